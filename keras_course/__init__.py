@@ -1,0 +1,1 @@
+"""Fundamentals of Deep Learning as tested software."""
