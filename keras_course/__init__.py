@@ -1,1 +1,36 @@
-"""Fundamentals of Deep Learning as tested software."""
+"""Fundamentals of Deep Learning as tested software: one seed, one curve, on every backend of Keras.
+
+The rooms, in the order in which data flows:
+
+| room | what is in it |
+|---|---|
+| ``_backend/`` | the only room that names a framework; ``select`` chooses one before Keras is imported |
+| ``lesson`` | the options that all lessons share, and the one line that explains a mistake |
+| ``randomness`` | one generator for initial weights, shuffling, dropout and augmentation |
+| ``files`` | files that are either whole or as they were before |
+| ``datasets/`` | one file per data set: where it comes from, and ``load_data()`` |
+| ``preprocessing/`` | the same steps in training and in serving |
+| ``augmentation`` | random changes of the training pictures, in batches, on the device |
+| ``models/`` | one family of architectures per file; each builder returns a ``keras.Model`` |
+| ``training/`` | the loops |
+| ``evaluation`` | metrics and the confusion matrix |
+| ``plots`` | every picture that a lesson shows |
+| ``report`` | the page that a run leaves behind |
+| ``deployment/`` | a picture in, a class name out |
+| ``assessment`` | the grader |
+| ``cli`` | the command ``keras-course`` |
+
+A room imports only from rooms above it. Importing the package chooses an installed backend (KERAS_BACKEND,
+keras.json, then what is installed) and imports nothing heavy.
+"""
+
+from contextlib import suppress as _suppress
+
+from keras_course._backend import select as _select
+from keras_course.errors import CourseError as _CourseError
+
+__version__ = "0.1.0"
+
+# Without a backend the import still succeeds: `keras-course doctor` must be able to say what to install.
+with _suppress(_CourseError):
+    _select.use()

@@ -1,5 +1,7 @@
 """The one exception whose message is written for the person at the keyboard."""
 
+from numbers import Integral
+
 
 class CourseError(ValueError):
     """Bad input, explained in one line: it names the argument, the value and the remedy.
@@ -13,3 +15,23 @@ class CourseError(ValueError):
         ...
         keras_course.errors.CourseError: batch_size is 0; give a whole number from 1 up
     """
+
+
+def check_positive(**arguments: int) -> None:
+    """Checks that each argument is a whole number from 1 up.
+
+    Args:
+        **arguments: Values by the names under which the person knows them.
+
+    Raises:
+        CourseError: One is not; the message names it.
+
+    Example:
+        >>> check_positive(batch_size=0)
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.CourseError: batch_size is 0; give a whole number from 1 up
+    """
+    for name, value in arguments.items():
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+            raise CourseError(f"{name} is {value!r}; give a whole number from 1 up")

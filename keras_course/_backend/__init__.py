@@ -1,0 +1,67 @@
+"""The only room that may name torch, tensorflow or jax: one file each, the same few functions in each.
+
+| function | what it does |
+|---|---|
+| ``describe_devices()`` | the devices that the framework sees: a list of ``{"name", "kind", "memory_bytes"}`` |
+| ``set_precision(name)`` | what a float32 matrix product may be on a GPU: exact, or rounded to tf32 |
+| ``replica()`` | the number of this copy of the model when the batch is split over several |
+| ``training_loop(...)`` | the compiled training loop of a model: several steps in one call |
+| ``forward(model)`` | the compiled forward pass of a model: a NumPy batch in, NumPy logits out |
+
+``select`` says which of the three is used, and imports none of them.
+"""
+
+from importlib import import_module
+from typing import Any
+
+from keras_course.errors import CourseError
+
+_FUNCTIONS = ("describe_devices", "forward", "replica", "set_precision", "training_loop")
+
+
+def __getattr__(name: str) -> Any:
+    """Hands each function over from the file of the backend that Keras runs on, which is imported only then."""
+    if name not in _FUNCTIONS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import keras
+
+    return getattr(import_module(f"{__name__}.{keras.backend.backend()}"), name)
+
+
+def check_device(device: str) -> None:
+    """Makes sure that a GPU is there when one is asked for.
+
+    Args:
+        device: ``auto``, ``cpu``, ``gpu`` or ``gpu:N``.
+
+    Raises:
+        CourseError: The backend sees no GPU.
+    """
+    devices = __getattr__("describe_devices")()
+    if device.startswith("gpu") and all(found["kind"] == "cpu" for found in devices):
+        raise CourseError(f"--device is {device}, but no GPU is seen; `keras-course doctor` says what to install")
+
+
+def device_in_use() -> str:
+    """Names the device that a model is put on: the first GPU where there is one, else the processor."""
+    devices = __getattr__("describe_devices")()
+    return next((f"gpu: {found['name']}" for found in devices if found["kind"] != "cpu"), "cpu")
+
+
+def configure(precision: str) -> None:
+    """Chooses the numbers that layers compute with.
+
+    Args:
+        precision: ``float32`` (exact on every device), ``tf32`` (matrix products rounded on a GPU) or ``bfloat16``
+            (16-bit layers, 32-bit weights).
+
+    Raises:
+        CourseError: The precision is none of these.
+    """
+    import keras
+
+    policies = {"float32": "float32", "tf32": "float32", "bfloat16": "mixed_bfloat16"}
+    if precision not in policies:
+        raise CourseError(f"precision is {precision!r}; give one of {', '.join(policies)}")
+    __getattr__("set_precision")(precision)
+    keras.config.set_dtype_policy(policies[precision])

@@ -1,0 +1,113 @@
+"""The course on JAX: the training steps of one call are one compiled ``lax.fori_loop``."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import keras
+import numpy as np
+from jax import lax
+from jax import numpy as jnp
+
+Metric = Callable[[Any, Any], Any]
+
+
+def describe_devices() -> list[dict[str, Any]]:
+    """Lists the devices that JAX sees."""
+    return [
+        {
+            "name": device.device_kind,
+            "kind": device.platform,
+            "memory_bytes": (device.memory_stats() or {}).get("bytes_limit"),
+        }
+        for device in jax.devices()
+    ]
+
+
+def set_precision(precision: str) -> None:
+    """Chooses how exact a float32 matrix product is on a GPU; JAX's own default there is tf32."""
+    jax.config.update("jax_default_matmul_precision", "tensorfloat32" if precision == "tf32" else "float32")
+
+
+def replica() -> int:
+    """Returns 0: under JAX's sharding a layer always sees the whole batch."""
+    return 0
+
+
+def forward(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+    """Compiles the forward pass of a model in inference mode."""
+
+    @jax.jit
+    def logits(trainable: list[Any], non_trainable: list[Any], x: Any) -> Any:
+        outputs, _ = model.stateless_call(trainable, non_trainable, x, training=False)
+        return outputs.astype("float32")
+
+    def run(x: np.ndarray) -> np.ndarray:
+        return np.asarray(logits(_values(model.trainable_variables), _values(model.non_trainable_variables), x))
+
+    return run
+
+
+class TrainingLoop:
+    """Runs training steps; the weights live here between ``load`` and ``sync``."""
+
+    def __init__(
+        self, model: keras.Model, optimizer: keras.Optimizer, loss: Metric, metrics: Mapping[str, Metric]
+    ) -> None:
+        self._variables = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
+        self._state: Any = None
+
+        def loss_and_state(trainable: Any, non_trainable: Any, x: Any, y: Any) -> Any:
+            logits, non_trainable, penalties = model.stateless_call(
+                trainable, non_trainable, x, training=True, return_losses=True
+            )
+            logits = keras.ops.cast(logits, "float32")
+            return loss(y, logits) + sum(penalties), (non_trainable, logits)
+
+        def step(state: Any, x: Any, y: Any) -> Any:
+            trainable, non_trainable, optimizer_state = state
+            (value, (non_trainable, logits)), gradients = jax.value_and_grad(loss_and_state, has_aux=True)(
+                trainable, non_trainable, x, y
+            )
+            trainable, optimizer_state = optimizer.stateless_apply(optimizer_state, gradients, trainable)
+            logs = [value, *(jnp.sum(metric(y, logits), dtype="float32") for metric in metrics.values())]
+            return (trainable, non_trainable, optimizer_state), jnp.stack(logs)
+
+        # The state is not donated: a call that fails, for want of memory for instance, must leave it whole.
+        @jax.jit
+        def steps(state: Any, x: Any, y: Any, count: Any) -> Any:
+            def body(index: Any, carry: Any) -> Any:
+                state, logs = carry
+                state, row = step(state, x[index], y[index])
+                return state, logs.at[index].set(row)
+
+            logs = jnp.zeros((x.shape[0], 1 + len(metrics)), "float32")
+            return lax.fori_loop(0, count, body, (state, logs))
+
+        self._steps = steps
+
+    def run(self, x: np.ndarray, y: np.ndarray, count: int) -> Any:
+        """Takes the first ``count`` steps of x (steps, batch, ...) and y (steps, batch, ...).
+
+        Returns:
+            An array (steps, 1 + metrics) on its way: the loss of each batch, and the sum of each metric over it.
+        """
+        self._state, logs = self._steps(self._state, x, y, count)
+        return logs
+
+    def load(self) -> None:
+        """Takes the weights and the optimizer's state from their Keras variables."""
+        self._state = tuple(_values(variables) for variables in self._variables)
+
+    def sync(self) -> None:
+        """Writes the weights and the optimizer's state into their Keras variables."""
+        for variables, values in zip(self._variables, self._state, strict=True):
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
+
+
+training_loop = TrainingLoop
+
+
+def _values(variables: list[Any]) -> list[Any]:
+    return [variable.value for variable in variables]

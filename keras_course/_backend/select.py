@@ -1,0 +1,168 @@
+"""Chooses the backend and the device by environment variables, before Keras is imported; imports no framework."""
+
+import json
+import os
+import re
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from keras_course.errors import CourseError
+
+INSTALL = {name: f'pip install "keras-course[{name}]"' for name in ("jax", "torch", "tensorflow")}
+"""The backends in the order in which an installed one is taken, and what brings each."""
+
+NEED_COMPILER = ("torch",)
+"""The backends that need a C++ compiler on this machine to compile a model."""
+
+QUIET_START = {"TF_CPP_MIN_LOG_LEVEL": "2", "GRPC_VERBOSITY": "ERROR"}
+"""What keeps the frameworks from talking while they start, unless the user has set it otherwise."""
+
+
+class Choice(NamedTuple):
+    """A backend and, in words, why it was taken."""
+
+    backend: str
+    reason: str
+
+
+# What `use` has written into KERAS_BACKEND, so that `choose` does not take it for the user's own wish.
+_in_use: Choice | None = None
+
+
+def choose(requested: str | None = None) -> Choice:
+    """Says which backend to use: the requested one, else KERAS_BACKEND, else keras.json, else what is installed.
+
+    Args:
+        requested: The value of ``--backend``, if there is one.
+
+    Returns:
+        The name of the backend and where the choice came from.
+
+    Raises:
+        CourseError: If the backend that was asked for is unknown, not installed, or not the one that Keras
+            already runs on; or if no backend is installed.
+
+    Example:
+        >>> choose().backend in INSTALL
+        True
+    """
+    if keras := sys.modules.get("keras"):
+        return _of_imported_keras(keras.backend.backend(), requested)
+    if requested:
+        return Choice(_installed_or_error(requested, "--backend"), "--backend")
+    wish = os.environ.get("KERAS_BACKEND")
+    if _in_use and wish == _in_use.backend:
+        return _in_use
+    if wish:
+        return Choice(_installed_or_error(wish, "KERAS_BACKEND"), "KERAS_BACKEND")
+    return _from_keras_json_or_installed()
+
+
+def use(requested: str | None = None) -> Choice:
+    """Chooses a backend as ``choose`` does and makes Keras start on it.
+
+    Args:
+        requested: The value of ``--backend``, if there is one.
+
+    Returns:
+        The name of the backend and where the choice came from.
+
+    Raises:
+        CourseError: As ``choose``.
+
+    Example:
+        >>> use().backend == os.environ.get("KERAS_BACKEND", choose().backend)
+        True
+    """
+    global _in_use
+    for variable, value in QUIET_START.items():
+        os.environ.setdefault(variable, value)
+    choice = choose(requested)
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = choice.backend
+        _in_use = choice
+    return choice
+
+
+def apply_device(device: str) -> None:
+    """Hides from the framework, before it is imported, the devices that it shall not use.
+
+    Args:
+        device: ``auto``, ``cpu``, ``gpu``, or ``gpu:N`` for the GPU that ``nvidia-smi`` lists under that number.
+
+    Raises:
+        CourseError: If the text is none of these.
+
+    Example:
+        >>> apply_device("tpu")
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.CourseError: --device is 'tpu'; give auto, cpu, gpu, or gpu:N such as gpu:0
+    """
+    number = re.fullmatch(r"gpu:([0-9]+)", device)
+    if device == "cpu":
+        os.environ |= {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
+    elif number:
+        # CUDA counts the fastest GPU first unless it is told to count as nvidia-smi does.
+        os.environ |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": number[1]}
+    elif device not in ("auto", "gpu"):
+        raise CourseError(f"--device is {device!r}; give auto, cpu, gpu, or gpu:N such as gpu:0")
+
+
+def is_installed(name: str) -> bool:
+    """Says whether a package can be found, without importing it.
+
+    Args:
+        name: The name under which it is imported.
+
+    Returns:
+        True if there is a package of that name; a mere folder of that name is none.
+
+    Example:
+        >>> is_installed("numpy"), is_installed("no_such_package")
+        (True, False)
+    """
+    spec = find_spec(name)
+    return spec is not None and spec.origin is not None
+
+
+def _of_imported_keras(running: str, requested: str | None) -> Choice:
+    if requested not in (None, "", running):
+        raise CourseError(
+            f"--backend is {requested!r}, but Keras already runs on {running}; choose before Keras is imported"
+        )
+    return _in_use if _in_use and _in_use.backend == running else Choice(running, "Keras was imported on it")
+
+
+def _installed_or_error(name: str, source: str) -> str:
+    if name not in INSTALL:
+        raise CourseError(f"{source} is {name!r}; give one of {', '.join(INSTALL)}")
+    if not is_installed(name):
+        raise CourseError(f"{source} is {name!r}, which is not installed; run: {INSTALL[name]}")
+    return name
+
+
+def _from_keras_json_or_installed() -> Choice:
+    named, note = _read_keras_json()
+    installed = [name for name in INSTALL if is_installed(name)]
+    if not installed:
+        raise CourseError(f"no backend is installed; run one of: {', '.join(INSTALL.values())}")
+    if named in installed:
+        return Choice(named, note)
+    # Keras writes keras.json by itself, often in another environment: what it names is a hint, not an order.
+    reason = f"the first that is installed of {', '.join(INSTALL)}"
+    return Choice(installed[0], f"{reason}; {note}, which is not installed here" if named else reason + note)
+
+
+def _read_keras_json() -> tuple[str, str]:
+    """Reads the backend that keras.json names, and what to say about it; both empty if it names none."""
+    path = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "keras.json"
+    try:
+        name = str(json.loads(path.read_text("utf-8")).get("backend", ""))
+    except FileNotFoundError:
+        return "", ""
+    except (OSError, ValueError, AttributeError) as error:
+        return "", f"; {path} is ignored, it cannot be read ({type(error).__name__})"
+    return name, f"{path} names {name}" if name else ""

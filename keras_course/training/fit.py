@@ -1,0 +1,458 @@
+"""Training a model on labelled data: the same batches, the same curve, on every backend."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
+
+import keras
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from keras_course import _backend, randomness
+from keras_course.errors import CourseError, check_positive
+from keras_course.training.run_directory import Checkpoint, Columns, RunDirectory
+
+Data = tuple[np.ndarray, np.ndarray]
+Metric = Callable[[Any, Any], Any]
+
+_STEPS_A_CALL = 64
+_BYTES_A_CALL = 16 * 2**20
+_SECONDS_A_CALL = 0.25
+
+
+def accuracy(labels: Any, logits: Any) -> Any:
+    """Says for each sample whether the largest logit is that of its label.
+
+    Args:
+        labels: Class numbers, a tensor (batch,).
+        logits: A tensor (batch, classes).
+
+    Returns:
+        A float32 tensor (batch,) of 0 and 1.
+
+    Example:
+        >>> keras.ops.convert_to_numpy(accuracy(np.array([1, 0]), np.array([[0.0, 2.0], [0.0, 2.0]]))).tolist()
+        [1.0, 0.0]
+    """
+    predictions = keras.ops.cast(keras.ops.argmax(logits, axis=-1), "int32")
+    return keras.ops.cast(keras.ops.equal(predictions, keras.ops.cast(labels, "int32")), "float32")
+
+
+def fit(
+    model: keras.Model,
+    train: Data,
+    valid: Data | None = None,
+    *,
+    optimizer: keras.Optimizer | str = "adam",
+    loss: keras.Loss | str = "sparse_categorical_crossentropy",
+    metrics: Mapping[str, Metric] | None = None,
+    epochs: int = 5,
+    batch_size: int = 32,
+    seed: int = 0,
+    early_stopping: int | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    run: RunDirectory | None = None,
+    log_steps: bool = False,
+    progress: bool = True,
+) -> Columns:
+    """Trains a model, several compiled steps in one call, and goes on where a killed run stopped.
+
+    The order of the samples is drawn from the seed and the epoch; so is whatever the model draws from
+    ``keras_course.randomness``. The model is not compiled and need not be.
+
+    Args:
+        model: A built model that returns logits.
+        train: Samples (n, ...) and labels (n, ...) to train on.
+        valid: Samples and labels on which each epoch is measured.
+        optimizer: A Keras optimizer, or the name of one with its default settings.
+        loss: A Keras loss on logits, or the name of one, which is then told that it gets logits.
+        metrics: Functions from (labels, logits) to one number a sample, by name; ``accuracy`` when left out.
+        epochs: How often to go through the samples, counted from the start of the run, also after a resume.
+        batch_size: Samples a step. The last batch of an epoch is smaller where they do not divide.
+        seed: Seed of the order.
+        early_stopping: Epochs without a lower validation loss after which to stop and go back to the best; None to go on.
+        callbacks: Keras callbacks. Those for batches are called after each group of steps that ran in one call.
+        run: Where to write ``history.csv`` and a checkpoint each epoch; with ``run.resume`` the run there goes on.
+        log_steps: Whether to write the loss of each batch alone to ``steps.csv`` in ``run``.
+        progress: Whether to show a progress bar and a line an epoch.
+
+    Returns:
+        The columns epoch, loss, the metrics, val_loss, val_ and each metric, seconds; a row an epoch. ``loss`` and the
+        metrics are means over the epoch while the model was being trained.
+
+    Raises:
+        CourseError: Data and model do not fit, a number is out of range, the checkpoint is of another run, or the loss is
+            no longer a number.
+
+    Example:
+        >>> from keras_course.models import dense_classifier
+        >>> x, y = np.zeros((8, 2, 2, 1), "uint8"), np.zeros(8, "int32")
+        >>> history = fit(dense_classifier(input_shape=(2, 2, 1), hidden=()), (x, y), epochs=2, progress=False)
+        >>> history["epoch"], history["accuracy"][-1]
+        ([1, 2], 1.0)
+    """
+    check_positive(epochs=epochs, batch_size=batch_size)
+    if early_stopping is not None:
+        check_positive(early_stopping=early_stopping)
+        if valid is None:
+            raise CourseError("early_stopping needs validation data; give valid or leave early_stopping out")
+    loss = _on_logits(loss)
+    _check_data(model, train, loss, "train")
+    if valid is not None:
+        _check_data(model, valid, loss, "valid")
+    optimizer = keras.optimizers.get(optimizer)
+    optimizer.build(model.trainable_variables)
+    metrics = {"accuracy": accuracy} if metrics is None else metrics
+    settings = _settings(model, train, optimizer, loss, batch_size, seed)
+
+    columns = ["loss", *metrics]
+    history: Columns = {name: [] for name in ["epoch", *columns, *(f"val_{name}" for name in columns if valid), "seconds"]}
+    best: list[np.ndarray] = []
+    if run is not None and run.resume and (checkpoint := run.load_checkpoint()) is not None:
+        _restore(checkpoint, settings, model, optimizer)
+        history, best = checkpoint.history, checkpoint.best
+
+    loop = _backend.training_loop(model, optimizer, loss, metrics)
+    batches = _Batches(*train, batch_size=batch_size, seed=seed)
+    if run is not None and log_steps:
+        run.start_steps(len(history["epoch"]) * batches.steps)
+    display = _Display(epochs, batches.steps, shown=progress)
+    with _Callbacks(callbacks, model, optimizer, epochs, batches.steps) as keras_callbacks:
+        for epoch in range(len(history["epoch"]), epochs):
+            if model.stop_training or _patience_is_over(history, early_stopping):
+                break
+            started = time.perf_counter()
+            keras_callbacks.list.on_epoch_begin(epoch)
+            totals = _Totals(columns, batches.sizes)
+
+            def after_group(rows: np.ndarray, totals: _Totals = totals) -> None:
+                display.advance(len(rows), totals.means())
+                if keras_callbacks.any:
+                    loop.sync()
+                    first = len(totals.losses) - len(rows)
+                    keras_callbacks.after_batches(first, rows, columns, batches.sizes[first:])
+                    loop.load()
+
+            with display.epoch(epoch):
+                _train_epoch(loop, batches, epoch, totals, after_group, ahead=not keras_callbacks.any)
+            row = {"epoch": epoch + 1, **totals.means()}
+            if valid is not None:
+                measured = evaluate(model, valid, loss=loss, metrics=metrics)
+                row |= {f"val_{name}": value for name, value in measured.items()}
+            row["seconds"] = round(time.perf_counter() - started, 3)
+            for name, value in row.items():
+                history[name].append(value)
+            if early_stopping is not None and row["val_loss"] == min(history["val_loss"]):
+                best = model.get_weights()
+            if run is not None:
+                if log_steps:
+                    run.append_steps(epoch * batches.steps + 1, totals.losses)
+                run.save_checkpoint(Checkpoint(settings, history, *_state(model, optimizer), best))
+            display.report(row)
+            keras_callbacks.list.on_epoch_end(epoch, row)
+    if best:
+        model.set_weights(best)
+    return history
+
+
+def evaluate(
+    model: keras.Model,
+    data: Data,
+    *,
+    loss: keras.Loss | str = "sparse_categorical_crossentropy",
+    metrics: Mapping[str, Metric] | None = None,
+) -> dict[str, float]:
+    """Measures a model on labelled data.
+
+    Args:
+        model: A built model that returns logits.
+        data: Samples (n, ...) and labels (n, ...).
+        loss: A Keras loss on logits, or the name of one.
+        metrics: Functions from (labels, logits) to one number a sample, by name; ``accuracy`` when left out.
+
+    Returns:
+        The loss and the mean of each metric.
+
+    Example:
+        >>> from keras_course.models import dense_classifier
+        >>> model = dense_classifier(input_shape=(2, 2, 1), hidden=(), num_classes=2)
+        >>> black = np.zeros((4, 2, 2, 1), "uint8")  # all logits are 0, so the loss is the logarithm of 2
+        >>> {name: round(value, 3) for name, value in evaluate(model, (black, np.zeros(4, "int32"))).items()}
+        {'loss': 0.693, 'accuracy': 1.0}
+    """
+    x, labels = data
+    logits = predict_logits(model, x)
+    measured = {"loss": float(keras.ops.convert_to_numpy(_on_logits(loss)(labels, logits)))}
+    for name, metric in ({"accuracy": accuracy} if metrics is None else metrics).items():
+        measured[name] = float(keras.ops.convert_to_numpy(metric(labels, logits)).mean(dtype="float64"))
+    return measured
+
+
+def predict_logits(model: keras.Model, x: np.ndarray, *, batch_size: int = 256) -> np.ndarray:
+    """Runs a model over samples in inference mode.
+
+    Args:
+        model: A built model.
+        x: Samples (n, ...).
+        batch_size: Samples that run together.
+
+    Returns:
+        The model's outputs, float32 (n, ...).
+
+    Example:
+        >>> from keras_course.models import dense_classifier
+        >>> predict_logits(dense_classifier(), np.zeros((3, 28, 28, 1), "uint8")).shape
+        (3, 10)
+    """
+    check_positive(batch_size=batch_size)
+    _check_samples(model, x, "x")
+    run = _backend.forward(model)
+    outputs = []
+    for start in range(0, len(x), batch_size):
+        batch = x[start : start + batch_size]
+        # one shape, one compilation: the last batch is filled up with copies, whose outputs are dropped
+        filled = np.resize(batch, (min(batch_size, len(x)), *batch.shape[1:]))
+        outputs.append(run(filled)[: len(batch)])
+    return np.concatenate(outputs)
+
+
+class _Batches:
+    """Cuts labelled samples into the batches of an epoch, and hands them over in groups that run in one call."""
+
+    def __init__(self, x: np.ndarray, y: np.ndarray, *, batch_size: int, seed: int) -> None:
+        self._x, self._y, self._batch_size = x, y, batch_size
+        self._key = randomness.stream_key(seed, "shuffle")
+        whole, rest = divmod(len(x), batch_size)
+        self.sizes = np.array([batch_size] * whole + [rest] * bool(rest))
+        self.steps = len(self.sizes)
+        bytes_a_batch = max(1, x[:1].nbytes * batch_size)
+        self._largest_group = max(1, min(_STEPS_A_CALL, _BYTES_A_CALL // bytes_a_batch, whole))
+
+    def groups(self, epoch: int, speed: Callable[[], float]) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+        """Yields x (steps, batch, ...), y (steps, batch, ...) and how many of those steps to take.
+
+        All groups of whole batches have one shape, so that one compiled program serves them; ``speed`` says how many steps
+        a second to expect, so that a slow model reports often enough.
+        """
+        order = randomness.permutation(self._key, len(self._x), step=epoch)
+        whole = len(order) // self._batch_size
+        batches = order[: whole * self._batch_size].reshape(whole, self._batch_size)
+        start = 0
+        while start < whole:
+            count = min(self._largest_group, whole - start, max(1, int(speed() * _SECONDS_A_CALL)))
+            group = np.resize(batches[start : start + count], (self._largest_group, self._batch_size))
+            yield self._x[group], self._y[group], count
+            start += count
+        if rest := order[whole * self._batch_size :].reshape(1, -1).tolist()[0]:
+            yield self._x[None, rest], self._y[None, rest], 1
+
+
+class _Totals:
+    """Sums over the batches of an epoch so far."""
+
+    def __init__(self, columns: list[str], sizes: np.ndarray) -> None:
+        self._columns, self._sizes = columns, sizes
+        self._sums = np.zeros(len(columns))
+        self.losses: list[float] = []
+
+    def add(self, logs: np.ndarray) -> None:
+        """Adds rows of a batch's mean loss and of its sums of each metric."""
+        done = len(self.losses)
+        sizes = self._sizes[done : done + len(logs)]
+        self._sums[0] += logs[:, 0] @ sizes
+        self._sums[1:] += logs[:, 1:].sum(axis=0)
+        self.losses += logs[:, 0].tolist()
+
+    def means(self) -> dict[str, float]:
+        """Means a sample, by column."""
+        samples = self._sizes[: len(self.losses)].sum()
+        return dict(zip(self._columns, (self._sums / samples).tolist(), strict=True))
+
+
+def _train_epoch(
+    loop: Any,
+    batches: _Batches,
+    epoch: int,
+    totals: _Totals,
+    after_group: Callable[[np.ndarray], None],
+    *,
+    ahead: bool,
+) -> None:
+    """Runs one epoch; ``ahead`` lets a group of steps start before the losses of the one before have been looked at."""
+    waiting: list[tuple[Any, int]] = []
+    started = time.perf_counter()
+
+    def steps_a_second() -> float:
+        return max(1, len(totals.losses)) / (time.perf_counter() - started)
+
+    def collect(logs: Any, count: int) -> None:
+        rows = np.asarray(logs)[:count].astype("float64")
+        totals.add(rows)
+        if not np.isfinite(rows[:, 0]).all():
+            first = epoch * batches.steps + int(np.argmin(np.isfinite(totals.losses))) + 1
+            raise CourseError(
+                f"the loss of step {first} (epoch {epoch + 1}) is not a number any more: training diverged; "
+                "choose a smaller learning_rate and look for pictures that are not finite"
+            )
+        after_group(rows)
+
+    loop.load()
+    try:
+        for x, y, count in batches.groups(epoch, steps_a_second):
+            waiting.append((loop.run(x, y, count), count))
+            while len(waiting) > ahead:
+                collect(*waiting.pop(0))
+        for group in waiting:
+            collect(*group)
+    finally:
+        loop.sync()
+
+
+class _Callbacks:
+    """Keras callbacks, called as ``Model.fit`` calls them, but for groups of batches."""
+
+    def __init__(
+        self, callbacks: Sequence[Any], model: keras.Model, optimizer: keras.Optimizer, epochs: int, steps: int
+    ) -> None:
+        self.any = bool(callbacks)
+        self._model = model
+        self._optimizer = optimizer
+        self.list = keras.callbacks.CallbackList(
+            list(callbacks), add_history=False, add_progbar=False, model=model, epochs=epochs, steps=steps, verbose=0
+        )
+
+    def __enter__(self) -> Self:
+        self._model.stop_training = False
+        self._model.optimizer = self._optimizer  # where LearningRateScheduler and its like look for it
+        self.list.on_train_begin()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.list.on_train_end()
+        self._model.optimizer = None  # else a saved model would carry it, and open only where its class exists
+
+    def after_batches(self, first: int, rows: np.ndarray, columns: list[str], sizes: np.ndarray) -> None:
+        """Reports batches that have just run together."""
+        for index, row in enumerate(rows):
+            logs = dict(zip(columns, [row[0], *(row[1:] / sizes[index])], strict=True))
+            self.list.on_train_batch_begin(first + index)
+            self.list.on_train_batch_end(first + index, logs)
+
+
+class _Display:
+    """A progress bar for the epoch under way, and a line for each one that is over."""
+
+    def __init__(self, epochs: int, steps: int, *, shown: bool) -> None:
+        self._epochs, self._steps, self._shown = epochs, steps, shown
+        self._console = Console()
+        self._bar: Progress | None = None
+
+    @contextmanager
+    def epoch(self, number: int) -> Iterator[None]:
+        """Shows the bar while an epoch runs."""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"))
+        texts = (TextColumn("{task.fields[numbers]}"), TimeRemainingColumn())
+        bar = Progress(*columns, *texts, console=self._console, transient=True, disable=not (self._shown and self._console.is_terminal))
+        with bar:
+            bar.add_task(f"epoch {number + 1}/{self._epochs}", total=self._steps, numbers="")
+            self._bar = bar
+            yield
+
+    def advance(self, count: int, numbers: Mapping[str, float]) -> None:
+        """Moves the bar."""
+        if self._bar is not None and not self._bar.disable:
+            self._bar.update(self._bar.task_ids[0], advance=count, numbers=_sentence(numbers))
+
+    def report(self, row: Mapping[str, float]) -> None:
+        """Prints the numbers of an epoch."""
+        if self._shown:
+            numbers = {name: value for name, value in row.items() if name not in ("epoch", "seconds")}
+            head = f"epoch {row['epoch']:>{len(str(self._epochs))}}/{self._epochs}"
+            text = f"{head}  {_sentence(numbers)}  {row['seconds']:.1f} s"
+            self._console.print(text, highlight=False, soft_wrap=True)
+
+
+def _sentence(numbers: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4f}" for name, value in numbers.items())
+
+
+def _on_logits(loss: keras.Loss | str) -> keras.Loss:
+    """The loss itself, or the one of that name, made to take logits."""
+    if not isinstance(loss, str):
+        return loss
+    made = keras.losses.get({"class_name": _class_name(loss), "config": {}})
+    return type(made)(from_logits=True) if "from_logits" in made.get_config() else made
+
+
+def _class_name(loss: str) -> str:
+    return "".join(part.capitalize() for part in loss.split("_"))
+
+
+def _patience_is_over(history: Columns, patience: int | None) -> bool:
+    losses = history.get("val_loss")
+    return bool(patience and losses and len(losses) - 1 - int(np.argmin(losses)) >= patience)
+
+
+def _settings(
+    model: keras.Model, train: Data, optimizer: keras.Optimizer, loss: keras.Loss, batch_size: int, seed: int
+) -> dict[str, Any]:
+    """What has to be the same for a run to go on as if it had never stopped."""
+    digest = hashlib.blake2b(digest_size=8)
+    for array in train:
+        digest.update(np.ascontiguousarray(array))
+    return {
+        "seed": seed,
+        "batch_size": batch_size,
+        "data": f"{len(train[0])} samples, {digest.hexdigest()}",
+        "model": f"{model.name}, {model.count_params()} parameters",
+        "precision": model.dtype_policy.name,
+        "optimizer": f"{optimizer.name}, {json.dumps(optimizer.get_config(), default=str, sort_keys=True)}",
+        "loss": type(loss).__name__,
+    }
+
+
+def _state(model: keras.Model, optimizer: keras.Optimizer) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    return model.get_weights(), [keras.ops.convert_to_numpy(variable) for variable in optimizer.variables]
+
+
+def _restore(
+    checkpoint: Checkpoint, settings: dict[str, Any], model: keras.Model, optimizer: keras.Optimizer
+) -> None:
+    """Puts the state after an epoch back, whichever backend it was saved on."""
+    for name, value in settings.items():
+        if checkpoint.settings.get(name) != value:
+            raise CourseError(
+                f"the run to resume has {name} {checkpoint.settings.get(name)!r}, this one {value!r}; "
+                "give the same, or start a new run in another --output"
+            )
+    model.set_weights(checkpoint.model)
+    for variable, value in zip(optimizer.variables, checkpoint.optimizer, strict=True):
+        variable.assign(value)
+
+
+def _check_data(model: keras.Model, data: Data, loss: keras.Loss, name: str) -> None:
+    x, y = data
+    _check_samples(model, x, name)
+    if len(x) != len(y):
+        raise CourseError(f"{name} has {len(x)} samples and {len(y)} labels; give one label a sample")
+    if isinstance(loss, keras.losses.SparseCategoricalCrossentropy):
+        classes = model.output_shape[-1]
+        if not np.issubdtype(y.dtype, np.integer) or y.min() < 0 or y.max() >= classes:
+            raise CourseError(
+                f"{name} has labels from {y.min()} to {y.max()} ({y.dtype}); "
+                f"the model has {classes} classes, so give whole numbers from 0 to {classes - 1}"
+            )
+
+
+def _check_samples(model: keras.Model, x: np.ndarray, name: str) -> None:
+    if not len(x):
+        raise CourseError(f"{name} has no samples; give at least one")
+    expected = model.input_shape[1:]
+    fits = len(expected) == x.ndim - 1 and all(e in (None, s) for e, s in zip(expected, x.shape[1:], strict=True))
+    if not fits:
+        raise CourseError(f"{name} has samples of shape {x.shape[1:]}; the model takes {expected}")

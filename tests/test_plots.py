@@ -1,0 +1,383 @@
+"""The contents of the figures: what is written, drawn and coloured, and how they are saved."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+from keras_course import plots
+from keras_course.errors import CourseError
+
+DIGITS = "0123456789"
+LETTERS = "ABCDEFGHIKLMNOPQRSTUVWXY"  # 24: J and Z are movements
+FRUIT = ["fresh apples", "fresh bananas", "fresh oranges", "rotten apples", "rotten bananas", "rotten oranges"]
+HISTORY: dict[str, list[float]] = {
+    "epoch": [1, 2, 3, 4],
+    "loss": [0.9, 0.5, 0.3, 0.2],
+    "accuracy": [0.7, 0.8, 0.9, 0.95],
+    "val_loss": [0.8, 0.4, 0.45, 0.6],
+    "val_accuracy": [0.75, 0.85, 0.86, 0.82],
+    "seconds": [3.0, 2.0, 2.0, 2.0],
+}
+
+
+def pictures(count: int, channels: int = 1, height: int = 28, width: int = 28) -> np.ndarray:
+    shape = (count, height, width, channels)
+    return np.random.default_rng(count).integers(0, 256, size=shape).astype(np.uint8)
+
+
+def lines_by_label(axes: Axes) -> dict[str, Line2D]:
+    return {str(line.get_label()): line for line in axes.lines}
+
+
+def texts_and_boxes(figure: Figure) -> list[tuple[str, Bbox]]:
+    """Everything legible in the figure with its place in pixels after a drawing."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+    hidden = [axes for axes in figure.axes if not axes.axison]  # their axis labels exist and are not drawn
+    labels_of_hidden = {id(text) for axes in hidden for axis in (axes.xaxis, axes.yaxis) for text in axis.findobj(Text)}
+    out_of_view = {
+        id(tick_part)
+        for axes in figure.axes
+        for axis in (axes.xaxis, axes.yaxis)
+        for tick in axis.get_major_ticks() + axis.get_minor_ticks()
+        if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
+        for tick_part in tick.findobj(Text)
+    }
+    return [
+        (text.get_text(), text.get_window_extent(renderer))
+        for text in texts
+        if id(text) not in labels_of_hidden | out_of_view
+    ]
+
+
+def a_matrix(classes: int, right: int, wrong: int) -> np.ndarray:
+    return np.full((classes, classes), wrong) + (right - wrong) * np.eye(classes, dtype=np.int64)
+
+
+EVERY_FIGURE = {
+    "sample_pictures": lambda: plots.sample_pictures(pictures(30), np.arange(30) % 10, DIGITS),
+    "sample_pictures of fruit": lambda: plots.sample_pictures(pictures(7, 3, 24, 32), np.arange(7) % 6, FRUIT),
+    "training_curves": lambda: plots.training_curves(HISTORY, title="Digits"),
+    "training_curves of one epoch": lambda: plots.training_curves({name: v[:1] for name, v in HISTORY.items()}),
+    "training_curves of 100 epochs": lambda: plots.training_curves(
+        {"epoch": range(1, 101), "loss": np.geomspace(2, 0.01, 100), "accuracy": np.linspace(0.1, 1, 100)}
+    ),
+    "step_curve": lambda: plots.step_curve(np.geomspace(2.3, 0.01, 2000)),
+    "confusion_matrix of 10": lambda: plots.confusion_matrix(a_matrix(10, 1135, 12), DIGITS),
+    "confusion_matrix of 24": lambda: plots.confusion_matrix(a_matrix(24, 1135, 130), LETTERS),
+    "confusion_matrix of long names": lambda: plots.confusion_matrix(a_matrix(6, 20123, 10123), FRUIT),
+    "confusion_matrix of millions": lambda: plots.confusion_matrix(a_matrix(5, 2_000_000, 1_000_000), LETTERS[:5]),
+    "confusion_matrix of 2": lambda: plots.confusion_matrix([[9, 1], [0, 8]], ["Bo", "all other dogs"]),
+    "most_wrong": lambda: plots.most_wrong(pictures(20), np.arange(20) % 10, np.eye(10)[np.arange(1, 21) % 10], DIGITS),
+    "most_wrong of fruit": lambda: plots.most_wrong(
+        pictures(9, 3, 24, 32), np.arange(9) % 6, 9 * np.eye(6)[np.arange(4, 13) % 6], FRUIT
+    ),
+    "most_wrong with one mistake": lambda: plots.most_wrong(pictures(1), [3], np.eye(10)[[5]], DIGITS),
+    "most_wrong without a mistake": lambda: plots.most_wrong(pictures(1), [3], np.eye(10)[[3]], DIGITS),
+}
+
+
+@pytest.mark.parametrize("name", EVERY_FIGURE)
+def test_every_text_lies_inside_the_figure_and_on_no_other(name: str) -> None:
+    figure = EVERY_FIGURE[name]()
+    found = texts_and_boxes(figure)
+    assert found
+    for text, box in found:
+        assert box.x0 >= 0, f"{text!r} is cut off on the left"
+        assert box.y0 >= 0, f"{text!r} is cut off below"
+        assert box.x1 <= figure.bbox.x1, f"{text!r} is cut off on the right"
+        assert box.y1 <= figure.bbox.y1, f"{text!r} is cut off above"
+    corners = np.array([(box.x0, box.y0, box.x1, box.y1) for _, box in found])
+    for index, (text, _) in enumerate(found):
+        left, low, right, high = corners[index] + (1, 1, -1, -1)  # a pixel of contact is no overlap
+        rest = corners[index + 1 :]
+        meets = (rest[:, 0] < right) & (rest[:, 2] > left) & (rest[:, 1] < high) & (rest[:, 3] > low)
+        others = [found[index + 1 + i][0] for i in np.flatnonzero(meets)]
+        assert not others, f"{text!r} overlaps {others}"
+
+
+@pytest.mark.parametrize("name", EVERY_FIGURE)
+def test_the_same_figure_gives_the_same_bytes(name: str, tmp_path: Path) -> None:
+    figure = EVERY_FIGURE[name]()
+    first = plots.save(figure, tmp_path / "first.png").read_bytes()
+    assert plots.save(figure, tmp_path / "again.png").read_bytes() == first
+    assert plots.save(EVERY_FIGURE[name](), tmp_path / "redrawn.png").read_bytes() == first
+
+
+def test_sample_pictures_shows_the_pictures_themselves() -> None:
+    images = pictures(4)
+    figure = plots.sample_pictures(images, np.array([3, 1, 4, 1], dtype=np.uint8), DIGITS, count=3)
+    assert [axes.get_title() for axes in figure.axes] == ["3", "1", "4"]
+    for axes, image in zip(figure.axes, images, strict=False):
+        shown = axes.images[0]
+        np.testing.assert_array_equal(shown.get_array(), image[..., 0])
+        assert shown.get_clim() == (0, 255)  # a dark picture must stay dark
+
+
+def test_sample_pictures_shows_colours() -> None:
+    images = pictures(2, channels=3)
+    figure = plots.sample_pictures(images, [0, 5], FRUIT)
+    np.testing.assert_array_equal(figure.axes[1].images[0].get_array(), images[1])
+    assert figure.axes[1].get_title() == "rotten oranges"
+
+
+def test_training_curves_hold_the_history_in_percent_and_nats() -> None:
+    loss, accuracy = plots.training_curves(HISTORY).axes
+    assert (loss.get_xlabel(), loss.get_ylabel()) == ("epoch", "cross entropy (nats)")
+    assert (accuracy.get_xlabel(), accuracy.get_ylabel()) == ("epoch", "accuracy (%)")
+    np.testing.assert_array_equal(lines_by_label(loss)["training"].get_ydata(), HISTORY["loss"])
+    np.testing.assert_array_equal(lines_by_label(loss)["validation"].get_ydata(), HISTORY["val_loss"])
+    np.testing.assert_allclose(lines_by_label(accuracy)["training"].get_ydata(), [70, 80, 90, 95])
+    np.testing.assert_allclose(lines_by_label(accuracy)["validation"].get_ydata(), [75, 85, 86, 82])
+    np.testing.assert_array_equal(lines_by_label(accuracy)["validation"].get_xdata(), [1, 2, 3, 4])
+
+
+def test_training_curves_ring_the_best_validation_epoch_of_each_panel() -> None:
+    loss, accuracy = plots.training_curves(HISTORY).axes
+    ring = lines_by_label(loss)["best: 0.4000 in epoch 2"]
+    assert ring.get_xydata().tolist() == [[2, 0.4]]
+    ring = lines_by_label(accuracy)["best: 86.00 % in epoch 3"]
+    assert ring.get_xydata().tolist() == [[3, 86.0]]
+
+
+def test_of_equally_good_epochs_the_first_is_best() -> None:
+    (axes,) = plots.training_curves({"epoch": [1, 2, 3], "loss": [0.5, 0.25, 0.25]}).axes
+    assert "best: 0.2500 in epoch 2" in lines_by_label(axes)
+
+
+def test_training_curves_without_validation_judge_the_training() -> None:
+    history = {name: HISTORY[name] for name in ("epoch", "loss", "accuracy")}
+    loss, accuracy = plots.training_curves(history).axes
+    assert list(lines_by_label(loss)) == ["training", "best: 0.2000 in epoch 4"]
+    assert list(lines_by_label(accuracy)) == ["training", "best: 95.00 % in epoch 4"]
+
+
+def test_training_curves_without_accuracy_have_one_panel() -> None:
+    figure = plots.training_curves(
+        {"epoch": [1, 2], "loss": [2.5, 1.0]}, loss_label="mean squared error", title="A line"
+    )
+    assert [axes.get_ylabel() for axes in figure.axes] == ["mean squared error"]
+    assert figure.get_suptitle() == "A line"
+
+
+def test_one_epoch_is_a_visible_point_on_a_whole_number() -> None:
+    figure = plots.training_curves({name: values[:1] for name, values in HISTORY.items()})
+    for axes in figure.axes:
+        low, high = axes.get_xlim()
+        assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [1]
+        assert all(line.get_marker() in ("o", "s") for line in axes.lines)
+
+
+def test_training_and_validation_differ_in_colour_and_in_marker() -> None:
+    lines = lines_by_label(plots.training_curves(HISTORY).axes[0])
+    assert lines["training"].get_color() != lines["validation"].get_color()
+    assert lines["training"].get_marker() != lines["validation"].get_marker()
+
+
+def test_a_diverged_epoch_is_a_gap_and_never_the_best() -> None:
+    (axes,) = plots.training_curves({"epoch": [1, 2, 3], "loss": [2.0, 1.5, np.nan]}).axes
+    assert "best: 1.5000 in epoch 2" in lines_by_label(axes)
+    (axes,) = plots.training_curves({"epoch": [1], "loss": [np.nan]}).axes
+    assert list(lines_by_label(axes)) == ["training"]
+
+
+def test_step_curve_holds_every_loss_and_the_median() -> None:
+    losses = [5.0, 1.0, 4.0, 2.0, 9.0]
+    (axes,) = plots.step_curve(losses).axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("batch", "cross entropy (nats)")
+    lines = lines_by_label(axes)
+    assert lines["one batch"].get_xydata().tolist() == [[1, 5], [2, 1], [3, 4], [4, 2], [5, 9]]
+    # At the ends the window is cut: the medians of (5, 1), (5, 1, 4), (1, 4, 2), (4, 2, 9), (2, 9).
+    assert lines["median of 3 batches"].get_ydata().tolist() == [3.0, 4.0, 2.0, 4.0, 5.5]
+
+
+def test_the_median_ignores_outliers_and_follows_a_long_curve_at_few_places() -> None:
+    losses = np.full(4000, 0.5)
+    losses[::7] = 100.0
+    (axes,) = plots.step_curve(losses).axes
+    median = lines_by_label(axes)["median of 201 batches"]
+    assert set(median.get_ydata()) == {0.5}
+    assert len(median.get_xdata()) == 400
+    assert (median.get_xdata()[0], median.get_xdata()[-1]) == (1, 4000)
+
+
+@pytest.mark.parametrize(
+    ("losses", "scale"), [([2.3, 0.01], "log"), ([2.3, 1.0], "linear"), ([2.3, 0.0], "linear"), ([-1.0, 5.0], "linear")]
+)
+def test_only_losses_of_several_sizes_above_zero_are_logarithmic(losses: list[float], scale: str) -> None:
+    assert plots.step_curve(losses).axes[0].get_yscale() == scale
+
+
+def test_a_diverged_batch_is_a_gap() -> None:
+    (axes,) = plots.step_curve([2.0, np.nan, np.inf, np.nan, 4.0]).axes
+    median = lines_by_label(axes)["median of 3 batches"].get_ydata()
+    np.testing.assert_array_equal(median, [2.0, 2.0, np.nan, 4.0, 4.0])
+
+
+def test_confusion_matrix_writes_the_counts_by_row_and_leaves_zeros_empty() -> None:
+    figure = plots.confusion_matrix([[90, 10, 0], [0, 50, 0], [3, 0, 0]], ["a", "b", "c"])
+    axes = figure.axes[0]
+    assert {(text.get_position(), text.get_text()) for text in axes.texts} == {
+        ((0, 0), "90"),
+        ((1, 0), "10"),  # x is the predicted column, y the true row
+        ((1, 1), "50"),
+        ((0, 2), "3"),
+    }
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c"]
+    assert axes.get_title() == "140 of 153 right"
+    assert figure.axes[1].get_ylabel() == "share of the true class (%)"
+
+
+def test_confusion_matrix_colours_by_the_share_of_the_true_class() -> None:
+    image = plots.confusion_matrix([[90, 10, 0], [0, 5000, 0], [0, 0, 0]], ["a", "b", "c"]).axes[0].images[0]
+    np.testing.assert_allclose(image.get_array(), [[90, 10, 0], [0, 100, 0], [0, 0, 0]])
+
+
+def test_a_rare_mistake_is_visible_beside_a_dominant_diagonal() -> None:
+    image = plots.confusion_matrix([[99, 1], [0, 100]], ["a", "b"]).axes[0].images[0]
+    one_percent, nothing = image.cmap(image.norm(1.0)), image.cmap(image.norm(0.0))
+    assert np.abs(np.subtract(one_percent, nothing)).max() > 0.1  # a linear scale differs by 0.008
+
+
+def test_counts_are_light_on_dark_and_dark_on_light() -> None:
+    axes = plots.confusion_matrix([[99, 1], [0, 100]], ["a", "b"]).axes[0]
+    colours = {text.get_text(): text.get_color() for text in axes.texts}
+    assert colours["99"] == "white"
+    assert colours["1"] == plots.COLOURS["text"]
+
+
+@pytest.mark.parametrize("classes", [10, 24])
+def test_counts_are_readable_at_half_size(classes: int) -> None:
+    axes = plots.confusion_matrix(a_matrix(classes, 1135, 12), LETTERS[:classes]).axes[0]
+    assert min(text.get_fontsize() for text in axes.texts) / 72 * plots.DOTS_PER_INCH / 2 >= 8  # pixels
+
+
+def test_most_wrong_titles_the_mistakes_with_truth_answer_and_probability() -> None:
+    images = pictures(4)
+    # Probabilities by hand: logits log(p) of p = 0.98 and so on; the second picture is right.
+    probabilities = np.full((4, 10), 0.02 / 9)
+    probabilities[0] = [0.6, 0.4, *[1e-9] * 8]
+    probabilities[1, 7] = 0.98
+    probabilities[2, 9] = 0.98
+    probabilities[3] = [0.25, 0.75, *[1e-9] * 8]
+    figure = plots.most_wrong(images, [1, 7, 4, 0], np.log(probabilities) + 3, DIGITS)
+    assert [axes.get_title() for axes in figure.axes] == [
+        "true 4, said 9 (98 %)",
+        "true 0, said 1 (75 %)",
+        "true 1, said 0 (60 %)",
+    ]
+    np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), images[2, ..., 0])
+    assert figure.get_suptitle() == "3 of 4 wrong"
+
+
+def test_most_wrong_shows_no_more_than_asked_for_and_says_how_many_there_are() -> None:
+    figure = plots.most_wrong(pictures(6), [0] * 6, np.eye(10)[[1] * 6], DIGITS, count=4)
+    assert len(figure.axes) == 4
+    assert figure.get_suptitle() == "6 of 6 wrong; the 4 most confident"
+
+
+def test_most_wrong_breaks_long_names_into_two_lines() -> None:
+    figure = plots.most_wrong(pictures(1, 3), [4], 9 * np.eye(6)[[0]], FRUIT)
+    assert figure.axes[0].get_title() == "true rotten bananas,\nsaid fresh apples (100 %)"
+
+
+def test_most_wrong_says_so_when_nothing_is_wrong() -> None:
+    figure = plots.most_wrong(pictures(3), [1, 2, 3], np.eye(10)[[1, 2, 3]], DIGITS)
+    assert [text.get_text() for text in figure.texts] == ["No mistake: 3 of 3 right"]
+    assert not figure.axes
+
+
+def test_a_name_with_dollars_is_no_formula() -> None:
+    figure = plots.sample_pictures(pictures(1), [0], ["$5 or $10"])
+    assert figure.axes[0].get_title() == "$5 or $10"
+    assert not figure.axes[0].title.get_parse_math()
+
+
+def test_plots_leave_the_global_settings_alone_and_obey_none(tmp_path: Path) -> None:
+    expected = plots.save(plots.training_curves(HISTORY), tmp_path / "expected.png").read_bytes()
+    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "savefig.dpi": 40, "savefig.bbox": "tight"}):
+        before = dict(matplotlib.rcParams)
+        changed = plots.save(plots.training_curves(HISTORY), tmp_path / "changed.png").read_bytes()
+        assert dict(matplotlib.rcParams) == before
+    assert changed == expected
+
+
+def test_save_writes_a_whole_png_of_120_dots_per_inch_and_makes_the_folder(tmp_path: Path) -> None:
+    figure = plots.training_curves(HISTORY)
+    path = plots.save(figure, tmp_path / "runs" / "one" / "curves.png")
+    assert path == tmp_path / "runs" / "one" / "curves.png"
+    data = path.read_bytes()
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    assert b"IEND" in data[-12:]
+    width, height = figure.get_size_inches()
+    assert int.from_bytes(data[16:20], "big") == pytest.approx(width * 120, abs=1)
+    assert int.from_bytes(data[20:24], "big") == pytest.approx(height * 120, abs=1)
+    assert matplotlib.__version__.encode() not in data
+    assert [file.name for file in path.parent.iterdir()] == ["curves.png"]
+
+
+def test_a_failed_save_leaves_the_old_picture_and_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "curves.png"
+    path.write_bytes(b"the old picture")
+    written = []
+
+    def full_disk(self: Path, target: Path) -> Path:
+        written.append(self)
+        assert self.parent == target.parent  # a rename across disks would not be atomic
+        assert path.read_bytes() == b"the old picture"
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Path, "replace", full_disk)
+    with pytest.raises(OSError, match="no space left"):
+        plots.save(plots.step_curve([1.0]), path)
+    assert written
+    assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
+    assert path.read_bytes() == b"the old picture"
+
+
+def test_a_notebook_shows_what_is_saved(tmp_path: Path) -> None:
+    figure = plots.step_curve([2.0, 1.0])
+    assert figure._repr_png_() == plots.save(figure, tmp_path / "steps.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: plots.sample_pictures(pictures(2).astype(np.float32), [0, 1], DIGITS), "images are float32 of shape"),
+        (lambda: plots.sample_pictures(pictures(2)[..., 0], [0, 1], DIGITS), r"shape \(2, 28, 28\); give uint8"),
+        (lambda: plots.sample_pictures(pictures(2, 4), [0, 1], DIGITS), r"1 or 3"),
+        (lambda: plots.sample_pictures(pictures(2)[:0], [], DIGITS), r"shape \(0, 28, 28, 1\)"),
+        (lambda: plots.sample_pictures(pictures(2), [0], DIGITS), "one integer for each of 2 images"),
+        (lambda: plots.sample_pictures(pictures(2), [0, 10], DIGITS), "from 0 to 10 beside 10 class_names"),
+        (lambda: plots.sample_pictures(pictures(2), [-1, 1], DIGITS), "give class numbers from 0 to 9"),
+        (lambda: plots.sample_pictures(pictures(2), [0, 1], DIGITS, count=0), "count is 0; give"),
+        (lambda: plots.training_curves({"epoch": [1]}), "history has no column 'loss'"),
+        (lambda: plots.training_curves({"epoch": [], "loss": []}), "columns of lengths"),
+        (lambda: plots.training_curves({"epoch": [1, 2], "loss": [1.0]}), "{'epoch': 2, 'loss': 1}"),
+        (lambda: plots.step_curve([]), r"losses have shape \(0,\)"),
+        (lambda: plots.step_curve([np.nan]), "0 finite values"),
+        (lambda: plots.step_curve([[1.0]]), r"losses have shape \(1, 1\)"),
+        (lambda: plots.confusion_matrix([[1, 2], [3, 4]], ["a"]), "matrix has shape"),
+        (lambda: plots.most_wrong(pictures(2), [0, 1], np.eye(10)[:1], DIGITS), r"logits have shape \(1, 10\); give"),
+        (lambda: plots.most_wrong(pictures(2), [0, 1], np.eye(9)[:2], DIGITS), r"logits have shape \(2, 9\); give"),
+        (lambda: plots.most_wrong(pictures(1), [0], [[np.nan] * 10], DIGITS), "logits hold NaN"),
+        (lambda: plots.save(plots.step_curve([1.0]), "curves.pdf"), "path is 'curves.pdf'; give .* ends in .png"),
+    ],
+)
+def test_bad_input_is_named(draw: Callable[[], object], message: str) -> None:
+    with pytest.raises(CourseError, match=message):
+        draw()
