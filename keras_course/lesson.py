@@ -118,6 +118,7 @@ def parse_options(
     options = Options(**values)
     select.apply_device(options.device)
     backend = select.use(options.backend).backend
+    select.import_keras()
     if options.device.startswith("gpu"):
         from keras_course import _backend
 

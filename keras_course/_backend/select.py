@@ -4,6 +4,8 @@ import json
 import os
 import re
 import sys
+import tempfile
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +18,7 @@ INSTALL = {name: f'pip install "keras-course[{name}]"' for name in ("jax", "torc
 NEED_COMPILER = ("torch",)
 """The backends that need a C++ compiler on this machine to compile a model."""
 
-QUIET_START = {"TF_CPP_MIN_LOG_LEVEL": "2", "GRPC_VERBOSITY": "ERROR"}
+QUIET_START = {"TF_CPP_MIN_LOG_LEVEL": "3", "GRPC_VERBOSITY": "ERROR"}
 """What keeps the frameworks from talking while they start, unless the user has set it otherwise."""
 
 
@@ -109,6 +111,31 @@ def apply_device(device: str) -> None:
         os.environ |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": number[1]}
     elif device not in ("auto", "gpu"):
         raise CourseError(f"--device is {device!r}; give auto, cpu, gpu, or gpu:N such as gpu:0")
+
+
+def import_keras() -> None:
+    """Imports Keras with its backend, and keeps what they say while they start to itself unless they fail.
+
+    TensorFlow's libraries write to the process's standard error before they have read how much they are to say.
+
+    Raises:
+        CourseError: If the framework is installed but cannot be imported.
+
+    Example:
+        >>> import_keras()
+        >>> "keras" in sys.modules
+        True
+    """
+    standard_error = os.dup(2)
+    with tempfile.TemporaryFile() as chatter:
+        os.dup2(chatter.fileno(), 2)
+        try:
+            import_module("keras")
+        except Exception as error:
+            raise CourseError(f"Keras does not start on {os.environ['KERAS_BACKEND']}: {error}") from error
+        finally:
+            os.dup2(standard_error, 2)
+            os.close(standard_error)
 
 
 def is_installed(name: str) -> bool:

@@ -36,7 +36,15 @@ def replica() -> Any:
 def forward(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
     """Compiles the forward pass of a model in inference mode."""
     logits = tf.function(lambda x: tf.cast(model(x, training=False), "float32"), jit_compile=True)
-    return lambda x: logits(tf.constant(x)).numpy()
+    programs: dict[Any, Any] = {}
+
+    def run(x: np.ndarray) -> np.ndarray:
+        batch = tf.constant(x)
+        if (program := programs.get(x.shape)) is None:
+            program = programs[x.shape] = logits.get_concrete_function(batch)
+        return program(batch).numpy()
+
+    return run
 
 
 class TrainingLoop:
@@ -66,6 +74,7 @@ class TrainingLoop:
             return tf.while_loop(lambda index, logs: index < count, body, (tf.constant(0), logs))[1]
 
         self._steps = steps
+        self._programs: dict[Any, Any] = {}
 
     def run(self, x: np.ndarray, y: np.ndarray, count: int) -> Any:
         """Takes the first ``count`` steps of x (steps, batch, ...) and y (steps, batch, ...).
@@ -73,7 +82,11 @@ class TrainingLoop:
         Returns:
             An array (steps, 1 + metrics) on its way: the loss of each batch, and the sum of each metric over it.
         """
-        return self._steps(tf.constant(x), tf.constant(y), tf.constant(count))
+        arguments = tf.constant(x), tf.constant(y), tf.constant(count)
+        shape = (x.shape, x.dtype, y.shape, y.dtype)
+        if shape not in self._programs:
+            self._programs[shape] = self._steps.get_concrete_function(*arguments)
+        return self._programs[shape](*arguments)
 
     def load(self) -> None:
         """Has nothing to do: each call works on the Keras variables."""

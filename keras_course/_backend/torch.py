@@ -1,20 +1,19 @@
 """The course on PyTorch: a training step is traced once into a graph of PyTorch's own operations.
 
 ``make_fx`` runs the step of a Keras model once and records what reaches PyTorch: forward pass, backward pass and update,
-without the layers of Python above them. Three things then make the graph as fast as one written by hand, or faster:
+without the layers of Python above them. That needs no compiler and takes a fraction of a second. Three things then make the
+graph as fast as one written by hand, or faster:
 
 - Adam's update is one fused kernel on the variables in place, where Keras makes temporaries.
 - On a CPU, float32 matrix products go to oneDNN, whose kernels are chosen for the processor at hand.
-- Freed memory stays with the process; without that each step gets its gradients' pages anew from the kernel.
-
-A graph with many element-wise operations, and every graph on a GPU, is compiled by TorchInductor if the machine can.
+- On a CPU, freed memory stays with the process; without that each step gets its gradients' pages anew from the kernel.
 """
 
 import ctypes
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import keras
@@ -69,7 +68,7 @@ class TrainingLoop:
         self, model: keras.Model, optimizer: keras.Optimizer, loss: Metric, metrics: Mapping[str, Metric]
     ) -> None:
         self._model, self._optimizer, self._loss, self._metrics = model, optimizer, loss, metrics
-        self._graphs: dict[tuple[Any, ...], Callable[..., Any]] = {}
+        self._steps: dict[tuple[Any, ...], Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {}
         _keep_freed_memory()
 
     def run(self, x: np.ndarray, y: np.ndarray, count: int) -> Any:
@@ -84,10 +83,10 @@ class TrainingLoop:
         labels = torch.from_numpy(y).to(device, non_blocking=True)
         shape = (x.shape[1:], x.dtype, y.shape[1:], y.dtype)
         with torch.no_grad():
-            if shape not in self._graphs:
-                self._graphs[shape] = self._trace(state, pictures[0], labels[0])
-            step = self._graphs[shape]
-            return _Rows([step(*state, pictures[index], labels[index]) for index in range(count)])
+            if shape not in self._steps:
+                self._steps[shape] = self._compile(state, pictures[0], labels[0])
+            step = self._steps[shape]
+            return _Rows([step(pictures[index], labels[index]) for index in range(count)])
 
     def load(self) -> None:
         """Has nothing to do: each call works on the Keras variables."""
@@ -99,14 +98,14 @@ class TrainingLoop:
         model = self._model
         return [*model.trainable_variables, *model.non_trainable_variables, *self._optimizer.variables]
 
-    def _trace(self, state: list[torch.Tensor], x: torch.Tensor, y: torch.Tensor) -> Callable[..., Any]:
+    def _compile(self, state: list[torch.Tensor], x: torch.Tensor, y: torch.Tensor) -> Callable[..., torch.Tensor]:
         graph = make_fx(self._step)(*(tensor.clone() for tensor in state), x, y)
         _fold_constants(graph)
         if x.device.type == "cpu" and torch.backends.mkldnn.is_available():
             _multiply_with_onednn(graph)
         graph.graph.eliminate_dead_code()
         graph.recompile()
-        return graph
+        return partial(graph, *state)
 
     def _step(self, *tensors: torch.Tensor) -> torch.Tensor:
         """One training step as a function of the state, which it changes in place, and of a batch."""
@@ -122,7 +121,7 @@ class TrainingLoop:
             logits = logits.float()
             value = self._loss(y, logits) + sum(penalties)
             gradients = torch.autograd.grad(value, leaves)
-        with _fused_adam(optimizer):
+        with _traceable(optimizer):
             new_trainable, new_optimizer_state = optimizer.stateless_apply(optimizer_state, gradients, trainable)
         for old, new in zip(state, [*new_trainable, *new_non_trainable, *new_optimizer_state], strict=True):
             if new is not old:
@@ -156,44 +155,44 @@ def _keep_freed_memory() -> None:
 
 
 @contextmanager
-def _fused_adam(optimizer: keras.Optimizer) -> Iterator[None]:
-    """While it lasts, a plain Adam or AdamW updates its variables with PyTorch's fused kernel.
+def _traceable(optimizer: keras.Optimizer) -> Iterator[None]:
+    """While it lasts, an optimizer updates its variables in a way that ``make_fx`` can record.
 
-    Everything around the update (schedule, clipping, weight decay, averaging, counting) stays Keras' own.
+    Everything around the update (schedule, clipping, weight decay, averaging, counting) stays Keras' own. Keras' updates for
+    PyTorch turn the learning rate into a Python number, which a graph cannot hold; Keras' general ones do not.
     """
-    if not isinstance(optimizer, keras.optimizers.Adam) or optimizer.amsgrad:
-        yield
-        return
-
-    def update(gradients: Any, variables: Any, learning_rate: Any) -> None:
-        index = [optimizer._get_variable_index(variable) for variable in variables]
-        count = keras.ops.cast(optimizer.iterations + 1, "float32")
-        # Keras adds epsilon after the bias correction, PyTorch before it. With a step count so large that PyTorch sees no
-        # bias to correct, and the correction inside the learning rate, the two are the same formula.
-        correction = torch.sqrt(1 - optimizer.beta_2**count) / (1 - optimizer.beta_1**count)
-        rate = keras.ops.cast(learning_rate, "float32") * correction
-        parameters = [variable.value for variable in variables]
-        _aten._fused_adam_.tensor_lr(
-            parameters,
-            list(gradients),
-            [optimizer._momentums[i].value for i in index],
-            [optimizer._velocities[i].value for i in index],
-            [],
-            [torch.full((), 1e9, device=rate.device) for _ in index],
-            lr=rate,
-            beta1=optimizer.beta_1,
-            beta2=optimizer.beta_2,
-            weight_decay=0.0,
-            eps=optimizer.epsilon,
-            amsgrad=False,
-            maximize=False,
-        )
-
-    optimizer._parallel_update_step = update
+    is_plain_adam = isinstance(optimizer, keras.optimizers.Adam) and not optimizer.amsgrad
+    update = _update_fused if is_plain_adam else keras.Optimizer._backend_update_step
+    optimizer._backend_update_step = partial(update, optimizer)
     try:
         yield
     finally:
-        del optimizer._parallel_update_step
+        del optimizer._backend_update_step
+
+
+def _update_fused(optimizer: keras.optimizers.Adam, gradients: Any, variables: Any, learning_rate: Any) -> None:
+    """Adam's update of all variables by PyTorch's fused kernel, in place."""
+    index = [optimizer._get_variable_index(variable) for variable in variables]
+    count = keras.ops.cast(optimizer.iterations + 1, "float32")
+    # Keras adds epsilon after the bias correction, PyTorch before it. With a step count so large that PyTorch sees no bias
+    # to correct, and the correction inside the learning rate, the two are the same formula.
+    correction = torch.sqrt(1 - optimizer.beta_2**count) / (1 - optimizer.beta_1**count)
+    rate = keras.ops.cast(learning_rate, "float32") * correction
+    _aten._fused_adam_.tensor_lr(
+        [variable.value for variable in variables],
+        list(gradients),
+        [optimizer._momentums[i].value for i in index],
+        [optimizer._velocities[i].value for i in index],
+        [],
+        [torch.full((), 1e9, device=rate.device) for _ in index],
+        lr=rate,
+        beta1=optimizer.beta_1,
+        beta2=optimizer.beta_2,
+        weight_decay=0.0,
+        eps=optimizer.epsilon,
+        amsgrad=False,
+        maximize=False,
+    )
 
 
 def _fold_constants(graph: torch.fx.GraphModule) -> None:

@@ -69,7 +69,7 @@ IDX_SHA256 = {
 }
 
 # "auto" promises to give up within five seconds; the imports and the reading of the sample need some of them.
-AUTO_PATIENCE = {"total": 4.2, "first_byte": 1.5, "block": 1.5}
+AUTO_PATIENCE = {"total": 3.9, "first_byte": 1.3, "block": 1.3}
 FULL_PATIENCE = {"total": 180.0, "first_byte": 15.0, "block": 60.0}
 LARGEST_ARCHIVE_BYTES = 64 * 2**20
 # A file that claims more digits is refused before any memory is taken.

@@ -6,7 +6,7 @@ import keras
 from keras import layers
 
 from keras_course import randomness
-from keras_course.errors import check_positive
+from keras_course.errors import CourseError, check_positive
 
 
 def dense_classifier(
@@ -33,8 +33,8 @@ def dense_classifier(
         name: Name of the model.
 
     Returns:
-        A model from pictures (batch, *input_shape) in 0..255 to float32 logits (batch, num_classes). Its layers are called
-        ``pixels``, ``flatten``, ``hidden1``, ``dropout1``, ``hidden2``, ... and ``logits``.
+        A model from pictures (batch, *input_shape) in 0..255 to float32 logits (batch, num_classes). Its layers are
+        called ``pixels``, ``flatten``, ``hidden1``, ``dropout1``, ``hidden2``, ... and ``logits``.
 
     Raises:
         CourseError: A size is not positive, or ``dropout`` is out of range.
@@ -46,7 +46,10 @@ def dense_classifier(
 
     Source: NVIDIA Deep Learning Institute, "Fundamentals of Deep Learning", part 1.
     """
-    check_positive(num_classes=num_classes, **{f"hidden[{i}]": units for i, units in enumerate(hidden)})
+    check_positive(num_classes=num_classes, **{f"input_shape[{i}]": size for i, size in enumerate(input_shape)})
+    check_positive(**{f"hidden[{i}]": units for i, units in enumerate(hidden)})
+    if not 0 <= dropout < 1:
+        raise CourseError(f"dropout is {dropout}; give a fraction from 0 up to but not including 1")
     inputs = keras.Input(input_shape, name="pictures")
     x = layers.Rescaling(scale, name="pixels")(inputs)
     x = layers.Flatten(name="flatten")(x)

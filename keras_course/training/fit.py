@@ -1,6 +1,7 @@
 """Training a model on labelled data: the same batches, the same curve, on every backend."""
 
 import hashlib
+import inspect
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from keras_course.training.run_directory import Checkpoint, Columns, RunDirector
 
 Data = tuple[np.ndarray, np.ndarray]
 Metric = Callable[[Any, Any], Any]
+Forward = Callable[[np.ndarray], np.ndarray]
 
 _STEPS_A_CALL = 64
 _BYTES_A_CALL = 16 * 2**20
@@ -74,7 +76,8 @@ def fit(
         epochs: How often to go through the samples, counted from the start of the run, also after a resume.
         batch_size: Samples a step. The last batch of an epoch is smaller where they do not divide.
         seed: Seed of the order.
-        early_stopping: Epochs without a lower validation loss after which to stop and go back to the best; None to go on.
+        early_stopping: Epochs without a lower validation loss after which to stop and go back to the best; None to go
+            on.
         callbacks: Keras callbacks. Those for batches are called after each group of steps that ran in one call.
         run: Where to write ``history.csv`` and a checkpoint each epoch; with ``run.resume`` the run there goes on.
         log_steps: Whether to write the loss of each batch alone to ``steps.csv`` in ``run``.
@@ -85,8 +88,8 @@ def fit(
         metrics are means over the epoch while the model was being trained.
 
     Raises:
-        CourseError: Data and model do not fit, a number is out of range, the checkpoint is of another run, or the loss is
-            no longer a number.
+        CourseError: Data and model do not fit, a number is out of range, the checkpoint is of another run, or the loss
+            is no longer a number.
 
     Example:
         >>> from keras_course.models import dense_classifier
@@ -107,16 +110,19 @@ def fit(
     optimizer = keras.optimizers.get(optimizer)
     optimizer.build(model.trainable_variables)
     metrics = {"accuracy": accuracy} if metrics is None else metrics
-    settings = _settings(model, train, optimizer, loss, batch_size, seed)
+    settings = _settings(model, train, valid, optimizer, loss, metrics, batch_size, seed)
 
     columns = ["loss", *metrics]
-    history: Columns = {name: [] for name in ["epoch", *columns, *(f"val_{name}" for name in columns if valid), "seconds"]}
+    val_columns = [f"val_{name}" for name in columns if valid is not None]
+    history: Columns = {name: [] for name in ["epoch", *columns, *val_columns, "seconds"]}
     best: list[np.ndarray] = []
     if run is not None and run.resume and (checkpoint := run.load_checkpoint()) is not None:
         _restore(checkpoint, settings, model, optimizer)
         history, best = checkpoint.history, checkpoint.best
+        run.write_history(history)  # a run killed between the two files has a newer checkpoint
 
     loop = _backend.training_loop(model, optimizer, loss, metrics)
+    forward = _backend.forward(model)
     batches = _Batches(*train, batch_size=batch_size, seed=seed)
     if run is not None and log_steps:
         run.start_steps(len(history["epoch"]) * batches.steps)
@@ -139,21 +145,22 @@ def fit(
 
             with display.epoch(epoch):
                 _train_epoch(loop, batches, epoch, totals, after_group, ahead=not keras_callbacks.any)
-            row = {"epoch": epoch + 1, **totals.means()}
+            logs = totals.means()
             if valid is not None:
-                measured = evaluate(model, valid, loss=loss, metrics=metrics)
-                row |= {f"val_{name}": value for name, value in measured.items()}
-            row["seconds"] = round(time.perf_counter() - started, 3)
+                logs |= {f"val_{name}": value for name, value in _measure(forward, valid, loss, metrics).items()}
+            if not np.isfinite(logs.get("val_loss", 0.0)) or not _is_finite(model):
+                raise _diverged(epoch, (epoch + 1) * batches.steps, what="state after")
+            row = {"epoch": epoch + 1, **logs, "seconds": round(time.perf_counter() - started, 3)}
             for name, value in row.items():
                 history[name].append(value)
-            if early_stopping is not None and row["val_loss"] == min(history["val_loss"]):
+            if early_stopping is not None and int(np.argmin(history["val_loss"])) == epoch:
                 best = model.get_weights()
-            if run is not None:
+            display.report(row)
+            keras_callbacks.list.on_epoch_end(epoch, logs)
+            if run is not None:  # after the callbacks, which may have changed the learning rate
                 if log_steps:
                     run.append_steps(epoch * batches.steps + 1, totals.losses)
                 run.save_checkpoint(Checkpoint(settings, history, *_state(model, optimizer), best))
-            display.report(row)
-            keras_callbacks.list.on_epoch_end(epoch, row)
     if best:
         model.set_weights(best)
     return history
@@ -184,12 +191,9 @@ def evaluate(
         >>> {name: round(value, 3) for name, value in evaluate(model, (black, np.zeros(4, "int32"))).items()}
         {'loss': 0.693, 'accuracy': 1.0}
     """
-    x, labels = data
-    logits = predict_logits(model, x)
-    measured = {"loss": float(keras.ops.convert_to_numpy(_on_logits(loss)(labels, logits)))}
-    for name, metric in ({"accuracy": accuracy} if metrics is None else metrics).items():
-        measured[name] = float(keras.ops.convert_to_numpy(metric(labels, logits)).mean(dtype="float64"))
-    return measured
+    loss = _on_logits(loss)
+    _check_data(model, data, loss, "data")
+    return _measure(_backend.forward(model), data, loss, {"accuracy": accuracy} if metrics is None else metrics)
 
 
 def predict_logits(model: keras.Model, x: np.ndarray, *, batch_size: int = 256) -> np.ndarray:
@@ -210,13 +214,25 @@ def predict_logits(model: keras.Model, x: np.ndarray, *, batch_size: int = 256) 
     """
     check_positive(batch_size=batch_size)
     _check_samples(model, x, "x")
-    run = _backend.forward(model)
+    return _predict(_backend.forward(model), x, batch_size)
+
+
+def _measure(forward: Forward, data: Data, loss: keras.Loss, metrics: Mapping[str, Metric]) -> dict[str, float]:
+    x, labels = data
+    logits = _predict(forward, x)
+    measured = {"loss": float(keras.ops.convert_to_numpy(loss(labels, logits)))}
+    for name, metric in metrics.items():
+        measured[name] = float(keras.ops.convert_to_numpy(metric(labels, logits)).mean(dtype="float64"))
+    return measured
+
+
+def _predict(forward: Forward, x: np.ndarray, batch_size: int = 256) -> np.ndarray:
     outputs = []
     for start in range(0, len(x), batch_size):
         batch = x[start : start + batch_size]
         # one shape, one compilation: the last batch is filled up with copies, whose outputs are dropped
         filled = np.resize(batch, (min(batch_size, len(x)), *batch.shape[1:]))
-        outputs.append(run(filled)[: len(batch)])
+        outputs.append(forward(filled)[: len(batch)])
     return np.concatenate(outputs)
 
 
@@ -235,8 +251,8 @@ class _Batches:
     def groups(self, epoch: int, speed: Callable[[], float]) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
         """Yields x (steps, batch, ...), y (steps, batch, ...) and how many of those steps to take.
 
-        All groups of whole batches have one shape, so that one compiled program serves them; ``speed`` says how many steps
-        a second to expect, so that a slow model reports often enough.
+        All groups of whole batches have one shape, so that one compiled program serves them; ``speed`` says how many
+        steps a second to expect, so that a slow model reports often enough.
         """
         order = randomness.permutation(self._key, len(self._x), step=epoch)
         whole = len(order) // self._batch_size
@@ -262,9 +278,10 @@ class _Totals:
     def add(self, logs: np.ndarray) -> None:
         """Adds rows of a batch's mean loss and of its sums of each metric."""
         done = len(self.losses)
-        sizes = self._sizes[done : done + len(logs)]
-        self._sums[0] += logs[:, 0] @ sizes
-        self._sums[1:] += logs[:, 1:].sum(axis=0)
+        sums = logs.copy()
+        sums[:, 0] *= self._sizes[done : done + len(logs)]
+        # cumsum adds one row after the other, so that no bit depends on which rows came together
+        self._sums = np.vstack([self._sums, sums]).cumsum(axis=0)[-1]
         self.losses += logs[:, 0].tolist()
 
     def means(self) -> dict[str, float]:
@@ -293,11 +310,8 @@ def _train_epoch(
         rows = np.asarray(logs)[:count].astype("float64")
         totals.add(rows)
         if not np.isfinite(rows[:, 0]).all():
-            first = epoch * batches.steps + int(np.argmin(np.isfinite(totals.losses))) + 1
-            raise CourseError(
-                f"the loss of step {first} (epoch {epoch + 1}) is not a number any more: training diverged; "
-                "choose a smaller learning_rate and look for pictures that are not finite"
-            )
+            first = int(np.argmin(np.isfinite(totals.losses))) + 1
+            raise _diverged(epoch, epoch * batches.steps + first, what="loss of")
         after_group(rows)
 
     loop.load()
@@ -310,6 +324,17 @@ def _train_epoch(
             collect(*group)
     finally:
         loop.sync()
+
+
+def _is_finite(model: keras.Model) -> bool:
+    return all(np.isfinite(weight).all() for weight in model.get_weights())
+
+
+def _diverged(epoch: int, step: int, *, what: str) -> CourseError:
+    return CourseError(
+        f"the {what} step {step} (epoch {epoch + 1}) is not a finite number any more: training diverged; "
+        "choose a smaller learning_rate and look for samples that are not finite"
+    )
 
 
 class _Callbacks:
@@ -327,6 +352,7 @@ class _Callbacks:
 
     def __enter__(self) -> Self:
         self._model.stop_training = False
+        self._before = getattr(self._model, "optimizer", None)
         self._model.optimizer = self._optimizer  # where LearningRateScheduler and its like look for it
         self.list.on_train_begin()
         return self
@@ -334,7 +360,7 @@ class _Callbacks:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.list.on_train_end()
-        self._model.optimizer = None  # else a saved model would carry it, and open only where its class exists
+        self._model.optimizer = self._before  # else a saved model would carry it, and open only where its class exists
 
     def after_batches(self, first: int, rows: np.ndarray, columns: list[str], sizes: np.ndarray) -> None:
         """Reports batches that have just run together."""
@@ -357,7 +383,8 @@ class _Display:
         """Shows the bar while an epoch runs."""
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"))
         texts = (TextColumn("{task.fields[numbers]}"), TimeRemainingColumn())
-        bar = Progress(*columns, *texts, console=self._console, transient=True, disable=not (self._shown and self._console.is_terminal))
+        hidden = not (self._shown and self._console.is_terminal)
+        bar = Progress(*columns, *texts, console=self._console, transient=True, disable=hidden)
         with bar:
             bar.add_task(f"epoch {number + 1}/{self._epochs}", total=self._steps, numbers="")
             self._bar = bar
@@ -385,12 +412,11 @@ def _on_logits(loss: keras.Loss | str) -> keras.Loss:
     """The loss itself, or the one of that name, made to take logits."""
     if not isinstance(loss, str):
         return loss
-    made = keras.losses.get({"class_name": _class_name(loss), "config": {}})
-    return type(made)(from_logits=True) if "from_logits" in made.get_config() else made
-
-
-def _class_name(loss: str) -> str:
-    return "".join(part.capitalize() for part in loss.split("_"))
+    kinds = {name.lower(): kind for name, kind in vars(keras.losses).items() if isinstance(kind, type)}
+    kind = kinds.get(loss.replace("_", "").lower())
+    if kind is None or kind is keras.Loss:
+        raise CourseError(f"loss is {loss!r}; give the name of a loss of Keras, such as mean_squared_error")
+    return kind(from_logits=True) if "from_logits" in inspect.signature(kind).parameters else kind()
 
 
 def _patience_is_over(history: Columns, patience: int | None) -> bool:
@@ -399,30 +425,49 @@ def _patience_is_over(history: Columns, patience: int | None) -> bool:
 
 
 def _settings(
-    model: keras.Model, train: Data, optimizer: keras.Optimizer, loss: keras.Loss, batch_size: int, seed: int
+    model: keras.Model,
+    train: Data,
+    valid: Data | None,
+    optimizer: keras.Optimizer,
+    loss: keras.Loss,
+    metrics: Mapping[str, Metric],
+    batch_size: int,
+    seed: int,
 ) -> dict[str, Any]:
     """What has to be the same for a run to go on as if it had never stopped."""
-    digest = hashlib.blake2b(digest_size=8)
-    for array in train:
-        digest.update(np.ascontiguousarray(array))
     return {
-        "seed": seed,
-        "batch_size": batch_size,
-        "data": f"{len(train[0])} samples, {digest.hexdigest()}",
+        "seed": int(seed),
+        "batch_size": int(batch_size),
+        "data": _fingerprint(train),
+        "validation data": _fingerprint(valid),
         "model": f"{model.name}, {model.count_params()} parameters",
         "precision": model.dtype_policy.name,
-        "optimizer": f"{optimizer.name}, {json.dumps(optimizer.get_config(), default=str, sort_keys=True)}",
+        "optimizer": type(optimizer).__name__,
+        **{f"optimizer's {name}": _as_json(value) for name, value in optimizer.get_config().items()},
         "loss": type(loss).__name__,
+        "metrics": list(metrics),
     }
+
+
+def _as_json(value: Any) -> Any:
+    """The value as it comes back from a checkpoint."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def _fingerprint(data: Data | None) -> str | None:
+    if data is None:
+        return None
+    digest = hashlib.blake2b(digest_size=8)
+    for array in data:
+        digest.update(np.ascontiguousarray(array))
+    return f"{len(data[0])} samples, {digest.hexdigest()}"
 
 
 def _state(model: keras.Model, optimizer: keras.Optimizer) -> tuple[list[np.ndarray], list[np.ndarray]]:
     return model.get_weights(), [keras.ops.convert_to_numpy(variable) for variable in optimizer.variables]
 
 
-def _restore(
-    checkpoint: Checkpoint, settings: dict[str, Any], model: keras.Model, optimizer: keras.Optimizer
-) -> None:
+def _restore(checkpoint: Checkpoint, settings: dict[str, Any], model: keras.Model, optimizer: keras.Optimizer) -> None:
     """Puts the state after an epoch back, whichever backend it was saved on."""
     for name, value in settings.items():
         if checkpoint.settings.get(name) != value:
@@ -430,6 +475,9 @@ def _restore(
                 f"the run to resume has {name} {checkpoint.settings.get(name)!r}, this one {value!r}; "
                 "give the same, or start a new run in another --output"
             )
+    for variables, values in ((model.weights, checkpoint.model), (optimizer.variables, checkpoint.optimizer)):
+        if [tuple(variable.shape) for variable in variables] != [value.shape for value in values]:
+            raise CourseError("the run to resume has weights of other shapes; start a new run in another --output")
     model.set_weights(checkpoint.model)
     for variable, value in zip(optimizer.variables, checkpoint.optimizer, strict=True):
         variable.assign(value)
@@ -442,6 +490,8 @@ def _check_data(model: keras.Model, data: Data, loss: keras.Loss, name: str) -> 
         raise CourseError(f"{name} has {len(x)} samples and {len(y)} labels; give one label a sample")
     if isinstance(loss, keras.losses.SparseCategoricalCrossentropy):
         classes = model.output_shape[-1]
+        if y.ndim != len(model.output_shape) - 1:
+            raise CourseError(f"{name} has labels of shape {y.shape}; give one class number for each output")
         if not np.issubdtype(y.dtype, np.integer) or y.min() < 0 or y.max() >= classes:
             raise CourseError(
                 f"{name} has labels from {y.min()} to {y.max()} ({y.dtype}); "

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import platform
+import re
 import shlex
 import statistics
 import sys
@@ -47,7 +48,7 @@ class Checkpoint:
 
 
 class RunDirectory:
-    """A folder with ``model.keras``, ``history.csv``, ``steps.csv``, ``metrics.json``, ``figures/`` and ``checkpoint.npz``.
+    """A folder with ``model.keras``, ``history.csv``, ``steps.csv``, ``metrics.json``, ``figures``, ``checkpoint.npz``.
 
     Every file is written beside and renamed: a process that is killed leaves the file of before. A lock keeps a second
     process out while the first one writes.
@@ -78,7 +79,9 @@ class RunDirectory:
             raise CourseError(f"output folder {self.path} is in use by another run; choose another --output") from None
         except OSError as error:
             raise CourseError(f"output folder {self.path} cannot be used: {error.strerror}; choose another") from None
-        if not resume and (self._checkpoint.exists() or (self.path / "model.keras").exists()):
+        if resume:
+            self._tidy_up()
+        elif self._checkpoint.exists() or (self.path / "model.keras").exists():
             self.close()
             raise CourseError(f"output folder {self.path} holds a run already; add --resume or choose another --output")
 
@@ -90,9 +93,10 @@ class RunDirectory:
 
     def close(self) -> None:
         """Lets other processes in."""
-        self._lock.release()
-        with suppress(OSError):
-            (self.path / ".lock").unlink()
+        if self._lock.is_locked:
+            with suppress(OSError):
+                (self.path / ".lock").unlink()  # while it is ours: afterwards it may be another's
+            self._lock.release()
 
     @property
     def figures(self) -> Path:
@@ -102,6 +106,12 @@ class RunDirectory:
     @property
     def _checkpoint(self) -> Path:
         return self.path / "checkpoint.npz"
+
+    def _tidy_up(self) -> None:
+        """Removes what a process that was killed while it wrote a file has left beside it."""
+        for name in ("checkpoint.npz", "history.csv", "steps.csv", "metrics.json", "model.keras"):
+            for beside in self.path.glob(f".{name}.*.part*"):
+                beside.unlink(missing_ok=True)
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Writes the state after an epoch, and the history as CSV beside it.
@@ -182,11 +192,14 @@ class RunDirectory:
         Args:
             model: The model.
         """
-        beside = self.path / f".model.{os.getpid()}.keras"
+        beside = self.path / f".model.keras.{os.getpid()}.part.keras"
+        compiled, optimizer = model.compiled, getattr(model, "optimizer", None)
+        model.compiled, model.optimizer = False, None
         try:
             model.save(beside)
             beside.replace(self.path / "model.keras")
         finally:
+            model.compiled, model.optimizer = compiled, optimizer
             beside.unlink(missing_ok=True)
 
     def save_results(
@@ -210,7 +223,8 @@ class RunDirectory:
             **facts,
             "parameters": model.count_params(),
             "seconds": round(sum(history["seconds"]), 3),
-            "steps_per_second": round(steps / statistics.median(history["seconds"]), 1),  # validation included
+            # validation included
+            "steps_per_second": round(steps / max(0.001, statistics.median(history["seconds"])), 1),
             "seed": options.seed,
             "epochs": len(history["epoch"]),
             "batch_size": options.batch_size,
@@ -289,10 +303,16 @@ def latest_folder(parent: str | Path, name: str) -> Path:
     Raises:
         CourseError: There is none.
     """
-    runs = [path for path in Path(parent).glob(f"{name}*") if path.name == name or path.name[len(name) + 1 :].isdigit()]
+    numbered = re.compile(rf"{re.escape(name)}(-\d+)?")
+    runs = [path for path in Path(parent).glob(f"{name}*") if numbered.fullmatch(path.name)]
     if not runs:
-        raise CourseError(f"there is no run of {name} in {parent} to resume; leave --resume out or name it with --output")
-    return max(runs, key=lambda path: (path / "history.csv").stat().st_mtime if (path / "history.csv").exists() else 0.0)
+        raise CourseError(f"there is no run of {name} in {parent} to resume; leave out --resume or name it by --output")
+
+    def written(path: Path) -> float:
+        history = path / "history.csv"
+        return history.stat().st_mtime if history.exists() else 0.0
+
+    return max(runs, key=written)
 
 
 def _versions(*packages: str) -> dict[str, str]:

@@ -1,0 +1,669 @@
+"""How fast ``keras_course.training.fit`` is, beside what a user would pick instead, in one run.
+
+    KERAS_BACKEND=torch python benchmarks/training.py
+    python benchmarks/training.py --backend jax --rounds 11 --batch-sizes 32 128 --profile --json jax.json
+
+The task: 784-512-512-10 with ReLU, Adam at 0.001, an epoch over 10,000 digits. The contestants:
+
+- ``fit`` of this package, without progress bar and validation; it also measures the accuracy;
+- the loop that an expert would write by hand in the framework, without Keras (``hand_written_<backend>.py``), in several
+  variants, the fastest of which counts as *the* hand-written one. They get the shuffled order of each epoch for free, hand
+  back the loss of each step, and measure no accuracy. Where a variant is marked "extra", it does not count;
+- ``Model.fit`` of Keras with its defaults (but for ``verbose=0``), and with its fastest settings.
+
+Each contestant lives in a process of its own, so that none profits or suffers from what another does to threads, memory
+or the framework's settings, and so that each has its own peak of memory (that of the operating system, in which the
+digits, the framework and its compiler are contained; on a GPU, the host's memory only). The processes take turns: in each
+round every one trains for one epoch while the others wait. All speeds are given as median (lowest .. highest) of the
+rounds; "speed of fit to this" is the median of the ratios within each round, above 1 where ``fit`` is the faster.
+
+Two epochs pass before the first round. The first shows that all do the same work: from the same weights and batches, the
+losses of its first 20 steps must agree within 0.001, or the run ends with an error. After it Keras shuffles by itself, as
+is its default; the others all take the same order. "compiling" is how much longer this first epoch took than a later one.
+
+Expect one to three minutes a backend on two cores, and numbers that mean something only on a machine that does nothing
+else; the load of the machine at the start is printed. On a GPU several processes share it: JAX and TensorFlow are told
+not to reserve all of its memory.
+"""
+
+import argparse
+import importlib
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import median
+from typing import Any, Self
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from keras_course._backend import select
+from keras_course.errors import CourseError, check_positive
+from keras_course.lesson import explain_errors
+
+# Whoever imports Keras or a framework does it in a function that runs in a process of its own: a child's peak of memory
+# is never below that of its parent, so the parent has to stay small.
+
+LEARNING_RATE = 0.001
+SEED = 0
+WARM_UP_EPOCHS = 2
+STEPS_TO_COMPARE = 20
+LARGEST_LOSS_DIFFERENCE = 1e-3
+SETTLE_SECONDS = 0.05  # threads of the contestant before may spin for a while, waiting for more work
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One way to train the network."""
+
+    name: str
+    run: Callable[["Turns", "Task"], None]
+    variant: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    is_extra: bool = False
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a contestant's process is told."""
+
+    contestant: Contestant
+    backend: str
+    batch_size: int
+    epochs: int
+    data_file: Path
+
+    def data(self) -> tuple[np.ndarray, np.ndarray]:
+        """The pictures and the labels."""
+        with np.load(self.data_file) as file:
+            return file["x"], file["y"]
+
+    def weights(self) -> list[np.ndarray]:
+        """The initial kernels and biases."""
+        with np.load(self.data_file) as file:
+            return [file[name] for name in file.files if name.startswith("weights")]
+
+    def orders(self) -> np.ndarray:
+        """The order of the samples in each epoch (epochs, samples)."""
+        with np.load(self.data_file) as file:
+            return file["orders"]
+
+
+@dataclass(frozen=True)
+class Lap:
+    """What a contestant reports of one epoch."""
+
+    seconds: float
+    losses: list[
+        float
+    ]  # of the first steps, each the mean over `steps_a_loss` steps; looked at in the first epoch only
+    steps_a_loss: int
+    imports_mib: float
+    peak_mib: float
+    parts: dict[str, float]  # seconds, by what they were spent on
+
+
+class Turns:
+    """A contestant's side of the race: waits for its turn and says how long the epoch took."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._imports_mib = 0.0
+        self._started = 0.0
+
+    def imported(self) -> None:
+        """Notes how much memory the imports took."""
+        self._imports_mib = peak_mib()
+
+    def start(self) -> None:
+        """Waits until it is this contestant's turn."""
+        self._connection.recv()
+        self._started = time.perf_counter()
+
+    def stop(
+        self, losses: Sequence[float] = (), *, steps_a_loss: int = 1, parts: dict[str, float] | None = None
+    ) -> None:
+        """Reports the epoch that began at ``start``; the device must have finished it."""
+        seconds = time.perf_counter() - self._started
+        first = [float(loss) for loss in losses[: STEPS_TO_COMPARE // steps_a_loss]]
+        self._connection.send(Lap(seconds, first, steps_a_loss, self._imports_mib, peak_mib(), parts or {}))
+
+
+def peak_mib() -> float:
+    """The most memory that this process has had so far, in MiB."""
+    unit = 1 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+# The contestants. Each runs in a process of its own, for all epochs.
+
+
+def run_fit(turns: Turns, task: Task) -> None:
+    """``fit`` of this package, held up before each epoch until it is its turn."""
+    _run_fit(turns, task, parts=None)
+
+
+def run_fit_timed_inside(turns: Turns, task: Task) -> None:
+    """``fit`` of this package, with a clock on each of its parts."""
+    from keras_course import _backend
+
+    fitting = importlib.import_module("keras_course.training.fit")
+    parts: defaultdict[str, float] = defaultdict(float)
+    make_loop, groups = _backend.training_loop, fitting._Batches.groups
+
+    def timed_groups(*arguments: Any) -> Iterator[Any]:
+        iterator = groups(*arguments)
+        while True:
+            with _clock(parts, "batches on the host"):
+                group = next(iterator, None)
+            if group is None:
+                return
+            yield group
+
+    _backend.training_loop = lambda *arguments: _TimedLoop(make_loop(*arguments), parts)
+    fitting._Batches.groups = timed_groups
+    _run_fit(turns, task, parts)
+
+
+def _run_fit(turns: Turns, task: Task, parts: defaultdict[str, float] | None) -> None:
+    import keras
+
+    from keras_course.models import dense_classifier
+
+    fitting = importlib.import_module("keras_course.training.fit")
+    turns.imported()
+    model = dense_classifier(seed=SEED)
+    train_epoch = fitting._train_epoch
+    losses: list[list[float]] = []
+
+    def stop() -> None:
+        _wait_for_device(model)
+        turns.stop(losses[-1], parts=dict(parts or {}))
+
+    def train_epoch_in_turn(loop: Any, batches: Any, epoch: int, totals: Any, *others: Any, **options: Any) -> None:
+        if losses:
+            stop()
+        losses.append(totals.losses)
+        turns.start()
+        if parts is not None:
+            parts.clear()
+        train_epoch(loop, batches, epoch, totals, *others, **options)
+
+    fitting._train_epoch = train_epoch_in_turn
+    fitting.fit(
+        model,
+        task.data(),
+        optimizer=keras.optimizers.Adam(LEARNING_RATE),
+        epochs=task.epochs,
+        batch_size=task.batch_size,
+        seed=SEED,
+        progress=False,
+    )
+    stop()
+
+
+class _TimedLoop:
+    """A training loop of a backend, with a clock on each of its methods."""
+
+    def __init__(self, loop: Any, parts: defaultdict[str, float]) -> None:
+        self._loop, self._parts = loop, parts
+
+    def run(self, *arguments: Any) -> "_TimedLogs":
+        with _clock(self._parts, "dispatch"):
+            return _TimedLogs(self._loop.run(*arguments), self._parts)
+
+    def load(self) -> None:
+        with _clock(self._parts, "weights in and out"):
+            self._loop.load()
+
+    def sync(self) -> None:
+        with _clock(self._parts, "weights in and out"):
+            self._loop.sync()
+
+
+class _TimedLogs:
+    """Losses that are being computed, with a clock on the wait for them."""
+
+    def __init__(self, logs: Any, parts: defaultdict[str, float]) -> None:
+        self._logs, self._parts = logs, parts
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        with _clock(self._parts, "waiting for the device"):
+            return np.asarray(self._logs, dtype)
+
+
+@contextmanager
+def _clock(parts: defaultdict[str, float], name: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    parts[name] += time.perf_counter() - started
+
+
+def run_hand_written(turns: Turns, task: Task) -> None:
+    """A loop of ``hand_written_<backend>.py``."""
+    hand_written = importlib.import_module(f"hand_written_{task.backend}")
+    turns.imported()
+    epoch = hand_written.make_epoch(task.contestant.variant, *task.data(), task.weights(), task.batch_size)
+    for order in task.orders():
+        turns.start()
+        losses = epoch(order)
+        turns.stop(losses)
+
+
+def run_model_fit(turns: Turns, task: Task) -> None:
+    """``Model.fit`` of Keras, once in our order for its losses and then for all other epochs with its defaults."""
+    import keras
+
+    from keras_course.models import dense_classifier
+
+    turns.imported()
+    x, y = task.data()
+    order = task.orders()[0]
+    model = dense_classifier(seed=SEED)
+    model.compile(
+        optimizer=keras.optimizers.Adam(LEARNING_RATE),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        **task.contestant.settings,
+    )
+
+    sums: dict[int, float] = {0: 0.0}  # of the losses up to a step
+
+    class Losses(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
+            if batch < STEPS_TO_COMPARE:
+                sums[batch + 1] = float(logs["loss"]) * (batch + 1)  # Keras gives the mean since the epoch began
+
+    class InTurn(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+            turns.start()
+
+        def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+            _wait_for_device(model)
+            turns.stop()
+
+    options = {"batch_size": task.batch_size, "verbose": 0}
+    turns.start()
+    model.fit(x[order], y[order], shuffle=False, callbacks=[Losses()], **options)
+    steps_a_loss = min(step for step in sums if step)
+    turns.stop((np.diff(list(sums.values())) / steps_a_loss).tolist(), steps_a_loss=steps_a_loss)
+    model.fit(x, y, epochs=task.epochs - 1, callbacks=[InTurn()], **options)
+
+
+def _wait_for_device(model: Any) -> None:
+    """Returns when the last weight, and so the last step, is there."""
+    import keras
+
+    keras.ops.convert_to_numpy(model.trainable_variables[-1])
+
+
+FIT = Contestant("fit", run_fit)
+FIT_TIMED_INSIDE = Contestant("fit, timed inside", run_fit_timed_inside)
+
+
+def hand_written(variant: str, *, is_extra: bool = False) -> Contestant:
+    """A contestant of ``hand_written_<backend>.py``."""
+    name = f"hand-written, {variant}" + " (extra)" * is_extra
+    return Contestant(name, run_hand_written, variant=variant, is_extra=is_extra)
+
+
+def model_fit(**settings: Any) -> Contestant:
+    """Keras' own loop, compiled with these settings."""
+    name = ", ".join(f"{key}={value}" for key, value in settings.items()) or "defaults"
+    return Contestant(f"Model.fit, {name}", run_model_fit, settings=settings)
+
+
+CONTESTANTS = {
+    "jax": [
+        FIT,
+        hand_written("scan"),
+        hand_written("one call a step"),
+        model_fit(),
+        model_fit(steps_per_execution=20),  # compiled by XLA it is by default
+    ],
+    "tensorflow": [
+        FIT,
+        hand_written("XLA step"),
+        hand_written("graph step"),
+        hand_written("loop in XLA", is_extra=True),
+        model_fit(),
+        model_fit(jit_compile=True, steps_per_execution=20),
+    ],
+    "torch": [
+        FIT,
+        hand_written("compiled"),
+        hand_written("eager"),
+        model_fit(),
+        model_fit(jit_compile=True),  # Keras has no steps_per_execution on torch
+    ],
+}
+
+
+# The race.
+
+
+class DroppedOutError(Exception):
+    """A contestant does not run on this machine; the message says why."""
+
+
+class Runner:
+    """The process of a contestant, seen from outside."""
+
+    def __init__(self, task: Task) -> None:
+        self._connection, inner = SPAWN.Pipe()
+        self._process = SPAWN.Process(target=_run_contestant, args=(inner, task), daemon=True)
+        self._process.start()
+        inner.close()
+
+    def lap(self) -> Lap:
+        """Lets the contestant train for one epoch."""
+        try:
+            self._connection.send("go")
+            answer = self._connection.recv()
+        except (EOFError, BrokenPipeError) as error:
+            self._process.join()
+            raise DroppedOutError(f"its process ended with exit code {self._process.exitcode}") from error
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def end(self) -> None:
+        """Waits for the end of the process; one that has not come to its end by itself is ended."""
+        self._connection.close()
+        self._process.join(timeout=10)
+        self._process.terminate()
+        self._process.join()
+
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def _run_contestant(connection: Connection, task: Task) -> None:
+    try:
+        task.contestant.run(Turns(connection), task)
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        connection.send(DroppedOutError(f"{type(error).__name__}: {reason}"))
+
+
+@dataclass
+class Spread:
+    """A median with the lowest and the highest value."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Self:
+        """Summarises values."""
+        return cls(median(values), min(values), max(values))
+
+    def __format__(self, form: str) -> str:
+        return f"{self.median:{form}} ({self.low:{form}} .. {self.high:{form}})"
+
+
+@dataclass
+class Result:
+    """How a contestant did."""
+
+    contestant: str
+    is_extra: bool
+    seconds: list[float]
+    steps_per_second: Spread
+    speed_of_fit_to_this: Spread
+    compiling_seconds: float
+    imports_mib: float
+    peak_mib: float
+    memory_of_fit_to_this: float
+    loss_difference: float
+
+
+@dataclass
+class Race:
+    """All results for one batch size; ``expert`` is the name of the fastest hand-written loop that counts."""
+
+    batch_size: int
+    expert: str
+    results: list[Result]
+    dropped_out: dict[str, str]
+    profile: dict[str, Spread] = field(default_factory=dict)
+
+    def result(self, contestant: str) -> Result:
+        """The result of the contestant of that name."""
+        return next(result for result in self.results if result.contestant == contestant)
+
+
+def run_laps(tasks: Sequence[Task], rounds: int, console: Console) -> tuple[dict[str, list[Lap]], dict[str, str]]:
+    """Lets the contestants train in turn, and returns their laps, and the reasons of those who could not."""
+    runners: dict[str, Runner] = {}
+    laps: dict[str, list[Lap]] = {}
+    dropped_out: dict[str, str] = {}
+    with console.status("") as status:
+        for task in tasks:
+            name = task.contestant.name
+            status.update(f"batches of {task.batch_size}: {name} gets ready")
+            runner = Runner(task)
+            try:
+                laps[name] = [runner.lap() for _ in range(WARM_UP_EPOCHS)]
+                runners[name] = runner
+            except DroppedOutError as error:
+                dropped_out[name] = str(error)
+                runner.end()
+        for number in range(1, rounds + 1):
+            status.update(f"batches of {tasks[0].batch_size}: round {number} of {rounds}")
+            for name, runner in runners.items():
+                time.sleep(SETTLE_SECONDS)
+                laps[name].append(runner.lap())
+        for runner in runners.values():
+            runner.end()
+    return laps, dropped_out
+
+
+def race(
+    backend: str, batch_size: int, rounds: int, data_file: Path, steps: int, profile: bool, console: Console
+) -> Race:
+    """Lets all contestants of a backend train with batches of one size."""
+
+    def task(contestant: Contestant) -> Task:
+        return Task(contestant, backend, batch_size, WARM_UP_EPOCHS + rounds, data_file)
+
+    contestants = CONTESTANTS[backend]
+    laps, dropped_out = run_laps([task(contestant) for contestant in contestants], rounds, console)
+    counting = [
+        one.name for one in contestants if one.run is run_hand_written and not one.is_extra and one.name in laps
+    ]
+    if FIT.name not in laps or not counting:
+        raise CourseError(f"nothing to compare: {dropped_out}; run the contestants one by one to find out why")
+    results = [result_of(one, laps[one.name], laps[FIT.name], steps) for one in contestants if one.name in laps]
+    expert = min(counting, key=lambda name: median(lap.seconds for lap in laps[name][WARM_UP_EPOCHS:]))
+    finished = Race(batch_size, expert, results, dropped_out)
+    if profile:
+        timed, _ = run_laps([task(FIT_TIMED_INSIDE)], rounds, console)
+        finished.profile = profile_of(timed[FIT_TIMED_INSIDE.name][WARM_UP_EPOCHS:])
+    return finished
+
+
+def result_of(contestant: Contestant, laps: list[Lap], laps_of_fit: list[Lap], steps: int) -> Result:
+    """Compares a contestant with ``fit``, round by round."""
+    seconds = [lap.seconds for lap in laps[WARM_UP_EPOCHS:]]
+    seconds_of_fit = [lap.seconds for lap in laps_of_fit[WARM_UP_EPOCHS:]]
+    return Result(
+        contestant=contestant.name,
+        is_extra=contestant.is_extra,
+        seconds=seconds,
+        steps_per_second=Spread.of([steps / one for one in seconds]),
+        speed_of_fit_to_this=Spread.of([one / fit for one, fit in zip(seconds, seconds_of_fit, strict=True)]),
+        compiling_seconds=laps[0].seconds - median(seconds),
+        imports_mib=laps[-1].imports_mib,
+        peak_mib=laps[-1].peak_mib,
+        memory_of_fit_to_this=laps_of_fit[-1].peak_mib / laps[-1].peak_mib,
+        loss_difference=loss_difference(laps[0], laps_of_fit[0]),
+    )
+
+
+def loss_difference(lap: Lap, lap_of_fit: Lap) -> float:
+    """The largest difference of two loss curves; where one has a mean of several steps, it is compared with a mean."""
+    losses_of_fit = np.array(lap_of_fit.losses).reshape(-1, lap.steps_a_loss).mean(axis=1)
+    return float(np.abs(np.array(lap.losses) - losses_of_fit).max())
+
+
+def profile_of(laps: Sequence[Lap]) -> dict[str, Spread]:
+    """The milliseconds of an epoch of ``fit``, by what they are spent on."""
+    parts = {name: [1000 * lap.parts[name] for lap in laps] for name in laps[0].parts}
+    totals = [1000 * lap.seconds for lap in laps]
+    parts["bookkeeping (the rest)"] = [total - sum(rest) for total, *rest in zip(totals, *parts.values(), strict=True)]
+    return {name: Spread.of(values) for name, values in (parts | {"the whole epoch": totals}).items()}
+
+
+# The data, and the machine.
+
+
+def prepare(connection: Connection, data_file: Path, epochs: int) -> None:
+    """Writes digits, initial weights and the orders that ``fit`` will draw, and sends a description of the machine."""
+    from keras_course import _backend, randomness
+    from keras_course.datasets import mnist
+    from keras_course.models import dense_classifier
+
+    (x, y), _ = mnist.load_data("sample")
+    weights = {f"weights{index}": array for index, array in enumerate(dense_classifier(seed=SEED).get_weights())}
+    key = randomness.stream_key(SEED, "shuffle")
+    orders = np.stack([randomness.permutation(key, len(x), step=epoch) for epoch in range(epochs)])
+    np.savez(data_file, x=x, y=y, orders=orders, **weights)
+    connection.send((len(x), _backend.device_in_use()))
+
+
+def describe_machine(backend: str, device: str) -> dict[str, str]:
+    """Says what the numbers were measured on."""
+    packages = ("keras-course", "keras", backend, "numpy")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "backend": backend,
+        "device": device,
+        "processor": f"{_processor()}, {cores} cores",
+        "versions": ", ".join(f"{name} {version(name)}" for name in packages) + f", Python {platform.python_version()}",
+        "load at the start": f"{os.getloadavg()[0]:.2f}",
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+# What a person sees.
+
+
+def show(race: Race, console: Console) -> None:
+    """Prints the results as tables and the answer as a sentence."""
+    table = Table(title=f"batches of {race.batch_size}", title_justify="left")
+    table.add_column("")
+    for heading in (
+        "steps a second",
+        "speed of fit\nto this",
+        "compiling",
+        "MiB after\nimports",
+        "MiB at\nmost",
+        "loss ±",
+    ):
+        table.add_column(heading, justify="right")
+    for result in race.results:
+        table.add_row(
+            result.contestant + " *" * (result.contestant == race.expert),
+            f"{result.steps_per_second:,.0f}",
+            f"{result.speed_of_fit_to_this:.2f}",
+            f"{result.compiling_seconds:.1f} s",
+            f"{result.imports_mib:,.0f}",
+            f"{result.peak_mib:,.0f}",
+            f"{result.loss_difference:.0e}",
+        )
+    console.print(table)
+    for name, reason in race.dropped_out.items():
+        console.print(f"{name}: left out, {reason}", markup=False, highlight=False)
+    expert = race.result(race.expert)
+    console.print(
+        f"* counts as the hand-written loop. fit has {expert.speed_of_fit_to_this:.2f} of its speed "
+        f"and {expert.memory_of_fit_to_this:.2f} of its peak memory.\n",
+        highlight=False,
+    )
+    if race.profile:
+        show_profile(race, console)
+
+
+def show_profile(race: Race, console: Console) -> None:
+    """Prints where the time of ``fit`` goes."""
+    table = Table(title=f"where fit spends an epoch, batches of {race.batch_size}", title_justify="left")
+    for heading in ("", "milliseconds", "share"):
+        table.add_column(heading, justify="right" if heading else "left")
+    total = race.profile["the whole epoch"].median
+    for name, milliseconds in race.profile.items():
+        table.add_row(name, f"{milliseconds:,.1f}", f"{milliseconds.median / total:.1%}")
+    console.print(table, "")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=11, metavar="N", help="epochs that count (%(default)s)")
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[32, 128], metavar="N", help="(32 128)")
+    parser.add_argument("--backend", metavar="NAME", help=f"{', '.join(CONTESTANTS)}; else KERAS_BACKEND")
+    parser.add_argument("--profile", action="store_true", help="say also where the time of fit goes")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+    arguments = parser.parse_args()
+    check_positive(rounds=arguments.rounds, **{"batch-sizes": min(arguments.batch_sizes)})
+    return arguments
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    explain_errors()
+    arguments = parse_arguments()
+    backend = select.use(arguments.backend).backend
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    console = Console()
+    with tempfile.TemporaryDirectory() as folder:
+        data_file = Path(folder, "data.npz")
+        outer, inner = SPAWN.Pipe()
+        preparation = SPAWN.Process(target=prepare, args=(inner, data_file, WARM_UP_EPOCHS + arguments.rounds))
+        preparation.start()
+        inner.close()
+        samples, device = outer.recv()
+        preparation.join()
+        machine = describe_machine(backend, device)
+        for name, value in machine.items():
+            console.print(f"{name}: {value}", highlight=False)
+        console.print(f"each value: median (lowest .. highest) of {arguments.rounds} epochs\n", highlight=False)
+        races = []
+        for batch_size in arguments.batch_sizes:
+            steps = -(-samples // batch_size)
+            races.append(race(backend, batch_size, arguments.rounds, data_file, steps, arguments.profile, console))
+            show(races[-1], console)
+    if arguments.json:
+        report = {"machine": machine, "races": [asdict(finished) for finished in races]}
+        arguments.json.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    for result in (result for finished in races for result in finished.results):
+        if not result.loss_difference <= LARGEST_LOSS_DIFFERENCE:
+            sys.exit(
+                f"error: the losses of {result.contestant} are {result.loss_difference:.1e} away from those of fit"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Records what must be the same on every backend: `python tests/parity/record.py FOLDER` writes FOLDER/<backend>.npz.
+
+`test_compare.py` compares the recordings in an environment that has no backend at all.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from keras_course import randomness
+from keras_course.datasets import mnist
+from keras_course.models import dense_classifier
+from keras_course.training import RunDirectory, fit, predict_logits
+
+KEY = randomness.stream_key(0, "parity")
+STEPS = 200
+
+
+class Draws(layers.Layer):
+    """Everything that the generator draws, inside whatever program calls the layer."""
+
+    def call(self, x):
+        step = ops.cast(x[0, 0], "int32")
+        draws = {
+            "bits": randomness.random_bits(KEY, (8, 63), step=step, library=ops),
+            "uniform": randomness.uniform(KEY, (8, 63), step=step, library=ops),
+            "integers": randomness.integers(KEY, (8, 63), 1000, step=step, library=ops),
+            "mask": randomness.keep_mask(KEY, (8, 63), 0.3, step=step, library=ops),
+            "permutation": ops.expand_dims(randomness.permutation(KEY, 5000, step=step, library=ops), 0),
+            "normal": randomness.normal(KEY, (8, 63), step=step, library=ops),
+        }
+        return {name: ops.cast(draw, "int32" if name == "mask" else draw.dtype) for name, draw in draws.items()}
+
+
+def draws():
+    """What the generator draws in a compiled program."""
+    inputs = keras.Input((1,))
+    model = keras.Model(inputs, Draws()(inputs))
+    model.compile(jit_compile="auto")
+    return model.predict(np.full((1, 1), 3.0, "float32"), verbose=0)
+
+
+def weights():
+    """The initial weights of the course's net, and of one with every kind of layer that has random weights."""
+    for number, array in enumerate(dense_classifier(seed=7).get_weights()):
+        yield f"dense_{number}", array
+    tokens = keras.Input((6,), dtype="int32")
+    x = layers.Embedding(20, 8, name="embedding")(tokens)
+    x = layers.Conv1D(8, 3, kernel_initializer="he_normal", name="convolution")(x)
+    x = layers.LSTM(8, name="lstm")(x)
+    x = layers.Dense(3, kernel_initializer="lecun_normal", name="logits")(x)
+    for number, array in enumerate(randomness.initialize(keras.Model(tokens, x), seed=7).get_weights()):
+        yield f"zoo_{number}", array
+
+
+class Losses(keras.callbacks.Callback):
+    """Keeps the loss of each batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.losses = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.losses.append(logs["loss"])
+
+
+def curve(model, optimizer, *, batch_size=32):
+    """The loss of each of the first steps on MNIST's sample."""
+    (x, y), _ = mnist.load_data("sample")
+    losses = Losses()
+    count = STEPS * batch_size
+    fit(
+        model,
+        (x[:count], y[:count]),
+        optimizer=optimizer,
+        epochs=1,
+        batch_size=batch_size,
+        callbacks=[losses],
+        progress=False,
+    )
+    return np.array(losses.losses)
+
+
+def curves():
+    """The same seed under different optimizers and activations, with and without dropout."""
+    yield "relu_adam", curve(dense_classifier(), keras.optimizers.Adam(0.001))
+    yield "relu_adam_8", curve(dense_classifier(), keras.optimizers.Adam(0.001), batch_size=8)
+    yield "relu_sgd", curve(dense_classifier(), keras.optimizers.SGD(0.1))
+    yield "tanh_adam", curve(dense_classifier(activation="tanh"), keras.optimizers.Adam(0.001))
+    yield "tanh_dropout", curve(dense_classifier(activation="tanh", dropout=0.2), keras.optimizers.Adam(0.001))
+
+
+def run(folder, *, epochs, resume=False):
+    """A run of the course's net on a part of the sample: its losses and its accuracy."""
+    (x, y), valid = mnist.load_data("sample")
+    with RunDirectory(folder, resume=resume) as directory:
+        model = dense_classifier(hidden=(64,), dropout=0.1)
+        history = fit(model, (x[:2000], y[:2000]), valid, epochs=epochs, run=directory, progress=False)
+    return np.array([history["loss"], history["accuracy"], history["val_loss"], history["val_accuracy"]])
+
+
+def main(folder):
+    """Records everything, and resumes the runs that other backends have left here."""
+    backend = keras.backend.backend()
+    folder.mkdir(parents=True, exist_ok=True)
+    recorded = {f"draws/{name}": array for name, array in draws().items()}
+    recorded |= {f"weights/{name}": array for name, array in weights()}
+    recorded |= {f"curves/{name}": array for name, array in curves()}
+    recorded["logits"] = predict_logits(dense_classifier(), mnist.load_data("sample")[1][0][:100])
+    shutil.rmtree(folder / f"run_{backend}", ignore_errors=True)
+    run(folder / f"run_{backend}", epochs=1)
+    for other in sorted(folder.glob("run_*")):
+        copy = folder / f"resumed_{backend}"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(other, copy)
+        recorded[f"resumed/{other.name.removeprefix('run_')}"] = run(copy, epochs=3, resume=True)
+        shutil.rmtree(copy)
+    np.savez(folder / f"{backend}.npz", **recorded)
+    print(f"recorded {len(recorded)} arrays on {backend}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

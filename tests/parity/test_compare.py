@@ -1,0 +1,92 @@
+"""Compares what `record.py` recorded on the backends; needs NumPy and nothing else."""
+
+import itertools
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BACKENDS = ("jax", "tensorflow", "torch")
+PAIRS = list(itertools.combinations(BACKENDS, 2))
+FOLDER = Path(os.environ.get("KERAS_COURSE_RECORDINGS", "recordings"))
+
+
+@pytest.fixture(scope="session")
+def recordings():
+    missing = [name for name in BACKENDS if not (FOLDER / f"{name}.npz").exists()]
+    assert not missing, f"no recording of {missing} in {FOLDER}; run tox for them first"
+    return {name: dict(np.load(FOLDER / f"{name}.npz", allow_pickle=False)) for name in BACKENDS}
+
+
+def same_names(recordings, prefix):
+    names = [{name for name in recording if name.startswith(prefix)} for recording in recordings.values()]
+    assert names[0] == names[1] == names[2] != set()
+    return sorted(names[0])
+
+
+@pytest.mark.parametrize("prefix", ["draws/bits", "draws/uniform", "draws/integers", "draws/mask", "draws/permutation"])
+def test_draws_are_the_same_bits(recordings, prefix):
+    for name in same_names(recordings, prefix):
+        first, *others = (recording[name] for recording in recordings.values())
+        assert first.size > 500
+        assert len(np.unique(first)) > 1
+        for other in others:
+            assert first.dtype == other.dtype
+            np.testing.assert_array_equal(first, other)
+
+
+def test_normals_agree_to_the_last_bits(recordings):
+    for first, second in PAIRS:
+        np.testing.assert_allclose(recordings[first]["draws/normal"], recordings[second]["draws/normal"], atol=2e-6)
+
+
+def test_initial_weights_are_the_same_bits(recordings):
+    for name in same_names(recordings, "weights/"):
+        first, *others = (recording[name] for recording in recordings.values())
+        for other in others:
+            np.testing.assert_array_equal(first, other)
+
+
+def test_logits_agree(recordings):
+    for first, second in PAIRS:
+        np.testing.assert_allclose(recordings[first]["logits"], recordings[second]["logits"], atol=1e-5)
+
+
+# How far the losses of two backends may be apart over the first steps: what was measured, with room for another processor.
+# Smooth nets stay together. Nets with ReLU part when the sign of a unit's input flips in the last bit.
+TOLERANCES = {
+    "relu_adam": {5: 1e-5, 20: 1e-4, 50: 5e-2},
+    "relu_adam_8": {5: 1e-5, 20: 1e-3, 50: 5e-2},
+    "relu_sgd": {5: 1e-5, 50: 1e-4},
+    "tanh_adam": {5: 1e-5, 50: 1e-5, 200: 1e-4},
+    "tanh_dropout": {5: 1e-5, 50: 1e-5, 200: 1e-4},
+}
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids="-".join)
+@pytest.mark.parametrize("name", TOLERANCES)
+def test_one_seed_one_curve(recordings, name, pair):
+    first, second = (recordings[backend][f"curves/{name}"] for backend in pair)
+    assert len(first) == 200
+    assert first[-20:].mean() < 0.7 * first[:5].mean(), "the net has not learnt anything"
+    apart = np.abs(first - second)
+    for steps, tolerance in TOLERANCES[name].items():
+        assert apart[:steps].max() <= tolerance, f"{name} over {steps} steps"
+
+
+def test_a_run_goes_on_on_another_backend(recordings):
+    """`resumed/<a>` in the recording of <b>: one epoch on a, two more on b. All agree with a run that never moved."""
+    loss, accuracy, valid_loss, valid_accuracy = range(4)
+    stayed = {name: recordings[name][f"resumed/{name}"] for name in BACKENDS}
+    moved = [
+        (origin, recordings[backend][f"resumed/{origin}"])
+        for backend, origin in itertools.permutations(BACKENDS, 2)
+        if f"resumed/{origin}" in recordings[backend]
+    ]
+    assert len(moved) >= 3, "the backends that ran later have resumed the runs of those that ran before"
+    for origin, numbers in moved:
+        np.testing.assert_array_equal(numbers[:, 0], stayed[origin][:, 0])  # the epoch before the move is history
+        np.testing.assert_allclose(numbers[loss], stayed[origin][loss], atol=5e-3)
+        np.testing.assert_allclose(numbers[valid_loss], stayed[origin][valid_loss], atol=2e-2)
+        np.testing.assert_allclose(numbers[[accuracy, valid_accuracy]], stayed[origin][[accuracy, valid_accuracy]], atol=2e-2)
