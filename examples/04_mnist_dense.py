@@ -6,7 +6,8 @@
 # - data: MNIST, 60,000 + 10,000 digits (a sample of 10,000 + 2,000 ships with the package)
 # - time: half a minute on two cores
 #
-# Run it with `keras-course run 04_mnist_dense`, with `python examples/04_mnist_dense.py`, or cell by cell in JupyterLab.
+# Run it with `keras-course run 04_mnist_dense`, with `python examples/04_mnist_dense.py`, or cell by cell in
+# JupyterLab.
 
 # %%
 from keras_course.lesson import parse_options
@@ -24,12 +25,14 @@ from keras_course.training import fit, open_run, predict_logits
 
 # %% [markdown]
 # ## 1. Data
-# A digit is 28×28 pixels from 0 (black) to 255 (white). Most of the digits are for training; the rest, which the network
-# never learns from, tell how well it reads digits that are new to it.
+# A digit is 28×28 pixels from 0 (black) to 255 (white). Most of the digits are for training; the rest, which the
+# network never learns from, tell how well it reads digits that are new to it.
 
 # %%
 (x_train, y_train), (x_valid, y_valid) = mnist.load_data(options.data)
-print(f"{len(x_train):,} digits to train on, {len(x_valid):,} to validate with, each {x_train.shape[1:]} {x_train.dtype}")
+print(
+    f"{len(x_train):,} digits to train on, {len(x_valid):,} to validate with; one is {x_train[0].shape} {x_train.dtype}"
+)
 
 # %% [markdown]
 # ## 2. Look at it
@@ -40,8 +43,9 @@ plots.save(plots.sample_pictures(x_train, y_train, mnist.CLASS_NAMES), run.figur
 
 # %% [markdown]
 # ## 3. Model
-# The picture is flattened to 784 numbers. Two hidden layers of 512 units look at all of them at once; the last layer gives a
-# score, a *logit*, to each of the ten digits. A dense layer of M units on N inputs has N × M weights and M biases.
+# The picture is flattened to 784 numbers. Two hidden layers of 512 units look at all of them at once; the last layer
+# gives a score, a *logit*, to each of the ten digits. A dense layer of M units on N inputs has N × M weights and M
+# biases.
 
 # %%
 model = dense_classifier(input_shape=mnist.INPUT_SHAPE, hidden=(512, 512), num_classes=10, seed=options.seed)
@@ -50,9 +54,9 @@ if not options.quiet:
 
 # %% [markdown]
 # ## 4. Train
-# Each step shows the network one batch of digits and moves every weight a little in the direction that would have made the
-# cross entropy of that batch smaller. The step size starts at 0.001 and falls to nothing along half a cosine, so that the
-# weights come to rest at the end instead of jittering around a good place.
+# Each step shows the network one batch of digits and moves every weight a little in the direction that would have made
+# the cross entropy of that batch smaller. The step size starts at 0.001 and falls to nothing along half a cosine, so
+# that the weights come to rest at the end instead of jittering around a good place.
 
 # %%
 steps = options.epochs * -(-len(x_train) // options.batch_size)
@@ -72,8 +76,8 @@ history = fit(
 
 # %% [markdown]
 # ## 5. Evaluate
-# The confusion matrix says which digits are taken for which. The mistakes of which the network is surest are worth a look:
-# some of them a person would make, too.
+# The confusion matrix says which digits are taken for which. The mistakes of which the network is surest are worth a
+# look: some of them a person would make, too.
 
 # %%
 logits = predict_logits(model, x_valid)

@@ -225,7 +225,7 @@ def step_curve(losses: npt.ArrayLike, *, loss_label: str = "cross entropy (nats)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     legend = axes.legend(loc="upper right")
-    legend.legend_handles[0].set(alpha=1, markersize=6)  # the faint dots of the plot would be invisible here
+    legend.get_lines()[0].set(alpha=1, markersize=6)  # the faint dots of the plot would be invisible here
     return figure
 
 
@@ -261,7 +261,7 @@ def confusion_matrix(matrix: npt.ArrayLike, class_names: Sequence[str]) -> Figur
     axes = figure.subplots()
     axes.set_title(f"{np.trace(counts):,} of {counts.sum():,} right", fontsize=_STYLE["figure.titlesize"], pad=10)
     picture = axes.imshow(share, cmap="Blues", norm=PowerNorm(0.4, vmin=0, vmax=100))
-    _write_counts(axes, counts, picture.cmap(picture.norm(share)), cell_inches=side / classes)
+    _write_counts(axes, counts, np.asarray(picture.cmap(picture.norm(share))), cell_inches=side / classes)
     axes.set_xticks(range(classes), class_names, rotation=90 if longest_name > 3 else 0)
     axes.set_yticks(range(classes), class_names)
     axes.set(xlabel="predicted class", ylabel="true class")

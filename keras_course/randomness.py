@@ -2,11 +2,11 @@
 
 The generator is Threefry-2x32 with 20 rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011): a
 function from a key and a counter to 64 random bits that uses nothing but 32-bit additions, rotations and exclusive
-ors. It has no state, so what it draws depends on *where* a number is needed and on nothing else: not on the backend, not
-on the device, not on how the work is cut into batches or shards.
+ors. It has no state, so what it draws depends on *where* a number is needed and on nothing else: not on the backend,
+not on the device, not on how the work is cut into batches or shards.
 
-Each function below is written once, in the operations that NumPy and ``keras.ops`` share. ``library=numpy`` (the default)
-draws on the host; ``library=keras.ops`` draws the same bits on the device, inside a compiled step.
+Each function below is written once, in the operations that NumPy and ``keras.ops`` share. ``library=numpy`` (the
+default) draws on the host; ``library=keras.ops`` draws the same bits on the device, inside a compiled step.
 """
 
 import hashlib
@@ -100,9 +100,7 @@ def threefry_2x32(key: Key, counter0: Any, counter1: Any, *, library: ModuleType
     return x0, x1
 
 
-def random_bits(
-    key: Key, shape: Sequence[int], *, step: Any = 0, first_row: Any = 0, library: ModuleType = np
-) -> Any:
+def random_bits(key: Key, shape: Sequence[int], *, step: Any = 0, first_row: Any = 0, library: ModuleType = np) -> Any:
     """Draws an int32 array of random bits.
 
     Args:
@@ -156,8 +154,8 @@ def uniform(key: Key, shape: Sequence[int], *, step: Any = 0, first_row: Any = 0
 def normal(key: Key, shape: Sequence[int], *, step: Any = 0, first_row: Any = 0, library: ModuleType = np) -> Any:
     """Draws float32 numbers from the standard normal distribution by the Box-Muller transform.
 
-    The bits behind them are the same everywhere; the logarithm and the cosine differ between libraries in the last bits of
-    a float32 (about 1e-6).
+    The bits behind them are the same everywhere; the logarithm and the cosine differ between libraries in the last bits
+    of a float32 (about 1e-6).
 
     Args:
         key: The stream, from ``stream_key``.
@@ -237,8 +235,8 @@ def keep_mask(
 def permutation(key: Key, size: int, *, step: Any = 0, library: ModuleType = np) -> Any:
     """Draws a random order of the numbers 0 .. size - 1.
 
-    The numbers are sorted by random 32-bit keys. Two equal keys keep their order, which happens to fewer than one pair in a
-    data set of 60,000.
+    The numbers are sorted by random 32-bit keys. Two equal keys keep their order, which happens to fewer than one pair
+    in a data set of 60,000.
 
     Args:
         key: The stream, from ``stream_key``.
@@ -263,8 +261,8 @@ def permutation(key: Key, size: int, *, step: Any = 0, library: ModuleType = np)
 class Dropout(keras.layers.Layer):
     """Sets a fraction of its inputs to zero during training: the same ones on every backend.
 
-    The mask of training step ``t`` is a function of the seed, the layer's name, ``t`` and the position in the batch. ``t`` is a
-    weight of the layer, so that it is saved, resumed and right when several steps run in one call.
+    The mask of training step ``t`` is a function of the seed, the layer's name, ``t`` and the position in the batch.
+    ``t`` is a weight of the layer, so that it is saved, resumed and right when several steps run in one call.
 
     Args:
         rate: Fraction of the inputs to drop, from 0 up to but not including 1.
@@ -329,8 +327,8 @@ class Dropout(keras.layers.Layer):
 def initialize(model: keras.Model, *, seed: int) -> keras.Model:
     """Draws the initial weights of a model on the host, keyed by the seed and the path of each weight.
 
-    Each layer keeps the initialiser that it was made with; only the source of the random numbers is replaced. Layers need
-    fixed names: the automatic ones (``dense_7``) depend on what the process has built before.
+    Each layer keeps the initialiser that it was made with; only the source of the random numbers is replaced. Layers
+    need fixed names: the automatic ones (``dense_7``) depend on what the process has built before.
 
     Args:
         model: A built Keras model.
@@ -353,7 +351,9 @@ def initialize(model: keras.Model, *, seed: int) -> keras.Model:
     drawn: set[str] = set()
     for variable, initializer in _random_weights(model):
         if variable.path in drawn:
-            raise CourseError(f"two weights of {model.name!r} are called {variable.path!r}; give each layer its own name")
+            raise CourseError(
+                f"two weights of {model.name!r} are called {variable.path!r}; give each layer its own name"
+            )
         drawn.add(variable.path)
         variable.assign(draw_weights(initializer, tuple(variable.shape), stream_key(seed, variable.path)))
     return model

@@ -148,11 +148,11 @@ class TestStatistics:
     @pytest.mark.parametrize(
         "other",
         [
-            dict(step=1),
-            dict(first_row=1),
-            dict(key=stream_key(1, "test")),
-            dict(key=stream_key(0, "tesu")),
-            dict(key=stream_key(0, "test", 0)),
+            {"step": 1},
+            {"first_row": 1},
+            {"key": stream_key(1, "test")},
+            {"key": stream_key(0, "tesu")},
+            {"key": stream_key(0, "test", 0)},
         ],
         ids=["step", "row", "seed", "name", "path"],
     )
@@ -204,8 +204,6 @@ class TestStability:
     def test_high_out_of_range(self):
         with pytest.raises(CourseError, match="high is 0"):
             randomness.integers(KEY, (2,), 0)
-
-
 
 
 INITIALIZERS = {

@@ -1,8 +1,8 @@
 """The course on PyTorch: a training step is traced once into a graph of PyTorch's own operations.
 
-``make_fx`` runs the step of a Keras model once and records what reaches PyTorch: forward pass, backward pass and update,
-without the layers of Python above them. That needs no compiler and takes a fraction of a second. Three things then make the
-graph as fast as one written by hand, or faster:
+``make_fx`` runs the step of a Keras model once and records what reaches PyTorch: forward pass, backward pass and
+update, without the layers of Python above them. That needs no compiler and takes a fraction of a second. Three things
+then make the graph as fast as one written by hand, or faster:
 
 - Adam's update is one fused kernel on the variables in place, where Keras makes temporaries.
 - On a CPU, float32 matrix products go to oneDNN, whose kernels are chosen for the processor at hand.
@@ -158,8 +158,9 @@ def _keep_freed_memory() -> None:
 def _traceable(optimizer: keras.Optimizer) -> Iterator[None]:
     """While it lasts, an optimizer updates its variables in a way that ``make_fx`` can record.
 
-    Everything around the update (schedule, clipping, weight decay, averaging, counting) stays Keras' own. Keras' updates for
-    PyTorch turn the learning rate into a Python number, which a graph cannot hold; Keras' general ones do not.
+    Everything around the update (schedule, clipping, weight decay, averaging, counting) stays Keras' own. Keras'
+    updates for PyTorch turn the learning rate into a Python number, which a graph cannot hold; Keras' general ones do
+    not.
     """
     is_plain_adam = isinstance(optimizer, keras.optimizers.Adam) and not optimizer.amsgrad
     update = _update_fused if is_plain_adam else keras.Optimizer._backend_update_step
@@ -174,8 +175,8 @@ def _update_fused(optimizer: keras.optimizers.Adam, gradients: Any, variables: A
     """Adam's update of all variables by PyTorch's fused kernel, in place."""
     index = [optimizer._get_variable_index(variable) for variable in variables]
     count = keras.ops.cast(optimizer.iterations + 1, "float32")
-    # Keras adds epsilon after the bias correction, PyTorch before it. With a step count so large that PyTorch sees no bias
-    # to correct, and the correction inside the learning rate, the two are the same formula.
+    # Keras adds epsilon after the bias correction, PyTorch before it. With a step count so large that PyTorch sees no
+    # bias to correct, and the correction inside the learning rate, the two are the same formula.
     correction = torch.sqrt(1 - optimizer.beta_2**count) / (1 - optimizer.beta_1**count)
     rate = keras.ops.cast(learning_rate, "float32") * correction
     _aten._fused_adam_.tensor_lr(

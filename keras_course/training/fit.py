@@ -459,7 +459,7 @@ def _fingerprint(data: Data | None) -> str | None:
         return None
     digest = hashlib.blake2b(digest_size=8)
     for array in data:
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     return f"{len(data[0])} samples, {digest.hexdigest()}"
 
 

@@ -53,8 +53,8 @@ def test_logits_agree(recordings):
         np.testing.assert_allclose(recordings[first]["logits"], recordings[second]["logits"], atol=1e-5)
 
 
-# How far the losses of two backends may be apart over the first steps: what was measured, with room for another processor.
-# Smooth nets stay together. Nets with ReLU part when the sign of a unit's input flips in the last bit.
+# How far the losses of two backends may be apart over the first steps: what was measured, with room for another
+# processor. Smooth nets stay together. Nets with ReLU part when the sign of a unit's input flips in the last bit.
 TOLERANCES = {
     "relu_adam": {5: 1e-5, 20: 1e-4, 50: 5e-2},
     "relu_adam_8": {5: 1e-5, 20: 1e-3, 50: 5e-2},
@@ -89,4 +89,6 @@ def test_a_run_goes_on_on_another_backend(recordings):
         np.testing.assert_array_equal(numbers[:, 0], stayed[origin][:, 0])  # the epoch before the move is history
         np.testing.assert_allclose(numbers[loss], stayed[origin][loss], atol=5e-3)
         np.testing.assert_allclose(numbers[valid_loss], stayed[origin][valid_loss], atol=2e-2)
-        np.testing.assert_allclose(numbers[[accuracy, valid_accuracy]], stayed[origin][[accuracy, valid_accuracy]], atol=2e-2)
+        np.testing.assert_allclose(
+            numbers[[accuracy, valid_accuracy]], stayed[origin][[accuracy, valid_accuracy]], atol=2e-2
+        )
