@@ -262,7 +262,8 @@ class Dropout(keras.layers.Layer):
     """Sets a fraction of its inputs to zero during training: the same ones on every backend.
 
     The mask of training step ``t`` is a function of the seed, the layer's name, ``t`` and the position in the batch.
-    ``t`` is a weight of the layer, so that it is saved, resumed and right when several steps run in one call.
+    ``t`` is a weight of the layer, so that it is saved, resumed and right when several steps run in one call; Keras
+    counts it as one non-trainable parameter.
 
     Args:
         rate: Fraction of the inputs to drop, from 0 up to but not including 1.

@@ -215,16 +215,24 @@ def _fold_constants(graph: torch.fx.GraphModule) -> None:
 
 
 def _can_be_folded(node: torch.fx.Node, constants: Mapping[torch.fx.Node, Any]) -> bool:
-    if _changes_its_arguments(node) or any(_changes_its_arguments(user) for user in node.users):
+    if any(_writes_to(node, source) for source in node.all_input_nodes):
+        return False
+    if any(_writes_to(user, node) for user in node.users):
         return False
     if not node.all_input_nodes:
         return node.target in _FACTORIES
     return node.op == "call_function" and all(source in constants for source in node.all_input_nodes)
 
 
-def _changes_its_arguments(node: torch.fx.Node) -> bool:
+def _writes_to(node: torch.fx.Node, source: torch.fx.Node) -> bool:
+    """Says whether an operation changes one of its arguments in place."""
     schema = getattr(node.target, "_schema", None)
-    return schema is not None and schema.is_mutable
+    if schema is None or not schema.is_mutable:
+        return False
+    for argument, value in zip(schema.arguments, node.args, strict=False):
+        if argument.is_write and (value is source or (isinstance(value, list | tuple) and source in value)):
+            return True
+    return False
 
 
 def _multiply_with_onednn(graph: torch.fx.GraphModule) -> None:

@@ -434,16 +434,17 @@ def _settings(
     batch_size: int,
     seed: int,
 ) -> dict[str, Any]:
-    """What has to be the same for a run to go on as if it had never stopped."""
+    """What has to be the same for a run to go on as if it had never stopped; names that Keras counts up have not."""
+    config = optimizer.get_config()
     return {
         "seed": int(seed),
         "batch_size": int(batch_size),
         "data": _fingerprint(train),
         "validation data": _fingerprint(valid),
-        "model": f"{model.name}, {model.count_params()} parameters",
+        "model": f"{model.count_params()} parameters",
         "precision": model.dtype_policy.name,
         "optimizer": type(optimizer).__name__,
-        **{f"optimizer's {name}": _as_json(value) for name, value in optimizer.get_config().items()},
+        **{f"optimizer's {name}": _as_json(value) for name, value in config.items() if name != "name"},
         "loss": type(loss).__name__,
         "metrics": list(metrics),
     }
