@@ -81,7 +81,16 @@ history = fit(
 
 # %%
 logits = predict_logits(model, x_valid)
+plots.save(plots.training_curves(history), run.figures / "curves.png")
+
+# %%
 matrix = evaluation.confusion_matrix(y_valid, logits.argmax(axis=-1), num_classes=10)
+plots.save(plots.confusion_matrix(matrix, mnist.CLASS_NAMES), run.figures / "confusion_matrix.png")
+
+# %%
+plots.save(plots.most_wrong(x_valid, y_valid, logits, mnist.CLASS_NAMES), run.figures / "most_wrong.png")
+
+# %%
 metrics = run.save_results(
     model,
     history,
@@ -91,9 +100,6 @@ metrics = run.save_results(
     samples=len(x_train),
     per_class=evaluation.per_class(matrix, mnist.CLASS_NAMES),
 )
-plots.save(plots.training_curves(history), run.figures / "curves.png")
-plots.save(plots.confusion_matrix(matrix, mnist.CLASS_NAMES), run.figures / "confusion_matrix.png")
-plots.save(plots.most_wrong(x_valid, y_valid, logits, mnist.CLASS_NAMES), run.figures / "most_wrong.png")
 page = report.write_report(
     run.path,
     title="MNIST with a dense network",

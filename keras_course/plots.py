@@ -322,7 +322,7 @@ def most_wrong(
     return _picture_grid(images[worst], titles, tile_inches=2.15, heading=heading)
 
 
-def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
+def save(figure: Figure, path: str | os.PathLike[str]) -> Figure:
     """Write a figure as a PNG file that is either complete or not there.
 
     The bytes go into a file beside it that is then renamed. They hold no date and no version, so on one installation
@@ -333,7 +333,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
         path: Where to, ending in ``.png``; missing folders are made.
 
     Returns:
-        The path.
+        The figure, so that a notebook shows it when ``save`` is the last thing in a cell.
 
     Raises:
         CourseError: The path does not end in ``.png``.
@@ -341,8 +341,9 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
     Example:
         >>> import tempfile
         >>> folder = tempfile.TemporaryDirectory()
-        >>> save(step_curve([2.0, 1.0]), Path(folder.name) / "figures" / "steps.png").name
-        'steps.png'
+        >>> path = Path(folder.name) / "figures" / "steps.png"
+        >>> save(step_curve([2.0, 1.0]), path), path.exists()
+        (<...Figure size ...>, True)
         >>> folder.cleanup()
     """
     target = Path(path)
@@ -350,7 +351,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
         raise CourseError(f"path is {str(target)!r}; give a file name that ends in .png")
     with replacing(target) as file:
         file.write(_png_bytes(figure))
-    return target
+    return figure
 
 
 @_in_course_style

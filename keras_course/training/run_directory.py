@@ -141,7 +141,7 @@ class RunDirectory:
         if not self._checkpoint.exists():
             return None
         try:
-            with np.load(self._checkpoint, allow_pickle=False) as arrays:
+            with self._checkpoint.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 header = json.loads(str(arrays["header"]))
                 parts: dict[str, list[np.ndarray]] = {"model": [], "optimizer": [], "best": []}
                 for name in sorted(set(arrays.files) - {"header"}):
