@@ -1,7 +1,7 @@
 """The training loops that an expert would write by hand in TensorFlow; ``training.py`` races them against ``fit``.
 
-``XLA step`` and ``graph step`` are the usual ``tf.function`` of one step, compiled by XLA or not; ``loop in XLA`` compiles
-a whole epoch into one program.
+``XLA step`` and ``graph step`` are the usual ``tf.function`` of one step, compiled by XLA or not; ``loop in XLA``
+compiles a whole epoch into one program.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,8 @@ def make_epoch(
     variant: str, x: np.ndarray, y: np.ndarray, weights: list[np.ndarray], batch_size: int
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Returns a function that trains on the samples in the order it is given, and returns the loss of each step."""
-    pictures, labels = tf.constant(x.reshape(len(x), -1)), tf.constant(y)
+    # int64 throughout: on a GPU, TensorFlow keeps int32 tensors in the host's memory
+    pictures, labels = tf.constant(x.reshape(len(x), -1)), tf.constant(y, "int64")
     parameters = [tf.Variable(array) for array in weights]
     momentums = [tf.Variable(tf.zeros_like(array)) for array in weights]
     velocities = [tf.Variable(tf.zeros_like(array)) for array in weights]
@@ -40,7 +41,7 @@ def make_epoch(
 
         def epoch(order: np.ndarray) -> np.ndarray:
             whole, rest = divmod(len(order), batch_size)
-            batches = tf.split(order, [batch_size] * whole + [rest] * bool(rest))
+            batches = tf.split(tf.constant(order, "int64"), [batch_size] * whole + [rest] * bool(rest))
             return tf.stack([one_step(pictures, labels, batch) for batch in batches]).numpy()
 
         return epoch
@@ -53,7 +54,7 @@ def make_epoch(
         losses = tf.map_fn(lambda batch: step(x, y, batch), batches, fn_output_signature="float32")
         return tf.concat([losses, [step(x, y, rest)]], axis=0) if len(rest) else losses
 
-    return lambda order: loop(pictures, labels, tf.constant(order)).numpy()
+    return lambda order: loop(pictures, labels, tf.constant(order, "int64")).numpy()
 
 
 def _loss(parameters: list[tf.Variable], x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:

@@ -4,11 +4,15 @@
 both Adam is PyTorch's one fused kernel.
 """
 
+import itertools
+import math
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import nn
+
+BETA_2, EPSILON = 0.999, 1e-7
 
 
 def make_epoch(
@@ -18,8 +22,8 @@ def make_epoch(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     pictures, labels = torch.from_numpy(x).flatten(1).to(device), torch.from_numpy(y).long().to(device)
     network = _network(weights).to(device)
-    # PyTorch adds epsilon before the bias correction of Adam, Keras after it: too little to tell in the losses
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, eps=1e-7, fused=True)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, betas=(0.9, BETA_2), fused=True)
+    steps = itertools.count(1)
 
     def loss_of(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return nn.functional.cross_entropy(network(x.float() * (1 / 255)), y)
@@ -36,6 +40,8 @@ def make_epoch(
             optimizer.zero_grad()
             loss = loss_of(pictures.index_select(0, batch), labels.index_select(0, batch))
             loss.backward()
+            # Keras adds epsilon before the bias correction, PyTorch after it; this makes the two the same formula
+            optimizer.param_groups[0]["eps"] = EPSILON / math.sqrt(1 - BETA_2 ** next(steps))
             optimizer.step()
             losses[index] = loss.detach()
         return losses.cpu().numpy()  # waits for all that was asked of the device before

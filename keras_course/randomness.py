@@ -11,7 +11,7 @@ default) draws on the host; ``library=keras.ops`` draws the same bits on the dev
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -356,7 +356,11 @@ def initialize(model: keras.Model, *, seed: int) -> keras.Model:
                 f"two weights of {model.name!r} are called {variable.path!r}; give each layer its own name"
             )
         drawn.add(variable.path)
-        variable.assign(draw_weights(initializer, tuple(variable.shape), stream_key(seed, variable.path)))
+        weights = draw_weights(initializer, tuple(variable.shape), stream_key(seed, variable.path))
+        if variable._value is None:  # in a StatelessScope, at whose end Keras gives each weight its first value
+            variable._initializer = _returning(weights)
+        else:
+            variable.assign(weights)
     return model
 
 
@@ -432,6 +436,10 @@ def _product(sizes: Sequence[Any]) -> Any:
     for size in sizes:
         total = total * size
     return total
+
+
+def _returning(weights: np.ndarray) -> Callable[..., Any]:
+    return lambda shape, dtype=None: keras.ops.convert_to_tensor(weights, dtype)
 
 
 def _random_weights(model: keras.Model) -> Iterator[tuple[keras.Variable, keras.initializers.Initializer]]:

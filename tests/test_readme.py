@@ -35,7 +35,9 @@ def test_every_lesson_is_in_the_table():
     assert re.findall(r"^\| (\d\d_\w+) \|", README, re.MULTILINE) == lessons
 
 
-@pytest.mark.parametrize("option", re.findall(r"--([a-z][a-z-]+)", README.partition("| option |")[2].partition("## ")[0]))
+@pytest.mark.parametrize(
+    "option", re.findall(r"--([a-z][a-z-]+)", README.partition("| option |")[2].partition("## ")[0])
+)
 def test_every_option_exists(option):
     assert option.replace("-", "_") in Options.__dataclass_fields__
 

@@ -1,6 +1,7 @@
 """The course on JAX: the training steps of one call are one compiled ``lax.fori_loop``."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -73,8 +74,7 @@ class TrainingLoop:
             logs = [value, *(jnp.sum(metric(y, logits), dtype="float32") for metric in metrics.values())]
             return (trainable, non_trainable, optimizer_state), jnp.stack(logs)
 
-        # The state is not donated: a call that fails, for want of memory for instance, must leave it whole.
-        @jax.jit
+        @partial(jax.jit, donate_argnums=0)
         def steps(state: Any, x: Any, y: Any, count: Any) -> Any:
             def body(index: Any, carry: Any) -> Any:
                 state, logs = carry
@@ -92,18 +92,27 @@ class TrainingLoop:
         Returns:
             An array (steps, 1 + metrics) on its way: the loss of each batch, and the sum of each metric over it.
         """
-        self._state, logs = self._steps(self._state, x, y, count)
+        state, self._state = self._state, None  # the call takes the state's memory for its result
+        self._state, logs = self._steps(state, x, y, count)
         return logs
 
     def load(self) -> None:
-        """Takes the weights and the optimizer's state from their Keras variables."""
-        self._state = tuple(_values(variables) for variables in self._variables)
+        """Takes a copy of the weights and the optimizer's state from their Keras variables."""
+        values = tuple([variable.value for variable in variables] for variables in self._variables)
+        self._state = jax.tree.map(jnp.copy, values)
 
     def sync(self) -> None:
-        """Writes the weights and the optimizer's state into their Keras variables."""
+        """Hands the weights and the optimizer's state to their Keras variables; after it comes ``load``.
+
+        After a call that failed, for want of memory for instance, the variables keep what they had at the last
+        ``load``.
+        """
+        if self._state is None:
+            return
         for variables, values in zip(self._variables, self._state, strict=True):
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
+        self._state = None
 
 
 training_loop = TrainingLoop

@@ -50,13 +50,14 @@ def dense_classifier(
     check_positive(**{f"hidden[{i}]": units for i, units in enumerate(hidden)})
     if not 0 <= dropout < 1:
         raise CourseError(f"dropout is {dropout}; give a fraction from 0 up to but not including 1")
-    inputs = keras.Input(input_shape, name="pictures")
-    x = layers.Rescaling(scale, name="pixels")(inputs)
-    x = layers.Flatten(name="flatten")(x)
-    for number, units in enumerate(hidden, start=1):
-        x = layers.Dense(units, activation=activation, name=f"hidden{number}")(x)
-        if dropout:
-            x = randomness.Dropout(dropout, seed=seed, name=f"dropout{number}")(x)
-    # float32 whatever the precision of the layers before: a softmax over bfloat16 logits loses digits
-    logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
-    return randomness.initialize(keras.Model(inputs, logits, name=name), seed=seed)
+    with keras.StatelessScope():  # the weights are drawn once, by `initialize`, and not by Keras before
+        inputs = keras.Input(input_shape, name="pictures")
+        x = layers.Rescaling(scale, name="pixels")(inputs)
+        x = layers.Flatten(name="flatten")(x)
+        for number, units in enumerate(hidden, start=1):
+            x = layers.Dense(units, activation=activation, name=f"hidden{number}")(x)
+            if dropout:
+                x = randomness.Dropout(dropout, seed=seed, name=f"dropout{number}")(x)
+        # float32 whatever the precision of the layers before: a softmax over bfloat16 logits loses digits
+        logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
+        return randomness.initialize(keras.Model(inputs, logits, name=name), seed=seed)

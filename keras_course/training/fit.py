@@ -22,7 +22,7 @@ Metric = Callable[[Any, Any], Any]
 Forward = Callable[[np.ndarray], np.ndarray]
 
 _STEPS_A_CALL = 64
-_BYTES_A_CALL = 16 * 2**20
+_BYTES_A_CALL = 2 * 2**20
 _SECONDS_A_CALL = 0.25
 
 

@@ -1,0 +1,486 @@
+"""The folder of a run: what is in it, and that neither a kill nor a full disk nor a second process spoils it."""
+
+import errno
+import importlib.util
+import json
+import os
+import re
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from keras_course.errors import CourseError
+from keras_course.lesson import Options
+from keras_course.models import dense_classifier
+from keras_course.training import RunDirectory, fit, open_run, predict_logits
+from keras_course.training.run_directory import Checkpoint, latest_folder, new_folder
+
+ROOT = Path(__file__).parents[1]
+DATA = Path(__file__).parent / "data"
+RANDOM = np.random.default_rng(0)
+X, X_VALID = (RANDOM.integers(0, 256, (n, 3, 3, 1), dtype=np.uint8) for n in (24, 10))
+Y, Y_VALID = (RANDOM.integers(0, 4, n, dtype=np.int32) for n in (24, 10))
+
+
+def tiny(**arguments):
+    return dense_classifier(**{"input_shape": (3, 3, 1), "hidden": (5,), "num_classes": 4} | arguments)
+
+
+def train(run, *, model=None, data=(X, Y), valid=(X_VALID, Y_VALID), **arguments):
+    model = model or tiny()
+    settings = {"batch_size": 8, "epochs": 2, "seed": 0, "progress": False} | arguments
+    return fit(model, data, valid, run=run, **settings)
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def arrays_of(path):
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of two epochs that nobody may change."""
+    folder = tmp_path_factory.mktemp("finished")
+    with RunDirectory(folder) as run:
+        model = tiny()
+        history = train(run, model=model, log_steps=True)
+        run.save_results(model, history, Options(epochs=2, batch_size=8), samples=len(X), accuracy=0.5)
+    return folder
+
+
+@pytest.fixture
+def folder(finished, tmp_path):
+    """A copy of the finished run."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+# --- What is in the folder -------------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_exactly_its_files(folder):
+    names = {str(path) for path in contents(folder)}
+    assert names == {"checkpoint.npz", "history.csv", "metrics.json", "model.keras", "steps.csv"}
+
+
+def test_history_is_a_table_with_a_row_an_epoch(folder):
+    lines = (folder / "history.csv").read_text().splitlines()
+    assert lines[0] == "epoch,loss,accuracy,val_loss,val_accuracy,seconds"
+    assert [line.split(",")[0] for line in lines[1:]] == ["1", "2"]
+    history = RunDirectory(folder, resume=True).load_checkpoint().history
+    for name, cells in zip(
+        lines[0].split(","), zip(*(line.split(",") for line in lines[1:]), strict=True), strict=True
+    ):
+        assert [float(cell) for cell in cells] == history[name]
+
+
+def test_steps_is_a_table_with_a_row_a_batch(folder):
+    lines = (folder / "steps.csv").read_text().splitlines()
+    assert lines[0] == "step,loss"
+    assert [line.split(",")[0] for line in lines[1:]] == list("123456")
+    by_epoch = np.array([float(line.split(",")[1]) for line in lines[1:]]).reshape(2, 3).mean(axis=1)
+    history = np.loadtxt(folder / "history.csv", delimiter=",", skiprows=1)
+    np.testing.assert_allclose(by_epoch, history[:, 1], rtol=1e-7)
+
+
+def test_metrics_say_what_was_measured_and_how(folder):
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["accuracy"] == 0.5
+    assert metrics["parameters"] == 9 * 5 + 5 + 5 * 4 + 4
+    seconds = np.loadtxt(folder / "history.csv", delimiter=",", skiprows=1)[:, -1]
+    assert metrics["seconds"] == pytest.approx(seconds.sum(), abs=1e-3)
+    assert metrics["steps_per_second"] == pytest.approx(3 / np.median(seconds), abs=0.1)
+    assert metrics["backend"] == keras.backend.backend()
+    assert metrics["versions"]["keras"] == keras.__version__
+    assert metrics["versions"]["numpy"] == np.__version__
+    assert (metrics["seed"], metrics["epochs"], metrics["batch_size"], metrics["samples"]) == (0, 2, 8, 24)
+
+
+def test_an_epoch_too_short_to_be_measured_is_no_division_by_zero(tmp_path):
+    history = {"epoch": [1], "loss": [0.5], "seconds": [0.0]}
+    with RunDirectory(tmp_path) as run:
+        metrics = run.save_results(tiny(), history, Options(), samples=64)
+    assert np.isfinite(metrics["steps_per_second"])
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_model_opens_safely_and_names_neither_optimizer_nor_backend(tmp_path, compiled):
+    model = tiny(dropout=0.5)
+    if compiled:
+        model.compile("adam", "mse")
+    with RunDirectory(tmp_path) as run:
+        train(run, model=model, epochs=1)
+        run.save_model(model)
+    assert model.compiled == compiled
+    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
+        config = archive.read("config.json").decode()
+        weights = archive.read("model.weights.h5")
+    for word in ("adam", "optimizer", "torch", "tensorflow", "jax", "jit_compile"):
+        assert word not in config.lower(), word
+    assert b"optimizer" not in weights
+    opened = keras.saving.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
+    np.testing.assert_array_equal(predict_logits(opened, X_VALID), predict_logits(model, X_VALID))
+
+
+def test_a_checkpoint_is_nothing_but_plain_arrays_and_json(folder):
+    arrays = arrays_of(folder / "checkpoint.npz")  # without pickle
+    assert {array.dtype.kind for array in arrays.values()} <= set("fiuU")
+    header = json.loads(str(arrays["header"]))
+    assert list(header) == ["settings", "history"]
+    assert not re.search("torch|tensorflow|jax", str(header), re.IGNORECASE)
+
+
+def test_what_was_saved_is_loaded(tmp_path):
+    numbers = [np.arange(n, dtype="float32") for n in range(12)]  # more than ten, so that 10 must not go before 2
+    checkpoint = Checkpoint({"seed": 1}, {"epoch": [1], "loss": [0.1 + 0.2]}, numbers, [np.array(7)], numbers[:3])
+    with RunDirectory(tmp_path) as run:
+        assert run.load_checkpoint() is None
+        run.save_checkpoint(checkpoint)
+        loaded = run.load_checkpoint()
+    assert (loaded.settings, loaded.history) == (checkpoint.settings, checkpoint.history)
+    for part in ("model", "optimizer", "best"):
+        saved = getattr(checkpoint, part)
+        assert [array.tolist() for array in getattr(loaded, part)] == [array.tolist() for array in saved]
+
+
+def test_steps_go_on_after_a_step_and_later_ones_are_dropped(tmp_path):
+    (tmp_path / "steps.csv").write_text("step,loss\n1,0.5\n2,0.25\n3,0.125\n4,0.0")
+    with RunDirectory(tmp_path, resume=True) as run:
+        run.start_steps(2)
+        run.append_steps(3, [1 / 3])
+        assert (tmp_path / "steps.csv").read_text() == "step,loss\n1,0.5\n2,0.25\n3,0.333333333\n"
+        run.start_steps(0)
+        assert (tmp_path / "steps.csv").read_text() == "step,loss\n"
+
+
+# --- Which folder ----------------------------------------------------------------------------------------------
+
+
+def test_a_new_run_gets_a_folder_of_its_own(tmp_path):
+    assert new_folder(tmp_path, "lesson") == tmp_path / "lesson"
+    for name in ("lesson", "lesson-2"):
+        (tmp_path / name).mkdir()
+    assert new_folder(tmp_path, "lesson") == tmp_path / "lesson-3"
+
+
+def test_the_latest_run_of_the_lesson_is_found(tmp_path):
+    for age, name in enumerate(("lesson-2", "lesson", "lesson-10", "lesson_two", "lesson-old")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "history.csv").touch()
+        os.utime(tmp_path / name / "history.csv", (age, age))
+    assert latest_folder(tmp_path, "lesson") == tmp_path / "lesson-10"
+    (tmp_path / "lesson-11").mkdir()  # was killed in its first epoch
+    assert latest_folder(tmp_path, "lesson") == tmp_path / "lesson-10"
+    with pytest.raises(CourseError, match="no run of other"):
+        latest_folder(tmp_path, "other")
+
+
+def test_open_run_names_the_folder_after_the_lesson(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for expected in ("lesson", "lesson-2"):
+        with open_run("lesson", Options()) as run:
+            assert run.path == Path("runs") / expected
+            run.write_history({"epoch": [1]})
+    with open_run("lesson", Options(resume=True)) as run:
+        assert run.path == Path("runs/lesson-2")
+    with open_run("lesson", Options(output=tmp_path / "mine")) as run:
+        assert run.path == tmp_path / "mine"
+    with pytest.raises(CourseError, match="no run of other"):
+        open_run("other", Options(resume=True))
+
+
+def test_a_folder_in_use_is_refused_until_it_is_let_go(folder):
+    before = contents(folder)
+    with RunDirectory(folder, resume=True):
+        for resume in (True, False):
+            with pytest.raises(CourseError, match=f"{re.escape(str(folder))} is in use"):
+                RunDirectory(folder, resume=resume)
+    assert contents(folder) == before, "the lock, or something else, is left behind"
+    RunDirectory(folder, resume=True).close()
+
+
+def test_closing_twice_does_not_open_the_folder_of_another(tmp_path):
+    first = RunDirectory(tmp_path)
+    first.close()
+    second = RunDirectory(tmp_path)
+    first.close()
+    with pytest.raises(CourseError, match="in use"):
+        RunDirectory(tmp_path)
+    second.close()
+
+
+@pytest.mark.parametrize("name", ["checkpoint.npz", "model.keras"])
+def test_a_folder_with_a_run_is_refused_and_stays_as_it_is(folder, name):
+    for path in list(contents(folder)):
+        if str(path) != name:
+            (folder / path).unlink()
+    before = contents(folder)
+    with pytest.raises(CourseError, match="holds a run already; add --resume"):
+        RunDirectory(folder)
+    assert contents(folder) == before
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for path in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(CourseError, match=f"{re.escape(str(path))} cannot be used"):
+            RunDirectory(path)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+# --- Going on --------------------------------------------------------------------------------------------------
+
+
+def test_a_finished_run_is_not_trained_again(folder):
+    before = contents(folder)
+    model = tiny(seed=1)
+    with RunDirectory(folder, resume=True) as run:
+        history = train(run, model=model, log_steps=True)
+    assert contents(folder) == before
+    assert history == run.load_checkpoint().history
+    expected = keras.saving.load_model(folder / "model.keras", compile=False)
+    np.testing.assert_array_equal(predict_logits(model, X), predict_logits(expected, X))
+
+
+def test_an_optimizer_that_keras_has_counted_up_is_still_the_same(tmp_path):
+    """A notebook may build everything twice; Keras then calls the second optimizer adam_1."""
+    for epochs, resume in ((1, False), (2, True)):
+        with RunDirectory(tmp_path, resume=resume) as run:
+            train(run, model=tiny(name=f"net{epochs}"), optimizer=keras.optimizers.Adam(0.01), epochs=epochs)
+    assert run.load_checkpoint().history["epoch"] == [1, 2]
+
+
+X_OTHER = X.copy()
+X_OTHER[5, 1, 1, 0] ^= 1
+OTHER_RUNS = {
+    "seed": {"seed": 1},
+    "batch_size": {"batch_size": 12},
+    "data": {"data": (X_OTHER, Y)},
+    "validation data": {"valid": None},
+    "validation": {"valid": (X_VALID, (Y_VALID + 1) % 4)},
+    "optimizer ": {"optimizer": "sgd"},
+    "optimizer's learning_rate": {"optimizer": keras.optimizers.Adam(0.1)},
+    "optimizer's clipnorm": {"optimizer": keras.optimizers.Adam(clipnorm=1.0)},
+    "loss": {"loss": keras.losses.MeanSquaredError(), "metrics": {}},
+    "metrics": {"metrics": {}},
+    "model": {"model": lambda: tiny(hidden=(6,))},
+    "weights of other shapes": {"model": lambda: tiny(hidden=(5, 2))},
+}
+
+
+@pytest.mark.parametrize("name", OTHER_RUNS)
+def test_another_run_is_not_gone_on_with(folder, name):
+    settings = dict(OTHER_RUNS[name])
+    model = settings.pop("model", tiny)()
+    if name == "weights of other shapes":
+        assert model.count_params() == tiny().count_params(), "the example does not test what it should"
+    before = contents(folder)
+    with RunDirectory(folder, resume=True) as run, pytest.raises(CourseError, match=f"the run to resume has {name}"):
+        train(run, model=model, epochs=3, **settings)
+    assert contents(folder) == before
+
+
+def damaged(content):
+    return content[: len(content) // 2]
+
+
+def without_optimizer(content):
+    return content.replace(b"optimizer/00001", b"optimizes/00001")
+
+
+@pytest.mark.parametrize("damage", [damaged, without_optimizer, lambda _: b"", lambda _: b"no archive"])
+def test_a_checkpoint_that_cannot_be_read_is_named(folder, damage):
+    path = folder / "checkpoint.npz"
+    path.write_bytes(damage(path.read_bytes()))
+    before = contents(folder)
+    message = f"{re.escape(str(path))} is not a checkpoint that can be read"
+    with RunDirectory(folder, resume=True) as run, pytest.raises(CourseError, match=message):
+        train(run, epochs=3)
+    assert contents(folder) == before
+
+
+def test_a_checkpoint_with_a_pickle_is_not_opened(folder):
+    class Bomb:
+        def __reduce__(self):
+            return os.mkdir, (str(folder / "exploded"),)
+
+    np.savez(folder / "checkpoint.npz", header=np.array([Bomb()], dtype=object))
+    with RunDirectory(folder, resume=True) as run, pytest.raises(CourseError, match="not a checkpoint"):
+        run.load_checkpoint()
+    assert not (folder / "exploded").exists()
+
+
+@pytest.fixture(scope="module")
+def problem():
+    """The training run of ``make_checkpoint.py``."""
+    spec = importlib.util.spec_from_file_location("make_checkpoint", DATA / "make_checkpoint.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_run_goes_on_that_another_backend_began(problem, tmp_path):
+    expected = json.loads((DATA / "checkpoint.json").read_text())
+    shutil.copy(DATA / "checkpoint.npz", tmp_path)
+    with RunDirectory(tmp_path, resume=True) as run:
+        model, history = problem.train(run, epochs=4)
+    assert history.pop("epoch") == expected["history"].pop("epoch") == [1, 2, 3, 4]
+    for name, column in expected["history"].items():
+        np.testing.assert_allclose(history[name], column, atol=1e-4, err_msg=name)
+    logits = predict_logits(model, np.arange(64).reshape(4, 4, 4, 1).astype("uint8"))
+    np.testing.assert_allclose(logits, expected["logits"], atol=1e-4)
+
+
+# --- Kills -----------------------------------------------------------------------------------------------------
+
+# Trains with everything that has a state, and dies by SIGKILL, as in a power cut, at the moment that is named.
+MORTAL = """
+import os, signal, sys
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_course import files
+from keras_course.models import dense_classifier
+from keras_course.training import RunDirectory, fit, run_directory
+
+folder, moment, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+
+
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def at_call(number, do, original):
+    calls = iter(range(1, 1000))
+    return lambda *args, **kwargs: (do if next(calls) == number else original)(*args, **kwargs)
+
+
+def half(file, **arrays):
+    file.write(b"half a checkpoint")
+    file.flush()
+    die()
+
+
+fit_room = sys.modules[fit.__module__]
+moments = {
+    "never": (object, "__doc__", None),
+    "in an epoch": (fit_room._Totals, "add", die),
+    "between steps and checkpoint": (RunDirectory, "save_checkpoint", die),
+    "in a checkpoint": (np, "savez", half),
+    "between checkpoint and history": (RunDirectory, "write_history", die),
+}
+owner, name, do = moments[moment]
+if do:
+    setattr(owner, name, at_call(count, do, getattr(owner, name)))
+
+random = np.random.default_rng(0)
+x, x_valid = (random.integers(0, 256, (n, 4, 4, 1), dtype=np.uint8) for n in (52, 20))
+y, y_valid = (random.integers(0, 3, n, dtype=np.int32) for n in (52, 20))
+for pictures, labels in ((x, y), (x_valid, y_valid)):
+    pictures[:, 0] = 60 * labels.reshape(-1, 1, 1)  # there is something to learn, and later it over-fits
+model = dense_classifier(input_shape=(4, 4, 1), hidden=(12,), num_classes=3, dropout=0.25, seed=7)
+optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.05, decay_steps=200))
+with RunDirectory(folder, resume=folder.exists()) as run:
+    settings = {"epochs": 40, "batch_size": 8, "early_stopping": 4, "log_steps": True, "progress": False}
+    history = fit(model, (x, y), (x_valid, y_valid), optimizer=optimizer, run=run, **settings)
+    np.savez(folder / "weights.npz", *model.get_weights())
+"""
+
+
+def run_mortal(script, folder, moment="never", count=0):
+    command = [sys.executable, str(script), str(folder), moment, str(count)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=ROOT, check=False)
+    assert done.returncode == (0 if moment == "never" else -signal.SIGKILL), done.stderr
+
+
+def test_a_run_that_is_killed_again_and_again_ends_as_if_it_never_had_been(tmp_path, monkeypatch):
+    script = tmp_path / "mortal.py"
+    script.write_text(MORTAL)
+    monkeypatch.setattr(sys, "argv", ["mortal.py", str(tmp_path / "whole"), "never", "0"])
+    runpy.run_path(str(script))
+    expected = arrays_of(tmp_path / "whole" / "weights.npz")
+    epochs = len((tmp_path / "whole" / "history.csv").read_text().splitlines()) - 1
+    assert 7 < epochs < 40, "early stopping has no part in it"
+
+    killed = tmp_path / "killed"
+    for moment, count, epochs_after in (
+        ("in an epoch", 2, 0),
+        ("between steps and checkpoint", 2, 1),
+        ("in a checkpoint", 2, 2),
+        ("between checkpoint and history", 3, 4),  # the first call is at the start, to complete what was cut off
+    ):
+        run_mortal(script, killed, moment, count)
+        with RunDirectory(killed, resume=True) as run:
+            checkpoint = run.load_checkpoint()
+        assert (len(checkpoint.history["epoch"]) if checkpoint else 0) == epochs_after, moment
+    run_mortal(script, killed)
+
+    for name, weight in arrays_of(killed / "weights.npz").items():
+        np.testing.assert_array_equal(weight, expected[name])
+    assert (killed / "steps.csv").read_bytes() == (tmp_path / "whole" / "steps.csv").read_bytes()
+    histories = [(folder / "history.csv").read_text().splitlines() for folder in (killed, tmp_path / "whole")]
+    assert len(histories[0]) == len(histories[1])
+    for line, expected_line in zip(*histories, strict=True):
+        assert line.rpartition(",")[0] == expected_line.rpartition(",")[0]
+    assert set(contents(killed)) == set(contents(tmp_path / "whole")), "a killed process has left something behind"
+
+
+def test_the_history_of_a_run_killed_after_its_last_checkpoint_is_completed(folder):
+    lines = (folder / "history.csv").read_text().splitlines(keepends=True)
+    (folder / "history.csv").write_text("".join(lines[:2]))
+    with RunDirectory(folder, resume=True) as run:
+        train(run)
+    assert (folder / "history.csv").read_text() == "".join(lines)
+
+
+def test_only_what_a_killed_run_has_left_is_tidied_up(folder):
+    left = [".checkpoint.npz.abc.part", ".history.csv.x1.part", ".model.keras.77.part.keras"]
+    kept = [".notes.part", "notes.part", "model.keras.part"]
+    for name in left + kept:
+        (folder / name).write_text("")
+    RunDirectory(folder, resume=True).close()
+    assert [name for name in left + kept if (folder / name).exists()] == kept
+
+
+# --- A full disk -----------------------------------------------------------------------------------------------
+
+
+def no_space(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def half_a_model(model, path):
+    Path(path).write_bytes(b"half a model")
+    no_space()
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "write"),
+    [
+        (os, "fsync", lambda run: run.save_checkpoint(Checkpoint({}, {"epoch": [9]}, [np.zeros(9)], []))),
+        (np, "savez", lambda run: run.save_checkpoint(Checkpoint({}, {"epoch": [9]}, [np.zeros(9)], []))),
+        (os, "fsync", lambda run: run.write_history({"epoch": [9]})),
+        (os, "fsync", lambda run: run.write_json("metrics.json", {"accuracy": 1})),
+        (os, "fsync", lambda run: run.start_steps(3)),
+        (keras.Model, "save", lambda run: run.save_model(tiny())),
+    ],
+)
+def test_a_full_disk_leaves_the_files_whole(folder, monkeypatch, owner, name, write):
+    before = contents(folder)
+    monkeypatch.setattr(owner, name, half_a_model if name == "save" else no_space)
+    with RunDirectory(folder, resume=True) as run, pytest.raises(OSError, match="No space left"):
+        write(run)
+    assert contents(folder) == before
