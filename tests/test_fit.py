@@ -609,6 +609,19 @@ def test_an_interruption_between_two_calls_leaves_a_usable_model(monkeypatch, gr
     assert_usable(model)
 
 
+def test_a_call_that_fails_leaves_the_weights_of_before():
+    def broken(labels, logits):
+        raise RuntimeError("no room for this metric")
+
+    model = tiny()
+    before = model.get_weights()
+    with pytest.raises(RuntimeError, match="no room"):
+        train(model, metrics={"broken": broken})
+    for weight, expected in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+    assert_usable(model)
+
+
 # --- Divergence ------------------------------------------------------------------------------------------------
 
 

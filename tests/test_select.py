@@ -186,7 +186,7 @@ def import_package(folder, *, code="", **environment):
 def test_importing_the_package_chooses_a_backend_and_imports_nothing_heavy(tmp_path):
     backend, log_level, modules = import_package(tmp_path)
     assert backend in select.INSTALL
-    assert log_level == "2"
+    assert log_level == "3"
     heavy = {"keras", "numpy", "matplotlib", "typer", "rich", "jax", "torch", "tensorflow", "requests", "pooch"}
     assert heavy.isdisjoint(modules)
 

@@ -50,6 +50,8 @@ def choose(requested: str | None = None) -> Choice:
         >>> choose().backend in INSTALL
         True
     """
+    if requested and requested not in INSTALL:
+        raise _unknown(requested, "--backend")
     if keras := sys.modules.get("keras"):
         return _of_imported_keras(keras.backend.backend(), requested)
     if requested:
@@ -163,9 +165,13 @@ def _of_imported_keras(running: str, requested: str | None) -> Choice:
     return _in_use if _in_use and _in_use.backend == running else Choice(running, "Keras was imported on it")
 
 
+def _unknown(name: str, source: str) -> CourseError:
+    return CourseError(f"{source} is {name!r}; give one of {', '.join(INSTALL)}")
+
+
 def _installed_or_error(name: str, source: str) -> str:
     if name not in INSTALL:
-        raise CourseError(f"{source} is {name!r}; give one of {', '.join(INSTALL)}")
+        raise _unknown(name, source)
     if not is_installed(name):
         raise CourseError(f"{source} is {name!r}, which is not installed; run: {INSTALL[name]}")
     return name
