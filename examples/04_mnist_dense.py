@@ -39,7 +39,8 @@ print(
 
 # %%
 run = open_run(LESSON, options)
-plots.save(plots.sample_pictures(x_train, y_train, mnist.CLASS_NAMES), run.figures / "digits.png")
+digits = plots.sample_pictures(x_train, y_train, mnist.CLASS_NAMES)
+digits
 
 # %% [markdown]
 # ## 3. Model
@@ -100,6 +101,7 @@ metrics = run.save_results(
     samples=len(x_train),
     per_class=evaluation.per_class(matrix, mnist.CLASS_NAMES),
 )
+plots.save(digits, run.figures / "digits.png")
 page = report.write_report(
     run.path,
     title="MNIST with a dense network",

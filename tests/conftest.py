@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import keras_course  # noqa: F401 - chooses the backend, before a test imports Keras
+
 
 def pytest_addoption(parser):
     parser.addoption(

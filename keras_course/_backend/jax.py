@@ -1,7 +1,7 @@
 """The course on JAX: the training steps of one call are one compiled ``lax.fori_loop``."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -74,7 +74,7 @@ class TrainingLoop:
             logs = [value, *(jnp.sum(metric(y, logits), dtype="float32") for metric in metrics.values())]
             return (trainable, non_trainable, optimizer_state), jnp.stack(logs)
 
-        @partial(jax.jit, donate_argnums=0)
+        @partial(jax.jit, donate_argnums=0, compiler_options=_compiler_options())
         def steps(state: Any, x: Any, y: Any, count: Any) -> Any:
             def body(index: Any, carry: Any) -> Any:
                 state, logs = carry
@@ -116,6 +116,17 @@ class TrainingLoop:
 
 
 training_loop = TrainingLoop
+
+
+@cache
+def _compiler_options() -> dict[str, Any]:
+    """Lets XLA update weights in place that it would else copy in each step, where this version of it knows how."""
+    options = {"xla_cpu_copy_insertion_use_region_analysis": True}
+    try:
+        jax.jit(lambda x: x, compiler_options=options)(0)
+    except RuntimeError:
+        return {}
+    return options
 
 
 def _values(variables: list[Any]) -> list[Any]:

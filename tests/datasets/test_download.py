@@ -381,15 +381,15 @@ def test_a_lock_is_waited_for_while_the_other_one_gets_data(tmp_path: Path) -> N
     is_released = threading.Event()
 
     def other_process() -> None:
-        for size in range(0, 500_000, 100_000):
+        for size in range(0, 1_400_000, 100_000):  # two seconds in all, twice the patience below
             (tmp_path / "digits.bin.part").write_bytes(bytes(size))
-            time.sleep(0.1)
+            time.sleep(0.15)
         is_released.set()
         lock.release()
 
     thread = threading.Thread(target=other_process)
     thread.start()
-    with locked(tmp_path / "digits.lock", Patience(total=0.3)):
+    with locked(tmp_path / "digits.lock", Patience(total=1.0)):
         assert is_released.is_set()
     thread.join()
 
