@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from keras_course.errors import CourseError
+from keras_course.errors import CourseError, check_positive
 
 FloatArray = npt.NDArray[np.float64]
 IntegerArray = npt.NDArray[np.int64]
@@ -112,8 +112,7 @@ def confusion_matrix(labels: npt.ArrayLike, predictions: npt.ArrayLike, num_clas
         >>> confusion_matrix(labels=[0, 0, 1], predictions=[0, 1, 1], num_classes=2).tolist()
         [[1, 1], [0, 1]]
     """
-    if num_classes < 1:
-        raise CourseError(f"num_classes is {num_classes}; give a whole number from 1 up")
+    check_positive(num_classes=num_classes)
     truth = _class_numbers("labels", labels, num_classes)
     predicted = _class_numbers("predictions", predictions, num_classes)
     _check_equal_lengths("labels", len(truth), "predictions", len(predicted))
@@ -173,8 +172,7 @@ def most_wrong(logits: npt.ArrayLike, labels: npt.ArrayLike, count: int = 16) ->
         >>> most_wrong([[1.0, 0.0], [9.0, 0.0], [0.0, 5.0]], labels=[1, 1, 1]).tolist()
         [1, 0]
     """
-    if count < 1:
-        raise CourseError(f"count is {count}; give a whole number from 1 up")
+    check_positive(count=count)
     scores, truth = _logits_and_labels(logits, labels)
     mistakes = np.flatnonzero(scores.argmax(axis=1) != truth)
     # The probability of the winner is 1 / (1 + odds against it). The odds still tell two winners apart whose

@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from keras_course import evaluation
-from keras_course.errors import CourseError
+from keras_course.errors import CourseError, check_positive
 from keras_course.files import replacing
 
 COLOURS = {
@@ -122,7 +122,7 @@ def sample_pictures(
         >>> [axes.get_title() for axes in figure.axes]
         ['7', '2', '1']
     """
-    _check_count(count)
+    check_positive(count=count)
     _check_pictures(images)
     truth = _class_numbers(labels, len(images), class_names)
     shown = min(count, len(images))
@@ -303,7 +303,7 @@ def most_wrong(
         >>> figure.axes[0].get_title()
         'true 1, said 0 (88 %)'
     """
-    _check_count(count)
+    check_positive(count=count)
     _check_pictures(images)
     truth = _class_numbers(labels, len(images), class_names)
     probabilities = evaluation.softmax(logits)
@@ -490,11 +490,6 @@ def _frame_cells(axes: Axes, classes: int) -> None:
 
 
 # Checks of what the caller gave.
-
-
-def _check_count(count: int) -> None:
-    if count < 1:
-        raise CourseError(f"count is {count}; give a whole number from 1 up")
 
 
 def _check_pictures(images: npt.NDArray[np.uint8]) -> None:

@@ -98,8 +98,7 @@ class TrainingLoop:
 
     def load(self) -> None:
         """Takes a copy of the weights and the optimizer's state from their Keras variables."""
-        values = tuple([variable.value for variable in variables] for variables in self._variables)
-        self._state = jax.tree.map(jnp.copy, values)
+        self._state = jax.tree.map(jnp.copy, tuple(map(_values, self._variables)))
 
     def sync(self) -> None:
         """Hands the weights and the optimizer's state to their Keras variables; after it comes ``load``.

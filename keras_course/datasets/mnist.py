@@ -17,7 +17,6 @@ import os
 import shutil
 import struct
 import sys
-import uuid
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,7 @@ import numpy as np
 import platformdirs
 
 from keras_course.errors import CourseError
+from keras_course.files import replacing
 
 if TYPE_CHECKING:
     from keras_course.datasets.download import Patience
@@ -234,19 +234,14 @@ def save(path: str | Path, digits: Digits) -> None:
         True
     """
     path = Path(path)
-    beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     keys = ("x_train", "y_train", "x_test", "y_test")
     arrays: dict[str, Any] = dict(zip(keys, (*digits[0], *digits[1]), strict=True))
     arrays = {key: array.reshape(array.shape[:3]).astype(np.uint8) for key, array in arrays.items()}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("xb") as file:
+        with replacing(path) as file:
             np.savez_compressed(file, **arrays)
-        beside.replace(path)
     except OSError as error:
         raise CourseError(f"cannot write {path} ({error.strerror})") from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _resolve(source: str | Path, cache: str | Path | None) -> tuple[Path, Digits]:

@@ -263,7 +263,8 @@ class _Batches:
             group = np.resize(batches[start : start + count], (self._largest_group, self._batch_size))
             yield self._x[group], self._y[group], count
             start += count
-        if rest := order[whole * self._batch_size :].reshape(1, -1).tolist()[0]:
+        rest = order[whole * self._batch_size :]
+        if len(rest):
             yield self._x[None, rest], self._y[None, rest], 1
 
 
