@@ -242,7 +242,6 @@ def doctor(
 
 def _examine() -> dict[str, Any]:
     import platform
-    import shutil
 
     frameworks = _examine_frameworks()
     backend = _examine_choice(frameworks)
@@ -256,7 +255,6 @@ def _examine() -> dict[str, Any]:
         "frameworks": frameworks,
         "backend": backend,
         "precisions": [name for name in PRECISIONS if name != "tf32" or "gpu" in kinds] if kinds else [],
-        "compiler": next(filter(None, map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++", "cl"))), None),
         "machine": {"system": platform.platform(), "cpus": _cpu_count(), "memory_bytes": _memory_bytes()},
         "data": _examine_data(),
     }
@@ -360,13 +358,11 @@ def _show(report: dict[str, Any], console: "Console") -> None:
 def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
     """Says the report in sentences, one per row."""
     versions, machine, data, backend = report["versions"], report["machine"], report["data"], report["backend"]
-    compiling = ", ".join(select.NEED_COMPILER)
     working = [name for name, framework in report["frameworks"].items() if framework["works"]]
     remedy = f"; --backend {working[0]} works" if working and not backend["works"] else ""
     return [
         ("in use", f"{backend['name'] or 'none'}: {backend['reason']}{remedy}"),
         ("precision", ", ".join(report["precisions"]) or "-"),
-        ("compiler", report["compiler"] or f"none: {compiling} runs uncompiled, and slower; install g++"),
         ("keras-course", f"{versions['keras_course']}, Keras {versions['keras']}, Python {versions['python']}"),
         ("machine", f"{machine['cpus']} CPUs, {_gibibytes(machine['memory_bytes'])} memory, {machine['system']}"),
         ("MNIST", data["mnist"] or f"not here yet; it is downloaded to {data['cache']} when a lesson needs it"),

@@ -15,9 +15,6 @@ from keras_course.errors import CourseError
 INSTALL = {name: f'pip install "keras-course[{name}]"' for name in ("jax", "torch", "tensorflow")}
 """The backends in the order in which an installed one is taken, and what brings each."""
 
-NEED_COMPILER = ("torch",)
-"""The backends that need a C++ compiler on this machine to compile a model."""
-
 QUIET_START = {"TF_CPP_MIN_LOG_LEVEL": "3", "GRPC_VERBOSITY": "ERROR"}
 """What keeps the frameworks from talking while they start, unless the user has set it otherwise."""
 
