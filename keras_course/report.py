@@ -2,11 +2,13 @@
 
 Everything on the page is read from the run directory, so that a report can be remade from the folder alone:
 
-- ``metrics.json``: one flat object of numbers and texts, such as ``accuracy``, ``loss``, ``parameters``, ``seconds``,
-  ``steps_per_second``, ``seed``, ``backend``, ``device``, ``precision``, ``lesson``, ``data`` and ``command``; also
-  ``versions`` (package to version) and, as ``evaluation.per_class`` returns it, ``per_class``. None is required.
+- ``metrics.json``: one flat object of numbers and texts, such as ``accuracy`` or ``rmse``, ``loss``, ``parameters``,
+  ``seconds``, ``steps_per_second``, ``seed``, ``backend``, ``device``, ``precision``, ``lesson``, ``data`` and
+  ``command``; also ``loss_name`` (what the loss is, such as "mean squared error"), ``versions`` (package to version)
+  and, as ``evaluation.per_class`` returns it, ``per_class``. None is required.
 - ``history.csv``: a header and one row for each epoch.
-- ``figures/*.png``: the pictures.
+- ``figures/*.png``, ``figures/*.gif``: the pictures and animations. Where both have one name, the PNG is shown to a
+  person who prefers no motion, and in print.
 
 The page holds its pictures and its style, asks the network for nothing, runs no script and carries no date: the same
 folder gives the same bytes.
@@ -27,6 +29,8 @@ from keras_course.errors import CourseError
 from keras_course.files import replacing
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_GIF_SIGNATURES = (b"GIF87a", b"GIF89a")
+_NO_MOTION = "(prefers-reduced-motion: reduce), print"
 _CSS_PIXELS_PER_PIXEL = 96 / 120  # our figures have 120 dots per inch, a browser counts 96
 _ABSENT = "–"
 
@@ -78,8 +82,8 @@ def write_report(
     Args:
         run_directory: A folder with ``metrics.json``, ``history.csv`` and ``figures/``.
         title: The heading of the page.
-        captions: The figures to show, in this order: the name of the PNG file without its ending, and its caption,
-            which is also what a screen reader says. Without it, every PNG file in ``figures/``, sorted by name.
+        captions: The figures to show, in this order: the name of the PNG or GIF file without its ending, and its
+            caption, which is also what a screen reader says. Without it, all in ``figures/``, sorted by name.
         sections: Texts to put before the results: heading and plain text, an empty line between paragraphs.
 
     Returns:
@@ -102,7 +106,8 @@ def write_report(
     metrics = read_metrics(folder / "metrics.json")
     history = read_history(folder / "history.csv")
     if captions is None:
-        captions = {path.stem: _label(path.stem).capitalize() for path in sorted((folder / "figures").glob("*.png"))}
+        found = {path.stem for ending in ("png", "gif") for path in (folder / "figures").glob(f"*.{ending}")}
+        captions = {stem: _label(stem).capitalize() for stem in sorted(found)}
     body = [
         _element("h1", title),
         _summary(metrics),
@@ -207,7 +212,7 @@ def _element(tag: str, *children: str, **attributes: str) -> _Html:
     # Python has no keyword "class": class_ stands for it. A hyphen is written as an underscore.
     named = {name.rstrip("_").replace("_", "-"): html.escape(value) for name, value in attributes.items()}
     opening = " ".join([tag, *(f'{name}="{value}"' for name, value in named.items())])
-    return _Html(f"<{opening}>" if tag == "img" else f"<{opening}>{inside}</{tag}>")
+    return _Html(f"<{opening}>" if tag in ("img", "source") else f"<{opening}>{inside}</{tag}>")
 
 
 def _section(heading: str, *children: str) -> _Html:
@@ -238,6 +243,8 @@ def _summary(metrics: Mapping[str, Any]) -> _Html:
     parts = []
     if _is_number(metrics.get("accuracy")):
         parts.append(f"{_percent(metrics['accuracy'])} accuracy")
+    elif _is_number(metrics.get("rmse")):
+        parts.append(f"{_RESULTS['rmse'][0]} {_decimal(metrics['rmse'])}")
     if _is_number(metrics.get("parameters")):
         parts.append(f"{_whole(metrics['parameters'])} parameters")
     training = [
@@ -258,9 +265,14 @@ def _text_section(heading: str, text: str) -> _Html:
 def _facts(metrics: Mapping[str, Any]) -> _Html:
     """Tabulate the results and, beside them, how they came about."""
     results = {name: metrics[name] for name in _RESULTS if name in metrics}
-    origin = {name: value for name, value in metrics.items() if name not in {*results, "per_class", "command"}}
+    elsewhere = {*results, "per_class", "command", "loss_name"}
+    origin = {name: value for name, value in metrics.items() if name not in elsewhere}
+    # "loss" or, where a run says what its loss is, that: "mean squared error".
+    names = {
+        name: label.replace("loss", str(metrics.get("loss_name", "loss"))) for name, (label, _) in _RESULTS.items()
+    }
     rows = {
-        "Results": [(_RESULTS[name][0], _value(value, _RESULTS[name][1])) for name, value in results.items()],
+        "Results": [(names[name], _value(value, _RESULTS[name][1])) for name, value in results.items()],
         "How it was made": [(_label(name), _value(value, _plain)) for name, value in origin.items()],
     }
     tables = [_section(heading, _fact_table(facts)) for heading, facts in rows.items() if facts]
@@ -273,26 +285,55 @@ def _fact_table(facts: Iterable[tuple[str, str]]) -> _Html:
 
 
 def _figures(folder: Path, captions: Mapping[str, str]) -> _Html:
-    figures = [_figure(folder / f"{stem}.png", caption) for stem, caption in captions.items()]
+    figures = [
+        _element("figure", _picture(folder, stem, caption), _element("figcaption", caption))
+        for stem, caption in captions.items()
+    ]
     return _section("Figures", *figures) if figures else _NOTHING
 
 
-def _figure(path: Path, caption: str) -> _Html:
-    remedy = "draw it with keras_course.plots.save before the report"
-    if not path.is_file():
-        raise CourseError(f"{path} is missing; {remedy}")
-    data = path.read_bytes()
-    if len(data) < 24 or not data.startswith(_PNG_SIGNATURE):
-        raise CourseError(f"{path} is not a PNG picture; {remedy}")
-    width, height = struct.unpack(">II", data[16:24])  # the size lets a browser keep the place free
-    picture = _element(
+def _picture(folder: Path, stem: str, caption: str) -> _Html:
+    """Embed a PNG, or a GIF and, where there is one, the PNG that stands for it."""
+    still, moving = folder / f"{stem}.png", folder / f"{stem}.gif"
+    if not moving.is_file():
+        return _image(still, caption)
+    if not still.is_file():
+        return _image(moving, caption)
+    source = _element("source", srcset=_data_address(still), media=_NO_MOTION)
+    return _element("picture", source, _image(moving, caption))
+
+
+def _image(path: Path, caption: str) -> _Html:
+    width, height = _size(path)  # it lets a browser keep the place free
+    return _element(
         "img",
-        src=f"data:image/png;base64,{base64.b64encode(data).decode('ascii')}",
+        src=_data_address(path),
         alt=caption,
         width=str(round(width * _CSS_PIXELS_PER_PIXEL)),
         height=str(round(height * _CSS_PIXELS_PER_PIXEL)),
     )
-    return _element("figure", picture, _element("figcaption", caption))
+
+
+def _data_address(path: Path) -> str:
+    _size(path)  # checks that it is a picture
+    return f"data:image/{path.suffix[1:]};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Read width and height from the first bytes of a PNG or GIF file."""
+    kind = path.suffix[1:].upper()
+    remedy = f"draw it with keras_course.plots.{'save' if kind == 'PNG' else 'save_animation'} before the report"
+    if not path.is_file():
+        raise CourseError(f"{path} is missing; {remedy}")
+    with path.open("rb") as file:
+        head = file.read(24)
+    if kind == "PNG" and len(head) == 24 and head.startswith(_PNG_SIGNATURE):
+        width, height = struct.unpack(">II", head[16:24])
+    elif kind == "GIF" and len(head) >= 10 and head.startswith(_GIF_SIGNATURES):
+        width, height = struct.unpack("<HH", head[6:10])
+    else:
+        raise CourseError(f"{path} is not a {kind} picture; {remedy}")
+    return width, height
 
 
 def _epochs(history: Mapping[str, Sequence[float]]) -> _Html:
@@ -377,6 +418,10 @@ _RESULTS: dict[str, tuple[str, Callable[[float], str]]] = {
     "val_accuracy": ("validation accuracy", _percent),
     "loss": ("loss", _decimal),
     "val_loss": ("validation loss", _decimal),
+    "rmse": ("root mean squared error", _decimal),
+    "val_rmse": ("validation root mean squared error", _decimal),
+    "m": ("slope m", _decimal),
+    "b": ("intercept b", _decimal),
     "parameters": ("parameters", _whole),
     "seconds": ("training time", _duration),
     "steps_per_second": ("steps per second", _whole),

@@ -1,4 +1,7 @@
-"""The contents of the figures: what is written, drawn and coloured, and how they are saved."""
+"""All figures: every text is legible, the bytes are the same each time; pictures, training curves, how to save them.
+
+What each of the other plots shows is tested in tests/plots.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -54,13 +57,14 @@ def texts_and_boxes(figure: Figure) -> list[tuple[str, Bbox]]:
     out_of_view = {
         id(tick_part)
         for axes in figure.axes
-        for axis in (axes.xaxis, axes.yaxis)
+        for axis in (axes.xaxis, axes.yaxis, *([axes.zaxis] if axes.name == "3d" else []))
         for tick in axis.get_major_ticks() + axis.get_minor_ticks()
         if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
         for tick_part in tick.findobj(Text)
     }
     return [
-        (text.get_text(), text.get_window_extent(renderer))
+        # The extent of an annotation would be that of its arrow, too.
+        (text.get_text(), Text.get_window_extent(text, renderer))
         for text in texts
         if id(text) not in labels_of_hidden | out_of_view
     ]
@@ -70,7 +74,32 @@ def a_matrix(classes: int, right: int, wrong: int) -> np.ndarray:
     return np.full((classes, classes), wrong) + (right - wrong) * np.eye(classes, dtype=np.int64)
 
 
-EVERY_FIGURE = {
+M, B = np.linspace(-2, 5, 41), np.linspace(-3, 6, 31)
+BOWL = (M - 2) ** 2 + (B[:, None] - 1) ** 2
+DESCENT = np.stack([2 - 3 * 0.8 ** np.arange(60), 1 + 4 * 0.9 ** np.arange(60)], axis=1)  # from (-1, 5) towards (2, 1)
+DESCENT_LOSSES = (DESCENT[:, 0] - 2) ** 2 + (DESCENT[:, 1] - 1) ** 2
+EXPLOSION = np.array([(-1, 5), (20, -30), (-4e5, 3e5), (1e300, -1e300), (np.nan, np.inf)])
+OPTIMIZERS = {
+    "SGD": DESCENT,
+    "momentum": DESCENT[::3],
+    "Adagrad": DESCENT[:9],
+    "RMSprop": EXPLOSION,
+    "Adam": DESCENT[:1],
+}
+EPOCHS = np.arange(31)
+BATCH_SIZES = {f"batch size {4**k}": 0.05 + 4 * np.exp(-EPOCHS / 2**k) for k in range(5)}
+RATES = {
+    **{f"learning rate {10.0**k:g}": 2.5 * np.exp(-EPOCHS * 10.0**k) for k in range(-4, 0)},
+    "learning rate 0.5": 2.5 * 3.0 ** EPOCHS[:9],
+    "learning rate 2": np.array([2.5, 30, 4e4, 1e9, np.inf]),
+    "learning rate 3": np.array([2.5, np.nan, np.nan]),
+}
+INPUT = np.linspace(-5, 5, 101)
+PROBABILITY = np.linspace(0, 1, 101)
+NOISY = (np.linspace(0, 1, 12), np.sin(6 * np.linspace(0, 1, 12)))
+WIDER = np.linspace(-0.4, 1.5, 200)
+
+EVERY_FIGURE: dict[str, Callable[[], Figure]] = {
     "sample_pictures": lambda: plots.sample_pictures(pictures(30), np.arange(30) % 10, DIGITS),
     "sample_pictures of fruit": lambda: plots.sample_pictures(pictures(7, 3, 24, 32), np.arange(7) % 6, FRUIT),
     "training_curves": lambda: plots.training_curves(HISTORY, title="Digits"),
@@ -89,6 +118,68 @@ EVERY_FIGURE = {
         pictures(9, 3, 24, 32), np.arange(9) % 6, 9 * np.eye(6)[np.arange(4, 13) % 6], FRUIT
     ),
     "most_wrong with one mistake": lambda: plots.most_wrong(pictures(1), [3], np.eye(10)[[5]], DIGITS),
+    "loss_surface": lambda: plots.loss_surface(M, B, BOWL, path=DESCENT, path_losses=DESCENT_LOSSES, title="A bowl"),
+    "loss_surface of thousands": lambda: plots.loss_surface(100 * M, 100 * B, 1e4 * BOWL, labels=("weight", "bias")),
+    "loss_surface that explodes": lambda: plots.loss_surface(M, B, np.exp(np.minimum(BOWL, 300))),
+    "loss_contours": lambda: plots.loss_contours(M, B, BOWL, paths=OPTIMIZERS, minima=[(2, 1)], title="Five ways"),
+    "loss_contours in panels": lambda: plots.loss_contours(M, B, BOWL, paths=OPTIMIZERS, minima=[(2, 1)], panels=True),
+    "loss_contours in one panel": lambda: plots.loss_contours(M, B, 1e4 * BOWL, paths={"SGD": DESCENT}, panels=True),
+    "loss_contours with long names": lambda: plots.loss_contours(
+        M, B, BOWL, paths={f"{name}, learning rate 0.0{k}": DESCENT for k, name in enumerate(OPTIMIZERS, start=1)}
+    ),
+    "loss_contours without a path": lambda: plots.loss_contours(M, B, 1e-4 * BOWL),
+    "loss_contours of a plain": lambda: plots.loss_contours(M, B, np.full(BOWL.shape, 7.0)),
+    "line_fit": lambda: plots.line_fit(
+        [1, 2], [3, 5], {f"step {step}": (m, b) for step, (m, b) in enumerate(DESCENT[[0, 1, 5, 50]])}, title="A line"
+    ),
+    "loss_curves as a riddle": lambda: plots.loss_curves(
+        BATCH_SIZES, ordered=True, legend=False, question="Which curve has the largest batch size?"
+    ),
+    "loss_curves with names": lambda: plots.loss_curves(BATCH_SIZES, ordered=True),
+    "loss_curves that diverge": lambda: plots.loss_curves(RATES, ordered=True, x_label="step"),
+    "loss_curves that all diverge": lambda: plots.loss_curves({name: RATES[name] for name in list(RATES)[-3:]}),
+    "loss_curves with validation": lambda: plots.loss_curves(
+        {"small": 1 / (1 + EPOCHS), "large": 1 / (1 + EPOCHS) ** 2}, validation={"large": 0.1 + 0.01 * EPOCHS}
+    ),
+    "loss_curves, twenty of them": lambda: plots.loss_curves({f"seed {k}": [1 + k / 50, 0.5] for k in range(20)}),
+    "activations": lambda: plots.activations(
+        INPUT,
+        {
+            "linear": (INPUT, np.ones_like(INPUT)),
+            "ReLU": (np.maximum(INPUT, 0), INPUT > 0),
+            "tanh": (np.tanh(INPUT), 1 - np.tanh(INPUT) ** 2),
+        },
+        points={"ReLU": (INPUT[::10], np.maximum(INPUT[::10], 0))},
+    ),
+    "curves": lambda: plots.curves(
+        PROBABILITY,
+        {"root mean squared error": 1 - PROBABILITY, "cross entropy": -np.log(np.maximum(PROBABILITY, 1e-300))},
+        x_label="probability of what happened",
+        y_label="loss",
+        title="Two losses",
+        vertical=0.5,
+    ),
+    "regression_fits": lambda: plots.regression_fits(
+        NOISY,
+        NOISY,
+        {f"degree {k}": (WIDER, np.polynomial.Polynomial.fit(*NOISY, k)(WIDER)) for k in (1, 3, 5, 9)},
+        truth=(WIDER, np.sin(6 * WIDER)),
+        inside=(0, 1),
+    ),
+    "regression_fits of one": lambda: plots.regression_fits(NOISY, NOISY, {"a net": (WIDER, WIDER)}, inside=(0.9, 1)),
+    "size_against_error": lambda: plots.size_against_error(
+        np.arange(1, 11), 10.0 ** -np.arange(10), 10.0 ** np.abs(np.arange(-4, 6)), x_label="degree", loss_label="error"
+    ),
+    "size_against_error of parameters": lambda: plots.size_against_error(
+        [4, 40, 400, 4000], [0.5, 0.2, 0.1, 0.1], [0.5, 0.4, 0.3, 0.2], x_label="parameters", loss_label="error"
+    ),
+    "points_with_probability": lambda: plots.points_with_probability(
+        [1, 2, 3, 4],
+        [0, 1, 0, 1],
+        INPUT,
+        {"trained on the cross entropy": (1 + np.tanh(INPUT)) / 2, "trained on the squared error": INPUT},
+        x_label="hours of study",
+    ),
     "most_wrong without a mistake": lambda: plots.most_wrong(pictures(1), [3], np.eye(10)[[3]], DIGITS),
 }
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from keras_course import plots, report
 from keras_course.errors import CourseError
@@ -26,7 +27,7 @@ METRICS: dict[str, Any] = {
     "versions": {"keras": "3.15.1", "jax": "0.10.2"},
 }
 HISTORY = "epoch,loss,accuracy,val_loss,val_accuracy,seconds\n1,0.25,0.93,0.125,0.965,8.94\n2,0.0625,0.97,,,8.5\n"
-VOID = {"meta", "link", "img"}
+VOID = {"meta", "link", "img", "source"}
 
 
 class Page(HTMLParser):
@@ -130,7 +131,7 @@ def test_metrics_of_other_lessons_are_shown_as_they_come(run: Path) -> None:
     run.joinpath("metrics.json").write_text(json.dumps(metrics))
     rows = page_of(run).rows()
     for row in (
-        ["rmse", "1.58114"],
+        ["root mean squared error", "1.5811"],
         ["validation loss", "1e-05"],
         ["compiled", "yes"],
         ["note", "–"],
@@ -138,6 +139,31 @@ def test_metrics_of_other_lessons_are_shown_as_they_come(run: Path) -> None:
         ["loss", "inf"],
     ):
         assert row in rows
+
+
+def test_a_regression_says_what_its_loss_is(run: Path) -> None:
+    metrics = {
+        "loss": 14.876,
+        "val_loss": 20.5,
+        "loss_name": "mean squared error",
+        "rmse": 3.857,
+        "m": 5.1212,
+        "b": 2.0,
+    }
+    run.joinpath("metrics.json").write_text(json.dumps({**metrics, "parameters": 2}))
+    page = page_of(run)
+    assert page.texts("p")[0] == "root mean squared error 3.8570 · 2 parameters"
+    rows = page.rows()
+    assert rows[:6] == [
+        ["mean squared error", "14.8760"],
+        ["validation mean squared error", "20.5000"],
+        ["root mean squared error", "3.8570"],
+        ["slope m", "5.1212"],
+        ["intercept b", "2.0000"],
+        ["parameters", "2"],
+    ]
+    assert "loss name" not in [row[0] for row in rows]
+    assert "How it was made" not in page.texts("h2")
 
 
 def test_a_diverged_run_is_still_a_page(run: Path) -> None:
@@ -176,6 +202,34 @@ def test_figures_are_embedded_in_the_order_of_their_captions(run: Path) -> None:
 
 
 def test_without_captions_all_figures_are_shown_by_name(run: Path) -> None:
+    assert [image["alt"] for image in page_of(run).attributes("img")] == ["Another", "Step curve"]
+
+
+def test_an_animation_is_embedded_with_its_size(run: Path) -> None:
+    gif = b"GIF89a" + (1500).to_bytes(2, "little") + (500).to_bytes(2, "little") + b"the rest"
+    run.joinpath("figures", "descent.gif").write_bytes(gif)
+    page = page_of(run, captions={"descent": "The way down", "another": "Another one"})
+    assert page.texts("figcaption") == ["The way down", "Another one"]
+    image = page.attributes("img")[0]
+    assert (image["alt"], image["width"], image["height"]) == ("The way down", "1200", "400")  # 96 for 120 dots an inch
+    kind, data = image["src"].split(",")
+    assert kind == "data:image/gif;base64"
+    assert base64.b64decode(data, validate=True) == gif
+    assert not page.attributes("picture")
+    assert [image["alt"] for image in page_of(run).attributes("img")] == ["Another", "Descent", "Step curve"]
+
+
+def test_a_still_stands_for_an_animation_where_motion_is_not_wanted(run: Path) -> None:
+    film = plots.Animation((Image.new("RGB", (30, 20)), Image.new("RGB", (30, 20), "white")), (100, 2000))
+    plots.save_animation(film, run / "figures" / "another.gif")
+    page = page_of(run, captions={"another": "The way down"})
+    assert len(page.attributes("picture")) == len(page.attributes("img")) == 1
+    assert page.attributes("img")[0]["src"].startswith("data:image/gif;base64,")
+    (source,) = page.attributes("source")
+    assert source["media"] == "(prefers-reduced-motion: reduce), print"
+    kind, data = source["srcset"].split(",")
+    assert kind == "data:image/png;base64"
+    assert base64.b64decode(data, validate=True) == (run / "figures" / "another.png").read_bytes()
     assert [image["alt"] for image in page_of(run).attributes("img")] == ["Another", "Step curve"]
 
 
@@ -293,6 +347,12 @@ def test_the_history_is_what_the_plots_take(run: Path) -> None:
         ("figures/step_curve.png", None, r"step_curve\.png is missing; draw it with keras_course\.plots\.save"),
         ("figures/step_curve.png", b"GIF89a" + b"0" * 30, r"step_curve\.png is not a PNG picture"),
         ("figures/step_curve.png", b"\x89PNG\r\n\x1a\n", r"step_curve\.png is not a PNG picture"),
+        (
+            "figures/step_curve.gif",
+            b"\x89PNG\r\n\x1a\n" + b"0" * 30,
+            r"gif is not a GIF picture; draw it .*save_animation",
+        ),
+        ("figures/step_curve.gif", b"GIF89a", r"step_curve\.gif is not a GIF picture"),
     ],
 )
 def test_a_bad_file_is_named(run: Path, name: str, content: str | bytes | None, message: str) -> None:

@@ -1,0 +1,52 @@
+"""Every picture that a lesson shows.
+
+Each function takes NumPy arrays and returns a ``matplotlib.figure.Figure`` that belongs to nobody: it is made without
+pyplot, so there is no current figure, no window and nothing to close. ``save`` writes it as PNG; a notebook shows
+it when it is the last value of a cell.
+
+| file | what it draws |
+|---|---|
+| ``pictures`` | samples, mistakes, the confusion matrix |
+| ``history`` | one training: loss and accuracy by epoch, loss by batch |
+| ``families`` | several trainings side by side, as a riddle and with its answer |
+| ``functions`` | activations with their slopes, any curves over one axis |
+| ``fits`` | models on the points they learn from; their error by the size of the model |
+| ``landscape`` | the loss over two parameters, as a surface and as a map, with the paths of descents |
+| ``animation`` | a descent as a film |
+| ``style`` | what makes them look alike, and how they are saved |
+
+To add a plot: decorate it with ``in_course_style``, start from ``new_figure``, take the colours from ``style``, check
+what it is given with ``checks`` and name the function here.
+"""
+
+from keras_course.plots.animation import Animation, descent_animation, save_animation
+from keras_course.plots.families import loss_curves
+from keras_course.plots.fits import line_fit, points_with_probability, regression_fits, size_against_error
+from keras_course.plots.functions import activations, curves
+from keras_course.plots.history import step_curve, training_curves
+from keras_course.plots.landscape import loss_contours, loss_surface
+from keras_course.plots.pictures import confusion_matrix, most_wrong, sample_pictures
+from keras_course.plots.style import COLOURS, DOTS_PER_INCH, save
+
+__all__ = [
+    "COLOURS",
+    "DOTS_PER_INCH",
+    "Animation",
+    "activations",
+    "confusion_matrix",
+    "curves",
+    "descent_animation",
+    "line_fit",
+    "loss_contours",
+    "loss_curves",
+    "loss_surface",
+    "most_wrong",
+    "points_with_probability",
+    "regression_fits",
+    "sample_pictures",
+    "save",
+    "save_animation",
+    "size_against_error",
+    "step_curve",
+    "training_curves",
+]

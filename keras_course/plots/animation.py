@@ -1,0 +1,307 @@
+"""A descent as a film: the path on the map, the line over the points, and the loss, step by step."""
+
+import base64
+import io
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from PIL import Image
+
+from keras_course.errors import CourseError
+from keras_course.files import replacing
+from keras_course.plots import checks
+from keras_course.plots.checks import Numbers
+from keras_course.plots.fits import limits_near, widened
+from keras_course.plots.landscape import draw_contours, draw_start, within_reach
+from keras_course.plots.style import (
+    COLOURS,
+    LINE_STYLES,
+    checked_target,
+    count_in_whole_numbers,
+    in_course_style,
+    make_logarithmic,
+    new_figure,
+    spans_sizes,
+)
+
+_HEAD: dict[str, Any] = {
+    "marker": "o",
+    "markersize": 11,
+    "color": COLOURS["validation"],
+    "markeredgecolor": "white",
+    "markeredgewidth": 1.5,
+    "linestyle": "",
+    "animated": True,
+}
+_COLOURS_OF_GIF = 255  # and one for what stays as it is in the frame before
+_LAST_FRAME_MS = 2000  # time to look at where it ended
+_Draw = Callable[[int], list[Artist]]  # from a step to what has to be drawn for it
+
+
+@dataclass(frozen=True)
+class Animation:
+    """A film that a notebook shows and ``save_animation`` writes.
+
+    Attributes:
+        frames: Pictures of one size, RGB.
+        durations: How long each one stays, in milliseconds.
+
+    Example:
+        >>> film = Animation((Image.new("RGB", (4, 3)), Image.new("RGB", (4, 3), "white")), (100, 2000))
+        >>> film.gif()[:6]
+        b'GIF89a'
+    """
+
+    frames: tuple[Image.Image, ...]
+    durations: tuple[int, ...]
+
+    def gif(self) -> bytes:
+        r"""Encode the film.
+
+        Returns:
+            A GIF file that repeats for ever. Every frame has the same 255 colours and no dots of mixed ones, so that
+            what does not move does not flicker.
+
+        Example:
+            >>> Animation((Image.new("RGB", (4, 3)),), (2000,)).gif()[6:10]
+            b'\x04\x00\x03\x00'
+        """
+        first, *rest = _with_one_palette(self.frames)
+        buffer = io.BytesIO()
+        first.save(
+            buffer,
+            format="GIF",
+            save_all=True,
+            append_images=rest,
+            duration=list(self.durations),
+            loop=0,
+            optimize=True,  # what stays as it is costs nothing
+        )
+        return buffer.getvalue()
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return {
+            "image/gif": base64.b64encode(self.gif()).decode("ascii"),
+            "text/plain": f"<an animation of {len(self.frames)} frames>",
+        }
+
+
+@in_course_style
+def descent_animation(
+    p: npt.ArrayLike,
+    q: npt.ArrayLike,
+    losses: npt.ArrayLike,
+    path: npt.ArrayLike,
+    path_losses: npt.ArrayLike,
+    *,
+    x: npt.ArrayLike | None = None,
+    y: npt.ArrayLike | None = None,
+    labels: tuple[str, str] = ("m", "b"),
+    loss_label: str = "mean squared error",
+    frames: int = 40,
+    seconds: float = 6.0,
+) -> Animation:
+    """Film a descent: the path on the map of the loss, the line over the points, and the loss so far.
+
+    The steps shown are each of the first ones and ever fewer of the later ones, at even ratios: the early steps are
+    large, and the late ones hardly move. A path that diverges is shown until it is a million
+    maps away.
+
+    Args:
+        p: The first parameter, shape ``(columns,)``, increasing; the slope m, where there are points.
+        q: The second one, shape ``(rows,)``, increasing; the intercept b.
+        losses: The loss of each pair, shape ``(rows, columns)``.
+        path: Pairs of parameters, shape ``(steps + 1, 2)``, the start first.
+        path_losses: The loss of each of them, shape ``(steps + 1,)``.
+        x: The points that the line ŷ = mx + b shall meet, shape ``(n,)``; without them there is no panel for the line.
+        y: The same, shape ``(n,)``.
+        labels: What ``p`` and ``q`` are.
+        loss_label: What the loss measures, with its unit.
+        frames: How many pictures at most.
+        seconds: How long it takes; the last picture stays for two seconds more.
+
+    Returns:
+        The film. With one installation of matplotlib and Pillow, the same arguments give the same bytes.
+
+    Raises:
+        CourseError: The arguments do not fit each other.
+
+    Example:
+        >>> m, b = np.linspace(-1, 3, 5), np.linspace(0, 2, 3)
+        >>> losses = (m - 1) ** 2 + (b[:, None] - 1) ** 2
+        >>> film = descent_animation(m, b, losses, [[3, 2], [2, 1.5], [1, 1]], [5, 1.25, 0], seconds=1)
+        >>> len(film.frames), film.durations
+        (3, (500, 500, 2000))
+    """
+    p, q, losses = checks.landscape(p, q, losses)
+    way = within_reach(checks.path("path", path), p, q)
+    heights = checks.column("path_losses", path_losses, length=len(np.asarray(path)))[: len(way)]
+    if not len(way):
+        raise CourseError("path starts a million maps away; let p and q reach further")
+    if not isinstance(frames, Integral) or frames < 2:
+        raise CourseError(f"frames is {frames!r}; give a whole number from 2 up")
+    if not 0 < seconds <= 600:
+        raise CourseError(f"seconds is {seconds}; give a time above 0, at most 600")
+    if (x is None) != (y is None):
+        raise CourseError(f"{'y' if y is None else 'x'} is missing; give x and y of the points, or neither")
+    panels = 2 if x is None or y is None else 3
+    figure = new_figure(3.9 * panels, 4.1, " ")  # a line is kept free for what the step is
+    canvas = FigureCanvasAgg(figure)
+    every_axes = figure.subplots(1, panels)
+    drawings = [_draw_map(every_axes[0], p, q, losses, way, labels)]
+    if x is not None and y is not None:
+        drawings.append(_draw_line(every_axes[1], *checks.points("x and y", x, y), way))
+    drawings.append(_draw_losses(every_axes[-1], heights, loss_label))
+    heading = figure.text(0.012, 0.975, "", ha="left", va="top", fontsize=15, animated=True)
+    canvas.draw()  # everything that never moves, and the layout
+    figure.set_layout_engine("none")
+    ground = canvas.copy_from_bbox(figure.bbox)
+    pictures = []
+    steps = _shown_steps(len(way), frames)
+    for step in steps:
+        canvas.restore_region(ground)
+        heading.set_text(
+            f"step {step:,}:   {labels[0]} = {way[step, 0]:.4g}   {labels[1]} = {way[step, 1]:.4g}   "
+            f"{loss_label} {heights[step]:.4g}".replace("-", "−")
+        )
+        for artist in [heading, *(artist for draw in drawings for artist in draw(step))]:
+            artist.axes.draw_artist(artist) if artist.axes else figure.draw_artist(artist)
+        pictures.append(Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()))
+    each = max(20, 10 * round(100 * seconds / max(1, len(steps) - 1)))  # GIF counts in hundredths of a second
+    return Animation(tuple(pictures), (*[each] * (len(steps) - 1), _LAST_FRAME_MS))
+
+
+def save_animation(animation: Animation, path: str | os.PathLike[str]) -> Animation:
+    """Write an animation as a GIF file, and beside it its last frame as a PNG file for who prefers no motion.
+
+    Args:
+        animation: What to write.
+        path: Where to, ending in ``.gif``; missing folders are made. The still has the same name with ``.png``.
+
+    Returns:
+        The animation, so that a notebook shows it when ``save_animation`` is the last thing in a cell.
+
+    Raises:
+        CourseError: The path does not end in ``.gif``.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> film = Animation((Image.new("RGB", (4, 3)),), (2000,))
+        >>> _ = save_animation(film, f"{folder.name}/descent.gif")
+        >>> sorted(os.listdir(folder.name))
+        ['descent.gif', 'descent.png']
+        >>> folder.cleanup()
+    """
+    target = checked_target(path, ".gif")
+    still = io.BytesIO()
+    animation.frames[-1].save(still, format="PNG", optimize=True)
+    for name, data in ((target.with_suffix(".png"), still.getvalue()), (target, animation.gif())):
+        with replacing(name) as file:
+            file.write(data)
+    return animation
+
+
+def _with_one_palette(frames: Sequence[Image.Image]) -> Iterator[Image.Image]:
+    """Reduce every frame to the colours that fill the most of the first, the middle and the last one.
+
+    Pillow's own reduction takes a nearby colour for white, and the page behind the pictures is white.
+    """
+    chosen = [frames[0], frames[len(frames) // 2], frames[-1]]
+    found, counts = np.unique(np.concatenate([_packed(frame).ravel() for frame in chosen]), return_counts=True)
+    palette = found[np.argsort(-counts, kind="stable")[:_COLOURS_OF_GIF]]
+    unknown = _COLOURS_OF_GIF
+    nearest = np.full(1 << 24, unknown, dtype=np.uint8)  # from every colour to its place in the palette
+    for frame in frames:
+        colours = _packed(frame)
+        new = np.unique(colours[nearest[colours] == unknown])
+        for part in np.array_split(new, len(new) // 4096 + 1):
+            distances = ((_unpacked(part)[:, None] - _unpacked(palette)) ** 2).sum(axis=-1)
+            nearest[part] = distances.argmin(axis=1)
+        reduced = Image.fromarray(nearest[colours])
+        reduced.putpalette(_unpacked(palette).astype(np.uint8).tobytes())
+        yield reduced
+
+
+def _packed(frame: Image.Image) -> npt.NDArray[np.int32]:
+    return np.asarray(frame, dtype=np.int32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.int32)
+
+
+def _unpacked(colours: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    return np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=-1)
+
+
+def _shown_steps(count: int, frames: int) -> list[int]:
+    """Choose at most ``frames`` of the steps from 0 to ``count`` - 1: dense at first, then at even ratios."""
+    if count <= frames:
+        return list(range(count))
+    shown = np.array([0, count - 1])
+    for wanted in range(frames, 10 * count):  # early ratios round to the same step: ask for more until enough are left
+        steps = np.unique(np.geomspace(1, count, wanted).round().astype(int)) - 1
+        if len(steps) > frames:
+            break
+        shown = steps
+    return shown.tolist()
+
+
+def _draw_map(axes: Axes, p: Numbers, q: Numbers, losses: Numbers, way: Numbers, labels: tuple[str, str]) -> _Draw:
+    draw_contours(axes, p, q, losses)
+    axes.set(xlabel=labels[0], ylabel=labels[1], title="the way down")
+    start = draw_start(axes, way)
+    start.set_animated(True)
+    (halo,) = axes.plot([], [], color="white", linewidth=4.4, animated=True)
+    (line,) = axes.plot([], [], color=COLOURS["validation"], animated=True)
+    (head,) = axes.plot([], [], **_HEAD)
+
+    def draw(step: int) -> list[Artist]:
+        for artist in (halo, line):
+            artist.set_data(*way[: step + 1].T)
+        head.set_data(*way[step : step + 1].T)
+        return [halo, line, start, head]
+
+    return draw
+
+
+def _draw_line(axes: Axes, x: Numbers, y: Numbers, way: Numbers) -> _Draw:
+    ends = widened(x, 0.08)
+    axes.plot(x, y, "o", color=COLOURS["text"], markersize=9)
+    start, last = (m * ends + b for m, b in (way[0], way[-1]))
+    near = np.concatenate([start, last])
+    axes.plot(ends, start, color=COLOURS["quiet"], linestyle=LINE_STYLES[1], linewidth=1.6)
+    axes.set(xlim=ends, ylim=limits_near(y, near), xlabel="x", ylabel="y", title="the line, and where it began")
+    (line,) = axes.plot([], [], color=COLOURS["validation"], linewidth=3.2, animated=True)
+
+    def draw(step: int) -> list[Artist]:
+        line.set_data(ends, way[step, 0] * ends + way[step, 1])
+        return [line]
+
+    return draw
+
+
+def _draw_losses(axes: Axes, heights: Numbers, loss_label: str) -> _Draw:
+    finite = heights[np.isfinite(heights)]
+    if spans_sizes(finite):
+        make_logarithmic(axes.yaxis)
+        axes.set_ylim(finite.min() / 1.3, finite.max() * 1.3)
+    else:
+        axes.set_ylim(*widened(finite, 0.05))
+    axes.set_xlim(*widened(np.array([0.0, len(heights) - 1]), 0.04))
+    count_in_whole_numbers(axes.xaxis, most=4)
+    axes.set(xlabel="step", ylabel=loss_label, title="the loss so far")
+    (line,) = axes.plot([], [], color=COLOURS["validation"], animated=True)
+    (head,) = axes.plot([], [], **_HEAD)
+
+    def draw(step: int) -> list[Artist]:
+        line.set_data(np.arange(step + 1), heights[: step + 1])
+        head.set_data([step], heights[step : step + 1])
+        return [line, head]
+
+    return draw

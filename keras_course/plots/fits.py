@@ -1,0 +1,374 @@
+"""Models on the points that they learn from: lines, curves, probabilities, and their error by the size of the model."""
+
+from collections.abc import Mapping
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+from keras_course.errors import CourseError
+from keras_course.plots import checks
+from keras_course.plots.checks import Numbers
+from keras_course.plots.style import (
+    COLOURS,
+    LINE_STYLES,
+    SERIES,
+    count_in_whole_numbers,
+    in_course_style,
+    legend_below,
+    make_logarithmic,
+    new_figure,
+    spans_sizes,
+)
+
+
+@in_course_style
+def line_fit(
+    x: npt.ArrayLike,
+    y: npt.ArrayLike,
+    lines: Mapping[str, tuple[float, float]],
+    *,
+    labels: tuple[str, str] = ("x", "y"),
+    title: str | None = None,
+) -> Figure:
+    """Draw straight lines through points, pale to dark in their order, the last one with its distance to each point.
+
+    Args:
+        x: Shape ``(n,)``.
+        y: Shape ``(n,)``.
+        lines: Names, such as "step 5", and slope and intercept (m, b) of ŷ = mx + b.
+        labels: What ``x`` and ``y`` are, with their units.
+        title: A line above it.
+
+    Returns:
+        A figure with one panel. It shows all points, and of lines that run far from them the part that is near.
+
+    Raises:
+        CourseError: ``x`` and ``y`` do not fit each other, there is no line, or one is not two finite numbers.
+
+    Example:
+        >>> figure = line_fit([1, 2], [3, 5], {"step 0": (-1, 5), "step 50": (2, 1)})
+        >>> [text.get_text() for text in figure.legends[0].get_texts()]
+        ['data', 'step 0', 'step 50', 'error']
+    """
+    across, up = checks.points("x and y", x, y)
+    slopes = {name: _slope_and_intercept(name, line) for name, line in checks.named("lines", lines).items()}
+    figure = new_figure(7.0, 4.8, title)
+    axes = figure.subplots()
+    ends = widened(across, 0.08)
+    shades = matplotlib.colormaps["Blues"](np.linspace(0.35, 0.85, max(len(slopes) - 1, 1)))
+    axes.plot(across, up, "o", color=COLOURS["text"], markersize=9, zorder=4, label="data")
+    for number, (name, (m, b)) in enumerate(slopes.items()):
+        last = number == len(slopes) - 1
+        axes.plot(
+            ends,
+            m * ends + b,
+            color=COLOURS["validation"] if last else to_hex(shades[number]),
+            linewidth=3.2 if last else 2.2,
+            zorder=3 if last else 2,
+            label=name,
+        )
+    m, b = slopes[list(slopes)[-1]]
+    axes.vlines(
+        across, up, m * across + b, color=COLOURS["validation"], linewidth=1.3, linestyle=LINE_STYLES[2], label="error"
+    )
+    near = np.concatenate([(m * ends + b) for m, b in slopes.values()])
+    axes.set(xlim=ends, ylim=limits_near(up, near), xlabel=labels[0], ylabel=labels[1])
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
+    return figure
+
+
+@in_course_style
+def regression_fits(
+    train: tuple[npt.ArrayLike, npt.ArrayLike],
+    valid: tuple[npt.ArrayLike, npt.ArrayLike],
+    fits: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]],
+    *,
+    truth: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+    inside: tuple[float, float] | None = None,
+    labels: tuple[str, str] = ("x", "y"),
+) -> Figure:
+    """Draw several fits of the same points, side by side.
+
+    The y axis is that of the points and of the truth: a polynomial that explodes beyond them leaves its panel.
+
+    Args:
+        train: x and y of the points that were learned from, each of shape ``(n,)`` or ``(n, 1)``.
+        valid: x and y of the others.
+        fits: Names, and for each an x and its predictions, both of shape ``(k,)`` or ``(k, 1)``.
+        truth: x and y of what the points are noisy samples of.
+        inside: From where to where there were points to learn from; beyond it the ground is shaded.
+        labels: What x and y are, with their units.
+
+    Returns:
+        A figure with one panel for each fit, all with the same axes.
+
+    Raises:
+        CourseError: There is no fit, or an x does not fit its y.
+
+    Example:
+        >>> x = np.linspace(0, 1, 5)
+        >>> figure = regression_fits((x, x**2), (x, x**2), {"degree 1": (x, x), "degree 2": (x, x**2)}, inside=(0, 0.5))
+        >>> [axes.get_title() for axes in figure.axes]
+        ['degree 1', 'degree 2']
+    """
+    learned, others = _x_and_y("train", train), _x_and_y("valid", valid)
+    predictions = {name: _x_and_y(f"fits[{name!r}]", fit) for name, fit in checks.named("fits", fits).items()}
+    true_curve = None if truth is None else _x_and_y("truth", truth)
+    if inside is not None:
+        low, high = checks.column("inside", inside, length=2, finite=True)
+        if not low < high:
+            raise CourseError(f"inside is ({low:g}, {high:g}); give where the points begin and where they end")
+    columns = 2 if len(predictions) in (2, 4) else min(len(predictions), 3)
+    rows = -(-len(predictions) // columns)
+    figure = new_figure(max(4.1 * columns, 6), 3.5 * rows + 0.7)
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    for axes in panels[len(predictions) :]:
+        axes.remove()
+    every_x = np.concatenate([x for x, _ in (learned, others, *predictions.values())])
+    every_y = np.concatenate([learned[1], others[1], *([] if true_curve is None else [true_curve[1]])])
+    bottom, top = widened(every_y, 0.3)
+    for number, (axes, (name, (x, predicted))) in enumerate(zip(panels, predictions.items(), strict=False)):
+        axes.set(xlim=widened(every_x, 0.02), ylim=(bottom, top))
+        if inside is not None:
+            _shade_beyond(axes, low, high)
+        if true_curve is not None:
+            axes.plot(*true_curve, color=COLOURS["quiet"], linestyle=LINE_STYLES[1], linewidth=1.8, label="truth")
+        axes.plot(
+            *others, "o", markerfacecolor="white", markeredgecolor=COLOURS["validation"], label="validation point"
+        )
+        axes.plot(*learned, "o", color=COLOURS["training"], markeredgecolor="white", label="training point")
+        reach = top - bottom  # beyond it, a line is out of sight, and its numbers may be huge
+        axes.plot(x, np.clip(predicted, bottom - 99 * reach, top + 99 * reach), color=COLOURS["text"], label="fit")
+        below = number + columns >= len(predictions)
+        axes.tick_params(labelbottom=below)
+        axes.set(xlabel=labels[0] if below else "", ylabel=labels[1] if number % columns == 0 else "", title=name)
+    legend_below(figure, panels[0])
+    return figure
+
+
+@in_course_style
+def size_against_error(
+    sizes: npt.ArrayLike,
+    train: npt.ArrayLike,
+    valid: npt.ArrayLike,
+    *,
+    x_label: str,
+    loss_label: str,
+    log: bool = True,
+) -> Figure:
+    """Draw the error on training and on validation points over the size of the model, and where over-fitting begins.
+
+    Where the largest size is more than 20 times the smallest one, the axis of the sizes is logarithmic.
+
+    Args:
+        sizes: Such as degrees or numbers of parameters, shape ``(n,)``, increasing.
+        train: The training error of each, shape ``(n,)``.
+        valid: The validation error of each, shape ``(n,)``. NaN and infinity leave gaps.
+        x_label: What the size is.
+        loss_label: What the error measures, with its unit.
+        log: Whether the axis of the errors is logarithmic, where they span more than a factor of 20 above 0.
+
+    Returns:
+        A figure with one panel; the smallest of the best models on validation is ringed.
+
+    Raises:
+        CourseError: The arguments do not fit each other, or the sizes do not increase.
+
+    Example:
+        >>> figure = size_against_error([1, 2, 3], [4, 2, 1], [5, 3, 6], x_label="degree", loss_label="error")
+        >>> [text.get_text() for text in figure.axes[0].texts]
+        ['under-fitting', 'over-fitting']
+    """
+    across, training = checks.points("sizes and train", sizes, train)
+    validation = checks.column("valid", valid, length=len(across))
+    if not (np.diff(across) > 0).all():
+        raise CourseError(f"sizes are {across.tolist()!r:.60}; give them in increasing order, each once")
+    errors = np.concatenate([training, validation])
+    errors = np.where(np.isfinite(errors), errors, np.nan)
+    figure = new_figure(7.0, 4.9)
+    axes = figure.subplots()
+    if spans_sizes(across):
+        make_logarithmic(axes.xaxis)
+    elif (across == across.round()).all():
+        count_in_whole_numbers(axes.xaxis)
+    if log and spans_sizes(errors):
+        make_logarithmic(axes.yaxis)
+    axes.plot(across, errors[: len(across)], "o-", color=COLOURS["training"], label="training")
+    axes.plot(across, errors[len(across) :], "s-", color=COLOURS["validation"], label="validation")
+    best = int(np.nanargmin(errors[len(across) :]))
+    axes.plot(
+        across[best : best + 1],
+        validation[best : best + 1],
+        "o",
+        markersize=14,
+        markerfacecolor="none",
+        markeredgecolor=COLOURS["highlight"],
+        markeredgewidth=2.2,
+        label=f"best: {validation[best]:.4g} at {across[best]:,g}",
+    )
+    axes.set(xlabel=x_label, ylabel=loss_label)
+    _name_regions(axes, float(across[best]), float(across[0]), float(across[-1]))
+    legend_below(figure, axes)
+    return figure
+
+
+@in_course_style
+def points_with_probability(
+    x: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    x_line: npt.ArrayLike,
+    curves: Mapping[str, npt.ArrayLike],
+    *,
+    x_label: str,
+    y_label: str = "probability",
+) -> Figure:
+    """Draw what happened, 0 or 1, over one feature, and the probability that each model gives to 1.
+
+    Args:
+        x: The feature, shape ``(n,)`` or ``(n, 1)``.
+        labels: What happened, 0 or 1, shape ``(n,)`` or ``(n, 1)``.
+        x_line: Where the models were asked, shape ``(k,)``.
+        curves: Names and probabilities of shape ``(k,)`` or ``(k, 1)``, from 0 to 1. A straight line may leave them.
+        x_label: What the feature is, with its unit.
+        y_label: What the models say.
+
+    Returns:
+        A figure with one panel.
+
+    Raises:
+        CourseError: The arguments do not fit each other, or a label is neither 0 nor 1.
+
+    Example:
+        >>> figure = points_with_probability([1, 3], [0, 1], [0, 2, 4], {"neuron": [0.1, 0.5, 0.9]}, x_label="hours")
+        >>> figure.axes[0].get_ylabel()
+        'probability'
+    """
+    feature, happened = checks.points("x and labels", x, labels)
+    if not np.isin(happened, (0, 1)).all():
+        raise CourseError(f"labels hold {happened[~np.isin(happened, (0, 1))][0]:g}; give 0 or 1 for each point")
+    places = checks.column("x_line", x_line, finite=True)
+    probabilities = {
+        name: checks.column(f"curves[{name!r}]", values, length=len(places))
+        for name, values in checks.named("curves", curves).items()
+    }
+    figure = new_figure(7.4, 4.6)
+    axes = figure.subplots()
+    axes.axhline(0.5, color=COLOURS["quiet"], linewidth=1.2, linestyle=LINE_STYLES[2])
+    for label, marker in ((0, "o"), (1, "s")):
+        chosen = happened == label
+        axes.plot(
+            feature[chosen],
+            happened[chosen],
+            marker,
+            markerfacecolor="none",
+            markeredgecolor=COLOURS["text"],
+            markeredgewidth=1.3,
+            alpha=0.75,
+            label=f"label {label}",
+        )
+    for position, (name, values) in enumerate(probabilities.items()):
+        axes.plot(
+            places,
+            values,
+            color=SERIES[position % len(SERIES)],
+            linestyle=LINE_STYLES[position % len(LINE_STYLES)],
+            label=name,
+        )
+    axes.set(
+        xlabel=x_label,
+        ylabel=y_label,
+        ylim=limits_near(np.array([0.0, 1.0]), np.concatenate([*probabilities.values()])),
+    )
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
+    axes.margins(x=0.04)
+    legend_below(figure, axes)
+    return figure
+
+
+def widened(values: Numbers, share: float) -> Numbers:
+    """Take the range of some numbers and a little more.
+
+    Args:
+        values: NaN and infinity are left out.
+        share: What part of the range is added at either end.
+
+    Returns:
+        The lower and the upper end.
+
+    Example:
+        >>> widened(np.array([0.0, 10.0]), 0.1)
+        array([-1., 11.])
+    """
+    finite = values[np.isfinite(values)]
+    room = share * float(np.ptp(finite)) or share * max(abs(float(finite[0])), 1.0)
+    return np.array([finite.min() - room, finite.max() + room])
+
+
+def limits_near(data: Numbers, lines: Numbers) -> Numbers:
+    """Choose an axis that shows all of the data, and of lines what is not far from them.
+
+    Args:
+        data: What has to be seen.
+        lines: What is seen as far as it reaches no more than the range of the data beyond them.
+
+    Returns:
+        The lower and the upper end.
+
+    Example:
+        >>> limits_near(np.array([0.0, 10.0]), np.array([-5.0, 1e9])).round(1)
+        array([-6.2, 21.2])
+    """
+    bounds = widened(data, 1.0)
+    return widened(np.concatenate([data, np.clip(lines, *bounds)]), 0.05)
+
+
+def _slope_and_intercept(name: str, line: tuple[float, float]) -> Numbers:
+    both = checks.as_numbers(f"lines[{name!r}]", line)
+    if both.shape != (2,) or not np.isfinite(both).all():
+        raise CourseError(f"lines[{name!r}] is {line!r:.60}; give a finite m and b, of a step before a run diverged")
+    return both
+
+
+def _x_and_y(name: str, both: tuple[npt.ArrayLike, npt.ArrayLike]) -> tuple[Numbers, Numbers]:
+    if not isinstance(both, tuple | list) or len(both) != 2:
+        raise CourseError(f"{name} is {both!r:.60}; give a pair (x, y)")
+    return checks.points(f"x of {name} and y of {name}", *both)
+
+
+def _shade_beyond(axes: Axes, low: float, high: float) -> None:
+    """Shade the ground on both sides of what was learned from, and name it where it is wide enough."""
+    left, right = axes.get_xlim()
+    for start, stop in ((left, low), (high, right)):
+        if start >= stop:
+            continue
+        axes.axvspan(start, stop, color=COLOURS["quiet"], alpha=0.16, linewidth=0, zorder=0)
+        if stop - start > 0.12 * (right - left):
+            axes.text(
+                (start + stop) / 2,
+                0.96,
+                "extrapolation",
+                transform=axes.get_xaxis_transform(),
+                ha="center",
+                va="top",
+                fontsize=11,
+                zorder=5,
+                path_effects=[withStroke(linewidth=3, foreground="#EEEEEE")],
+                rotation=0 if stop - start > 0.4 * (right - left) else 90,
+            )
+
+
+def _name_regions(axes: Axes, best: float, first: float, last: float) -> None:
+    """Name the sides of the best size, each above its part of the panel."""
+    low, high = axes.get_xlim()
+    axes.set_xlim(low, high)
+    axes.axvline(best, color=COLOURS["highlight"], linewidth=1.4, linestyle=LINE_STYLES[2], zorder=1)
+    if best > first:
+        axes.annotate("under-fitting", (0, 1.02), xycoords="axes fraction", ha="left", va="bottom")
+    if best < last:
+        axes.axvspan(best, high, color=COLOURS["validation"], alpha=0.07, linewidth=0, zorder=0)
+        axes.annotate("over-fitting", (1, 1.02), xycoords="axes fraction", ha="right", va="bottom")

@@ -1,0 +1,185 @@
+"""Functions of one number: activations with their slopes, and any other curves over one axis."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from keras_course.errors import CourseError
+from keras_course.plots import checks
+from keras_course.plots.checks import Numbers
+from keras_course.plots.style import COLOURS, LINE_STYLES, SERIES, in_course_style, legend_below, new_figure
+
+
+@in_course_style
+def activations(
+    x: npt.ArrayLike,
+    curves: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]],
+    *,
+    points: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]] | None = None,
+) -> Figure:
+    """Draw activation functions side by side, each with its slope.
+
+    Args:
+        x: The input of a neuron's activation, shape ``(n,)``.
+        curves: Names, and for each the value and the slope by the formula, both of shape ``(n,)``.
+        points: Under the same names, or some of them, the inputs and the outputs of Keras, both of shape ``(k,)``: open
+            circles on the line.
+
+    Returns:
+        A figure with one panel for each name, each with the outputs that it has.
+
+    Raises:
+        CourseError: The arguments do not fit each other.
+
+    Example:
+        >>> x = np.linspace(-2, 2, 5)
+        >>> figure = activations(x, {"linear": (x, np.ones(5)), "ReLU": (np.maximum(x, 0), x > 0)})
+        >>> [axes.get_title() for axes in figure.axes]
+        ['linear', 'ReLU']
+    """
+    inputs = checks.column("x", x, finite=True)
+    functions = checks.named("curves", curves)
+    circles = dict(points or {})
+    strangers = sorted(set(circles) - set(functions))
+    if strangers:
+        raise CourseError(f"points has {strangers[0]!r}, which curves has not; give it the same names")
+    figure = new_figure(max(3.5 * len(functions), 5), 4.2)
+    panels = figure.subplots(1, len(functions), squeeze=False, sharex=True)[0]
+    for axes, (name, both) in zip(panels, functions.items(), strict=True):
+        value, slope = _value_and_slope(name, both, len(inputs))
+        axes.axhline(0, color=COLOURS["quiet"], linewidth=1)
+        axes.plot(inputs, value, color=COLOURS["training"], label="value by the formula")
+        axes.plot(inputs, slope, color=COLOURS["validation"], linestyle=LINE_STYLES[1], label="slope")
+        if name in circles:
+            axes.plot(
+                *checks.points(f"x of points[{name!r}] and y of points[{name!r}]", *circles[name]),
+                "o",
+                markerfacecolor="none",
+                markeredgecolor=COLOURS["text"],
+                markeredgewidth=1.4,
+                label="Keras",
+            )
+        axes.set_title(name)
+        axes.set_xlabel("input")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+    panels[0].set_ylabel("output, slope")
+    legend_below(figure, *panels)
+    return figure
+
+
+@in_course_style
+def curves(
+    x: npt.ArrayLike,
+    curves: Mapping[str, npt.ArrayLike],
+    *,
+    x_label: str,
+    y_label: str,
+    title: str | None = None,
+    vertical: float | None = None,
+) -> Figure:
+    """Draw named lines over one axis.
+
+    Where a line goes to infinity, or a few of its points would dwarf all the rest, the panel ends below them, and an
+    arrow there says how far the line goes on.
+
+    Args:
+        x: Shape ``(n,)``.
+        curves: Names and values of shape ``(n,)``. NaN leaves a gap.
+        x_label: What ``x`` is, with its unit.
+        y_label: What the values are, with their unit.
+        title: A line above it.
+        vertical: Where on the x axis a quiet line stands, if at all.
+
+    Returns:
+        A figure with one panel.
+
+    Raises:
+        CourseError: There is no curve, or one has another length than ``x``.
+
+    Example:
+        >>> p = np.linspace(0, 1, 11)
+        >>> with np.errstate(divide="ignore"):
+        ...     figure = curves(p, {"cross entropy": -np.log(p)}, x_label="probability", y_label="loss")
+        >>> [text.get_text() for text in figure.axes[0].texts]
+        ['to ∞']
+    """
+    across = checks.column("x", x, finite=True)
+    lines = {
+        name: checks.column(f"curves[{name!r}]", values, length=len(across))
+        for name, values in checks.named("curves", curves).items()
+    }
+    figure = new_figure(7.0, 4.6, title)
+    axes = figure.subplots()
+    low, high = _sensible_range(np.concatenate(list(lines.values())))
+    margin = 0.05 * (high - low) or 0.5
+    bottom, top = low - margin, high + margin
+    if vertical is not None:
+        axes.axvline(vertical, color=COLOURS["quiet"], linewidth=1.4, linestyle=LINE_STYLES[2])
+    for position, (name, values) in enumerate(lines.items()):
+        colour = SERIES[position % len(SERIES)]
+        reach = 9 * (top - bottom)  # no huge number is drawn
+        axes.plot(
+            across,
+            np.clip(values, bottom - reach, top + reach),
+            color=colour,
+            linestyle=LINE_STYLES[position % len(LINE_STYLES)],
+            label=name,
+        )
+    axes.set_ylim(bottom, top)
+    for position, values in enumerate(lines.values()):
+        _point_onwards(axes, across, values, SERIES[position % len(SERIES)])
+    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.margins(x=0.04)
+    legend_below(figure, axes)
+    return figure
+
+
+def _value_and_slope(name: str, both: tuple[npt.ArrayLike, npt.ArrayLike], length: int) -> tuple[Numbers, Numbers]:
+    if not isinstance(both, tuple | list) or len(both) != 2:
+        raise CourseError(f"curves[{name!r}] is {both!r:.60}; give a pair, the value and the slope")
+    value, slope = both
+    return (
+        checks.column(f"the value in curves[{name!r}]", value, length=length),
+        checks.column(f"the slope in curves[{name!r}]", slope, length=length),
+    )
+
+
+def _sensible_range(values: Numbers) -> tuple[float, float]:
+    """The range of an axis: all that is finite, or, where a few values are far away, what most of them need."""
+    finite = values[np.isfinite(values)]
+    low, lower, upper, high = np.quantile(finite, (0, 0.04, 0.96, 1))
+    reach = 1.5 * (upper - lower)
+    if np.isposinf(values).any() or high > upper + 2 * reach:
+        high = min(high, upper + 0.2 * reach)
+    if np.isneginf(values).any() or low < lower - 2 * reach:
+        low = max(low, lower - 0.2 * reach)
+    return float(low), float(high)
+
+
+def _point_onwards(axes: Axes, x: Numbers, values: Numbers, colour: str) -> None:
+    """Put an arrow where a line leaves its panel, and write how far it goes."""
+    bottom, top = axes.get_ylim()
+    for sign, edge in ((1.0, top), (-1.0, bottom)):
+        beyond = sign * values > sign * edge
+        leaving = np.flatnonzero(beyond[:-1] != beyond[1:])
+        if not len(leaving):
+            continue
+        here = leaving[0]
+        # The line is drawn to nine panels further, and so are its infinite values.
+        ends = np.clip(values[here : here + 2], bottom - 9 * (top - bottom), top + 9 * (top - bottom))
+        place = x[here] + (edge - ends[0]) / (ends[1] - ends[0]) * (x[here + 1] - x[here])
+        furthest = values[beyond][np.argmax(np.abs(values[beyond]))]
+        to_the_right = place < np.mean(axes.get_xlim())
+        axes.plot([place], [edge], "^" if sign > 0 else "v", color=colour, markersize=12, clip_on=False, zorder=5)
+        axes.annotate(
+            "to " + (("" if sign > 0 else "−") + "∞" if np.isinf(furthest) else f"{furthest:,.3g}"),
+            xy=(place, edge),
+            xytext=(14 if to_the_right else -14, 0),
+            textcoords="offset points",
+            ha="left" if to_the_right else "right",
+            va="top" if sign > 0 else "bottom",
+        )

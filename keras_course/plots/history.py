@@ -1,0 +1,170 @@
+"""How one training went: loss and accuracy by epoch, loss by batch."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from keras_course.errors import CourseError
+from keras_course.plots.style import (
+    COLOURS,
+    count_in_whole_numbers,
+    in_course_style,
+    make_logarithmic,
+    new_figure,
+    spans_sizes,
+)
+
+
+@in_course_style
+def training_curves(
+    history: Mapping[str, npt.ArrayLike], *, loss_label: str = "cross entropy (nats)", title: str | None = None
+) -> Figure:
+    """Draw loss and accuracy over the epochs, training beside validation, and mark the best epoch of each.
+
+    Best means the lowest validation loss and the highest validation accuracy; without validation, those of training.
+    Of equally good epochs the first one counts.
+
+    Args:
+        history: Columns of equal length: ``epoch`` and ``loss``, and where there are any ``accuracy``, ``val_loss``
+            and ``val_accuracy``. Losses in the unit of ``loss_label``, accuracies as fractions from 0 to 1; NaN leaves
+            a gap. Other columns are not drawn.
+        loss_label: What the loss measures, with its unit.
+        title: A line above both panels.
+
+    Returns:
+        A figure with one panel for the loss and, where the history has accuracies, one for the accuracy.
+
+    Raises:
+        CourseError: ``epoch`` or ``loss`` is missing or empty, or the columns have different lengths.
+
+    Example:
+        >>> figure = training_curves({"epoch": [1, 2], "loss": [0.9, 0.4], "accuracy": [0.7, 0.9]})
+        >>> [axes.get_ylabel() for axes in figure.axes]
+        ['cross entropy (nats)', 'accuracy (%)']
+    """
+    columns = _history_columns(history)
+    epochs = columns["epoch"]
+    has_accuracy = "accuracy" in columns or "val_accuracy" in columns
+    panels = 2 if has_accuracy else 1
+    figure = new_figure(5.6 * panels, 4.3, title)
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    _draw_curves(axes[0], epochs, columns, "loss", lowest_is_best=True, form=lambda value: f"{value:.4f}")
+    axes[0].set_ylabel(loss_label)
+    if has_accuracy:
+        percent = {name: 100 * values for name, values in columns.items() if name.endswith("accuracy")}
+        _draw_curves(axes[1], epochs, percent, "accuracy", lowest_is_best=False, form=lambda value: f"{value:.2f} %")
+        axes[1].set_ylabel("accuracy (%)")
+    return figure
+
+
+@in_course_style
+def step_curve(losses: npt.ArrayLike, *, loss_label: str = "cross entropy (nats)") -> Figure:
+    """Draw the loss of every batch and, through that noise, its running median.
+
+    Where the losses are all above 0 and the largest is more than 20 times the smallest, their axis is logarithmic, so
+    that the late steps stay visible.
+
+    Args:
+        losses: One loss for each batch in the order of training, shape ``(steps,)``. NaN and infinity leave gaps.
+        loss_label: What the loss measures, with its unit.
+
+    Returns:
+        A figure with a point for each batch and a line for the median.
+
+    Raises:
+        CourseError: There is no loss, or none that is a finite number.
+
+    Example:
+        >>> figure = step_curve([2.3, 1.9, 2.0, 1.2])
+        >>> figure.axes[0].get_xlabel()
+        'batch'
+    """
+    values = np.asarray(losses, dtype=np.float64)
+    finite = np.isfinite(values)
+    if values.ndim != 1 or not finite.any():
+        raise CourseError(
+            f"losses have shape {values.shape} and {finite.sum()} finite values; give one number for each batch"
+        )
+    values = np.where(finite, values, np.nan)
+    steps, medians, window = _running_median(values)
+    figure = new_figure(8.4, 4.3)
+    axes = figure.subplots()
+    crowded = len(values) > 500
+    axes.plot(
+        np.arange(1, len(values) + 1),
+        values,
+        "o",
+        color=COLOURS["training"],
+        markersize=2.4 if crowded else 6,
+        markeredgewidth=0,
+        alpha=0.3 if crowded else 0.6,
+        label="one batch",
+    )
+    axes.plot(steps, medians, color=COLOURS["validation"], label=f"median of {window} batches")
+    if spans_sizes(values):
+        make_logarithmic(axes.yaxis)
+    axes.set(xlabel="batch", ylabel=loss_label)
+    count_in_whole_numbers(axes.xaxis)
+    legend = axes.legend(loc="upper right")
+    legend.get_lines()[0].set(alpha=1, markersize=6)  # the faint dots of the plot would be invisible here
+    return figure
+
+
+def _draw_curves(
+    axes: Axes,
+    epochs: npt.NDArray[np.float64],
+    columns: Mapping[str, npt.NDArray[np.float64]],
+    metric: str,
+    *,
+    lowest_is_best: bool,
+    form: Callable[[float], str],
+) -> None:
+    """Draw training and validation of one metric over the epochs, the best epoch ringed and named in the legend."""
+    curves = {"training": columns.get(metric), "validation": columns.get(f"val_{metric}")}
+    few = len(epochs) <= 40  # with more, the markers run into each other
+    for (name, values), marker in zip(curves.items(), "os", strict=True):
+        if values is not None:
+            axes.plot(epochs, values, marker=marker if few else "", color=COLOURS[name], label=name)
+    judged = next((v for v in reversed(curves.values()) if v is not None and np.isfinite(v).any()), None)
+    if judged is not None:
+        best = int(np.nanargmin(judged) if lowest_is_best else np.nanargmax(judged))
+        axes.plot(
+            epochs[best : best + 1],
+            judged[best : best + 1],
+            "o",
+            markersize=14,
+            markerfacecolor="none",
+            markeredgecolor=COLOURS["highlight"],
+            markeredgewidth=2.2,
+            label=f"best: {form(judged[best])} in epoch {epochs[best]:.0f}",
+        )
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
+    margin = max(0.5, 0.04 * (epochs.max() - epochs.min()))
+    axes.set_xlim(epochs.min() - margin, epochs.max() + margin)
+    # Above the panel a legend can cover no curve, whatever the course of the training.
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.3)
+
+
+def _running_median(values: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], int]:
+    """Take medians over windows of a twentieth of the steps (3 to 501), at no more than 400 places."""
+    half = max(1, min(len(values) // 40, 250))
+    steps = np.unique(np.linspace(0, len(values) - 1, num=min(len(values), 400)).round().astype(np.int64))
+    windows = [values[max(0, step - half) : step + half + 1] for step in steps]
+    medians = [np.nanmedian(window) if np.isfinite(window).any() else np.nan for window in windows]
+    return steps + 1, np.array(medians), 2 * half + 1
+
+
+def _history_columns(history: Mapping[str, npt.ArrayLike]) -> dict[str, npt.NDArray[np.float64]]:
+    columns = {name: np.asarray(values, dtype=np.float64) for name, values in history.items()}
+    missing = [name for name in ("epoch", "loss") if name not in columns]
+    if missing:
+        raise CourseError(f"history has no column {missing[0]!r}, only {sorted(columns)}; give at least epoch and loss")
+    lengths = {name: len(values) for name, values in columns.items()}
+    if 0 in lengths.values() or len(set(lengths.values())) > 1:
+        raise CourseError(f"history has columns of lengths {lengths}; give every column one value for each epoch")
+    return columns

@@ -1,0 +1,232 @@
+"""Pictures with their labels: what there is to learn from, what was mistaken, and which class is taken for which."""
+
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+
+from keras_course import evaluation
+from keras_course.errors import CourseError, check_positive
+from keras_course.plots.style import COLOURS, STYLE, in_course_style, new_figure
+
+
+@in_course_style
+def sample_pictures(
+    images: npt.NDArray[np.uint8], labels: npt.ArrayLike, class_names: Sequence[str], *, count: int = 25
+) -> Figure:
+    """Show the first pictures of a data set, each under the name of its class.
+
+    Args:
+        images: Pictures of shape ``(n, height, width, channels)``, uint8, with 1 or 3 channels.
+        labels: Classes of shape ``(n,)``, integers from 0 to ``len(class_names) - 1``.
+        class_names: One name for each class.
+        count: How many pictures to show at most.
+
+    Returns:
+        A figure with one small picture for each.
+
+    Raises:
+        CourseError: The pictures are not uint8 of that shape, or the labels do not fit them or the names.
+
+    Example:
+        >>> digits = np.zeros((3, 28, 28, 1), dtype=np.uint8)
+        >>> figure = sample_pictures(digits, [7, 2, 1], "0123456789")
+        >>> [axes.get_title() for axes in figure.axes]
+        ['7', '2', '1']
+    """
+    check_positive(count=count)
+    _check_pictures(images)
+    truth = _class_numbers(labels, len(images), class_names)
+    shown = min(count, len(images))
+    titles = [_wrapped(class_names[label], width=14) for label in truth[:shown]]
+    return _picture_grid(images[:shown], titles, tile_inches=1.5)
+
+
+@in_course_style
+def most_wrong(
+    images: npt.NDArray[np.uint8],
+    labels: npt.ArrayLike,
+    logits: npt.ArrayLike,
+    class_names: Sequence[str],
+    *,
+    count: int = 16,
+) -> Figure:
+    """Show the mistakes that the classifier was most sure of.
+
+    Args:
+        images: Pictures of shape ``(n, height, width, channels)``, uint8, with 1 or 3 channels.
+        labels: True classes of shape ``(n,)``, integers from 0 to ``len(class_names) - 1``.
+        logits: Scores of shape ``(n, len(class_names))``.
+        class_names: One name for each class.
+        count: How many pictures to show at most.
+
+    Returns:
+        A figure whose pictures are titled with the truth, the answer and the answer's probability; where there is no
+        mistake, a figure that says so.
+
+    Raises:
+        CourseError: The arguments do not fit each other, or the logits hold NaN.
+
+    Example:
+        >>> pictures = np.zeros((2, 8, 8, 1), dtype=np.uint8)
+        >>> figure = most_wrong(pictures, [1, 0], [[2.0, 0.0], [1.0, 0.0]], "01")
+        >>> figure.axes[0].get_title()
+        'true 1, said 0 (88 %)'
+    """
+    check_positive(count=count)
+    _check_pictures(images)
+    truth = _class_numbers(labels, len(images), class_names)
+    probabilities = evaluation.softmax(logits)
+    if probabilities.shape != (len(images), len(class_names)):
+        raise CourseError(
+            f"logits have shape {probabilities.shape}; give one row for each of {len(images)} images and one column "
+            f"for each of {len(class_names)} class_names"
+        )
+    said = probabilities.argmax(axis=1)
+    mistakes = int((said != truth).sum())
+    if mistakes == 0:
+        return _message_figure(f"No mistake: {len(images):,} of {len(images):,} right")
+    worst = evaluation.most_wrong(logits, truth, count)
+    titles = [_mistake_title(class_names[truth[i]], class_names[said[i]], probabilities[i, said[i]]) for i in worst]
+    heading = f"{mistakes:,} of {len(images):,} wrong" + (f"; the {count} most confident" if mistakes > count else "")
+    return _picture_grid(images[worst], titles, tile_inches=2.15, heading=heading)
+
+
+@in_course_style
+def confusion_matrix(matrix: npt.ArrayLike, class_names: Sequence[str]) -> Figure:
+    """Show how often each true class was taken for each class.
+
+    A cell is coloured by its share of the pictures of its true class. The scale is bent (power 0.4), so that one
+    picture in a hundred is already visible beside a diagonal of ninety-nine.
+
+    Args:
+        matrix: Counts of shape ``(classes, classes)``, rows true and columns predicted, as
+            ``evaluation.confusion_matrix`` returns them.
+        class_names: One name for each class.
+
+    Returns:
+        A figure with the counts written into the cells; empty cells stay empty.
+
+    Raises:
+        CourseError: The matrix is not square, holds something other than counts, or does not fit the names.
+
+    Example:
+        >>> figure = confusion_matrix([[9, 1], [0, 8]], ["cat", "dog"])
+        >>> [text.get_text() for text in figure.axes[0].texts]
+        ['9', '1', '8']
+    """
+    counts = evaluation.checked_confusion_matrix(matrix, class_names)
+    share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    classes = len(class_names)
+    longest_name = max(len(name) for name in class_names)
+    side = max(classes * (0.66 if classes <= 12 else 0.5), 3.4)
+    figure = new_figure(side + 2.0 + 0.1 * longest_name, side + 1.2 + 0.1 * longest_name)
+    axes = figure.subplots()
+    axes.set_title(f"{np.trace(counts):,} of {counts.sum():,} right", fontsize=STYLE["figure.titlesize"], pad=10)
+    picture = axes.imshow(share, cmap="Blues", norm=PowerNorm(0.4, vmin=0, vmax=100))
+    _write_counts(axes, counts, np.asarray(picture.cmap(picture.norm(share))), cell_inches=side / classes)
+    axes.set_xticks(range(classes), class_names, rotation=90 if longest_name > 3 else 0)
+    axes.set_yticks(range(classes), class_names)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    _frame_cells(axes, classes)
+    bar = figure.colorbar(picture, ax=axes, shrink=0.9, aspect=30, pad=0.03, ticks=[0, 1, 5, 20, 50, 100])
+    bar.set_label("share of the true class (%)")
+    bar.outline.set_visible(False)
+    return figure
+
+
+def _message_figure(message: str) -> Figure:
+    figure = new_figure(6.0, 1.6)
+    figure.text(0.5, 0.5, message, ha="center", va="center", fontsize=STYLE["figure.titlesize"])
+    return figure
+
+
+def _picture_grid(
+    images: npt.NDArray[np.uint8], titles: Sequence[str], *, tile_inches: float, heading: str | None = None
+) -> Figure:
+    """Lay out pictures with their titles, as nearly square as their number allows."""
+    columns = int(np.ceil(np.sqrt(len(images))))
+    rows = int(np.ceil(len(images) / columns))
+    lines = [title.split("\n") for title in titles]
+    # Neither a title may run into its neighbour nor the heading of a short row be cut off: about 0.1 inch a letter.
+    tile_width = max(tile_inches, 0.1 * max(len(line) for title in lines for line in title))
+    width = max(columns * tile_width, 0.13 * len(heading or ""))
+    tile_height = tile_width * images.shape[1] / images.shape[2] + 0.22 * max(len(title) for title in lines)
+    figure = new_figure(width, rows * tile_height + (0.5 if heading else 0), heading)
+    for position, (image, title) in enumerate(zip(images, titles, strict=True), start=1):
+        axes = figure.add_subplot(rows, columns, position)
+        _show_picture(axes, image)
+        axes.set_title(title, fontsize=12, pad=4)
+    return figure
+
+
+def _show_picture(axes: Axes, image: npt.NDArray[np.uint8]) -> None:
+    """Draw one picture, pixel by pixel, on a fixed scale from black (0) to white (255)."""
+    grey = image.shape[-1] == 1
+    axes.imshow(image[..., 0] if grey else image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axes.set_axis_off()
+
+
+def _wrapped(text: str, width: int) -> str:
+    return "\n".join(textwrap.wrap(text, width)) or text
+
+
+def _mistake_title(true_name: str, said_name: str, probability: float) -> str:
+    title = f"true {true_name}, said {said_name} ({100 * probability:.0f} %)"
+    return title if len(title) <= 24 else title.replace(", said ", ",\nsaid ", 1)
+
+
+def _write_counts(
+    axes: Axes, counts: npt.NDArray[np.int64], cell_colours: npt.NDArray[np.float64], cell_inches: float
+) -> None:
+    """Write each count that is not 0 into its cell, as large as the longest one allows, dark on light."""
+    longest = len(str(counts.max()))
+    size = min(13.0 if len(counts) <= 12 else 11.0, 72 * cell_inches / (0.85 * longest))
+    brightness = cell_colours[..., :3] @ np.array([0.299, 0.587, 0.114])
+    for row, column in np.argwhere(counts):
+        axes.text(
+            column,
+            row,
+            str(counts[row, column]),
+            ha="center",
+            va="center",
+            fontsize=size,
+            color="white" if brightness[row, column] < 0.5 else COLOURS["text"],
+        )
+
+
+def _frame_cells(axes: Axes, classes: int) -> None:
+    """Separate the cells of a matrix by thin white lines and take the frame away."""
+    axes.grid(visible=False)
+    axes.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(classes + 1) - 0.5, minor=True)
+    axes.grid(visible=True, which="minor", color="white", linewidth=1.2)
+    axes.tick_params(which="both", length=0)
+    axes.set_axisbelow(False)
+    axes.spines[:].set_visible(False)
+
+
+def _check_pictures(images: npt.NDArray[np.uint8]) -> None:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3) or images.size == 0:
+        raise CourseError(
+            f"images are {images.dtype} of shape {images.shape}; give uint8 of shape (n, height, width, 1 or 3)"
+        )
+
+
+def _class_numbers(labels: npt.ArrayLike, length: int, class_names: Sequence[str]) -> npt.NDArray[np.int64]:
+    numbers = np.asarray(labels)
+    classes = len(class_names)
+    if numbers.shape != (length,) or not np.issubdtype(numbers.dtype, np.integer):
+        raise CourseError(
+            f"labels are {numbers.dtype} of shape {numbers.shape}; give one integer for each of {length} images"
+        )
+    if numbers.min() < 0 or numbers.max() >= classes:
+        raise CourseError(
+            f"labels run from {numbers.min()} to {numbers.max()} beside {classes} class_names; "
+            f"give class numbers from 0 to {classes - 1}"
+        )
+    return numbers.astype(np.int64)

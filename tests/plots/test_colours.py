@@ -1,0 +1,68 @@
+"""The colours, as a person sees them who cannot tell red from green."""
+
+from itertools import combinations
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+
+from keras_course.plots.style import COLOURS, LANDSCAPE, MARKERS, SERIES, ramp
+
+# G. Machado, M. Oliveira and L. Fernandes, "A Physiologically-based Model for Simulation of Color Vision Deficiency",
+# IEEE TVCG 15(6), 2009: linear RGB, whole deficiency.
+SEEN_WITH = {
+    "normal sight": np.eye(3),
+    "deuteranopia": np.array(
+        [(0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.01182, 0.04294, 0.968881)]
+    ),
+    "protanopia": np.array(
+        [(0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998)]
+    ),
+}
+XYZ = np.array([(0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505)])
+
+
+def lab(colour: object, sight: str = "normal sight") -> np.ndarray:
+    """CIE L*a*b* (D65) of a colour; a distance of 2 is just visible, and 10 at a glance."""
+    rgb = np.array(to_rgb(colour))  # type: ignore[arg-type]
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    ratio = XYZ @ np.clip(SEEN_WITH[sight] @ linear, 0, 1) / (0.9505, 1, 1.089)
+    x, y, z = np.where(ratio > 0.008856, np.cbrt(ratio), 7.787 * ratio + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def distance(one: object, other: object, sight: str) -> float:
+    return float(np.linalg.norm(lab(one, sight) - lab(other, sight)))
+
+
+@pytest.mark.parametrize("sight", SEEN_WITH)
+def test_colours_by_name_are_told_apart(sight: str) -> None:
+    assert min(distance(*pair, sight) for pair in combinations(SERIES[:4], 2)) > 20
+    assert min(distance(*pair, sight) for pair in combinations(SERIES, 2)) > 12
+    assert distance(COLOURS["training"], COLOURS["validation"], sight) > 60
+
+
+def test_as_many_markers_as_colours() -> None:
+    assert len(set(MARKERS)) == len(MARKERS) >= len(SERIES) == len(set(SERIES))
+
+
+@pytest.mark.parametrize("sight", SEEN_WITH)
+@pytest.mark.parametrize("count", [2, 3, 5, 7])
+def test_colours_of_an_order_are_told_apart_and_grow_lighter(count: int, sight: str) -> None:
+    colours = ramp(count)
+    assert min(distance(*pair, sight) for pair in combinations(colours, 2)) > 10
+    lightness = [lab(colour, sight)[0] for colour in colours]
+    assert lightness == sorted(lightness)
+
+
+@pytest.mark.parametrize("sight", SEEN_WITH)
+def test_the_colours_of_heights_grow_lighter_from_the_valley_up(sight: str) -> None:
+    lightness = [lab(colour[:3], sight)[0] for colour in matplotlib.colormaps[LANDSCAPE](np.linspace(0, 1, 23))]
+    assert lightness == sorted(lightness)
+
+
+@pytest.mark.parametrize("colour", [*SERIES, *ramp(7)])
+def test_no_line_is_too_pale_for_white_paper(colour: str) -> None:
+    luminance = ((lab(colour)[0] + 16) / 116) ** 3
+    assert 1.05 / (luminance + 0.05) > 2
