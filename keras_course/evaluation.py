@@ -1,11 +1,13 @@
-"""What a trained classifier got right and wrong: metrics in NumPy, the same on every backend.
+"""What a trained model got right and wrong: metrics in NumPy, the same on every backend.
 
-Every function takes logits (the scores before softmax) or class numbers as arrays on the host and returns plain
-numbers or arrays. All arithmetic is in float64, so a metric does not depend on the precision of the training.
+For a classifier every function takes logits (the scores before softmax) or class numbers, for a regression predictions
+and targets, as arrays on the host; each returns plain numbers or arrays. All arithmetic is in float64, so a metric does
+not depend on the precision of the training.
 
 Source: C. M. Bishop, "Pattern Recognition and Machine Learning", 2006, section 4.3 (softmax and cross entropy).
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, TypedDict
 
@@ -182,6 +184,79 @@ def most_wrong(logits: npt.ArrayLike, labels: npt.ArrayLike, count: int = 16) ->
     return mistakes[np.argsort(odds_against, kind="stable")[:count]].astype(np.int64)
 
 
+def mean_squared_error(predictions: npt.ArrayLike, targets: npt.ArrayLike) -> float:
+    """Average the squared errors: MSE = (1/n) Σ (yᵢ - ŷᵢ)².
+
+    Args:
+        predictions: What the model says, ŷ, of any shape.
+        targets: What is true, y, of the same shape.
+
+    Returns:
+        The mean over all entries, in the unit of y squared.
+
+    Raises:
+        CourseError: An argument is empty or holds NaN or infinity, or the shapes differ.
+
+    Example:
+        >>> mean_squared_error([4.0, 3.0], [3.0, 5.0])  # the course's line at m = -1, b = 5
+        2.5
+    """
+    predicted, true = _finite_numbers("predictions", predictions), _finite_numbers("targets", targets)
+    _check_equal_shapes("predictions", predicted, "targets", true)
+    return float(np.mean(np.square(true - predicted)))
+
+
+def root_mean_squared_error(predictions: npt.ArrayLike, targets: npt.ArrayLike) -> float:
+    """Measure how far off a prediction typically is: RMSE = √MSE.
+
+    Args:
+        predictions: What the model says, ŷ, of any shape.
+        targets: What is true, y, of the same shape.
+
+    Returns:
+        The root of the mean squared error, in the unit of y.
+
+    Raises:
+        CourseError: An argument is empty or holds NaN or infinity, or the shapes differ.
+
+    Example:
+        >>> round(root_mean_squared_error([4.0, 3.0], [3.0, 5.0]), 2)
+        1.58
+    """
+    return math.sqrt(mean_squared_error(predictions, targets))
+
+
+def binary_cross_entropy(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """Average the surprise at what happened: BCE = -(1/n) Σ [yᵢ log(p̂ᵢ) + (1 - yᵢ) log(1 - p̂ᵢ)].
+
+    Of the two terms one is always 0: what remains is the logarithm of the probability that was given to what happened.
+    Whoever gave it probability 0 pays with infinity. (Keras stops at about 16, as it keeps p̂ off 0 and 1 by 1e-7.)
+
+    Args:
+        probabilities: The probability p̂ of 1 that the model gives, from 0 to 1, of any shape.
+        labels: What happened, y, 0 or 1, of the same shape.
+
+    Returns:
+        The mean in nats, from 0 up; infinity is possible.
+
+    Raises:
+        CourseError: An argument is empty or holds something that is no probability or no label, or the shapes differ.
+
+    Example:
+        >>> round(binary_cross_entropy([0.5, 0.5], [0, 1]), 6)
+        0.693147
+        >>> binary_cross_entropy([1.0, 0.0], [1, 1])
+        inf
+    """
+    chances, happened = _finite_numbers("probabilities", probabilities), _finite_numbers("labels", labels)
+    _check_equal_shapes("probabilities", chances, "labels", happened)
+    _refuse("probabilities", chances, (chances < 0) | (chances > 1), "give numbers from 0 to 1")
+    _refuse("labels", happened, (happened != 0) & (happened != 1), "give 0 or 1")
+    with np.errstate(divide="ignore"):  # log(0) is the point
+        surprise = -np.where(happened == 1, np.log(chances), np.log1p(-chances))
+    return float(np.mean(surprise)) + 0.0  # + 0.0 turns the -0.0 of a perfect prediction into 0.0
+
+
 def checked_confusion_matrix(matrix: npt.ArrayLike, class_names: Sequence[str]) -> IntegerArray:
     """Check that a confusion matrix is a square table of counts with one row for each class name.
 
@@ -241,6 +316,30 @@ def _check_equal_lengths(first: str, first_length: int, second: str, second_leng
     if first_length != second_length:
         raise CourseError(
             f"{first} has {first_length} entries and {second} has {second_length}; give the same number of both"
+        )
+
+
+def _finite_numbers(name: str, values: npt.ArrayLike) -> FloatArray:
+    numbers = np.asarray(values, dtype=np.float64)
+    if numbers.size == 0:
+        raise CourseError(f"{name} have shape {numbers.shape}; give at least one number")
+    _refuse(name, numbers, ~np.isfinite(numbers), "give finite numbers; a model that gives others has diverged")
+    return numbers
+
+
+def _refuse(name: str, numbers: FloatArray, wrong: npt.NDArray[np.bool_], remedy: str) -> None:
+    """Name the first of the numbers that are wrong, where there is one."""
+    if wrong.any():
+        index = np.unravel_index(int(wrong.argmax()), wrong.shape)
+        place = f"[{', '.join(map(str, index))}]" if index else ""
+        raise CourseError(f"{name}{place} is {numbers[index]}; {remedy}")
+
+
+def _check_equal_shapes(first: str, first_values: FloatArray, second: str, second_values: FloatArray) -> None:
+    if first_values.shape != second_values.shape:
+        raise CourseError(
+            f"{first} have shape {first_values.shape} and {second} {second_values.shape}; give the same shape, "
+            "as (n,) beside (n, 1) would compare each with every other"
         )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_course.errors import CourseError
-from keras_course.models import dense_classifier
+from keras_course.models import dense_classifier, dense_regressor
 from keras_course.randomness import stream_key, uniform
 from keras_course.training import fit, predict_logits
 
@@ -143,3 +143,67 @@ def test_in_half_precision_weights_and_logits_stay_float32(half_precision):
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(CourseError, match=message):
         dense_classifier(**arguments)
+
+
+# --- Regression ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("inputs", "hidden", "outputs"), [(1, (), 1), (1, (64, 64), 1), (3, (5,), 2)])
+def test_a_regressor_of_any_size(inputs, hidden, outputs):
+    model = dense_regressor(input_size=inputs, hidden=hidden, num_outputs=outputs)
+    assert model.count_params() == parameters(inputs, *hidden, outputs)
+    assert (model.input_shape, model.output_shape) == ((None, inputs), (None, outputs))
+    names = [layer.name for layer in model.layers]
+    assert names == ["inputs", *(f"hidden{number}" for number in range(1, len(hidden) + 1)), "outputs"]
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_outputs_of_a_regressor_are_those_of_numpy(activation):
+    model = dense_regressor(input_size=3, hidden=(7, 5), activation=activation, num_outputs=2, seed=4)
+    x = np.random.default_rng(0).normal(size=(6, 3)).astype("float32")
+    kernel1, bias1, kernel2, bias2, kernel3, bias3 = (weight.astype("float64") for weight in model.get_weights())
+    function = ACTIVATIONS[activation]
+    expected = function(function(x @ kernel1 + bias1) @ kernel2 + bias2) @ kernel3 + bias3
+    np.testing.assert_allclose(predict_logits(model, x), expected, rtol=1e-5, atol=1e-6)
+    assert expected.min() < 0, "a regression may be negative"
+
+
+def test_the_initial_weights_of_a_regressor_are_draws_of_their_name():
+    model = dense_regressor(input_size=2, hidden=(3,), seed=5)
+    weights = {weight.path: keras.ops.convert_to_numpy(weight) for weight in model.weights}
+    assert list(weights) == ["hidden1/kernel", "hidden1/bias", "outputs/kernel", "outputs/bias"]
+    for name, shape in {"hidden1": (2, 3), "outputs": (3, 1)}.items():
+        draws = uniform(stream_key(5, f"{name}/kernel"), shape).astype("float64")
+        np.testing.assert_allclose(weights[f"{name}/kernel"], np.sqrt(6 / sum(shape)) * (2 * draws - 1), rtol=1e-6)
+        assert not weights[f"{name}/bias"].any()
+
+
+def test_a_regressor_without_hidden_layers_finds_the_line_of_the_course():
+    x, y = np.array([[1.0], [2.0]], "float32"), np.array([[3.0], [5.0]], "float32")
+    model = dense_regressor(hidden=())
+    data = (np.tile(x, (200, 1)), np.tile(y, (200, 1)))
+    settings = {"optimizer": keras.optimizers.SGD(0.1), "loss": "mean_squared_error", "metrics": {}}
+    history = fit(model, data, epochs=5, batch_size=2, progress=False, **settings)
+    assert history["loss"][-1] < 1e-4
+    kernel, bias = model.get_weights()
+    assert (kernel.item(), bias.item()) == (pytest.approx(2, abs=0.02), pytest.approx(1, abs=0.03))
+
+
+def test_in_half_precision_the_outputs_of_a_regressor_stay_float32(half_precision):
+    model = dense_regressor(hidden=(4,))
+    assert keras.backend.standardize_dtype(model.get_layer("hidden1").compute_dtype) == "bfloat16"
+    assert keras.backend.standardize_dtype(model(np.ones((2, 1), "float32")).dtype) == "float32"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"input_size": 0}, "input_size is 0; give"),
+        ({"num_outputs": -1}, "num_outputs is -1; give"),
+        ({"hidden": (8, 0)}, r"hidden\[1\] is 0"),
+        ({"seed": -1}, "seed is -1"),
+    ],
+)
+def test_bad_arguments_of_a_regressor_are_named(arguments, message):
+    with pytest.raises(CourseError, match=message):
+        dense_regressor(**arguments)

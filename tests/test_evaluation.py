@@ -195,3 +195,93 @@ def test_the_room_imports_neither_keras_nor_pyplot(room: str) -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+# --- Regression, and probabilities of yes or no -----------------------------------------------------------------
+
+
+def test_the_mean_squared_error_of_the_course() -> None:
+    """The slide: ŷ = 4, 3 beside y = 3, 5; squared errors 1 and 4; MSE 2.5, RMSE 1.58."""
+    assert evaluation.mean_squared_error([4, 3], [3, 5]) == 2.5
+    assert evaluation.root_mean_squared_error([4, 3], [3, 5]) == pytest.approx(1.5811388300841898, rel=1e-15)
+
+
+def test_the_mean_squared_error_of_a_table_averages_all_of_it() -> None:
+    random = np.random.default_rng(1)
+    predictions, targets = random.normal(size=(2, 5, 3)).astype("float32")
+    expected = sum((float(p) - float(t)) ** 2 for p, t in zip(predictions.flat, targets.flat, strict=True)) / 15
+    assert evaluation.mean_squared_error(predictions, targets) == pytest.approx(expected, rel=1e-12)
+    assert evaluation.root_mean_squared_error(predictions, targets) == pytest.approx(expected**0.5, rel=1e-12)
+
+
+def test_integers_are_subtracted_as_numbers_and_not_as_bytes() -> None:
+    assert evaluation.mean_squared_error(np.array([1, 3], "uint8"), np.array([2, 255], "uint8")) == (1 + 252**2) / 2
+
+
+def test_binary_cross_entropy_by_hand() -> None:
+    # -(log 0.9 + log(1 - 0.2) + log 0.3) / 3
+    expected = (0.10536051565782628 + 0.2231435513142097 + 1.2039728043259361) / 3
+    assert evaluation.binary_cross_entropy([0.9, 0.2, 0.3], [1, 0, 1]) == pytest.approx(expected, rel=1e-14)
+    assert evaluation.binary_cross_entropy([[0.5]], [[True]]) == pytest.approx(np.log(2), rel=1e-15)
+
+
+def test_binary_cross_entropy_agrees_with_scipy_and_with_two_logits() -> None:
+    random = np.random.default_rng(2)
+    logits, labels = random.normal(scale=3, size=40), random.integers(0, 2, 40)
+    expected = -np.mean(scipy.special.log_expit(np.where(labels == 1, logits, -logits)))
+    assert evaluation.binary_cross_entropy(scipy.special.expit(logits), labels) == pytest.approx(expected, rel=1e-10)
+    two = np.stack([np.zeros(40), logits], axis=1)
+    assert evaluation.cross_entropy(two, labels) == pytest.approx(expected, rel=1e-10)
+
+
+def test_misplaced_confidence_costs_infinitely_and_without_a_warning() -> None:
+    assert evaluation.binary_cross_entropy([0.0], [1]) == np.inf
+    assert evaluation.binary_cross_entropy([0.5, 1.0], [1, 0]) == np.inf
+    assert evaluation.binary_cross_entropy([5e-324], [1]) == pytest.approx(744.4400719213812)
+
+
+def test_the_confidence_of_one_who_is_right_costs_nothing() -> None:
+    loss = evaluation.binary_cross_entropy([0.0, 1.0], [0.0, 1.0])
+    assert (loss, np.signbit(loss)) == (0.0, False)
+
+
+def test_a_small_probability_of_what_did_not_happen_is_not_rounded_away() -> None:
+    assert evaluation.binary_cross_entropy([1e-20], [0]) == pytest.approx(1e-20, rel=1e-12)
+
+
+REGRESSION = [evaluation.mean_squared_error, evaluation.root_mean_squared_error]
+
+
+@pytest.mark.parametrize(
+    ("predictions", "targets", "message"),
+    [
+        ([1.0, 2.0], [1.0], r"predictions have shape \(2,\) and targets \(1,\); give the same shape"),
+        (np.zeros((3, 1)), np.zeros(3), r"shape \(3, 1\) and targets \(3,\)"),
+        ([], [], r"predictions have shape \(0,\); give at least one"),
+        ([1.0, np.nan], [1.0, 2.0], r"predictions\[1\] is nan; give finite"),
+        ([[1.0, 2.0]], [[1.0, np.inf]], r"targets\[0, 1\] is inf"),
+        (np.nan, 1.0, r"predictions is nan"),
+    ],
+)
+@pytest.mark.parametrize("metric", REGRESSION)
+def test_bad_predictions_are_named(metric: Callable[..., float], predictions: Any, targets: Any, message: str) -> None:
+    with pytest.raises(CourseError, match=message):
+        metric(predictions, targets)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "labels", "message"),
+    [
+        ([0.5, 1.1], [0, 1], r"probabilities\[1\] is 1.1; give numbers from 0 to 1"),
+        ([-0.1, 0.5], [0, 1], r"probabilities\[0\] is -0.1"),
+        ([np.nan], [0], r"probabilities\[0\] is nan"),
+        ([0.5, 0.5], [0, 2], r"labels\[1\] is 2.0; give 0 or 1"),
+        ([0.5], [0.5], r"labels\[0\] is 0.5"),
+        ([0.5, 0.5], [1], r"probabilities have shape \(2,\) and labels \(1,\)"),
+        ([[0.5], [0.5]], [1, 0], r"shape \(2, 1\) and labels \(2,\)"),
+        ([], [], r"probabilities have shape \(0,\)"),
+    ],
+)
+def test_bad_probabilities_are_named(probabilities: Any, labels: Any, message: str) -> None:
+    with pytest.raises(CourseError, match=message):
+        evaluation.binary_cross_entropy(probabilities, labels)

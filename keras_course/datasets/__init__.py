@@ -1,3 +1,3 @@
-"""The data sets of the course: one module each, with ``load_data()``, ``CLASS_NAMES`` and ``INPUT_SHAPE``."""
+"""The data sets of the course: one module each, with ``load_data()`` and what is worth knowing about the data."""
 
-__all__ = ["download", "mnist"]
+__all__ = ["download", "exam", "lines", "mnist", "noisy_line", "noisy_points"]

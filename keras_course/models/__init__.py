@@ -1,5 +1,25 @@
 """One architecture family per file; each builder is a plain function that returns a ``keras.Model``."""
 
-from keras_course.models.dense import dense_classifier
+from keras_course.models.dense import dense_classifier, dense_regressor
+from keras_course.models.line import best_line, line_gradient, line_loss, line_model, predict_line
+from keras_course.models.neurons import ACTIVATIONS, linear_chain, multiply_out, neuron
+from keras_course.models.parameters import ParameterRow, format_parameter_table, parameter_table
+from keras_course.models.polynomial import fit_polynomial
 
-__all__ = ["dense_classifier"]
+__all__ = [
+    "ACTIVATIONS",
+    "ParameterRow",
+    "best_line",
+    "dense_classifier",
+    "dense_regressor",
+    "fit_polynomial",
+    "format_parameter_table",
+    "line_gradient",
+    "line_loss",
+    "line_model",
+    "linear_chain",
+    "multiply_out",
+    "neuron",
+    "parameter_table",
+    "predict_line",
+]

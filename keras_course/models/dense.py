@@ -1,6 +1,7 @@
 """Networks of densely connected layers."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import layers
@@ -47,17 +48,61 @@ def dense_classifier(
     Source: NVIDIA Deep Learning Institute, "Fundamentals of Deep Learning", part 1.
     """
     check_positive(num_classes=num_classes, **{f"input_shape[{i}]": size for i, size in enumerate(input_shape)})
-    check_positive(**{f"hidden[{i}]": units for i, units in enumerate(hidden)})
     if not 0 <= dropout < 1:
         raise CourseError(f"dropout is {dropout}; give a fraction from 0 up to but not including 1")
     with keras.StatelessScope():  # the weights are drawn once, by `initialize`, and not by Keras before
         inputs = keras.Input(input_shape, name="pictures")
         x = layers.Rescaling(scale, name="pixels")(inputs)
         x = layers.Flatten(name="flatten")(x)
-        for number, units in enumerate(hidden, start=1):
-            x = layers.Dense(units, activation=activation, name=f"hidden{number}")(x)
-            if dropout:
-                x = randomness.Dropout(dropout, seed=seed, name=f"dropout{number}")(x)
+        x = _hidden_layers(x, hidden, activation, dropout=dropout, seed=seed)
         # float32 whatever the precision of the layers before: a softmax over bfloat16 logits loses digits
         logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
         return randomness.initialize(keras.Model(inputs, logits, name=name), seed=seed)
+
+
+def dense_regressor(
+    *,
+    input_size: int = 1,
+    hidden: Sequence[int] = (64,),
+    activation: str = "tanh",
+    num_outputs: int = 1,
+    seed: int = 0,
+    name: str = "dense_regressor",
+) -> keras.Model:
+    """Builds a network of densely connected layers that returns numbers as they are, without an activation.
+
+    Args:
+        input_size: Number of inputs; they should be of the size of 1, as nothing scales them.
+        hidden: Units of each hidden layer; none of them makes a linear regression.
+        activation: Activation of the hidden layers.
+        num_outputs: Number of outputs.
+        seed: Seed of the initial weights; one seed gives the same numbers on every backend.
+        name: Name of the model.
+
+    Returns:
+        A model from (batch, input_size) to float32 (batch, num_outputs). Its layers are called ``inputs``, ``hidden1``,
+        ``hidden2``, ... and ``outputs``.
+
+    Raises:
+        CourseError: A size is not a whole number from 1 up.
+
+    Example:
+        >>> dense_regressor().count_params()  # 1 × 64 + 64, and 64 × 1 + 1
+        193
+    """
+    check_positive(input_size=input_size, num_outputs=num_outputs)
+    with keras.StatelessScope():  # as in `dense_classifier`
+        inputs = keras.Input((input_size,), name="inputs")
+        x = _hidden_layers(inputs, hidden, activation)
+        outputs = layers.Dense(num_outputs, dtype="float32", name="outputs")(x)
+        return randomness.initialize(keras.Model(inputs, outputs, name=name), seed=seed)
+
+
+def _hidden_layers(x: Any, hidden: Sequence[int], activation: str, *, dropout: float = 0.0, seed: int = 0) -> Any:
+    """Adds the hidden layers, whose names the initial weights depend on."""
+    check_positive(**{f"hidden[{i}]": units for i, units in enumerate(hidden)})
+    for number, units in enumerate(hidden, start=1):
+        x = layers.Dense(units, activation=activation, name=f"hidden{number}")(x)
+        if dropout:
+            x = randomness.Dropout(dropout, seed=seed, name=f"dropout{number}")(x)
+    return x

@@ -1,0 +1,160 @@
+"""The course's first model: a line, ŷ = mx + b, and all that can be said of it by hand.
+
+Source: NVIDIA Deep Learning Institute, "Fundamentals of Deep Learning", part 2.
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from keras import layers, ops
+
+from keras_course.errors import CourseError
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def predict_line(m: Any, b: Any, x: Any) -> Any:
+    """Computes the line, ŷ = mx + b, of numbers, arrays or tensors.
+
+    Args:
+        m: The slope.
+        b: The intercept.
+        x: Where, of any shape.
+
+    Returns:
+        ŷ, of the shape of x.
+
+    Example:
+        >>> predict_line(-1.0, 5.0, np.array([1.0, 2.0])).tolist()
+        [4.0, 3.0]
+    """
+    return m * x + b
+
+
+def line_loss(m: Any, b: Any, x: Any, y: Any) -> Any:
+    """Computes the mean squared error of a line, MSE = 1/n Σ (y − ŷ)², as a tensor that can be differentiated.
+
+    Args:
+        m: The slope, a number or a scalar tensor.
+        b: The intercept, a number or a scalar tensor.
+        x: Inputs (n,).
+        y: Targets (n,).
+
+    Returns:
+        A scalar tensor.
+
+    Example:
+        >>> float(line_loss(-1.0, 5.0, np.array([1.0, 2.0]), np.array([3.0, 5.0])))
+        2.5
+    """
+    x, y = (ops.convert_to_tensor(values, "float32") for values in (x, y))
+    return ops.mean((y - predict_line(m, b, x)) ** 2)
+
+
+def line_gradient(m: float, b: float, x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[float, float]:
+    """Computes the gradient of that error by its formula.
+
+    ∂MSE/∂m = 2/n Σ x (mx + b − y) and ∂MSE/∂b = 2/n Σ (mx + b − y). For the course's two points, (1, 3) and (2, 5),
+    that is 5m + 3b − 13 and 3m + 2b − 8.
+
+    Args:
+        m: The slope.
+        b: The intercept.
+        x: Inputs (n,).
+        y: Targets (n,).
+
+    Returns:
+        ∂MSE/∂m and ∂MSE/∂b.
+
+    Raises:
+        CourseError: The points are not two lists of as many finite numbers.
+
+    Example:
+        >>> line_gradient(-1.0, 5.0, [1, 2], [3, 5])
+        (-3.0, -1.0)
+    """
+    inputs, targets = check_points(x, y)
+    too_much = predict_line(m, b, inputs) - targets
+    return float(2 * np.mean(inputs * too_much)), float(2 * np.mean(too_much))
+
+
+def best_line(x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[float, float]:
+    """Computes the line of least squares without any descent, from where both slopes are 0.
+
+    m = Σ (x − x̄)(y − ȳ) / Σ (x − x̄)² and b = ȳ − m x̄
+
+    Args:
+        x: Inputs (n,), at least two different ones.
+        y: Targets (n,).
+
+    Returns:
+        m and b.
+
+    Raises:
+        CourseError: The points are not two lists of as many finite numbers, or all have one x.
+
+    Example:
+        >>> best_line([1, 2], [3, 5])
+        (2.0, 1.0)
+    """
+    inputs, targets = check_points(x, y)
+    around = inputs - inputs.mean()
+    if not around.any():
+        raise CourseError(f"x is {inputs[0]:g} everywhere; a line needs points at two places at least")
+    m = float(around @ (targets - targets.mean()) / (around @ around))
+    return m, float(targets.mean() - m * inputs.mean())
+
+
+def line_model(*, m: float = -1.0, b: float = 5.0, name: str = "line") -> keras.Model:
+    """Builds the line as a network: one neuron with one input, a Dense layer of one unit.
+
+    Args:
+        m: The weight at the start.
+        b: The bias at the start.
+        name: Name of the model.
+
+    Returns:
+        A model from x (batch, 1) to ŷ (batch, 1), float32. Its only layer is called ``line`` and has 2 parameters.
+
+    Example:
+        >>> model = line_model(m=-1.0, b=5.0)
+        >>> [float(weight.item()) for weight in model.get_weights()]
+        [-1.0, 5.0]
+    """
+    inputs = keras.Input((1,), name="x")
+    model = keras.Model(inputs, layers.Dense(1, kernel_initializer="zeros", name="line")(inputs), name=name)
+    model.set_weights([np.full((1, 1), m, "float32"), np.full((1,), b, "float32")])
+    return model
+
+
+def check_points(x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Checks that x and y are lists of as many finite numbers.
+
+    Args:
+        x: Inputs.
+        y: Targets.
+
+    Returns:
+        Both as float64 arrays (n,).
+
+    Raises:
+        CourseError: They are not.
+
+    Example:
+        >>> check_points([1, 2, 3], [1, 2])
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.CourseError: x has 3 values and y has 2; give one y for each x
+    """
+    points = {name: np.asarray(values, np.float64) for name, values in (("x", x), ("y", y))}
+    for name, values in points.items():
+        if values.ndim != 1 or not values.size:
+            raise CourseError(f"{name} has shape {values.shape}; give a list of at least one number")
+        if not np.isfinite(values).all():
+            first = int(np.isfinite(values).argmin())
+            raise CourseError(f"{name}[{first}] is {values[first]}; give finite numbers only")
+    if len(points["x"]) != len(points["y"]):
+        raise CourseError(f"x has {len(points['x'])} values and y has {len(points['y'])}; give one y for each x")
+    return points["x"], points["y"]
