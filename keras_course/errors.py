@@ -1,6 +1,7 @@
-"""The one exception whose message is written for the person at the keyboard."""
+"""The exceptions whose messages are written for the person at the keyboard."""
 
 from numbers import Integral
+from typing import Any
 
 
 class CourseError(ValueError):
@@ -15,6 +16,24 @@ class CourseError(ValueError):
         ...
         keras_course.errors.CourseError: batch_size is 0; give a whole number from 1 up
     """
+
+
+class DivergenceError(CourseError):
+    """A training that blew up; it carries what had been found until then.
+
+    Args:
+        message: What happened, at which step, and what to change.
+        found: What the function would have returned, up to that step.
+
+    Example:
+        >>> error = DivergenceError("the loss is nan", found=[2.5, 31.0])
+        >>> error.found
+        [2.5, 31.0]
+    """
+
+    def __init__(self, message: str, found: Any) -> None:
+        super().__init__(message)
+        self.found = found
 
 
 def check_positive(**arguments: int) -> None:

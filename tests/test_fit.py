@@ -8,10 +8,10 @@ import pytest
 from keras import layers, ops
 
 from keras_course import randomness
-from keras_course.errors import CourseError
+from keras_course.errors import CourseError, DivergenceError
 from keras_course.models import dense_classifier
 from keras_course.randomness import initialize
-from keras_course.training import RunDirectory, evaluate, fit, predict_logits
+from keras_course.training import RunDirectory, evaluate, fit, inputs, predict_logits
 
 fit_room = sys.modules[fit.__module__]  # the file; keras_course.training.fit is the function
 
@@ -257,8 +257,8 @@ def run_in_one_call():
 @pytest.mark.parametrize(("steps", "seconds"), [(1, 0.25), (4, 0.0)])
 def test_how_many_steps_run_in_one_call_changes_no_bit(monkeypatch, run_in_one_call, steps, seconds):
     expected_history, expected_weights = run_in_one_call
-    monkeypatch.setattr(fit_room, "_STEPS_A_CALL", steps)
-    monkeypatch.setattr(fit_room, "_SECONDS_A_CALL", seconds)
+    monkeypatch.setattr(inputs, "_STEPS_A_CALL", steps)
+    monkeypatch.setattr(inputs, "_SECONDS_A_CALL", seconds)
     history, weights = run_with_dropout()
     assert history == expected_history
     for weight, expected in zip(weights, expected_weights, strict=True):
@@ -485,7 +485,7 @@ def test_reduce_on_plateau_is_obeyed_and_survives_a_resume(tmp_path):
 
 
 def test_batch_callbacks_see_the_logs_and_the_weights_of_their_batch(monkeypatch):
-    monkeypatch.setattr(fit_room, "_STEPS_A_CALL", 1)
+    monkeypatch.setattr(inputs, "_STEPS_A_CALL", 1)
     model = tiny()
     reference, optimizer = NumpyNet(model), NumpySgd(0.5)
     seen, epochs = [], []
@@ -511,7 +511,7 @@ def test_batch_callbacks_see_the_logs_and_the_weights_of_their_batch(monkeypatch
 
 @pytest.mark.parametrize("steps", [1, 64])
 def test_training_goes_on_from_the_weights_that_a_callback_sets(monkeypatch, steps):
-    monkeypatch.setattr(fit_room, "_STEPS_A_CALL", steps)
+    monkeypatch.setattr(inputs, "_STEPS_A_CALL", steps)
     model = one_weight()
     start = [np.full((1, 1), 3.0, "float32")]
     callbacks = {
@@ -571,7 +571,7 @@ def assert_usable(model):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_an_error_in_a_callback_leaves_the_weights_of_that_step(monkeypatch, error):
-    monkeypatch.setattr(fit_room, "_STEPS_A_CALL", 1)
+    monkeypatch.setattr(inputs, "_STEPS_A_CALL", 1)
 
     def interrupt(batch, logs):
         if batch == 3:
@@ -591,7 +591,7 @@ def test_an_error_in_a_callback_leaves_the_weights_of_that_step(monkeypatch, err
 
 @pytest.mark.parametrize("group", [1, 3])
 def test_an_interruption_between_two_calls_leaves_a_usable_model(monkeypatch, group):
-    monkeypatch.setattr(fit_room, "_STEPS_A_CALL", 2)
+    monkeypatch.setattr(inputs, "_STEPS_A_CALL", 2)
     calls = []
 
     def add(totals, logs):
@@ -645,29 +645,35 @@ def test_a_learning_rate_that_is_much_too_large_ends_with_the_step():
     ],
 )
 def test_a_divergence_names_step_and_epoch_and_keeps_the_last_checkpoint(tmp_path, explosion, valid, message):
-    with RunDirectory(tmp_path) as run, pytest.raises(CourseError, match=message):
+    with RunDirectory(tmp_path) as run, pytest.raises(DivergenceError, match=message) as caught:
         train(tiny(scale=1.0), valid=valid, optimizer=exploding_after(explosion), run=run, epochs=4)
     checkpoint = run.load_checkpoint()
     assert checkpoint.history["epoch"] == [1]
+    assert caught.value.found == checkpoint.history
     expected = tiny(scale=1.0)
     train(expected, epochs=1, optimizer=exploding_after(explosion))
     for weight, expected_weight in zip(checkpoint.model, expected.get_weights(), strict=True):
         np.testing.assert_array_equal(weight, expected_weight)
 
 
-def test_a_sample_that_is_not_a_number_ends_with_its_step():
+def test_samples_and_labels_that_are_not_numbers_are_named_before_the_training():
     x = X.astype("float32")
-    x[17, 0, 0, 0] = np.nan
-    step = 1 + next(number for number, rows in enumerate(batches(0)) if 17 in rows)
-    with pytest.raises(CourseError, match=rf"step {step} \(epoch 1\).*not finite"):
+    x[17, 1, 0, 0] = np.nan
+    with pytest.raises(CourseError, match="train has a sample that is nan, number 17"):
         train(tiny(), (x, Y))
+    x_valid = X_VALID.astype("float32")
+    x_valid[3] = -np.inf
+    with pytest.raises(CourseError, match="valid has a sample that is -inf, number 3"):
+        train(tiny(), valid=(x_valid, Y_VALID))
+    y = np.where(np.arange(len(X)) == 5, np.nan, 1.0)[:, None]
+    with pytest.raises(CourseError, match="train has a label that is nan, number 5"):
+        train(dense_classifier(input_shape=(3, 3, 1), num_classes=1), (X, y), loss="mean_squared_error")
 
 
-def test_validation_samples_that_are_not_numbers_end_the_training():
-    x = X_VALID.astype("float32")
-    x[3] = np.nan
-    with pytest.raises(CourseError, match=r"state after step 6 \(epoch 1\)"):
-        train(tiny(), valid=(x, Y_VALID))
+def test_labels_that_would_be_broadcast_against_the_outputs_are_refused():
+    model = dense_classifier(input_shape=(3, 3, 1), num_classes=1)
+    with pytest.raises(CourseError, match=r"labels of shape \(48,\); the model gives \(1,\) a sample"):
+        train(model, (X, Y.astype("float32")), loss="mean_squared_error")
 
 
 # --- Bad input -------------------------------------------------------------------------------------------------

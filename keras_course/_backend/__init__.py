@@ -7,6 +7,9 @@
 | ``replica()`` | the number of this copy of the model when the batch is split over several |
 | ``training_loop(...)`` | the compiled training loop of a model: several steps in one call |
 | ``forward(model)`` | the compiled forward pass of a model: a NumPy batch in, NumPy logits out |
+| ``value_and_grad(function)`` | the function that also returns the gradients with respect to its first argument |
+| ``vectorise(function)`` | the function over a new first axis of all its arguments |
+| ``scan(step)`` | the compiled loop over any step: NumPy arrays in, NumPy arrays out |
 
 ``select`` says which of the three is used, and imports none of them.
 """
@@ -16,7 +19,16 @@ from typing import Any
 
 from keras_course.errors import CourseError
 
-_FUNCTIONS = ("describe_devices", "forward", "replica", "set_precision", "training_loop")
+_FUNCTIONS = (
+    "describe_devices",
+    "forward",
+    "replica",
+    "scan",
+    "set_precision",
+    "training_loop",
+    "value_and_grad",
+    "vectorise",
+)
 
 
 def __getattr__(name: str) -> Any:

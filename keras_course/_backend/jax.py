@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import cache, partial
+from operator import itemgetter
 from typing import Any
 
 import jax
@@ -45,6 +46,56 @@ def forward(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
 
     def run(x: np.ndarray) -> np.ndarray:
         return np.asarray(logits(_values(model.trainable_variables), _values(model.non_trainable_variables), x))
+
+    return run
+
+
+def value_and_grad(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the function that also differentiates.
+
+    Args:
+        function: From a list of tensors and any other arguments to a scalar and anything beside it.
+
+    Returns:
+        A function of the same arguments that returns ``(scalar, beside), gradients``.
+    """
+    return jax.value_and_grad(function, has_aux=True)
+
+
+def vectorise(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the function over a new first axis of all its arguments and results."""
+    return jax.vmap(function)
+
+
+def scan(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[[Any, Any, int], tuple[Any, Any]]:
+    """Compiles a loop over the rows of some arrays.
+
+    Args:
+        step: From the state (a nest of tensors) and a row (the same) to the new state and an output (the same).
+
+    Returns:
+        A function from the state, the rows (n, ...) and how many of them to go through, to the last state and the
+        outputs (count, ...), all of them NumPy arrays. One shape of the rows is one program, whatever the count.
+    """
+
+    @jax.jit
+    def loop(state: Any, rows: Any, count: Any) -> Any:
+        def row(index: Any) -> Any:
+            return jax.tree.map(lambda array: array[index], rows)
+
+        def body(index: Any, carry: Any) -> Any:
+            state, outputs = carry
+            state, output = step(state, row(index))
+            return state, jax.tree.map(lambda array, value: array.at[index].set(value), outputs, output)
+
+        length = len(jax.tree.leaves(rows)[0])
+        _, output = jax.eval_shape(step, state, row(0))
+        outputs = jax.tree.map(lambda value: jnp.zeros((length, *value.shape), value.dtype), output)
+        return lax.fori_loop(0, count, body, (state, outputs))
+
+    def run(state: Any, rows: Any, count: int) -> tuple[Any, Any]:
+        state, outputs = jax.tree.map(np.asarray, loop(state, rows, count))
+        return state, jax.tree.map(itemgetter(slice(count)), outputs)
 
     return run
 

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_course.errors import CourseError
+
 Metric = Callable[[Any, Any], Any]
 
 
@@ -43,6 +45,80 @@ def forward(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
         if (program := programs.get(x.shape)) is None:
             program = programs[x.shape] = logits.get_concrete_function(batch)
         return program(batch).numpy()
+
+    return run
+
+
+def value_and_grad(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the function that also differentiates.
+
+    Args:
+        function: From a list of tensors and any other arguments to a scalar and anything beside it.
+
+    Returns:
+        A function of the same arguments that returns ``(scalar, beside), gradients``.
+    """
+
+    def differentiated(parameters: list[tf.Tensor], *rest: Any) -> Any:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(parameters)
+            value, beside = function(parameters, *rest)
+        gradients = tape.gradient(value, parameters, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return (value, beside), [tf.convert_to_tensor(gradient) for gradient in gradients]
+
+    return differentiated
+
+
+def vectorise(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the function over a new first axis of all its arguments and results."""
+
+    def vectorised(*arguments: Any) -> Any:
+        try:
+            return tf.vectorized_map(lambda rows: function(*rows), arguments)
+        except Exception as error:
+            if isinstance(error.__context__, CourseError):  # TensorFlow has wrapped it into an error of its own
+                raise error.__context__ from None
+            raise
+
+    return vectorised
+
+
+def scan(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[[Any, Any, int], tuple[Any, Any]]:
+    """Compiles a loop over the rows of some arrays.
+
+    Args:
+        step: From the state (a nest of tensors) and a row (the same) to the new state and an output (the same).
+
+    Returns:
+        A function from the state, the rows (n, ...) and how many of them to go through, to the last state and the
+        outputs (count, ...), all of them NumPy arrays. One shape of the rows is one program, whatever the count.
+    """
+    # without autograph, which would wrap an error of the step into one of its own
+    traced = tf.function(step, autograph=False)
+
+    @tf.function(jit_compile=True, autograph=False)
+    def loop(state: Any, rows: Any, count: tf.Tensor) -> Any:
+        def row(index: Any) -> Any:
+            return tf.nest.map_structure(lambda array: array[index], rows)
+
+        def body(index: tf.Tensor, state: Any, outputs: Any) -> Any:
+            state, output = traced(state, row(index))
+            outputs = tf.nest.map_structure(
+                lambda array, value: tf.tensor_scatter_nd_update(array, [[index]], [value]), outputs, output
+            )
+            return index + 1, state, outputs
+
+        length = tf.nest.flatten(rows)[0].shape[0]
+        _, output = traced.get_concrete_function(state, row(0)).structured_outputs
+        outputs = tf.nest.map_structure(lambda value: tf.zeros((length, *value.shape), value.dtype), output)
+        _, state, outputs = tf.while_loop(lambda index, *_: index < count, body, (tf.constant(0), state, outputs))
+        return state, outputs
+
+    def run(state: Any, rows: Any, count: int) -> tuple[Any, Any]:
+        state, rows = tf.nest.map_structure(tf.constant, (state, rows))
+        state, outputs = loop(state, rows, tf.constant(count))
+        outputs = tf.nest.map_structure(lambda tensor: tensor[:count], outputs)
+        return tf.nest.map_structure(lambda tensor: tensor.numpy(), (state, outputs))
 
     return run
 

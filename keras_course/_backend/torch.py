@@ -14,12 +14,14 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import keras
 import numpy as np
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._pytree import tree_leaves, tree_map
 
 Metric = Callable[[Any, Any], Any]
 _aten = torch.ops.aten
@@ -57,6 +59,60 @@ def forward(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
     def run(x: np.ndarray) -> np.ndarray:
         logits = model(keras.ops.convert_to_tensor(x), training=False)
         return logits.float().cpu().numpy()
+
+    return run
+
+
+def value_and_grad(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the function that also differentiates.
+
+    Args:
+        function: From a list of tensors and any other arguments to a scalar and anything beside it.
+
+    Returns:
+        A function of the same arguments that returns ``(scalar, beside), gradients``.
+    """
+    differentiated = torch.func.grad_and_value(function, has_aux=True)
+
+    def in_the_order_of_the_others(*arguments: Any) -> Any:
+        gradients, value_and_beside = differentiated(*arguments)
+        return value_and_beside, gradients
+
+    return in_the_order_of_the_others
+
+
+def vectorise(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the function over a new first axis of all its arguments and results."""
+    return torch.func.vmap(function)
+
+
+def scan(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[[Any, Any, int], tuple[Any, Any]]:
+    """Traces a step once, and returns the loop over the rows of some arrays.
+
+    Args:
+        step: From the state (a nest of tensors) and a row (the same) to the new state and an output (the same).
+
+    Returns:
+        A function from the state, the rows (n, ...) and how many of them to go through, to the last state and the
+        outputs (count, ...), all of them NumPy arrays. One shape of the rows is one program, whatever the count.
+    """
+    graphs: dict[Any, Callable[..., Any]] = {}
+
+    def run(state: Any, rows: Any, count: int) -> tuple[Any, Any]:
+        state, rows = tree_map(keras.ops.convert_to_tensor, (state, rows))
+        shapes = tuple((tensor.shape, tensor.dtype) for tensor in tree_leaves((state, rows)))
+        with torch.no_grad():
+            if shapes not in graphs:
+                graph = graphs[shapes] = make_fx(step)(state, tree_map(itemgetter(0), rows))
+                _fold_constants(graph)
+                graph.graph.eliminate_dead_code()
+                graph.recompile()
+            outputs = []
+            for index in range(count):
+                state, output = graphs[shapes](state, tree_map(itemgetter(index), rows))
+                outputs.append(output)
+            stacked = tree_map(lambda *values: torch.stack(values), *outputs)
+        return tree_map(lambda tensor: tensor.cpu().numpy(), (state, stacked))
 
     return run
 

@@ -1,6 +1,21 @@
 """The training loops, and the folder that a run leaves behind."""
 
+from keras_course.training.compare import compare
+from keras_course.training.descent import Descent
 from keras_course.training.fit import evaluate, fit, predict_logits
+from keras_course.training.gradient_descent import finite_differences, gradient_descent, loss_surface, value_and_grad
 from keras_course.training.run_directory import RunDirectory, open_run
 
-__all__ = ["RunDirectory", "evaluate", "fit", "open_run", "predict_logits"]
+__all__ = [
+    "Descent",
+    "RunDirectory",
+    "compare",
+    "evaluate",
+    "finite_differences",
+    "fit",
+    "gradient_descent",
+    "loss_surface",
+    "open_run",
+    "predict_logits",
+    "value_and_grad",
+]

@@ -1,7 +1,6 @@
 """Training a model on labelled data: the same batches, the same curve, on every backend."""
 
 import hashlib
-import inspect
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,17 +12,13 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from keras_course import _backend, randomness
-from keras_course.errors import CourseError, check_positive
+from keras_course import _backend
+from keras_course.errors import CourseError, DivergenceError, check_positive
+from keras_course.training.inputs import Batches, Data, check_data, check_samples, on_logits
 from keras_course.training.run_directory import Checkpoint, Columns, RunDirectory
 
-Data = tuple[np.ndarray, np.ndarray]
 Metric = Callable[[Any, Any], Any]
 Forward = Callable[[np.ndarray], np.ndarray]
-
-_STEPS_A_CALL = 64
-_BYTES_A_CALL = 2 * 2**20
-_SECONDS_A_CALL = 0.25
 
 
 def accuracy(labels: Any, logits: Any) -> Any:
@@ -88,8 +83,9 @@ def fit(
         metrics are means over the epoch while the model was being trained.
 
     Raises:
-        CourseError: Data and model do not fit, a number is out of range, the checkpoint is of another run, or the loss
-            is no longer a number.
+        CourseError: Data and model do not fit, a sample is not finite, a number is out of range, or the checkpoint is
+            of another run.
+        DivergenceError: The loss is no longer a number; ``found`` holds the columns of the epochs before.
 
     Example:
         >>> from keras_course.models import dense_classifier
@@ -103,10 +99,10 @@ def fit(
         check_positive(early_stopping=early_stopping)
         if valid is None:
             raise CourseError("early_stopping needs validation data; give valid or leave early_stopping out")
-    loss = _on_logits(loss)
-    _check_data(model, train, loss, "train")
+    loss = on_logits(loss)
+    check_data(model, train, loss, "train")
     if valid is not None:
-        _check_data(model, valid, loss, "valid")
+        check_data(model, valid, loss, "valid")
     optimizer = keras.optimizers.get(optimizer)
     optimizer.build(model.trainable_variables)
     metrics = {"accuracy": accuracy} if metrics is None else metrics
@@ -123,7 +119,7 @@ def fit(
 
     loop = _backend.training_loop(model, optimizer, loss, metrics)
     forward = _backend.forward(model)
-    batches = _Batches(*train, batch_size=batch_size, seed=seed)
+    batches = Batches(*train, batch_size=batch_size, seed=seed)
     if run is not None and log_steps:
         run.start_steps(len(history["epoch"]) * batches.steps)
     display = _Display(epochs, batches.steps, shown=progress)
@@ -144,12 +140,12 @@ def fit(
                     loop.load()
 
             with display.epoch(epoch):
-                _train_epoch(loop, batches, epoch, totals, after_group, ahead=not keras_callbacks.any)
+                _train_epoch(loop, batches, epoch, history, totals, after_group, ahead=not keras_callbacks.any)
             logs = totals.means()
             if valid is not None:
                 logs |= {f"val_{name}": value for name, value in _measure(forward, valid, loss, metrics).items()}
             if not np.isfinite(logs.get("val_loss", 0.0)) or not _is_finite(model):
-                raise _diverged(epoch, (epoch + 1) * batches.steps, what="state after")
+                raise _diverged(epoch, (epoch + 1) * batches.steps, history, what="state after")
             row = {"epoch": epoch + 1, **logs, "seconds": round(time.perf_counter() - started, 3)}
             for name, value in row.items():
                 history[name].append(value)
@@ -191,8 +187,8 @@ def evaluate(
         >>> {name: round(value, 3) for name, value in evaluate(model, (black, np.zeros(4, "int32"))).items()}
         {'loss': 0.693, 'accuracy': 1.0}
     """
-    loss = _on_logits(loss)
-    _check_data(model, data, loss, "data")
+    loss = on_logits(loss)
+    check_data(model, data, loss, "data")
     return _measure(_backend.forward(model), data, loss, {"accuracy": accuracy} if metrics is None else metrics)
 
 
@@ -213,7 +209,7 @@ def predict_logits(model: keras.Model, x: np.ndarray, *, batch_size: int = 256) 
         (3, 10)
     """
     check_positive(batch_size=batch_size)
-    _check_samples(model, x, "x")
+    check_samples(model, x, "x")
     return _predict(_backend.forward(model), x, batch_size)
 
 
@@ -234,38 +230,6 @@ def _predict(forward: Forward, x: np.ndarray, batch_size: int = 256) -> np.ndarr
         filled = np.resize(batch, (min(batch_size, len(x)), *batch.shape[1:]))
         outputs.append(forward(filled)[: len(batch)])
     return np.concatenate(outputs)
-
-
-class _Batches:
-    """Cuts labelled samples into the batches of an epoch, and hands them over in groups that run in one call."""
-
-    def __init__(self, x: np.ndarray, y: np.ndarray, *, batch_size: int, seed: int) -> None:
-        self._x, self._y, self._batch_size = x, y, batch_size
-        self._key = randomness.stream_key(seed, "shuffle")
-        whole, rest = divmod(len(x), batch_size)
-        self.sizes = np.array([batch_size] * whole + [rest] * bool(rest))
-        self.steps = len(self.sizes)
-        bytes_a_batch = max(1, x[:1].nbytes * batch_size)
-        self._largest_group = max(1, min(_STEPS_A_CALL, _BYTES_A_CALL // bytes_a_batch, whole))
-
-    def groups(self, epoch: int, speed: Callable[[], float]) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-        """Yields x (steps, batch, ...), y (steps, batch, ...) and how many of those steps to take.
-
-        All groups of whole batches have one shape, so that one compiled program serves them; ``speed`` says how many
-        steps a second to expect, so that a slow model reports often enough.
-        """
-        order = randomness.permutation(self._key, len(self._x), step=epoch)
-        whole = len(order) // self._batch_size
-        batches = order[: whole * self._batch_size].reshape(whole, self._batch_size)
-        start = 0
-        while start < whole:
-            count = min(self._largest_group, whole - start, max(1, int(speed() * _SECONDS_A_CALL)))
-            group = np.resize(batches[start : start + count], (self._largest_group, self._batch_size))
-            yield self._x[group], self._y[group], count
-            start += count
-        rest = order[whole * self._batch_size :]
-        if len(rest):
-            yield self._x[None, rest], self._y[None, rest], 1
 
 
 class _Totals:
@@ -293,8 +257,9 @@ class _Totals:
 
 def _train_epoch(
     loop: Any,
-    batches: _Batches,
+    batches: Batches,
     epoch: int,
+    history: Columns,
     totals: _Totals,
     after_group: Callable[[np.ndarray], None],
     *,
@@ -312,7 +277,7 @@ def _train_epoch(
         totals.add(rows)
         if not np.isfinite(rows[:, 0]).all():
             first = int(np.argmin(np.isfinite(totals.losses))) + 1
-            raise _diverged(epoch, epoch * batches.steps + first, what="loss of")
+            raise _diverged(epoch, epoch * batches.steps + first, history, what="loss of")
         after_group(rows)
 
     loop.load()
@@ -331,10 +296,11 @@ def _is_finite(model: keras.Model) -> bool:
     return all(np.isfinite(weight).all() for weight in model.get_weights())
 
 
-def _diverged(epoch: int, step: int, *, what: str) -> CourseError:
-    return CourseError(
+def _diverged(epoch: int, step: int, history: Columns, *, what: str) -> DivergenceError:
+    return DivergenceError(
         f"the {what} step {step} (epoch {epoch + 1}) is not a finite number any more: training diverged; "
-        "choose a smaller learning_rate and look for samples that are not finite"
+        "choose a smaller learning_rate",
+        found=history,
     )
 
 
@@ -409,17 +375,6 @@ def _sentence(numbers: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {value:.4f}" for name, value in numbers.items())
 
 
-def _on_logits(loss: keras.Loss | str) -> keras.Loss:
-    """The loss itself, or the one of that name, made to take logits."""
-    if not isinstance(loss, str):
-        return loss
-    kinds = {name.lower(): kind for name, kind in vars(keras.losses).items() if isinstance(kind, type)}
-    kind = kinds.get(loss.replace("_", "").lower())
-    if kind is None or kind is keras.Loss:
-        raise CourseError(f"loss is {loss!r}; give the name of a loss of Keras, such as mean_squared_error")
-    return kind(from_logits=True) if "from_logits" in inspect.signature(kind).parameters else kind()
-
-
 def _patience_is_over(history: Columns, patience: int | None) -> bool:
     losses = history.get("val_loss")
     return bool(patience and losses and len(losses) - 1 - int(np.argmin(losses)) >= patience)
@@ -483,28 +438,3 @@ def _restore(checkpoint: Checkpoint, settings: dict[str, Any], model: keras.Mode
     model.set_weights(checkpoint.model)
     for variable, value in zip(optimizer.variables, checkpoint.optimizer, strict=True):
         variable.assign(value)
-
-
-def _check_data(model: keras.Model, data: Data, loss: keras.Loss, name: str) -> None:
-    x, y = data
-    _check_samples(model, x, name)
-    if len(x) != len(y):
-        raise CourseError(f"{name} has {len(x)} samples and {len(y)} labels; give one label a sample")
-    if isinstance(loss, keras.losses.SparseCategoricalCrossentropy):
-        classes = model.output_shape[-1]
-        if y.ndim != len(model.output_shape) - 1:
-            raise CourseError(f"{name} has labels of shape {y.shape}; give one class number for each output")
-        if not np.issubdtype(y.dtype, np.integer) or y.min() < 0 or y.max() >= classes:
-            raise CourseError(
-                f"{name} has labels from {y.min()} to {y.max()} ({y.dtype}); "
-                f"the model has {classes} classes, so give whole numbers from 0 to {classes - 1}"
-            )
-
-
-def _check_samples(model: keras.Model, x: np.ndarray, name: str) -> None:
-    if not len(x):
-        raise CourseError(f"{name} has no samples; give at least one")
-    expected = model.input_shape[1:]
-    fits = len(expected) == x.ndim - 1 and all(e in (None, s) for e, s in zip(expected, x.shape[1:], strict=True))
-    if not fits:
-        raise CourseError(f"{name} has samples of shape {x.shape[1:]}; the model takes {expected}")

@@ -12,10 +12,12 @@ import numpy as np
 from keras import layers, ops
 
 from keras_course import randomness
-from keras_course.datasets import mnist
+from keras_course.datasets import lines, mnist, noisy_line, noisy_points
 from keras_course.errors import CourseError
-from keras_course.models import dense_classifier
-from keras_course.training import RunDirectory, fit, predict_logits
+from keras_course.models import dense_classifier, dense_regressor, line_loss
+from keras_course.surfaces import SURFACES
+from keras_course.training import RunDirectory, compare, fit, predict_logits
+from keras_course.update_rules import UPDATE_RULES
 
 KEY = randomness.stream_key(0, "parity")
 STEPS = 200
@@ -95,6 +97,35 @@ def curves():
     yield "tanh_dropout", curve(dense_classifier(activation="tanh", dropout=0.2), keras.optimizers.Adam(0.001))
 
 
+def descents():
+    """Families of runs: on the surfaces, on the course's lines, and of a net; with the data that the generator drew."""
+    for name, surface in SURFACES.items():
+        family = compare(
+            surface.loss, start=surface.start, optimizer=list(UPDATE_RULES), learning_rate=[0.002, 0.01], epochs=60
+        )
+        for label, each in family.items():
+            yield f"paths/{name}, {label}", each.path
+    for name in lines.STARTS:
+        family = compare(
+            line_loss,
+            lines.load_data(name),
+            start=lines.STARTS[name],
+            learning_rate=0.01,
+            batch_size=[1, None],
+            epochs=50,
+        )
+        for label, each in family.items():
+            yield f"families/{name}, {label}", each.losses
+    data, valid = noisy_points.load_data(count=100)
+    model = dense_regressor(hidden=(16, 16), seed=1)
+    family = compare(model, data, valid, optimizer=["sgd", "adam"], learning_rate=0.01, batch_size=[8, None], epochs=20)
+    for label, each in family.items():
+        yield f"families/net, {label}", each.losses
+        yield f"families/net validation, {label}", each.val_losses
+    yield "data/noisy_line", np.stack(noisy_line.load_data())
+    yield "data/noisy_points", np.stack(data)
+
+
 def run(folder, *, epochs, resume=False):
     """A run of the course's net on a part of the sample: its losses and its accuracy."""
     (x, y), valid = mnist.load_data("sample")
@@ -111,6 +142,7 @@ def main(folder):
     recorded = {f"draws/{name}": array for name, array in draws().items()}
     recorded |= {f"weights/{name}": array for name, array in weights()}
     recorded |= {f"curves/{name}": array for name, array in curves()}
+    recorded |= {f"descents/{name}": array for name, array in descents()}
     recorded["logits"] = predict_logits(dense_classifier(), mnist.load_data("sample")[1][0][:100])
     shutil.rmtree(folder / f"run_{backend}", ignore_errors=True)
     run(folder / f"run_{backend}", epochs=1)

@@ -1,0 +1,180 @@
+"""A family of runs in one call: what does the learning rate do, the batch size, the optimizer?"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, product
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from keras_course.errors import CourseError, check_positive
+from keras_course.training.descent import Descent, Problem, Rows, prepare_descent
+from keras_course.training.gradient_descent import as_parameters, as_scalar, check_learning_rate, descend_freely
+from keras_course.training.inputs import Batches, Data, check_data, check_labels, on_logits
+from keras_course.update_rules import UpdateRule, find_rule
+
+_SAMPLES_MEASURED_TOGETHER = 1024
+
+
+def compare(
+    objective: Callable[..., Any] | keras.Model,
+    data: Data | None = None,
+    valid: Data | None = None,
+    *,
+    start: Sequence[npt.ArrayLike] | None = None,
+    optimizer: str | UpdateRule | Sequence[str | UpdateRule] = "sgd",
+    learning_rate: float | Sequence[float] = 0.1,
+    batch_size: int | Sequence[int | None] | None = None,
+    epochs: int = 100,
+    seed: int = 0,
+    loss: keras.Loss | str = "mean_squared_error",
+    paths: bool = False,
+    vectorised: bool = True,
+) -> dict[str, Descent]:
+    """Trains a family of runs that differ in what is given as a list, and in nothing else.
+
+    All runs have the same start, and those of one batch size see the same batches, in the order in which ``fit`` with
+    the same seed would show them. They run together, in one compiled program a batch size.
+
+    Args:
+        objective: A function from the parameters, and where there is data from a batch x and y, to one number; or a
+            built Keras model, whose weights then are the parameters. No run changes the model.
+        data: Samples (n, ...) and labels (n, ...); None for a function of the parameters alone.
+        valid: Samples and labels on which each epoch is measured, too.
+        start: The first parameters, numbers or arrays; a model's own weights when left out.
+        optimizer: Names in ``update_rules.UPDATE_RULES``, or rules of your own: one or a list.
+        learning_rate: λ, above 0: one or a list.
+        batch_size: Samples a step, None for all of them: one or a list.
+        epochs: How often to go through the samples; without data, how many steps to take.
+        seed: Seed of the order of the samples.
+        loss: A model's loss on its outputs, a Keras loss or the name of one.
+        paths: Whether to keep the parameters after each step. Without data they are always kept.
+        vectorised: Whether to run together what can be. False takes one run after the other, with less memory.
+
+    Returns:
+        The runs by what they differ in, such as ``"learning rate 0.1"`` or ``"Adam, batch size 8"``, in the order of
+        the lists. A run that diverged ends there and says so; it stops no other.
+
+    Raises:
+        CourseError: Data and objective do not fit, or a number makes no sense.
+
+    Example:
+        >>> family = compare(lambda m: m**2, start=[1.0], learning_rate=[0.25, 0.5, 50.0], epochs=4)
+        >>> [(name, run.epoch_losses[:3].tolist()) for name, run in family.items()]
+        [('learning rate 0.25', [1.0, 0.25, 0.0625]),
+         ('learning rate 0.5', [1.0, 0.0, 0.0]),
+         ('learning rate 50', [1.0, 9801.0, 96059...])]
+        >>> print(family["learning rate 50"].diverged)
+        training diverged: the loss went from 1 to 9.606e+07 in 2 steps; learning_rate 50 is too large here, try 5
+    """
+    rules = [find_rule(name) for name in _as_list(optimizer)]
+    rates, sizes = _as_list(learning_rate), _as_list(batch_size)
+    for values in (rules, rates, sizes):
+        if not values or len(set(values)) < len(values):
+            raise CourseError(f"{values} is what the runs shall differ in; give at least one, and none twice")
+    for rate in rates:
+        check_learning_rate(rate)
+    for size in sizes:
+        check_positive(batch_size=1 if size is None else size)
+    check_positive(epochs=epochs)
+
+    settings = list(product(rules, rates))
+    groups = [settings] if vectorised else [[setting] for setting in settings]
+    if data is None:
+        if isinstance(objective, keras.Model) or start is None or sizes != [None] or valid is not None:
+            raise CourseError("without data, give a function of the parameters, its start, and no batch_size or valid")
+        runs = [[run] for group in groups for run in descend_freely(objective, start, group, steps=epochs)]
+    else:
+        data = _as_arrays(data, objective)
+        valid = None if valid is None else _as_arrays(valid, objective)
+        problem = _problem(objective, data, valid, start, on_logits(loss))
+        runs = []
+        for group in groups:
+            descend = prepare_descent(problem, group, paths=paths)
+            columns = [descend(_epochs(data, size, epochs, seed), size) for size in sizes]
+            runs += map(list, zip(*columns, strict=True))
+    families = (rules, rates, sizes)
+    names = [_name(choice, families) for choice in product(*families)]
+    return dict(zip(names, chain(*runs), strict=True))
+
+
+def _epochs(data: Data, batch_size: int | None, epochs: int, seed: int) -> Iterator[Iterator[tuple[Rows, int]]]:
+    """Yields for each epoch its batches, in groups that run in one call."""
+    batches = Batches(*data, batch_size=batch_size or len(data[0]), seed=seed)
+    for epoch in range(epochs):
+        yield (((x, y), count) for x, y, count in batches.groups(epoch, lambda: 1e9))
+
+
+def _problem(
+    objective: Callable[..., Any] | keras.Model,
+    data: Data,
+    valid: Data | None,
+    start: Sequence[npt.ArrayLike] | None,
+    loss: keras.Loss,
+) -> Problem:
+    measured = _cut(data), [] if valid is None else _cut(valid)
+    named = {"data": data} if valid is None else {"data": data, "valid": valid}
+    if not isinstance(objective, keras.Model):
+        if start is None:
+            raise CourseError("start is left out; give the first parameters of the function")
+        for name, (x, y) in named.items():
+            check_labels(x, y, name)
+        return Problem(
+            lambda parameters, state, row, training: (as_scalar(objective(*parameters, *row)), state),
+            as_parameters(start),
+            [],
+            *measured,
+        )
+    for name, labelled in named.items():
+        check_data(objective, labelled, loss, name)
+
+    def model_loss(parameters: list[Any], state: list[Any], row: tuple[Any, ...], training: bool) -> Any:
+        x, y = row
+        outputs, state, penalties = objective.stateless_call(
+            parameters, state, x, training=training, return_losses=True
+        )
+        value = loss(y, keras.ops.cast(outputs, "float32"))
+        return value + sum(penalties) if training else value, state
+
+    trainable, others = (
+        [keras.ops.convert_to_numpy(variable) for variable in variables]
+        for variables in (objective.trainable_variables, objective.non_trainable_variables)
+    )
+    return Problem(model_loss, trainable if start is None else as_parameters(start), others, *measured)
+
+
+def _cut(data: Data) -> list[Rows]:
+    """Cuts data into equally large batches to be measured, and the rest: arrays (batches, samples, ...)."""
+    length = len(data[0])
+    whole = length // _SAMPLES_MEASURED_TOGETHER
+    middle = whole * _SAMPLES_MEASURED_TOGETHER
+    parts = []
+    if whole:
+        parts.append(tuple(array[:middle].reshape(whole, -1, *array.shape[1:]) for array in data))
+    if middle < length:
+        parts.append(tuple(array[None, middle:] for array in data))
+    return parts
+
+
+def _as_arrays(data: Data, objective: Any) -> Data:
+    """Takes lists for arrays, and float32 for fractions, of which the backends make different things.
+
+    A function is given float32 alone; a model may want class numbers, or the pixels of pictures.
+    """
+    x, y = (np.asarray(array) for array in data)
+    kind = np.floating if isinstance(objective, keras.Model) else np.number
+    x, y = (array.astype("float32") if np.issubdtype(array.dtype, kind) else array for array in (x, y))
+    return x, y
+
+
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) else [value]
+
+
+def _name(choice: tuple[UpdateRule, float, int | None], families: tuple[list[Any], ...]) -> str:
+    """Says in what a run differs from the others."""
+    rule, rate, size = choice
+    parts = (rule.title, f"learning rate {rate:g}", "full batch" if size is None else f"batch size {size}")
+    varied = [part for part, values in zip(parts, families, strict=True) if len(values) > 1]
+    return ", ".join(varied or parts[:1])

@@ -1,0 +1,235 @@
+"""Descents that go down one loss together: the same start, the same batches, each by its own rule and learning rate.
+
+The runs are stacked along a new first axis, differentiated together and moved together, in one compiled program a
+group of steps. What makes that possible is that all update rules are one formula (``update_rules``).
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from keras import ops
+
+from keras_course import _backend
+from keras_course.errors import CourseError
+from keras_course.update_rules import UpdateRule, update
+
+FloatArray = npt.NDArray[np.float64]
+Rows = tuple[np.ndarray, ...]
+"""A batch for each step, as arrays (steps, batch, ...)."""
+
+DIVERGED_ABOVE = 1e6
+"""How many times the loss at the start (or 1, if that is more) a loss may be before its run counts as diverged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Descent:
+    """One run of gradient descent, to its end or to where it diverged.
+
+    Args:
+        optimizer: The title of its update rule.
+        learning_rate: λ.
+        batch_size: Samples a step; None where each step sees all the data, or where there is none.
+        losses: The loss that each step saw, of its batch and before it moved the parameters, shape (steps,).
+        epoch_losses: The loss on all the data, at the start and after each epoch, shape (epochs + 1,). Without data
+            each step is an epoch.
+        val_losses: The same on the validation data, where there is any.
+        path: The parameters at the start and after each step, one beside the other, shape (steps + 1, parameters),
+            where they were asked for.
+        parameters: The parameters after the last epoch, or after the last one in which the run was well.
+        diverged: Where a run diverged, and what to change; None for one that did not.
+    """
+
+    optimizer: str
+    learning_rate: float
+    batch_size: int | None
+    losses: FloatArray
+    epoch_losses: FloatArray
+    val_losses: FloatArray | None
+    path: FloatArray | None
+    parameters: list[np.ndarray]
+    diverged: str | None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What runs go down.
+
+    Args:
+        loss: From parameters, further state, a batch and whether this is training, to the loss and the new state; all
+            of them tensors of one run.
+        start: The parameters with which all runs start.
+        state: What a model keeps beside them, such as the statistics of a batch normalisation.
+        train: All the data, as batches, on which each epoch is measured; or one row of no meaning where there is none.
+        valid: The same for the validation data.
+    """
+
+    loss: Callable[[list[Any], list[Any], tuple[Any, ...], bool], tuple[Any, list[Any]]]
+    start: Sequence[np.ndarray]
+    state: Sequence[np.ndarray] = ()
+    train: Sequence[Rows] = ((np.zeros((1, 1), "float32"),),)
+    valid: Sequence[Rows] = ()
+
+
+def prepare_descent(
+    problem: Problem, settings: Sequence[tuple[UpdateRule, float]], *, paths: bool = False
+) -> Callable[[Iterable[Iterable[tuple[Rows, int]]], int | None], list[Descent]]:
+    """Makes the programs that send runs down a problem, all of them at once.
+
+    Args:
+        problem: What they go down.
+        settings: The update rule and the learning rate of each run.
+        paths: Whether to keep the parameters after each step.
+
+    Returns:
+        A function from the epochs and the batch size to the runs in the order of the settings. An epoch is its groups
+        of steps: the rows, and how many of them to take. It raises a CourseError if the loss at the start is not a
+        finite number.
+    """
+    take_steps, measure = _programs(problem, settings, paths)
+
+    def descend(epochs: Iterable[Iterable[tuple[Rows, int]]], batch_size: int | None) -> list[Descent]:
+        carry = _at_the_start(problem, settings)
+        record = _Record(measure(carry, problem.train), carry[0])
+        record.note_validation(measure(carry, problem.valid))
+        for groups in epochs:
+            for rows, count in groups:
+                carry, outputs = take_steps(carry, rows, count)
+                record.note_steps(*outputs)
+            record.note_epoch(measure(carry, problem.train), carry[0])
+            record.note_validation(measure(carry, problem.valid))
+            if not record.is_well.any():
+                break
+        return [
+            record.descent(run, rule, rate, batch_size, _split(problem, record.parameters[run], np))
+            for run, (rule, rate) in enumerate(settings)
+        ]
+
+    return descend
+
+
+class _Record:
+    """What the runs have been through."""
+
+    def __init__(self, losses: FloatArray, parameters: np.ndarray) -> None:
+        if not np.isfinite(losses).all():
+            raise CourseError(f"the loss at the start is {losses[0]}; choose another start, or look at the data")
+        self.is_well = np.ones(len(losses), bool)
+        self._limits = DIVERGED_ABOVE * np.maximum(1.0, np.abs(losses))
+        self.parameters = parameters  # (runs, parameters)
+        self._losses = [np.zeros((0, len(losses)))]  # each (steps, runs)
+        self._points = [parameters[None]]  # each (steps, runs, parameters)
+        self._ends, self._measured = [0], [losses]
+        self._validation: list[FloatArray] = []
+
+    def note_steps(self, losses: np.ndarray, *points: np.ndarray) -> None:
+        """Adds the losses (steps, runs) that a group of steps saw, and where they led."""
+        self._losses.append(losses.astype("float64"))
+        self._points += points
+        self.is_well &= (self._losses[-1] <= self._limits).all(axis=0)
+
+    def note_epoch(self, losses: FloatArray, parameters: np.ndarray) -> None:
+        """Adds the losses (runs,) after an epoch, and keeps the parameters of those runs that are well."""
+        self._ends.append(sum(map(len, self._losses)))
+        self._measured.append(losses)
+        self.is_well &= losses <= self._limits
+        self.parameters = np.where(self.is_well[:, None], parameters, self.parameters)
+
+    def note_validation(self, losses: FloatArray | None) -> None:
+        """Adds the losses (runs,) on the validation data, where there is any."""
+        self._validation += [] if losses is None else [losses]
+
+    def descent(
+        self, run: int, rule: UpdateRule, learning_rate: float, batch_size: int | None, parameters: list[np.ndarray]
+    ) -> Descent:
+        """Returns one run, cut off where it diverged."""
+        losses = np.concatenate(self._losses)[:, run]
+        measured = np.stack(self._measured)[:, run]
+        ends = np.array(self._ends)
+        wrong = [*np.flatnonzero(~(losses <= self._limits[run])), *ends[~(measured <= self._limits[run])]]
+        stop = min(wrong, default=len(losses))
+
+        def finite(values: FloatArray, steps: npt.ArrayLike) -> FloatArray:
+            """Ends an array where the run did, with one value that is too large if that is a number."""
+            values = values[np.asarray(steps) <= stop]
+            are_numbers = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+            return values[np.logical_and.accumulate(are_numbers)]
+
+        path = np.concatenate(self._points)[:, run].astype("float64") if len(self._points) > 1 else None
+        validation = np.stack(self._validation)[:, run] if self._validation else None
+        diverged = None
+        if wrong:
+            diverged = (
+                f"training diverged: the loss went from {measured[0]:.4g} to {[*losses, measured[-1]][stop]:.4g} in "
+                f"{stop} steps; learning_rate {learning_rate:g} is too large here, try {learning_rate / 10:g}"
+            )
+        return Descent(
+            optimizer=rule.title,
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+            losses=finite(losses, np.arange(len(losses))),
+            epoch_losses=finite(measured, ends),
+            val_losses=None if validation is None else finite(validation, ends),
+            path=None if path is None else finite(path, np.arange(len(path))),
+            parameters=parameters,
+            diverged=diverged,
+        )
+
+
+def _at_the_start(problem: Problem, settings: Sequence[tuple[UpdateRule, float]]) -> Any:
+    """Stacks what the runs begin with: parameters, velocities and squares (runs, parameters), state, and the step."""
+    parameters = np.concatenate([array.ravel() for array in problem.start])
+    parameters, *state = (np.stack([array] * len(settings)) for array in (parameters, *problem.state))
+    squares = np.array([[rule.square_start] for rule, _ in settings], "float32") + np.zeros_like(parameters)
+    return parameters, np.zeros_like(parameters), squares, state, np.float32(0)
+
+
+def _split(problem: Problem, parameters: Any, library: Any) -> list[Any]:
+    """Cuts the parameters of one run, one beside the other, into arrays of their own shapes."""
+    ends = np.cumsum([array.size for array in problem.start])
+    return [
+        library.reshape(parameters[end - array.size : end], array.shape)
+        for array, end in zip(problem.start, ends.tolist(), strict=True)
+    ]
+
+
+def _programs(problem: Problem, settings: Sequence[tuple[UpdateRule, float]], paths: bool) -> Any:
+    """Compiles the steps of all runs, and the measurement of all of them."""
+    rules = ops.convert_to_tensor(np.array([rule.numbers() for rule, _ in settings], "float32"))  # (runs, 8)
+    rates = ops.convert_to_tensor(np.array([rate for _, rate in settings], "float32"))
+
+    def step(carry: Any, row: Any) -> Any:
+        *runs, number = carry
+        number = number + 1.0
+
+        def move(parameters: Any, velocity: Any, square: Any, state: Any, rule: Any, rate: Any) -> Any:
+            (loss, state), gradients = _backend.value_and_grad(lambda split: problem.loss(split, state, row, True))(
+                _split(problem, parameters, ops)
+            )
+            gradient = ops.concatenate([ops.reshape(part, (-1,)) for part in gradients])
+            moved = update(parameters, gradient, velocity, square, rule=rule, learning_rate=rate, step=number)
+            return *moved, state, loss
+
+        *runs, losses = _backend.vectorise(move)(*runs, rules, rates)
+        return (*runs, number), (losses, runs[0]) if paths else (losses,)
+
+    def look(carry: Any, row: Any) -> Any:
+        def loss(parameters: Any, state: Any) -> Any:
+            return problem.loss(_split(problem, parameters, ops), state, row, False)[0]
+
+        return carry, _backend.vectorise(loss)(*carry)
+
+    compiled_look = _backend.scan(look)
+
+    def measure(carry: Any, groups: Sequence[Rows]) -> FloatArray | None:
+        """Takes the mean loss of each run over batches that may differ in size."""
+        if not groups:
+            return None
+        parameters, _, _, state, _ = carry
+        samples = [len(rows[0]) * len(rows[0][0]) for rows in groups]
+        means = [compiled_look((parameters, state), rows, len(rows[0]))[1].mean(axis=0) for rows in groups]
+        return np.average(np.asarray(means, "float64"), axis=0, weights=samples)
+
+    return _backend.scan(step), measure

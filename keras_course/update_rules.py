@@ -1,0 +1,133 @@
+"""The optimizers of the course as a table: what each adds to plain gradient descent.
+
+All of them are one formula with other numbers in it. For a parameter θ with gradient g at step t = 1, 2, ...
+
+    v ← a·v + b·g                                  the velocity, a memory of the gradients
+    s ← c·s + d·g²                                 the square, a memory of their sizes
+    θ ← θ − λ · k · v / (√(s + ε₁) + ε₂)           the step, with the learning rate λ
+
+where k = √(1 − cᵗ) / (1 − aᵗ) if the rule corrects the bias of its memories, which start at 0, and else 1.
+"""
+
+from dataclasses import astuple, dataclass
+from typing import Any
+
+from keras_course.errors import CourseError
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateRule:
+    """One row of the table; left alone, it is plain gradient descent, θ ← θ − λ·g.
+
+    Args:
+        title: The name under which a picture shows it.
+        velocity_decay: a, how much of the velocity is kept.
+        gradient_share: b, how much of the gradient is added to it.
+        square_decay: c, how much of the square is kept.
+        square_share: d, how much of the squared gradient is added to it.
+        square_start: The square before the first step.
+        epsilon_inside: ε₁, against a division by 0, added before the root is taken.
+        epsilon_outside: ε₂, the same, added after it.
+        corrects_bias: Whether k corrects the memories' start at 0.
+
+    Example:
+        >>> UpdateRule(title="heavy ball", velocity_decay=0.5).numbers()
+        (0.5, 1.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0)
+    """
+
+    title: str
+    velocity_decay: float = 0.0
+    gradient_share: float = 1.0
+    square_decay: float = 1.0
+    square_share: float = 0.0
+    square_start: float = 1.0
+    epsilon_inside: float = 0.0
+    epsilon_outside: float = 0.0
+    corrects_bias: bool = False
+
+    def numbers(self) -> tuple[float, ...]:
+        """Returns the row without its title: what a compiled step takes."""
+        return tuple(map(float, astuple(self)[1:]))
+
+
+UPDATE_RULES = {
+    "sgd": UpdateRule(title="SGD"),
+    "momentum": UpdateRule(title="momentum", velocity_decay=0.9),
+    "adagrad": UpdateRule(title="Adagrad", square_share=1.0, square_start=0.1, epsilon_inside=1e-7),
+    "rmsprop": UpdateRule(title="RMSprop", square_decay=0.9, square_share=0.1, square_start=0.0, epsilon_inside=1e-7),
+    "adam": UpdateRule(
+        title="Adam",
+        velocity_decay=0.9,
+        gradient_share=0.1,
+        square_decay=0.999,
+        square_share=0.001,
+        square_start=0.0,
+        epsilon_outside=1e-7,
+        corrects_bias=True,
+    ),
+}
+"""The course's five, with the numbers that Keras gives them.
+
+Sources: B. Polyak, "Some methods of speeding up the convergence of iteration methods", 1964 (momentum); J. Duchi et
+al., "Adaptive subgradient methods", 2011 (Adagrad); G. Hinton, "Neural networks for machine learning", lecture 6e, 2012
+(RMSprop); D. Kingma and J. Ba, "Adam: a method for stochastic optimization", 2015.
+"""
+
+
+def find_rule(optimizer: str | UpdateRule) -> UpdateRule:
+    """Looks a rule up by its name.
+
+    Args:
+        optimizer: A name in ``UPDATE_RULES``, or a rule of your own.
+
+    Returns:
+        The rule.
+
+    Raises:
+        CourseError: There is no rule of that name.
+
+    Example:
+        >>> find_rule("momentum").velocity_decay
+        0.9
+        >>> find_rule("adm")
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.CourseError: optimizer is 'adm'; give one of sgd, momentum, adagrad, rmsprop, adam, or an
+        UpdateRule
+    """
+    if isinstance(optimizer, UpdateRule):
+        return optimizer
+    if optimizer not in UPDATE_RULES:
+        raise CourseError(f"optimizer is {optimizer!r}; give one of {', '.join(UPDATE_RULES)}, or an UpdateRule")
+    return UPDATE_RULES[optimizer]
+
+
+def update(
+    parameter: Any, gradient: Any, velocity: Any, square: Any, *, rule: Any, learning_rate: Any, step: Any
+) -> Any:
+    """Takes one step: the formula of the table, in operations that NumPy and the tensors of every backend have.
+
+    Args:
+        parameter: θ, an array or a tensor.
+        gradient: g, of the same shape.
+        velocity: v, of the same shape.
+        square: s, of the same shape.
+        rule: The row's eight numbers, as ``UpdateRule.numbers`` gives them.
+        learning_rate: λ.
+        step: t, the number of the step, from 1 up, as a float.
+
+    Returns:
+        The new parameter, velocity and square.
+
+    Example:
+        >>> update(1.0, 0.5, 0.0, 1.0, rule=UPDATE_RULES["sgd"].numbers(), learning_rate=0.1, step=1.0)
+        (0.95, 0.5, 1.0)
+    """
+    a, b, c, d, _, inside, outside, corrects = (rule[i] for i in range(8))
+    velocity = a * velocity + b * gradient
+    square = c * square + d * gradient * gradient
+    # (1 - cᵗ)^½ / (1 - aᵗ) to the power of 0 or 1; a rule with c = 1 would divide 0 by 0, so c and a are blended first
+    a, c = corrects * a, corrects * c
+    correction = (1.0 - c**step) ** 0.5 / (1.0 - a**step)
+    parameter = parameter - learning_rate * correction * velocity / ((square + inside) ** 0.5 + outside)
+    return parameter, velocity, square
