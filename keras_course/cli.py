@@ -209,6 +209,31 @@ def run(
         sys.excepthook(type(interrupt), interrupt, interrupt.__traceback__)
 
 
+# --- play ------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def play(
+    output: Annotated[Path, typer.Option("--output", metavar="FILE", help="Where to write the page.")] = Path(
+        "keras_course_play.html"
+    ),
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only write the page, do not open it.")] = False,
+) -> None:
+    """Write a page on which to play with gradient descent, and open it."""
+    import webbrowser
+
+    from keras_course.play import write_page
+
+    page = write_page(output)
+    opened = not no_browser and _has_display() and webbrowser.open(page.as_uri())
+    print(f"{page} is {'open in your browser' if opened else 'written; open it in a browser'}")
+
+
+def _has_display() -> bool:
+    """Whether a browser could show a window; without one, Python would start a text browser in the terminal."""
+    return sys.platform in ("darwin", "win32") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")))
+
+
 # --- doctor ----------------------------------------------------------------------------------------------------
 
 # A cold start from a slow disk takes a minute.

@@ -88,7 +88,7 @@ def test_without_a_word_the_help_is_shown():
     done = keras_course()
     assert done.returncode == 0
     assert done.stderr == ""
-    for command in ("lessons", "run", "doctor"):
+    for command in ("lessons", "run", "play", "doctor"):
         assert command in done.stdout
 
 
@@ -248,6 +248,57 @@ def test_doctor_examines_this_machine():
 
 
 @pytest.fixture
+def browser(tmp_path):
+    """A command that stands for a browser and notes the address that it is given."""
+    script = tmp_path / "browser.sh"
+    script.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path / "opened"}\n')
+    script.chmod(0o755)
+    return f"{script} %s"
+
+
+def play(folder, *arguments, **environment):
+    """Runs `keras-course play` in a folder, and returns what it prints, the page and the address that it opened."""
+    environment = {"DISPLAY": "", "WAYLAND_DISPLAY": "", "BROWSER": "", **environment}
+    page = folder / "keras_course_play.html"
+    if "--output" not in arguments:
+        arguments = (*arguments, "--output", page)
+    done = keras_course("play", *arguments, **environment)
+    opened = folder / "opened"
+    return done, page, opened.read_text().strip() if opened.exists() else None
+
+
+def test_play_opens_the_page_that_it_writes(tmp_path, browser):
+    done, page, opened = play(tmp_path, BROWSER=browser)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{page} is open in your browser\n"
+    assert opened == page.as_uri()
+    assert page.read_text("utf-8").startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="there is always a display")
+@pytest.mark.parametrize("arguments", [["--no-browser"], []])
+def test_play_without_a_browser_says_where_the_page_is(tmp_path, browser, arguments):
+    done, page, opened = play(tmp_path, *arguments, BROWSER=browser if arguments else "")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{page} is written; open it in a browser\n"
+    assert opened is None
+    assert page.exists()
+
+
+def test_play_writes_into_the_current_folder(tmp_path):
+    command = [sys.executable, "-m", "keras_course", "play", "--no-browser"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=True, timeout=100)
+    assert [path.name for path in tmp_path.iterdir()] == ["keras_course_play.html"]
+
+
+@pytest.mark.parametrize("name", ["page.txt", "."])
+def test_play_explains_a_name_that_makes_no_page(tmp_path, name):
+    done, *_ = play(tmp_path, "--output", tmp_path / name)
+    assert_one_line_error(done, "give the name of a file that ends in .html")
+
+
+@pytest.fixture
 def bare_machine(tmp_path):
     """An environment that hides every real backend and in which Keras has never run."""
     (tmp_path / "sitecustomize.py").write_text(SITECUSTOMIZE)
@@ -297,3 +348,9 @@ def test_a_lesson_without_a_backend_says_what_to_install(folder, bare_machine):
 def test_lessons_are_listed_without_a_backend(folder, bare_machine):
     done = keras_course("lessons", "--folder", folder, **bare_machine)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_play_needs_no_backend(bare_machine, tmp_path):
+    done, page, _ = play(tmp_path, **bare_machine)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert page.exists()
