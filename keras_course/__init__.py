@@ -8,14 +8,17 @@ The rooms, in the order in which data flows:
 | ``lesson`` | the options that all lessons share, and the one line that explains a mistake |
 | ``randomness`` | one generator for initial weights, shuffling, dropout and augmentation |
 | ``files`` | files that are either whole or as they were before |
+| ``update_rules`` | the optimizers as a table |
+| ``surfaces`` | losses of two parameters to go down on |
 | ``datasets/`` | one file per data set: where it comes from, and ``load_data()`` |
 | ``preprocessing/`` | the same steps in training and in serving |
 | ``augmentation`` | random changes of the training pictures, in batches, on the device |
 | ``models/`` | one family of architectures per file; each builder returns a ``keras.Model`` |
 | ``training/`` | the loops |
 | ``evaluation`` | metrics and the confusion matrix |
-| ``plots`` | every picture that a lesson shows |
+| ``plots/`` | every picture that a lesson shows |
 | ``report`` | the page that a run leaves behind |
+| ``play/`` | a page on which to play with gradient descent |
 | ``deployment/`` | a picture in, a class name out |
 | ``assessment`` | the grader |
 | ``cli`` | the command ``keras-course`` |

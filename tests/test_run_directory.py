@@ -272,7 +272,7 @@ OTHER_RUNS = {
     "optimizer ": {"optimizer": "sgd"},
     "optimizer's learning_rate": {"optimizer": keras.optimizers.Adam(0.1)},
     "optimizer's clipnorm": {"optimizer": keras.optimizers.Adam(clipnorm=1.0)},
-    "loss": {"loss": keras.losses.MeanSquaredError(), "metrics": {}},
+    "loss": {"loss": keras.losses.Poisson(), "metrics": {}},
     "metrics": {"metrics": {}},
     "model": {"model": lambda: tiny(hidden=(6,))},
     "weights of other shapes": {"model": lambda: tiny(hidden=(5, 2))},
