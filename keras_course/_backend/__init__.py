@@ -7,9 +7,16 @@
 | ``replica()`` | the number of this copy of the model when the batch is split over several |
 | ``training_loop(...)`` | the compiled training loop of a model: several steps in one call |
 | ``forward(model)`` | the compiled forward pass of a model: a NumPy batch in, NumPy logits out |
-| ``value_and_grad(function)`` | the function that also returns the gradients with respect to its first argument |
-| ``vectorise(function)`` | the function over a new first axis of all its arguments |
+| ``value_and_grad(function)`` | the function that also differentiates |
+| ``vectorise(function)`` | the function over a new first axis of all its arguments and results |
 | ``scan(step)`` | the compiled loop over any step: NumPy arrays in, NumPy arrays out |
+
+``value_and_grad`` takes a function from a list of tensors, and any other arguments, to a scalar and a list of tensors
+beside it. The new function takes the same and returns ``(scalar, beside), gradients``.
+
+``scan`` takes a step from a state (a nest of tensors) and a row (the same) to the new state and an output (the same).
+The loop takes the state, the rows (n, ...) and how many of them to go through, and returns the last state and the
+outputs (count, ...). One shape of the rows is one program, whatever the count.
 
 ``select`` says which of the three is used, and imports none of them.
 """

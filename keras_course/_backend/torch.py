@@ -64,14 +64,7 @@ def forward(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def value_and_grad(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the function that also differentiates.
-
-    Args:
-        function: From a list of tensors and any other arguments to a scalar and anything beside it.
-
-    Returns:
-        A function of the same arguments that returns ``(scalar, beside), gradients``.
-    """
+    """Returns the function that also differentiates."""
     differentiated = torch.func.grad_and_value(function, has_aux=True)
 
     def in_the_order_of_the_others(*arguments: Any) -> Any:
@@ -87,15 +80,7 @@ def vectorise(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def scan(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[[Any, Any, int], tuple[Any, Any]]:
-    """Traces a step once, and returns the loop over the rows of some arrays.
-
-    Args:
-        step: From the state (a nest of tensors) and a row (the same) to the new state and an output (the same).
-
-    Returns:
-        A function from the state, the rows (n, ...) and how many of them to go through, to the last state and the
-        outputs (count, ...), all of them NumPy arrays. One shape of the rows is one program, whatever the count.
-    """
+    """Traces a step once, and returns the loop over the rows of some arrays."""
     graphs: dict[Any, Callable[..., Any]] = {}
 
     def run(state: Any, rows: Any, count: int) -> tuple[Any, Any]:
