@@ -166,31 +166,36 @@ def best_of_each(surface, steps):
     return best
 
 
-def show(surface, steps, name):
-    """Draws the paths on a surface, and their losses."""
-    best = best_of_each(surface, steps)
-    paths = {f"{title}, λ = {each.learning_rate:g}": each.path for title, each in best.items()}
-    picture = plots.loss_contours(
+def paths_on(surface, best):
+    """Draws the ways that the optimizers took."""
+    return plots.loss_contours(
         *loss_surface(surface.loss, surface.bounds),
-        paths=paths,
+        paths={f"{title}, λ = {each.learning_rate:g}": each.path for title, each in best.items()},
         minima=surface.minima,
         labels=("p", "q"),
         loss_label="loss",
         title=f"{surface.title}: {surface.formula}",
     )
-    plots.save(picture, run.figures / f"{name}.png")
-    curves = {title: each.epoch_losses for title, each in best.items()}
-    return plots.save(plots.loss_curves(curves, x_label="step", loss_label="loss"), run.figures / f"{name}_curves.png")
 
 
-show(LONG_VALLEY, 60, "long_valley")
+best = best_of_each(LONG_VALLEY, 60)
+plots.save(paths_on(LONG_VALLEY, best), run.figures / "long_valley.png")
+
+# %%
+losses = {title: each.epoch_losses for title, each in best.items()}
+plots.save(plots.loss_curves(losses, x_label="step", loss_label="loss"), run.figures / "long_valley_curves.png")
 
 # %% [markdown]
 # Then a surface with several minima. Where a run ends depends on the start, on the optimizer, on the learning rate: a
 # loss can be low without being the lowest. With thousands of parameters, most hollows turn out to be about as good.
 
 # %%
-show(SEVERAL_MINIMA, 100, "several_minima")
+best = best_of_each(SEVERAL_MINIMA, 100)
+plots.save(paths_on(SEVERAL_MINIMA, best), run.figures / "several_minima.png")
+
+# %%
+losses = {title: each.epoch_losses for title, each in best.items()}
+plots.save(plots.loss_curves(losses, x_label="step", loss_label="loss"), run.figures / "several_minima_curves.png")
 
 # %% [markdown]
 # ### The network

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from keras import layers
 
 from keras_course import randomness
 from keras_course.datasets import lines
@@ -190,6 +191,48 @@ def test_a_classifier_with_dropout_and_pictures_of_whole_numbers():
         optimizer = keras.optimizers.Adam(run.learning_rate)
         history = fit(alone, (x, y), optimizer=optimizer, epochs=3, batch_size=8, progress=False)
         np.testing.assert_allclose(run.losses.reshape(3, 5).mean(axis=1), history["loss"], rtol=1e-3)
+
+
+def convolutional():
+    with keras.StatelessScope():
+        pictures = keras.Input((8, 8, 1))
+        x = layers.Conv2D(4, 3, padding="same", name="convolution")(pictures)
+        x = layers.BatchNormalization(name="normalisation")(x)
+        x = layers.ReLU(name="relu")(x)
+        x = layers.MaxPooling2D(name="pool")(x)
+        x = layers.Flatten(name="flatten")(x)
+        return randomness.initialize(keras.Model(pictures, layers.Dense(3, name="logits")(x)), seed=0)
+
+
+def recurrent():
+    with keras.StatelessScope():
+        tokens = keras.Input((64,), dtype="int32")
+        x = layers.Embedding(256, 8, name="embedding")(tokens)
+        x = layers.LSTM(8, name="lstm")(x)
+        return randomness.initialize(keras.Model(tokens, layers.Dense(3, name="logits")(x)), seed=0)
+
+
+@pytest.mark.parametrize("build", [convolutional, recurrent])
+def test_layers_that_not_every_backend_can_vectorise(build):
+    draws = np.random.default_rng(0)
+    x = draws.integers(0, 256, (48, 64)).astype("int32")
+    if build is convolutional:
+        x = x.reshape(-1, 8, 8, 1).astype("float32") / 255
+    y = draws.integers(0, 3, 48).astype("int32")
+    loss = "sparse_categorical_crossentropy"
+    family = compare(build(), (x, y), loss=loss, learning_rate=[0.01, 0.1], batch_size=16, epochs=2)
+    for run in family.values():
+        alone, optimizer = build(), keras.optimizers.SGD(run.learning_rate)
+        history = fit(alone, (x, y), (x, y), optimizer=optimizer, loss=loss, epochs=2, batch_size=16, progress=False)
+        np.testing.assert_allclose(run.epoch_losses[1:], history["val_loss"], rtol=1e-4)
+
+
+def test_an_error_of_the_function_itself_comes_through():
+    def loss(m, x, y):
+        raise KeyError("no such column")
+
+    with pytest.raises(KeyError, match="no such column"):
+        compare(loss, (X, Y), start=[1.0], learning_rate=[0.1, 0.2], epochs=1)
 
 
 def test_a_run_that_diverges_stops_no_other():

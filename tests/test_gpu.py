@@ -6,7 +6,7 @@ import pytest
 
 from keras_course import _backend, randomness
 from keras_course.models import dense_classifier
-from keras_course.training import fit, predict_logits
+from keras_course.training import compare, fit, predict_logits
 
 pytestmark = pytest.mark.gpu
 
@@ -94,3 +94,12 @@ def test_training_lives_on_the_gpu():
         assert fit(model, (x, y), epochs=3, progress=False)["loss"][-1] < 0.6
     finally:
         _backend.configure("float32")
+
+
+def test_a_family_learns_as_each_of_its_runs():
+    x, y = labelled(512)
+    model = dense_classifier(input_shape=(8, 8, 1), hidden=(32,), num_classes=2, activation="tanh")
+    expected = numpy_curve(model, x, y, batch_size=32, learning_rate=0.1)
+    loss = "sparse_categorical_crossentropy"
+    family = compare(model, (x, y), loss=loss, learning_rate=[0.1, 0.01], batch_size=32, epochs=1)
+    np.testing.assert_allclose(family["learning rate 0.1"].losses, expected, atol=1e-5)

@@ -14,6 +14,8 @@ from keras_course.training.gradient_descent import as_parameters, as_scalar, che
 from keras_course.training.inputs import Batches, Data, check_data, check_labels, on_logits
 from keras_course.update_rules import UpdateRule, find_rule
 
+Settings = Sequence[tuple[UpdateRule, float]]
+
 _SAMPLES_MEASURED_TOGETHER = 1024
 
 
@@ -35,7 +37,8 @@ def compare(
     """Trains a family of runs that differ in what is given as a list, and in nothing else.
 
     All runs have the same start, and those of one batch size see the same batches, in the order in which ``fit`` with
-    the same seed would show them. They run together, in one compiled program a batch size.
+    the same seed would show them. They run together, in one compiled program a batch size; where the backend cannot
+    vectorise a model, they run one after the other.
 
     Args:
         objective: A function from the parameters, and where there is data from a batch x and y, to one number; or a
@@ -50,7 +53,7 @@ def compare(
         seed: Seed of the order of the samples.
         loss: A model's loss on its outputs, a Keras loss or the name of one.
         paths: Whether to keep the parameters after each step. Without data they are always kept.
-        vectorised: Whether to run together what can be. False takes one run after the other, with less memory.
+        vectorised: Whether to run together what the backend can. False takes one run after the other, with less memory.
 
     Returns:
         The runs by what they differ in, such as ``"learning rate 0.1"`` or ``"Adam, batch size 8"``, in the order of
@@ -79,24 +82,40 @@ def compare(
         check_positive(batch_size=1 if size is None else size)
     check_positive(epochs=epochs)
 
-    settings = list(product(rules, rates))
-    groups = [settings] if vectorised else [[setting] for setting in settings]
     if data is None:
         if isinstance(objective, keras.Model) or start is None or sizes != [None] or valid is not None:
             raise CourseError("without data, give a function of the parameters, its start, and no batch_size or valid")
-        runs = [[run] for group in groups for run in descend_freely(objective, start, group, steps=epochs)]
+
+        def send(settings: Settings) -> list[list[Descent]]:
+            return [[run] for run in descend_freely(objective, start, settings, steps=epochs)]
+
     else:
-        data = _as_arrays(data, objective)
-        valid = None if valid is None else _as_arrays(valid, objective)
-        problem = _problem(objective, data, valid, start, on_logits(loss))
-        runs = []
-        for group in groups:
-            descend = prepare_descent(problem, group, paths=paths)
-            columns = [descend(_epochs(data, size, epochs, seed), size) for size in sizes]
-            runs += map(list, zip(*columns, strict=True))
+        labelled = _as_arrays(data, objective)
+        validation = None if valid is None else _as_arrays(valid, objective)
+        problem = _problem(objective, labelled, validation, start, on_logits(loss))
+
+        def send(settings: Settings) -> list[list[Descent]]:
+            descend = prepare_descent(problem, settings, paths=paths)
+            columns = [descend(_epochs(labelled, size, epochs, seed), size) for size in sizes]
+            return [list(row) for row in zip(*columns, strict=True)]
+
     families = (rules, rates, sizes)
     names = [_name(choice, families) for choice in product(*families)]
-    return dict(zip(names, chain(*runs), strict=True))
+    return dict(zip(names, chain(*_send(send, list(product(rules, rates)), vectorised)), strict=True))
+
+
+def _send(send: Callable[[Settings], list[list[Descent]]], settings: Settings, together: bool) -> list[list[Descent]]:
+    """Sends all runs together if the backend can, else one after the other; a row of batch sizes for each setting."""
+    if together and len(settings) > 1:
+        try:
+            return send(settings)
+        except CourseError:
+            raise
+        except Exception:
+            # PyTorch cannot vectorise a convolution of Keras, TensorFlow no recurrent layer. Each says so by errors of
+            # its own. An error that has another reason comes again below.
+            pass
+    return [row for setting in settings for row in send([setting])]
 
 
 def _epochs(data: Data, batch_size: int | None, epochs: int, seed: int) -> Iterator[Iterator[tuple[Rows, int]]]:

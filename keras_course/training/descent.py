@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
 import numpy.typing as npt
 from keras import ops
@@ -186,6 +187,16 @@ def _at_the_start(problem: Problem, settings: Sequence[tuple[UpdateRule, float]]
     return parameters, np.zeros_like(parameters), squares, state, np.float32(0)
 
 
+def _over_one(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the function over a first axis of length 1, where nothing has to be vectorised."""
+
+    def on_first(*arguments: Any) -> Any:
+        results = function(*keras.tree.map_structure(lambda tensor: tensor[0], arguments))
+        return keras.tree.map_structure(lambda tensor: ops.expand_dims(tensor, 0), results)
+
+    return on_first
+
+
 def _split(problem: Problem, parameters: Any, library: Any) -> list[Any]:
     """Cuts the parameters of one run, one beside the other, into arrays of their own shapes."""
     ends = np.cumsum([array.size for array in problem.start])
@@ -197,6 +208,7 @@ def _split(problem: Problem, parameters: Any, library: Any) -> list[Any]:
 
 def _programs(problem: Problem, settings: Sequence[tuple[UpdateRule, float]], paths: bool) -> Any:
     """Compiles the steps of all runs, and the measurement of all of them."""
+    over_runs = _backend.vectorise if len(settings) > 1 else _over_one
     rules = ops.convert_to_tensor(np.array([rule.numbers() for rule, _ in settings], "float32"))  # (runs, 8)
     rates = ops.convert_to_tensor(np.array([rate for _, rate in settings], "float32"))
 
@@ -212,14 +224,14 @@ def _programs(problem: Problem, settings: Sequence[tuple[UpdateRule, float]], pa
             moved = update(parameters, gradient, velocity, square, rule=rule, learning_rate=rate, step=number)
             return *moved, state, loss
 
-        *runs, losses = _backend.vectorise(move)(*runs, rules, rates)
+        *runs, losses = over_runs(move)(*runs, rules, rates)
         return (*runs, number), (losses, runs[0]) if paths else (losses,)
 
     def look(carry: Any, row: Any) -> Any:
         def loss(parameters: Any, state: Any) -> Any:
             return problem.loss(_split(problem, parameters, ops), state, row, False)[0]
 
-        return carry, _backend.vectorise(loss)(*carry)
+        return carry, over_runs(loss)(*carry)
 
     compiled_look = _backend.scan(look)
 

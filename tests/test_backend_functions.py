@@ -1,0 +1,87 @@
+"""What each backend promises the training loops, in functions of the same names: against NumPy."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_course import _backend
+from keras_course.errors import CourseError
+
+
+def as_numpy(nest):
+    return keras.tree.map_structure(keras.ops.convert_to_numpy, nest)
+
+
+def test_value_and_grad_differentiates_by_the_first_argument_alone():
+    def function(parameters, x, state):
+        weight, bias, _ = parameters
+        return ops.sum((weight * x + bias) ** 2), [state + 1.0]
+
+    weight, bias, x = np.float32(3), np.float32(1), np.array([1, 2], "float32")
+    tensors = [ops.convert_to_tensor(value) for value in (weight, bias, np.float32(7))]
+    (value, beside), gradients = as_numpy(
+        _backend.value_and_grad(function)(tensors, ops.convert_to_tensor(x), ops.convert_to_tensor(np.float32(4)))
+    )
+    error = weight * x + bias
+    assert value == np.sum(error**2)
+    assert beside == [5.0]
+    assert gradients == [np.sum(2 * error * x), np.sum(2 * error), 0.0]
+
+
+def test_vectorise_maps_over_the_first_axis_of_nests():
+    draws = np.random.default_rng(0)
+    matrices, vectors = draws.normal(size=(5, 3, 4)).astype("float32"), draws.normal(size=(5, 4)).astype("float32")
+
+    def function(pair, number):
+        matrix, vector = pair
+        return [ops.matmul(matrix, vector), number + 1]
+
+    tensors = [ops.convert_to_tensor(array) for array in (matrices, vectors)]
+    numbers = ops.convert_to_tensor(np.arange(5, dtype="int32"))
+    products, counted = as_numpy(_backend.vectorise(function)(tensors, numbers))
+    np.testing.assert_allclose(products, np.einsum("rij,rj->ri", matrices, vectors), rtol=1e-5)
+    assert counted.tolist() == [1, 2, 3, 4, 5]
+
+
+def test_gradients_may_be_vectorised():
+    cubes = _backend.vectorise(_backend.value_and_grad(lambda parameters: (ops.sum(parameters[0] ** 3), [])))
+    points = np.array([[1.0, 2.0], [3.0, -1.0]], "float32")
+    (values, _), (slopes,) = as_numpy(cubes([ops.convert_to_tensor(points)]))
+    np.testing.assert_allclose(values, (points**3).sum(axis=1), rtol=1e-6)
+    np.testing.assert_allclose(slopes, 3 * points**2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_scan_is_the_loop_over_the_first_rows(count):
+    def step(state, row):
+        total, (steps,) = state
+        x, y = row
+        total = total + ops.sum(x) * y
+        return (total, (steps + 1,)), (total, x * 2)
+
+    x, y = np.arange(12, dtype="float32").reshape(4, 3), np.array([1, -1, 2, 0.5], "float32")
+    loop = _backend.scan(step)
+    (total, (steps,)), (totals, doubled) = loop((np.float32(10), (np.int32(0),)), (x, y), count)
+    expected = 10 + np.cumsum(x.sum(axis=1) * y)[:count]
+    assert total == expected[-1]
+    assert steps == count
+    np.testing.assert_array_equal(totals, expected)
+    np.testing.assert_array_equal(doubled, 2 * x[:count])
+    assert isinstance(totals, np.ndarray)
+
+
+def test_scan_takes_rows_of_another_shape():
+    loop = _backend.scan(lambda state, row: (state + ops.mean(row), row * 1))
+    for shape in ((2, 3), (5, 3), (2, 4)):
+        state, outputs = loop(np.float32(0), np.ones(shape, "float32"), shape[0])
+        assert state == shape[0]
+        assert outputs.shape == shape
+
+
+def test_an_error_in_a_step_is_that_error():
+    def step(state, row):
+        raise CourseError("the step is wrong")
+
+    with pytest.raises(CourseError, match="the step is wrong"):
+        _backend.scan(step)(np.float32(0), np.ones((2, 1), "float32"), 2)
