@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from keras import layers
+from keras import layers, ops
 
 from keras_course import randomness
 from keras_course.datasets import lines
@@ -290,3 +290,19 @@ def test_labels_that_would_be_broadcast_are_refused(points):
         compare(regressor(), (x, y[:, 0]))
     with pytest.raises(CourseError, match="data has a sample that is nan, number 4"):
         compare(regressor(), (np.where(x == x[4, 1], np.nan, x), y))
+
+
+def test_a_run_that_diverges_in_its_very_last_step_says_so():
+    """Two points seen one after the other: the batch losses stay small, the loss after the epoch does not."""
+    family = compare(
+        lambda m, x, y: ops.mean((m * x - y) ** 2),
+        ([1.0, 1e4], [1.0, 1.0]),
+        start=[1.0],
+        batch_size=1,
+        learning_rate=1.0,
+        epochs=1,
+        seed=1,
+    )
+    (run,) = family.values()
+    assert "training diverged" in run.diverged
+    assert "in 2 steps" in run.diverged

@@ -149,8 +149,9 @@ class _Record:
         losses = np.concatenate(self._losses)[:, run]
         measured = np.stack(self._measured)[:, run]
         ends = np.array(self._ends)
-        wrong = [*np.flatnonzero(~(losses <= self._limits[run])), *ends[~(measured <= self._limits[run])]]
-        stop = min(wrong, default=len(losses))
+        seen = [*enumerate(losses), *zip(ends, measured, strict=True)]  # steps, and the losses there
+        wrong = [(step, loss) for step, loss in seen if not loss <= self._limits[run]]
+        stop, too_large = min(wrong, default=(len(losses), 0.0))
 
         def finite(values: FloatArray, steps: npt.ArrayLike) -> FloatArray:
             """Ends an array where the run did, with one value that is too large if that is a number."""
@@ -163,8 +164,8 @@ class _Record:
         diverged = None
         if wrong:
             diverged = (
-                f"training diverged: the loss went from {measured[0]:.4g} to {[*losses, measured[-1]][stop]:.4g} in "
-                f"{stop} steps; learning_rate {learning_rate:g} is too large here, try {learning_rate / 10:g}"
+                f"training diverged: the loss went from {measured[0]:.4g} to {too_large:.4g} in {stop} steps; "
+                f"learning_rate {learning_rate:g} is too large here, try {learning_rate / 10:g}"
             )
         return Descent(
             optimizer=rule.title,
@@ -241,7 +242,7 @@ def _programs(problem: Problem, settings: Sequence[tuple[UpdateRule, float]], pa
             return None
         parameters, _, _, state, _ = carry
         samples = [len(rows[0]) * len(rows[0][0]) for rows in groups]
-        means = [compiled_look((parameters, state), rows, len(rows[0]))[1].mean(axis=0) for rows in groups]
-        return np.average(np.asarray(means, "float64"), axis=0, weights=samples)
+        losses = [compiled_look((parameters, state), rows, len(rows[0]))[1].astype("float64") for rows in groups]
+        return np.average([batches.mean(axis=0) for batches in losses], axis=0, weights=samples)
 
     return _backend.scan(step), measure
