@@ -7,6 +7,7 @@
 | ``replica()`` | the number of this copy of the model when the batch is split over several |
 | ``training_loop(...)`` | the compiled training loop of a model: several steps in one call |
 | ``forward(model)`` | the compiled forward pass of a model: a NumPy batch in, NumPy logits out |
+| ``resample(images, x, y, fill)`` | pictures read at any places, bilinearly |
 | ``value_and_grad(function)`` | the function that also differentiates |
 | ``vectorise(function)`` | the function over a new first axis of all its arguments and results |
 | ``scan(step)`` | the compiled loop over any step: NumPy arrays in, NumPy arrays out |
@@ -21,6 +22,7 @@ outputs (count, ...). One shape of the rows is one program, whatever the count.
 ``select`` says which of the three is used, and imports none of them.
 """
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
@@ -30,6 +32,7 @@ _FUNCTIONS = (
     "describe_devices",
     "forward",
     "replica",
+    "resample",
     "scan",
     "set_precision",
     "training_loop",
@@ -45,6 +48,11 @@ def __getattr__(name: str) -> Any:
     import keras
 
     return getattr(import_module(f"{__name__}.{keras.backend.backend()}"), name)
+
+
+def index_of(wanted: Any, things: Sequence[Any]) -> int:
+    """Returns the place of one thing itself, not of an equal one: variables have an == of their own."""
+    return next(index for index, thing in enumerate(things) if thing is wanted)
 
 
 def check_device(device: str) -> None:

@@ -11,7 +11,10 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
+from keras_course._backend import index_of, resampling
+
 Metric = Callable[[Any, Any], Any]
+Change = Callable[[Any, Any, Any], tuple[Any, Any]]
 
 
 def describe_devices() -> list[dict[str, Any]]:
@@ -85,12 +88,24 @@ def scan(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[[Any, Any, int
     return run
 
 
+def resample(images: Any, x: Any, y: Any, fill: str) -> Any:
+    """Reads pictures (batch, height, width, channels) at the places x and y (batch, height', width'), bilinearly."""
+    # Keras' take looks for places outside, of which there are none here
+    return resampling.resample(images, x, y, fill, keras.ops, partial(jnp.take, mode="clip"))
+
+
 class TrainingLoop:
     """Runs training steps; the weights live here between ``load`` and ``sync``."""
 
     def __init__(
-        self, model: keras.Model, optimizer: keras.Optimizer, loss: Metric, metrics: Mapping[str, Metric]
+        self,
+        model: keras.Model,
+        optimizer: keras.Optimizer,
+        loss: Metric,
+        metrics: Mapping[str, Metric],
+        change: Change | None = None,
     ) -> None:
+        iterations = index_of(optimizer.iterations, optimizer.variables)
         self._variables = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
         self._state: Any = None
 
@@ -103,6 +118,8 @@ class TrainingLoop:
 
         def step(state: Any, x: Any, y: Any) -> Any:
             trainable, non_trainable, optimizer_state = state
+            if change is not None:
+                x, y = change(x, y, optimizer_state[iterations])
             (value, (non_trainable, logits)), gradients = jax.value_and_grad(loss_and_state, has_aux=True)(
                 trainable, non_trainable, x, y
             )

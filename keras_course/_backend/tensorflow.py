@@ -7,9 +7,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_course._backend import resampling
 from keras_course.errors import CourseError
 
 Metric = Callable[[Any, Any], Any]
+Change = Callable[[Any, Any, Any], tuple[Any, Any]]
 
 
 def describe_devices() -> list[dict[str, Any]]:
@@ -108,15 +110,27 @@ def scan(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[[Any, Any, int
     return run
 
 
+def resample(images: Any, x: Any, y: Any, fill: str) -> Any:
+    """Reads pictures (batch, height, width, channels) at the places x and y (batch, height', width'), bilinearly."""
+    return resampling.resample(images, x, y, fill, keras.ops)
+
+
 class TrainingLoop:
     """Runs training steps on the variables of the model and of the optimizer."""
 
     def __init__(
-        self, model: keras.Model, optimizer: keras.Optimizer, loss: Metric, metrics: Mapping[str, Metric]
+        self,
+        model: keras.Model,
+        optimizer: keras.Optimizer,
+        loss: Metric,
+        metrics: Mapping[str, Metric],
+        change: Change | None = None,
     ) -> None:
         variables = model.trainable_variables
 
         def step(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+            if change is not None:
+                x, y = change(x, y, optimizer.iterations.value)
             with tf.GradientTape() as tape:
                 logits = tf.cast(model(x, training=True), "float32")
                 value = loss(y, logits) + sum(model.losses)

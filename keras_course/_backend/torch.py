@@ -23,7 +23,10 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_leaves, tree_map
 
+from keras_course._backend import index_of
+
 Metric = Callable[[Any, Any], Any]
+Change = Callable[[Any, Any, Any], tuple[Any, Any]]
 _aten = torch.ops.aten
 _FACTORIES = (_aten.arange.default, _aten.arange.start, _aten.arange.start_step, _aten.full.default)
 
@@ -102,12 +105,29 @@ def scan(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[[Any, Any, int
     return run
 
 
+def resample(images: torch.Tensor, x: torch.Tensor, y: torch.Tensor, fill: str) -> torch.Tensor:
+    """Reads pictures (batch, height, width, channels) at the places x and y (batch, height', width'), bilinearly."""
+    _, height, width, _ = images.shape
+    # grid_sample counts from -1, the outer edge of the first pixel, to 1, that of the last
+    grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)
+    padding = {"constant": "zeros", "nearest": "border", "reflect": "reflection"}[fill]
+    channels_first = images.permute(0, 3, 1, 2)
+    sampled = torch.nn.functional.grid_sample(channels_first, grid, padding_mode=padding, align_corners=False)
+    return sampled.permute(0, 2, 3, 1)
+
+
 class TrainingLoop:
     """Runs training steps on the variables of the model and of the optimizer, in place."""
 
     def __init__(
-        self, model: keras.Model, optimizer: keras.Optimizer, loss: Metric, metrics: Mapping[str, Metric]
+        self,
+        model: keras.Model,
+        optimizer: keras.Optimizer,
+        loss: Metric,
+        metrics: Mapping[str, Metric],
+        change: Change | None = None,
     ) -> None:
+        self._change = change
         self._model, self._optimizer, self._loss, self._metrics = model, optimizer, loss, metrics
         self._steps: dict[tuple[Any, ...], Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {}
         _keep_freed_memory()
@@ -154,6 +174,8 @@ class TrainingLoop:
         model, optimizer = self._model, self._optimizer
         first, second = len(model.trainable_variables), len(model.trainable_variables + model.non_trainable_variables)
         trainable, non_trainable, optimizer_state = state[:first], state[first:second], state[second:]
+        if self._change is not None:
+            x, y = self._change(x, y, optimizer_state[index_of(optimizer.iterations, optimizer.variables)])
         leaves = [tensor.detach().requires_grad_() for tensor in trainable]
         with torch.enable_grad():
             logits, new_non_trainable, penalties = model.stateless_call(

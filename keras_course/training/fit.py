@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Self
 
 import keras
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from keras_course import _backend
+from keras_course.augmentation import Augmentation
 from keras_course.errors import CourseError, DivergenceError, check_positive
 from keras_course.training.inputs import Batches, Data, check_data, check_samples, on_logits
 from keras_course.training.run_directory import Checkpoint, Columns, RunDirectory
@@ -25,7 +27,7 @@ def accuracy(labels: Any, logits: Any) -> Any:
     """Says for each sample whether the largest logit is that of its label.
 
     Args:
-        labels: Class numbers, a tensor (batch,).
+        labels: Class numbers, a tensor (batch,), or probabilities (batch, classes).
         logits: A tensor (batch, classes).
 
     Returns:
@@ -36,6 +38,8 @@ def accuracy(labels: Any, logits: Any) -> Any:
         [1.0, 0.0]
     """
     predictions = keras.ops.cast(keras.ops.argmax(logits, axis=-1), "int32")
+    if len(labels.shape) == len(logits.shape):
+        labels = keras.ops.argmax(labels, axis=-1)
     return keras.ops.cast(keras.ops.equal(predictions, keras.ops.cast(labels, "int32")), "float32")
 
 
@@ -50,6 +54,7 @@ def fit(
     epochs: int = 5,
     batch_size: int = 32,
     seed: int = 0,
+    augmentation: Augmentation | None = None,
     early_stopping: int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     run: RunDirectory | None = None,
@@ -71,6 +76,8 @@ def fit(
         epochs: How often to go through the samples, counted from the start of the run, also after a resume.
         batch_size: Samples a step. The last batch of an epoch is smaller where they do not divide.
         seed: Seed of the order.
+        augmentation: What to do to the pictures of each training batch, and to its labels, inside the compiled step.
+            Where it mixes labels, they become probabilities, and a sparse cross entropy takes them as such.
         early_stopping: Epochs without a lower validation loss after which to stop and go back to the best; None to go
             on.
         callbacks: Keras callbacks. Those for batches are called after each group of steps that ran in one call.
@@ -106,7 +113,7 @@ def fit(
     optimizer = keras.optimizers.get(optimizer)
     optimizer.build(model.trainable_variables)
     metrics = {"accuracy": accuracy} if metrics is None else metrics
-    settings = _settings(model, train, valid, optimizer, loss, metrics, batch_size, seed)
+    settings = _settings(model, train, valid, optimizer, loss, metrics, batch_size, seed, augmentation)
 
     columns = ["loss", *metrics]
     val_columns = [f"val_{name}" for name in columns if valid is not None]
@@ -117,7 +124,8 @@ def fit(
         history, best = checkpoint.history, checkpoint.best
         run.write_history(history)  # a run killed between the two files has a newer checkpoint
 
-    loop = _backend.training_loop(model, optimizer, loss, metrics)
+    change = None if augmentation is None else partial(_augment, augmentation)
+    loop = _backend.training_loop(model, optimizer, partial(_loss_on_any_labels, loss), metrics, change)
     forward = _backend.forward(model)
     batches = Batches(*train, batch_size=batch_size, seed=seed)
     if run is not None and log_steps:
@@ -292,6 +300,19 @@ def _train_epoch(
         loop.sync()
 
 
+def _augment(augmentation: Augmentation, x: Any, y: Any, step: Any) -> tuple[Any, Any]:
+    step = keras.ops.cast(step, "int32")
+    x, y = augmentation.apply(x, y, step=step, first_row=_backend.replica() * keras.ops.shape(x)[0])
+    return x, y
+
+
+def _loss_on_any_labels(loss: keras.Loss, labels: Any, logits: Any) -> Any:
+    """Takes labels that an augmentation has turned into probabilities, too."""
+    if isinstance(loss, keras.losses.SparseCategoricalCrossentropy) and len(labels.shape) == len(logits.shape):
+        return keras.losses.CategoricalCrossentropy(from_logits=loss.get_config()["from_logits"])(labels, logits)
+    return loss(labels, logits)
+
+
 def _is_finite(model: keras.Model) -> bool:
     return all(np.isfinite(weight).all() for weight in model.get_weights())
 
@@ -389,6 +410,7 @@ def _settings(
     metrics: Mapping[str, Metric],
     batch_size: int,
     seed: int,
+    augmentation: Augmentation | None,
 ) -> dict[str, Any]:
     """What has to be the same for a run to go on as if it had never stopped; names that Keras counts up have not."""
     config = optimizer.get_config()
@@ -403,6 +425,7 @@ def _settings(
         **{f"optimizer's {name}": _as_json(value) for name, value in config.items() if name != "name"},
         "loss": type(loss).__name__,
         "metrics": list(metrics),
+        "augmentation": None if augmentation is None else _as_json(augmentation.get_config()),
     }
 
 

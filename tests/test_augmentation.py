@@ -1,0 +1,454 @@
+"""Augmentation: what is drawn, what is applied, each against NumPy and SciPy, and the same on every backend."""
+
+import keras
+import numpy as np
+import pytest
+from scipy import ndimage, stats
+
+from keras_course import augmentation, randomness
+from keras_course.augmentation import (
+    Augmentation,
+    Brightness,
+    Contrast,
+    Crop,
+    CutMix,
+    Erasing,
+    Flip,
+    MixUp,
+    Noise,
+    Rotation,
+    Shear,
+    Shift,
+    Zoom,
+)
+from keras_course.errors import CourseError
+from keras_course.models import dense_classifier
+from keras_course.training import RunDirectory, fit
+
+DRAWS = np.random.default_rng(0)
+PICTURES = DRAWS.integers(0, 256, (6, 12, 9, 3)).astype("uint8")
+HALF = [np.full(6, 0.5, "float32")]
+EVERYTHING = [
+    Rotation(20),
+    Shift(0.1, 0.2),
+    Zoom(0.8, 1.2),
+    Shear(10),
+    Flip(horizontal=True),
+    Crop(scale=(0.7, 1.0)),
+    Brightness(0.2),
+    Contrast(0.3),
+    Noise(0.05),
+    Erasing(0.5),
+]
+LIBRARIES = [np, keras.ops]
+
+
+def to_numpy(array):
+    return array if isinstance(array, np.ndarray) else keras.ops.convert_to_numpy(array)
+
+
+def matrix(back):
+    a, b, c, d, e, f = (float(np.ravel(value)[0]) for value in back)
+    return np.array([[a, b, c], [d, e, f], [0, 0, 1]])
+
+
+def by_scipy(picture, back, mode, cval=0.0):
+    """Warps one picture: SciPy counts rows first, and from the corner."""
+    height, width, _ = picture.shape
+    rows, columns = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
+    places = np.stack([columns - (width - 1) / 2, rows - (height - 1) / 2, np.ones((height, width))])
+    x, y, _ = np.einsum("ij,jhw->ihw", matrix(back), places)
+    places = [y + (height - 1) / 2, x + (width - 1) / 2]
+    channels = [
+        ndimage.map_coordinates(picture[..., channel].astype("float64"), places, order=1, mode=mode, cval=cval)
+        for channel in range(picture.shape[-1])
+    ]
+    return np.stack(channels, axis=-1)
+
+
+# --- Geometry --------------------------------------------------------------------------------------------------
+
+MAPS = [
+    (1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
+    (0.9, -0.3, 1.7, 0.4, 1.1, -2.3),
+    (-1.0, 0.0, 0.25, 0.0, 1.0, 40.0),
+    (3.0, 0.5, 0.0, 0.0, 2.5, -0.5),
+    (0.2, 0.0, 4.0, 0.0, 0.2, 5.0),
+]
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("fill", ["constant", "nearest", "reflect"])
+def test_a_warp_is_that_of_scipy(fill, library):
+    back = [np.array(values, "float32") for values in zip(*MAPS, strict=True)]
+    pictures = PICTURES[: len(MAPS)].astype("float32")
+    arguments = (pictures, tuple(back))
+    if library is keras.ops:
+        arguments = keras.tree.map_structure(keras.ops.convert_to_tensor, arguments)
+    found = to_numpy(augmentation.warp(*arguments, fill=fill, fill_value=77.0, library=library))
+    mode = "grid-constant" if fill == "constant" else fill
+    for picture, values, warped in zip(pictures, MAPS, found, strict=True):
+        np.testing.assert_allclose(warped, by_scipy(picture, values, mode, 77.0), atol=0.02)
+
+
+def only(transform, u):
+    """What one transform alone makes of the pictures with given draws, in NumPy."""
+    back = transform.map([np.full(6, value, "float32") for value in u], 12, 9, np)
+    return augmentation.warp(PICTURES.astype("float32"), back)
+
+
+def test_a_rotation_by_a_right_angle_turns_to_the_left():
+    square = PICTURES[:, :9].astype("float32")
+    back = Rotation(90).map([np.ones(6, "float32")], 9, 9, np)
+    np.testing.assert_allclose(augmentation.warp(square, back), np.rot90(square, axes=(1, 2)), atol=0.01)
+
+
+def test_a_shift_moves_to_the_right_and_down():
+    moved = only(Shift(height=2 / 12, width=3 / 9), [1.0, 1.0])
+    expected = np.zeros_like(moved)
+    expected[:, 2:, 3:] = PICTURES[:, :-2, :-3]
+    np.testing.assert_allclose(moved, expected, atol=0.01)
+
+
+def test_a_zoom_to_the_double_shows_the_middle():
+    back = Zoom(2.0, 2.0).map([HALF[0], HALF[0]], 12, 9, np)
+    assert matrix(back).tolist() == [[0.5, 0, 0], [0, 0.5, 0], [0, 0, 1]]
+
+
+def test_a_zoom_may_have_two_factors():
+    back = Zoom(0.5, 1.5, keep_ratio=False).map([np.zeros(6), np.ones(6)], 12, 9, np)
+    np.testing.assert_allclose(np.diag(matrix(back)), [2, 1 / 1.5, 1])
+
+
+def test_a_shear_leaves_rows_in_their_height():
+    back = matrix(Shear(45).map([np.ones(6, "float32")], 12, 9, np))
+    np.testing.assert_allclose(back, [[1, -1, 0], [0, 1, 0], [0, 0, 1]], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("u", "axes"), [((0.6, 0.6), ()), ((0.4, 0.6), (2,)), ((0.6, 0.4), (1,)), ((0.4, 0.4), (1, 2))]
+)
+def test_a_flip_is_that_of_numpy(u, axes):
+    found = only(Flip(horizontal=True, vertical=True), u)
+    np.testing.assert_array_equal(found, np.flip(PICTURES, axes) if axes else PICTURES)
+
+
+def test_a_crop_shows_a_part():
+    back = matrix(Crop(scale=(0.25, 0.25), ratio=(1.0, 1.0)).map([HALF[0]] * 4, 12, 9, np))
+    np.testing.assert_allclose(back, [[0.5, 0, 0], [0, 0.5, 0], [0, 0, 1]], atol=1e-6)
+    corner = matrix(Crop(scale=(0.25, 0.25), ratio=(1.0, 1.0)).map([HALF[0], HALF[0], *[np.zeros(6)] * 2], 12, 9, np))
+    # the left upper quarter: its centre is a quarter of the size to the left and above
+    np.testing.assert_allclose(corner[:2, 2], [-9 / 4, -12 / 4])
+
+
+def test_all_geometry_is_one_resampling_of_composed_maps():
+    """Turned, then moved: SciPy, with the product of matrices, gives the same in one go."""
+    augment = Augmentation([Rotation(30), Shift(0.2, 0.2), Shear(15), Zoom(0.7, 1.3)], fill="nearest", seed=4)
+    float_pictures = PICTURES.astype("float32")
+    found = augment.apply(float_pictures, step=3, library=np)
+    drawn = augment._draw(6, 3, 0, np)
+    for number, picture in enumerate(float_pictures):
+        back = np.eye(3)
+        for transform, u in drawn:
+            back = back @ matrix(transform.map([value[number : number + 1] for value in u], 12, 9, np))
+        np.testing.assert_allclose(found[number], by_scipy(picture, back[:2].ravel(), "nearest"), atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("transform", "number", "limits"),
+    [
+        (Rotation(20), lambda back: np.degrees(np.arctan2(back[1, 0], back[0, 0])), (-20, 20)),
+        (Shift(0.25, 0.0), lambda back: -back[1, 2] / 12, (-0.25, 0.25)),
+        (Shift(0.0, 0.5), lambda back: -back[0, 2] / 9, (-0.5, 0.5)),
+        (Zoom(0.5, 1.5), lambda back: 1 / back[0, 0], (0.5, 1.5)),
+        (Crop(scale=(0.3, 0.6), ratio=(1.0, 1.0)), lambda back: back[0, 0] * back[1, 1], (0.3, 0.6)),
+    ],
+    ids=repr,
+)
+def test_what_is_drawn_is_uniform_within_its_limits(transform, number, limits):
+    ((_, u),) = Augmentation([transform])._draw(2000, 0, 0, np)
+    numbers = [number(matrix(transform.map([v[i : i + 1] for v in u], 12, 9, np))) for i in range(2000)]
+    assert min(numbers) >= limits[0] - 1e-4
+    assert max(numbers) <= limits[1] + 1e-4
+    assert stats.kstest(numbers, stats.uniform(limits[0], limits[1] - limits[0]).cdf).pvalue > 0.001
+
+
+# --- Colour, noise, erasing ------------------------------------------------------------------------------------
+
+
+def test_colour_is_applied_in_the_order_of_the_list():
+    augment = Augmentation([Contrast(0.5), Brightness(0.5), Contrast(0.2)], value_range=(-1e6, 1e6), seed=2)
+    pictures = PICTURES.astype("float32")
+    found = augment.apply(pictures, step=0, library=np)
+    (_, (first,)), (_, (second,)), (_, (third,)) = augment._draw(6, 0, 0, np)
+    for number, picture in enumerate(pictures.astype("float64")):
+        expected = picture
+        for factor, kind in (
+            (0.5 + first[number], "contrast"),
+            (0.5 + second[number], "brightness"),
+            (0.8 + 0.4 * third[number], "contrast"),
+        ):
+            expected = expected * factor + (expected.mean() * (1 - factor) if kind == "contrast" else 0)
+        np.testing.assert_allclose(found[number], expected, atol=1e-3)
+
+
+def test_values_stay_within_their_range():
+    found = Augmentation([Brightness(1.0), Noise(0.5)]).apply(PICTURES, step=0, library=np)
+    assert found.dtype == np.uint8
+    bright = Augmentation([Brightness(1.0)], value_range=(0, 1)).apply(PICTURES / np.float32(255), step=1, library=np)
+    assert bright.dtype == np.float32
+    assert bright.min() >= 0
+    assert bright.max() <= 1
+
+
+def test_noise_has_its_deviation():
+    grey = np.full((64, 20, 20, 1), 128, "float32")
+    noise = Augmentation([Noise(0.1)]).apply(grey, step=0, library=np) - 128
+    assert noise.std() == pytest.approx(25.5, rel=0.02)
+    assert abs(noise.mean()) < 0.5
+    other = Augmentation([Noise(0.1)]).apply(grey, step=1, library=np) - 128
+    assert abs(np.corrcoef(noise.ravel(), other.ravel())[0, 1]) < 0.02
+
+
+def test_erasing_paints_one_rectangle_of_the_drawn_area():
+    white = np.full((400, 40, 50, 1), 255, "uint8")
+    augment = Augmentation([Erasing(0.5, scale=(0.1, 0.3), value=9)])
+    erased = augment.apply(white, step=0, library=np)[..., 0] == 9
+    share = erased.mean(axis=(1, 2))
+    assert np.mean(share > 0) == pytest.approx(0.5, abs=0.08)
+    assert share[share > 0].min() > 0.08
+    assert share.max() < 0.33
+    for picture in erased[share > 0]:
+        rows, columns = picture.any(axis=1), picture.any(axis=0)
+        np.testing.assert_array_equal(picture, rows[:, None] & columns[None, :])
+
+
+# --- Mixing ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("alpha", [0.2, 0.5, 1.0, 4.0])
+def test_the_share_of_the_neighbour_is_the_smaller_of_a_beta(alpha):
+    u = (np.arange(4000, dtype="float32") + 0.5) / 4000
+    shares = MixUp(alpha).share([u], np)
+    assert shares.min() >= 0
+    assert shares.max() <= 0.5
+    expected = stats.beta(alpha, alpha).cdf(np.sort(shares)) * 2  # folded at one half
+    np.testing.assert_allclose(expected, u, atol=0.004)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_mixup_mixes_pictures_and_labels_alike(library):
+    augment = Augmentation([MixUp(1.0)], num_classes=4, seed=1)
+    pictures, labels = PICTURES.astype("float32"), np.array([0, 1, 2, 3, 0, 1])
+    mixed, probabilities = map(to_numpy, augment.apply(pictures, labels, step=0, library=library))
+    share = 1 - probabilities[np.arange(6), labels]
+    assert share.min() > 0
+    assert share.max() <= 0.5
+    np.testing.assert_allclose(probabilities[np.arange(6), np.roll(labels, -1)], share, atol=1e-6)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+    share = share[:, None, None, None]
+    np.testing.assert_allclose(mixed, (1 - share) * pictures + share * np.roll(pictures, -1, axis=0), atol=1e-3)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_cutmix_mixes_labels_by_area(library):
+    augment = Augmentation([CutMix(1.0)], num_classes=4, seed=1)
+    pictures = np.broadcast_to(np.arange(6, dtype="float32")[:, None, None, None], (6, 12, 9, 1)).copy()
+    labels = np.eye(4)[[0, 1, 2, 3, 0, 1]]
+    mixed, probabilities = map(to_numpy, augment.apply(pictures, labels, step=2, library=library))
+    changed = (mixed != pictures)[..., 0]
+    assert set(np.unique(mixed - pictures)) <= {0.0, 1.0, -5.0}
+    for picture in changed:
+        np.testing.assert_array_equal(picture, picture.any(axis=1)[:, None] & picture.any(axis=0)[None, :])
+    share = changed.mean(axis=(1, 2))
+    assert share.max() > 0.05
+    np.testing.assert_allclose(
+        probabilities, (1 - share[:, None]) * labels + share[:, None] * np.roll(labels, -1, axis=0), atol=1e-6
+    )
+
+
+# --- All together ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fill", ["constant", "nearest", "reflect"])
+def test_a_backend_draws_and_applies_what_numpy_does(fill):
+    augment = Augmentation(EVERYTHING, fill=fill, fill_value=30, seed=7)
+    expected = augment.apply(PICTURES.astype("float32"), step=5, library=np)
+    found = to_numpy(augment.apply(keras.ops.convert_to_tensor(PICTURES.astype("float32")), step=5))
+    np.testing.assert_allclose(found, expected, atol=0.255)
+    assert np.abs(expected - PICTURES).mean() > 20
+    whole = to_numpy(augment.apply(keras.ops.convert_to_tensor(PICTURES), step=5))
+    assert whole.dtype == np.uint8
+    np.testing.assert_allclose(whole, np.round(expected), atol=1)
+
+
+def test_what_is_drawn_depends_on_seed_step_name_and_place():
+    def changed(step=0, seed=0, name="a", first=0, count=6):
+        augment = Augmentation([*EVERYTHING], seed=seed, name=name)
+        return augment.apply(PICTURES[first : first + count], step=step, first_row=first, library=np)
+
+    assert np.array_equal(changed(), changed())
+    for other in (changed(step=1), changed(seed=1), changed(name="b")):
+        assert not np.array_equal(changed(), other)
+    np.testing.assert_array_equal(changed()[2:5], changed(first=2, count=3))
+
+
+def test_in_a_model_it_changes_pictures_in_training_only():
+    inputs = keras.Input((12, 9, 3))
+    layer = Augmentation([Rotation(40)], name="augment")
+    model = keras.Model(inputs, layer(inputs))
+    pictures = PICTURES.astype("float32")
+    np.testing.assert_array_equal(to_numpy(model(pictures, training=False)), pictures)
+    first, second = (to_numpy(model(pictures, training=True)) for _ in range(2))
+    np.testing.assert_allclose(first, layer.apply(pictures, step=0, library=np), atol=0.255)
+    np.testing.assert_allclose(second, layer.apply(pictures, step=1, library=np), atol=0.255)
+
+
+def test_a_model_with_it_is_saved_and_loaded(tmp_path):
+    inputs = keras.Input((12, 9, 3))
+    layer = Augmentation(EVERYTHING, fill="reflect", seed=3, name="augment")
+    keras.Model(inputs, layer(inputs)).save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True).get_layer("augment")
+    assert loaded.transforms == layer.transforms
+    np.testing.assert_array_equal(loaded.apply(PICTURES, step=1, library=np), layer.apply(PICTURES, step=1, library=np))
+
+
+def numpy_curve(x, y, augment, *, batch_size, learning_rate, epochs):
+    """A linear classifier in NumPy, from weights of 0, on the batches that `fit` shows and the pictures it makes."""
+    weights, bias, losses = np.zeros((12 * 9 * 3, 3)), np.zeros(3), []
+    key = randomness.stream_key(0, "shuffle")
+    for epoch in range(epochs):
+        order = randomness.permutation(key, len(x), step=epoch)
+        for first in range(0, len(x), batch_size):
+            rows = order[first : first + batch_size]
+            pictures, labels = augment.apply(x[rows], y[rows], step=len(losses), library=np)
+            targets = labels if labels.ndim == 2 else np.eye(3)[labels]
+            flat = pictures.reshape(len(rows), -1) / 255.0
+            logits = flat @ weights + bias
+            p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+            losses.append(-np.mean((targets * np.log(p)).sum(axis=1)))
+            slope = (p - targets) / len(rows)
+            weights, bias = weights - learning_rate * flat.T @ slope, bias - learning_rate * slope.sum(axis=0)
+    return losses
+
+
+@pytest.mark.parametrize("mixing", [[], [MixUp(1.0)], [CutMix(1.0)]], ids=repr)
+def test_fit_changes_each_batch_inside_its_step(mixing):
+    x = np.resize(PICTURES, (28, 12, 9, 3)).astype("float32")
+    y = np.arange(28) % 3
+    augment = Augmentation([Rotation(20), Shift(0.1, 0.1), Contrast(0.3), *mixing], num_classes=3, seed=5)
+    model = dense_classifier(input_shape=(12, 9, 3), hidden=(), num_classes=3)
+    model.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
+    optimizer = keras.optimizers.SGD(0.01)
+    settings = {"epochs": 3, "batch_size": 8, "augmentation": augment, "progress": False}
+    history = fit(model, (x, y), (x, y), optimizer=optimizer, **settings)
+    losses = numpy_curve(x, y, augment, batch_size=8, learning_rate=0.01, epochs=3)
+    expected = [np.average(losses[4 * epoch : 4 * epoch + 4], weights=[8, 8, 8, 4]) for epoch in range(3)]
+    np.testing.assert_allclose(history["loss"], expected, rtol=2e-4)
+
+
+def test_an_augmented_run_is_not_gone_on_with_without(tmp_path):
+    x, y = PICTURES, np.arange(6) % 3
+
+    def train(augment, *, epochs, resume=False):
+        with RunDirectory(tmp_path / "run", resume=resume) as run:
+            model = dense_classifier(input_shape=(12, 9, 3), hidden=(), num_classes=3)
+            return fit(model, (x, y), epochs=epochs, augmentation=augment, run=run, progress=False)
+
+    first = train(Augmentation([Rotation(10)]), epochs=1)
+    with pytest.raises(CourseError, match="the run to resume has augmentation"):
+        train(None, epochs=2, resume=True)
+    with pytest.raises(CourseError, match="the run to resume has augmentation"):
+        train(Augmentation([Rotation(20)]), epochs=2, resume=True)
+    assert train(Augmentation([Rotation(10)]), epochs=2, resume=True)["loss"][0] == first["loss"][0]
+
+
+def test_nothing_to_do_changes_nothing():
+    np.testing.assert_array_equal(Augmentation([]).apply(PICTURES, step=0, library=np), PICTURES)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Rotation(-1), "degrees is -1; give a number from 0 to 180"),
+        (lambda: Shift(height=2), "height is 2; give a fraction"),
+        (lambda: Zoom(1.2, 0.8), r"low is 1.2; give a factor above 0 and up to high, 0.8"),
+        (lambda: Shear(90), "degrees is 90"),
+        (lambda: Crop(scale=(0.9, 0.5)), r"scale is \(0.9, 0.5\)"),
+        (lambda: Brightness(2), "change is 2"),
+        (lambda: Erasing(1.5), "probability is 1.5"),
+        (lambda: MixUp(0), "alpha is 0"),
+        (lambda: Augmentation(["rotate"]), "transforms has 'rotate'; give some of Rotation, Shift"),
+        (lambda: Augmentation([], fill="mirror"), "fill is 'mirror'; give one of constant, nearest, reflect"),
+        (lambda: Augmentation([], value_range=(1, 0)), r"value_range is \(1, 0\)"),
+        (lambda: Augmentation([MixUp()]).apply(PICTURES, step=0, library=np), "labels are left out"),
+        (
+            lambda: Augmentation([MixUp()]).apply(PICTURES, np.zeros(6, int), step=0, library=np),
+            "num_classes is left out",
+        ),
+    ],
+)
+def test_bad_input_is_explained(make, message):
+    with pytest.raises(CourseError, match=message):
+        make()
+
+
+# --- The two older ways of saying it ---------------------------------------------------------------------------
+
+
+def test_the_arguments_of_image_data_generator():
+    augment = Augmentation.like_image_data_generator(
+        rotation_range=20,
+        width_shift_range=0.1,
+        height_shift_range=0.2,
+        shear_range=5,
+        zoom_range=(0.8, 1.1),
+        brightness_range=(0.7, 1.3),
+        horizontal_flip=True,
+        fill_mode="reflect",
+        seed=4,
+    )
+    expected = (Rotation(20), Shift(0.2, 0.1), Shear(5), Zoom(0.8, 1.1, keep_ratio=False), Flip(0.5, 0.0))
+    assert augment.transforms[:-1] == expected
+    assert augment.transforms[-1].change == pytest.approx(0.3)
+    assert (augment.fill, augment.seed) == ("reflect", 4)
+    assert Augmentation.like_image_data_generator().transforms == ()
+
+
+def test_the_arguments_of_torchvision():
+    augment = Augmentation.like_torchvision(
+        degrees=20,
+        translate=(0.1, 0.2),
+        scale=(0.8, 1.2),
+        shear=5,
+        crop_scale=(0.5, 1.0),
+        horizontal_flip=0.3,
+        brightness=0.2,
+        contrast=0.4,
+        fill=7,
+    )
+    assert augment.transforms == (
+        *(Crop((0.5, 1.0)), Flip(0.3), Shear(5), Zoom(0.8, 1.2), Rotation(20), Shift(0.2, 0.1)),
+        *(Brightness(0.2), Contrast(0.4)),
+    )
+    assert (augment.fill, augment.fill_value) == ("constant", 7)
+    assert Augmentation.like_torchvision().transforms == ()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"brightness_range": (0.5, 1.0)}, "brightness_range is .*symmetric about 1"),
+        ({"fill_mode": "wrap"}, "fill is 'wrap'; give one of"),
+        ({"width_shift_range": 3}, "width is 3; give a fraction"),
+    ],
+)
+def test_what_has_no_counterpart_is_explained(arguments, message):
+    with pytest.raises(CourseError, match=message):
+        Augmentation.like_image_data_generator(**arguments)
+
+
+def test_flips_have_their_probability():
+    rows = np.broadcast_to(np.arange(4, dtype="float32")[None, None, :, None], (2000, 1, 4, 1))
+    flipped = Augmentation([Flip(horizontal=0.3)]).apply(rows, step=0, library=np)[:, 0, 0, 0] == 3
+    assert flipped.mean() == pytest.approx(0.3, abs=0.04)
