@@ -12,6 +12,22 @@ import numpy as np
 from keras import layers, ops
 
 from keras_course import randomness
+from keras_course.augmentation import (
+    FILLS,
+    Augmentation,
+    Brightness,
+    Contrast,
+    Crop,
+    CutMix,
+    Erasing,
+    Flip,
+    MixUp,
+    Noise,
+    Rotation,
+    Shear,
+    Shift,
+    Zoom,
+)
 from keras_course.datasets import lines, mnist, noisy_line, noisy_points
 from keras_course.errors import CourseError
 from keras_course.models import dense_classifier, dense_regressor, line_loss
@@ -126,6 +142,21 @@ def descents():
     yield "data/noisy_points", np.stack(data)
 
 
+def augmented():
+    """Digits after all that an augmentation can do, with each of its fills; as float32 and as uint8."""
+    (x, y), _ = mnist.load_data("sample")
+    transforms = [
+        *(Rotation(20), Shift(0.1, 0.1), Zoom(0.8, 1.2), Shear(10), Flip(horizontal=True), Crop()),
+        *(Brightness(0.2), Contrast(0.3), Noise(0.05), Erasing(0.5), MixUp(0.5), CutMix(1.0)),
+    ]
+    for fill in FILLS:
+        augment = Augmentation(transforms, fill=fill, fill_value=20, num_classes=10, seed=2)
+        for kind in ("float32", "uint8"):
+            pictures, labels = augment.apply(ops.convert_to_tensor(x[:64].astype(kind)), y[:64], step=4)
+            yield f"{kind}/{fill}", ops.convert_to_numpy(pictures)
+            yield f"labels/{kind}/{fill}", ops.convert_to_numpy(labels)
+
+
 def run(folder, *, epochs, resume=False):
     """A run of the course's net on a part of the sample: its losses and its accuracy."""
     (x, y), valid = mnist.load_data("sample")
@@ -143,6 +174,7 @@ def main(folder):
     recorded |= {f"weights/{name}": array for name, array in weights()}
     recorded |= {f"curves/{name}": array for name, array in curves()}
     recorded |= {f"descents/{name}": array for name, array in descents()}
+    recorded |= {f"augmented/{name}": array for name, array in augmented()}
     recorded["logits"] = predict_logits(dense_classifier(), mnist.load_data("sample")[1][0][:100])
     shutil.rmtree(folder / f"run_{backend}", ignore_errors=True)
     run(folder / f"run_{backend}", epochs=1)

@@ -109,6 +109,16 @@ def test_families_on_data_have_the_same_curves(recordings, pair):
         np.testing.assert_allclose(first, second, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.parametrize(("kind", "tolerance"), [("float32", 0.01), ("uint8", 1), ("labels", 1e-6)])
+def test_augmented_pictures_are_the_same(recordings, kind, tolerance):
+    """Far within 1e-3 of the range of 255; a whole number may be rounded the other way."""
+    for name in same_names(recordings, f"augmented/{kind}"):
+        first, *others = (recording[name].astype("float64") for recording in recordings.values())
+        assert first.std() > 0.1
+        for other in others:
+            np.testing.assert_allclose(first, other, atol=tolerance, err_msg=name)
+
+
 def test_a_run_goes_on_on_another_backend(recordings):
     """`resumed/<a>` in the recording of <b>: one epoch on a, two more on b. All agree with a run that never moved."""
     loss, accuracy, valid_loss, valid_accuracy = range(4)
