@@ -26,6 +26,7 @@ ROOMS = (
     "lesson",
     "training",
     "evaluation",
+    "explain",
     "plots",
     "report",
     "play",

@@ -1,5 +1,6 @@
 """One architecture family per file; each builder is a plain function that returns a ``keras.Model``."""
 
+from keras_course.models.convolutional import cnn_classifier
 from keras_course.models.dense import dense_classifier, dense_regressor
 from keras_course.models.line import best_line, line_gradient, line_loss, line_model, predict_line
 from keras_course.models.neurons import ACTIVATIONS, linear_chain, multiply_out, neuron
@@ -10,6 +11,7 @@ __all__ = [
     "ACTIVATIONS",
     "ParameterRow",
     "best_line",
+    "cnn_classifier",
     "dense_classifier",
     "dense_regressor",
     "fit_polynomial",

@@ -11,6 +11,7 @@ it when it is the last value of a cell.
 | ``families`` | several trainings side by side, as a riddle and with its answer |
 | ``functions`` | activations with their slopes, any curves over one axis |
 | ``fits`` | models on the points they learn from; their error by the size of the model |
+| ``convolutions`` | kernels, feature maps, what a kernel does to a picture, where an answer comes from |
 | ``landscape`` | the loss over two parameters, as a surface and as a map, with the paths of descents |
 | ``animation`` | a descent as a film |
 | ``style`` | what makes them look alike, and how they are saved |
@@ -20,6 +21,13 @@ what it is given with ``checks`` and name the function here.
 """
 
 from keras_course.plots.animation import Animation, descent_animation, save_animation
+from keras_course.plots.convolutions import (
+    convolution_steps,
+    feature_map_grid,
+    heat_on_picture,
+    kernel_grid,
+    one_window,
+)
 from keras_course.plots.families import loss_curves
 from keras_course.plots.fits import line_fit, points_with_probability, regression_fits, size_against_error
 from keras_course.plots.functions import activations, curves
@@ -34,13 +42,18 @@ __all__ = [
     "Animation",
     "activations",
     "confusion_matrix",
+    "convolution_steps",
     "curves",
     "descent_animation",
+    "feature_map_grid",
+    "heat_on_picture",
+    "kernel_grid",
     "line_fit",
     "loss_contours",
     "loss_curves",
     "loss_surface",
     "most_wrong",
+    "one_window",
     "points_with_probability",
     "regression_fits",
     "sample_pictures",

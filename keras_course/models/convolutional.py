@@ -1,0 +1,130 @@
+"""Convolutional networks: small kernels that look for the same pattern everywhere in a picture."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import layers
+
+from keras_course import randomness
+from keras_course.errors import CourseError, check_positive
+
+_PADDINGS = ("valid", "same")
+
+
+def cnn_classifier(
+    *,
+    input_shape: tuple[int, int, int] = (28, 28, 1),
+    filters: Sequence[int] = (25, 50, 75),
+    kernel_size: int = 3,
+    dense: int = 512,
+    num_classes: int = 24,
+    dropout: Sequence[float] | float = (0.0, 0.2, 0.0),
+    dense_dropout: float = 0.3,
+    pool_padding: str = "valid",
+    batch_normalization: bool = True,
+    momentum: float = 0.9,
+    scale: float = 1 / 255,
+    seed: int = 0,
+    name: str = "cnn_classifier",
+) -> keras.Model:
+    """Builds a convolutional classifier that takes raw pixels and returns logits.
+
+    Each block is convolution, batch normalisation, ReLU, dropout if it has any, and pooling, which halves the picture.
+    The normalisation comes before the ReLU: after it, the zeros of the ReLU would become equal numbers between which
+    max pooling has to choose, and each backend chooses another.
+
+    The defaults are the course's net: 28 → 14 → 7 → 3 pixels, 404,099 trainable parameters for 24 classes. Its older
+    edition is ``filters=(75, 50, 25), pool_padding="same"``: 28 → 14 → 7 → 4. That has 263,749 trainable parameters
+    and 300 that are not: the moving mean and variance of 150 filters. Together they are the 264,049 that Keras counted
+    for the original; ``count_params()`` here says 264,051, as each of the two dropout layers counts its steps in one
+    number more.
+
+    Args:
+        input_shape: Shape of one picture: height, width, channels.
+        filters: Filters of each block; as many blocks.
+        kernel_size: Height and width of a kernel in pixels. The convolutions keep the size of the picture.
+        dense: Units of the dense layer between the blocks and the logits.
+        num_classes: Number of classes.
+        dropout: Fraction of each block's outputs to drop in training, from 0 up to but not including 1; one number is
+            for all blocks.
+        dense_dropout: The same for the outputs of the dense layer.
+        pool_padding: What pooling does with a last odd row or column: ``valid`` leaves it out, ``same`` keeps it.
+        batch_normalization: Whether the blocks normalise.
+        momentum: How much of the moving mean and variance each step of training keeps.
+        scale: What the pixels are multiplied with first; 1/255 maps 0..255 to 0..1.
+        seed: Seed of the initial weights and of dropout; one seed gives the same numbers on every backend.
+        name: Name of the model.
+
+    Returns:
+        A model from pictures (batch, *input_shape) in 0..255 to float32 logits (batch, num_classes). Its layers are
+        called ``pixels``, ``block1_conv``, ``block1_normalisation``, ``block1_relu``, ``block1_dropout``,
+        ``block1_pool``, ``block2_conv``, ..., ``flatten``, ``dense``, ``dense_dropout`` and ``logits``.
+
+    Raises:
+        CourseError: A size is not positive, a fraction is out of range, or the blocks shrink the picture to nothing.
+
+    Example:
+        >>> from keras_course.models import parameter_table
+        >>> total = parameter_table(cnn_classifier())[-1]
+        >>> f"{total.trainable:,}"
+        '404,099'
+
+    Source: NVIDIA Deep Learning Institute, "Fundamentals of Deep Learning", part 3; Ioffe and Szegedy, "Batch
+    normalization: accelerating deep network training by reducing internal covariate shift", 2015.
+    """
+    if len(input_shape) != 3:
+        raise CourseError(f"input_shape is {input_shape!r}; give height, width and channels")
+    check_positive(
+        **{f"input_shape[{i}]": size for i, size in enumerate(input_shape)},
+        **{f"filters[{i}]": count for i, count in enumerate(filters)},
+        kernel_size=kernel_size,
+        dense=dense,
+        num_classes=num_classes,
+    )
+    if pool_padding not in _PADDINGS:
+        raise CourseError(f"pool_padding is {pool_padding!r}; give one of {', '.join(_PADDINGS)}")
+    if not 0 <= momentum < 1:
+        raise CourseError(f"momentum is {momentum}; give a fraction from 0 up to but not including 1")
+    if pool_padding == "valid" and min(input_shape[:2]) < 2 ** len(filters):
+        raise CourseError(
+            f"input_shape is {input_shape}, which {len(filters)} blocks halve to nothing; give pictures of "
+            f"{2 ** len(filters)} × {2 ** len(filters)} or more, fewer filters, or pool_padding='same'"
+        )
+    rates = _one_for_each_block(dropout, len(filters))
+    _check_fractions(**{f"dropout[{i}]": rate for i, rate in enumerate(rates)}, dense_dropout=dense_dropout)
+    with keras.StatelessScope():  # the weights are drawn once, by `initialize`, and not by Keras before
+        inputs = keras.Input(input_shape, name="pictures")
+        x = layers.Rescaling(scale, name="pixels")(inputs)
+        for number, (count, rate) in enumerate(zip(filters, rates, strict=True), start=1):
+            block = f"block{number}"
+            x = layers.Conv2D(count, kernel_size, padding="same", name=f"{block}_conv")(x)
+            if batch_normalization:
+                x = layers.BatchNormalization(momentum=momentum, name=f"{block}_normalisation")(x)
+            x = layers.ReLU(name=f"{block}_relu")(x)
+            x = _dropped(x, rate, seed=seed, name=f"{block}_dropout")
+            x = layers.MaxPooling2D(2, padding=pool_padding, name=f"{block}_pool")(x)
+        x = layers.Flatten(name="flatten")(x)
+        x = layers.Dense(dense, activation="relu", name="dense")(x)
+        x = _dropped(x, dense_dropout, seed=seed, name="dense_dropout")
+        # float32 whatever the precision of the layers before: a softmax over bfloat16 logits loses digits
+        logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
+        return randomness.initialize(keras.Model(inputs, logits, name=name), seed=seed)
+
+
+def _one_for_each_block(dropout: Sequence[float] | float, blocks: int) -> Sequence[float]:
+    if not isinstance(dropout, Sequence):
+        return [dropout] * blocks
+    if len(dropout) != blocks:
+        raise CourseError(f"dropout has {len(dropout)} entries and filters {blocks}; give one for each, or one number")
+    return dropout
+
+
+def _check_fractions(**arguments: float) -> None:
+    for name, value in arguments.items():
+        if not 0 <= value < 1:
+            raise CourseError(f"{name} is {value}; give a fraction from 0 up to but not including 1")
+
+
+def _dropped(x: Any, rate: float, *, seed: int, name: str) -> Any:
+    return randomness.Dropout(rate, seed=seed, name=name)(x) if rate else x

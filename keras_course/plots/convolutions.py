@@ -1,0 +1,391 @@
+"""Convolutional networks from the inside: kernels, what they make of a picture, and where an answer comes from."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from keras_course.errors import CourseError, check_positive
+from keras_course.plots import checks
+from keras_course.plots.checks import Numbers
+from keras_course.plots.pictures import _check_pictures
+from keras_course.plots.style import COLOURS, in_course_style, new_figure, plain_number
+
+_BELOW_AND_ABOVE_ZERO = "RdBu_r"
+_FROM_ZERO_UP = "magma"
+_HEAT = "plasma"
+_KERNEL_INCHES = 1.05
+_SMALLEST_NUMBER = 8.0  # points
+
+
+@in_course_style
+def kernel_grid(kernels: npt.ArrayLike, *, channel: int = 0, title: str | None = None) -> Figure:
+    """Show the kernels of a convolutional layer: red where they count a pixel, blue where they count it against.
+
+    Args:
+        kernels: Shape ``(rows, columns, inputs, filters)``, as ``explain.kernels`` returns them.
+        channel: Which of the inputs to show the kernels of, counted from 0.
+        title: A line above it.
+
+    Returns:
+        A figure with a tile for each filter, all on one scale, whose middle, white, is 0.
+
+    Raises:
+        CourseError: The kernels have another shape, or not that channel.
+
+    Example:
+        >>> len(kernel_grid(np.zeros((3, 3, 1, 25))).axes)  # a tile for each, and the bar
+        26
+    """
+    weights = checks.as_numbers("kernels", kernels)
+    if weights.ndim != 4 or not weights.size or not np.isfinite(weights).all():
+        raise CourseError(
+            f"kernels have shape {weights.shape}; give finite numbers of shape (rows, columns, inputs, filters)"
+        )
+    if not 0 <= channel < weights.shape[2]:
+        raise CourseError(f"channel is {channel}; give a number from 0 to {weights.shape[2] - 1}")
+    tiles = np.moveaxis(weights[:, :, channel], -1, 0)
+    return _tile_grid(tiles, None, title=title, label="weight", tile_inches=0.8, count=len(tiles))
+
+
+@in_course_style
+def feature_map_grid(
+    maps: npt.ArrayLike, *, image: npt.NDArray[np.uint8] | None = None, count: int = 64, title: str | None = None
+) -> Figure:
+    """Show what the filters of a layer make of one picture.
+
+    Args:
+        maps: Shape ``(height, width, filters)``, as ``explain.feature_maps`` returns them.
+        image: The picture that they are of, uint8 ``(height, width, 1 or 3)``, shown before them.
+        count: How many maps to show at most; the first ones.
+        title: A line above it.
+
+    Returns:
+        A figure with a tile for each map, all on one scale: from black at 0 up, or, where there are numbers below 0 as
+        before an activation, from blue by white to red. The scale ends where one number in 200 is beyond it; the end
+        of its bar is then an arrow.
+
+    Raises:
+        CourseError: The maps have another shape.
+
+    Example:
+        >>> len(feature_map_grid(np.zeros((14, 14, 50))).axes)
+        51
+    """
+    check_positive(count=count)
+    values = checks.as_numbers("maps", maps)
+    if values.ndim != 3 or not values.size or not np.isfinite(values).all():
+        raise CourseError(f"maps have shape {values.shape}; give finite numbers of shape (height, width, filters)")
+    tiles = np.moveaxis(values, -1, 0)
+    return _tile_grid(tiles, image, title=title, label="output", tile_inches=0.95, count=count, cut=0.995)
+
+
+@in_course_style
+def heat_on_picture(
+    images: npt.NDArray[np.uint8],
+    heats: npt.ArrayLike,
+    titles: Sequence[str],
+    *,
+    columns: int = 3,
+    title: str | None = None,
+) -> Figure:
+    """Show pictures, and beside each the same one under its heat.
+
+    Args:
+        images: Shape ``(n, height, width, 1 or 3)``, uint8.
+        heats: Shape ``(n, height, width)``, from 0 to 1, as ``explain.grad_cam`` returns them.
+        titles: A line above each.
+        columns: How many pairs stand side by side at most.
+        title: A line above all.
+
+    Returns:
+        A figure with a panel for each picture. What is cold stays as it is, in grey.
+
+    Raises:
+        CourseError: The arguments do not fit each other.
+
+    Example:
+        >>> figure = heat_on_picture(np.zeros((2, 28, 28, 1), "uint8"), np.ones((2, 28, 28)), ["A", "B"])
+        >>> [axes.get_title() for axes in figure.axes[:2]]
+        ['A', 'B']
+    """
+    check_positive(columns=columns)
+    _check_pictures(images)
+    warmth = checks.as_numbers("heats", heats)
+    if len(titles) == 0 or warmth.shape != images.shape[:3] or len(titles) != len(images):
+        raise CourseError(
+            f"images have shape {images.shape}, heats {warmth.shape}, and there are {len(titles)} titles; "
+            "give one heat (height, width) and one title for each image"
+        )
+    if not (warmth.min() >= 0 and warmth.max() <= 1):
+        raise CourseError(f"heats run from {warmth.min():g} to {warmth.max():g}; give numbers from 0 to 1")
+    across = min(columns, len(images))
+    down = -(-len(images) // across)
+    height, width = images.shape[1:3]
+    panel = max(3.6, 0.1 * max(map(len, titles)) + 0.2)
+    high = max(down * (panel * height / (2.06 * width) + 0.42), 2.2)  # inches; the bar's label needs them
+    figure = new_figure(across * panel + 0.9, high + (0.4 if title else 0), title)
+    panels = figure.subplots(down, across, squeeze=False).ravel()
+    for axes, image, heat, name in zip(panels, images, warmth, titles, strict=False):
+        gap = np.full((height, max(1, width // 16), 3), 1.0)
+        axes.imshow(np.hstack([_as_rgb(image), gap, _under_heat(image, heat)]), interpolation="nearest")
+        axes.set_title(name, fontsize=12, pad=4)
+    for axes in panels:
+        axes.set_axis_off()
+    _bar(figure, list(panels), Normalize(0, 1), _HEAT, "speaks for the class", ticks=[0, 0.5, 1])
+    return figure
+
+
+@in_course_style
+def convolution_steps(
+    image: npt.ArrayLike,
+    steps: Mapping[str, tuple[npt.ArrayLike | str, npt.ArrayLike]],
+    *,
+    columns: int = 4,
+    title: str | None = None,
+) -> Figure:
+    """Show a picture, and what each of some kernels makes of it.
+
+    All results have pixels of one size, in a frame of the size of the picture: so one sees what stride, padding and
+    pooling do to the size.
+
+    Args:
+        image: A grey picture, shape ``(height, width)`` or ``(height, width, 1)``.
+        steps: Names, and for each the kernel, shape ``(rows, columns)``, and the result, shape ``(rows, columns)``, as
+            ``explain.convolve`` returns it. For what has no kernel, such as pooling, a text takes its place.
+        columns: How many stand side by side at most, the picture among them.
+        title: A line above it.
+
+    Returns:
+        A figure. What a kernel makes whose weights add up to more than 0 is a picture again, and on the scale of the
+        picture; the others detect something: white is 0, red above it, blue below.
+
+    Raises:
+        CourseError: There is nothing to show, or an array has another shape.
+
+    Example:
+        >>> figure = convolution_steps(np.ones((4, 4)), {"pooled": ("largest of 2 × 2", np.ones((2, 2)))})
+        >>> [axes.get_title().split() for axes in figure.axes if axes.get_title()]
+        [['picture', '4', '×', '4'], ['pooled', '2', '×', '2']]
+    """
+    check_positive(columns=columns)
+    picture = _plane("image", image)
+    panels: list[tuple[str, Numbers | str | None, Numbers]] = [("picture", None, picture)]
+    grey = _from_black_to_white(picture)
+    for name, (kernel, result) in checks.named("steps", steps).items():
+        weights = kernel if isinstance(kernel, str) else _plane(f"the kernel in steps[{name!r}]", kernel)
+        panels.append((name, weights, _plane(f"the result in steps[{name!r}]", result)))
+    across = min(columns, len(panels))
+    down = -(-len(panels) // across)
+    frame = np.max([result.shape for _, _, result in panels], axis=0)
+    tile, high = 2.5, 2.5 * frame[0] / frame[1]  # inches
+    figure = new_figure(across * tile + 0.3, down * (high + 2.15) + (0.4 if title else 0), title)
+    grid = figure.add_gridspec(2 * down, across, height_ratios=[_KERNEL_INCHES, high] * down)
+    for index, (name, weighing, made) in enumerate(panels):
+        row, place = divmod(index, across)
+        if weighing is not None:
+            above = figure.add_subplot(grid[2 * row, place])
+            if isinstance(weighing, str):
+                above.text(0.5, 0.5, weighing, ha="center", va="center", transform=above.transAxes)
+                above.set_axis_off()
+            else:
+                _show_numbers(above, weighing, *_balanced(weighing), inches=_KERNEL_INCHES)
+        below = figure.add_subplot(grid[2 * row + 1, place])
+        _show_in_frame(below, made, frame, *(_balanced(made) if _detects(weighing) else grey))
+        below.set_title(f"{name}\n{made.shape[0]} × {made.shape[1]}")
+    return figure
+
+
+@in_course_style
+def one_window(
+    image: npt.ArrayLike, kernel: npt.ArrayLike, result: npt.ArrayLike, *, row: int, column: int, stride: int = 1
+) -> Figure:
+    """Show how one pixel of a convolution comes about: a window of the picture, times the kernel, added up.
+
+    Args:
+        image: A grey picture, shape ``(height, width)`` or ``(height, width, 1)``, with its padding, if it has any.
+        kernel: Shape ``(rows, columns)``.
+        result: What the kernel makes of the picture, as ``explain.convolve`` returns it without padding.
+        row: Which pixel of the result, counted from 0 at the top.
+        column: The same from the left.
+        stride: Pixels from one window to the next.
+
+    Returns:
+        A figure that reads from left to right: the picture with the window framed, the numbers in it, the kernel, their
+        products, and the result with the pixel framed. Above it stands their sum.
+
+    Raises:
+        CourseError: There is no such pixel, or the arrays do not fit each other.
+
+    Example:
+        >>> figure = one_window([[0, 9], [0, 9]], [[-1, 1]], [[9], [9]], row=1, column=0)
+        >>> [axes.get_title() for axes in figure.axes]
+        ['picture', 'window', '× kernel', '= products', 'sum: 9']
+    """
+    picture, weights, made = _plane("image", image), _plane("kernel", kernel), _plane("result", result)
+    check_positive(stride=stride)
+    expected = tuple((whole - part) // stride + 1 for whole, part in zip(picture.shape, weights.shape, strict=True))
+    if made.shape != expected:
+        raise CourseError(f"result has shape {made.shape}; this picture, kernel and stride make {expected}")
+    if not (0 <= row < made.shape[0] and 0 <= column < made.shape[1]):
+        raise CourseError(f"row and column are {row} and {column}; give a pixel of the result, {made.shape}")
+    top, left = row * stride, column * stride
+    window = picture[top : top + weights.shape[0], left : left + weights.shape[1]]
+    products = window * weights
+    figure = new_figure(14.0, 3.4)
+    panels = figure.subplots(1, 5)
+    grey = _from_black_to_white(picture)
+    _show_in_frame(panels[0], picture, picture.shape, *grey)
+    _frame_window(panels[0], top, left, weights.shape)
+    _show_numbers(panels[1], window, *grey, inches=2.4)
+    _show_numbers(panels[2], weights, *_balanced(weights), inches=2.4)
+    _show_numbers(panels[3], products, *_balanced(products), inches=2.4)
+    _show_in_frame(panels[4], made, made.shape, *(_balanced(made) if _detects(weights) else grey))
+    _frame_window(panels[4], row, column, (1, 1))
+    titles = ("picture", "window", "× kernel", "= products", f"sum: {_short_number(products.sum())}")
+    for axes, name in zip(panels, titles, strict=True):
+        axes.set_title(name)
+    return figure
+
+
+def _tile_grid(
+    tiles: Numbers,
+    image: npt.NDArray[np.uint8] | None,
+    *,
+    title: str | None,
+    label: str,
+    tile_inches: float,
+    count: int,
+    cut: float = 1.0,
+) -> Figure:
+    """Lay out planes of numbers on one scale, wider than high, with a bar that says what the colours mean."""
+    if image is not None:
+        _check_pictures(image[None])
+    shown = tiles[:count]
+    cells = len(shown) + (image is not None)
+    across = int(np.ceil(np.sqrt(1.6 * cells)))
+    down = -(-cells // across)
+    width = max(across * tile_inches + 1.3, 0.13 * len(title or ""))
+    shape = tiles.shape[1] / tiles.shape[2]
+    figure = new_figure(width, max(down * tile_inches * shape, 1.6) + 0.35 + (0.45 if title else 0), title)
+    figure.set_layout_engine("constrained", w_pad=0.04, h_pad=0.04)
+    grid = figure.add_gridspec(down, across)
+    panels = [figure.add_subplot(grid[index // across, index % across]) for index in range(cells)]
+    if image is not None:
+        panels[0].imshow(_as_rgb(image), interpolation="nearest")
+        panels[0].set_title("picture", fontsize=11, pad=3)
+    # a few pixels at the border of a picture are often so large that all the rest would be dark
+    within = np.clip(shown, *(np.quantile(np.abs(shown), cut) * np.array([-1, 1])))
+    norm, colours = _balanced(within) if shown.min() < 0 else (Normalize(0, within.max() or 1.0), _FROM_ZERO_UP)
+    for axes, tile in zip(panels[cells - len(shown) :], shown, strict=True):
+        axes.imshow(tile, cmap=colours, norm=norm, interpolation="nearest")
+    for axes in panels:
+        _only_a_frame(axes)
+    beyond = {(False, False): "neither", (False, True): "max", (True, False): "min", (True, True): "both"}
+    extend = beyond[bool(shown.min() < norm.vmin), bool(shown.max() > norm.vmax)]
+    _bar(figure, panels, norm, colours, label, extend=extend)
+    return figure
+
+
+def _balanced(values: Numbers) -> tuple[Normalize, str]:
+    """Colours in whose middle, at 0, is white."""
+    largest = float(np.abs(values).max()) or 1.0
+    return Normalize(-largest, largest), _BELOW_AND_ABOVE_ZERO
+
+
+def _from_black_to_white(picture: Numbers) -> tuple[Normalize, str]:
+    return Normalize(min(0.0, picture.min()), picture.max() or 1.0), "gray"
+
+
+def _detects(kernel: Numbers | str | None) -> bool:
+    """Tell whether there is a kernel whose answer to a plain area is about 0, or below."""
+    return isinstance(kernel, np.ndarray) and bool(kernel.sum() < 0.05 * np.abs(kernel).sum())
+
+
+def _bar(
+    figure: Figure,
+    panels: list[Axes],
+    norm: Normalize,
+    colours: str,
+    label: str,
+    *,
+    ticks: Sequence[float] | None = None,
+    extend: str = "neither",
+) -> None:
+    bar = figure.colorbar(ScalarMappable(norm, colours), ax=panels, aspect=24, pad=0.03, ticks=ticks, extend=extend)
+    bar.set_label(label)
+    bar.outline.set_visible(False)
+
+
+def _show_in_frame(axes: Axes, values: Numbers, frame: npt.ArrayLike, norm: Normalize, colours: str) -> None:
+    """Draw a picture in the middle of a frame that may be larger, so that pixels are as large as in the others."""
+    height, width = np.asarray(frame)
+    axes.imshow(values, cmap=colours, norm=norm, interpolation="nearest")
+    middle = (values.shape[0] - 1) / 2, (values.shape[1] - 1) / 2
+    axes.set_xlim(middle[1] - width / 2, middle[1] + width / 2)
+    axes.set_ylim(middle[0] + height / 2, middle[0] - height / 2)
+    _only_a_frame(axes)
+
+
+def _only_a_frame(axes: Axes) -> None:
+    axes.grid(visible=False)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(True)
+
+
+def _show_numbers(axes: Axes, values: Numbers, norm: Normalize, colours: str, *, inches: float) -> None:
+    """Draw a small plane of numbers, that many inches wide, and write each into its cell where they can be read."""
+    picture = axes.imshow(values, cmap=colours, norm=norm, interpolation="nearest")
+    _only_a_frame(axes)
+    texts = [_short_number(value) for value in values.flat]
+    size = min(13.0, 72 * inches / max(values.shape) / (0.62 * max(map(len, texts))))
+    if size < _SMALLEST_NUMBER:
+        return
+    brightness = picture.cmap(norm(values))[..., :3] @ np.array([0.299, 0.587, 0.114])
+    for (row, column), text in zip(np.ndindex(values.shape), texts, strict=True):
+        axes.text(
+            column,
+            row,
+            text,
+            ha="center",
+            va="center",
+            fontsize=size,
+            color="white" if brightness[row, column] < 0.5 else COLOURS["text"],
+        )
+
+
+def _short_number(value: float) -> str:
+    return plain_number(round(float(value), 0 if abs(value) >= 10 else 2) + 0.0)  # + 0.0 turns -0.0 into 0.0
+
+
+def _frame_window(axes: Axes, top: int, left: int, size: Sequence[int]) -> None:
+    place = (left - 0.5, top - 0.5)
+    for colour, thickness in (("white", 5.0), (COLOURS["validation"], 2.6)):  # seen on dark and on light
+        axes.add_patch(Rectangle(place, size[1], size[0], fill=False, edgecolor=colour, linewidth=thickness))
+
+
+def _under_heat(image: npt.NDArray[np.uint8], heat: Numbers) -> Numbers:
+    """Blend the colours of the heat over the picture without its own, the more the hotter."""
+    grey = _as_rgb(image) @ np.array([0.299, 0.587, 0.114])
+    colours = matplotlib.colormaps[_HEAT](heat)[..., :3]
+    share = 0.75 * heat[..., None]
+    return (1 - share) * grey[..., None] + share * colours
+
+
+def _as_rgb(image: npt.NDArray[np.uint8]) -> Numbers:
+    return np.broadcast_to(image / 255, (*image.shape[:2], 3))
+
+
+def _plane(name: str, values: npt.ArrayLike) -> Numbers:
+    numbers = checks.as_numbers(name, values)
+    if numbers.ndim == 3 and numbers.shape[2] == 1:
+        numbers = numbers[..., 0]
+    if numbers.ndim != 2 or not numbers.size or not np.isfinite(numbers).all():
+        raise CourseError(f"{name} has shape {numbers.shape}; give finite numbers of shape (rows, columns)")
+    return numbers
