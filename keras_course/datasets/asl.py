@@ -1,0 +1,703 @@
+"""Hand signs: 24 letters of the American Sign Language alphabet, 28 by 28 grey pixels each.
+
+The letters are A to Y without J, in that order, with the labels 0 to 23. J and Z are movements and have no picture.
+Nothing is downloaded: the collections need an account, or are large. They are recognised by looking at them:
+
+- **Sign Language MNIST**, ``sign_mnist_train.csv`` (27,455 pictures) and ``sign_mnist_test.csv`` (7,172), in a folder
+  or in Kaggle's zip: https://www.kaggle.com/datasets/datamunge/sign-language-mnist, CC0 as its page states. Its labels
+  are the places in the whole alphabet, so that 9 (J) is missing and 24 is Y. The editions of the course itself,
+  ``sign_mnist_train.csv`` and ``sign_mnist_valid.csv``, count from 0 to 23, where 9 is K.
+- **ASL-HG**, 1,000 photos of each letter and digit, of ten people, by M. F. I. Pranto and others, CC BY 4.0,
+  https://doi.org/10.17632/j4y5w2c8w9.1: its folders of pictures, or the parquet files of
+  https://huggingface.co/datasets/juanjodurillo/asl-hg. A file's name begins with the person, as in ``P7_A_12.jpg``; its
+  parts for training and testing have pictures of all ten.
+- an ``.npz`` with ``x_train``, ``y_train``, ``x_valid`` and ``y_valid``, as ``data_scripts/prepare_asl.py`` writes it;
+- **photos of one's own**: a folder with a folder for each letter, or with ``train`` and ``valid`` above those.
+
+Where there is none of them, ``hands.py`` draws hands.
+"""
+
+import io
+import json
+import os
+import re
+import sys
+import warnings
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from importlib import import_module
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any, Final, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from keras_course import randomness
+from keras_course.datasets import hands, mnist
+from keras_course.datasets.hands import CLASS_NAMES, INPUT_SHAPE
+from keras_course.errors import CourseError
+
+__all__ = [
+    "CLASS_NAMES",
+    "INPUT_SHAPE",
+    "Signs",
+    "cache_file",
+    "describe",
+    "load_data",
+    "locate",
+    "near_copies",
+    "read",
+    "split_by_group",
+]
+
+Signs = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+FILE_NAME: Final = "sign_mnist.npz"
+SPLITS: Final = ("given", "grouped")
+NEAR_COPY: Final = 0.95
+"""Correlation above which two pictures of one letter count as near-copies."""
+
+DRAWN: Final = "sample"
+HOW_TO_GET: Final = "python data_scripts/prepare_asl.py makes it from Kaggle's files, ASL-HG or photos of your own"
+
+CSV_HEADER: Final = ",".join(["label", *(f"pixel{number + 1}" for number in range(784))])
+CSV_TRAIN: Final = "sign_mnist_train.csv"
+CSV_VALID: Final = ("sign_mnist_test.csv", "sign_mnist_valid.csv")
+NOT_SIGNS: Final = (*"0123456789", "J", "Z")
+"""Folders of ASL-HG that are no letters, or letters that are movements; they are passed over."""
+PICTURE_ENDINGS: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+PICTURE_FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP")
+SIDES: Final = {"train": "train", "training": "train"} | dict.fromkeys(("test", "val", "valid", "validation"), "valid")
+
+# What claims more is refused before any memory is taken. The largest that is known: a CSV of 83 MB, ASL-HG's 36,000
+# pictures of a few kB to some MB, its parquet file of 300 MB.
+LARGEST_CSV_BYTES: Final = 2**28
+LARGEST_PICTURE_BYTES: Final = 2**25
+LARGEST_PARQUET_BYTES: Final = 2**32
+LARGEST_COUNT: Final = 500_000
+
+ROWS_AT_A_TIME: Final = 512
+
+
+class _Entry(NamedTuple):
+    """A file in a folder or in a zip archive; both are read alike, and nothing is ever unpacked to the disk."""
+
+    name: str
+    size: int
+    open: Callable[[], Any]
+
+
+class _Photo(NamedTuple):
+    """A picture of a letter that is still encoded."""
+
+    name: str
+    side: str | None
+    label: int
+    content: bytes
+
+
+class _Part(NamedTuple):
+    """Pictures uint8 (n, 28, 28, 1), labels int32 (n,), and the people who sign, (n,), where the names say so."""
+
+    pictures: np.ndarray
+    labels: np.ndarray
+    people: np.ndarray | None
+
+
+_Found = tuple[_Part, _Part | None]
+"""What is to train on and to validate with; all in one and None where the source is not split."""
+
+
+def load_data(
+    source: str | Path = "auto", *, split: Literal["given", "grouped"] = "given", cache: str | Path | None = None
+) -> Signs:
+    """Loads hand signs: real ones where they are at hand, else drawn ones, or those of a file of your own.
+
+    Args:
+        source: One of
+
+            - ``"auto"``: ``sign_mnist.npz`` in the folder ``KERAS_COURSE_DATA``, or in the cache; without either, drawn
+              hands, with one line on stderr that says so;
+            - ``"full"``: the same, but an error where ``"auto"`` would draw;
+            - ``"sample"``: hands that are drawn, without network or cache;
+            - a path: a file, folder or zip archive of one of the kinds above, recognised by looking at it. Where
+              several kinds are found, the first counts of ``sign_mnist.npz``, CSV, parquet and pictures.
+        split: ``"given"`` takes the source's own parts for training and validation. ``"grouped"`` parts it anew, so
+            that no person is in both parts, or, where people have no names, no series of near-copies; see
+            ``split_by_group``. A source without parts of its own is always grouped, and drawn hands, which have no
+            copies, are always as given.
+        cache: The cache folder; without it ``KERAS_COURSE_CACHE`` or the user's own cache folder.
+
+    Returns:
+        ``(x_train, y_train), (x_valid, y_valid)``: uint8 pictures ``(n, 28, 28, 1)``, 0 is black and 255 is white, and
+        int32 labels ``(n,)``, 0..23.
+
+    Raises:
+        CourseError: The path is wrong or does not hold hand signs, or ``"full"`` is not at hand.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for letter, grey in (("A", 90), ("B", 180)):
+        ...         for part in ("train", "valid"):
+        ...             photo = Path(folder, part, letter, "photo.png")
+        ...             photo.parent.mkdir(parents=True)
+        ...             Image.new("RGB", (300, 200), (grey, grey, grey)).save(photo)
+        ...     (x_train, y_train), _ = load_data(folder)
+        >>> x_train.shape, x_train[:, 0, 0, 0].tolist(), [CLASS_NAMES[label] for label in y_train]
+        ((2, 28, 28, 1), [90, 180], ['A', 'B'])
+
+    Source:
+        https://www.kaggle.com/datasets/datamunge/sign-language-mnist and https://doi.org/10.17632/j4y5w2c8w9.1
+    """
+    _check_split(split)
+    found = _resolve(source, cache)[1]
+    return hands.load_data() if found is None else _split(found, split)
+
+
+def locate(source: str | Path = "auto", *, cache: str | Path | None = None) -> str | Path:
+    """Gives what ``load_data`` loads, so that a lesson can say which pictures it shows.
+
+    Args:
+        source: As for ``load_data``; the pictures are checked.
+        cache: As for ``load_data``.
+
+    Returns:
+        The path of the file or folder, or ``"sample"`` for drawn hands. ``load_data`` takes it as its ``source``.
+
+    Raises:
+        CourseError: As for ``load_data``.
+
+    Example:
+        >>> locate("sample")
+        'sample'
+    """
+    return _resolve(source, cache)[0]
+
+
+def describe(path: str | Path) -> str:
+    """Says in a few words which hand signs ``locate`` found.
+
+    Args:
+        path: What ``locate`` returned.
+
+    Returns:
+        The words for drawn hands, else the path.
+
+    Example:
+        >>> describe("sample"), describe("my_signs.npz")
+        ('drawn hands', 'my_signs.npz')
+    """
+    return "drawn hands" if path == DRAWN else str(path)
+
+
+def cache_file(cache: str | Path | None = None) -> Path:
+    """Gives the path at which real hand signs are kept, whether they are there or not.
+
+    Args:
+        cache: The folder; without it ``KERAS_COURSE_CACHE``, else the user's own cache folder.
+
+    Returns:
+        The path of ``sign_mnist.npz`` in that folder.
+
+    Example:
+        >>> cache_file("my_cache").as_posix()
+        'my_cache/sign_mnist.npz'
+    """
+    return mnist.cache_file(cache).with_name(FILE_NAME)
+
+
+def read(path: str | Path, *, split: Literal["given", "grouped"] = "given") -> Signs:
+    """Reads hand signs from a file, a folder or a zip archive, trusting nothing that it says.
+
+    Args:
+        path: The file or folder, as for ``load_data``.
+        split: As for ``load_data``.
+
+    Returns:
+        Pictures and labels as ``load_data`` returns them.
+
+    Raises:
+        CourseError: The path does not exist, or what is there is damaged, is no hand signs, does not say which letters
+            they are, or claims a size that it cannot have. Sizes are checked before memory is taken; nothing is
+            unpickled or unpacked to the disk.
+
+    Example:
+        >>> read("nowhere")
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.CourseError: there is no nowhere; give a file, a folder or a zip archive of hand signs
+    """
+    _check_split(split)
+    return _split(_read(Path(path)), split)
+
+
+def near_copies(
+    images: npt.ArrayLike, labels: npt.ArrayLike | None = None, *, threshold: float = NEAR_COPY
+) -> npt.NDArray[np.int64]:
+    """Finds the series of near-copies in a collection of pictures.
+
+    Pictures for training often come in series: frames of one film, or one photo turned, sharpened and brightened twenty
+    times. A random split then puts copies of nearly every validation picture among the training pictures, and a model
+    that only remembers them looks as if it could read. Kaggle's 7,172 test pictures, for example, are about 340 photos
+    in 17 to 21 versions each. Split at random, the most similar training picture names the letter of every validation
+    picture; split by series, of about half of them.
+
+    Two pictures are near-copies when the correlation of their pixels is above the threshold, which brightness and
+    contrast do not change. A series is what is connected through near-copies, so that the ends of a film belong
+    together.
+
+    Args:
+        images: Pictures ``(n, ...)`` of any equal shape, uint8 or float. One of a single colour is a copy of nothing.
+        labels: Whole numbers ``(n,)``; with them only pictures of one class are compared, which is quicker by about the
+            number of classes.
+        threshold: Correlation between 0 and 1. With 0.94 to 0.98, Kaggle's test pictures fall into 331 to 344 series;
+            no two pictures of different letters are correlated by more than 0.93.
+
+    Returns:
+        int64 numbers ``(n,)``, one for each series, from 0 up in the order of their first pictures.
+
+    Raises:
+        CourseError: The shapes do not fit, or the threshold is out of range.
+
+    Example:
+        >>> stripes, dots = np.array([[0, 9], [0, 9]]), np.array([[9, 0], [0, 9]])
+        >>> near_copies([stripes, dots, stripes * 2 + 5]).tolist()
+        [0, 1, 0]
+    """
+    pictures = np.asarray(images)
+    count = len(pictures) if pictures.ndim else 0
+    if pictures.ndim < 2 or pictures.size == 0:
+        raise CourseError(f"images have the shape {pictures.shape}; give pictures (n, ...), n from 1 up")
+    if not 0 < threshold < 1:
+        raise CourseError(f"threshold is {threshold}; give a correlation between 0 and 1")
+    classes = np.zeros(count, "int64") if labels is None else np.asarray(labels)
+    if classes.shape != (count,):
+        raise CourseError(f"labels have the shape {classes.shape}; give one for each of the {count:,} images")
+    # Each picture points to the first one of its series as far as it is known.
+    first = np.arange(count)
+    for label in np.unique(classes):
+        members = np.flatnonzero(classes == label)
+        directions = _directions(pictures[members])
+        for start in range(0, len(members), ROWS_AT_A_TIME):
+            correlations = directions[start : start + ROWS_AT_A_TIME] @ directions[start:].T
+            rows, columns = np.nonzero(correlations > threshold)
+            _join(first, members[start + rows], members[start + columns])
+    return np.unique(first, return_inverse=True)[1]
+
+
+def split_by_group(
+    groups: npt.ArrayLike, labels: npt.ArrayLike, *, valid_share: float = 0.25, seed: int = 0
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Parts a collection for training and validation, so that every group is entirely on one side.
+
+    A group is what belongs together: a series of near-copies, all pictures of one person. If some of a group are
+    trained on and others validated with, the accuracy says how well the model knows that group again, and not how well
+    it will do with a new photo or a new person; see ``near_copies``.
+
+    The groups are drawn in random order. One goes to validation if that brings the shares of its classes closer to what
+    is asked for; then single groups change sides as long as that helps.
+
+    Args:
+        groups: The group of each example, ``(n,)``: whole numbers or names.
+        labels: The class of each example, ``(n,)``.
+        valid_share: Share of each class to validate with, between 0 and 1. Groups are not cut, so that it is kept as
+            closely as their sizes allow.
+        seed: Decides which groups are drawn.
+
+    Returns:
+        ``(train_index, valid_index)``: int64 places of the examples in increasing order. Every class is on both sides.
+
+    Raises:
+        CourseError: The shapes do not fit, the share or the seed is out of range, or a class is in a single group.
+
+    Example:
+        >>> people = ["Ada", "Ada", "Ada", "Ada", "Bo", "Bo", "Cy", "Cy", "Di", "Di"]
+        >>> letters = [0, 0, 1, 1, 0, 1, 0, 1, 0, 1]
+        >>> train_index, valid_index = split_by_group(people, letters, valid_share=0.2)
+        >>> [people[place] for place in valid_index], [letters[place] for place in valid_index]
+        (['Di', 'Di'], [0, 1])
+    """
+    names, group = np.unique(np.asarray(groups), return_inverse=True)
+    classes, label = np.unique(np.asarray(labels), return_inverse=True)
+    if np.ndim(groups) != 1 or np.shape(groups) != np.shape(labels) or not len(names):
+        raise CourseError(
+            f"groups have the shape {np.shape(groups)} and labels {np.shape(labels)}; give one of each for n examples"
+        )
+    if not 0 < valid_share < 1:
+        raise CourseError(f"valid_share is {valid_share}; give a number between 0 and 1")
+    counts = np.zeros((len(names), len(classes)), "int64")  # examples by group and class
+    np.add.at(counts, (group, label), 1)
+    lonely = np.flatnonzero((counts > 0).sum(axis=0) < 2)
+    if len(lonely):
+        raise CourseError(
+            f"class {classes[lonely[0]]} is in a single group, which cannot be on both sides; "
+            "add examples of another series or person, or give the two parts yourself"
+        )
+    is_valid = _choose(counts, valid_share, seed)[group]
+    return np.flatnonzero(~is_valid), np.flatnonzero(is_valid)
+
+
+def _directions(pictures: np.ndarray) -> npt.NDArray[np.float32]:
+    """Gives each picture as a vector of mean 0 and length 1, so that products are correlations."""
+    vectors = pictures.reshape(len(pictures), -1).astype("float32")
+    vectors -= vectors.mean(axis=1, keepdims=True)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 1e-3)
+
+
+def _join(first: npt.NDArray[np.int64], ones: npt.NDArray[np.int64], others: npt.NDArray[np.int64]) -> None:
+    """Joins pairs, in place: afterwards the pictures of a series all point to its first."""
+    while True:
+        one, other = first[ones], first[others]
+        apart = one != other
+        if not apart.any():
+            return
+        ones, others, one, other = ones[apart], others[apart], one[apart], other[apart]
+        first[np.maximum(one, other)] = np.minimum(one, other)  # of several for one, the last; the others come again
+        while not np.array_equal(first, above := first[first]):
+            first[:] = above
+
+
+def _choose(counts: npt.NDArray[np.int64], share: float, seed: int) -> npt.NDArray[np.bool_]:
+    """Chooses groups to validate with, from their examples in each class (groups, classes)."""
+    order = randomness.permutation(randomness.stream_key(seed, "split_by_group"), len(counts))
+    counts = counts[order]
+    totals = counts.sum(axis=0)
+
+    def distance(held: np.ndarray) -> Any:
+        """How far the shares are from what is asked for; rounded, so that every machine sees the same ties."""
+        return np.round(((held / totals - share) ** 2).sum(axis=-1), 9)
+
+    def cost(held: np.ndarray) -> Any:
+        """The distance, which a class that is missing on a side outweighs."""
+        return distance(held) + len(totals) * ((held <= 0) | (held >= totals)).sum(axis=-1)
+
+    chosen = np.zeros(len(counts), bool)
+    held = np.zeros_like(totals)
+    for number, count in enumerate(counts):
+        if distance(held + count) < distance(held):
+            chosen[number] = True
+            held = held + count
+    while True:
+        moves = np.where(chosen, -1, 1)[:, np.newaxis] * counts
+        costs = cost(held + moves)
+        best = int(costs.argmin())
+        if costs[best] >= cost(held):
+            break
+        held = held + moves[best]
+        chosen[best] = not chosen[best]
+    if (held <= 0).any() or (held >= totals).any():
+        raise CourseError(
+            f"no split with valid_share {share} has every class on both sides; give another seed or share, "
+            "or add examples of more series or people"
+        )
+    is_valid = np.empty_like(chosen)
+    is_valid[order] = chosen
+    return is_valid
+
+
+def _check_split(split: str) -> None:
+    if split not in SPLITS:
+        raise CourseError(f"split is {split!r}; give one of {', '.join(SPLITS)}")
+
+
+def _resolve(source: str | Path, cache: str | Path | None) -> tuple[str | Path, _Found | None]:
+    """Finds the pictures and reads them, in one go because finding them means checking them; None is for drawn ones."""
+    if not isinstance(source, (str, os.PathLike)) or source == "":
+        raise CourseError(f'source is {source!r}; give "auto", "full", "sample" or a path')
+    if source == DRAWN:
+        return DRAWN, None
+    if source not in ("auto", "full"):
+        path = Path(source).expanduser()
+        return path, _read(path)
+    data_folder = os.environ.get("KERAS_COURSE_DATA")
+    files = [Path(data_folder).expanduser() / FILE_NAME] if data_folder else []
+    for file in (*files, cache_file(cache)):
+        if file.exists():
+            try:
+                return file, _read(file)
+            except CourseError:
+                print(f"{file} is damaged and is passed over", file=sys.stderr)
+    missing = f"there is no {FILE_NAME} in KERAS_COURSE_DATA or {cache_file(cache).parent}"
+    if source == "full":
+        raise CourseError(f'{missing}; {HOW_TO_GET}, or give the path of a copy, or take "sample"')
+    print(f"hand signs: going on with {describe(DRAWN)}, because {missing}; {HOW_TO_GET}", file=sys.stderr)
+    return DRAWN, None
+
+
+def _split(found: _Found, split: str) -> Signs:
+    """Gives the parts as they are, or puts them together and parts them by person or by series."""
+    train, valid = found
+    if valid is not None and split == "given":
+        return (train.pictures, train.labels), (valid.pictures, valid.labels)
+    parts = [train] if valid is None else [train, valid]
+    pictures = np.concatenate([part.pictures for part in parts])
+    labels = np.concatenate([part.labels for part in parts])
+    people = [part.people for part in parts if part.people is not None]
+    named = len(people) == len(parts) and len(np.unique(np.concatenate(people))) > 1
+    groups = np.concatenate(people) if named else near_copies(pictures, labels)
+    train_index, valid_index = split_by_group(groups, np.take(CLASS_NAMES, labels))  # names, for an error that has one
+    return (pictures[train_index], labels[train_index]), (pictures[valid_index], labels[valid_index])
+
+
+def _read(path: Path) -> _Found:
+    """Reads a file or folder of any kind, with errors for a person."""
+    try:
+        if path.is_dir():
+            return _read_entries(_folder_entries(path))
+        with path.open("rb") as file:
+            beginning = file.read(4)
+        if beginning == b"PK\x03\x04":
+            with zipfile.ZipFile(path) as archive:
+                return _read_zip(archive)
+        if beginning == b"PAR1":
+            return _read_parquet([_Entry(path.name, path.stat().st_size, partial(path.open, "rb"))])
+        hint = "; give the folder with both CSV files" if path.suffix.lower() == ".csv" else ""
+        raise ValueError(f"it is neither a folder nor a zip, .npz or parquet file{hint}")
+    except CourseError:
+        raise
+    except FileNotFoundError as error:
+        missing = error.filename or path
+        raise CourseError(f"there is no {missing}; give a file, a folder or a zip archive of hand signs") from error
+    except Exception as error:  # a damaged file can make a decoder raise nearly anything
+        raise CourseError(f"{path} does not hold hand signs: {' '.join(str(error).split())}") from error
+
+
+def _folder_entries(folder: Path) -> list[_Entry]:
+    """Lists the files of a folder and of the folders in it."""
+    files = sorted(islice((file for file in folder.rglob("*") if file.is_file()), LARGEST_COUNT + 1))
+    if len(files) > LARGEST_COUNT:
+        raise ValueError(f"it has more than {LARGEST_COUNT:,} files")
+    return [
+        _Entry(file.relative_to(folder).as_posix(), file.stat().st_size, partial(file.open, "rb")) for file in files
+    ]
+
+
+def _read_zip(archive: zipfile.ZipFile) -> _Found:
+    """Reads an ``.npz``, or a zip archive of what could also lie in a folder."""
+    if "x_train.npy" in archive.namelist():
+        return _read_npz(archive)
+    entries = []
+    for info in archive.infolist():
+        name = info.filename.replace("\\", "/")
+        if name.startswith("/") or ".." in PurePosixPath(name).parts:
+            raise ValueError(f"{info.filename!r} leads out of the archive")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(f"{name} is compressed in a way that is not read here")
+        if not info.is_dir():
+            entries.append(_Entry(name, info.file_size, partial(archive.open, info)))
+    return _read_entries(entries)
+
+
+def _read_entries(entries: Sequence[_Entry]) -> _Found:
+    """Recognises what lies in a folder or zip archive by the names and endings of the files."""
+    # macOS adds hidden twins of all files to its zip archives
+    entries = [entry for entry in entries if not any(part.startswith((".", "__MACOSX")) for part in _parts(entry.name))]
+
+    def ending(*endings: str) -> list[_Entry]:
+        return [entry for entry in entries if entry.name.lower().endswith(endings)]
+
+    if archive := _nearest(entries, FILE_NAME):
+        with archive.open() as file, zipfile.ZipFile(file) as members:
+            return _read_npz(members)
+    if any(_parts(entry.name)[-1].lower() in (CSV_TRAIN, *CSV_VALID) for entry in entries):
+        return _read_csv_pair(entries)
+    if parquet := ending(".parquet"):
+        return _read_parquet(parquet)
+    if pictures := ending(*PICTURE_ENDINGS):
+        return _decode(_photos(pictures))
+    raise ValueError(
+        f"it has no {FILE_NAME}, no {CSV_TRAIN}, no parquet files and no folders of pictures named by their letters"
+    )
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    return PurePosixPath(name).parts
+
+
+def _nearest(entries: Sequence[_Entry], file_name: str) -> _Entry | None:
+    """Finds the file of that name in the uppermost folder; Kaggle's zip has each file twice."""
+    found = sorted((len(_parts(entry.name)), entry.name, entry) for entry in entries if _is_named(entry, file_name))
+    if len(found) > 1 and found[0][0] == found[1][0]:
+        raise ValueError(f"it has {found[0][1]} and {found[1][1]}; keep one of them")
+    return found[0][2] if found else None
+
+
+def _is_named(entry: _Entry, file_name: str) -> bool:
+    return _parts(entry.name)[-1].lower() == file_name
+
+
+def _read_npz(archive: zipfile.ZipFile) -> _Found:
+    arrays = [
+        mnist._read_member(archive, *keys)
+        for keys in (("x_train",), ("y_train",), ("x_valid", "x_test"), ("y_valid", "y_test"))
+    ]
+    return _checked(arrays[0], arrays[1], "train"), _checked(arrays[2], arrays[3], "valid")
+
+
+def _read_csv_pair(entries: Sequence[_Entry]) -> _Found:
+    """Reads the two CSV files, and finds out from both together which letters the labels stand for."""
+    train, *valid = (_nearest(entries, name) for name in (CSV_TRAIN, *CSV_VALID))
+    others = [entry for entry in valid if entry is not None]
+    if train is None or not others:
+        raise ValueError(f"it has {(train or others[0]).name} but no {' or '.join(CSV_VALID) if train else CSV_TRAIN}")
+    if len(others) > 1:
+        raise ValueError(f"it has {others[0].name} and {others[1].name}; keep one of them")
+    tables = _read_csv(train), _read_csv(others[0])
+    numbers = [table[:, 0].astype("int32") for table in tables]
+    has_gap = _has_gap(np.concatenate(numbers))
+    x_train, x_valid = (table[:, 1:].reshape(-1, *INPUT_SHAPE) for table in tables)
+    y_train, y_valid = (labels - (labels > 9) if has_gap else labels for labels in numbers)
+    return _checked(x_train, y_train, "train"), _checked(x_valid, y_valid, "valid")
+
+
+def _read_csv(entry: _Entry) -> npt.NDArray[np.uint8]:
+    """Reads a table of whole numbers from 0 to 255, (n, 785)."""
+    header, _, rows = _content(entry, LARGEST_CSV_BYTES).partition(b"\n")
+    if header.decode("utf-8-sig", "replace").strip() != CSV_HEADER:
+        raise ValueError(
+            f"{entry.name} begins with {header[:40].decode('ascii', 'replace')!r}, not with {CSV_HEADER[:20]}"
+        )
+    if not rows.strip():
+        raise ValueError(f"{entry.name} has no rows")
+    try:
+        table = np.loadtxt(io.BytesIO(rows), np.uint8, delimiter=",", comments=None, ndmin=2)
+    except ValueError as error:
+        raise ValueError(f"{entry.name}: {error}") from error
+    if table.shape[1] != 785:
+        raise ValueError(f"{entry.name} has rows of {table.shape[1]} numbers; wanted are 785")
+    return table
+
+
+def _has_gap(numbers: npt.NDArray[np.int32]) -> bool:
+    """Says whether labels are places in the whole alphabet, where J (9) is left out, or count the 24 letters."""
+    labels = set(numbers.tolist())
+    if max(labels) > 24:
+        raise ValueError(f"it has the label {max(labels)}; wanted is 0 to 24, because 25 is Z, a movement")
+    if {9, 24} <= labels:
+        raise ValueError("it has the labels 9 and 24: 9 is K where labels end with 23, and J, a movement, where not")
+    if 24 not in labels and 9 not in labels and max(labels) > 9:
+        raise ValueError(
+            f"its labels do not say which letters they are: {max(labels)} is {CLASS_NAMES[max(labels)]} where 9 is K, "
+            f"{CLASS_NAMES[max(labels) - 1]} where 9 is left out; give files in which 9 or 24 tells which it is"
+        )
+    return 24 in labels
+
+
+def _content(entry: _Entry, largest: int) -> bytes:
+    if entry.size > largest:
+        raise ValueError(f"{entry.name} claims {entry.size:,} bytes, more than the {largest:,} that are read")
+    with entry.open() as file:
+        return file.read(entry.size)
+
+
+def _photos(entries: Iterable[_Entry]) -> Iterator[_Photo]:
+    """Finds the letter of a picture in the name of its folder, and its side in the folders above."""
+    for entry in entries:
+        *folders, _ = _parts(entry.name)
+        label = _label(folders[-1] if folders else "", entry.name)
+        if label is not None:
+            yield _Photo(entry.name, _side(folders), label, _content(entry, LARGEST_PICTURE_BYTES))
+
+
+def _label(letter: str, name: str) -> int | None:
+    if letter.upper() in CLASS_NAMES:
+        return CLASS_NAMES.index(letter.upper())
+    if letter.upper() in NOT_SIGNS:
+        return None
+    raise ValueError(f"{name} is in the folder or class {letter!r}; wanted is a letter from A to Y")
+
+
+def _side(names: Iterable[str]) -> str | None:
+    """Finds the last word in names of files and folders that tells training from validation."""
+    words = re.split(r"[^a-z]+", " ".join(names).lower())
+    return next((SIDES[word] for word in reversed(words) if word in SIDES), None)
+
+
+def _read_parquet(entries: Sequence[_Entry]) -> _Found:
+    try:
+        parquet = import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise CourseError(f"{entries[0].name} needs pyarrow to be read; install it: pip install pyarrow") from error
+    return _decode(photo for entry in entries for photo in _parquet_photos(entry, parquet))
+
+
+def _parquet_photos(entry: _Entry, parquet: Any) -> Iterator[_Photo]:
+    """Goes through the columns ``image`` (``bytes`` and ``path``) and ``label``, as Hugging Face writes them."""
+    with entry.open() as stream, parquet.ParquetFile(stream) as file:
+        groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+        claim = sum(group.total_byte_size for group in groups)
+        if claim > LARGEST_PARQUET_BYTES:
+            raise ValueError(
+                f"{entry.name} claims {claim:,} bytes, more than the {LARGEST_PARQUET_BYTES:,} that are read"
+            )
+        if missing := {"image", "label"} - set(file.schema_arrow.names):
+            raise ValueError(f"{entry.name} has no column {' or '.join(sorted(missing))}")
+        names = _class_names(file.schema_arrow.metadata or {})
+        for batch in file.iter_batches(batch_size=128, columns=["image", "label"]):
+            for row in batch.to_pylist():
+                name = f"{entry.name}/{row['image'].get('path') or 'picture'}"
+                label = _label(names[row["label"]] if names else str(row["label"]), name)
+                if label is not None:
+                    yield _Photo(name, _side([entry.name]), label, row["image"]["bytes"])
+
+
+def _class_names(metadata: dict[bytes, bytes]) -> Sequence[str]:
+    """Reads what the numbers of the column ``label`` stand for; without it the labels must be letters."""
+    features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+    return features.get("label", {}).get("names", [])
+
+
+def _decode(photos: Iterable[_Photo]) -> _Found:
+    """Makes 28 by 28 grey pixels of pictures of any size, and puts them on their sides."""
+    sides: dict[str | None, list[tuple[np.ndarray, int, str | None]]] = {}
+    for number, photo in enumerate(photos):
+        if number == LARGEST_COUNT:
+            raise ValueError(f"it has more than {LARGEST_COUNT:,} pictures")
+        person = re.match(r"P\d+_", _parts(photo.name)[-1])
+        sides.setdefault(photo.side, []).append((_shrink(photo), photo.label, person and person[0]))
+    if not sides:
+        raise ValueError("it has no pictures of letters")
+    if None in sides and len(sides) > 1:
+        raise ValueError(
+            "some of its pictures are in a folder for training or validation and others are not; give one folder"
+        )
+    parts = {
+        side: _checked(
+            np.stack([picture for picture, _, _ in rows]),
+            np.array([label for _, label, _ in rows]),
+            side or "it",
+            np.array([person for _, _, person in rows]) if all(person for _, _, person in rows) else None,
+        )
+        for side, rows in sides.items()
+    }
+    return (parts["train"], parts["valid"]) if len(parts) == 2 else (next(iter(parts.values())), None)
+
+
+def _shrink(photo: _Photo) -> npt.NDArray[np.uint8]:
+    """Cuts out the square in the middle, and shrinks it by averaging."""
+    rows, columns, _ = INPUT_SHAPE
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of pictures that would need hundreds of megabytes, before it decodes them
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(photo.content), formats=PICTURE_FORMATS) as image:
+                image.draft("L", (4 * columns, 4 * rows))  # a large JPEG is decoded at a fraction of its size
+                grey = ImageOps.exif_transpose(image).convert("L")
+                return np.asarray(ImageOps.fit(grey, (columns, rows), Image.Resampling.BICUBIC))
+    except Exception as error:
+        raise ValueError(f"{photo.name} cannot be read as a picture: {error}") from error
+
+
+def _checked(pictures: np.ndarray, labels: np.ndarray, part: str, people: np.ndarray | None = None) -> _Part:
+    """Gives pictures and labels the shapes and types that ``load_data`` promises."""
+    if len(pictures) != len(labels):
+        raise ValueError(f"{part} has {len(pictures):,} pictures and {len(labels):,} labels")
+    if labels.min() < 0 or labels.max() >= len(CLASS_NAMES):
+        raise ValueError(f"{part} has labels from {labels.min()} to {labels.max()}; wanted is 0 to 23")
+    # Copies: an array made from bytes cannot be written to, and a lesson may want to.
+    return _Part(np.array(pictures, order="C").reshape(-1, *INPUT_SHAPE), labels.astype("int32"), people)
