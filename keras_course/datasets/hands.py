@@ -10,10 +10,10 @@ and the noise of the camera.
 J and Z are missing because they are movements. The letters are shown by a right hand, and mostly with the palm towards
 the camera, so that the thumb is on the right.
 
-The poses were first set by hand and then changed, at random and a little at a time, towards what makes the picture most
-like one of 240 photos of the training part of Sign Language MNIST (``asl.py``); those in which the letter could be read
-were kept, five a letter. So its training part is not quite new to a network that has learned from drawn hands alone;
-its validation part has no part in the poses.
+The poses were set by hand and most of them then changed, at random and a little at a time, towards what makes the
+picture most like one of 240 photos of the training part of Sign Language MNIST (see ``asl.py``). Those in which the
+letter can be read were kept, five or six a letter. That part is therefore not quite new to a network that has learned
+from drawn hands alone; the validation part had no part in it.
 """
 
 import math
@@ -489,7 +489,7 @@ def draw(letters: npt.ArrayLike, *, seed: int = 0, size: int = 28, first: int = 
         ((28, 28, 1), True)
 
     Source: the hand shapes are those of https://en.wikipedia.org/wiki/American_manual_alphabet. A capsule is the union
-    of balls that shrink along a line; see https://iquilles.org/articles/smin for how they melt into each other.
+    of balls that shrink along a line; see https://iquilezles.org/articles/smin for how they melt into each other.
     """
     return _draw("draw", letters, seed, size, first)
 
