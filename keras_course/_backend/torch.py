@@ -244,7 +244,8 @@ def _update_fused(optimizer: keras.optimizers.Adam, gradients: Any, variables: A
     rate = keras.ops.cast(learning_rate, "float32") * correction
     _aten._fused_adam_.tensor_lr(
         [variable.value for variable in variables],
-        list(gradients),
+        # the kernel walks through memory, and a convolution's gradient may lie there in another order than its weights
+        [gradient.contiguous() for gradient in gradients],
         [optimizer._momentums[i].value for i in index],
         [optimizer._velocities[i].value for i in index],
         [],
