@@ -22,6 +22,7 @@ import numpy as np
 
 from keras_course import _backend, randomness
 from keras_course._backend import resampling
+from keras_course._backend.libraries import cast
 from keras_course.errors import CourseError
 
 Map = tuple[Any, Any, Any, Any, Any, Any]
@@ -370,7 +371,7 @@ class MixUp(Transform):
         table = np.asarray(_small_beta_quantiles(self.alpha), "float32")
         place = u[0] * np.float32(len(table) - 1)
         below = library.floor(place)
-        index = below.astype("int32") if library is np else library.cast(below, "int32")
+        index = cast(below, "int32", library)
         table = table if library is np else library.convert_to_tensor(table)
         low, high = library.take(table, index, axis=0), library.take(table, index + 1, axis=0)
         return low + (place - below) * (high - low)
@@ -668,14 +669,14 @@ class Augmentation(keras.layers.Layer):
         batch, height, width, channels = images.shape if library is np else keras.ops.shape(images)
         kind = images.dtype if library is np else keras.backend.standardize_dtype(images.dtype)
         drawn = self._draw(batch, step, first_row, library)
-        pixels = images.astype("float32") if library is np else keras.ops.cast(images, "float32")
+        pixels = cast(images, "float32", library)
         pixels = self._move(pixels, drawn, height, width, library)
         pixels = self._recolour(pixels, drawn, library)
         pixels = self._disturb(pixels, drawn, step, first_row, (batch, height, width, channels), library)
         pixels, labels = self._mix(pixels, labels, drawn, height, width, library)
         if kind == "uint8":
             pixels = library.round(pixels)
-        pixels = pixels.astype(kind) if library is np else keras.ops.cast(pixels, kind)
+        pixels = cast(pixels, kind, library)
         return pixels if labels is None else (pixels, labels)
 
     def _draw(self, batch: Any, step: Any, first_row: Any, library: ModuleType) -> list[tuple[Transform, list[Any]]]:
@@ -749,7 +750,7 @@ class Augmentation(keras.layers.Layer):
                 box = half + (1 - 2 * half) * u[1], half + (1 - 2 * half) * u[2], half, half
                 inside = _inside(box, height, width, library)
                 pixels = library.where(inside, neighbours, pixels)
-                mask = inside.astype("float32") if library is np else library.cast(inside, "float32")
+                mask = cast(inside, "float32", library)
                 share = library.mean(mask, axis=(1, 2, 3))  # in whole pixels
             else:
                 pixels = pixels + _over_pixels(share) * (neighbours - pixels)
@@ -758,11 +759,11 @@ class Augmentation(keras.layers.Layer):
 
     def _as_probabilities(self, labels: Any, library: ModuleType) -> Any:
         if len(labels.shape) == 2:
-            return labels.astype("float32") if library is np else library.cast(labels, "float32")
+            return cast(labels, "float32", library)
         if self.num_classes is None:
             raise CourseError("num_classes is left out; give it where labels are mixed")
         classes = library.arange(self.num_classes, dtype="int32")
-        labels = labels.astype("int32") if library is np else library.cast(labels, "int32")
+        labels = cast(labels, "int32", library)
         is_right = library.expand_dims(labels, 1) == classes
         return library.where(is_right, np.float32(1.0), np.float32(0.0))
 

@@ -19,6 +19,7 @@ import keras
 import numpy as np
 
 from keras_course import _backend
+from keras_course._backend.libraries import cast
 from keras_course.errors import CourseError
 
 Key = tuple[int, int]
@@ -148,7 +149,7 @@ def uniform(key: Key, shape: Sequence[int], *, step: Any = 0, first_row: Any = 0
         0.5
     """
     whole = _top_bits(random_bits(key, shape, step=step, first_row=first_row, library=library), library)
-    return _float32(whole, library) * np.float32(2.0**-_MANTISSA_BITS)
+    return cast(whole, "float32", library) * np.float32(2.0**-_MANTISSA_BITS)
 
 
 def normal(key: Key, shape: Sequence[int], *, step: Any = 0, first_row: Any = 0, library: ModuleType = np) -> Any:
@@ -424,10 +425,6 @@ def _rotate_left(x: Any, distance: int, library: ModuleType) -> Any:
 def _top_bits(words: Any, library: ModuleType) -> Any:
     """The upper 24 of each 32 bits, as whole numbers from 0 to 2**24 - 1."""
     return library.bitwise_and(library.right_shift(words, 32 - _MANTISSA_BITS), (1 << _MANTISSA_BITS) - 1)
-
-
-def _float32(x: Any, library: ModuleType) -> Any:
-    return x.astype("float32") if library is np else library.cast(x, "float32")
 
 
 def _product(sizes: Sequence[Any]) -> Any:

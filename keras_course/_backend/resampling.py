@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_course._backend.libraries import cast
+
 
 def resample(
     images: Any, x: Any, y: Any, fill: str, library: ModuleType = np, take: Callable[..., Any] | None = None
@@ -53,9 +55,9 @@ def _within_reach(place: Any, size: int, fill: str, library: ModuleType) -> Any:
 
 def _is_inside(index: Any, size: int, library: ModuleType) -> Any:
     inside = library.logical_and(index >= 0.0, index <= size - 1.0)
-    return inside.astype("float32") if library is np else library.cast(inside, "float32")
+    return cast(inside, "float32", library)
 
 
 def _index(place: Any, size: int, library: ModuleType) -> Any:
     place = library.clip(place, 0.0, size - 1.0)
-    return place.astype("int32") if library is np else library.cast(place, "int32")
+    return cast(place, "int32", library)

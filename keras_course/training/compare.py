@@ -9,12 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_course.errors import CourseError, check_positive
-from keras_course.training.descent import Descent, Problem, Rows, prepare_descent
+from keras_course.training.descent import Descent, Problem, Rows, Settings, prepare_descent
 from keras_course.training.gradient_descent import as_parameters, as_scalar, check_learning_rate, descend_freely
 from keras_course.training.inputs import Batches, Data, check_data, check_labels, on_logits
 from keras_course.update_rules import UpdateRule, find_rule
-
-Settings = Sequence[tuple[UpdateRule, float]]
 
 _SAMPLES_MEASURED_TOGETHER = 1024
 

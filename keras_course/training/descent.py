@@ -20,6 +20,8 @@ from keras_course.update_rules import UpdateRule, update
 FloatArray = npt.NDArray[np.float64]
 Rows = tuple[np.ndarray, ...]
 """A batch for each step, as arrays (steps, batch, ...)."""
+Settings = Sequence[tuple[UpdateRule, float]]
+"""The update rule and the learning rate of each run."""
 
 DIVERGED_ABOVE = 1e6
 """How many times the loss at the start (or 1, if that is more) a loss may be before its run counts as diverged."""
@@ -75,7 +77,7 @@ class Problem:
 
 
 def prepare_descent(
-    problem: Problem, settings: Sequence[tuple[UpdateRule, float]], *, paths: bool = False
+    problem: Problem, settings: Settings, *, paths: bool = False
 ) -> Callable[[Iterable[Iterable[tuple[Rows, int]]], int | None], list[Descent]]:
     """Makes the programs that send runs down a problem, all of them at once.
 
@@ -180,7 +182,7 @@ class _Record:
         )
 
 
-def _at_the_start(problem: Problem, settings: Sequence[tuple[UpdateRule, float]]) -> Any:
+def _at_the_start(problem: Problem, settings: Settings) -> Any:
     """Stacks what the runs begin with: parameters, velocities and squares (runs, parameters), state, and the step."""
     parameters = np.concatenate([array.ravel() for array in problem.start])
     parameters, *state = (np.stack([array] * len(settings)) for array in (parameters, *problem.state))
@@ -207,7 +209,7 @@ def _split(problem: Problem, parameters: Any, library: Any) -> list[Any]:
     ]
 
 
-def _programs(problem: Problem, settings: Sequence[tuple[UpdateRule, float]], paths: bool) -> Any:
+def _programs(problem: Problem, settings: Settings, paths: bool) -> Any:
     """Compiles the steps of all runs, and the measurement of all of them."""
     over_runs = _backend.vectorise if len(settings) > 1 else _over_one
     rules = ops.convert_to_tensor(np.array([rule.numbers() for rule, _ in settings], "float32"))  # (runs, 8)

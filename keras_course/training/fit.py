@@ -302,8 +302,7 @@ def _train_epoch(
 
 def _augment(augmentation: Augmentation, x: Any, y: Any, step: Any) -> tuple[Any, Any]:
     step = keras.ops.cast(step, "int32")
-    x, y = augmentation.apply(x, y, step=step, first_row=_backend.replica() * keras.ops.shape(x)[0])
-    return x, y
+    return augmentation.apply(x, y, step=step, first_row=_backend.replica() * keras.ops.shape(x)[0])
 
 
 def _loss_on_any_labels(loss: keras.Loss, labels: Any, logits: Any) -> Any:

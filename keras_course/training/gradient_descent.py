@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from keras_course import _backend
 from keras_course.errors import CourseError, DivergenceError, check_positive
-from keras_course.training.descent import Descent, Problem, prepare_descent
+from keras_course.training.descent import Descent, Problem, Settings, prepare_descent
 from keras_course.update_rules import UpdateRule, find_rule
 
 FloatArray = npt.NDArray[np.float64]
@@ -154,9 +154,7 @@ def gradient_descent(
     return found
 
 
-def descend_freely(
-    loss: Loss, start: Sequence[npt.ArrayLike], settings: Sequence[tuple[UpdateRule, float]], *, steps: int
-) -> list[Descent]:
+def descend_freely(loss: Loss, start: Sequence[npt.ArrayLike], settings: Settings, *, steps: int) -> list[Descent]:
     """Sends several runs down a loss that needs no data, and keeps their paths.
 
     Args:
