@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
-from keras_course._backend import index_of, resampling
+from keras_course._backend import index_of, products, resampling
 
 Metric = Callable[[Any, Any], Any]
 Change = Callable[[Any, Any, Any], tuple[Any, Any]]
@@ -110,9 +110,10 @@ class TrainingLoop:
         self._state: Any = None
 
         def loss_and_state(trainable: Any, non_trainable: Any, x: Any, y: Any) -> Any:
-            logits, non_trainable, penalties = model.stateless_call(
-                trainable, non_trainable, x, training=True, return_losses=True
-            )
+            with products.instead_of_convolutions(wanted=jax.default_backend() == "cpu"):
+                logits, non_trainable, penalties = model.stateless_call(
+                    trainable, non_trainable, x, training=True, return_losses=True
+                )
             logits = keras.ops.cast(logits, "float32")
             return loss(y, logits) + sum(penalties), (non_trainable, logits)
 

@@ -1,0 +1,243 @@
+"""Convolution as one matrix product, and max-pooling as a few comparisons, for compilers that know them best so.
+
+On a CPU, XLA computes the gradient of a convolution naively as soon as it is inside a loop, as the training steps are
+(88 ms in place of 1.4 for one of the course's), and that of max-pooling slowly everywhere. What is here comes out as
+matrix products and elementwise code, which it compiles well on any processor.
+
+Where several pixels of a window are the largest, the gradient goes to the first of them, as in every framework's own
+pooling.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import product
+from math import prod
+from typing import Any
+
+from keras import ops
+from keras.src.backend import nn  # what layers and keras.ops look their operations up in
+
+_LARGEST_PATCHES = 2**28
+"""How many bytes all windows of a batch may take side by side; above, each place in the window is a product alone."""
+
+
+@contextmanager
+def instead_of_convolutions(*, wanted: bool) -> Iterator[None]:
+    """Lets Keras' layers convolve and pool in this way as long as a program is being traced.
+
+    Where channels come first, or in groups, the framework's own remains.
+
+    Args:
+        wanted: Whether to; a GPU has kernels of its own for both.
+    """
+    if not wanted:
+        yield
+        return
+    native = {name: getattr(nn, name) for name in _OURS}
+    for name in native:
+        setattr(nn, name, partial(_ours_or_native, name, native[name]))
+    try:
+        yield
+    finally:
+        for name, function in native.items():
+            setattr(nn, name, function)
+
+
+def conv(
+    inputs: Any,
+    kernel: Any,
+    strides: int | Sequence[int] = 1,
+    padding: str = "valid",
+    dilation_rate: int | Sequence[int] = 1,
+) -> Any:
+    """Convolves pictures, or what has one or three dimensions in their place.
+
+    Args:
+        inputs: A float tensor (batch, height, width, channels).
+        kernel: A float tensor (kernel height, kernel width, channels, filters).
+        strides: Pixels from one window to the next, for each dimension or for all.
+        padding: ``valid``, or ``same`` to keep the size.
+        dilation_rate: Pixels from one pixel of a window to the next.
+
+    Returns:
+        A tensor (batch, height', width', filters).
+    """
+    kernel = ops.convert_to_tensor(kernel)
+    *size, channels, filters = kernel.shape
+    places = list(_windows(inputs, size, strides, padding, dilation_rate, fill=0.0))
+    *outer, _ = places[0].shape
+    if prod(outer) * len(places) * channels * 4 > _LARGEST_PATCHES:
+        kernel = ops.reshape(kernel, (len(places), channels, filters))
+        products = [_rows(place) @ kernel[number] for number, place in enumerate(places)]
+        return ops.reshape(sum(products[1:], start=products[0]), (*outer, filters))
+    patches = ops.concatenate(places, axis=-1) if len(places) > 1 else places[0]
+    return ops.reshape(_rows(patches) @ ops.reshape(kernel, (-1, filters)), (*outer, filters))
+
+
+def max_pool(
+    inputs: Any,
+    pool_size: int | Sequence[int],
+    strides: int | Sequence[int] | None = None,
+    padding: str = "valid",
+) -> Any:
+    """Takes the largest value of each window.
+
+    Args:
+        inputs: A float tensor (batch, height, width, channels), or with one or three dimensions in place of two.
+        pool_size: Size of a window in pixels, for each dimension or for all.
+        strides: Pixels from one window to the next; as many as it is wide when left out.
+        padding: ``valid``, or ``same`` to keep what is left over at the edges.
+
+    Returns:
+        A tensor (batch, height', width', channels).
+    """
+    size = _for_each(pool_size, len(inputs.shape) - 2)
+    first, *others = _windows(inputs, size, strides or size, padding, 1, fill=float("-inf"))
+    for other in others:
+        first = ops.where(other > first, other, first)
+    return first
+
+
+def depthwise_conv(
+    inputs: Any,
+    kernel: Any,
+    strides: int | Sequence[int] = 1,
+    padding: str = "valid",
+    dilation_rate: int | Sequence[int] = 1,
+) -> Any:
+    """Convolves each channel by itself.
+
+    Args:
+        inputs: A float tensor (batch, height, width, channels).
+        kernel: A float tensor (kernel height, kernel width, channels, filters a channel).
+        strides: Pixels from one window to the next, for each dimension or for all.
+        padding: ``valid``, or ``same`` to keep the size.
+        dilation_rate: Pixels from one pixel of a window to the next.
+
+    Returns:
+        A tensor (batch, height', width', channels · filters a channel), the filters of a channel side by side.
+    """
+    kernel = ops.convert_to_tensor(kernel)
+    *size, channels, multiplier = kernel.shape
+    kernel = ops.reshape(kernel, (-1, channels, multiplier))
+    places = _windows(inputs, size, strides, padding, dilation_rate, fill=0.0)
+    total = sum(ops.expand_dims(place, -1) * kernel[number] for number, place in enumerate(places))
+    return ops.reshape(total, (*total.shape[:-2], channels * multiplier))
+
+
+def conv_transpose(inputs: Any, kernel: Any, strides: int | Sequence[int] = 1, padding: str = "valid") -> Any:
+    """Spreads each pixel over a window: the gradient of a convolution, as a function.
+
+    Args:
+        inputs: A float tensor (batch, height, width, channels).
+        kernel: A float tensor (kernel height, kernel width, filters, channels).
+        strides: How many times as high and wide the result is, for each dimension or for all.
+        padding: ``valid``, or ``same`` for exactly so many times.
+
+    Returns:
+        A tensor (batch, height', width', filters).
+    """
+    kernel = ops.convert_to_tensor(kernel)
+    size, pixels = kernel.shape[:-2], inputs.shape[1:-1]
+    strides = _for_each(strides, len(size))
+    spread = inputs
+    for axis, stride in enumerate(strides, start=1):  # zeros between the pixels, and after the last
+        spread = ops.expand_dims(spread, axis + 1)
+        edges = [(0, stride - 1) if number == axis + 1 else (0, 0) for number in range(spread.ndim)]
+        spread = ops.pad(spread, edges)
+        spread = ops.reshape(
+            spread, (-1, *spread.shape[1:axis], spread.shape[axis] * stride, *spread.shape[axis + 2 :])
+        )
+    edges, wanted = [], []
+    for window, stride, count in zip(size, strides, pixels, strict=True):
+        before = max(0, window - stride) // 2 if padding == "same" else 0
+        wanted.append(count * stride if padding == "same" else count * stride + max(0, window - stride))
+        edges.append((window - 1 - before, max(0, wanted[-1] - count * stride + before)))
+    spread = ops.pad(spread, [(0, 0), *edges, (0, 0)])
+    axes = tuple(range(len(size)))
+    turned = ops.swapaxes(ops.flip(kernel, axes), -1, -2)
+    full = conv(spread, turned)
+    return full[(slice(None), *map(slice, wanted))]
+
+
+def separable_conv(
+    inputs: Any,
+    depthwise_kernel: Any,
+    pointwise_kernel: Any,
+    strides: int | Sequence[int] = 1,
+    padding: str = "valid",
+    dilation_rate: int | Sequence[int] = 1,
+) -> Any:
+    """Convolves each channel by itself, and then mixes the channels of each pixel; arguments as for both."""
+    return conv(depthwise_conv(inputs, depthwise_kernel, strides, padding, dilation_rate), pointwise_kernel)
+
+
+_OURS = {ours.__name__: ours for ours in (conv, conv_transpose, depthwise_conv, max_pool, separable_conv)}
+
+
+def _ours_or_native(name: str, native: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
+    """Calls the one or the other with the arguments of Keras, of which some are nothing to ours."""
+    ours = _OURS[name]
+    given = inspect.signature(native).bind(*arguments, **settings).arguments
+    known = inspect.signature(ours).parameters
+    others = {name: value for name, value in given.items() if name not in known}
+    in_groups = name == "conv" and given["inputs"].shape[-1] != given["kernel"].shape[-2]
+    if in_groups or not all(_means_nothing(value) for value in others.values()):
+        return native(*arguments, **settings)
+    return ours(**{name: value for name, value in given.items() if name in known})
+
+
+def _means_nothing(value: Any) -> bool:
+    return value in (None, 1, "channels_last") or (isinstance(value, Sequence) and set(value) == {1})
+
+
+def _windows(
+    inputs: Any,
+    size: Sequence[int],
+    strides: int | Sequence[int],
+    padding: str,
+    dilation_rate: int | Sequence[int],
+    *,
+    fill: float,
+) -> Iterator[Any]:
+    """Yields, for each place in a window, what all windows have there, (batch, height', width', channels)."""
+    strides, dilation = _for_each(strides, len(size)), _for_each(dilation_rate, len(size))
+    reach = [(window - 1) * apart + 1 for window, apart in zip(size, dilation, strict=True)]
+    pixels = list(inputs.shape[1:-1])
+    if padding == "same":
+        counts = [-(-width // stride) for width, stride in zip(pixels, strides, strict=True)]
+    else:
+        counts = [(width - far) // stride + 1 for width, far, stride in zip(pixels, reach, strides, strict=True)]
+    needed = [(count - 1) * stride + far for count, stride, far in zip(counts, strides, reach, strict=True)]
+    missing = [max(0, need - width) for need, width in zip(needed, pixels, strict=True)]
+    if any(missing):
+        edges = [(lack // 2, lack - lack // 2) for lack in missing]
+        inputs = ops.pad(inputs, [(0, 0), *edges, (0, 0)], constant_values=fill)
+    if list(size) == list(strides) and set(dilation) == {1}:  # side by side: no steps through memory
+        whole = inputs[(slice(None), *(slice(need) for need in needed))]
+        split = [length for pair in zip(counts, size, strict=True) for length in pair]
+        blocks = ops.reshape(whole, (-1, *split, inputs.shape[-1]))
+        for place in product(*map(range, size)):
+            yield blocks[(slice(None), *(index for number in place for index in (slice(None), number)))]
+        return
+    for place in product(*map(range, size)):
+        first = [number * apart for number, apart in zip(place, dilation, strict=True)]
+        yield inputs[
+            (
+                slice(None),
+                *(
+                    slice(start, start + (count - 1) * stride + 1, stride)
+                    for start, count, stride in zip(first, counts, strides, strict=True)
+                ),
+            )
+        ]
+
+
+def _rows(tensor: Any) -> Any:
+    return ops.reshape(tensor, (-1, tensor.shape[-1]))
+
+
+def _for_each(number: int | Sequence[int], dimensions: int) -> list[int]:
+    return [number] * dimensions if isinstance(number, int) else list(number)

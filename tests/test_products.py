@@ -1,0 +1,192 @@
+"""Convolutions and pooling as matrix products, against those of the frameworks."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from keras.src.backend import nn
+
+from keras_course import _backend
+from keras_course._backend import products
+from keras_course.models import cnn_classifier
+from keras_course.training import fit
+
+SIZES_AND_STRIDES = [(2, 2), (3, 1), (3, 2), (2, 3), (4, 2)]
+
+
+def random_array(*shape):
+    return np.random.default_rng(sum(shape)).normal(size=shape).astype("float32")
+
+
+def result_and_gradients(function, *arguments):
+    """Differentiates a sum in which each place of the result has another weight."""
+
+    def loss(tensors):
+        result = function(*tensors)
+        weights = np.sin(np.arange(np.prod(result.shape))).reshape(result.shape).astype("float32")
+        return ops.sum(result * ops.convert_to_tensor(weights)), [result]
+
+    def step(_, row):
+        (_, results), gradients = _backend.value_and_grad(loss)(list(row))
+        return (), (*results, *gradients)
+
+    rows = tuple(argument[None] for argument in arguments)
+    return [outputs[0] for outputs in _backend.scan(step)((), rows, 1)[1]]  # compiled, as training is
+
+
+def assert_same(ours, native, *arguments):
+    for found, expected in zip(
+        result_and_gradients(ours, *arguments), result_and_gradients(native, *arguments), strict=True
+    ):
+        assert found.shape == expected.shape
+        np.testing.assert_allclose(found, expected, atol=2e-5 * max(1, np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+class TestAgainstTheFramework:
+    @pytest.mark.parametrize(("size", "strides", "dilation"), [*((*both, 1) for both in SIZES_AND_STRIDES), (3, 1, 2)])
+    def test_convolution(self, size, strides, dilation, padding):
+        x, kernel = random_array(2, 7, 8, 3), random_array(size, size, 3, 4)
+        assert_same(
+            lambda x, kernel: products.conv(x, kernel, strides, padding, dilation),
+            lambda x, kernel: nn.conv(x, kernel, strides, padding, "channels_last", dilation),
+            x,
+            kernel,
+        )
+
+    @pytest.mark.parametrize(("size", "strides", "dilation"), [*((*both, 1) for both in SIZES_AND_STRIDES), (3, 1, 2)])
+    def test_depthwise_convolution(self, size, strides, dilation, padding):
+        assert_same(
+            lambda x, kernel: products.depthwise_conv(x, kernel, strides, padding, dilation),
+            lambda x, kernel: nn.depthwise_conv(x, kernel, strides, padding, "channels_last", dilation),
+            random_array(2, 7, 8, 3),
+            random_array(size, size, 3, 2),
+        )
+
+    @pytest.mark.parametrize(("size", "strides"), SIZES_AND_STRIDES)
+    def test_transposed_convolution(self, size, strides, padding):
+        assert_same(
+            lambda x, kernel: products.conv_transpose(x, kernel, strides, padding),
+            lambda x, kernel: nn.conv_transpose(x, kernel, strides, padding, None, "channels_last", 1),
+            random_array(2, 7, 8, 3),
+            random_array(size, size, 4, 3),
+        )
+
+    @pytest.mark.parametrize(("size", "strides"), SIZES_AND_STRIDES)
+    def test_max_pooling(self, size, strides, padding):
+        assert_same(
+            lambda x: products.max_pool(x, size, strides, padding),
+            lambda x: nn.max_pool(x, size, strides, padding, "channels_last"),
+            random_array(2, 7, 8, 3),
+        )
+
+
+@pytest.mark.parametrize("shape", [(9,), (5, 6, 5)])
+def test_other_dimensions_than_two(shape):
+    x, kernel = random_array(2, *shape, 2), random_array(*[3] * len(shape), 2, 3)
+    assert_same(
+        lambda x, kernel: products.conv(x, kernel, 2, "same"),
+        lambda x, kernel: nn.conv(x, kernel, 2, "same", "channels_last", 1),
+        x,
+        kernel,
+    )
+
+
+def test_separable_convolution():
+    depthwise, pointwise = random_array(3, 3, 3, 2), random_array(1, 1, 6, 4)
+    assert_same(
+        lambda *tensors: products.separable_conv(*tensors, 2, "same"),
+        lambda *tensors: nn.separable_conv(*tensors, 2, "same", "channels_last", 1),
+        random_array(2, 7, 8, 3),
+        depthwise,
+        pointwise,
+    )
+
+
+def test_windows_too_many_to_lie_side_by_side(monkeypatch):
+    monkeypatch.setattr(products, "_LARGEST_PATCHES", 100)
+    assert_same(
+        lambda x, kernel: products.conv(x, kernel, 2, "same"),
+        lambda x, kernel: nn.conv(x, kernel, 2, "same", "channels_last", 1),
+        random_array(2, 7, 8, 3),
+        random_array(3, 3, 3, 4),
+    )
+
+
+def test_of_equal_pixels_the_first_gets_the_gradient():
+    _, gradient = result_and_gradients(lambda x: products.max_pool(x, 2), np.ones((1, 2, 4, 1), "float32"))
+    second_weight = np.sin(np.float32(1))  # the first one is sin 0
+    np.testing.assert_allclose(gradient[0, :, :, 0], [[0, 0, second_weight, 0], [0, 0, 0, 0]], rtol=1e-6)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Which of ours are called, by name, in the order of the calls."""
+    made = []
+    for name, ours in products._OURS.items():
+
+        def noted(*arguments, _name=name, _ours=ours, **settings):
+            made.append(_name)
+            return _ours(*arguments, **settings)
+
+        noted.__signature__ = products.inspect.signature(ours)
+        monkeypatch.setitem(products._OURS, name, noted)
+    return made
+
+
+class TestInsteadOfConvolutions:
+    def test_layers_use_it(self, calls):
+        x = random_array(2, 8, 8, 3)
+        layers = [
+            keras.layers.Conv2D(4, 3, strides=2, padding="same"),
+            keras.layers.DepthwiseConv2D(3, depth_multiplier=2),
+            keras.layers.Conv2DTranspose(5, 3, strides=2),
+            keras.layers.MaxPooling2D(2),
+            keras.layers.SeparableConv2D(6, 3),
+        ]
+        expected = [ops.convert_to_numpy(layer(x)) for layer in layers]
+        assert calls == []
+        with products.instead_of_convolutions(wanted=True):
+            found = [ops.convert_to_numpy(layer(x)) for layer in layers]
+        assert [name for name in calls if name != "conv" or calls.index(name) == 0] == [
+            "conv",
+            "depthwise_conv",
+            "conv_transpose",
+            "max_pool",
+            "separable_conv",
+        ]
+        for ours, native in zip(found, expected, strict=True):
+            np.testing.assert_allclose(ours, native, atol=2e-6)
+
+    def test_not_where_it_is_not_wanted_nor_afterwards(self, calls):
+        x, layer = random_array(2, 8, 8, 3), keras.layers.Conv2D(4, 3)
+        with products.instead_of_convolutions(wanted=False):
+            layer(x)
+        with pytest.raises(KeyError), products.instead_of_convolutions(wanted=True):
+            raise KeyError
+        layer(x)
+        assert calls == []
+
+    def test_leaves_the_rest_to_the_framework(self, calls):
+        x = random_array(2, 8, 8, 4)
+        with products.instead_of_convolutions(wanted=True):
+            groups = keras.layers.Conv2D(4, 3, groups=2)(x) if keras.backend.backend() != "tensorflow" else None
+            transposed = keras.layers.Conv2DTranspose(3, 3, dilation_rate=2)(x)
+        assert calls == []
+        assert groups is None or groups.shape == (2, 6, 6, 4)
+        assert transposed.shape == (2, 12, 12, 3)
+
+
+def test_a_net_learns_the_same_as_with_keras():
+    """Ten steps of ``fit``, in whose compiled loop it is, against Keras' own on the framework's convolutions."""
+    x = np.random.default_rng(0).integers(0, 256, (40, 12, 12, 1), dtype="uint8")
+    y = np.arange(40, dtype="int32") % 3
+    settings = {"input_shape": (12, 12, 1), "filters": (4, 6), "dense": 8, "num_classes": 3}
+    settings |= {"dropout": 0.0, "dense_dropout": 0.0}
+    net, reference = cnn_classifier(**settings), cnn_classifier(**settings)
+    fit(net, (x, y), epochs=10, batch_size=40, optimizer=keras.optimizers.SGD(1e-3), progress=False)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    reference.compile(keras.optimizers.SGD(1e-3), loss)
+    reference.fit(x, y, epochs=10, batch_size=40, shuffle=False, verbose=0)
+    for found, expected in zip(net.get_weights(), reference.get_weights(), strict=True):
+        np.testing.assert_allclose(found, expected, atol=2e-5)
