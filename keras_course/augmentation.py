@@ -808,25 +808,25 @@ def warp(images: Any, back: Map, *, fill: str = "constant", fill_value: float = 
         [0.5, 1.5, 2.5, 3.0]
     """
     _, height, width, _ = images.shape if library is np else keras.ops.shape(images)
-    a, b, c, d, e, f = map(_over_rows_and_columns, back)
-    across = np.arange(width, dtype="float32") - np.float32((width - 1) / 2)  # (width,)
-    down = (np.arange(height, dtype="float32") - np.float32((height - 1) / 2))[:, None]  # (height, 1)
+    a, b, c, d, e, f = (value if isinstance(value, float) else value[:, None] for value in back)
+    across = np.arange(width, dtype="float32")[None] - np.float32((width - 1) / 2)
+    down = np.arange(height, dtype="float32")[None] - np.float32((height - 1) / 2)
     if library is not np:
         across, down = library.convert_to_tensor(across), library.convert_to_tensor(down)
-    x = a * across + b * down + (c + np.float32((width - 1) / 2))  # (batch, height, width)
-    y = d * across + e * down + (f + np.float32((height - 1) / 2))
-    sample = resampling.resample if library is np else _backend.resample
+    # a place is what its column gives plus what its row gives: one addition for each pixel
+    columns = a * across, d * across  # (batch or 1, width) each
+    rows = b * down + (c + np.float32((width - 1) / 2)), e * down + (f + np.float32((height - 1) / 2))
     offset = np.float32(fill_value if fill == "constant" else 0.0)
-    return sample(images - offset, x, y, fill) + offset
+    if offset:
+        images = images - offset
+    sample = resampling.resample_on_the_host if library is np else _backend.resample
+    sampled = sample(images, columns, rows, fill)
+    return sampled + offset if offset else sampled
 
 
 def _over_pixels(values: Any) -> Any:
     """Gives one value a picture the axes of the pictures."""
     return values if isinstance(values, float) else values[:, None, None, None]
-
-
-def _over_rows_and_columns(values: Any) -> Any:
-    return values if isinstance(values, float) else values[:, None, None]
 
 
 def _inside(box: tuple[Any, Any, Any, Any], height: int, width: int, library: ModuleType) -> Any:

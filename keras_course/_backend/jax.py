@@ -88,10 +88,10 @@ def scan(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[[Any, Any, int
     return run
 
 
-def resample(images: Any, x: Any, y: Any, fill: str) -> Any:
-    """Reads pictures (batch, height, width, channels) at the places x and y (batch, height', width'), bilinearly."""
+def resample(images: Any, columns: resampling.Places, rows: resampling.Places, fill: str) -> Any:
+    """Reads pictures (batch, height, width, channels) at other places, bilinearly."""
     # Keras' take looks for places outside, of which there are none here
-    return resampling.resample(images, x, y, fill, keras.ops, partial(jnp.take, mode="clip"))
+    return resampling.resample(images, columns, rows, fill, keras.ops, partial(jnp.take, mode="clip"))
 
 
 class TrainingLoop:

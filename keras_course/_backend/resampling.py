@@ -8,16 +8,21 @@ import numpy as np
 
 from keras_course._backend.libraries import cast
 
+Places = tuple[Any, Any]
+"""x and y, counted in pixels from the centre of the first."""
+
+_VALUES_TOGETHER = 2**16
+
 
 def resample(
-    images: Any, x: Any, y: Any, fill: str, library: ModuleType = np, take: Callable[..., Any] | None = None
+    images: Any, columns: Places, rows: Places, fill: str, library: ModuleType, take: Callable[..., Any] | None = None
 ) -> Any:
-    """Reads pictures at any places.
+    """Reads pictures at other places, each of which is the sum of what its column and its row in the result give.
 
     Args:
         images: Pictures (batch, height, width, channels), float32.
-        x: Columns (batch, height', width'), float32, counted in pixels from the centre of the first one.
-        y: Rows, the same.
+        columns: What the columns give, float32 (batch or 1, width').
+        rows: What the rows give, (batch or 1, height').
         fill: What lies outside: "constant" (0), "nearest" or "reflect".
         library: ``numpy`` or ``keras.ops``.
         take: A faster ``library.take``, for places that are known to be inside.
@@ -26,6 +31,7 @@ def resample(
         Pictures (batch, height', width', channels).
     """
     take = take or library.take
+    x, y = (column[:, None, :] + row[:, :, None] for column, row in zip(columns, rows, strict=True))
     batch, height, width, channels = images.shape if library is np else library.shape(images)
     # a far place is as good as one just outside, and fits into an integer
     x, y = _within_reach(x, width, fill, library), _within_reach(y, height, fill, library)
@@ -42,6 +48,22 @@ def resample(
             place = first + _index(row, height, library) * width + _index(column, width, library)
             total = total + library.expand_dims(share, -1) * take(flat, place, axis=0)
     return total
+
+
+def resample_on_the_host(images: np.ndarray, columns: Places, rows: Places, fill: str) -> np.ndarray:
+    """Does the same in NumPy, a few pictures at a time, so that all of it stays in the processor's cache."""
+    batch, height, width, channels = images.shape
+
+    def of(places: Places, some: slice) -> Places:
+        x, y = (np.broadcast_to(part, (batch, part.shape[1]))[some] for part in places)
+        return x, y
+
+    together = max(1, _VALUES_TOGETHER // (height * width * channels))
+    sampled = []
+    for start in range(0, batch, together):
+        some = slice(start, start + together)
+        sampled.append(resample(images[some], of(columns, some), of(rows, some), fill, np))
+    return np.concatenate(sampled)
 
 
 def _within_reach(place: Any, size: int, fill: str, library: ModuleType) -> Any:

@@ -110,9 +110,9 @@ def scan(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[[Any, Any, int
     return run
 
 
-def resample(images: Any, x: Any, y: Any, fill: str) -> Any:
-    """Reads pictures (batch, height, width, channels) at the places x and y (batch, height', width'), bilinearly."""
-    return resampling.resample(images, x, y, fill, keras.ops)
+def resample(images: Any, columns: resampling.Places, rows: resampling.Places, fill: str) -> Any:
+    """Reads pictures (batch, height, width, channels) at other places, bilinearly."""
+    return resampling.resample(images, columns, rows, fill, keras.ops)
 
 
 class TrainingLoop:

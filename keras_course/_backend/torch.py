@@ -24,6 +24,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_leaves, tree_map
 
 from keras_course._backend import index_of
+from keras_course._backend.resampling import Places
 
 Metric = Callable[[Any, Any], Any]
 Change = Callable[[Any, Any, Any], tuple[Any, Any]]
@@ -105,14 +106,18 @@ def scan(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[[Any, Any, int
     return run
 
 
-def resample(images: torch.Tensor, x: torch.Tensor, y: torch.Tensor, fill: str) -> torch.Tensor:
-    """Reads pictures (batch, height, width, channels) at the places x and y (batch, height', width'), bilinearly."""
-    _, height, width, _ = images.shape
+def resample(images: torch.Tensor, columns: Places, rows: Places, fill: str) -> torch.Tensor:
+    """Reads pictures (batch, height, width, channels) at other places, bilinearly."""
+    batch, height, width, _ = images.shape
     # grid_sample counts from -1, the outer edge of the first pixel, to 1, that of the last
-    grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)
+    scale = torch.tensor([2 / width, 2 / height], device=images.device)
+    across = torch.stack(torch.broadcast_tensors(*columns), dim=-1) * scale  # (batch or 1, width', 2)
+    down = torch.stack(torch.broadcast_tensors(*rows), dim=-1) * scale + (scale / 2 - 1)
+    grid = across[:, None] + down[:, :, None]  # (batch or 1, height', width', 2)
     padding = {"constant": "zeros", "nearest": "border", "reflect": "reflection"}[fill]
-    channels_first = images.permute(0, 3, 1, 2)
-    sampled = torch.nn.functional.grid_sample(channels_first, grid, padding_mode=padding, align_corners=False)
+    sampled = torch.nn.functional.grid_sample(
+        images.permute(0, 3, 1, 2), grid.expand(batch, -1, -1, -1), padding_mode=padding, align_corners=False
+    )
     return sampled.permute(0, 2, 3, 1)
 
 
