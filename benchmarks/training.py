@@ -167,7 +167,7 @@ def run_fit_timed_inside(turns: Turns, task: Task) -> None:
 
     fitting = importlib.import_module("keras_course.training.fit")
     parts: defaultdict[str, float] = defaultdict(float)
-    make_loop, groups = _backend.training_loop, fitting._Batches.groups
+    make_loop, groups = _backend.training_loop, fitting.Batches.groups
 
     def timed_groups(*arguments: Any) -> Iterator[Any]:
         iterator = groups(*arguments)
@@ -179,7 +179,7 @@ def run_fit_timed_inside(turns: Turns, task: Task) -> None:
             yield group
 
     _backend.training_loop = lambda *arguments: _TimedLoop(make_loop(*arguments), parts)
-    fitting._Batches.groups = timed_groups
+    fitting.Batches.groups = timed_groups
     _run_fit(turns, task, parts)
 
 
@@ -198,14 +198,16 @@ def _run_fit(turns: Turns, task: Task, parts: defaultdict[str, float] | None) ->
         _wait_for_device(model)
         turns.stop(losses[-1], parts=dict(parts or {}))
 
-    def train_epoch_in_turn(loop: Any, batches: Any, epoch: int, totals: Any, *others: Any, **options: Any) -> None:
+    def train_epoch_in_turn(
+        loop: Any, batches: Any, epoch: int, history: Any, totals: Any, *others: Any, **options: Any
+    ) -> None:
         if losses:
             stop()
         losses.append(totals.losses)
         turns.start()
         if parts is not None:
             parts.clear()
-        train_epoch(loop, batches, epoch, totals, *others, **options)
+        train_epoch(loop, batches, epoch, history, totals, *others, **options)
 
     fitting._train_epoch = train_epoch_in_turn
     fitting.fit(

@@ -22,8 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_course.datasets import asl
-from keras_course.datasets.mnist import content_sha256, save
+from keras_course.datasets import arrays, asl
 from keras_course.errors import CourseError
 
 # Pictures of the 24 letters in each collection: to train on, to validate with.
@@ -39,8 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not options.own:
             print(f"these are the pictures of {_collection(signs, options.split)}")
         file = options.output or asl.cache_file()
-        save(file, signs)
-        print(f"{file}: {file.stat().st_size:,} bytes; sha256 of all pictures and labels: {content_sha256(signs)}")
+        arrays.save(file, signs)
+        sha256 = arrays.content_sha256(signs)
+        print(f"{file}: {file.stat().st_size:,} bytes; sha256 of all pictures and labels: {sha256}")
     except CourseError as error:
         print(error, file=sys.stderr)
         return 2

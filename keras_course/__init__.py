@@ -16,6 +16,7 @@ The rooms, in the order in which data flows:
 | ``models/`` | one family of architectures per file; each builder returns a ``keras.Model`` |
 | ``training/`` | the loops |
 | ``evaluation`` | metrics and the confusion matrix |
+| ``explain`` | convolutional nets from the inside: kernels, feature maps, Grad-CAM |
 | ``plots/`` | every picture that a lesson shows |
 | ``report`` | the page that a run leaves behind |
 | ``play/`` | a page on which to play with gradient descent |

@@ -328,14 +328,16 @@ def _examine_choice(frameworks: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _examine_data() -> dict[str, Any]:
-    from keras_course.datasets import mnist
+    from keras_course.datasets import arrays, mnist
 
-    shared = os.environ.get("KERAS_COURSE_DATA")
-    files = [mnist.cache_file(folder) for folder in ([shared, None] if shared else [None])]
+    def found(name: str) -> str | None:
+        return next((str(file) for file in arrays.places(name) if file.exists()), None)
+
     return {
-        "KERAS_COURSE_DATA": shared,
-        "cache": str(mnist.cache_file().parent),
-        "mnist": next((str(file) for file in files if file.exists()), None),
+        "KERAS_COURSE_DATA": os.environ.get("KERAS_COURSE_DATA"),
+        "cache": str(arrays.cache_folder()),
+        "mnist": found(mnist.FILE_NAME),
+        "hand_signs": found("sign_mnist.npz"),  # `asl`, which says so, needs Keras, and there may be none
         "mnist_sample": mnist.SAMPLE_FILE.exists(),
     }
 
@@ -391,6 +393,7 @@ def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("keras-course", f"{versions['keras_course']}, Keras {versions['keras']}, Python {versions['python']}"),
         ("machine", f"{machine['cpus']} CPUs, {_gibibytes(machine['memory_bytes'])} memory, {machine['system']}"),
         ("MNIST", data["mnist"] or f"not here yet; it is downloaded to {data['cache']} when a lesson needs it"),
+        ("hand signs", data["hand_signs"] or "none; drawn ones are used, or what data_scripts/prepare_asl.py makes"),
         ("sample", "10,000 + 2,000 digits in the package" if data["mnist_sample"] else "missing: install again"),
         ("shared data", data["KERAS_COURSE_DATA"] or "none; KERAS_COURSE_DATA may name a folder"),
     ]

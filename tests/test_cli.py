@@ -11,6 +11,7 @@ import pytest
 
 from keras_course import __version__, cli
 from keras_course._backend.select import INSTALL
+from keras_course.datasets import asl
 from keras_course.errors import CourseError
 
 ROOT = Path(__file__).parents[1]
@@ -229,8 +230,10 @@ def test_run_ends_as_the_lesson_ends(folder, ending, exit_code, stderr):
     assert (done.returncode, done.stdout, done.stderr) == (exit_code, "", stderr)
 
 
-def test_doctor_examines_this_machine():
-    done = keras_course("doctor", "--json", KERAS_BACKEND="")
+def test_doctor_examines_this_machine(tmp_path):
+    signs = tmp_path / asl.FILE_NAME
+    signs.touch()
+    done = keras_course("doctor", "--json", KERAS_BACKEND="", KERAS_COURSE_DATA=str(tmp_path))
     report = json.loads(done.stdout)
     assert done.returncode == 0, done.stdout
     assert done.stderr == ""
@@ -245,6 +248,7 @@ def test_doctor_examines_this_machine():
     assert report["versions"]["keras_course"] == __version__
     assert report["machine"]["cpus"] >= 1
     assert report["data"]["mnist_sample"] in (True, False)
+    assert report["data"]["hand_signs"] == str(signs)
 
 
 @pytest.fixture

@@ -104,13 +104,15 @@ def forward(w, x, *, training, padding="valid", scale=1 / 255):
     """Logits, and the mean and variance of what goes into each normalisation; without dropout, in float64."""
     x, moments, block = x * scale, {}, 1
     while f"block{block}_conv/kernel" in w:
-        x = convolved(x, w[f"block{block}_conv/kernel"], w[f"block{block}_conv/bias"])
-        name = f"block{block}_normalisation"
-        if f"{name}/gamma" in w:
-            moments[name] = x.mean(axis=(0, 1, 2)), x.var(axis=(0, 1, 2))
-            mean, variance = moments[name] if training else (w[f"{name}/moving_mean"], w[f"{name}/moving_variance"])
-            x = (x - mean) / np.sqrt(variance + 1e-3) * w[f"{name}/gamma"] + w[f"{name}/beta"]
-        x = pooled(np.maximum(x, 0), padding)
+        for turn in ("", *(number for number in range(2, 9) if f"block{block}_conv{number}/kernel" in w)):
+            x = convolved(x, w[f"block{block}_conv{turn}/kernel"], w[f"block{block}_conv{turn}/bias"])
+            name = f"block{block}_normalisation{turn}"
+            if f"{name}/gamma" in w:
+                moments[name] = x.mean(axis=(0, 1, 2)), x.var(axis=(0, 1, 2))
+                mean, variance = moments[name] if training else (w[f"{name}/moving_mean"], w[f"{name}/moving_variance"])
+                x = (x - mean) / np.sqrt(variance + 1e-3) * w[f"{name}/gamma"] + w[f"{name}/beta"]
+            x = np.maximum(x, 0)
+        x = pooled(x, padding)
         block += 1
     x = np.maximum(x.reshape(len(x), -1) @ w["dense/kernel"] + w["dense/bias"], 0)
     return x @ w["logits/kernel"] + w["logits/bias"], moments
@@ -137,6 +139,24 @@ def test_the_logits_are_those_of_the_formulas(padding, batch_normalization):
     expected, _ = forward(weights_of(model), pictures(3), training=False, padding=padding)
     np.testing.assert_allclose(predict_logits(model, pictures(3)), expected, rtol=1e-5, atol=1e-5)
     assert np.abs(np.diff(expected, axis=0)).max() > 0.01, "all pictures look the same"
+
+
+def test_several_convolutions_a_block_follow_one_another():
+    model = shaken(cnn_classifier(convolutions=3, **TINY))
+    assert len([layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]) == 6
+    expected, _ = forward(weights_of(model), pictures(3), training=False)
+    np.testing.assert_allclose(predict_logits(model, pictures(3)), expected, rtol=1e-5, atol=1e-5)
+    assert np.abs(np.diff(expected, axis=0)).max() > 0.01, "all pictures look the same"
+
+
+def test_the_net_of_lesson_07_by_its_layers():
+    model = cnn_classifier(convolutions=2)
+    pairs = ((1, 25), (25, 25), (25, 50), (50, 50), (50, 75), (75, 75))
+    blocks = [(9 * inputs + 1) * filters + 4 * filters for inputs, filters in pairs]
+    counters = 2
+    assert sum(blocks) + (3 * 3 * 75 + 1) * 512 + (512 + 1) * 24 + counters == model.count_params() == 483_901
+    block = ["conv", "normalisation", "relu", "conv2", "normalisation2", "relu2", "pool"]
+    assert [layer.name for layer in model.layers][2:9] == [f"block1_{kind}" for kind in block]
 
 
 def test_the_scale_is_the_first_layer():
@@ -259,6 +279,7 @@ def test_a_saved_model_gives_the_same_logits(tmp_path):
     [
         ({"num_classes": 0}, "num_classes is 0; give"),
         ({"filters": (8, -1), "dropout": 0.0}, r"filters\[1\] is -1"),
+        ({"convolutions": 0}, "convolutions is 0"),
         ({"kernel_size": 1.5}, "kernel_size is 1.5"),
         ({"dense": 0}, "dense is 0"),
         ({"input_shape": (28, 0, 1)}, r"input_shape\[1\] is 0"),

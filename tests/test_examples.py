@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from keras_course import evaluation
-from keras_course.datasets import lines, mnist, noisy_points
+from keras_course.datasets import asl, hands, lines, mnist, noisy_points
 from keras_course.training import predict_logits
 
 ROOT = Path(__file__).parents[1]
@@ -29,27 +29,42 @@ def columns_of(*names):
 
 
 # For each lesson how many epochs are enough here, what its history holds, and on what its model is measured.
-EPOCHS = {"01_gradient_descent": 40, "02_batches_and_optimizers": 10, "03_neurons": 20, "04_mnist_dense": 1}
+EPOCHS = {
+    "01_gradient_descent": 40,
+    "02_batches_and_optimizers": 10,
+    "03_neurons": 20,
+    "04_mnist_dense": 1,
+    "05_asl_dense": 6,
+    "06_asl_cnn": 1,
+    "07_asl_augmentation": 2,
+}
+OF_A_CLASSIFIER = ["loss", "accuracy", "val_loss", "val_accuracy"]
 COLUMNS = {
     "01_gradient_descent": ["loss"],
     "02_batches_and_optimizers": ["loss", "val_loss"],
     "03_neurons": ["loss", "val_loss"],
-    "04_mnist_dense": ["loss", "accuracy", "val_loss", "val_accuracy"],
+    "04_mnist_dense": OF_A_CLASSIFIER,
+    "05_asl_dense": OF_A_CLASSIFIER,
+    "06_asl_cnn": OF_A_CLASSIFIER,
+    "07_asl_augmentation": OF_A_CLASSIFIER,
 }
 MEASURED_ON = {
     "01_gradient_descent": lambda: columns_of(*lines.load_data("two_points")),
     "02_batches_and_optimizers": lambda: noisy_points.load_data(count=256, valid_count=64, seed=SEED)[1],
     "03_neurons": lambda: noisy_points.load_data(seed=SEED)[1],
     "04_mnist_dense": lambda: mnist.load_data("sample")[1],
+    "05_asl_dense": lambda: hands.load_data()[1],
+    "06_asl_cnn": lambda: hands.load_data()[1],
+    "07_asl_augmentation": lambda: hands.load_data()[1],
 }
 CLASSIFIERS = {name for name, columns in COLUMNS.items() if "accuracy" in columns}
 
 
-def run_lesson(name, *arguments):
+def run_lesson(name, *arguments, timeout=600):
     """Runs a lesson and returns what it prints; it must end well and have nothing to complain about."""
     command = [sys.executable, str(LESSONS[name]), *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": keras.backend.backend()}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -99,7 +114,8 @@ def test_the_history_of_a_lesson(lesson):
     assert all(0 < float(row["loss"]) < 10 for row in rows)
     if name in CLASSIFIERS:
         assert len(shown) == len(rows)
-        assert 0.5 < float(rows[-1]["accuracy"]) < 1, "it has not learned, or it was told the answers"
+        classes = len(read_metrics(folder)["per_class"])
+        assert 5 / classes < float(rows[-1]["accuracy"]) < 1, "it has not learned, or it was told the answers"
 
 
 def test_the_steps_of_a_lesson(lesson):
@@ -110,7 +126,7 @@ def test_the_steps_of_a_lesson(lesson):
     steps = EPOCHS[name] * -(-metrics["samples"] // metrics["batch_size"])
     assert [int(row["step"]) for row in rows] == list(range(1, steps + 1))
     losses = np.array([float(row["loss"]) for row in rows])
-    assert losses[: steps // 5].mean() > 1.5 * losses[-steps // 5 :].mean()
+    assert losses[: steps // 5].mean() > 1.3 * losses[-steps // 5 :].mean()
 
 
 def test_the_metrics_of_a_lesson(lesson):
@@ -244,17 +260,33 @@ def test_the_search_for_results_finds_what_it_should(text, found):
 # --- The accuracy that is claimed ------------------------------------------------------------------------------
 
 
+# For each lesson the facts of its run, and the least mean accuracy of seeds 0, 1 and 2; README tells what was measured.
+CLAIMS = {
+    "04_mnist_dense": ({"epochs": 5, "samples": 60_000, "parameters": 669_706}, 0.978),
+    "05_asl_dense": ({"epochs": 20, "samples": 5_465, "parameters": 676_888}, 0.80),
+    "06_asl_cnn": ({"epochs": 15, "samples": 5_465, "parameters": 404_401}, 0.91),
+    "07_asl_augmentation": ({"epochs": 30, "samples": 5_465, "parameters": 483_901}, 0.975),
+}
+
+
 @pytest.mark.slow
-def test_mnist_with_a_dense_network_is_as_accurate_as_claimed(full_mnist, tmp_path):
+@pytest.mark.parametrize("name", CLAIMS)
+def test_a_lesson_is_as_accurate_as_claimed(name, request, tmp_path):
+    if "mnist" in name:
+        data = request.getfixturevalue("full_mnist")
+    else:
+        data = request.getfixturevalue("course_data") / asl.FILE_NAME
+    facts, least = CLAIMS[name]
     accuracies = []
     for seed in range(3):
         folder = tmp_path / str(seed)
-        run_lesson("04_mnist_dense", "--data", full_mnist, "--seed", seed, "--output", folder, "--quiet")
-        metrics = json.loads((folder / "metrics.json").read_text())
-        assert (metrics["epochs"], metrics["samples"], metrics["parameters"]) == (5, 60_000, 669_706)
+        run_lesson(name, "--data", data, "--seed", seed, "--output", folder, "--quiet", timeout=3600)
+        metrics = read_metrics(folder)
+        assert facts.items() <= metrics.items()
         accuracies.append(metrics["accuracy"])
-    assert np.mean(accuracies) >= 0.978, accuracies
+    assert np.mean(accuracies) >= least, accuracies
     if recordings := os.environ.get("KERAS_COURSE_ACCURACIES"):  # tests/parity/test_accuracies.py compares the backends
         Path(recordings).mkdir(parents=True, exist_ok=True)
         record = Path(recordings) / f"{keras.backend.backend()}.json"
-        record.write_text(json.dumps({"04_mnist_dense": accuracies}))
+        recorded = json.loads(record.read_text()) if record.exists() else {}
+        record.write_text(json.dumps({**recorded, name: accuracies}))

@@ -150,6 +150,25 @@ def test_a_learning_rate_that_is_none_is_explained(rate):
         gradient_descent(loss, (-1.0, 5.0), learning_rate=rate)
 
 
+@pytest.mark.parametrize("width", [0, -0.1, float("nan"), float("inf"), True, "thin"])
+def test_a_width_that_is_none_is_explained(width):
+    with pytest.raises(CourseError, match=rf"width is {width!r}; give a finite number above 0, such as 0\.005"):
+        finite_differences(loss, (-1.0, 5.0), width=width)
+
+
+@pytest.mark.parametrize(("parameter", "width"), [(5.0, 1e-7), (0.0, 1e-50), (0.0, 1e39), (0.0, 3e38)])
+def test_a_width_that_moves_no_float32_is_explained(parameter, width):
+    """Beside 5 the next float32 is 4.8e-7 away; the smallest one is 1.4e-45, the largest 3.4e38."""
+    with pytest.raises(CourseError, match="as a float32 cannot be moved by it, give one near") as caught:
+        finite_differences(lambda m: m, (parameter,), width=width)
+    assert str(caught.value).startswith(f"width is {width}; {parameter} ")
+
+
+@pytest.mark.parametrize("width", [0.001, 0.25, 1])
+def test_differences_are_exact_on_a_parabola_however_wide(width):
+    assert finite_differences(lambda m: m * m, (3.0,), width=width) == pytest.approx([6], rel=1e-3)
+
+
 @pytest.mark.parametrize("start", [(), (np.nan, 1.0), (1.0, np.inf)])
 @pytest.mark.parametrize("function", [gradient_descent, value_and_grad, finite_differences])
 def test_a_start_that_is_none_is_explained(function, start):

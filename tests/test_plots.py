@@ -98,6 +98,17 @@ INPUT = np.linspace(-5, 5, 101)
 PROBABILITY = np.linspace(0, 1, 101)
 NOISY = (np.linspace(0, 1, 12), np.sin(6 * np.linspace(0, 1, 12)))
 WIDER = np.linspace(-0.4, 1.5, 200)
+NORMAL = np.random.default_rng(1).normal(size=(64, 64))
+SIGN = pictures(1)[0]
+RAMP = np.add.outer(np.arange(28), np.arange(28)) / 54  # from 0 to 1
+EDGES = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])
+BLUR = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]]) / 16
+STEPS: dict[str, tuple[np.ndarray | str, np.ndarray]] = {
+    "vertical edges": (EDGES, NORMAL[:26, :26]),
+    "horizontal edges, stride 2": (-EDGES.T, 1e4 * NORMAL[:13, :13]),
+    "blur, padding same": (BLUR, 255 * RAMP),
+    "pooling": ("largest of 2 × 2", 255 * RAMP[::2, ::2]),
+}
 
 EVERY_FIGURE: dict[str, Callable[[], Figure]] = {
     "sample_pictures": lambda: plots.sample_pictures(pictures(30), np.arange(30) % 10, DIGITS),
@@ -180,6 +191,64 @@ EVERY_FIGURE: dict[str, Callable[[], Figure]] = {
         {"trained on the cross entropy": (1 + np.tanh(INPUT)) / 2, "trained on the squared error": INPUT},
         x_label="hours of study",
     ),
+    "kernel_grid": lambda: plots.kernel_grid(NORMAL[:15, :15].reshape(3, 3, 1, 25), title="Kernels of block1_conv"),
+    "kernel_grid of one": lambda: plots.kernel_grid(1e-4 * NORMAL[:3, :3].reshape(3, 3, 1, 1)),
+    "kernel_grid of one with a long title": lambda: plots.kernel_grid(
+        NORMAL[:3, :3].reshape(3, 3, 1, 1), title="The kernel of a layer with a single filter: its weights"
+    ),
+    "kernel_grid of zeros": lambda: plots.kernel_grid(np.zeros((5, 5, 3, 8)), channel=2),
+    "feature_map_grid": lambda: plots.feature_map_grid(
+        np.maximum(NORMAL[:49, :56].reshape(7, 7, 56), 0), image=SIGN, title="What block2_conv makes of a B"
+    ),
+    "feature_map_grid of one": lambda: plots.feature_map_grid(np.abs(NORMAL[..., None])),
+    "feature_map_grid of one and a picture": lambda: plots.feature_map_grid(RAMP[..., None], image=SIGN),
+    "feature_map_grid of zeros": lambda: plots.feature_map_grid(np.zeros((4, 6, 3))),
+    "feature_map_grid before an activation": lambda: plots.feature_map_grid(
+        1e4 * NORMAL.reshape(8, 16, 32) - 1e3, image=pictures(1, 3, 8, 16)[0], title="Outputs"
+    ),
+    "feature_map_grid of very large numbers": lambda: plots.feature_map_grid(1e7 * NORMAL.reshape(16, 16, 16)),
+    "heat_on_picture": lambda: plots.heat_on_picture(
+        pictures(6), np.stack([RAMP] * 6), [f"{letter}, said {letter} (98 %)" for letter in "ABCDEF"], title="Why"
+    ),
+    "heat_on_picture of one": lambda: plots.heat_on_picture(
+        pictures(1), RAMP[None], ["A"], title="Which places of the picture speak for the letter A"
+    ),
+    "heat_on_picture of wide fruit": lambda: plots.heat_on_picture(
+        pictures(4, 3, 12, 28),
+        np.stack([RAMP[:12]] * 4),
+        ["true rotten bananas, said fresh apples (100 %)"] * 4,
+        columns=2,
+        title="Four pictures that look like another fruit",
+    ),
+    "heat_on_picture, high ones": lambda: plots.heat_on_picture(
+        pictures(2, 1, 28, 9), np.stack([RAMP[:, :9]] * 2), "AB"
+    ),
+    "convolution_steps": lambda: plots.convolution_steps(SIGN, STEPS, title="Four steps"),
+    "convolution_steps in two columns": lambda: plots.convolution_steps(SIGN, STEPS, columns=2),
+    "convolution_steps of one": lambda: plots.convolution_steps(
+        SIGN, {"blur": STEPS["blur, padding same"]}, columns=1, title="What a blur makes of a picture"
+    ),
+    "convolution_steps with long names": lambda: plots.convolution_steps(
+        SIGN, {f"{name}, and then the largest of 2 × 2": step for name, step in STEPS.items()}, columns=3
+    ),
+    "convolution_steps with large kernels": lambda: plots.convolution_steps(
+        RAMP[:12],
+        {
+            "seven": (1000 * NORMAL[:7, :7], NORMAL[:6, :22]),
+            "eleven": (NORMAL[:11, :11], NORMAL[:2, :18]),
+            "a row": (NORMAL[:1, :5], NORMAL[:12, :24]),
+            "a column": (NORMAL[:5, :1], NORMAL[:8, :28]),
+        },
+        title="Kernels of other sizes",
+    ),
+    "one_window": lambda: plots.one_window(SIGN, EDGES, NORMAL[:26, :26], row=20, column=7),
+    "one_window in the corner": lambda: plots.one_window(
+        1000.5 * RAMP, -1000.5 * EDGES, 1e6 * NORMAL[:13, :13], row=12, column=12, stride=2
+    ),
+    "one_window of all": lambda: plots.one_window(EDGES + 2, EDGES, [[12]], row=0, column=0),
+    "one_window of many numbers": lambda: plots.one_window(
+        RAMP[:20], NORMAL[:7, :7] - 1, NORMAL[:14, :22], row=13, column=0
+    ),
     "most_wrong without a mistake": lambda: plots.most_wrong(pictures(1), [3], np.eye(10)[[3]], DIGITS),
 }
 
@@ -226,6 +295,12 @@ def test_sample_pictures_shows_colours() -> None:
     figure = plots.sample_pictures(images, [0, 5], FRUIT)
     np.testing.assert_array_equal(figure.axes[1].images[0].get_array(), images[1])
     assert figure.axes[1].get_title() == "rotten oranges"
+
+
+def test_a_grid_has_no_column_without_a_tile() -> None:
+    for tiles, columns in ((1, 1), (2, 2), (25, 7), (75, 11)):
+        panel = plots.kernel_grid(np.ones((3, 3, 1, tiles))).axes[0]
+        assert panel.get_gridspec().ncols == columns
 
 
 def test_training_curves_hold_the_history_in_percent_and_nats() -> None:

@@ -36,7 +36,8 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from keras_course import randomness
-from keras_course.datasets import hands, mnist
+from keras_course.datasets import arrays, hands
+from keras_course.datasets.arrays import LARGEST_COUNT
 from keras_course.datasets.hands import CLASS_NAMES, INPUT_SHAPE
 from keras_course.errors import CourseError
 
@@ -46,6 +47,7 @@ __all__ = [
     "Signs",
     "cache_file",
     "describe",
+    "has_near_copy",
     "load_data",
     "locate",
     "near_copies",
@@ -53,7 +55,7 @@ __all__ = [
     "split_by_group",
 ]
 
-Signs = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+Signs = arrays.Parts
 
 FILE_NAME: Final = "sign_mnist.npz"
 SPLITS: Final = ("given", "grouped")
@@ -77,7 +79,6 @@ SIDES: Final = {"train": "train", "training": "train"} | dict.fromkeys(("test", 
 LARGEST_CSV_BYTES: Final = 2**28
 LARGEST_PICTURE_BYTES: Final = 2**25
 LARGEST_PARQUET_BYTES: Final = 2**32
-LARGEST_COUNT: Final = 500_000
 
 ROWS_AT_A_TIME: Final = 512
 
@@ -207,7 +208,7 @@ def cache_file(cache: str | Path | None = None) -> Path:
         >>> cache_file("my_cache").as_posix()
         'my_cache/sign_mnist.npz'
     """
-    return mnist.cache_file(cache).with_name(FILE_NAME)
+    return arrays.cache_folder(cache) / FILE_NAME
 
 
 def read(path: str | Path, *, split: Literal["given", "grouped"] = "given") -> Signs:
@@ -287,6 +288,36 @@ def near_copies(
             rows, columns = np.nonzero(correlations > threshold)
             _join(first, members[start + rows], members[start + columns])
     return np.unique(first, return_inverse=True)[1]
+
+
+def has_near_copy(
+    valid: tuple[npt.ArrayLike, npt.ArrayLike],
+    train: tuple[npt.ArrayLike, npt.ArrayLike],
+    *,
+    threshold: float = NEAR_COPY,
+) -> npt.NDArray[np.bool_]:
+    """Says of each validation picture whether one of its series is among the training pictures; see ``near_copies``.
+
+    Args:
+        valid: Pictures ``(n, ...)`` and labels ``(n,)`` to validate with.
+        train: Pictures and labels to train on.
+        threshold: Correlation between 0 and 1 from which on two pictures are near-copies.
+
+    Returns:
+        Booleans ``(n,)``.
+
+    Raises:
+        CourseError: The shapes do not fit, or the threshold is out of range.
+
+    Example:
+        >>> stripes, dots = np.array([[0, 9], [0, 9]]), np.array([[9, 0], [0, 9]])
+        >>> has_near_copy(([stripes, dots], [0, 0]), ([stripes + 1], [0])).tolist()
+        [True, False]
+    """
+    pictures, labels = (np.concatenate([valid[part], train[part]]) for part in (0, 1))
+    series = near_copies(pictures, labels, threshold=threshold)
+    count = len(np.asarray(valid[0]))
+    return np.isin(series[:count], series[count:])
 
 
 def split_by_group(
@@ -414,9 +445,7 @@ def _resolve(source: str | Path, cache: str | Path | None) -> tuple[str | Path, 
     if source not in ("auto", "full"):
         path = Path(source).expanduser()
         return path, _read(path)
-    data_folder = os.environ.get("KERAS_COURSE_DATA")
-    files = [Path(data_folder).expanduser() / FILE_NAME] if data_folder else []
-    for file in (*files, cache_file(cache)):
+    for file in arrays.places(FILE_NAME, cache):
         if file.exists():
             try:
                 return file, _read(file)
@@ -532,11 +561,8 @@ def _is_named(entry: _Entry, file_name: str) -> bool:
 
 
 def _read_npz(archive: zipfile.ZipFile) -> _Found:
-    arrays = [
-        mnist._read_member(archive, *keys)
-        for keys in (("x_train",), ("y_train",), ("x_valid", "x_test"), ("y_valid", "y_test"))
-    ]
-    return _checked(arrays[0], arrays[1], "train"), _checked(arrays[2], arrays[3], "valid")
+    train, valid = arrays.read_npz(archive, num_classes=len(CLASS_NAMES))
+    return _Part(*train, None), _Part(*valid, None)
 
 
 def _read_csv_pair(entries: Sequence[_Entry]) -> _Found:
@@ -693,11 +719,5 @@ def _shrink(photo: _Photo) -> npt.NDArray[np.uint8]:
         raise ValueError(f"{photo.name} cannot be read as a picture: {error}") from error
 
 
-def _checked(pictures: np.ndarray, labels: np.ndarray, part: str, people: np.ndarray | None = None) -> _Part:
-    """Gives pictures and labels the shapes and types that ``load_data`` promises."""
-    if len(pictures) != len(labels):
-        raise ValueError(f"{part} has {len(pictures):,} pictures and {len(labels):,} labels")
-    if labels.min() < 0 or labels.max() >= len(CLASS_NAMES):
-        raise ValueError(f"{part} has labels from {labels.min()} to {labels.max()}; wanted is 0 to 23")
-    # Copies: an array made from bytes cannot be written to, and a lesson may want to.
-    return _Part(np.array(pictures, order="C").reshape(-1, *INPUT_SHAPE), labels.astype("int32"), people)
+def _checked(pictures: np.ndarray, labels: np.ndarray, name: str, people: np.ndarray | None = None) -> _Part:
+    return _Part(*arrays.checked_part(pictures, labels, name, num_classes=len(CLASS_NAMES)), people)

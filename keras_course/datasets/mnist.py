@@ -11,7 +11,6 @@ https://creativecommons.org/licenses/by-sa/3.0. The sample is written by ``data_
 """
 
 import gzip
-import hashlib
 import math
 import os
 import shutil
@@ -19,13 +18,13 @@ import struct
 import sys
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import platformdirs
 
+from keras_course.datasets import arrays
+from keras_course.datasets.arrays import INPUT_SHAPE
 from keras_course.errors import CourseError
-from keras_course.files import replacing
 
 if TYPE_CHECKING:
     from keras_course.datasets.download import Patience
@@ -35,21 +34,18 @@ __all__ = [
     "INPUT_SHAPE",
     "Digits",
     "cache_file",
-    "content_sha256",
     "describe",
     "load_data",
     "locate",
     "read",
-    "save",
 ]
 
 CLASS_NAMES = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
-INPUT_SHAPE = (28, 28, 1)
-Digits = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+Digits = arrays.Parts
 
 FILE_NAME = "mnist.npz"
 SAMPLE_FILE = Path(__file__).with_name("mnist_sample.npz")
-# What `content_sha256` gives: it does not depend on the file format, so each origin is held to the same digits.
+# What `arrays.content_sha256` gives: it does not depend on the file format, so each origin is held to the same digits.
 FULL_SHA256 = "06b0d1f124c4e5fa796686ade41a9b778edacc8622f2195a352ef479ad44fc16"
 SAMPLE_SHA256 = "f72a561c2cb3eb8eae9cfa502ea3463c47b41dcd4895ed666f49e8b812582ab7"
 
@@ -72,8 +68,6 @@ IDX_SHA256 = {
 AUTO_PATIENCE = {"total": 3.9, "first_byte": 1.3, "block": 1.3}
 FULL_PATIENCE = {"total": 180.0, "first_byte": 15.0, "block": 60.0}
 LARGEST_ARCHIVE_BYTES = 64 * 2**20
-# A file that claims more digits is refused before any memory is taken.
-LARGEST_DIGIT_COUNT = 500_000
 
 
 def load_data(source: str | Path = "auto", *, cache: str | Path | None = None) -> Digits:
@@ -161,27 +155,7 @@ def cache_file(cache: str | Path | None = None) -> Path:
         >>> cache_file("my_cache").as_posix()
         'my_cache/mnist.npz'
     """
-    folder = cache or os.environ.get("KERAS_COURSE_CACHE") or platformdirs.user_cache_dir("keras_course")
-    return Path(folder).expanduser() / FILE_NAME
-
-
-def content_sha256(digits: Digits) -> str:
-    """Hash the digits themselves: the bytes of x_train, y_train, x_valid and y_valid, all as uint8.
-
-    Args:
-        digits: Pictures and labels as ``load_data`` returns them.
-
-    Returns:
-        64 hexadecimal digits, the same for the same digits in whatever file they came.
-
-    Example:
-        >>> content_sha256(load_data("sample")) == SAMPLE_SHA256
-        True
-    """
-    sha256 = hashlib.sha256()
-    for array in (*digits[0], *digits[1]):
-        sha256.update(np.ascontiguousarray(array, dtype=np.uint8).data)
-    return sha256.hexdigest()
+    return arrays.cache_folder(cache) / FILE_NAME
 
 
 def read(path: str | Path) -> Digits:
@@ -212,38 +186,6 @@ def read(path: str | Path) -> Digits:
         raise CourseError(f"{path} does not hold MNIST digits: {' '.join(str(error).split())}") from error
 
 
-def save(path: str | Path, digits: Digits) -> None:
-    """Write digits as a compressed ``.npz`` with the keys and types of Keras' own ``mnist.npz``.
-
-    The same digits give the same bytes. The file is written beside its place and then renamed, so nobody ever
-    sees half of it.
-
-    Args:
-        path: The file; its folder is made when missing.
-        digits: Pictures and labels as ``load_data`` returns them.
-
-    Raises:
-        CourseError: The file cannot be written.
-
-    Example:
-        >>> import tempfile
-        >>> digits = load_data("sample")
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     save(Path(folder, "digits.npz"), digits)
-        ...     content_sha256(read(Path(folder, "digits.npz"))) == content_sha256(digits)
-        True
-    """
-    path = Path(path)
-    keys = ("x_train", "y_train", "x_test", "y_test")
-    arrays: dict[str, Any] = dict(zip(keys, (*digits[0], *digits[1]), strict=True))
-    arrays = {key: array.reshape(array.shape[:3]).astype(np.uint8) for key, array in arrays.items()}
-    try:
-        with replacing(path) as file:
-            np.savez_compressed(file, **arrays)
-    except OSError as error:
-        raise CourseError(f"cannot write {path} ({error.strerror})") from error
-
-
 def _resolve(source: str | Path, cache: str | Path | None) -> tuple[Path, Digits]:
     """Find the digits and read them, in one go because finding all digits means checking them."""
     if not isinstance(source, (str, os.PathLike)) or source == "":
@@ -266,14 +208,14 @@ def _resolve(source: str | Path, cache: str | Path | None) -> tuple[Path, Digits
 
 def _find_full(cache: str | Path | None) -> tuple[Path, Digits] | None:
     """Look for all digits in ``KERAS_COURSE_DATA``, then in the cache."""
-    if data_folder := os.environ.get("KERAS_COURSE_DATA"):
-        file = Path(data_folder).expanduser() / FILE_NAME
+    *prepared, cached = arrays.places(FILE_NAME, cache)
+    for file in prepared:
         if found := _read_full(file):
             return file, found
         if file.exists():
             print(f"{file} is damaged and is passed over", file=sys.stderr)
-    found = _read_full(cache_file(cache))
-    return (cache_file(cache), found) if found else None
+    found = _read_full(cached)  # what is damaged here, a download replaces
+    return (cached, found) if found else None
 
 
 def _read_full(file: Path) -> Digits | None:
@@ -282,7 +224,7 @@ def _read_full(file: Path) -> Digits | None:
         digits = read(file)
     except CourseError:
         return None
-    return digits if content_sha256(digits) == FULL_SHA256 else None
+    return digits if arrays.content_sha256(digits) == FULL_SHA256 else None
 
 
 def _download_full(file: Path, *, patient: bool) -> tuple[Path, Digits]:
@@ -297,7 +239,7 @@ def _download_full(file: Path, *, patient: bool) -> tuple[Path, Digits]:
         if file.exists():
             download.set_aside(file)
         digits = _download_digits(folder, patience)
-        save(file, digits)
+        arrays.save(file, digits)
         shutil.rmtree(folder, ignore_errors=True)
     return file, digits
 
@@ -308,7 +250,7 @@ def _download_digits(folder: Path, patience: "Patience") -> Digits:
     for fetch_files in (_fetch_keras_archive, _fetch_idx_files):
         try:
             digits = read(fetch_files(folder, patience))
-            if content_sha256(digits) == FULL_SHA256:
+            if arrays.content_sha256(digits) == FULL_SHA256:
                 return digits
             reasons.append(f"{fetch_files.__name__} found other digits")
         except CourseError as error:
@@ -333,46 +275,16 @@ def _fetch_idx_files(folder: Path, patience: "Patience") -> Path:
 
 def _read_npz(path: Path) -> Digits:
     with zipfile.ZipFile(path) as archive:
-        x_train, y_train = _read_member(archive, "x_train"), _read_member(archive, "y_train")
-        x_valid, y_valid = _read_member(archive, "x_valid", "x_test"), _read_member(archive, "y_valid", "y_test")
-    return _checked(x_train, y_train, "train"), _checked(x_valid, y_valid, "valid")
-
-
-def _read_member(archive: zipfile.ZipFile, *keys: str) -> np.ndarray:
-    """Read the array with the first of these keys; ``numpy.load`` would take the claimed memory unseen."""
-    name = next((f"{key}.npy" for key in keys if f"{key}.npy" in archive.namelist()), None)
-    if name is None:
-        raise ValueError(f"it has no {' or '.join(keys)}")
-    info = archive.getinfo(name)
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{name} is compressed in a way that numpy does not use")
-    with archive.open(info) as member:
-        if np.lib.format.read_magic(member) != (1, 0):
-            raise ValueError(f"{name} is not in version 1.0 of numpy's format")
-        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(member)
-        _check_claim(name, shape, dtype)
-        size = math.prod(shape) * dtype.itemsize
-        if info.file_size != member.tell() + size:
-            raise ValueError(f"{name} claims the shape {shape}, which is not what the file holds")
-        return np.frombuffer(member.read(size), dtype).reshape(shape, order="F" if is_fortran else "C")
-
-
-def _check_claim(name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """Refuse what is no array of pictures or labels, from its header alone."""
-    if name.startswith("x"):
-        is_right = dtype == np.uint8 and shape[1:] in ((28, 28), INPUT_SHAPE)
-        wanted = "uint8 (n, 28, 28)"
-    else:
-        is_right = dtype.kind in "iu" and len(shape) == 1
-        wanted = "whole numbers (n,)"
-    if not (is_right and 1 <= shape[0] <= LARGEST_DIGIT_COUNT):
-        raise ValueError(f"{name} is {dtype} {shape}; wanted is {wanted} with n up to {LARGEST_DIGIT_COUNT:,}")
+        return arrays.read_npz(archive, num_classes=len(CLASS_NAMES))
 
 
 def _read_idx_folder(folder: Path) -> Digits:
-    train = _checked(_read_idx(folder, "train-images", 3), _read_idx(folder, "train-labels", 1), "train")
-    valid = _checked(_read_idx(folder, "t10k-images", 3), _read_idx(folder, "t10k-labels", 1), "valid")
-    return train, valid
+    x_train, y_train = _read_idx(folder, "train-images", 3), _read_idx(folder, "train-labels", 1)
+    x_valid, y_valid = _read_idx(folder, "t10k-images", 3), _read_idx(folder, "t10k-labels", 1)
+    return (
+        arrays.checked_part(x_train, y_train, "train", num_classes=len(CLASS_NAMES)),
+        arrays.checked_part(x_valid, y_valid, "valid", num_classes=len(CLASS_NAMES)),
+    )
 
 
 def _read_idx(folder: Path, stem: str, axes: int) -> np.ndarray:
@@ -383,19 +295,9 @@ def _read_idx(folder: Path, stem: str, axes: int) -> np.ndarray:
         magic, *shape = struct.unpack(f">{1 + axes}I", stream.read(4 + 4 * axes))
         if magic != 0x0800 + axes:
             raise ValueError(f"{file.name} begins with {magic:#010x} and not with {0x0800 + axes:#010x}")
-        _check_claim("x" if axes == 3 else "y", tuple(shape), np.dtype(np.uint8))
+        arrays.check_claim("x" if axes == 3 else "y", tuple(shape), np.dtype(np.uint8))
         size = math.prod(shape)
         values = stream.read(size + 1)  # one more than there should be, and never all that a .gz could unfold to
     if len(values) != size:
         raise ValueError(f"{file.name} claims the shape {tuple(shape)}, which is not what the file holds")
     return np.frombuffer(values, np.uint8).reshape(shape)
-
-
-def _checked(pictures: np.ndarray, labels: np.ndarray, part: str) -> tuple[np.ndarray, np.ndarray]:
-    """Give pictures and labels the shapes and types that ``load_data`` promises."""
-    if len(pictures) != len(labels):
-        raise ValueError(f"{part} has {len(pictures):,} pictures and {len(labels):,} labels")
-    if labels.min() < 0 or labels.max() >= len(CLASS_NAMES):
-        raise ValueError(f"{part} has labels from {labels.min()} to {labels.max()}; wanted is 0 to 9")
-    # Copies: an array made from bytes cannot be written to, and a lesson may want to.
-    return np.array(pictures, order="C").reshape(-1, *INPUT_SHAPE), labels.astype(np.int32)

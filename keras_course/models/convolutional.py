@@ -16,6 +16,7 @@ def cnn_classifier(
     *,
     input_shape: tuple[int, int, int] = (28, 28, 1),
     filters: Sequence[int] = (25, 50, 75),
+    convolutions: int = 1,
     kernel_size: int = 3,
     dense: int = 512,
     num_classes: int = 24,
@@ -30,7 +31,8 @@ def cnn_classifier(
 ) -> keras.Model:
     """Builds a convolutional classifier that takes raw pixels and returns logits.
 
-    Each block is convolution, batch normalisation, ReLU, dropout if it has any, and pooling, which halves the picture.
+    Each block is convolution, batch normalisation and ReLU, once or several times, then dropout if it has any, and
+    pooling, which halves the picture.
     The normalisation comes before the ReLU: after it, the zeros of the ReLU would become equal numbers between which
     max pooling has to choose, and each backend chooses another.
 
@@ -43,6 +45,7 @@ def cnn_classifier(
     Args:
         input_shape: Shape of one picture: height, width, channels.
         filters: Filters of each block; as many blocks.
+        convolutions: Convolutions of each block. Two with kernels of 3 look at 5×5 pixels before each pooling.
         kernel_size: Height and width of a kernel in pixels. The convolutions keep the size of the picture.
         dense: Units of the dense layer between the blocks and the logits.
         num_classes: Number of classes.
@@ -59,7 +62,9 @@ def cnn_classifier(
     Returns:
         A model from pictures (batch, *input_shape) in 0..255 to float32 logits (batch, num_classes). Its layers are
         called ``pixels``, ``block1_conv``, ``block1_normalisation``, ``block1_relu``, ``block1_dropout``,
-        ``block1_pool``, ``block2_conv``, ..., ``flatten``, ``dense``, ``dense_dropout`` and ``logits``.
+        ``block1_pool``, ``block2_conv``, ..., ``flatten``, ``dense``, ``dense_dropout`` and ``logits``. The
+        second convolution of a block and what follows it are ``block1_conv2``, ``block1_normalisation2``,
+        ``block1_relu2``.
 
     Raises:
         CourseError: A size is not positive, a fraction is out of range, or the blocks shrink the picture to nothing.
@@ -70,14 +75,16 @@ def cnn_classifier(
         >>> f"{total.trainable:,}"
         '404,099'
 
-    Source: NVIDIA Deep Learning Institute, "Fundamentals of Deep Learning", part 3; Ioffe and Szegedy, "Batch
-    normalization: accelerating deep network training by reducing internal covariate shift", 2015.
+    Source: NVIDIA Deep Learning Institute, "Fundamentals of Deep Learning", part 3; Simonyan and Zisserman, "Very deep
+    convolutional networks for large-scale image recognition", 2015, for several convolutions a block; Ioffe and
+    Szegedy, "Batch normalization: accelerating deep network training by reducing internal covariate shift", 2015.
     """
     if len(input_shape) != 3:
         raise CourseError(f"input_shape is {input_shape!r}; give height, width and channels")
     check_positive(
         **{f"input_shape[{i}]": size for i, size in enumerate(input_shape)},
         **{f"filters[{i}]": count for i, count in enumerate(filters)},
+        convolutions=convolutions,
         kernel_size=kernel_size,
         dense=dense,
         num_classes=num_classes,
@@ -98,10 +105,11 @@ def cnn_classifier(
         x = layers.Rescaling(scale, name="pixels")(inputs)
         for number, (count, rate) in enumerate(zip(filters, rates, strict=True), start=1):
             block = f"block{number}"
-            x = layers.Conv2D(count, kernel_size, padding="same", name=f"{block}_conv")(x)
-            if batch_normalization:
-                x = layers.BatchNormalization(momentum=momentum, name=f"{block}_normalisation")(x)
-            x = layers.ReLU(name=f"{block}_relu")(x)
+            for turn in ("", *range(2, convolutions + 1)):
+                x = layers.Conv2D(count, kernel_size, padding="same", name=f"{block}_conv{turn}")(x)
+                if batch_normalization:
+                    x = layers.BatchNormalization(momentum=momentum, name=f"{block}_normalisation{turn}")(x)
+                x = layers.ReLU(name=f"{block}_relu{turn}")(x)
             x = _dropped(x, rate, seed=seed, name=f"{block}_dropout")
             x = layers.MaxPooling2D(2, padding=pool_padding, name=f"{block}_pool")(x)
         x = layers.Flatten(name="flatten")(x)

@@ -10,6 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter
 
 from keras_course.errors import CourseError, check_positive
 from keras_course.plots import checks
@@ -51,7 +52,7 @@ def kernel_grid(kernels: npt.ArrayLike, *, channel: int = 0, title: str | None =
     if not 0 <= channel < weights.shape[2]:
         raise CourseError(f"channel is {channel}; give a number from 0 to {weights.shape[2] - 1}")
     tiles = np.moveaxis(weights[:, :, channel], -1, 0)
-    return _tile_grid(tiles, None, title=title, label="weight", tile_inches=0.8, count=len(tiles))
+    return _tile_grid(tiles, None, title=title, label="weight", around_zero=True, tile_inches=0.8)
 
 
 @in_course_style
@@ -82,8 +83,10 @@ def feature_map_grid(
     values = checks.as_numbers("maps", maps)
     if values.ndim != 3 or not values.size or not np.isfinite(values).all():
         raise CourseError(f"maps have shape {values.shape}; give finite numbers of shape (height, width, filters)")
-    tiles = np.moveaxis(values, -1, 0)
-    return _tile_grid(tiles, image, title=title, label="output", tile_inches=0.95, count=count, cut=0.995)
+    tiles = np.moveaxis(values, -1, 0)[:count]
+    return _tile_grid(
+        tiles, image, title=title, label="output", around_zero=bool(tiles.min() < 0), tile_inches=0.95, cut=0.995
+    )
 
 
 @in_course_style
@@ -130,7 +133,7 @@ def heat_on_picture(
     height, width = images.shape[1:3]
     panel = max(3.6, 0.1 * max(map(len, titles)) + 0.2)
     high = max(down * (panel * height / (2.06 * width) + 0.42), 2.2)  # inches; the bar's label needs them
-    figure = new_figure(across * panel + 0.9, high + (0.4 if title else 0), title)
+    figure = new_figure(max(across * panel + 0.9, _title_width(title)), high + (0.4 if title else 0), title)
     panels = figure.subplots(down, across, squeeze=False).ravel()
     for axes, image, heat, name in zip(panels, images, warmth, titles, strict=False):
         gap = np.full((height, max(1, width // 16), 3), 1.0)
@@ -184,8 +187,9 @@ def convolution_steps(
     across = min(columns, len(panels))
     down = -(-len(panels) // across)
     frame = np.max([result.shape for _, _, result in panels], axis=0)
-    tile, high = 2.5, 2.5 * frame[0] / frame[1]  # inches
-    figure = new_figure(across * tile + 0.3, down * (high + 2.15) + (0.4 if title else 0), title)
+    high = 2.5 * frame[0] / frame[1]  # inches
+    wide = across * max(2.5, 0.1 * max(len(name) for name, _, _ in panels) + 0.1) + 0.3
+    figure = new_figure(max(wide, _title_width(title)), down * (high + 2.15) + (0.4 if title else 0), title)
     grid = figure.add_gridspec(2 * down, across, height_ratios=[_KERNEL_INCHES, high] * down)
     for index, (name, weighing, made) in enumerate(panels):
         row, place = divmod(index, across)
@@ -197,7 +201,7 @@ def convolution_steps(
             else:
                 _show_numbers(above, weighing, *_balanced(weighing), inches=_KERNEL_INCHES)
         below = figure.add_subplot(grid[2 * row + 1, place])
-        _show_in_frame(below, made, frame, *(_balanced(made) if _detects(weighing) else grey))
+        _show_in_frame(below, made, frame, *(_balanced(made) if _answers_around_zero(weighing, made) else grey))
         below.set_title(f"{name}\n{made.shape[0]} × {made.shape[1]}")
     return figure
 
@@ -246,7 +250,7 @@ def one_window(
     _show_numbers(panels[1], window, *grey, inches=2.4)
     _show_numbers(panels[2], weights, *_balanced(weights), inches=2.4)
     _show_numbers(panels[3], products, *_balanced(products), inches=2.4)
-    _show_in_frame(panels[4], made, made.shape, *(_balanced(made) if _detects(weights) else grey))
+    _show_in_frame(panels[4], made, made.shape, *(_balanced(made) if _answers_around_zero(weights, made) else grey))
     _frame_window(panels[4], row, column, (1, 1))
     titles = ("picture", "window", "× kernel", "= products", f"sum: {_short_number(products.sum())}")
     for axes, name in zip(panels, titles, strict=True):
@@ -260,18 +264,17 @@ def _tile_grid(
     *,
     title: str | None,
     label: str,
+    around_zero: bool,
     tile_inches: float,
-    count: int,
     cut: float = 1.0,
 ) -> Figure:
     """Lay out planes of numbers on one scale, wider than high, with a bar that says what the colours mean."""
     if image is not None:
         _check_pictures(image[None])
-    shown = tiles[:count]
-    cells = len(shown) + (image is not None)
-    across = int(np.ceil(np.sqrt(1.6 * cells)))
+    cells = len(tiles) + (image is not None)
+    across = min(cells, int(np.ceil(np.sqrt(1.6 * cells))))
     down = -(-cells // across)
-    width = max(across * tile_inches + 1.3, 0.13 * len(title or ""))
+    width = max(across * tile_inches + 1.3, _title_width(title))
     shape = tiles.shape[1] / tiles.shape[2]
     figure = new_figure(width, max(down * tile_inches * shape, 1.6) + 0.35 + (0.45 if title else 0), title)
     figure.set_layout_engine("constrained", w_pad=0.04, h_pad=0.04)
@@ -281,16 +284,20 @@ def _tile_grid(
         panels[0].imshow(_as_rgb(image), interpolation="nearest")
         panels[0].set_title("picture", fontsize=11, pad=3)
     # a few pixels at the border of a picture are often so large that all the rest would be dark
-    within = np.clip(shown, *(np.quantile(np.abs(shown), cut) * np.array([-1, 1])))
-    norm, colours = _balanced(within) if shown.min() < 0 else (Normalize(0, within.max() or 1.0), _FROM_ZERO_UP)
-    for axes, tile in zip(panels[cells - len(shown) :], shown, strict=True):
+    within = np.clip(tiles, *(np.quantile(np.abs(tiles), cut) * np.array([-1, 1])))
+    norm, colours = _balanced(within) if around_zero else (Normalize(0, within.max() or 1.0), _FROM_ZERO_UP)
+    for axes, tile in zip(panels[cells - len(tiles) :], tiles, strict=True):
         axes.imshow(tile, cmap=colours, norm=norm, interpolation="nearest")
     for axes in panels:
         _only_a_frame(axes)
     beyond = {(False, False): "neither", (False, True): "max", (True, False): "min", (True, True): "both"}
-    extend = beyond[bool(shown.min() < norm.vmin), bool(shown.max() > norm.vmax)]
+    extend = beyond[bool(tiles.min() < norm.vmin), bool(tiles.max() > norm.vmax)]
     _bar(figure, panels, norm, colours, label, extend=extend)
     return figure
+
+
+def _title_width(title: str | None) -> float:
+    return 0.13 * len(title or "")  # inches
 
 
 def _balanced(values: Numbers) -> tuple[Normalize, str]:
@@ -303,9 +310,11 @@ def _from_black_to_white(picture: Numbers) -> tuple[Normalize, str]:
     return Normalize(min(0.0, picture.min()), picture.max() or 1.0), "gray"
 
 
-def _detects(kernel: Numbers | str | None) -> bool:
-    """Tell whether there is a kernel whose answer to a plain area is about 0, or below."""
-    return isinstance(kernel, np.ndarray) and bool(kernel.sum() < 0.05 * np.abs(kernel).sum())
+def _answers_around_zero(kernel: Numbers | str | None, made: Numbers) -> bool:
+    """Tell whether a kernel's answer to a plain area is about 0, or below; or, without one, what was made of it."""
+    if isinstance(kernel, np.ndarray):
+        return bool(kernel.sum() < 0.05 * np.abs(kernel).sum())
+    return bool(made.min() < 0)
 
 
 def _bar(
@@ -319,6 +328,7 @@ def _bar(
     extend: str = "neither",
 ) -> None:
     bar = figure.colorbar(ScalarMappable(norm, colours), ax=panels, aspect=24, pad=0.03, ticks=ticks, extend=extend)
+    bar.formatter = FuncFormatter(lambda value, _: plain_number(value))
     bar.set_label(label)
     bar.outline.set_visible(False)
 

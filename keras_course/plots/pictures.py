@@ -16,7 +16,12 @@ from keras_course.plots.style import COLOURS, STYLE, in_course_style, new_figure
 
 @in_course_style
 def sample_pictures(
-    images: npt.NDArray[np.uint8], labels: npt.ArrayLike, class_names: Sequence[str], *, count: int = 25
+    images: npt.NDArray[np.uint8],
+    labels: npt.ArrayLike,
+    class_names: Sequence[str],
+    *,
+    count: int = 25,
+    columns: int | None = None,
 ) -> Figure:
     """Show the first pictures of a data set, each under the name of its class.
 
@@ -25,6 +30,7 @@ def sample_pictures(
         labels: Classes of shape ``(n,)``, integers from 0 to ``len(class_names) - 1``.
         class_names: One name for each class.
         count: How many pictures to show at most.
+        columns: How many stand side by side; as many as stand below each other when left out.
 
     Returns:
         A figure with one small picture for each.
@@ -38,12 +44,12 @@ def sample_pictures(
         >>> [axes.get_title() for axes in figure.axes]
         ['7', '2', '1']
     """
-    check_positive(count=count)
+    check_positive(count=count, **({} if columns is None else {"columns": columns}))
     _check_pictures(images)
     truth = _class_numbers(labels, len(images), class_names)
     shown = min(count, len(images))
     titles = [_wrapped(class_names[label], width=14) for label in truth[:shown]]
-    return _picture_grid(images[:shown], titles, tile_inches=1.5)
+    return _picture_grid(images[:shown], titles, tile_inches=1.5, columns=columns)
 
 
 @in_course_style
@@ -146,10 +152,15 @@ def _message_figure(message: str) -> Figure:
 
 
 def _picture_grid(
-    images: npt.NDArray[np.uint8], titles: Sequence[str], *, tile_inches: float, heading: str | None = None
+    images: npt.NDArray[np.uint8],
+    titles: Sequence[str],
+    *,
+    tile_inches: float,
+    heading: str | None = None,
+    columns: int | None = None,
 ) -> Figure:
     """Lay out pictures with their titles, as nearly square as their number allows."""
-    columns = int(np.ceil(np.sqrt(len(images))))
+    columns = columns or int(np.ceil(np.sqrt(len(images))))
     rows = int(np.ceil(len(images) / columns))
     lines = [title.split("\n") for title in titles]
     # Neither a title may run into its neighbour nor the heading of a short row be cut off: about 0.1 inch a letter.

@@ -63,23 +63,29 @@ def finite_differences(loss: Loss, parameters: Sequence[float], *, width: float 
         The estimate for each parameter.
 
     Raises:
-        CourseError: A parameter is not a finite number, or the width is not above 0.
+        CourseError: A parameter is not a finite number, or the width is not above 0, or so small or large that a
+            float32 cannot be moved by it.
 
     Example:
         >>> [round(slope, 2) for slope in finite_differences(lambda m, b: (3 * m + b - 5) ** 2, (-1.0, 5.0))]
         [-18.0, -6.0]
     """
-    check_learning_rate(width, "width")
+    _check_above_zero("width", width, example=0.005)
     here = as_parameters(parameters)
     slopes = []
     for index, parameter in enumerate(here):
-        around = []
-        for side in (1, -1):
-            moved = [*here[:index], parameter + np.float32(side * width), *here[index + 1 :]]
-            tensors = [keras.ops.convert_to_tensor(array) for array in moved]
-            around.append((moved[index], float(keras.ops.convert_to_numpy(as_scalar(loss(*tensors))))))
-        (right, above), (left, below) = around
-        slopes.append((above - below) / float(right - left))
+        with np.errstate(over="ignore"):
+            right, left = parameter + np.float32(width), parameter - np.float32(width)
+            distance = float(right - left)
+        if not 0 < distance < float("inf"):
+            raise CourseError(
+                f"width is {width!r}; {parameter} as a float32 cannot be moved by it, give one near 0.005"
+            )
+        losses = []
+        for moved in (right, left):
+            tensors = [keras.ops.convert_to_tensor(array) for array in (*here[:index], moved, *here[index + 1 :])]
+            losses.append(float(keras.ops.convert_to_numpy(as_scalar(loss(*tensors)))))
+        slopes.append((losses[0] - losses[1]) / distance)
     return slopes
 
 
@@ -230,12 +236,11 @@ def as_scalar(loss: Any) -> Any:
     return keras.ops.cast(loss, "float32")
 
 
-def check_learning_rate(value: float, name: str = "learning_rate") -> None:
-    """Checks that a step is a finite number above 0.
+def check_learning_rate(value: float) -> None:
+    """Checks that a learning rate is a finite number above 0.
 
     Args:
         value: The number.
-        name: What the person calls it.
 
     Raises:
         CourseError: It is not.
@@ -246,5 +251,9 @@ def check_learning_rate(value: float, name: str = "learning_rate") -> None:
         ...
         keras_course.errors.CourseError: learning_rate is -0.1; give a finite number above 0, such as 0.1
     """
+    _check_above_zero("learning_rate", value, example=0.1)
+
+
+def _check_above_zero(name: str, value: float, *, example: float) -> None:
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < float("inf"):
-        raise CourseError(f"{name} is {value!r}; give a finite number above 0, such as 0.1")
+        raise CourseError(f"{name} is {value!r}; give a finite number above 0, such as {example}")

@@ -2,21 +2,19 @@
 
 import gzip
 import importlib.util
-import io
 import os
 import pickle
 import subprocess
 import sys
 import tarfile
 import tracemalloc
-import zipfile
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
-from keras_course.datasets import mnist
+from keras_course.datasets import arrays, mnist
 from keras_course.errors import CourseError
 
 SCRIPT = Path(__file__).parents[2] / "data_scripts" / "prepare_mnist.py"
@@ -89,7 +87,7 @@ class TestSample:
         assert y_valid[:3].tolist() == [7, 1, 0]
 
     def test_its_content_has_the_stated_hash(self) -> None:
-        assert mnist.content_sha256(mnist.load_data("sample")) == mnist.SAMPLE_SHA256
+        assert arrays.content_sha256(mnist.load_data("sample")) == mnist.SAMPLE_SHA256
 
     def test_it_is_small_enough_to_ship(self) -> None:
         assert mnist.SAMPLE_FILE.stat().st_size < 2_000_000
@@ -116,16 +114,6 @@ class TestOwnFiles:
         assert_own_digits(mnist.load_data(str(path)))
         assert mnist.locate(str(path)) == path
 
-    def test_other_layouts_and_label_types(self, tmp_path: Path) -> None:
-        path = write_npz(
-            tmp_path / "digits.npz",
-            x_train=np.asfortranarray(X_TRAIN),
-            y_train=Y_TRAIN.astype(">i8"),
-            x_test=X_VALID[..., np.newaxis],
-            y_test=Y_VALID.astype(np.uint16),
-        )
-        assert_own_digits(mnist.load_data(path))
-
     @pytest.mark.parametrize("ending", ["", ".gz"])
     def test_idx_folder(self, tmp_path: Path, ending: str) -> None:
         assert_own_digits(mnist.load_data(write_idx(tmp_path / "idx", ending)))
@@ -133,36 +121,6 @@ class TestOwnFiles:
     def test_idx_files_as_some_unpackers_name_them(self, tmp_path: Path) -> None:
         names = tuple(stem.replace("-idx", ".idx") for stem in STEMS)
         assert_own_digits(mnist.load_data(write_idx(tmp_path / "idx", names=names)))
-
-    def test_saved_digits_come_back_and_have_keras_form(self, tmp_path: Path) -> None:
-        digits = mnist.read(write_npz(tmp_path / "digits.npz"))
-        mnist.save(tmp_path / "new" / "saved.npz", digits)
-        assert_own_digits(mnist.read(tmp_path / "new" / "saved.npz"))
-        with np.load(tmp_path / "new" / "saved.npz") as file:
-            for key, expected in ARRAYS.items():
-                assert file[key].dtype == np.uint8
-                np.testing.assert_array_equal(file[key], expected)
-
-    def test_the_same_digits_give_the_same_bytes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        digits = mnist.read(write_npz(tmp_path / "digits.npz"))
-        mnist.save(tmp_path / "a.npz", digits)
-        monkeypatch.setattr("time.time", lambda: 2e9)
-        mnist.save(tmp_path / "b.npz", digits)
-        assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
-
-    def test_a_failed_save_leaves_the_old_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        path = write_npz(tmp_path / "digits.npz")
-        digits, before = mnist.read(path), path.read_bytes()
-
-        def no_space(file: io.BufferedWriter, **_: np.ndarray) -> None:
-            file.write(b"half")
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr(np, "savez_compressed", no_space)
-        with pytest.raises(CourseError, match="No space left on device"):
-            mnist.save(path, digits)
-        assert path.read_bytes() == before
-        assert [file.name for file in tmp_path.iterdir()] == ["digits.npz"]
 
 
 class TestRefused:
@@ -186,14 +144,7 @@ class TestRefused:
         [
             ({"y_test": None}, "it has no y_valid or y_test"),
             ({"x_train": X_TRAIN / 255}, r"x_train\.npy is float64 \(60, 28, 28\); wanted is uint8"),
-            ({"x_train": X_TRAIN.reshape(60, 784)}, r"x_train\.npy is uint8 \(60, 784\)"),
-            ({"x_train": X_TRAIN[:0], "y_train": Y_TRAIN[:0]}, r"x_train\.npy is uint8 \(0, 28, 28\)"),
-            ({"x_train": np.uint8(3)}, r"x_train\.npy is uint8 \(\)"),
-            ({"y_train": np.eye(10)[Y_TRAIN]}, r"y_train\.npy is float64 \(60, 10\); wanted is whole numbers"),
-            ({"y_train": Y_TRAIN[:-1]}, "train has 60 pictures and 59 labels"),
             ({"y_test": Y_VALID + 1}, "valid has labels from 1 to 10; wanted is 0 to 9"),
-            ({"y_test": Y_VALID.astype(int) - 1}, "valid has labels from -1 to 8"),
-            ({"y_test": Y_VALID.astype(int) + 256}, "valid has labels from 256 to 265"),
         ],
     )
     def test_arrays_that_are_not_mnist(
@@ -206,27 +157,9 @@ class TestRefused:
             def __reduce__(self) -> tuple:
                 return (os.mkdir, (str(tmp_path / "trapped"),))
 
-        assert_refused(write_npz(tmp_path / "digits.npz", y_train=np.array([Trap()], dtype=object)), "object")
         (tmp_path / "pickle.npz").write_bytes(pickle.dumps(Trap()))
         assert_refused(tmp_path / "pickle.npz", "not a zip file")
         assert not (tmp_path / "trapped").exists()
-
-    @pytest.mark.parametrize("count", [10**12, 400_000, 61, 59])
-    def test_a_header_that_claims_another_count(self, tmp_path: Path, count: int) -> None:
-        member = io.BytesIO()
-        np.lib.format.write_array_header_1_0(member, {"descr": "|u1", "fortran_order": False, "shape": (count, 28, 28)})
-        path = write_npz(tmp_path / "digits.npz", x_train=None)
-        with zipfile.ZipFile(path, "a") as archive:
-            archive.writestr("x_train.npy", member.getvalue() + X_TRAIN.tobytes())
-        tracemalloc.start()
-        assert_refused(path, f"\\({count}, 28, 28\\)")
-        assert tracemalloc.get_traced_memory()[1] < 2_000_000
-        tracemalloc.stop()
-
-    def test_a_compression_that_numpy_does_not_use(self, tmp_path: Path) -> None:
-        with zipfile.ZipFile(tmp_path / "digits.npz", "w", zipfile.ZIP_LZMA) as archive:
-            archive.writestr("x_train.npy", b"")
-        assert_refused(tmp_path / "digits.npz", "compressed in a way")
 
     def test_any_damage_ends_in_one_clear_line(self, tmp_path: Path) -> None:
         """Each file has a few bytes changed or its end missing. A change where nobody looks may go unnoticed."""
@@ -284,15 +217,12 @@ class TestPlaces:
     @pytest.fixture(autouse=True)
     def few_digits_are_all(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         digits = mnist.read(write_npz(tmp_path / "few.npz"))
-        monkeypatch.setattr(mnist, "FULL_SHA256", mnist.content_sha256(digits))
+        monkeypatch.setattr(mnist, "FULL_SHA256", arrays.content_sha256(digits))
         monkeypatch.setitem(sys.modules, "keras_course.datasets.download", None)  # nothing here may need it
 
-    def test_the_cache_folder(self, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_cache_file(self, tmp_path: Path, own_cache: Path) -> None:
         assert mnist.cache_file() == own_cache / "mnist.npz"
         assert mnist.cache_file(tmp_path) == tmp_path / "mnist.npz"
-        monkeypatch.delenv("KERAS_COURSE_CACHE")
-        monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: f"/home/somebody/{name}")
-        assert mnist.cache_file() == Path("/home/somebody/keras_course/mnist.npz")
 
     @pytest.mark.parametrize("source", ["auto", "full"])
     def test_the_cache_is_enough(self, own_cache: Path, source: str) -> None:
@@ -345,7 +275,7 @@ class TestScript:
         monkeypatch.setattr(module, "TRAIN_CLASS_COUNTS", (6,) * 10)
         monkeypatch.setattr(module, "VALID_CLASS_COUNTS", (2,) * 10)
         digits = mnist.read(write_npz(tmp_path / "few.npz"))
-        monkeypatch.setattr(mnist, "FULL_SHA256", mnist.content_sha256(digits))
+        monkeypatch.setattr(mnist, "FULL_SHA256", arrays.content_sha256(digits))
         return module
 
     @pytest.fixture

@@ -30,7 +30,7 @@ from keras_course.augmentation import (
 )
 from keras_course.datasets import lines, mnist, noisy_line, noisy_points
 from keras_course.errors import CourseError
-from keras_course.models import dense_classifier, dense_regressor, line_loss
+from keras_course.models import cnn_classifier, dense_classifier, dense_regressor, line_loss
 from keras_course.surfaces import SURFACES
 from keras_course.training import RunDirectory, compare, fit, predict_logits
 from keras_course.update_rules import UPDATE_RULES
@@ -87,17 +87,18 @@ class Losses(keras.callbacks.Callback):
         self.losses.append(logs["loss"])
 
 
-def curve(model, optimizer, *, batch_size=32):
+def curve(model, optimizer, *, batch_size=32, steps=STEPS, augmentation=None):
     """The loss of each of the first steps on MNIST's sample."""
     (x, y), _ = mnist.load_data("sample")
     losses = Losses()
-    count = STEPS * batch_size
+    count = steps * batch_size
     fit(
         model,
         (x[:count], y[:count]),
         optimizer=optimizer,
         epochs=1,
         batch_size=batch_size,
+        augmentation=augmentation,
         callbacks=[losses],
         progress=False,
     )
@@ -111,6 +112,30 @@ def curves():
     yield "relu_sgd", curve(dense_classifier(), keras.optimizers.SGD(0.1))
     yield "tanh_adam", curve(dense_classifier(activation="tanh"), keras.optimizers.Adam(0.001))
     yield "tanh_dropout", curve(dense_classifier(activation="tanh", dropout=0.2), keras.optimizers.Adam(0.001))
+
+
+def convolutional_curves():
+    """The course's convolutional net on augmented digits, without its dropout and with it, and a smooth one."""
+    augment = Augmentation([Rotation(15), Zoom(0.8, 1.2), Shift(0.1, 0.1), Noise(0.05)], fill="nearest", seed=1)
+    settings = {"steps": 60, "augmentation": augment}
+    plain = cnn_classifier(num_classes=10, dropout=0.0, dense_dropout=0.0)
+    yield "sgd", curve(plain, keras.optimizers.SGD(3e-4), **settings)
+    yield "sgd_dropout", curve(cnn_classifier(num_classes=10), keras.optimizers.SGD(3e-4), **settings)
+    yield "adam", curve(cnn_classifier(num_classes=10), keras.optimizers.Adam(1e-3), **settings)
+    yield "smooth_adam", curve(smooth_convolutional_net(), keras.optimizers.Adam(1e-3), **settings)
+
+
+def smooth_convolutional_net():
+    """The course's net with tanh for ReLU and means for maxima, in which no last bit decides anything."""
+    pictures = keras.Input((28, 28, 1))
+    x = layers.Rescaling(1 / 255)(pictures)
+    for filters in (25, 50, 75):
+        x = layers.Conv2D(filters, 3, padding="same")(x)
+        x = layers.Activation("tanh")(layers.BatchNormalization(momentum=0.9)(x))
+        x = layers.AveragePooling2D(2)(x)
+    x = layers.Dense(512, activation="tanh")(layers.Flatten()(x))
+    x = randomness.Dropout(0.3, seed=0)(x)
+    return randomness.initialize(keras.Model(pictures, layers.Dense(10)(x)), seed=0)
 
 
 def descents():
@@ -173,6 +198,7 @@ def main(folder):
     recorded = {f"draws/{name}": array for name, array in draws().items()}
     recorded |= {f"weights/{name}": array for name, array in weights()}
     recorded |= {f"curves/{name}": array for name, array in curves()}
+    recorded |= {f"convolutional/{name}": array for name, array in convolutional_curves()}
     recorded |= {f"descents/{name}": array for name, array in descents()}
     recorded |= {f"augmented/{name}": array for name, array in augmented()}
     recorded["logits"] = predict_logits(dense_classifier(), mnist.load_data("sample")[1][0][:100])

@@ -75,6 +75,27 @@ def test_one_seed_one_curve(recordings, name, pair):
         assert apart[:steps].max() <= tolerance, f"{name} over {steps} steps"
 
 
+# The same for the course's convolutional net on augmented pictures. It has 33,000 ReLUs and 8,000 maxima a picture, of
+# which some flip in the first steps; in the smooth net (tanh, average pooling) nothing is left but rounding.
+CONVOLUTIONAL_TOLERANCES = {
+    "sgd": {1: 1e-5, 5: 3e-4, 20: 1e-3, 60: 5e-3},
+    "sgd_dropout": {1: 1e-5, 5: 3e-4, 20: 1e-3, 60: 5e-3},
+    "adam": {1: 1e-5, 5: 1e-3, 12: 2e-2, 60: 0.3},
+    "smooth_adam": {1: 1e-5, 60: 5e-4},
+}
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids="-".join)
+@pytest.mark.parametrize("name", CONVOLUTIONAL_TOLERANCES)
+def test_one_seed_one_curve_of_a_convolutional_net(recordings, name, pair):
+    first, second = (recordings[backend][f"convolutional/{name}"] for backend in pair)
+    assert len(first) == 60
+    assert first[-10:].mean() < 0.95 * first[:5].mean(), "the net has not learnt anything"
+    apart = np.abs(first - second)
+    for steps, tolerance in CONVOLUTIONAL_TOLERANCES[name].items():
+        assert apart[:steps].max() <= tolerance, f"{name} over {steps} steps"
+
+
 def test_the_data_are_the_same_bits(recordings):
     for name in same_names(recordings, "descents/data/"):
         first, *others = (recording[name] for recording in recordings.values())

@@ -5,8 +5,11 @@ from itertools import combinations
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgb
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import Colormap, to_rgb
+from matplotlib.figure import Figure
 
+from keras_course import plots
 from keras_course.plots.style import COLOURS, LANDSCAPE, MARKERS, SERIES, ramp
 
 # G. Machado, M. Oliveira and L. Fernandes, "A Physiologically-based Model for Simulation of Color Vision Deficiency",
@@ -60,6 +63,45 @@ def test_colours_of_an_order_are_told_apart_and_grow_lighter(count: int, sight: 
 def test_the_colours_of_heights_grow_lighter_from_the_valley_up(sight: str) -> None:
     lightness = [lab(colour[:3], sight)[0] for colour in matplotlib.colormaps[LANDSCAPE](np.linspace(0, 1, 23))]
     assert lightness == sorted(lightness)
+
+
+def colours_of_the_bar(figure: Figure) -> Colormap:
+    """The colours by which a figure shows numbers, as the bar on its right explains them."""
+    (band,) = [part for part in figure.axes[-1].collections if isinstance(part, QuadMesh)]
+    assert band.cmap is not None
+    return band.cmap
+
+
+AROUND_ZERO = {
+    "weights": lambda: plots.kernel_grid([[[[-1.0]], [[2.0]]]]),
+    "weights that are all above 0": lambda: plots.kernel_grid([[[[1.0]], [[2.0]]]]),
+    "weights that are all 0": lambda: plots.kernel_grid([[[[0.0]]]]),
+    "outputs before an activation": lambda: plots.feature_map_grid([[[-1.0, 2.0]]]),
+}
+FROM_ZERO_UP = {
+    "outputs after an activation": lambda: plots.feature_map_grid([[[0.0, 2.0]]]),
+    "heat": lambda: plots.heat_on_picture(np.zeros((1, 2, 2, 1), np.uint8), np.ones((1, 2, 2)), ["A"]),
+}
+
+
+@pytest.mark.parametrize("sight", SEEN_WITH)
+@pytest.mark.parametrize("name", AROUND_ZERO)
+def test_numbers_around_0_grow_darker_from_white_and_their_signs_are_told_apart(name: str, sight: str) -> None:
+    colours = colours_of_the_bar(AROUND_ZERO[name]())
+    assert distance(colours(0.5)[:3], "white", sight) < 5
+    above, below = ([colours(0.5 + sign * size / 2)[:3] for size in np.linspace(0, 1, 11)] for sign in (1, -1))
+    for side in (above, below):
+        lightness = np.array([lab(colour, sight)[0] for colour in side])
+        assert np.diff(lightness).max() < -2  # from each tenth of the largest number to the next
+    assert min(distance(*pair, sight) for pair in zip(above[2:], below[2:], strict=True)) > 15
+
+
+@pytest.mark.parametrize("sight", SEEN_WITH)
+@pytest.mark.parametrize("name", FROM_ZERO_UP)
+def test_numbers_from_0_up_grow_lighter(name: str, sight: str) -> None:
+    colours = colours_of_the_bar(FROM_ZERO_UP[name]())
+    lightness = np.array([lab(colour[:3], sight)[0] for colour in colours(np.linspace(0, 1, 11))])
+    assert np.diff(lightness).min() > 2
 
 
 @pytest.mark.parametrize("colour", [*SERIES, *ramp(7)])
