@@ -176,6 +176,12 @@ def assert_trains_as_keras_does(make_model, x, y, *, make_optimizer):
 
 KERAS_OPTIMIZERS = {
     "adam with a schedule": lambda: keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.03, 15)),
+    "adam that warms up": lambda: keras.optimizers.Adam(
+        keras.optimizers.schedules.CosineDecay(0.001, 15, warmup_target=0.03, warmup_steps=6)
+    ),
+    "sgd with a polynomial schedule in cycles": lambda: keras.optimizers.SGD(
+        keras.optimizers.schedules.PolynomialDecay(0.1, 5, cycle=True)
+    ),
     "adam with clipped norms": lambda: keras.optimizers.Adam(0.03, clipnorm=0.02),
     "amsgrad": lambda: keras.optimizers.Adam(0.03, amsgrad=True),
     "adamw": lambda: keras.optimizers.AdamW(0.03, weight_decay=0.3),

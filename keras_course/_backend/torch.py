@@ -20,6 +20,7 @@ from typing import Any
 import keras
 import numpy as np
 import torch
+from keras.src.backend.torch import core
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -228,15 +229,31 @@ def _traceable(optimizer: keras.Optimizer) -> Iterator[None]:
 
     Everything around the update (schedule, clipping, weight decay, averaging, counting) stays Keras' own. Keras'
     updates for PyTorch turn the learning rate into a Python number, which a graph cannot hold; Keras' general ones do
-    not.
+    not. Where a schedule goes one way or the other by the step, as those that warm up do, the graph goes both and then
+    chooses.
     """
     is_plain_adam = isinstance(optimizer, keras.optimizers.Adam) and not optimizer.amsgrad
     update = _update_fused if is_plain_adam else keras.Optimizer._backend_update_step
+    learning_rate = optimizer._get_current_learning_rate
+
+    def traceable_learning_rate() -> Any:
+        native, core.cond = core.cond, _both_ways
+        try:
+            return learning_rate()
+        finally:
+            core.cond = native
+
     optimizer._backend_update_step = partial(update, optimizer)
+    optimizer._get_current_learning_rate = traceable_learning_rate
     try:
         yield
     finally:
-        del optimizer._backend_update_step
+        del optimizer._backend_update_step, optimizer._get_current_learning_rate
+
+
+def _both_ways(condition: Any, if_true: Callable[[], Any], if_false: Callable[[], Any]) -> torch.Tensor:
+    """Computes two numbers and takes one of them."""
+    return torch.where(*map(keras.ops.convert_to_tensor, (condition, if_true(), if_false())))
 
 
 def _update_fused(optimizer: keras.optimizers.Adam, gradients: Any, variables: Any, learning_rate: Any) -> None:
