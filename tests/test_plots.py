@@ -113,6 +113,9 @@ STEPS: dict[str, tuple[np.ndarray | str, np.ndarray]] = {
 EVERY_FIGURE: dict[str, Callable[[], Figure]] = {
     "sample_pictures": lambda: plots.sample_pictures(pictures(30), np.arange(30) % 10, DIGITS),
     "sample_pictures of fruit": lambda: plots.sample_pictures(pictures(7, 3, 24, 32), np.arange(7) % 6, FRUIT),
+    "sample_pictures in rows": lambda: plots.sample_pictures(
+        pictures(12), np.repeat(np.arange(3), 4), ["Rotation", "Brightness", "Erasing"], columns=4
+    ),
     "training_curves": lambda: plots.training_curves(HISTORY, title="Digits"),
     "training_curves of one epoch": lambda: plots.training_curves({name: v[:1] for name, v in HISTORY.items()}),
     "training_curves of 100 epochs": lambda: plots.training_curves(
@@ -288,6 +291,15 @@ def test_sample_pictures_shows_the_pictures_themselves() -> None:
         shown = axes.images[0]
         np.testing.assert_array_equal(shown.get_array(), image[..., 0])
         assert shown.get_clim() == (0, 255)  # a dark picture must stay dark
+
+
+def test_sample_pictures_has_as_many_columns_as_are_asked_for() -> None:
+    figure = plots.sample_pictures(pictures(7), np.zeros(7, "int64"), DIGITS, columns=3)
+    edges = [round(axes.get_position().x0, 3) for axes in figure.axes]
+    assert edges[0] < edges[1] < edges[2]
+    assert edges[3:] == [*edges[:3], edges[0]]
+    with pytest.raises(CourseError, match="columns is 0"):
+        plots.sample_pictures(pictures(7), np.zeros(7, "int64"), DIGITS, columns=0)
 
 
 def test_sample_pictures_shows_colours() -> None:
