@@ -149,7 +149,7 @@ def test_several_convolutions_a_block_follow_one_another():
     assert np.abs(np.diff(expected, axis=0)).max() > 0.01, "all pictures look the same"
 
 
-def test_the_net_of_lesson_07_by_its_layers():
+def test_two_convolutions_a_block_by_the_layers():
     model = cnn_classifier(convolutions=2)
     pairs = ((1, 25), (25, 25), (25, 50), (50, 50), (50, 75), (75, 75))
     blocks = [(9 * inputs + 1) * filters + 4 * filters for inputs, filters in pairs]
