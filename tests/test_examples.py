@@ -115,7 +115,8 @@ def test_the_history_of_a_lesson(lesson):
     if name in CLASSIFIERS:
         assert len(shown) == len(rows)
         classes = len(read_metrics(folder)["per_class"])
-        assert 5 / classes < float(rows[-1]["accuracy"]) < 1, "it has not learned, or it was told the answers"
+        # the accuracy in training is lower where pictures are changed and units dropped
+        assert 5 / classes < float(rows[-1]["val_accuracy"]) < 1, "it has not learned, or it was told the answers"
 
 
 def test_the_steps_of_a_lesson(lesson):
