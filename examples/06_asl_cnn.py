@@ -109,7 +109,8 @@ def train(network, **settings):
 
 
 history = train(model, run=run, log_steps=options.log_steps, progress=not options.quiet)
-dense_history = train(dense, progress=False)
+with run.inside("dense") as beside:
+    dense_history = train(dense, run=beside, progress=False)
 
 # %% [markdown]
 # ## 5. Evaluate

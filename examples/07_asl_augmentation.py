@@ -142,7 +142,8 @@ history = train(
     log_steps=options.log_steps,
     progress=not options.quiet,
 )
-plain_history = train(plain, -(-options.epochs // 2), progress=False)
+with run.inside("without_augmentation") as beside:
+    plain_history = train(plain, -(-options.epochs // 2), run=beside, progress=False)
 
 # %% [markdown]
 # ## 5. Evaluate

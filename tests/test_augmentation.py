@@ -163,7 +163,7 @@ def test_all_geometry_is_one_resampling_of_composed_maps():
         (Zoom(0.5, 1.5), lambda back: 1 / back[0, 0], (0.5, 1.5)),
         (Crop(scale=(0.3, 0.6), ratio=(1.0, 1.0)), lambda back: back[0, 0] * back[1, 1], (0.3, 0.6)),
     ],
-    ids=repr,
+    ids=["rotation", "shift_down", "shift_right", "zoom", "crop"],
 )
 def test_what_is_drawn_is_uniform_within_its_limits(transform, number, limits):
     ((_, u),) = Augmentation([transform])._draw(2000, 0, 0, np)

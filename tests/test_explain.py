@@ -40,7 +40,7 @@ def one_block(seed=1, **arguments):
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("size", [(3, 3), (1, 1), (2, 4), (5, 2)])
 def test_convolve_is_what_keras_computes(size, stride, padding):
-    kernel = DRAW.normal(size=(*size, 2, 5))
+    kernel = np.random.default_rng(0).normal(size=(*size, 2, 5))
     expected = as_numpy(ops.conv(PICTURE[None].astype("float32"), kernel.astype("float32"), stride, padding))[0]
     found = explain.convolve(PICTURE, kernel, stride=stride, padding=padding)
     assert found.dtype == np.float64
@@ -50,9 +50,9 @@ def test_convolve_is_what_keras_computes(size, stride, padding):
 
 @pytest.mark.parametrize("padding", ["valid", "same"])
 def test_convolve_of_a_grey_picture_is_the_correlation_of_scipy(padding):
-    kernel = DRAW.normal(size=(3, 5))
+    kernel = np.random.default_rng(0).normal(size=(3, 5))
     found = explain.convolve(PICTURE[..., 0], kernel, padding=padding)
-    np.testing.assert_allclose(found, correlate2d(PICTURE[..., 0], kernel, mode=padding), rtol=1e-12)
+    np.testing.assert_allclose(found, correlate2d(PICTURE[..., 0], kernel, mode=padding), atol=1e-10)
 
 
 def test_a_convolution_by_hand():
@@ -193,7 +193,7 @@ def test_grad_cam_is_cold_where_nothing_speaks_for_the_class():
     inputs = keras.Input((9, 8, 2))
     x = layers.Conv2D(3, 3, activation="relu", name="conv")(inputs)
     model = keras.Model(inputs, layers.Dense(2, name="logits")(layers.GlobalAveragePooling2D()(x)))
-    kernel = DRAW.uniform(0, 1, (3, 3, 2, 3)).astype("float32")
+    kernel = np.random.default_rng(0).uniform(0, 1, (3, 3, 2, 3)).astype("float32")
     head = np.array([[1, -1], [2, -1], [3, -1]], "float32")
     model.set_weights([kernel, np.zeros(3, "float32"), head, np.zeros(2, "float32")])
     assert not explain.grad_cam(model, PICTURE, label=1).any()
@@ -204,7 +204,7 @@ def test_grad_cam_is_cold_where_nothing_speaks_for_the_class():
 def test_the_last_convolution_comes_with_its_normalisation_and_its_activation():
     model = cnn_classifier(input_shape=(16, 16, 1), num_classes=4, filters=(3, 5), dense=7, dropout=0.0)
     model.set_weights([np.abs(weight) + 0.02 for weight in model.get_weights()])
-    picture = DRAW.uniform(0, 255, (16, 16, 1))
+    picture = np.random.default_rng(0).uniform(0, 255, (16, 16, 1))
     found = explain.grad_cam(model, picture, label=3)
     np.testing.assert_array_equal(found, explain.grad_cam(model, picture, label=3, layer="block2_relu"))
     assert np.abs(found - explain.grad_cam(model, picture, label=3, layer="block1_relu")).max() > 0.01

@@ -333,8 +333,8 @@ def linear(units=1, **arguments):
 
 
 def test_regression_without_metrics():
-    x = RANDOM.normal(size=(20, 3)).astype("float32")
-    y = RANDOM.normal(size=(20, 1)).astype("float32")
+    x = np.random.default_rng(0).normal(size=(20, 3)).astype("float32")
+    y = np.random.default_rng(1).normal(size=(20, 1)).astype("float32")
     model = linear()
     kernel, bias = (weight.astype("float64") for weight in model.get_weights())
     error = x @ kernel + bias - y

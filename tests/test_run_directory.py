@@ -253,6 +253,22 @@ def test_a_finished_run_is_not_trained_again(folder):
     np.testing.assert_array_equal(predict_logits(model, X), predict_logits(expected, X))
 
 
+def test_a_run_inside_resumes_where_the_run_around_it_does(tmp_path):
+    with RunDirectory(tmp_path) as run:
+        train(run)
+        with run.inside("other") as other:
+            train(other, model=tiny(seed=1), epochs=1)
+    begun = contents(tmp_path)
+    assert Path("other", "checkpoint.npz") in begun
+    with RunDirectory(tmp_path, resume=True) as run:
+        train(run)
+        with run.inside("other") as other:
+            history = train(other, model=tiny(seed=1), epochs=2)
+    around = [path for path in begun if path.parts[0] != "other"]
+    assert all((tmp_path / path).read_bytes() == begun[path] for path in around)
+    assert history == train(None, model=tiny(seed=1), epochs=2) | {"seconds": history["seconds"]}
+
+
 def test_an_optimizer_that_keras_has_counted_up_is_still_the_same(tmp_path):
     """A notebook may build everything twice; Keras then calls the second optimizer adam_1."""
     for epochs, resume in ((1, False), (2, True)):

@@ -98,6 +98,26 @@ class RunDirectory:
                 (self.path / ".lock").unlink()  # while it is ours: afterwards it may be another's
             self._lock.release()
 
+    def inside(self, name: str) -> "RunDirectory":
+        """Opens a run within this one, for a model that the lesson's is compared with; it resumes where this one does.
+
+        Args:
+            name: The name of its folder.
+
+        Returns:
+            The folder, locked.
+
+        Raises:
+            CourseError: It cannot be used.
+
+        Example:
+            >>> import tempfile
+            >>> with RunDirectory(tempfile.mkdtemp()) as run, run.inside("without_dropout") as other:
+            ...     other.path.relative_to(run.path).name
+            'without_dropout'
+        """
+        return RunDirectory(self.path / name, resume=self.resume)
+
     @property
     def figures(self) -> Path:
         """The folder of the pictures."""

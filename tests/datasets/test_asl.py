@@ -445,7 +445,7 @@ class TestPhotos:
 
     @pytest.mark.parametrize("damage", ["huge", "cut", "text", "empty", "vector"])
     def test_pictures_that_cannot_be_read(self, tmp_path, damage):
-        whole = photo_bytes(RANDOM.integers(0, 256, (100, 100)), "JPEG")
+        whole = photo_bytes(np.random.default_rng(0).integers(0, 256, (100, 100)), "JPEG")
         content = {
             "huge": self.huge_png(),
             "cut": whole[: len(whole) // 2],
@@ -640,7 +640,7 @@ class TestNearCopies:
         assert asl.near_copies(film[shuffled], threshold=0.85).tolist() == [0] * 12
 
     def test_brightness_and_contrast_do_not_matter(self):
-        image = RANDOM.integers(40, 120, (28, 28))
+        image = np.random.default_rng(0).integers(40, 120, (28, 28))
         assert asl.near_copies([image, image * 2 + 5, 255 - image, image // 2]).tolist() == [0, 0, 1, 0]
 
     @pytest.mark.parametrize(
@@ -664,7 +664,7 @@ class TestNearCopies:
 
 class TestHasNearCopy:
     def test_says_it_of_each_validation_picture(self):
-        first, second, third = RANDOM.integers(40, 120, (3, 28, 28))
+        first, second, third = np.random.default_rng(0).integers(40, 120, (3, 28, 28))
         valid = [first * 2 + 5, second, third], [0, 0, 1]
         train = [first, 255 - second, third], [0, 0, 2]  # the last is a copy under another letter
         assert asl.has_near_copy(valid, train).tolist() == [True, False, False]
@@ -709,7 +709,7 @@ class TestSplitByGroup:
         assert len(chosen) > 35  # each seed draws others
 
     def test_a_seed_means_the_same_split(self):
-        groups, labels = RANDOM.integers(0, 30, 300), RANDOM.integers(0, 3, 300)
+        groups, labels = np.random.default_rng(0).integers(0, 30, 300), np.random.default_rng(1).integers(0, 3, 300)
         first, again, other = (asl.split_by_group(groups, labels, seed=seed)[1] for seed in (0, 0, 1))
         assert first.tolist() == again.tolist()
         assert first.tolist() != other.tolist()

@@ -359,7 +359,7 @@ class TestScript:
         assert "the digits differ from MNIST" in capsys.readouterr().err
         assert not own_cache.exists()
 
-    @pytest.mark.parametrize("content", [b"no archive", gzip.compress(b"no tar")])
+    @pytest.mark.parametrize("content", [b"no archive", gzip.compress(b"no tar")], ids=["no_gzip", "no_tar"])
     def test_a_package_that_cannot_be_unpacked(
         self, script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture, content: bytes
     ) -> None:

@@ -62,7 +62,7 @@ def test_no_more_maps_than_asked_for_and_none_is_no_trouble(maps: np.ndarray, ti
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_picture_stands_beside_itself_under_its_heat(channels: int) -> None:
-    images = DRAW.integers(0, 256, (5, 16, 16, channels), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (5, 16, 16, channels), dtype=np.uint8)
     heats = np.zeros((5, 16, 16))
     heats[2, 3, 4] = 1
     figure = plots.heat_on_picture(images, heats, list("ABCDE"), columns=2, title="Why")
@@ -118,7 +118,7 @@ def test_the_kernels_are_written_out_and_what_has_none_says_what_it_does() -> No
 
 
 def test_a_kernel_with_many_numbers_is_only_coloured() -> None:
-    kernel = DRAW.normal(size=(11, 11))
+    kernel = np.random.default_rng(0).normal(size=(11, 11))
     figure = plots.convolution_steps(PICTURE, {"large": (kernel, np.ones((2, 2)))})
     assert not [axes for axes in figure.axes if axes.texts]
     assert [axes for axes in figure.axes if axes.images and axes.images[0].get_array().shape == (11, 11)]
