@@ -90,7 +90,7 @@ plots.save(plots.sample_pictures(variants, np.repeat(y_train[:5], 5), asl.CLASS_
 # %% [markdown]
 # ## 3. Model
 # It is the convolutional network of lesson 06 with two convolutions in each block, one after the other. Before each
-# pooling it now looks at 5×5 pixels in two steps, each with its own ReLU; and more of what each block finds is dropped.
+# pooling it now looks at 5×5 pixels in two steps, each with its own ReLU.
 
 
 # %%
@@ -100,8 +100,6 @@ def build():
         input_shape=asl.INPUT_SHAPE,
         convolutions=2,
         num_classes=len(asl.CLASS_NAMES),
-        dropout=(0.1, 0.2, 0.3),
-        dense_dropout=0.5,
         seed=options.seed,
     )
 
