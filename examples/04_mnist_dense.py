@@ -29,7 +29,8 @@ from keras_course.training import fit, open_run, predict_logits
 # network never learns from, tell how well it reads digits that are new to it.
 
 # %%
-(x_train, y_train), (x_valid, y_valid) = mnist.load_data(options.data)
+source = mnist.locate(options.data)
+(x_train, y_train), (x_valid, y_valid) = mnist.load_data(source)
 print(
     f"{len(x_train):,} digits to train on, {len(x_valid):,} to validate with; one is {x_train[0].shape} {x_train.dtype}"
 )
@@ -99,6 +100,7 @@ metrics = run.save_results(
     accuracy=evaluation.accuracy(logits, y_valid),
     loss=evaluation.cross_entropy(logits, y_valid),
     samples=len(x_train),
+    card=mnist.card("Handwritten digits, with a dense network", source),
     per_class=evaluation.per_class(matrix, mnist.CLASS_NAMES),
 )
 plots.save(digits, run.figures / "digits.png")

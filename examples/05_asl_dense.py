@@ -116,6 +116,7 @@ metrics = run.save_results(
     accuracy=on_validation,
     loss=evaluation.cross_entropy(logits, y_valid),
     samples=len(x_train),
+    card=asl.card("Hand signs, with a dense network", source),
     per_class=evaluation.per_class(matrix, asl.CLASS_NAMES),
 )
 plots.save(signs, run.figures / "signs.png")

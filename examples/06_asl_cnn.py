@@ -177,6 +177,7 @@ metrics = run.save_results(
     accuracy=accuracies["cnn"],
     loss=evaluation.cross_entropy(logits, y_valid),
     samples=len(x_train),
+    card=asl.card("Hand signs, with a convolutional network", source),
     per_class=evaluation.per_class(matrix, asl.CLASS_NAMES),
 )
 page = report.write_report(

@@ -183,6 +183,7 @@ metrics = run.save_results(
     accuracy=evaluation.accuracy(logits, y_valid),
     loss=evaluation.cross_entropy(logits, y_valid),
     samples=len(x_train),
+    card=asl.card("Hand signs, with augmentation", source),
     per_class=evaluation.per_class(matrix, asl.CLASS_NAMES),
 )
 page = report.write_report(

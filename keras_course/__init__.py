@@ -10,8 +10,9 @@ The rooms, in the order in which data flows:
 | ``files`` | files that are either whole or as they were before |
 | ``update_rules`` | the optimizers as a table |
 | ``surfaces`` | losses of two parameters to go down on |
-| ``datasets/`` | one file per data set: where it comes from, and ``load_data()`` |
 | ``preprocessing/`` | the same steps in training and in serving |
+| ``cards`` | what a saved model says about itself |
+| ``datasets/`` | one file per data set: where it comes from, and ``load_data()`` |
 | ``augmentation`` | random changes of the training pictures, in batches, on the device |
 | ``models/`` | one family of architectures per file; each builder returns a ``keras.Model`` |
 | ``training/`` | the loops |

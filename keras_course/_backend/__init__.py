@@ -92,3 +92,10 @@ def configure(precision: str) -> None:
         raise CourseError(f"precision is {precision!r}; give one of {', '.join(policies)}")
     __getattr__("set_precision")(precision)
     keras.config.set_dtype_policy(policies[precision])
+
+
+def version() -> str:
+    """Returns the version of the framework that Keras runs on."""
+    import keras
+
+    return str(import_module(keras.backend.backend()).__version__)

@@ -22,7 +22,6 @@ import json
 import os
 import re
 import sys
-import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -33,19 +32,22 @@ from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
 
 from keras_course import randomness
+from keras_course.cards import ModelCard
 from keras_course.datasets import arrays, hands
 from keras_course.datasets.arrays import LARGEST_COUNT
-from keras_course.datasets.hands import CLASS_NAMES, INPUT_SHAPE
+from keras_course.datasets.hands import CLASS_NAMES, INPUT_SHAPE, PICTURES
 from keras_course.errors import CourseError
+from keras_course.preprocessing import images
 
 __all__ = [
     "CLASS_NAMES",
     "INPUT_SHAPE",
+    "PICTURES",
     "Signs",
     "cache_file",
+    "card",
     "describe",
     "has_near_copy",
     "load_data",
@@ -70,14 +72,11 @@ CSV_TRAIN: Final = "sign_mnist_train.csv"
 CSV_VALID: Final = ("sign_mnist_test.csv", "sign_mnist_valid.csv")
 NOT_SIGNS: Final = (*"0123456789", "J", "Z")
 """Folders of ASL-HG that are no letters, or letters that are movements; they are passed over."""
-PICTURE_ENDINGS: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-PICTURE_FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP")
 SIDES: Final = {"train": "train", "training": "train"} | dict.fromkeys(("test", "val", "valid", "validation"), "valid")
 
 # What claims more is refused before any memory is taken. The largest that is known: a CSV of 83 MB, ASL-HG's 36,000
 # pictures of a few kB to some MB, its parquet file of 300 MB.
 LARGEST_CSV_BYTES: Final = 2**28
-LARGEST_PICTURE_BYTES: Final = 2**25
 LARGEST_PARQUET_BYTES: Final = 2**32
 
 ROWS_AT_A_TIME: Final = 512
@@ -177,6 +176,30 @@ def locate(source: str | Path = "auto", *, cache: str | Path | None = None) -> s
         'sample'
     """
     return _resolve(source, cache)[0]
+
+
+def card(title: str, source: str | Path) -> ModelCard:
+    """Says what is to be known about a model that was trained on these hand signs.
+
+    Args:
+        title: What the model does.
+        source: What it was trained on, as for ``describe``.
+
+    Returns:
+        The card; ``RunDirectory.save_results`` adds what was measured.
+
+    Example:
+        >>> card("Hand signs", DRAWN).class_names[:3]
+        ('A', 'B', 'C')
+    """
+    return ModelCard(
+        title=title,
+        class_names=CLASS_NAMES,
+        pictures=PICTURES,
+        data=describe(Path(source).name),  # which folders a machine has is nobody else's business
+        limits="For one hand that fills the picture. The letters J and Z are movements, and not among the answers. "
+        "Whatever else it is given, it answers with one of the 24 letters.",
+    )
 
 
 def describe(path: str | Path) -> str:
@@ -537,7 +560,7 @@ def _read_entries(entries: Sequence[_Entry]) -> _Found:
         return _read_csv_pair(entries)
     if parquet := ending(".parquet"):
         return _read_parquet(parquet)
-    if pictures := ending(*PICTURE_ENDINGS):
+    if pictures := ending(*images.PICTURE_ENDINGS):
         return _decode(_photos(pictures))
     raise ValueError(
         f"it has no {FILE_NAME}, no {CSV_TRAIN}, no parquet files and no folders of pictures named by their letters"
@@ -627,7 +650,7 @@ def _photos(entries: Iterable[_Entry]) -> Iterator[_Photo]:
         *folders, _ = _parts(entry.name)
         label = _label(folders[-1] if folders else "", entry.name)
         if label is not None:
-            yield _Photo(entry.name, _side(folders), label, _content(entry, LARGEST_PICTURE_BYTES))
+            yield _Photo(entry.name, _side(folders), label, _content(entry, images.LARGEST_FILE_BYTES))
 
 
 def _label(letter: str, name: str) -> int | None:
@@ -705,18 +728,11 @@ def _decode(photos: Iterable[_Photo]) -> _Found:
 
 
 def _shrink(photo: _Photo) -> npt.NDArray[np.uint8]:
-    """Cuts out the square in the middle, and shrinks it by averaging."""
-    rows, columns, _ = INPUT_SHAPE
+    """Makes of a photo what a saved model will be given of it."""
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of pictures that would need hundreds of megabytes, before it decodes them
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(photo.content), formats=PICTURE_FORMATS) as image:
-                image.draft("L", (4 * columns, 4 * rows))  # a large JPEG is decoded at a fraction of its size
-                grey = ImageOps.exif_transpose(image).convert("L")
-                return np.asarray(ImageOps.fit(grey, (columns, rows), Image.Resampling.BICUBIC))
-    except Exception as error:
-        raise ValueError(f"{photo.name} cannot be read as a picture: {error}") from error
+        return images.prepare(photo.content, PICTURES, name=photo.name)[:, :, 0]
+    except CourseError as error:
+        raise ValueError(str(error)) from error
 
 
 def _checked(pictures: np.ndarray, labels: np.ndarray, name: str, people: np.ndarray | None = None) -> _Part:

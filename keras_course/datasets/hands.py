@@ -28,10 +28,13 @@ import numpy.typing as npt
 
 from keras_course import randomness
 from keras_course.errors import CourseError, check_positive
+from keras_course.preprocessing import PictureFormat
 
 CLASS_NAMES: Final = tuple("ABCDEFGHIKLMNOPQRSTUVWXY")
 """The letters, in the order of their labels."""
-INPUT_SHAPE: Final = (28, 28, 1)
+PICTURES: Final = PictureFormat(height=28, width=28, channels=1)
+"""How a photo of a hand becomes a picture as ``load_data`` gives them: grey, the square in the middle."""
+INPUT_SHAPE: Final = PICTURES.shape
 """The shape of one picture of ``load_data``."""
 
 Pictures = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]

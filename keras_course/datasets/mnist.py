@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from keras_course.cards import ModelCard
 from keras_course.datasets import arrays
 from keras_course.datasets.arrays import INPUT_SHAPE
 from keras_course.errors import CourseError
+from keras_course.preprocessing import PictureFormat
 
 if TYPE_CHECKING:
     from keras_course.datasets.download import Patience
@@ -32,14 +34,18 @@ if TYPE_CHECKING:
 __all__ = [
     "CLASS_NAMES",
     "INPUT_SHAPE",
+    "PICTURES",
     "Digits",
     "cache_file",
+    "card",
     "describe",
     "load_data",
     "locate",
     "read",
 ]
 
+PICTURES = PictureFormat(height=28, width=28, channels=1, drawing=True)
+"""How a photo or a drawing of a digit becomes one as MNIST has them: white on black, of one size, in the middle."""
 CLASS_NAMES = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
 Digits = arrays.Parts
 
@@ -121,6 +127,31 @@ def locate(source: str | Path = "auto", *, cache: str | Path | None = None) -> P
         'mnist_sample.npz'
     """
     return _resolve(source, cache)[0]
+
+
+def card(title: str, source: str | Path) -> ModelCard:
+    """Says what is to be known about a model that was trained on these digits.
+
+    Args:
+        title: What the model does.
+        source: What it was trained on, as for ``describe``.
+
+    Returns:
+        The card; ``RunDirectory.save_results`` adds what was measured.
+
+    Example:
+        >>> card("Handwritten digits", locate("sample")).class_names[:3]
+        ('0', '1', '2')
+    """
+    # the name of a file alone: which folders a machine has is nobody else's business
+    words = describe(source if Path(source) == SAMPLE_FILE else Path(source).name)
+    return ModelCard(
+        title=title,
+        class_names=CLASS_NAMES,
+        pictures=PICTURES,
+        data=f"MNIST by LeCun, Cortes and Burges (CC BY-SA 3.0): {words}",
+        limits="For one digit on an even ground. Whatever else it is given, it answers with one of the ten digits.",
+    )
 
 
 def describe(path: str | Path) -> str:

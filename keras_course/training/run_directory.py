@@ -12,7 +12,7 @@ import statistics
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,11 +21,14 @@ import keras
 import numpy as np
 
 from keras_course import _backend
+from keras_course.cards import ModelCard, put_card
 from keras_course.errors import CourseError
 from keras_course.files import replacing
 from keras_course.lesson import Options
 
 Columns = dict[str, list[float]]
+
+_ON_THE_CARD = ("samples", "parameters", "epochs", "batch_size", "seed", "backend", "precision", "versions")
 
 
 @dataclass
@@ -206,24 +209,34 @@ class RunDirectory:
         with (self.path / "steps.csv").open("a") as file:
             file.write(_csv(rows))
 
-    def save_model(self, model: keras.Model) -> None:
+    def save_model(self, model: keras.Model, card: ModelCard | None = None) -> None:
         """Writes ``model.keras``, without optimizer or compile settings, so that it opens on every backend.
 
         Args:
             model: The model.
+            card: What it says about itself; without one it cannot be put to work by ``keras-course predict``.
         """
         beside = self.path / f".model.keras.{os.getpid()}.part.keras"
         compiled, optimizer = model.compiled, getattr(model, "optimizer", None)
         model.compiled, model.optimizer = False, None
         try:
             model.save(beside)
+            if card is not None:
+                put_card(beside, card)
             beside.replace(self.path / "model.keras")
         finally:
             model.compiled, model.optimizer = compiled, optimizer
             beside.unlink(missing_ok=True)
 
     def save_results(
-        self, model: keras.Model, history: Columns, options: Options, *, samples: int, **facts: Any
+        self,
+        model: keras.Model,
+        history: Columns,
+        options: Options,
+        *,
+        samples: int,
+        card: ModelCard | None = None,
+        **facts: Any,
     ) -> dict[str, Any]:
         """Writes ``model.keras`` and ``metrics.json``.
 
@@ -232,12 +245,12 @@ class RunDirectory:
             history: The columns that ``fit`` returned.
             options: What the lesson was started with.
             samples: How many samples an epoch went through.
+            card: What the model says about itself, but for ``metrics`` and ``training``, which are added here.
             **facts: What was measured, for example ``accuracy`` and ``loss``.
 
         Returns:
             What ``metrics.json`` holds.
         """
-        self.save_model(model)
         steps = -(-samples // options.batch_size)
         metrics = {
             **facts,
@@ -256,6 +269,13 @@ class RunDirectory:
             "command": shlex.join(["python", *sys.argv]),
             "versions": _versions("keras-course", "keras", keras.backend.backend(), "numpy"),
         }
+        if card is not None:
+            card = replace(
+                card,
+                metrics={name: metrics[name] for name in ("accuracy", "loss") if name in metrics},
+                training={name: metrics[name] for name in _ON_THE_CARD},
+            )
+        self.save_model(model, card)
         self.write_json("metrics.json", metrics)
         return metrics
 

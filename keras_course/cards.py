@@ -1,0 +1,160 @@
+"""What a saved model says about itself: which pictures it takes, what its answers mean, how it was made and how good.
+
+The card is ``card.json`` inside the ``model.keras``, so that one file is all that a model needs to go to work; exported
+models carry it, too. It is read without Keras. A card may come from anywhere: it is small, and each field is checked.
+"""
+
+import json
+import math
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from keras_course.errors import CourseError
+from keras_course.preprocessing import PictureFormat
+
+__all__ = ["FILE_NAME", "ModelCard", "put_card", "read_card"]
+
+FILE_NAME: Final = "card.json"
+
+_LARGEST_BYTES: Final = 2**21
+_LARGEST_CLASSES: Final = 100_000
+_LONGEST_TEXT: Final = 10_000
+_VERSION: Final = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What is to be known about a classifier of pictures.
+
+    Args:
+        title: What it does, in a few words.
+        class_names: One name for each logit, in their order.
+        pictures: How a picture becomes what the model takes; pixels go in as they are, from 0 to 255.
+        data: What it was trained on, in words.
+        limits: What it is not made for, in words.
+        licence: Of the weights.
+        metrics: What was measured, on pictures that it was not trained on.
+        training: How it was made: seed, epochs, backend, versions and the like; numbers and texts.
+
+    Raises:
+        CourseError: A field makes no sense.
+
+    Example:
+        >>> card = ModelCard(title="Odd or even", class_names=("odd", "even"), pictures=PictureFormat(
+        ...     height=28, width=28, channels=1))
+        >>> ModelCard.from_json(card.to_json()) == card
+        True
+
+    Source: M. Mitchell and others, "Model cards for model reporting", 2019.
+    """
+
+    title: str
+    class_names: Sequence[str]
+    pictures: PictureFormat
+    data: str = ""
+    limits: str = ""
+    licence: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "class_names", tuple(self.class_names))
+        for name in ("title", "data", "limits", "licence"):
+            _check_text(name, getattr(self, name))
+        if not 1 <= len(self.class_names) <= _LARGEST_CLASSES:
+            raise CourseError(f"class_names has {len(self.class_names)} entries; give one for each logit")
+        for number, class_name in enumerate(self.class_names):
+            _check_text(f"class_names[{number}]", class_name)
+        if len(set(self.class_names)) < len(self.class_names):
+            raise CourseError("class_names has a name twice; give each class its own")
+        for name, value in self.metrics.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+                raise CourseError(f"metrics[{name!r}] is {value!r}; give a number")
+
+    def to_json(self) -> str:
+        """Writes the card as JSON.
+
+        Returns:
+            The text, the same for the same card.
+        """
+        fields = {**asdict(self), "class_names": list(self.class_names), "version": _VERSION}
+        return json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "ModelCard":
+        """Reads a card, trusting nothing.
+
+        Args:
+            text: What ``to_json`` wrote.
+
+        Returns:
+            The card.
+
+        Raises:
+            CourseError: It is none, or of a later version.
+        """
+        if len(text) > _LARGEST_BYTES:
+            raise CourseError(f"the model's card has {len(text):,} bytes; at most {_LARGEST_BYTES:,} are read")
+        try:
+            fields = json.loads(text)
+            version = fields.pop("version")
+            if version != _VERSION:
+                raise CourseError(f"the model's card is of version {version!r}; install a newer keras-course")
+            if not isinstance(fields.get("class_names"), list):
+                raise CourseError("class_names is no list")
+            return cls(**{**fields, "pictures": PictureFormat(**fields["pictures"])})
+        except (CourseError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise CourseError(f"the model's card cannot be read: {error}") from None
+
+
+def put_card(archive: str | os.PathLike[str], card: ModelCard) -> None:
+    """Adds the card to a file that is a zip archive, or that carries one at its end.
+
+    Args:
+        archive: The file, which has no card yet.
+        card: The card.
+    """
+    entry = zipfile.ZipInfo(FILE_NAME, date_time=(1980, 1, 1, 0, 0, 0))  # the same card, the same bytes
+    with zipfile.ZipFile(archive, "a", zipfile.ZIP_DEFLATED) as file:
+        file.writestr(entry, card.to_json(), zipfile.ZIP_DEFLATED)
+
+
+def read_card(archive: str | os.PathLike[str]) -> ModelCard | None:
+    """Reads the card from a file such as ``model.keras``.
+
+    Args:
+        archive: A zip archive, or a file that carries one at its end.
+
+    Returns:
+        The card, or None where it has none.
+
+    Raises:
+        CourseError: The file is no archive, or its card cannot be read.
+
+    Example:
+        >>> read_card("no_such_model.keras")
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.CourseError: there is no no_such_model.keras; give a run folder or the file of a model
+    """
+    try:
+        with zipfile.ZipFile(archive) as file:
+            if FILE_NAME not in file.namelist():
+                return None
+            with file.open(FILE_NAME) as member:
+                return ModelCard.from_json(member.read(_LARGEST_BYTES + 1))
+    except FileNotFoundError:
+        raise CourseError(f"there is no {archive}; give a run folder or the file of a model") from None
+    except CourseError as error:
+        raise CourseError(f"{Path(archive)}: {error}") from None
+    except Exception as error:  # a damaged archive can make a decoder raise nearly anything
+        raise CourseError(f"{archive} is no model file: {error}") from None
+
+
+def _check_text(name: str, value: Any) -> None:
+    if not isinstance(value, str) or len(value) > _LONGEST_TEXT:
+        raise CourseError(f"{name} is {str(value)[:40]!r}; give a text of at most {_LONGEST_TEXT:,} characters")

@@ -1,0 +1,154 @@
+"""Pictures in, class names out: what ``keras-course predict`` does."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from keras_course.deployment.runtimes import Runtime
+from keras_course.errors import CourseError, check_positive
+from keras_course.preprocessing.images import PICTURE_ENDINGS, Source, prepare
+
+__all__ = ["Answer", "Prediction", "find_pictures", "predict", "predictions_of"]
+
+LARGEST_COUNT: Final = 1_000_000
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One class and how probable it is."""
+
+    class_name: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one picture.
+
+    Args:
+        name: The picture.
+        answers: The most probable classes, the most probable first; empty where the picture cannot be read.
+        error: Why it cannot be read, else empty.
+    """
+
+    name: str
+    answers: tuple[Answer, ...] = ()
+    error: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what JSON output shows of it."""
+        if self.error:
+            return {"picture": self.name, "error": self.error}
+        answers = [{"class": answer.class_name, "probability": answer.probability} for answer in self.answers]
+        return {"picture": self.name, "answers": answers}
+
+
+def predictions_of(logits: np.ndarray, class_names: Sequence[str], *, top: int = 3) -> list[tuple[Answer, ...]]:
+    """Turns logits into the most probable classes.
+
+    Args:
+        logits: float32 (n, classes).
+        class_names: One for each class.
+        top: How many classes to name.
+
+    Returns:
+        For each row its answers, the most probable first; among equals the first class.
+
+    Raises:
+        CourseError: ``top`` is not positive.
+
+    Example:
+        >>> predictions_of(np.array([[0.0, 1.0, -9.0]], "float32"), "abc", top=1)
+        [(Answer(class_name='b', probability=0.731...),)]
+    """
+    check_positive(top=top)
+    scores = np.asarray(logits, "float64")
+    exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
+    probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :top]
+    return [
+        tuple(Answer(class_names[index], float(row[index])) for index in indices)
+        for row, indices in zip(probabilities, order, strict=True)
+    ]
+
+
+def find_pictures(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """Lists the pictures that are meant: files as they are, and those in folders and the folders in them.
+
+    Args:
+        paths: Files and folders.
+
+    Returns:
+        The files; those of a folder in the order of their names.
+
+    Raises:
+        CourseError: A path does not exist, or a folder holds no pictures.
+
+    Example:
+        >>> find_pictures(["no_such_photo.jpg"])
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.CourseError: there is no picture no_such_photo.jpg; give the path of one
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = sorted(
+                file for file in path.rglob("*") if file.suffix.lower() in PICTURE_ENDINGS and file.is_file()
+            )
+            if not inside:
+                endings = ", ".join(PICTURE_ENDINGS)
+                raise CourseError(f"{path} holds no pictures; give a folder with files that end in {endings}")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise CourseError(f"there is no picture {path}; give the path of one")
+        if len(found) > LARGEST_COUNT:
+            raise CourseError(f"there are more than {LARGEST_COUNT:,} pictures; give fewer at a time")
+    return found
+
+
+def predict(
+    runtime: Runtime, pictures: Sequence[Source], *, top: int = 3, batch_size: int = 32, names: Sequence[str] = ()
+) -> Iterator[Prediction]:
+    """Answers pictures one batch at a time; one that cannot be read gets an error in place of an answer.
+
+    Args:
+        runtime: The model.
+        pictures: Whatever ``preprocessing.read_picture`` takes.
+        top: How many classes to name.
+        batch_size: Pictures that the model is given at once.
+        names: What to call the pictures; paths are called by themselves.
+
+    Yields:
+        What the model says of each, in their order.
+
+    Raises:
+        CourseError: A number is not positive.
+    """
+    check_positive(top=top, batch_size=batch_size)
+    for start in range(0, len(pictures), batch_size):
+        some = range(start, min(start + batch_size, len(pictures)))
+        called = {number: names[number] if names else _name(pictures[number], number) for number in some}
+        ready: dict[int, np.ndarray] = {}
+        errors: dict[int, str] = {}
+        for number in some:
+            try:
+                ready[number] = prepare(pictures[number], runtime.card.pictures, name=called[number])
+            except CourseError as error:
+                errors[number] = str(error)
+        answers: dict[int, tuple[Answer, ...]] = {}
+        if ready:
+            logits = runtime.logits(np.stack(list(ready.values())))
+            answers = dict(zip(ready, predictions_of(logits, runtime.card.class_names, top=top), strict=True))
+        for number in some:
+            yield Prediction(called[number], answers.get(number, ()), errors.get(number, ""))
+
+
+def _name(picture: Source, number: int) -> str:
+    return str(picture) if isinstance(picture, (str, os.PathLike)) else f"picture {number + 1}"

@@ -1,0 +1,113 @@
+"""A model that is ready to answer, whichever format it is in and whatever opens it."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_course._backend import formats
+from keras_course.cards import ModelCard
+from keras_course.deployment.model_files import find_model, load_keras_model, read_card_or_fail
+from keras_course.errors import CourseError
+
+if TYPE_CHECKING:
+    import keras
+
+Logits = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """An opened model.
+
+    Args:
+        path: The file or folder of the model.
+        format: Such as ``keras`` or ``onnx``.
+        name: What computes the answers, with its version, such as ``ONNX Runtime 1.32.0``.
+        card: What the model says about itself.
+        run: From uint8 or float32 pictures (n, height, width, channels), 0..255, to float32 logits (n, classes).
+        seconds: How long it took to open it.
+    """
+
+    path: Path
+    format: str
+    name: str
+    card: ModelCard
+    run: Callable[[np.ndarray], Logits]
+    seconds: float = 0.0
+
+    def logits(self, pictures: np.ndarray) -> Logits:
+        """Computes the scores of each class.
+
+        Args:
+            pictures: uint8 or float32 (n, height, width, channels), as ``preprocessing.prepare`` makes them.
+
+        Returns:
+            float32 (n, classes).
+
+        Raises:
+            CourseError: The pictures are of another shape than the model takes, or the model gives something else
+                than one number for each class name.
+        """
+        if pictures.ndim != 4 or pictures.shape[1:] != self.card.pictures.shape:
+            raise CourseError(f"pictures have the shape {pictures.shape}; give (n, {self._shape()})")
+        logits = np.asarray(self.run(pictures), "float32")
+        if logits.shape != (len(pictures), len(self.card.class_names)):
+            raise CourseError(
+                f"{self.path} gives {logits.shape} for {len(pictures)} pictures, and its card names "
+                f"{len(self.card.class_names)} classes"
+            )
+        return logits
+
+    def _shape(self) -> str:
+        return ", ".join(map(str, self.card.pictures.shape))
+
+
+def open_model(path: str | Path, *, threads: int | None = None) -> Runtime:
+    """Opens a model in the runtime of its format: Keras for a run or a ``.keras`` file, else that of the export.
+
+    Args:
+        path: The folder of a run, or the file or folder of a model.
+        threads: How many threads the runtime may use; None leaves it to the runtime. Keras ignores it.
+
+    Returns:
+        The model, ready to answer.
+
+    Raises:
+        CourseError: There is no model, it is damaged or not to be trusted, or its runtime is not installed.
+    """
+    started = time.perf_counter()
+    found = find_model(path)
+    kind = formats.format_of(found)
+    if kind == "keras":
+        card = read_card_or_fail(found)
+        name, run = open_keras(load_keras_model(found))
+    else:
+        name, text, run = formats.open_export(found, threads)
+        if text is None:
+            raise CourseError(
+                f"{found} has no card, which says what its answers mean; export it by keras-course export"
+            )
+        card = ModelCard.from_json(text)
+    return Runtime(found, kind, name, card, run, time.perf_counter() - started)
+
+
+def open_keras(model: "keras.Model") -> tuple[str, Callable[[np.ndarray], np.ndarray]]:
+    """Compiles the forward pass of a model on the backend in use.
+
+    Args:
+        model: The model.
+
+    Returns:
+        The name of what computes, and the function from pictures to logits.
+    """
+    import keras
+
+    from keras_course import _backend
+
+    backend = keras.backend.backend()
+    return f"Keras {keras.__version__} on {backend} {_backend.version()}", _backend.forward(model)

@@ -1,0 +1,322 @@
+"""Pictures of any kind become the pixels that a model takes: decoded, turned upright, cut or padded, shrunk.
+
+All of it happens on the host, in Pillow and NumPy, so that a picture becomes the same bytes for every backend and every
+exported format, in training and in serving. Nothing here imports Keras. Files are not trusted: they are small enough,
+of a known kind, and say how large they are, before they are decoded.
+"""
+
+import io
+import os
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFilter, ImageOps
+
+from keras_course.errors import CourseError, check_positive
+
+__all__ = [
+    "LARGEST_FILE_BYTES",
+    "LARGEST_PIXELS",
+    "PICTURE_ENDINGS",
+    "PICTURE_FORMATS",
+    "PictureFormat",
+    "prepare",
+    "read_picture",
+]
+
+PICTURE_FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP")
+PICTURE_ENDINGS: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+
+# Larger than a camera's. What claims more is refused before it is decoded.
+LARGEST_FILE_BYTES: Final = 2**25
+LARGEST_PIXELS: Final = 64_000_000
+
+Source = str | os.PathLike[str] | bytes | np.ndarray | Image.Image
+Pixels = npt.NDArray[np.uint8]
+
+_RESIZE: Final = ("crop", "pad", "stretch")
+_INTERPOLATION: Final = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+_LARGEST_SIDE: Final = 4096
+
+# MNIST's digits were shrunk to fit 20×20 pixels, and placed with their centre of weight in the middle of 28×28.
+_STROKES_SHARE: Final = 20 / 28
+_FAINTEST: Final = 24  # grey values between paper and ink; less is paper
+_INK: Final = 0.3  # share of the darkest ink from which a pixel belongs to a stroke
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureFormat:
+    """How a picture becomes what a model takes; it travels with the model.
+
+    Args:
+        height: Pixels that the model takes.
+        width: Pixels that the model takes.
+        channels: 1 for grey, 3 for red, green and blue.
+        resize: What happens to a picture of other proportions: ``crop`` keeps the middle, ``pad`` keeps all and fills
+            up, ``stretch`` keeps all and distorts.
+        middle: With ``crop``, which share of the sides is kept: 0.875 for 224 pixels out of 256.
+        interpolation: ``bicubic``, ``bilinear`` or ``lanczos``; pixels are averaged where a picture shrinks.
+        background: Grey value, 0 to 255, of what is behind a transparent picture and beside a padded one.
+        drawing: Whether the pictures are strokes, as in MNIST: bright on black, of equal size, their centre of weight
+            in the middle. Drawings with dark strokes, off the middle or on paper are brought to that.
+
+    Raises:
+        CourseError: A value makes no sense.
+
+    Example:
+        >>> PictureFormat(height=28, width=28, channels=1).shape
+        (28, 28, 1)
+    """
+
+    height: int
+    width: int
+    channels: int
+    resize: str = "crop"
+    middle: float = 1.0
+    interpolation: str = "bicubic"
+    background: int = 255
+    drawing: bool = False
+
+    def __post_init__(self) -> None:
+        check_positive(height=self.height, width=self.width, channels=self.channels)
+        largest = max(self.height, self.width)
+        _check(largest <= _LARGEST_SIDE, "height or width", largest, f"at most {_LARGEST_SIDE} pixels")
+        _check(self.channels in (1, 3), "channels", self.channels, "1 or 3")
+        _check(self.resize in _RESIZE, "resize", self.resize, f"one of {', '.join(_RESIZE)}")
+        _check(_is_number(self.middle) and 0 < self.middle <= 1, "middle", self.middle, "a share above 0, up to 1")
+        known = ", ".join(_INTERPOLATION)
+        _check(self.interpolation in _INTERPOLATION, "interpolation", self.interpolation, f"one of {known}")
+        is_grey_value = isinstance(self.background, int) and 0 <= self.background <= 255
+        _check(is_grey_value, "background", self.background, "a whole number from 0 to 255")
+        _check(isinstance(self.drawing, bool), "drawing", self.drawing, "true or false")
+        _check(not self.drawing or self.channels == 1, "channels", self.channels, "1 for a drawing")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of one prepared picture."""
+        return self.height, self.width, self.channels
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields, as they go into a card."""
+        return asdict(self)
+
+
+def read_picture(source: Source, *, name: str = "", shrink_to: int | None = None) -> Image.Image:
+    """Decodes a picture and turns it upright, with limits on what it may claim.
+
+    Args:
+        source: A path, the bytes of a file, an array uint8 (height, width) or (height, width, 1, 3 or 4), or a picture
+            of Pillow's.
+        name: What to call it in an error; a path is called by itself.
+        shrink_to: Pixels of which the shorter side need not have more; a large JPEG is then decoded at a half, a
+            quarter or an eighth of its size.
+
+    Returns:
+        The picture in one of Pillow's modes L, LA, RGB and RGBA, eight bits a channel.
+
+    Raises:
+        CourseError: It cannot be read, is of an unknown kind, or is too large.
+
+    Example:
+        >>> read_picture(np.zeros((20, 30, 3), "uint8")).size
+        (30, 20)
+    """
+    name = name or (str(source) if isinstance(source, (str, os.PathLike)) else "the picture")
+    if isinstance(source, Image.Image):
+        _check_size(source, name)
+        return _eight_bits(source)
+    if isinstance(source, np.ndarray):
+        return _of_array(source, name)
+    content = source if isinstance(source, bytes) else _read_file(Path(source), name)
+    if len(content) > LARGEST_FILE_BYTES:
+        raise CourseError(f"{name} has {len(content):,} bytes; give a picture of at most {LARGEST_FILE_BYTES:,}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own limit is a higher one; odd metadata does not matter
+            with Image.open(io.BytesIO(content), formats=PICTURE_FORMATS) as image:
+                _check_size(image, name)
+                if shrink_to is not None:
+                    image.draft(None, (shrink_to, shrink_to))
+                image.load()
+                return _eight_bits(ImageOps.exif_transpose(image))
+    except CourseError:
+        raise
+    except Image.UnidentifiedImageError:
+        kinds = ", ".join(PICTURE_FORMATS)
+        raise CourseError(f"{name} cannot be read as a picture: it is none of {kinds}") from None
+    except Exception as error:  # a damaged file can make a decoder raise nearly anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise CourseError(f"{name} cannot be read as a picture: {reason}") from error
+
+
+def prepare(source: Source, picture_format: PictureFormat, *, name: str = "") -> Pixels:
+    """Makes of any picture the pixels that a model takes.
+
+    A picture that is one already, of the right size and with as many channels, stays as it is, to the last bit.
+
+    Args:
+        source: As for ``read_picture``.
+        picture_format: What the model takes.
+        name: What to call the picture in an error.
+
+    Returns:
+        uint8 (height, width, channels).
+
+    Raises:
+        CourseError: As ``read_picture``.
+
+    Example:
+        >>> wide = np.tile(np.arange(0, 200, 2, dtype="uint8"), (50, 1))
+        >>> prepare(wide, PictureFormat(height=2, width=2, channels=1))[0, :, 0].tolist()
+        [74, 124]
+    """
+    # four times as large as needed: what a JPEG leaves out in decoding is then averaged away
+    shrink_to = None if picture_format.drawing else 4 * max(picture_format.height, picture_format.width)
+    image = read_picture(source, name=name, shrink_to=shrink_to)
+    size = picture_format.width, picture_format.height
+    if picture_format.drawing:
+        grey = np.asarray(_on_contrasting_ground(image), "float32")
+        return _as_drawing(grey, size, already=image.size == size)[:, :, None]
+    image = _opaque(image, picture_format.background).convert("L" if picture_format.channels == 1 else "RGB")
+    if image.size != size:
+        image = _resized(image, size, picture_format)
+    return np.asarray(image, "uint8").reshape(picture_format.shape)
+
+
+def _read_file(path: Path, name: str) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(LARGEST_FILE_BYTES + 1)
+    except FileNotFoundError:
+        raise CourseError(f"there is no picture {name}; give the path of one") from None
+    except OSError as error:
+        raise CourseError(f"{name} cannot be read: {error.strerror}") from None
+
+
+def _of_array(array: np.ndarray, name: str) -> Image.Image:
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise CourseError(
+            f"{name} is an array {array.dtype} {array.shape}; give uint8 (height, width) or (height, width, 1, 3 or 4)"
+        )
+    if not array.size:
+        raise CourseError(f"{name} is an array {array.shape}, which has no pixels")
+    image = Image.fromarray(array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array)
+    _check_size(image, name)
+    return image
+
+
+def _check_size(image: Image.Image, name: str) -> None:
+    width, height = image.size
+    if width * height > LARGEST_PIXELS:
+        raise CourseError(
+            f"{name} has {width:,} × {height:,} pixels; give a picture of at most {LARGEST_PIXELS:,} pixels"
+        )
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Brings every mode of Pillow's to L, LA, RGB or RGBA."""
+    if image.mode in ("L", "LA", "RGB", "RGBA"):
+        return image
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):  # Pillow would cut off what is above 255
+        values = np.asarray(image, "float64")
+        top = 65_535 if values.max(initial=0) > 255 else 255
+        return Image.fromarray(np.clip(np.rint(values * (255 / top)), 0, 255).astype("uint8"))
+    if image.mode in ("P", "PA", "La", "RGBa") or "transparency" in image.info:
+        return image.convert("RGBA")
+    return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def _opaque(image: Image.Image, background: int) -> Image.Image:
+    if image.mode in ("L", "RGB"):
+        if "transparency" not in image.info:
+            return image
+        image = image.convert("RGBA")
+    image = image.convert("RGBA")
+    ground = Image.new("RGBA", image.size, (background, background, background, 255))
+    return Image.alpha_composite(ground, image).convert("RGB")
+
+
+def _resized(image: Image.Image, size: tuple[int, int], picture_format: PictureFormat) -> Image.Image:
+    method = _INTERPOLATION[picture_format.interpolation]
+    if picture_format.resize == "crop":
+        return ImageOps.fit(image, size, method, bleed=(1 - picture_format.middle) / 2)
+    if picture_format.resize == "pad":
+        colour: Any = picture_format.background
+        return ImageOps.pad(image, size, method, color=colour if image.mode == "L" else (colour,) * 3)
+    return image.resize(size, method)
+
+
+# --- Drawings --------------------------------------------------------------------------------------------------
+
+
+def _on_contrasting_ground(image: Image.Image) -> Image.Image:
+    """Puts white behind dark strokes and black behind bright ones, where a drawing is transparent."""
+    if image.mode in ("L", "RGB") and "transparency" not in image.info:
+        return image.convert("L")
+    rgba = image.convert("RGBA")
+    alpha = np.asarray(rgba.getchannel("A"), "float32")
+    grey = np.asarray(rgba.convert("RGB").convert("L"), "float32")
+    brightness = float((grey * alpha).sum() / max(alpha.sum(), 1.0))
+    return _opaque(rgba, 0 if brightness > 127 else 255).convert("L")
+
+
+def _as_drawing(grey: npt.NDArray[np.float32], size: tuple[int, int], *, already: bool) -> Pixels:
+    """Brings strokes to the form of MNIST: bright on black, one size, the centre of weight in the middle.
+
+    Source: Y. LeCun, C. Cortes and C. J. C. Burges, "The MNIST database of handwritten digits".
+    """
+    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    is_dark_on_bright = np.median(border) > 127
+    if already:
+        return (255 - grey if is_dark_on_bright else grey).astype("uint8")
+    strokes = _strokes(255 - grey if is_dark_on_bright else grey)
+    rows, columns = (np.flatnonzero((strokes > _INK).any(axis=axis)) for axis in (1, 0))
+    width, height = size
+    canvas = np.zeros((height, width), "uint8")
+    if not len(rows):
+        return canvas
+    ink = strokes[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    factor = _STROKES_SHARE * min(width / ink.shape[1], height / ink.shape[0])
+    new_size = [max(1, round(side * factor)) for side in (ink.shape[1], ink.shape[0])]
+    shrunk = np.asarray(Image.fromarray(ink).resize((new_size[0], new_size[1]), Image.Resampling.BILINEAR))
+    shrunk = np.clip(shrunk / shrunk.max(), 0, 1)  # a thin line has lost most of its ink in shrinking
+    places = [_start(weight, length) for weight, length in ((shrunk.sum(axis=1), height), (shrunk.sum(axis=0), width))]
+    canvas[places[0] : places[0] + shrunk.shape[0], places[1] : places[1] + shrunk.shape[1]] = np.rint(255 * shrunk)
+    return canvas
+
+
+def _strokes(bright: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Separates bright strokes from the ground, also one that is lit unevenly: 0 is ground, 1 is ink."""
+    image = Image.fromarray(np.rint(bright).astype("uint8"))
+    # the ground is what remains where every stroke narrower than the window is taken away
+    small = image.resize([max(1, round(64 * side / max(image.size))) for side in image.size], Image.Resampling.BOX)
+    ground = small.filter(ImageFilter.MinFilter(15)).filter(ImageFilter.GaussianBlur(5))
+    difference = bright - np.asarray(ground.resize(image.size, Image.Resampling.BILINEAR), "float32")
+    darkest = float(np.quantile(difference, 0.999))
+    if darkest < _FAINTEST:
+        return np.zeros_like(difference)
+    strokes = np.clip(difference / darkest, 0, 1)
+    return np.where(strokes > _INK / 2, strokes, np.float32(0))
+
+
+def _start(weight: npt.NDArray[Any], length: int) -> int:
+    """Says where to begin, so that the centre of weight comes to the middle and nothing is cut off."""
+    centre = float((weight * (np.arange(len(weight)) + 0.5)).sum() / weight.sum())
+    return int(np.clip(round(length / 2 - centre), 0, length - len(weight)))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _check(condition: bool, name: str, value: Any, remedy: str) -> None:
+    if not condition:
+        raise CourseError(f"{name} is {value!r}; give {remedy}")
