@@ -18,6 +18,9 @@ PRECISIONS = ("float32", "tf32", "bfloat16")
 DATA = ("auto", "full", "sample")
 """What ``--data`` may be, besides a path: full if it can be had, else the sample; or one of the two."""
 
+MODELS = ("auto", "new")
+"""What ``--model`` may be, besides the folder of a run: the last one if there is one, or one that is trained now."""
+
 _COMMAND_LINE: dict[str, dict[str, Any]] = {
     "backend": {
         "metavar": "NAME",
@@ -35,6 +38,10 @@ _COMMAND_LINE: dict[str, dict[str, Any]] = {
     },
     "resume": {"action": "store_true", "help": "go on with the run in --output, or with the last one"},
     "data": {"metavar": "NAME", "help": f"{', '.join(DATA)}, or a path (%(default)s)"},
+    "model": {
+        "metavar": "NAME",
+        "help": "the folder of a run; auto for the last one in runs/, new to train one (%(default)s)",
+    },
     "log_steps": {"action": "store_true", "help": "record the loss of each step, not only of each epoch"},
     "quiet": {"action": "store_true", "help": "print less"},
     "debug": {"action": "store_true", "default": False, "help": "show the traceback of an error"},
@@ -44,6 +51,8 @@ _COMMAND_LINE: dict[str, dict[str, Any]] = {
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """What a person may choose about a lesson; each field is an option of its command line.
+
+    ``model`` is one only where the lesson has a default for it: most train their own.
 
     Raises:
         CourseError: If a value makes no sense.
@@ -62,6 +71,7 @@ class Options:
     output: Path | None = None
     resume: bool = False
     data: str = "auto"
+    model: str = ""
     log_steps: bool = False
     quiet: bool = False
 
@@ -75,6 +85,10 @@ class Options:
         _require(
             self.data in DATA or Path(self.data).expanduser().exists(),
             f"--data is {self.data!r}, and there is no such path; give one of {', '.join(DATA)}, or a path",
+        )
+        _require(
+            self.model in ("", *MODELS) or Path(self.model).expanduser().exists(),
+            f"--model is {self.model!r}, and there is no such path; give {' or '.join(MODELS)}, or the folder of a run",
         )
         if self.output is not None:
             _require_writable(self.output)
@@ -174,6 +188,8 @@ def _parser(description: str, defaults: Options) -> argparse.ArgumentParser:
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=25),
     )
     for name, settings in _COMMAND_LINE.items():
+        if name == "model" and not defaults.model:
+            continue
         parser.add_argument(f"--{name.replace('_', '-')}", **settings)
     parser.set_defaults(**asdict(defaults))
     return parser

@@ -297,10 +297,10 @@ CLAIMS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CLAIMS)
 def test_a_lesson_is_as_accurate_as_claimed(name, request, tmp_path):
-    if "mnist" in name:
-        data = request.getfixturevalue("full_mnist")
-    else:
+    if "asl" in name:
         data = request.getfixturevalue("course_data") / asl.FILE_NAME
+    else:
+        data = request.getfixturevalue("full_mnist")
     facts, least = CLAIMS[name]
     accuracies = []
     for seed in range(3):

@@ -38,7 +38,8 @@ def test_a_default_for_an_option_that_does_not_exist_is_a_mistake_of_the_lesson(
 def test_every_option_is_read(tmp_path):
     backend = select.choose().backend
     words = f"--backend {backend} --device cpu --precision tf32 --seed 7 --epochs 2 --batch-size 16 --output {tmp_path}"
-    options = parse_options("A lesson.", [*words.split(), "--resume", "--data", "full", "--log-steps", "--quiet"])
+    flags = ["--resume", "--data", "full", "--model", "new", "--log-steps", "--quiet"]
+    options = parse_options("A lesson.", [*words.split(), *flags], model="auto")
     assert options == Options(
         backend=backend,
         device="cpu",
@@ -49,11 +50,22 @@ def test_every_option_is_read(tmp_path):
         output=tmp_path,
         resume=True,
         data="full",
+        model="new",
         log_steps=True,
         quiet=True,
     )
     assert all(getattr(options, field.name) != field.default for field in fields(Options))
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "-1"
+
+
+def test_only_a_lesson_that_takes_a_model_has_an_option_for_it(tmp_path):
+    assert parse_options("A lesson.", []).model == ""
+    with pytest.raises(CourseError, match="--model"):
+        parse_options("A lesson.", ["--model", "new"])
+    assert parse_options("A lesson.", [], model="auto").model == "auto"
+    assert parse_options("A lesson.", ["--model", str(tmp_path)], model="auto").model == str(tmp_path)
+    with pytest.raises(CourseError, match="--model is 'no_such_run'.*auto or new, or the folder of a run"):
+        parse_options("A lesson.", ["--model", "no_such_run"], model="auto")
 
 
 @pytest.mark.parametrize(

@@ -210,6 +210,13 @@ EVERY_FIGURE: dict[str, Callable[[], Figure]] = {
         1e4 * NORMAL.reshape(8, 16, 32) - 1e3, image=pictures(1, 3, 8, 16)[0], title="Outputs"
     ),
     "feature_map_grid of very large numbers": lambda: plots.feature_map_grid(1e7 * NORMAL.reshape(16, 16, 16)),
+    "answers": lambda: plots.answers(
+        [pictures(1, 3, 60, 40)[0], pictures(1, 1, 20, 50)[0]],
+        pictures(2),
+        [[("B", 0.9), ("F", 0.06), ("W", 0.04)], [("A", 1.0), ("E", 0.0), ("S", 0.0)]],
+        ["asl_b.jpg", "a_photo_with_quite_a_long_name.jpg"],
+    ),
+    "answers for one": lambda: plots.answers([SIGN], SIGN[None], [[("rotten pomegranates", 0.501)]], ["p"]),
     "heat_on_picture": lambda: plots.heat_on_picture(
         pictures(6), np.stack([RAMP] * 6), [f"{letter}, said {letter} (98 %)" for letter in "ABCDEF"], title="Why"
     ),

@@ -32,6 +32,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from keras_course import randomness
 from keras_course.cards import ModelCard
@@ -39,6 +40,7 @@ from keras_course.datasets import arrays, hands
 from keras_course.datasets.arrays import LARGEST_COUNT
 from keras_course.datasets.hands import CLASS_NAMES, INPUT_SHAPE, PICTURES
 from keras_course.errors import CourseError
+from keras_course.files import replacing
 from keras_course.preprocessing import images
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "cache_file",
     "card",
     "describe",
+    "example_photos",
     "has_near_copy",
     "load_data",
     "locate",
@@ -200,6 +203,35 @@ def card(title: str, source: str | Path) -> ModelCard:
         limits="For one hand that fills the picture. The letters J and Z are movements, and not among the answers. "
         "Whatever else it is given, it answers with one of the 24 letters.",
     )
+
+
+def example_photos(folder: str | Path) -> dict[Path, int]:
+    """Finds two photos of hands to try a model on, or draws them, large.
+
+    Args:
+        folder: Where to draw them if there are none.
+
+    Returns:
+        The label of each file.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     [CLASS_NAMES[label] for label in example_photos(folder).values()]
+        ['A', 'B']
+
+    Source: ASL-HG by M. F. I. Pranto and others, CC BY 4.0, https://doi.org/10.17632/j4y5w2c8w9.1
+    """
+    found: dict[Path, int] = {}
+    for label, name in enumerate(("asl_a", "asl_b")):
+        photo = next((path for path in arrays.places(f"photos/{name}.jpg") if path.exists()), None)
+        if photo is None:
+            photo = Path(folder) / f"{name}.png"
+            hand = Image.fromarray(hands.draw([label], size=256)[0, :, :, 0])
+            with replacing(photo) as file:
+                hand.save(file, "PNG")
+        found[photo] = label
+    return found
 
 
 def describe(path: str | Path) -> str:

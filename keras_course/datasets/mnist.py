@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from keras_course.cards import ModelCard
 from keras_course.datasets import arrays
 from keras_course.datasets.arrays import INPUT_SHAPE
 from keras_course.errors import CourseError
+from keras_course.files import replacing
 from keras_course.preprocessing import PictureFormat
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ __all__ = [
     "cache_file",
     "card",
     "describe",
+    "example_photos",
     "load_data",
     "locate",
     "read",
@@ -152,6 +155,35 @@ def card(title: str, source: str | Path) -> ModelCard:
         data=f"MNIST by LeCun, Cortes and Burges (CC BY-SA 3.0): {words}",
         limits="For one digit on an even ground. Whatever else it is given, it answers with one of the ten digits.",
     )
+
+
+def example_photos(folder: str | Path) -> dict[Path, int]:
+    """Puts two digits of the sample on paper as a camera would see them: large, dark on bright, off the middle.
+
+    Args:
+        folder: Where to write the files.
+
+    Returns:
+        The label of each file.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     list(example_photos(folder).values())
+        [7, 1]
+    """
+    _, (digits, labels) = load_data("sample")
+    found: dict[Path, int] = {}
+    for number in range(2):
+        ink = Image.fromarray(digits[number, :, :, 0]).resize((168, 168), Image.Resampling.BICUBIC)
+        # the light comes from one side
+        paper = np.add.outer(np.linspace(235, 195, 240), np.linspace(0, -35, 320))
+        paper[40:208, 110:278] *= 1 - 0.75 * np.asarray(ink, "float64") / 255
+        photo = Path(folder) / f"digit_{labels[number]}.jpg"
+        with replacing(photo) as file:
+            Image.fromarray(np.rint(paper).astype("uint8")).save(file, "JPEG", quality=90)
+        found[photo] = int(labels[number])
+    return found
 
 
 def describe(path: str | Path) -> str:

@@ -6,6 +6,7 @@ it when it is the last value of a cell.
 
 | file | what it draws |
 |---|---|
+| ``answers`` | photos, what reached the model of them, and its answers |
 | ``pictures`` | samples, mistakes, the confusion matrix |
 | ``history`` | one training: loss and accuracy by epoch, loss by batch |
 | ``families`` | several trainings side by side, as a riddle and with its answer |
@@ -21,6 +22,7 @@ what it is given with ``checks`` and name the function here.
 """
 
 from keras_course.plots.animation import Animation, descent_animation, save_animation
+from keras_course.plots.answers import answers
 from keras_course.plots.convolutions import (
     convolution_steps,
     feature_map_grid,
@@ -41,6 +43,7 @@ __all__ = [
     "DOTS_PER_INCH",
     "Animation",
     "activations",
+    "answers",
     "confusion_matrix",
     "convolution_steps",
     "curves",

@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter
 from keras_course.errors import CourseError, check_positive
 from keras_course.plots import checks
 from keras_course.plots.checks import Numbers
-from keras_course.plots.pictures import _check_pictures
+from keras_course.plots.pictures import check_pictures
 from keras_course.plots.style import COLOURS, in_course_style, new_figure, plain_number
 
 _BELOW_AND_ABOVE_ZERO = "RdBu_r"
@@ -119,7 +119,7 @@ def heat_on_picture(
         ['A', 'B']
     """
     check_positive(columns=columns)
-    _check_pictures(images)
+    check_pictures(images)
     warmth = checks.as_numbers("heats", heats)
     if len(titles) == 0 or warmth.shape != images.shape[:3] or len(titles) != len(images):
         raise CourseError(
@@ -270,7 +270,7 @@ def _tile_grid(
 ) -> Figure:
     """Lay out planes of numbers on one scale, wider than high, with a bar that says what the colours mean."""
     if image is not None:
-        _check_pictures(image[None])
+        check_pictures(image[None])
     cells = len(tiles) + (image is not None)
     across = min(cells, int(np.ceil(np.sqrt(1.6 * cells))))
     down = -(-cells // across)

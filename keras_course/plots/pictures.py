@@ -45,7 +45,7 @@ def sample_pictures(
         ['7', '2', '1']
     """
     check_positive(count=count, **({} if columns is None else {"columns": columns}))
-    _check_pictures(images)
+    check_pictures(images)
     truth = _class_numbers(labels, len(images), class_names)
     shown = min(count, len(images))
     titles = [_wrapped(class_names[label], width=14) for label in truth[:shown]]
@@ -84,7 +84,7 @@ def most_wrong(
         'true 1, said 0 (88 %)'
     """
     check_positive(count=count)
-    _check_pictures(images)
+    check_pictures(images)
     truth = _class_numbers(labels, len(images), class_names)
     probabilities = evaluation.softmax(logits)
     if probabilities.shape != (len(images), len(class_names)):
@@ -170,13 +170,24 @@ def _picture_grid(
     figure = new_figure(width, rows * tile_height + (0.5 if heading else 0), heading)
     for position, (image, title) in enumerate(zip(images, titles, strict=True), start=1):
         axes = figure.add_subplot(rows, columns, position)
-        _show_picture(axes, image)
+        show_picture(axes, image)
         axes.set_title(title, fontsize=12, pad=4)
     return figure
 
 
-def _show_picture(axes: Axes, image: npt.NDArray[np.uint8]) -> None:
-    """Draw one picture, pixel by pixel, on a fixed scale from black (0) to white (255)."""
+def show_picture(axes: Axes, image: npt.NDArray[np.uint8]) -> None:
+    """Draw one picture, pixel by pixel, on a fixed scale from black (0) to white (255).
+
+    Args:
+        axes: Where to; its frame is taken away.
+        image: uint8 (height, width, 1 or 3).
+
+    Example:
+        >>> axes = new_figure(1, 1).subplots()
+        >>> show_picture(axes, np.zeros((8, 8, 1), "uint8"))
+        >>> axes.axison
+        False
+    """
     grey = image.shape[-1] == 1
     axes.imshow(image[..., 0] if grey else image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axes.set_axis_off()
@@ -221,7 +232,18 @@ def _frame_cells(axes: Axes, classes: int) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _check_pictures(images: npt.NDArray[np.uint8]) -> None:
+def check_pictures(images: npt.NDArray[np.uint8]) -> None:
+    """Make sure that these are pictures.
+
+    Args:
+        images: uint8 (n, height, width, 1 or 3), at least one.
+
+    Raises:
+        CourseError: They are not.
+
+    Example:
+        >>> check_pictures(np.zeros((1, 8, 8, 3), "uint8"))
+    """
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3) or images.size == 0:
         raise CourseError(
             f"images are {images.dtype} of shape {images.shape}; give uint8 of shape (n, height, width, 1 or 3)"

@@ -4,13 +4,14 @@ from keras_course.training.compare import compare
 from keras_course.training.descent import Descent
 from keras_course.training.fit import evaluate, fit, predict_logits
 from keras_course.training.gradient_descent import finite_differences, gradient_descent, loss_surface, value_and_grad
-from keras_course.training.run_directory import RunDirectory, open_run
+from keras_course.training.run_directory import RunDirectory, find_run, open_run
 
 __all__ = [
     "Descent",
     "RunDirectory",
     "compare",
     "evaluate",
+    "find_run",
     "finite_differences",
     "fit",
     "gradient_descent",

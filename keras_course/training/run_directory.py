@@ -355,6 +355,41 @@ def latest_folder(parent: str | Path, name: str) -> Path:
     return max(runs, key=written)
 
 
+def find_run(model: str, lessons: Sequence[str], parent: str | Path = "runs") -> Path | None:
+    """Finds the run whose model a lesson is to take.
+
+    Args:
+        model: ``auto`` for the last one of the lessons, ``new`` for none, or the folder of a run.
+        lessons: Names of lessons, the preferred one first.
+        parent: The folder of all runs.
+
+    Returns:
+        The folder of the run, or None where a model is to be trained.
+
+    Raises:
+        CourseError: The folder is named and holds no model.
+
+    Example:
+        >>> find_run("auto", ["no_such_lesson"]) is None
+        True
+    """
+    if model == "new":
+        return None
+    if model != "auto":
+        folder = Path(model).expanduser()
+        if not ((folder / "model.keras").is_file() and (folder / "history.csv").is_file()):
+            raise CourseError(
+                f"--model is {model!r}, which holds no model.keras and history.csv; give the folder of a run"
+            )
+        return folder
+    for lesson in lessons:
+        with suppress(CourseError):
+            folder = latest_folder(parent, lesson)
+            if (folder / "model.keras").is_file():
+                return folder
+    return None
+
+
 def _versions(*packages: str) -> dict[str, str]:
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
 
