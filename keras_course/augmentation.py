@@ -5,7 +5,7 @@ numbers for every picture from ``randomness``, and applies them together:
 
 - all geometry is one affine map from the pixels of the result back into the picture, composed of the maps of the
   transforms, and one bilinear resampling. A picture that is turned, moved and scaled is blurred once, not three times;
-- all colour is one line a·v + b for each picture, in one pass.
+- all colour is one line a·v + b for each picture, and light from one side a plane over it, in one pass.
 
 What is drawn depends on the seed, the step and the place in the batch, and on nothing else. The same code runs in
 NumPy, for a pipeline on the host, and in ``keras.ops``, inside a compiled step.
@@ -287,6 +287,38 @@ class Contrast(Colour):
 
 
 @dataclass(frozen=True)
+class Light(Transform):
+    """Lights a picture from one side: a factor for each pixel that rises evenly across it.
+
+    Other than ``Brightness`` it also changes what is bright beside what is dark.
+
+    Args:
+        change: The steepest slope. The direction is uniform, and so is the slope, from 0 to change: along an axis the
+            factor then runs from 1 - slope at one edge to 1 + slope at the other.
+
+    Example:
+        >>> Light(0.5)
+        Light(change=0.5)
+    """
+
+    change: float
+    draws: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.change <= 1, "change", self.change, "a fraction from 0 to 1")
+
+    def plane(self, u: Sequence[Any], height: int, width: int, library: ModuleType) -> Any:
+        """Returns the factor of each pixel, (batch, height, width, 1); it is 1 in the middle and never below 0."""
+        angle, slope = np.float32(2 * np.pi) * u[0], np.float32(self.change) * u[1]
+        across = np.linspace(-1, 1, width, dtype="float32")[None, None, :, None]
+        down = np.linspace(-1, 1, height, dtype="float32")[None, :, None, None]
+        if library is not np:
+            across, down = library.convert_to_tensor(across), library.convert_to_tensor(down)
+        right, below = _over_pixels(slope * library.cos(angle)), _over_pixels(slope * library.sin(angle))
+        return library.maximum(1.0 + right * across + below * down, 0.0)
+
+
+@dataclass(frozen=True)
 class Noise(Transform):
     """Adds normally distributed noise to each value of each pixel.
 
@@ -397,7 +429,7 @@ class CutMix(MixUp):
 
 TRANSFORMS = {
     kind.__name__: kind
-    for kind in (Rotation, Shift, Zoom, Shear, Flip, Crop, Brightness, Contrast, Noise, Erasing, MixUp, CutMix)
+    for kind in (Rotation, Shift, Zoom, Shear, Flip, Crop, Brightness, Contrast, Light, Noise, Erasing, MixUp, CutMix)
 }
 """All transforms, by name."""
 
@@ -412,7 +444,7 @@ class Augmentation(keras.layers.Layer):
     As a layer it stands before the model proper. ``apply`` is the same as a function on a batch, with labels; ``fit``
     takes an augmentation, too, and then the model stays as it will be served.
 
-    Geometry comes first, then colour, then noise, erasing and mixing; within geometry and within colour the order of
+    Geometry comes first, then colour, light, noise, erasing and mixing; within geometry and within colour the order of
     the list counts.
 
     Args:
@@ -671,7 +703,7 @@ class Augmentation(keras.layers.Layer):
         drawn = self._draw(batch, step, first_row, library)
         pixels = cast(images, "float32", library)
         pixels = self._move(pixels, drawn, height, width, library)
-        pixels = self._recolour(pixels, drawn, library)
+        pixels = self._recolour(pixels, drawn, height, width, library)
         pixels = self._disturb(pixels, drawn, step, first_row, (batch, height, width, channels), library)
         pixels, labels = self._mix(pixels, labels, drawn, height, width, library)
         if kind == "uint8":
@@ -697,20 +729,25 @@ class Augmentation(keras.layers.Layer):
             return pixels
         return warp(pixels, back, fill=self.fill, fill_value=self.fill_value, library=library)
 
-    def _recolour(self, pixels: Any, drawn: Any, library: ModuleType) -> Any:
-        """Composes all changes of colour and applies them in one pass."""
+    def _recolour(self, pixels: Any, drawn: Any, height: int, width: int, library: ModuleType) -> Any:
+        """Composes all changes of colour and light, and applies them in one pass."""
         gain, share, offset = 1.0, 0.0, 0.0
         changes = [transform.line(u, library) for transform, u in drawn if isinstance(transform, Colour)]
-        if not changes:
+        lights = [transform.plane(u, height, width, library) for transform, u in drawn if isinstance(transform, Light)]
+        if not changes and not lights:
             return pixels
         for next_gain, next_share, next_offset in changes:
             # the mean that the next change sees is gain·mean + share·mean + offset
             share = next_gain * share + next_share * (gain + share)
             offset = (next_gain + next_share) * offset + next_offset
             gain = next_gain * gain
-        mean = library.mean(pixels, axis=(1, 2, 3))
-        offset = offset + share * mean
-        return library.clip(pixels * _over_pixels(gain) + _over_pixels(offset), *self.value_range)
+        if changes:
+            offset = offset + share * library.mean(pixels, axis=(1, 2, 3))
+        gain, offset = _over_pixels(gain), _over_pixels(offset)
+        low, high = self.value_range
+        for plane in lights:  # light multiplies what is above black
+            gain, offset = plane * gain, low + plane * (offset - low)
+        return library.clip(pixels * gain + offset, low, high)
 
     def _disturb(
         self, pixels: Any, drawn: Any, step: Any, first_row: Any, shape: tuple[Any, ...], library: ModuleType

@@ -36,6 +36,25 @@ class DivergenceError(CourseError):
         self.found = found
 
 
+class MissingPackageError(CourseError):
+    """A package is not installed; the message says how to install it.
+
+    Args:
+        what: What needs it.
+        package: The package, as it is imported.
+        install: What to run.
+
+    Example:
+        >>> raise MissingPackageError("model.onnx", "onnxruntime", 'pip install "keras-course[onnx]"')
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.MissingPackageError: model.onnx needs onnxruntime, which is not installed; run: pip install ...
+    """
+
+    def __init__(self, what: str, package: str, install: str) -> None:
+        super().__init__(f"{what} needs {package}, which is not installed; run: {install}")
+
+
 def check_positive(**arguments: int) -> None:
     """Checks that each argument is a whole number from 1 up.
 

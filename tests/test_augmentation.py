@@ -14,6 +14,7 @@ from keras_course.augmentation import (
     CutMix,
     Erasing,
     Flip,
+    Light,
     MixUp,
     Noise,
     Rotation,
@@ -37,6 +38,7 @@ EVERYTHING = [
     Crop(scale=(0.7, 1.0)),
     Brightness(0.2),
     Contrast(0.3),
+    Light(0.5),
     Noise(0.05),
     Erasing(0.5),
 ]
@@ -190,6 +192,31 @@ def test_colour_is_applied_in_the_order_of_the_list():
         ):
             expected = expected * factor + (expected.mean() * (1 - factor) if kind == "contrast" else 0)
         np.testing.assert_allclose(found[number], expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_light_comes_from_one_side_and_follows_colour(library):
+    augment = Augmentation([Light(0.8), Brightness(0.5)], value_range=(-100, 1e6), seed=4)
+    pictures = PICTURES.astype("float32")
+    found = to_numpy(augment.apply(pictures, step=0, library=library))
+    (_, (direction, slope)), (_, (factor,)) = augment._draw(6, 0, 0, np)
+    for number, picture in enumerate(pictures.astype("float64")):
+        for row, column in [(0, 0), (0, 8), (11, 0), (11, 8), (3, 5)]:
+            right, below = 2 * column / 8 - 1, 2 * row / 11 - 1
+            angle = 2 * np.pi * direction[number]
+            light = 1 + 0.8 * slope[number] * (np.cos(angle) * right + np.sin(angle) * below)
+            expected = (picture[row, column] * (0.5 + factor[number]) + 100) * light - 100
+            np.testing.assert_allclose(found[number, row, column], expected, atol=1e-2)
+
+
+def test_light_leaves_the_middle_and_a_black_picture_as_they_are():
+    pictures = np.full((40, 5, 7, 1), 100, "uint8")
+    lit = Augmentation([Light(1.0)], seed=1).apply(pictures, step=0, library=np)
+    assert set(lit[:, 2, 3, 0].tolist()) == {100}
+    assert lit.min() == 0, "two edges away from the light nothing is left"
+    assert lit.max() > 200
+    black = np.zeros_like(pictures)
+    np.testing.assert_array_equal(Augmentation([Light(1.0)]).apply(black, step=0, library=np), black)
 
 
 def test_values_stay_within_their_range():
@@ -376,6 +403,7 @@ def test_nothing_to_do_changes_nothing():
         (lambda: Shear(90), "degrees is 90"),
         (lambda: Crop(scale=(0.9, 0.5)), r"scale is \(0.9, 0.5\)"),
         (lambda: Brightness(2), "change is 2"),
+        (lambda: Light(-0.1), "change is -0.1; give a fraction from 0 to 1"),
         (lambda: Erasing(1.5), "probability is 1.5"),
         (lambda: MixUp(0), "alpha is 0"),
         (lambda: Augmentation(["rotate"]), "transforms has 'rotate'; give some of Rotation, Shift"),

@@ -21,6 +21,7 @@ from keras_course.augmentation import (
     CutMix,
     Erasing,
     Flip,
+    Light,
     MixUp,
     Noise,
     Rotation,
@@ -172,7 +173,7 @@ def augmented():
     (x, y), _ = mnist.load_data("sample")
     transforms = [
         *(Rotation(20), Shift(0.1, 0.1), Zoom(0.8, 1.2), Shear(10), Flip(horizontal=True), Crop()),
-        *(Brightness(0.2), Contrast(0.3), Noise(0.05), Erasing(0.5), MixUp(0.5), CutMix(1.0)),
+        *(Brightness(0.2), Contrast(0.3), Light(0.5), Noise(0.05), Erasing(0.5), MixUp(0.5), CutMix(1.0)),
     ]
     for fill in FILLS:
         augment = Augmentation(transforms, fill=fill, fill_value=20, num_classes=10, seed=2)
