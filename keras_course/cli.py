@@ -8,19 +8,25 @@ import sys
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 import keras_course
 from keras_course._backend import select
-from keras_course.errors import CourseError
+from keras_course.errors import CourseError, check_positive
 from keras_course.lesson import PRECISIONS, explain_errors
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Iterable
 
     from rich.console import Console
+
+    from keras_course.deployment.predict import Prediction
+    from keras_course.deployment.runtimes import Runtime
+
+T = TypeVar("T")
 
 app = typer.Typer(add_completion=False, help="Deep learning, one lesson at a time.")
 
@@ -232,6 +238,80 @@ def play(
 def _has_display() -> bool:
     """Whether a browser could show a window; without one, Python would start a text browser in the terminal."""
     return sys.platform in ("darwin", "win32") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")))
+
+
+# --- predict ---------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run, a .keras file, or an export.")],
+    pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE...", help="Pictures, or folders of them.")],
+    top: Annotated[int, typer.Option("--top", metavar="N", help="How many answers to show.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    backend: Annotated[str, typer.Option("--backend", metavar="NAME", help="What Keras runs on.")] = "",
+) -> int:
+    """Say what is in pictures."""
+    from keras_course.deployment.predict import find_pictures
+    from keras_course.deployment.predict import predict as predict_pictures
+
+    check_positive(top=top)
+    found = find_pictures(pictures)
+    runtime = _open_model(model, backend)
+    predictions = _with_progress_bar(predict_pictures(runtime, found, top=top), len(found), "pictures")
+    if as_json:
+        facts = {"model": str(runtime.path), "format": runtime.format, "runtime": runtime.name}
+        print(json.dumps({**facts, "predictions": [prediction.to_dict() for prediction in predictions]}, indent=2))
+    else:
+        _show_predictions(predictions, runtime, _console())
+    return 2 if all(prediction.error for prediction in predictions) else 0
+
+
+def _open_model(model: str, backend: str) -> "Runtime":
+    """Opens a model; Keras, if it is needed, starts on the backend that was asked for."""
+    from keras_course._backend import formats
+    from keras_course.deployment.model_files import find_model
+    from keras_course.deployment.runtimes import open_model
+
+    path = find_model(model)
+    if formats.format_of(path) == "keras":
+        select.use(backend)
+        select.import_keras()
+    elif backend:
+        raise CourseError(f"--backend is {backend!r}, but {path} is an export, which no backend opens; leave it out")
+    return open_model(path)
+
+
+def _with_progress_bar(steps: "Iterable[T]", total: int, unit: str) -> "list[T]":
+    """Goes through something that takes its time; the bar is shown to a person, on the error output, and vanishes."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        return list(progress.track(steps, total=total))
+
+
+def _show_predictions(predictions: "list[Prediction]", runtime: "Runtime", console: "Console") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    facts = Table(box=None, pad_edge=False, show_header=False)
+    facts.add_column(no_wrap=True, style="bold")
+    facts.add_column(overflow="fold")
+    facts.add_row("model", f"{runtime.path} ({runtime.card.title})")
+    facts.add_row("format", runtime.format)
+    facts.add_row("runtime", f"{runtime.name}, opened in {runtime.seconds:.1f} s")
+    console.print(facts, "")
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("picture", overflow="fold")
+    table.add_column("answers", overflow="fold")
+    for prediction in predictions:
+        answers = "   ".join(f"{answer.class_name} {answer.probability:.1%}" for answer in prediction.answers)
+        table.add_row(prediction.name, Text(prediction.error, "red") if prediction.error else answers)
+    console.print(table)
 
 
 # --- doctor ----------------------------------------------------------------------------------------------------
