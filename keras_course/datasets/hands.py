@@ -32,8 +32,8 @@ from keras_course.preprocessing import PictureFormat
 
 CLASS_NAMES: Final = tuple("ABCDEFGHIKLMNOPQRSTUVWXY")
 """The letters, in the order of their labels."""
-PICTURES: Final = PictureFormat(height=28, width=28, channels=1)
-"""How a photo of a hand becomes a picture as ``load_data`` gives them: grey, the square in the middle."""
+PICTURES: Final = PictureFormat(height=28, width=28, channels=1, resize="extend", full_contrast=True)
+"""How a photo of a hand becomes a picture as ``load_data`` gives them: grey, all of it, from black to white."""
 INPUT_SHAPE: Final = PICTURES.shape
 """The shape of one picture of ``load_data``."""
 

@@ -38,13 +38,15 @@ LARGEST_PIXELS: Final = 64_000_000
 Source = str | os.PathLike[str] | bytes | np.ndarray | Image.Image
 Pixels = npt.NDArray[np.uint8]
 
-_RESIZE: Final = ("crop", "pad", "stretch")
+_RESIZE: Final = ("crop", "pad", "extend", "stretch")
 _INTERPOLATION: Final = {
     "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,
     "lanczos": Image.Resampling.LANCZOS,
 }
 _LARGEST_SIDE: Final = 4096
+
+_FLAT: Final = 8  # grey values between the darkest and the brightest pixel; less is noise
 
 # MNIST's digits were shrunk to fit 20×20 pixels, and placed with their centre of weight in the middle of 28×28.
 _STROKES_SHARE: Final = 20 / 28
@@ -60,11 +62,12 @@ class PictureFormat:
         height: Pixels that the model takes.
         width: Pixels that the model takes.
         channels: 1 for grey, 3 for red, green and blue.
-        resize: What happens to a picture of other proportions: ``crop`` keeps the middle, ``pad`` keeps all and fills
-            up, ``stretch`` keeps all and distorts.
+        resize: What happens to a picture of other proportions: ``crop`` keeps the middle; the others keep all of it,
+            ``pad`` with one grey value beside it, ``extend`` with its outermost pixels repeated, ``stretch`` distorted.
         middle: With ``crop``, which share of the sides is kept: 0.875 for 224 pixels out of 256.
         interpolation: ``bicubic``, ``bilinear`` or ``lanczos``; pixels are averaged where a picture shrinks.
         background: Grey value, 0 to 255, of what is behind a transparent picture and beside a padded one.
+        full_contrast: Whether the darkest pixel becomes black and the brightest one white.
         drawing: Whether the pictures are strokes, as in MNIST: bright on black, of equal size, their centre of weight
             in the middle. Drawings with dark strokes, off the middle or on paper are brought to that.
 
@@ -83,6 +86,7 @@ class PictureFormat:
     middle: float = 1.0
     interpolation: str = "bicubic"
     background: int = 255
+    full_contrast: bool = False
     drawing: bool = False
 
     def __post_init__(self) -> None:
@@ -96,7 +100,8 @@ class PictureFormat:
         _check(self.interpolation in _INTERPOLATION, "interpolation", self.interpolation, f"one of {known}")
         is_grey_value = isinstance(self.background, int) and 0 <= self.background <= 255
         _check(is_grey_value, "background", self.background, "a whole number from 0 to 255")
-        _check(isinstance(self.drawing, bool), "drawing", self.drawing, "true or false")
+        for name in ("full_contrast", "drawing"):
+            _check(isinstance(getattr(self, name), bool), name, getattr(self, name), "true or false")
         _check(not self.drawing or self.channels == 1, "channels", self.channels, "1 for a drawing")
 
     @property
@@ -176,7 +181,7 @@ def prepare(source: Source, picture_format: PictureFormat, *, name: str = "") ->
     Example:
         >>> wide = np.tile(np.arange(0, 200, 2, dtype="uint8"), (50, 1))
         >>> prepare(wide, PictureFormat(height=2, width=2, channels=1))[0, :, 0].tolist()
-        [74, 124]
+        [73, 125]
     """
     # four times as large as needed: what a JPEG leaves out in decoding is then averaged away
     shrink_to = None if picture_format.drawing else 4 * max(picture_format.height, picture_format.width)
@@ -186,9 +191,12 @@ def prepare(source: Source, picture_format: PictureFormat, *, name: str = "") ->
         grey = np.asarray(_on_contrasting_ground(image), "float32")
         return _as_drawing(grey, size, already=image.size == size)[:, :, None]
     image = _opaque(image, picture_format.background).convert("L" if picture_format.channels == 1 else "RGB")
-    if image.size != size:
-        image = _resized(image, size, picture_format)
-    return np.asarray(image, "uint8").reshape(picture_format.shape)
+    if image.size == size:
+        return np.asarray(image, "uint8").reshape(picture_format.shape)
+    pixels = np.asarray(_resized(image, size, picture_format), "uint8")
+    if picture_format.full_contrast:
+        pixels = _with_full_contrast(pixels)
+    return pixels.reshape(picture_format.shape)
 
 
 def _read_file(path: Path, name: str) -> bytes:
@@ -251,7 +259,24 @@ def _resized(image: Image.Image, size: tuple[int, int], picture_format: PictureF
     if picture_format.resize == "pad":
         colour: Any = picture_format.background
         return ImageOps.pad(image, size, method, color=colour if image.mode == "L" else (colour,) * 3)
+    if picture_format.resize == "extend":
+        return _extended(ImageOps.contain(image, size, method), size)
     return image.resize(size, method)
+
+
+def _extended(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Repeats the outermost pixels, as evenly on both sides as they go."""
+    missing = [large - small for large, small in zip(size[::-1], image.size[::-1], strict=True)]
+    beside = [(more // 2, more - more // 2) for more in missing]
+    pixels = np.asarray(image)
+    return Image.fromarray(np.pad(pixels, beside + [(0, 0)] * (pixels.ndim - 2), mode="edge"))
+
+
+def _with_full_contrast(pixels: Pixels) -> Pixels:
+    low, high = int(pixels.min()), int(pixels.max())
+    if high - low < _FLAT:  # nothing but noise would be seen
+        return pixels
+    return np.rint((pixels - np.float64(low)) * (255 / (high - low))).astype("uint8")
 
 
 # --- Drawings --------------------------------------------------------------------------------------------------

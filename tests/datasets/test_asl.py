@@ -319,9 +319,10 @@ class TestZip:
 
 class TestPhotos:
     def test_train_and_valid_of_any_size_and_kind(self, tmp_path):
-        """A square in the middle, averaged; grey is 0.299 R + 0.587 G + 0.114 B, by hand: 76 for pure red."""
+        """All of a photo, averaged, its edges repeated, from black to white where there is more than one grey; that is
+        0.299 R + 0.587 G + 0.114 B, by hand: 76 for pure red."""
         tall = np.zeros((84, 28), np.uint8)
-        tall[28:56] = 200  # only the middle third of its height is seen
+        tall[28:56] = 200  # a third of 28 rows from black to white, over the whole width
         write_photo(tmp_path / "asl_alphabet_train" / "A" / "1.png", tall)
         write_photo(tmp_path / "asl_alphabet_train" / "y" / "1.jpg", np.full((300, 500), 70))
         write_photo(tmp_path / "Validation" / "a" / "test_1.bmp", np.full((30, 30, 3), (255, 0, 0)))
@@ -331,7 +332,9 @@ class TestPhotos:
         (x_train, y_train), (x_valid, y_valid) = asl.load_data(tmp_path)
         assert y_train.tolist() == [0, 23]
         assert y_valid.tolist() == [9, 0] if y_valid[0] else [0, 9]
-        assert x_train[0].min() == x_train[0].max() == 200
+        assert x_train[0, 11:17].min() > 240  # at an edge, bicubic interpolation goes a little beyond
+        assert np.all(x_train[0, :8] == 0)
+        assert np.all(x_train[0] == x_train[0, :, :1]), "what is beside the photo continues it"
         assert abs(int(x_train[1].mean()) - 70) <= 1
         assert np.all(x_valid[y_valid == 0] == 76)
         assert x_valid[y_valid == 9][0, :, :13].max() < 20
