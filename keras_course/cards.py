@@ -10,7 +10,7 @@ import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from keras_course.errors import CourseError
@@ -111,23 +111,27 @@ class ModelCard:
             raise CourseError(f"the model's card cannot be read: {error}") from None
 
 
-def put_card(archive: str | os.PathLike[str], card: ModelCard) -> None:
-    """Adds the card to a file that is a zip archive, or that carries one at its end.
+def put_card(archive: str | os.PathLike[str], card: ModelCard, *, folder: str = "") -> None:
+    """Adds the card to a model: into the zip archive that it is, behind a file of another kind, or into its folder.
 
     Args:
-        archive: The file, which has no card yet.
+        archive: The file or folder, which has no card yet.
         card: The card.
+        folder: Where in the archive, ending in a slash; at its root when left out.
     """
-    entry = zipfile.ZipInfo(FILE_NAME, date_time=(1980, 1, 1, 0, 0, 0))  # the same card, the same bytes
+    if Path(archive).is_dir():
+        Path(archive, FILE_NAME).write_text(card.to_json(), encoding="utf-8")
+        return
+    entry = zipfile.ZipInfo(folder + FILE_NAME, date_time=(1980, 1, 1, 0, 0, 0))  # the same card, the same bytes
     with zipfile.ZipFile(archive, "a", zipfile.ZIP_DEFLATED) as file:
         file.writestr(entry, card.to_json(), zipfile.ZIP_DEFLATED)
 
 
 def read_card(archive: str | os.PathLike[str]) -> ModelCard | None:
-    """Reads the card from a file such as ``model.keras``.
+    """Reads the card of a model such as ``model.keras``.
 
     Args:
-        archive: A zip archive, or a file that carries one at its end.
+        archive: A zip archive, a file that carries one at its end, or a folder with the card in it.
 
     Returns:
         The card, or None where it has none.
@@ -142,10 +146,14 @@ def read_card(archive: str | os.PathLike[str]) -> ModelCard | None:
         keras_course.errors.CourseError: there is no no_such_model.keras; give a run folder or the file of a model
     """
     try:
+        if Path(archive).is_dir():
+            with Path(archive, FILE_NAME).open("rb") as file:
+                return ModelCard.from_json(file.read(_LARGEST_BYTES + 1))
         with zipfile.ZipFile(archive) as file:
-            if FILE_NAME not in file.namelist():
+            name = next((name for name in file.namelist() if PurePosixPath(name).name == FILE_NAME), None)
+            if name is None:
                 return None
-            with file.open(FILE_NAME) as member:
+            with file.open(name) as member:
                 return ModelCard.from_json(member.read(_LARGEST_BYTES + 1))
     except FileNotFoundError:
         raise CourseError(f"there is no {archive}; give a run folder or the file of a model") from None

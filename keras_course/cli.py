@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 import keras_course
-from keras_course._backend import select
+from keras_course._backend import formats, select
 from keras_course.errors import CourseError, check_positive
 from keras_course.lesson import PRECISIONS, explain_errors
 
@@ -269,7 +269,6 @@ def predict(
 
 def _open_model(model: str, backend: str) -> "Runtime":
     """Opens a model; Keras, if it is needed, starts on the backend that was asked for."""
-    from keras_course._backend import formats
     from keras_course.deployment.model_files import find_model
     from keras_course.deployment.runtimes import open_model
 
@@ -312,6 +311,28 @@ def _show_predictions(predictions: "list[Prediction]", runtime: "Runtime", conso
         answers = "   ".join(f"{answer.class_name} {answer.probability:.1%}" for answer in prediction.answers)
         table.add_row(prediction.name, Text(prediction.error, "red") if prediction.error else answers)
     console.print(table)
+
+
+# --- export ----------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run, or a .keras file.")],
+    kind: Annotated[str, typer.Option("--format", metavar="NAME", help=", ".join(formats.FORMATS))],
+    output: Annotated[Path | None, typer.Option("--output", metavar="PATH", help="Where to write it.")] = None,
+    backend: Annotated[str, typer.Option("--backend", metavar="NAME", help="What Keras runs on.")] = "",
+) -> None:
+    """Write a model in another format, and make sure that it gives the same answers there."""
+    from keras_course.deployment.export import export_model
+    from keras_course.deployment.model_files import find_model
+
+    find_model(model)  # a wrong name is found before Keras starts
+    select.use(backend)
+    select.import_keras()
+    exported = export_model(model, format=kind, output=output)
+    print(f"{exported.path}: {exported.size:,} bytes, written by {exported.written_by}")
+    print(f"{exported.runtime} gives the logits of Keras, to {exported.difference:.1g}")
 
 
 # --- doctor ----------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@
 | ``replica()`` | the number of this copy of the model when the batch is split over several |
 | ``training_loop(...)`` | the compiled training loop of a model: several steps in one call |
 | ``forward(model)`` | the compiled forward pass of a model: a NumPy batch in, NumPy logits out |
+| ``export(model, path, kind)`` | the model in one of the ``formats`` that the framework can write |
 | ``resample(images, columns, rows, fill)`` | pictures read at other places, bilinearly |
 | ``value_and_grad(function)`` | the function that also differentiates |
 | ``vectorise(function)`` | the function over a new first axis of all its arguments and results |
@@ -30,6 +31,7 @@ from keras_course.errors import CourseError
 
 _FUNCTIONS = (
     "describe_devices",
+    "export",
     "forward",
     "replica",
     "resample",

@@ -1,10 +1,13 @@
-"""The formats in which a model can be saved: who writes each, and what opens it.
+"""The formats in which a model can be saved: who writes each, what opens it, and whether a stranger's may be opened.
 
-No framework is imported here before a model of its format is opened.
+No framework is imported here before a model of its format is opened. A format is safe if opening a file and running the
+model cannot do anything but compute. Of the formats here two are programs that may do more: a SavedModel can read and
+write files, and the description of a ``.pt2`` is evaluated as Python while it is read.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -12,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from keras_course._backend import select
-from keras_course.errors import CourseError
+from keras_course.errors import CourseError, MissingPackageError
 
 CARD: Final = "card.json"
 """The name of a model's card, in whatever place a format has for it."""
@@ -27,36 +30,45 @@ class Opened(NamedTuple):
 
     Args:
         runtime: What computes, with its version.
-        card: The text of its card, None where it has none.
         run: From uint8 or float32 pictures (n, height, width, channels) to logits (n, classes).
+        card: The text of its card, where it is part of the model itself.
     """
 
     runtime: str
-    card: str | None
     run: Run
+    card: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Format:
     """A format.
 
     Args:
         name: As on the command line.
         file_name: How a file or folder of it is called.
+        is_folder: Whether it is a folder.
         runtime: The package that opens it, as it is imported.
         install: What brings that package.
+        writers: The backends that can write it, and for each what has to be installed besides: packages, as they are
+            imported, and what brings them.
         open: Opens a file or folder with at most so many threads, None for as many as the runtime likes.
+        is_safe: Whether a stranger's can be opened.
+        card_folder: Where in the archive the card is, if the file is one.
     """
 
     name: str
     file_name: str
+    is_folder: bool = False
     runtime: str
     install: str
+    writers: Mapping[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
     open: Callable[[Path, int | None], Opened]
+    is_safe: bool = True
+    card_folder: str = ""
 
 
 def format_of(path: Path) -> str:
-    """Says of which format a model is, by its name.
+    """Says of which format a model is, by its name or, if it is a folder, by what is in it.
 
     Args:
         path: A file or folder.
@@ -71,7 +83,12 @@ def format_of(path: Path) -> str:
         >>> format_of(Path("runs/04_mnist_dense/model.keras")), format_of(Path("digits.onnx"))
         ('keras', 'onnx')
     """
-    if path.suffix == ".keras" or path.suffix == ".h5":
+    if path.is_dir():
+        inside = {"saved_model.pb": "saved_model", "model.xml": "openvino"}
+        for file, kind in inside.items():
+            if (path / file).is_file():
+                return kind
+    if path.suffix in (".keras", ".h5"):
         return "keras"
     for known in FORMATS.values():
         if path.suffix and path.suffix == Path(known.file_name).suffix:
@@ -79,22 +96,30 @@ def format_of(path: Path) -> str:
     raise CourseError(f"{path} is no model of a known format; give a run folder, a .keras file, or an export")
 
 
-def open_export(path: Path, threads: int | None = None) -> Opened:
+def open_export(path: Path, *, threads: int | None = None, trust: bool = False) -> Opened:
     """Opens an exported model in the runtime of its format.
 
     Args:
         path: Its file or folder.
         threads: How many threads to use at most.
+        trust: Whether a format may be opened in which a stranger could have hidden a program.
 
     Returns:
-        The model, its card and the name of the runtime.
+        The model and the name of the runtime.
 
     Raises:
-        CourseError: The runtime is not installed, or the model cannot be opened.
+        CourseError: The runtime is not installed, the model cannot be opened, or it is not to be trusted.
     """
     known = FORMATS[format_of(path)]
-    if not select.is_installed(known.runtime.partition(".")[0]):
-        raise CourseError(f"{path} needs {known.runtime}, which is not installed; run: {known.install}")
+    if not known.is_safe and not trust:
+        raise CourseError(
+            f"{path} is in the format {known.name}, in which a model can do more than compute; if you made it "
+            "yourself, open it by open_model(path, trust=True), else ask for another format"
+        )
+    require(known.runtime, what=str(path), install=known.install)
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    if sum(file.stat().st_size for file in files) > LARGEST_FILE_BYTES:
+        raise CourseError(f"{path} has more than {LARGEST_FILE_BYTES:,} bytes; models are smaller")
     try:
         return known.open(path, threads)
     except CourseError:
@@ -104,27 +129,227 @@ def open_export(path: Path, threads: int | None = None) -> Opened:
         raise CourseError(f"{path} cannot be opened as a model: {reason}") from error
 
 
+def require(*packages: str, what: str, install: str) -> None:
+    """Makes sure that packages are installed.
+
+    Args:
+        *packages: Their names, as they are imported.
+        what: What needs them.
+        install: What brings them.
+
+    Raises:
+        MissingPackageError: One is not.
+
+    Example:
+        >>> require("numpy", what="this", install="pip install numpy")
+    """
+    for package in packages:
+        if not select.is_installed(package):
+            raise MissingPackageError(what, package, install)
+
+
+def writer_of(kind: str, backend: str) -> str:
+    """Says which backend is to write a format: the one in use if it can, else one that is installed and can.
+
+    Args:
+        kind: One of ``FORMATS``.
+        backend: The backend in use.
+
+    Returns:
+        The name of a backend; if it is another one, the model has to be handed to a process that runs on it.
+
+    Raises:
+        MissingPackageError: None can; the message says what to install.
+    """
+    writers = FORMATS[kind].writers
+    own_first = sorted(writers, key=lambda name: name != backend)
+    for name in own_first:
+        packages, _ = writers[name]
+        if all(map(select.is_installed, (name, *packages))):
+            return name
+    name = own_first[0]
+    packages, install = writers[name]
+    missing = next(package for package in (name, *packages) if not select.is_installed(package))
+    raise MissingPackageError(f"the format {kind!r}", missing, install)
+
+
+def write_openvino(onnx: Path, folder: Path) -> None:
+    """Makes OpenVINO's two files of a model that was written as ONNX.
+
+    Args:
+        onnx: The file.
+        folder: Where to; it is made.
+    """
+    runtime = _openvino()
+    folder.mkdir()
+    model = runtime.Core().read_model(onnx)
+    runtime.save_model(model, folder / "model.xml", compress_to_fp16=False)
+
+
+# --- Openers ---------------------------------------------------------------------------------------------------
+
+
 def _open_onnx(path: Path, threads: int | None) -> Opened:
     runtime: Any = import_module("onnxruntime")
-    if path.stat().st_size > LARGEST_FILE_BYTES:
-        raise CourseError(f"{path} has more than {LARGEST_FILE_BYTES:,} bytes; models are smaller")
     options = runtime.SessionOptions()
-    options.log_severity_level = 4
+    options.log_severity_level = 4  # what is wrong is said in the exception
     if threads is not None:
         options.intra_op_num_threads = threads
     # from bytes: a model in memory cannot ask for files beside it
-    session = runtime.InferenceSession(path.read_bytes(), options, providers=runtime.get_available_providers())
+    session = runtime.InferenceSession(path.read_bytes(), options, providers=_providers(runtime))
     name = session.get_inputs()[0].name
 
     def run(pictures: np.ndarray) -> np.ndarray:
         return session.run(None, {name: pictures.astype("float32", copy=False)})[0]
 
     card = session.get_modelmeta().custom_metadata_map.get(CARD)
-    return Opened(f"ONNX Runtime {runtime.__version__}", card, run)
+    return Opened(f"ONNX Runtime {runtime.__version__}", run, card)
 
+
+def _providers(runtime: Any) -> list[str]:
+    """A GPU where there is one, then the processor; what asks the network or compiles for minutes is left out."""
+    return [
+        name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in runtime.get_available_providers()
+    ]
+
+
+def _open_saved_model(path: Path, threads: int | None) -> Opened:
+    framework: Any = import_module("tensorflow")
+    loaded = framework.saved_model.load(str(path))
+    serve = loaded.signatures["serving_default"]
+    (name,) = serve.structured_input_signature[1]
+
+    def run(pictures: np.ndarray) -> np.ndarray:
+        (logits,) = serve(**{name: framework.constant(pictures.astype("float32", copy=False))}).values()
+        return logits.numpy()
+
+    vars(run)["loaded"] = loaded  # its variables live only as long as it does
+    return Opened(f"TensorFlow {framework.__version__}", run)
+
+
+def _open_litert(path: Path, threads: int | None) -> Opened:
+    runtime: Any = import_module("ai_edge_litert.interpreter")
+    # from bytes: the card, which follows the model, is no part of it
+    interpreter = runtime.Interpreter(model_content=path.read_bytes(), num_threads=threads)
+    (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
+    shape: list[tuple[int, ...]] = []
+
+    def run(pictures: np.ndarray) -> np.ndarray:
+        if shape != [pictures.shape]:
+            interpreter.resize_tensor_input(taken["index"], pictures.shape)
+            interpreter.allocate_tensors()
+            shape[:] = [pictures.shape]
+        interpreter.set_tensor(taken["index"], pictures.astype("float32", copy=False))
+        interpreter.invoke()
+        return interpreter.get_tensor(given["index"])
+
+    return Opened(f"LiteRT {_version('ai-edge-litert')}", run)
+
+
+def _open_torch(path: Path, threads: int | None) -> Opened:
+    framework: Any = import_module("torch")
+    module = framework.export.load(path).module()
+
+    def run(pictures: np.ndarray) -> np.ndarray:
+        with framework.no_grad():
+            return module(framework.from_numpy(pictures.astype("float32", copy=False))).numpy()
+
+    return Opened(f"PyTorch {framework.__version__}", run)
+
+
+def _open_openvino(path: Path, threads: int | None) -> Opened:
+    runtime = _openvino()
+    # its default on some processors is bfloat16, and its answers are then others
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
+    if threads is not None:
+        settings["INFERENCE_NUM_THREADS"] = threads
+    compiled = runtime.Core().compile_model(path / "model.xml", "CPU", settings)
+
+    def run(pictures: np.ndarray) -> np.ndarray:
+        return compiled(pictures.astype("float32", copy=False))[0]
+
+    return Opened(f"OpenVINO {runtime.__version__.partition('-')[0]}", run)
+
+
+def _openvino() -> Any:
+    """Imports OpenVINO without the part that reports each import and each conversion to its makers."""
+    reporting = "openvino_telemetry"
+    before = sys.modules.get(reporting)
+    sys.modules[reporting] = None  # type: ignore[assignment]
+    try:
+        return import_module("openvino")
+    finally:
+        if before is None:
+            del sys.modules[reporting]
+        else:
+            sys.modules[reporting] = before
+
+
+def _version(distribution: str) -> str:
+    from importlib.metadata import version
+
+    return version(distribution)
+
+
+def _extra(name: str) -> str:
+    return f'pip install "keras-course[{name}]"'
+
+
+_ONNX_WRITERS: Final = {
+    "torch": (("onnx", "onnxscript"), _extra("onnx-torch")),
+    "tensorflow": (("onnx", "tf2onnx"), _extra("onnx-tensorflow")),
+    "jax": (("onnx", "jax2onnx"), _extra("onnx-jax")),
+}
 
 FORMATS: Final = {
     known.name: known
-    for known in (Format("onnx", "model.onnx", "onnxruntime", 'pip install "keras-course[onnx]"', _open_onnx),)
+    for known in (
+        Format(
+            name="onnx",
+            file_name="model.onnx",
+            runtime="onnxruntime",
+            install=_extra("onnx"),
+            writers=_ONNX_WRITERS,
+            open=_open_onnx,
+        ),
+        Format(
+            name="saved_model",
+            file_name="saved_model",
+            is_folder=True,
+            runtime="tensorflow",
+            install=select.INSTALL["tensorflow"],
+            writers={"tensorflow": ((), select.INSTALL["tensorflow"])},
+            open=_open_saved_model,
+            is_safe=False,
+        ),
+        Format(
+            name="litert",
+            file_name="model.tflite",
+            runtime="ai_edge_litert",
+            install=_extra("litert"),
+            writers={"tensorflow": ((), select.INSTALL["tensorflow"])},
+            open=_open_litert,
+        ),
+        Format(
+            name="torch",
+            file_name="model.pt2",
+            runtime="torch",
+            install=select.INSTALL["torch"],
+            writers={"torch": ((), select.INSTALL["torch"])},
+            open=_open_torch,
+            is_safe=False,
+            card_folder="model/extra/",
+        ),
+        Format(
+            name="openvino",
+            file_name="openvino",
+            is_folder=True,
+            runtime="openvino",
+            install=_extra("openvino"),
+            # by way of ONNX, which all backends can write with a batch of any size
+            writers=_ONNX_WRITERS,
+            open=_open_openvino,
+        ),
+    )
 }
 """All formats besides Keras' own, by name."""

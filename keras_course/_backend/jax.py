@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -51,6 +52,21 @@ def forward(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
         return np.asarray(logits(_values(model.trainable_variables), _values(model.non_trainable_variables), x))
 
     return run
+
+
+def export(model: keras.Model, path: Path, kind: str) -> None:
+    """Writes a model as ONNX, the one format that JAX can be traced to without another framework."""
+    import jax2onnx
+
+    pictures = jax.ShapeDtypeStruct(("batch", *model.input_shape[1:]), np.dtype("float32"))
+
+    def logits(x: Any) -> Any:
+        # what is made of JAX's own pooling is a MaxPool over channels, too, which no runtime opens
+        with products.instead_of_convolutions(wanted=True, operations=("max_pool",)):
+            return model(x, training=False).astype("float32")
+
+    written = jax2onnx.to_onnx(logits, inputs=[pictures], input_names=["pictures"], output_names=["logits"])
+    path.write_bytes(written.SerializeToString())
 
 
 def value_and_grad(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,6 +1,8 @@
 """The course on TensorFlow: the training steps of one call are one ``while_loop``, compiled whole by XLA."""
 
+import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -49,6 +51,13 @@ def forward(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
         return program(batch).numpy()
 
     return run
+
+
+def export(model: keras.Model, path: Path, kind: str) -> None:
+    """Writes a model as ONNX, SavedModel or LiteRT, for a batch of any size."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about how the converters are written, which is nothing to the person
+        model.export(str(path), format="tf_saved_model" if kind == "saved_model" else kind, verbose=False)
 
 
 def value_and_grad(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,11 +10,14 @@ then make the graph as fast as one written by hand, or faster:
 """
 
 import ctypes
+import logging
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -66,6 +69,35 @@ def forward(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
         return logits.float().cpu().numpy()
 
     return run
+
+
+def export(model: keras.Model, path: Path, kind: str) -> None:
+    """Writes a model as ONNX or as PyTorch's own exported program, for a batch of any size."""
+    model.eval()
+    # of one picture the batch would become a constant
+    pictures = torch.zeros((2, *model.input_shape[1:]), device=core.get_device())
+    shapes = [({0: torch.export.Dim("batch")},)]
+    with warnings.catch_warnings(), _quiet("torch.onnx"):
+        warnings.simplefilter("ignore")  # about how Keras is written, which is nothing to the person
+        if kind == "torch":
+            program = torch.export.export(model, (pictures,), dynamic_shapes=shapes, strict=False)
+            torch.export.save(program, path)
+        else:
+            names = {"input_names": ["pictures"], "output_names": ["logits"]}
+            onnx = torch.onnx.export(model, (pictures,), dynamo=True, dynamic_shapes=shapes, verbose=False, **names)
+            path.write_bytes(onnx.model_proto.SerializeToString())
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Lets a logger say only what is an error."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def value_and_grad(function: Callable[..., Any]) -> Callable[..., Any]:

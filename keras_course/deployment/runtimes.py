@@ -67,12 +67,13 @@ class Runtime:
         return ", ".join(map(str, self.card.pictures.shape))
 
 
-def open_model(path: str | Path, *, threads: int | None = None) -> Runtime:
+def open_model(path: str | Path, *, threads: int | None = None, trust: bool = False) -> Runtime:
     """Opens a model in the runtime of its format: Keras for a run or a ``.keras`` file, else that of the export.
 
     Args:
         path: The folder of a run, or the file or folder of a model.
         threads: How many threads the runtime may use; None leaves it to the runtime. Keras ignores it.
+        trust: Whether to open a format in which a stranger could have hidden a program, too.
 
     Returns:
         The model, ready to answer.
@@ -87,12 +88,8 @@ def open_model(path: str | Path, *, threads: int | None = None) -> Runtime:
         card = read_card_or_fail(found)
         name, run = open_keras(load_keras_model(found))
     else:
-        name, text, run = formats.open_export(found, threads)
-        if text is None:
-            raise CourseError(
-                f"{found} has no card, which says what its answers mean; export it by keras-course export"
-            )
-        card = ModelCard.from_json(text)
+        name, run, text = formats.open_export(found, threads=threads, trust=trust)
+        card = read_card_or_fail(found) if text is None else ModelCard.from_json(text)
     return Runtime(found, kind, name, card, run, time.perf_counter() - started)
 
 

@@ -1,0 +1,226 @@
+"""A saved model in another format, for a program that has no Keras.
+
+What is written is opened by the runtime of its format and compared with Keras before it takes its place. A format that
+the backend in use cannot write is written by a second process, on a backend that can.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from keras_course._backend import formats
+from keras_course.cards import ModelCard, put_card
+from keras_course.deployment.model_files import find_model, load_keras_model, read_card_or_fail
+from keras_course.deployment.runtimes import open_keras, open_model
+from keras_course.errors import CourseError
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["Exported", "export_model"]
+
+TOLERANCE: Final = 1e-4
+"""How far the logits of an export may be from those of Keras, as a share of the largest one, if that is above 1."""
+
+BATCHES: Final = (1, 5)
+"""With which the export is tried: it has to take batches of any size."""
+
+SECONDS: Final = 600
+"""How long a second process may take."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What has been written.
+
+    Args:
+        path: The file or folder.
+        format: Its format.
+        size: Its size in bytes.
+        written_by: The backend that wrote it.
+        runtime: What opened it, to compare.
+        difference: The largest difference between its logits and those of Keras.
+    """
+
+    path: Path
+    format: str
+    size: int
+    written_by: str
+    runtime: str
+    difference: float
+
+
+def export_model(path: str | Path, *, format: str, output: str | Path | None = None) -> Exported:
+    """Writes a saved model in another format, and makes sure that it gives the same answers there.
+
+    Args:
+        path: The folder of a run, or a ``.keras`` file.
+        format: One of ``onnx``, ``saved_model``, ``litert``, ``torch`` and ``openvino``.
+        output: The file or folder to write; when left out, in ``exports`` beside the model. What is there is replaced
+            once the new one is found to be right.
+
+    Returns:
+        Where it is, and what was measured.
+
+    Raises:
+        CourseError: There is no such model or format, something has to be installed, or the answers differ.
+
+    Example:
+        >>> export_model("runs/no_such_lesson", format="onnx")
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.CourseError: there is no runs/no_such_lesson; give a run folder or the file of a model
+    """
+    known = formats.FORMATS.get(format)
+    if known is None:
+        raise CourseError(f"format is {format!r}; give one of {', '.join(formats.FORMATS)}")
+    source = find_model(path)
+    if formats.format_of(source) != "keras":
+        raise CourseError(f"{source} is an export already; give the folder of a run or a .keras file")
+    card = read_card_or_fail(source)
+    target = Path(output) if output is not None else source.parent / "exports" / known.file_name
+    _check_target(target, known)
+
+    import keras
+
+    writer = formats.writer_of(format, keras.backend.backend())
+    formats.require(
+        known.runtime, what=f"the format {format!r}, which is tried before it is handed out,", install=known.install
+    )
+    model = load_keras_model(source)
+    pictures = _pictures(card)
+    expected = open_keras(model)[1](pictures)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
+        beside = Path(folder) / known.file_name
+        if writer == keras.backend.backend():
+            _write(model, card, beside, format)
+            runtime, difference = _compare(beside, pictures, expected)
+        else:
+            runtime, difference = _hand_over(source, beside, format, writer, pictures, expected)
+        size = sum(file.stat().st_size for file in _files(beside))
+        _put_in_place(beside, target)
+    return Exported(target, format, size, writer, runtime, difference)
+
+
+def _check_target(target: Path, known: formats.Format) -> None:
+    ending = Path(known.file_name).suffix
+    if target.suffix != ending:
+        called = f"a name that ends in {ending}" if ending else "the name of a folder, without an ending"
+        raise CourseError(f"output is {str(target)!r}; give {called} for the format {known.name!r}")
+    if target.exists() and target.is_dir() != known.is_folder:
+        raise CourseError(f"output is {str(target)!r}, which is there and no {known.name} model; give another name")
+    if target.is_dir() and any(target.iterdir()) and not (target / formats.CARD).is_file():
+        raise CourseError(f"output is {str(target)!r}, a folder of something else; give another name")
+
+
+def _pictures(card: ModelCard) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (max(BATCHES), *card.pictures.shape), dtype="uint8")
+
+
+def _write(model: "keras.Model", card: ModelCard, path: Path, kind: str) -> None:
+    """Writes a model on the backend in use, with its card."""
+    from keras_course import _backend
+
+    try:
+        if kind == "openvino":
+            onnx = path.parent / formats.FORMATS["onnx"].file_name
+            _backend.export(model, onnx, "onnx")
+            formats.write_openvino(onnx, path)
+        else:
+            _backend.export(model, path, kind)
+    except Exception as error:  # each converter has errors of its own
+        reason = " ".join(str(error).split())[:300]
+        raise CourseError(f"the model cannot be written in the format {kind!r}: {reason}") from error
+    if kind == "onnx":
+        _put_card_into_onnx(path, card)
+    else:
+        put_card(path, card, folder=formats.FORMATS[kind].card_folder)
+
+
+def _put_card_into_onnx(path: Path, card: ModelCard) -> None:
+    import onnx
+
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {formats.CARD: card.to_json()})
+    onnx.save(model, path)
+
+
+def _compare(path: Path, pictures: np.ndarray, expected: np.ndarray) -> tuple[str, float]:
+    """Opens an export and compares its logits with those of Keras."""
+    runtime = open_model(path, trust=True)  # it was written a moment ago
+    difference = max(float(np.abs(runtime.logits(pictures[:count]) - expected[:count]).max()) for count in BATCHES)
+    allowed = TOLERANCE * max(1.0, float(np.abs(expected).max()))
+    if not difference <= allowed:  # also where it is not a number
+        raise CourseError(
+            f"the format {runtime.format!r} gives other answers than Keras: logits differ by {difference:.2g}, and "
+            f"{allowed:.2g} is allowed; nothing has been written"
+        )
+    return runtime.name, difference
+
+
+def _put_in_place(beside: Path, target: Path) -> None:
+    """Renames a file or folder; where a folder is in its place, that is kept until the new one is there."""
+    if target.is_dir():
+        old = beside.parent / "old"
+        target.replace(old)
+    beside.replace(target)
+
+
+def _files(path: Path) -> Sequence[Path]:
+    return [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+
+
+# --- In a second process ---------------------------------------------------------------------------------------
+
+
+def _hand_over(
+    source: Path, path: Path, kind: str, writer: str, pictures: np.ndarray, expected: np.ndarray
+) -> tuple[str, float]:
+    """Lets a process on another backend write a format and compare it with the logits of this one."""
+    task = path.parent / "task.npz"
+    np.savez(task, pictures=pictures, expected=expected)
+    # the process shall find what this one finds, and -P keeps a stray file in the current folder out of it
+    environment = {**os.environ, "KERAS_BACKEND": writer, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-P", "-m", __name__, str(source.absolute()), str(path.absolute()), kind]
+    try:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False, cwd=path.parent
+        )
+    except subprocess.TimeoutExpired:
+        raise CourseError(f"writing the format {kind!r} on {writer} took more than {SECONDS} seconds") from None
+    try:
+        answer = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        reason = " ".join(done.stderr.split())[-300:] or f"exit code {done.returncode}"
+        raise CourseError(f"the format {kind!r} cannot be written on {writer}: {reason}") from None
+    if "error" in answer:
+        raise CourseError(answer["error"])
+    return answer["runtime"], answer["difference"]
+
+
+def _main(source: str, target: str, kind: str) -> dict[str, Any]:
+    """What the second process does."""
+    path = Path(target)
+    try:
+        _write(load_keras_model(source), read_card_or_fail(Path(source)), path, kind)
+        with np.load(path.parent / "task.npz", allow_pickle=False) as task:
+            runtime, difference = _compare(path, task["pictures"], task["expected"])
+    except CourseError as error:
+        return {"error": str(error)}
+    return {"runtime": runtime, "difference": difference}
+
+
+if __name__ == "__main__":
+    from keras_course._backend import select
+
+    select.import_keras()
+    print("\n" + json.dumps(_main(*sys.argv[1:])))
