@@ -31,7 +31,7 @@ class Opened(NamedTuple):
     Args:
         runtime: What computes, with its version.
         run: From uint8 or float32 pictures (n, height, width, channels) to logits (n, classes).
-        card: The text of its card, where it is part of the model itself.
+        card: The text of its card, empty without one; None where the format has no place of its own for it.
     """
 
     runtime: str
@@ -202,7 +202,7 @@ def _open_onnx(path: Path, threads: int | None) -> Opened:
     def run(pictures: np.ndarray) -> np.ndarray:
         return session.run(None, {name: pictures.astype("float32", copy=False)})[0]
 
-    card = session.get_modelmeta().custom_metadata_map.get(CARD)
+    card = session.get_modelmeta().custom_metadata_map.get(CARD, "")
     return Opened(f"ONNX Runtime {runtime.__version__}", run, card)
 
 

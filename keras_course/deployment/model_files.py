@@ -57,11 +57,12 @@ def find_model(path: str | Path) -> Path:
     return found
 
 
-def read_card_or_fail(path: Path) -> ModelCard:
+def read_card_or_fail(path: Path, text: str | None = None) -> ModelCard:
     """Reads the card of a model that is to be put to work.
 
     Args:
-        path: A file that is a zip archive, or carries one.
+        path: A model, as for ``cards.read_card``.
+        text: The card, where the format has a place of its own for it; empty if nothing is there.
 
     Returns:
         The card.
@@ -69,7 +70,10 @@ def read_card_or_fail(path: Path) -> ModelCard:
     Raises:
         CourseError: The model has none, or it cannot be read.
     """
-    card = read_card(path)
+    if text is None:
+        card = read_card(path)
+    else:
+        card = ModelCard.from_json(text) if text else None
     if card is None:
         raise CourseError(
             f"{path} has no card, which says what its answers mean; save it by RunDirectory.save_results(card=...)"

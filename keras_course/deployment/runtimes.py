@@ -89,7 +89,7 @@ def open_model(path: str | Path, *, threads: int | None = None, trust: bool = Fa
         name, run = open_keras(load_keras_model(found))
     else:
         name, run, text = formats.open_export(found, threads=threads, trust=trust)
-        card = read_card_or_fail(found) if text is None else ModelCard.from_json(text)
+        card = read_card_or_fail(found, text)
     return Runtime(found, kind, name, card, run, time.perf_counter() - started)
 
 

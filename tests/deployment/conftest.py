@@ -1,0 +1,55 @@
+"""Small saved models with cards, whose weights are drawn and not trained."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_course.cards import ModelCard
+from keras_course.models import cnn_classifier, dense_classifier
+from keras_course.preprocessing import PictureFormat
+from keras_course.training import RunDirectory
+
+GREY = PictureFormat(height=28, width=28, channels=1)
+WIDE = PictureFormat(height=20, width=28, channels=3)
+CLASS_NAMES = ("ant", "bee", "cat", "dog", "eel")
+
+
+def make_model(kind):
+    """A dense net for grey pictures, or a convolutional one for wide coloured ones; its running means are not 0."""
+    if kind == "dense":
+        return dense_classifier(input_shape=GREY.shape, hidden=(16,), num_classes=len(CLASS_NAMES), seed=3)
+    model = cnn_classifier(
+        input_shape=WIDE.shape, filters=(4, 8), dense=16, dropout=0.2, num_classes=len(CLASS_NAMES), seed=4
+    )
+    random = np.random.default_rng(5)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights([random.uniform(0.5, 1.5, weight.shape) for weight in layer.get_weights()])
+    return model
+
+
+@pytest.fixture(scope="session")
+def make_run(tmp_path_factory):
+    """Saves a model in a run folder; each call gives a fresh one."""
+
+    def make_run(kind="dense", card=None):
+        pictures = GREY if kind == "dense" else WIDE
+        card = card or ModelCard(title=f"A {kind} net", class_names=CLASS_NAMES, pictures=pictures, data="nothing")
+        folder = tmp_path_factory.mktemp("runs") / "run"
+        with RunDirectory(folder) as run:
+            run.save_model(make_model(kind), card)
+        return folder
+
+    return make_run
+
+
+@pytest.fixture(scope="session")
+def dense_run(make_run):
+    """A run that no test may change."""
+    return make_run("dense")
+
+
+@pytest.fixture(scope="session")
+def cnn_run(make_run):
+    """A run that no test may change."""
+    return make_run("cnn")

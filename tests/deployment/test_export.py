@@ -1,0 +1,319 @@
+"""Models in other formats: the same answers there, with their cards, and nothing lost when something goes wrong."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from keras_course._backend import formats, select
+from keras_course.cards import read_card
+from keras_course.deployment import export
+from keras_course.deployment.export import export_model
+from keras_course.deployment.model_files import load_keras_model
+from keras_course.deployment.runtimes import open_model
+from keras_course.errors import CourseError, MissingPackageError
+from keras_course.training import predict_logits
+
+ROOT = Path(__file__).parents[2]
+BACKEND = keras.backend.backend()
+
+
+def can_be_written(kind):
+    """Whether this backend writes the format, and all that it needs is installed."""
+    known = formats.FORMATS[kind]
+    packages, _ = known.writers.get(BACKEND, ((BACKEND + " does not",), ""))
+    return all(map(select.is_installed, (*packages, known.runtime)))
+
+
+OURS = [kind for kind in formats.FORMATS if can_be_written(kind)]
+KINDS = pytest.mark.parametrize("kind", OURS)
+
+
+def pictures(card, count, seed=7):
+    return np.random.default_rng(seed).integers(0, 256, (count, *card.pictures.shape), dtype="uint8")
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="session")
+def exported(make_run):
+    """The runs with all formats that this backend writes; no test may change them."""
+    runs = {net: make_run(net) for net in ("dense", "cnn")}
+    return {(net, kind): export_model(run, format=kind) for net, run in runs.items() for kind in OURS}
+
+
+def test_each_backend_writes_what_it_can():
+    """tox installs for each backend what its own formats need; elsewhere fewer may be there."""
+    if "TOX_ENV_NAME" in os.environ:
+        expected = {
+            "torch": ["onnx", "torch", "openvino"],
+            "tensorflow": ["onnx", "saved_model", "litert"],
+            "jax": ["onnx"],
+        }
+        assert expected[BACKEND] == OURS
+    assert OURS, "not even ONNX can be written here"
+
+
+@pytest.mark.parametrize("net", ["dense", "cnn"])
+@KINDS
+def test_an_export_gives_the_logits_of_keras_for_a_batch_of_any_size(exported, net, kind):
+    written = exported[net, kind]
+    source = written.path.parents[1] / "model.keras"
+    model, card = load_keras_model(source), read_card(source)
+    runtime = open_model(written.path, trust=True)
+    for count in (1, 2, 9, 3):
+        x = pictures(card, count)
+        np.testing.assert_allclose(runtime.logits(x), predict_logits(model, x), rtol=1e-4, atol=1e-4)
+    floats = pictures(card, 2).astype("float32") + np.float32(0.25)
+    np.testing.assert_allclose(runtime.logits(floats), predict_logits(model, floats), rtol=1e-4, atol=1e-4)
+    assert runtime.logits(x).std() > 1e-3, "a constant would agree with a constant"
+
+
+@KINDS
+def test_what_is_said_of_an_export_is_true(exported, kind):
+    written = exported["cnn", kind]
+    files = [file for file in [written.path, *written.path.rglob("*")] if file.is_file()]
+    assert written.size == sum(file.stat().st_size for file in files)
+    assert written.path == written.path.parents[1] / "exports" / formats.FORMATS[kind].file_name
+    assert (written.format, written.written_by) == (kind, BACKEND)
+    assert 0 <= written.difference < 1e-4
+    assert written.runtime == open_model(written.path, trust=True).name
+
+
+@KINDS
+def test_an_export_carries_the_card(exported, kind):
+    written = exported["cnn", kind]
+    assert open_model(written.path, trust=True).card == read_card(written.path.parents[1] / "model.keras")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in OURS if formats.FORMATS[kind].runtime != BACKEND])
+def test_an_export_is_opened_without_keras(exported, kind):
+    code = (
+        "import sys, numpy as np\n"
+        "from keras_course.deployment.runtimes import open_model\n"
+        f"runtime = open_model({str(exported['dense', kind].path)!r}, trust=True)\n"
+        "logits = runtime.logits(np.zeros((2, *runtime.card.pictures.shape), 'uint8'))\n"
+        f"print(logits.shape, [name for name in ('keras', {BACKEND!r}) if name in sys.modules])\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1:] == ["(2, 5) []"], done.stderr
+
+
+@KINDS
+def test_the_same_model_can_be_exported_again_and_elsewhere(make_run, tmp_path, kind):
+    run = make_run("dense")
+    known = formats.FORMATS[kind]
+    elsewhere = tmp_path / "new folder" / f"digits{Path(known.file_name).suffix}"
+    for _ in range(2):
+        export_model(run, format=kind)
+        assert export_model(run / "model.keras", format=kind, output=elsewhere).path == elsewhere
+    assert [path.name for path in (run / "exports").iterdir()] == [known.file_name], "nothing is left beside it"
+    assert [path.name for path in elsewhere.parent.iterdir()] == [elsewhere.name]
+    assert open_model(elsewhere, trust=True).card.class_names[0] == "ant"
+
+
+# --- When something goes wrong ---------------------------------------------------------------------------------
+
+
+@KINDS
+def test_a_wrong_export_is_not_handed_out_and_the_earlier_one_stays(make_run, monkeypatch, kind):
+    run = make_run("dense")
+    export_model(run, format=kind)
+    before = contents(run)
+
+    def slightly_wrong(model):
+        name, forward = open_keras(model)
+        return name, lambda x: forward(x) + 0.01
+
+    open_keras = export.open_keras
+    monkeypatch.setattr(export, "open_keras", slightly_wrong)
+    with pytest.raises(CourseError, match=rf"{kind}.*other answers than Keras: logits differ by 0.01.*nothing"):
+        export_model(run, format=kind)
+    assert contents(run) == before
+
+
+@KINDS
+def test_logits_that_are_no_numbers_are_found(make_run, monkeypatch, kind):
+    run = make_run("dense")
+    monkeypatch.setattr(export, "open_keras", lambda model: ("Keras", lambda x: np.full((len(x), 5), np.nan)))
+    with pytest.raises(CourseError, match="logits differ by nan"):
+        export_model(run, format=kind)
+    assert not any((run / "exports").iterdir())
+
+
+def test_a_converter_that_fails_is_explained(make_run, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("operator 'Frobnicate'\nis not known")
+
+    run = make_run("dense")
+    monkeypatch.setattr("keras_course._backend.export", fail, raising=False)
+    with pytest.raises(CourseError, match="cannot be written in the format 'onnx': operator 'Frobnicate' is not known"):
+        export_model(run, format="onnx")
+    assert not any((run / "exports").iterdir())
+
+
+def test_a_missing_package_is_named_before_anything_is_written(make_run, monkeypatch):
+    run = make_run("dense")
+    is_installed = select.is_installed
+    monkeypatch.setattr(select, "is_installed", lambda name: name not in ("onnx", "onnxruntime") and is_installed(name))
+    with pytest.raises(MissingPackageError, match=rf'format \'onnx\' needs onnx, .*"keras-course\[onnx-{BACKEND}\]"'):
+        export_model(run, format="onnx")
+    monkeypatch.setattr(select, "is_installed", lambda name: name != "onnxruntime" and is_installed(name))
+    with pytest.raises(MissingPackageError, match=r'needs onnxruntime, .*run: pip install "keras-course\[onnx\]"'):
+        export_model(run, format="onnx")
+    assert not (run / "exports").exists()
+
+
+OTHERS = {"jax": ("torch", "saved_model"), "torch": ("saved_model", "litert"), "tensorflow": ("torch",)}
+
+
+@pytest.mark.parametrize("kind", OTHERS[BACKEND])
+def test_a_format_of_a_backend_that_is_not_here_says_what_to_install(dense_run, kind):
+    (writer,) = formats.FORMATS[kind].writers
+    if select.is_installed(writer):
+        pytest.skip(f"{writer} is installed here, too; test_hand_over.py tests that")
+    with pytest.raises(MissingPackageError, match=rf"needs {writer}, .*pip install \"keras-course\[{writer}\]\""):
+        export_model(dense_run, format=kind)
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("model.bin", "give a name that ends in .onnx for the format 'onnx'"),
+        ("exports", "give a name that ends in .onnx"),
+        ("folder.onnx", "is there and no onnx model"),
+    ],
+)
+def test_a_wrong_output_is_explained(dense_run, tmp_path, output, message):
+    (tmp_path / "folder.onnx").mkdir()
+    with pytest.raises(CourseError, match=message):
+        export_model(dense_run, format="onnx", output=tmp_path / output)
+    assert contents(tmp_path) == {}
+
+
+def test_a_folder_of_something_else_is_not_replaced(dense_run, tmp_path):
+    (tmp_path / "thesis.txt").write_text("three years of work")
+    with pytest.raises(CourseError, match="a folder of something else"):
+        export_model(dense_run, format="saved_model", output=tmp_path)
+    assert contents(tmp_path) == {Path("thesis.txt"): b"three years of work"}
+
+
+def test_what_is_no_model_to_export_is_explained(dense_run, exported, tmp_path):
+    with pytest.raises(CourseError, match="format is 'h5'; give one of onnx, saved_model, litert, torch, openvino"):
+        export_model(dense_run, format="h5")
+    with pytest.raises(CourseError, match="is an export already"):
+        export_model(exported["dense", "onnx"].path, format="onnx")
+    with pytest.raises(CourseError, match=r"there is no .*nowhere"):
+        export_model(tmp_path / "nowhere", format="onnx")
+
+
+# --- Files of strangers ----------------------------------------------------------------------------------------
+
+
+@KINDS
+def test_a_damaged_export_is_not_opened(exported, tmp_path, kind):
+    good = exported["dense", kind].path
+    copy = tmp_path / good.name
+    if good.is_dir():
+        shutil.copytree(good, copy)
+        file = copy / {"saved_model": "saved_model.pb", "openvino": "model.xml"}[kind]
+    else:
+        file = Path(shutil.copy(good, copy))
+    whole = file.read_bytes()
+    for damaged in (whole[: len(whole) // 3], b"", b"no model at all"):
+        file.write_bytes(damaged)
+        with pytest.raises(CourseError):
+            open_model(copy, trust=True)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in OURS if not formats.FORMATS[kind].is_safe])
+def test_a_format_that_is_a_program_is_opened_only_if_its_maker_is_trusted(exported, kind):
+    with pytest.raises(CourseError, match="a model can do more than compute"):
+        open_model(exported["dense", kind].path)
+
+
+def test_an_onnx_file_without_a_card_is_explained(exported, tmp_path):
+    import onnx
+
+    model = onnx.load(exported["dense", "onnx"].path)
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "bare.onnx")
+    with pytest.raises(CourseError, match=r"bare.onnx has no card"):
+        open_model(tmp_path / "bare.onnx")
+
+
+def test_an_onnx_file_does_not_reach_for_files_beside_it(exported, tmp_path):
+    """Weights outside of the file are how a model could read whatever the person can read."""
+    import onnx
+
+    model = onnx.load(exported["dense", "onnx"].path)
+    weight = max(model.graph.initializer, key=lambda tensor: np.prod(tensor.dims))
+    (tmp_path / "secret.bin").write_bytes(np.zeros(tuple(weight.dims), "float32").tobytes())
+    onnx.external_data_helper.set_external_data(weight, location="secret.bin")
+    weight.ClearField("raw_data")
+    weight.ClearField("float_data")
+    (tmp_path / "reaching.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(CourseError, match="cannot be opened as a model"):
+        open_model(tmp_path / "reaching.onnx")
+
+
+def test_a_file_that_is_too_large_is_refused_before_it_is_read(exported, monkeypatch):
+    monkeypatch.setattr(formats, "LARGEST_FILE_BYTES", 1000)
+    with pytest.raises(CourseError, match="has more than 1,000 bytes"):
+        open_model(exported["dense", "onnx"].path)
+
+
+def test_a_model_of_another_shape_than_its_card_says_is_found(exported, tmp_path):
+    import onnx
+
+    model = onnx.load(exported["dense", "onnx"].path)
+    card = json.loads(model.metadata_props[0].value)
+    card["class_names"] = ["yes", "no"]
+    onnx.helper.set_model_props(model, {"card.json": json.dumps(card)})
+    onnx.save(model, tmp_path / "other.onnx")
+    with pytest.raises(CourseError, match=r"gives \(2, 5\) for 2 pictures, and its card names 2 classes"):
+        open_model(tmp_path / "other.onnx").logits(np.zeros((2, 28, 28, 1), "uint8"))
+    with pytest.raises(CourseError, match=r"pictures have the shape \(2, 28, 27, 1\); give \(n, 28, 28, 1\)"):
+        open_model(exported["dense", "onnx"].path).logits(np.zeros((2, 28, 27, 1), "uint8"))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ("litert", "torch") if kind in OURS])
+def test_the_card_of_a_single_file_is_where_a_zip_program_finds_it(exported, kind):
+    with zipfile.ZipFile(exported["dense", kind].path) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith("card.json")]
+        assert json.loads(archive.read(name))["class_names"][1] == "bee"
+
+
+# --- The command -----------------------------------------------------------------------------------------------
+
+
+def run_command(*arguments):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": BACKEND}
+    command = [sys.executable, "-m", "keras_course", "export", *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+
+
+def test_the_command_says_what_it_has_done(make_run):
+    run = make_run("cnn")
+    done = run_command(run, "--format", "onnx")
+    assert done.returncode == 0, done.stderr
+    file = run / "exports" / "model.onnx"
+    first, second = done.stdout.splitlines()
+    assert first == f"{file}: {file.stat().st_size:,} bytes, written by {BACKEND}"
+    assert second.startswith(f"{open_model(file).name} gives the logits of Keras, to ")
+
+
+def test_the_command_ends_with_one_line_where_something_is_wrong(dense_run):
+    done = run_command(dense_run, "--format", "floppy")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1].startswith("error: format is 'floppy'; give one of onnx")

@@ -1,0 +1,72 @@
+"""Formats that the backend in use cannot write, written by a second process on a backend that can.
+
+All backends are needed in one environment: `tox -e export`.
+"""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_course._backend import formats, select
+from keras_course.cards import read_card
+from keras_course.deployment import export
+from keras_course.deployment.export import export_model
+from keras_course.deployment.model_files import load_keras_model
+from keras_course.deployment.runtimes import open_model
+from keras_course.errors import CourseError
+from keras_course.training import predict_logits
+
+BACKEND = keras.backend.backend()
+OTHERS = sorted(set(select.INSTALL) - {BACKEND})
+MISSING = [name for name in select.INSTALL if not select.is_installed(name)]
+
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"{', '.join(MISSING)} is not installed; tox -e export has all")
+
+# What this backend cannot write by itself, and which backend can.
+HANDED = {kind: next(iter(known.writers)) for kind, known in formats.FORMATS.items() if BACKEND not in known.writers}
+
+
+@pytest.mark.parametrize("kind", HANDED)
+def test_another_backend_writes_it(make_run, kind):
+    run = make_run("cnn")
+    written = export_model(run, format=kind)
+    assert written.written_by == HANDED[kind] != BACKEND
+    assert 0 < written.difference < 1e-4
+    assert [path.name for path in (run / "exports").iterdir()] == [formats.FORMATS[kind].file_name]
+    if kind == "litert":  # the other runtimes are frameworks, which do not get on with this one in a process
+        runtime = open_model(written.path)
+        x = np.random.default_rng(0).integers(0, 256, (3, *runtime.card.pictures.shape), dtype="uint8")
+        expected = predict_logits(load_keras_model(run / "model.keras"), x)
+        np.testing.assert_allclose(runtime.logits(x), expected, atol=1e-4)
+        assert runtime.card == read_card(run / "model.keras")
+
+
+def test_a_backend_that_could_but_lacks_a_package_lets_another_one_write(make_run, monkeypatch):
+    packages, _ = formats.FORMATS["onnx"].writers[BACKEND]
+    is_installed = select.is_installed
+    monkeypatch.setattr(select, "is_installed", lambda name: name != packages[-1] and is_installed(name))
+    assert export_model(make_run("dense"), format="onnx").written_by in OTHERS
+
+
+def test_answers_that_differ_in_the_other_process_are_found_here(make_run, monkeypatch):
+    run = make_run("dense")
+    (kind, *_) = HANDED
+    open_keras = export.open_keras
+    monkeypatch.setattr(export, "open_keras", lambda model: ("Keras", lambda x: open_keras(model)[1](x) + 0.01))
+    with pytest.raises(CourseError, match=r"gives other answers than Keras: logits differ by 0.01"):
+        export_model(run, format=kind)
+    assert not any((run / "exports").iterdir())
+
+
+def test_a_process_that_takes_too_long_is_ended(make_run, monkeypatch):
+    monkeypatch.setattr(export, "SECONDS", 0.01)
+    (kind, *_) = HANDED
+    with pytest.raises(CourseError, match=r"took more than 0.01 seconds"):
+        export_model(make_run("dense"), format=kind)
+
+
+def test_a_process_that_dies_is_explained(make_run, monkeypatch):
+    monkeypatch.setattr(export, "__name__", "keras_course.no_such_module")
+    (kind, *_) = HANDED
+    with pytest.raises(CourseError, match=rf"cannot be written on {HANDED[kind]}: .*no_such_module"):
+        export_model(make_run("dense"), format=kind)
