@@ -20,6 +20,7 @@ The rooms, in the order in which data flows:
 | ``explain`` | convolutional nets from the inside: kernels, feature maps, Grad-CAM |
 | ``plots/`` | every picture that a lesson shows |
 | ``report`` | the page that a run leaves behind |
+| ``pages`` | pages for the browser, in one file |
 | ``play/`` | a page on which to play with gradient descent |
 | ``deployment/`` | a picture in, a class name out |
 | ``assessment`` | the grader |

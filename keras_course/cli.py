@@ -313,6 +313,42 @@ def _show_predictions(predictions: "list[Prediction]", runtime: "Runtime", conso
     console.print(table)
 
 
+# --- serve -----------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def serve(
+    model: Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run, a .keras file, or an export.")],
+    host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="0.0.0.0 for all who reach this machine.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option("--port", metavar="N", help="0 for a free one.")] = 8000,
+    requests: Annotated[int, typer.Option("--requests", metavar="N", help="How many at the same time.")] = 256,
+    seconds: Annotated[int, typer.Option("--seconds", metavar="N", help="How long one may take.")] = 20,
+    backend: Annotated[str, typer.Option("--backend", metavar="NAME", help="What Keras runs on.")] = "",
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+) -> None:
+    """Answer pictures on a page, and over HTTP."""
+    from keras_course.deployment.serve import address, bind, check_installed
+    from keras_course.deployment.serve import serve as serve_model
+
+    check_installed()
+    from keras_course.deployment.service import Limits
+
+    limits = Limits(requests=requests, seconds=seconds)
+    with bind(host, port) as listening:  # before the model is opened, which may take its time
+        runtime = _open_model(model, backend)
+
+        def ready() -> None:
+            print(f"{runtime.card.title}: {runtime.name} on {address(listening)} (Ctrl-C ends it)", flush=True)
+            if open_page:
+                import webbrowser
+
+                webbrowser.open(address(listening))
+
+        serve_model(runtime, listening, limits=limits, ready=ready)
+
+
 # --- export ----------------------------------------------------------------------------------------------------
 
 

@@ -30,6 +30,7 @@ ROOMS = (
     "explain",
     "plots",
     "report",
+    "pages",
     "play",
     "deployment",
     "assessment",

@@ -31,6 +31,7 @@ class Runtime:
         card: What the model says about itself.
         run: From uint8 or float32 pictures (n, height, width, channels), 0..255, to float32 logits (n, classes).
         seconds: How long it took to open it.
+        model: The model itself, where Keras computes.
     """
 
     path: Path
@@ -39,6 +40,7 @@ class Runtime:
     card: ModelCard
     run: Callable[[np.ndarray], Logits]
     seconds: float = 0.0
+    model: "keras.Model | None" = None
 
     def logits(self, pictures: np.ndarray) -> Logits:
         """Computes the scores of each class.
@@ -84,17 +86,21 @@ def open_model(path: str | Path, *, threads: int | None = None, trust: bool = Fa
     started = time.perf_counter()
     found = find_model(path)
     kind = formats.format_of(found)
+    model = None
     if kind == "keras":
         card = read_card_or_fail(found)
-        name, run = open_keras(load_keras_model(found))
+        model = load_keras_model(found)
+        name, run = open_keras(model)
     else:
         name, run, text = formats.open_export(found, threads=threads, trust=trust)
         card = read_card_or_fail(found, text)
-    return Runtime(found, kind, name, card, run, time.perf_counter() - started)
+    return Runtime(found, kind, name, card, run, time.perf_counter() - started, model)
 
 
 def open_keras(model: "keras.Model") -> tuple[str, Callable[[np.ndarray], np.ndarray]]:
     """Compiles the forward pass of a model on the backend in use.
+
+    Batches are filled up to a power of two, since each size is a program that has to be compiled.
 
     Args:
         model: The model.
@@ -106,5 +112,11 @@ def open_keras(model: "keras.Model") -> tuple[str, Callable[[np.ndarray], np.nda
 
     from keras_course import _backend
 
-    backend = keras.backend.backend()
-    return f"Keras {keras.__version__} on {backend} {_backend.version()}", _backend.forward(model)
+    forward = _backend.forward(model)
+
+    def run(pictures: np.ndarray) -> np.ndarray:
+        missing = (1 << (len(pictures) - 1).bit_length()) - len(pictures)
+        filled = np.pad(pictures, [(0, missing)] + [(0, 0)] * (pictures.ndim - 1)) if missing else pictures
+        return forward(filled)[: len(pictures)]
+
+    return f"Keras {keras.__version__} on {keras.backend.backend()} {_backend.version()}", run

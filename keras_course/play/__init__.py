@@ -8,13 +8,10 @@ tested against the Python ones in a real browser.
 Nothing here imports Keras: the page is written in a moment.
 """
 
-import base64
 import hashlib
-import json
 import os
 from dataclasses import asdict
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
@@ -22,6 +19,7 @@ import numpy as np
 from keras_course.datasets import lines
 from keras_course.errors import CourseError
 from keras_course.files import replacing
+from keras_course.pages import assemble
 from keras_course.surfaces import SURFACES
 from keras_course.update_rules import UPDATE_RULES
 
@@ -86,25 +84,7 @@ def page() -> str:
         >>> page().splitlines()[0]
         '<!DOCTYPE html>'
     """
-    style = _read("page.css")
-    script = "\n".join(_read(name) for name in _SCRIPTS)
-    # The data are no script to the browser, so the policy has no word on them; "<" could still end their element.
-    data = json.dumps(_course(), ensure_ascii=False, indent=1).replace("<", r"\u003c")
-    return Template(_read("page.html")).substitute(
-        policy=f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}",
-        style=style,
-        script=script,
-        data=data,
-    )
-
-
-def _read(name: str) -> str:
-    return (_FOLDER / name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    """What a content security policy calls an inline element that it lets through."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+    return assemble(_FOLDER, scripts=_SCRIPTS, data=_course())
 
 
 def _course() -> dict[str, Any]:

@@ -114,7 +114,9 @@ class PictureFormat:
         return asdict(self)
 
 
-def read_picture(source: Source, *, name: str = "", shrink_to: int | None = None) -> Image.Image:
+def read_picture(
+    source: Source, *, name: str = "", shrink_to: int | None = None, largest_pixels: int = LARGEST_PIXELS
+) -> Image.Image:
     """Decodes a picture and turns it upright, with limits on what it may claim.
 
     Args:
@@ -123,6 +125,7 @@ def read_picture(source: Source, *, name: str = "", shrink_to: int | None = None
         name: What to call it in an error; a path is called by itself.
         shrink_to: Pixels of which the shorter side need not have more; a large JPEG is then decoded at a half, a
             quarter or an eighth of its size.
+        largest_pixels: How many it may have.
 
     Returns:
         The picture in one of Pillow's modes L, LA, RGB and RGBA, eight bits a channel.
@@ -136,10 +139,10 @@ def read_picture(source: Source, *, name: str = "", shrink_to: int | None = None
     """
     name = name or (str(source) if isinstance(source, (str, os.PathLike)) else "the picture")
     if isinstance(source, Image.Image):
-        _check_size(source, name)
+        _check_size(source, name, largest_pixels)
         return _eight_bits(source)
     if isinstance(source, np.ndarray):
-        return _of_array(source, name)
+        return _of_array(source, name, largest_pixels)
     content = source if isinstance(source, bytes) else _read_file(Path(source), name)
     if len(content) > LARGEST_FILE_BYTES:
         raise CourseError(f"{name} has {len(content):,} bytes; give a picture of at most {LARGEST_FILE_BYTES:,}")
@@ -147,7 +150,7 @@ def read_picture(source: Source, *, name: str = "", shrink_to: int | None = None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own limit is a higher one; odd metadata does not matter
             with Image.open(io.BytesIO(content), formats=PICTURE_FORMATS) as image:
-                _check_size(image, name)
+                _check_size(image, name, largest_pixels)
                 if shrink_to is not None:
                     image.draft(None, (shrink_to, shrink_to))
                 image.load()
@@ -162,7 +165,9 @@ def read_picture(source: Source, *, name: str = "", shrink_to: int | None = None
         raise CourseError(f"{name} cannot be read as a picture: {reason}") from error
 
 
-def prepare(source: Source, picture_format: PictureFormat, *, name: str = "") -> Pixels:
+def prepare(
+    source: Source, picture_format: PictureFormat, *, name: str = "", largest_pixels: int = LARGEST_PIXELS
+) -> Pixels:
     """Makes of any picture the pixels that a model takes.
 
     A picture that is one already, of the right size and with as many channels, stays as it is, to the last bit.
@@ -171,6 +176,7 @@ def prepare(source: Source, picture_format: PictureFormat, *, name: str = "") ->
         source: As for ``read_picture``.
         picture_format: What the model takes.
         name: What to call the picture in an error.
+        largest_pixels: How many it may have.
 
     Returns:
         uint8 (height, width, channels).
@@ -185,7 +191,7 @@ def prepare(source: Source, picture_format: PictureFormat, *, name: str = "") ->
     """
     # four times as large as needed: what a JPEG leaves out in decoding is then averaged away
     shrink_to = None if picture_format.drawing else 4 * max(picture_format.height, picture_format.width)
-    image = read_picture(source, name=name, shrink_to=shrink_to)
+    image = read_picture(source, name=name, shrink_to=shrink_to, largest_pixels=largest_pixels)
     size = picture_format.width, picture_format.height
     if picture_format.drawing:
         grey = np.asarray(_on_contrasting_ground(image), "float32")
@@ -209,7 +215,7 @@ def _read_file(path: Path, name: str) -> bytes:
         raise CourseError(f"{name} cannot be read: {error.strerror}") from None
 
 
-def _of_array(array: np.ndarray, name: str) -> Image.Image:
+def _of_array(array: np.ndarray, name: str, largest_pixels: int) -> Image.Image:
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise CourseError(
             f"{name} is an array {array.dtype} {array.shape}; give uint8 (height, width) or (height, width, 1, 3 or 4)"
@@ -217,16 +223,14 @@ def _of_array(array: np.ndarray, name: str) -> Image.Image:
     if not array.size:
         raise CourseError(f"{name} is an array {array.shape}, which has no pixels")
     image = Image.fromarray(array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array)
-    _check_size(image, name)
+    _check_size(image, name, largest_pixels)
     return image
 
 
-def _check_size(image: Image.Image, name: str) -> None:
+def _check_size(image: Image.Image, name: str, largest: int) -> None:
     width, height = image.size
-    if width * height > LARGEST_PIXELS:
-        raise CourseError(
-            f"{name} has {width:,} × {height:,} pixels; give a picture of at most {LARGEST_PIXELS:,} pixels"
-        )
+    if width * height > largest:
+        raise CourseError(f"{name} has {width:,} × {height:,} pixels; give a picture of at most {largest:,} pixels")
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -1,0 +1,287 @@
+"use strict";
+
+const course = JSON.parse(document.getElementById("data").textContent);
+const at = (id) => document.getElementById(id);
+
+// --- Asking the service: one question at a time, and always the newest picture -------------------------------------
+
+let waiting = null;
+let asking = false;
+
+/** Sends a picture; one that comes meanwhile is sent next, and those in between are left out. */
+async function ask(blob) {
+  waiting = blob;
+  if (asking) return;
+  asking = true;
+  while (waiting) {
+    const picture = waiting;
+    waiting = null;
+    try {
+      const top = Math.min(5, course.classes);
+      showAnswer(await post(`predict?top=${top}`, picture));
+      if (!waiting) showReasons(await post("explain", picture));
+      at("error").textContent = "";
+    } catch (error) {
+      showError(error.message);
+    }
+  }
+  asking = false;
+}
+
+async function post(path, blob) {
+  if (blob.size > course.largest) {
+    throw new Error(`The file has ${blob.size.toLocaleString("en")} bytes; at most `
+      + `${course.largest.toLocaleString("en")} are taken.`);
+  }
+  let response;
+  try {
+    response = await fetch(path, { method: "POST", headers: { "Content-Type": "application/octet-stream" }, body: blob });
+  } catch {
+    throw new Error("The service does not answer. Is it still running?");
+  }
+  const answer = await response.json();
+  if (!response.ok) throw new Error(answer.error);
+  return answer;
+}
+
+// --- Showing what it answers --------------------------------------------------------------------------------------
+
+function showAnswer({ predictions: [{ answers }], milliseconds }) {
+  at("answer").textContent = answers[0].class;
+  at("bars").replaceChildren(...answers.map(({ class: name, probability }) => {
+    const item = document.createElement("li");
+    const label = element("span", "name", name);
+    const track = element("span", "track");
+    const fill = element("span", "fill");
+    fill.style.width = `${100 * probability}%`;
+    track.append(fill);
+    item.append(label, track, element("span", "share", `${(100 * probability).toFixed(1)} %`));
+    return item;
+  }));
+  at("took").textContent = `in ${milliseconds.toFixed(1)} ms`;
+}
+
+function element(tag, className, text = "") {
+  const made = document.createElement(tag);
+  made.className = className;
+  made.textContent = text;
+  return made;
+}
+
+const METHODS = {
+  "Grad-CAM": "Grad-CAM: where the last convolution finds what speaks for the answer.",
+  "occlusion": "Occlusion: where the answer gets less likely when that part is covered.",
+};
+
+async function showReasons({ heat, method, prepared, class: name }) {
+  const picture = new Image();
+  picture.src = `data:image/png;base64,${prepared}`;
+  await picture.decode();
+  for (const id of ["prepared", "heat"]) {
+    const canvas = at(id);
+    canvas.width = picture.width;
+    canvas.height = picture.height;
+    canvas.getContext("2d", { willReadFrequently: id === "heat" }).drawImage(picture, 0, 0);
+  }
+  const context = at("heat").getContext("2d");
+  const pixels = context.getImageData(0, 0, picture.width, picture.height);
+  heat.flat().forEach((warmth, place) => {
+    const share = 0.75 * warmth;
+    [230, 90, 0].forEach((colour, channel) => {
+      const value = pixels.data[4 * place + channel];
+      pixels.data[4 * place + channel] = value + share * (colour - value);
+    });
+  });
+  context.putImageData(pixels, 0, 0);
+  at("size").textContent = `${picture.width} × ${picture.height} pixels`;
+  at("method").textContent = `why ${name}`;
+  at("explanation").textContent = METHODS[method];
+}
+
+function showError(message) {
+  at("error").textContent = message;
+  at("answer").textContent = "No answer.";
+  at("bars").replaceChildren();
+  at("took").textContent = "";
+}
+
+function showNothing() {
+  waiting = null;
+  at("error").textContent = "";
+  at("answer").textContent = "Nothing yet.";
+  at("bars").replaceChildren();
+  at("took").textContent = "";
+}
+
+// --- Tabs ---------------------------------------------------------------------------------------------------------
+
+const TABS = ["draw", "photo", "camera"];
+
+function choose(tab, { focus = false } = {}) {
+  for (const name of TABS) {
+    at(`tab-${name}`).setAttribute("aria-selected", String(name === tab));
+    at(`tab-${name}`).tabIndex = name === tab ? 0 : -1;
+    at(`panel-${name}`).hidden = name !== tab;
+  }
+  if (tab !== "camera") stopCamera();
+  if (focus) at(`tab-${tab}`).focus();
+}
+
+TABS.forEach((name, place) => {
+  at(`tab-${name}`).addEventListener("click", () => choose(name));
+  at(`tab-${name}`).addEventListener("keydown", ({ key }) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[key];
+    if (step) choose(TABS[(place + step + TABS.length) % TABS.length], { focus: true });
+  });
+});
+
+// --- Drawing ------------------------------------------------------------------------------------------------------
+
+const drawing = at("drawing");
+const strokes = [];
+let pen = null;
+
+function redraw() {
+  const context = drawing.getContext("2d");
+  context.fillStyle = "#fff";
+  context.fillRect(0, 0, drawing.width, drawing.height);
+  context.strokeStyle = context.fillStyle = "#111";
+  context.lineWidth = drawing.width / 14;
+  context.lineCap = context.lineJoin = "round";
+  for (const stroke of strokes) {
+    context.beginPath();
+    context.moveTo(...stroke[0]);
+    // a stroke of one point is a dot
+    for (const point of stroke.length > 1 ? stroke.slice(1) : stroke) context.lineTo(...point);
+    context.stroke();
+  }
+}
+
+function pointOf({ clientX, clientY }) {
+  const box = drawing.getBoundingClientRect();
+  return [(clientX - box.left) * drawing.width / box.width, (clientY - box.top) * drawing.height / box.height];
+}
+
+function askAboutDrawing() {
+  if (strokes.length) drawing.toBlob(ask, "image/png");
+  else showNothing();
+}
+
+drawing.addEventListener("pointerdown", (event) => {
+  if (event.button !== 0) return;
+  pen = event.pointerId;
+  drawing.setPointerCapture(pen);
+  strokes.push([pointOf(event)]);
+  redraw();
+});
+drawing.addEventListener("pointermove", (event) => {
+  if (event.pointerId !== pen) return;
+  for (const one of event.getCoalescedEvents?.() ?? [event]) strokes.at(-1).push(pointOf(one));
+  redraw();
+  askAboutDrawing();
+});
+for (const kind of ["pointerup", "pointercancel"]) {
+  drawing.addEventListener(kind, (event) => {
+    if (event.pointerId !== pen) return;
+    pen = null;
+    askAboutDrawing();
+  });
+}
+
+function clearDrawing() {
+  strokes.length = 0;
+  redraw();
+  showNothing();
+}
+
+at("clear").addEventListener("click", clearDrawing);
+at("undo").addEventListener("click", () => {
+  strokes.pop();
+  redraw();
+  askAboutDrawing();
+});
+document.addEventListener("keydown", ({ key }) => {
+  if (key === "Escape" && !at("panel-draw").hidden) clearDrawing();
+});
+
+// --- Photos -------------------------------------------------------------------------------------------------------
+
+let shown = null;
+
+function takeFile(file) {
+  if (!file) return;
+  choose("photo");
+  if (shown) URL.revokeObjectURL(shown);
+  shown = URL.createObjectURL(file);
+  at("preview").src = shown;
+  at("preview").alt = file.name;
+  at("preview").hidden = false;
+  at("drop-text").textContent = file.name;
+  ask(file);
+}
+
+at("file").addEventListener("change", ({ target }) => {
+  takeFile(target.files[0]);
+  target.value = ""; // the same file may be chosen again
+});
+at("preview").addEventListener("error", () => { at("preview").hidden = true; });
+for (const kind of ["dragover", "drop", "dragleave"]) {
+  document.addEventListener(kind, (event) => {
+    event.preventDefault();
+    at("drop").classList.toggle("over", kind === "dragover");
+    if (kind === "drop") takeFile(event.dataTransfer.files[0]);
+  });
+}
+document.addEventListener("paste", ({ clipboardData }) => takeFile(clipboardData.files[0]));
+
+// --- Camera -------------------------------------------------------------------------------------------------------
+
+let stream = null;
+let timer = null;
+
+at("start").addEventListener("click", async () => {
+  try {
+    if (!navigator.mediaDevices) throw new Error("this browser offers none here (a page needs localhost or https)");
+    stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+  } catch (error) {
+    showError(`The camera cannot be used: ${error.message}.`);
+    return;
+  }
+  at("video").srcObject = stream;
+  await at("video").play();
+  at("start").hidden = true;
+  at("stop").hidden = false;
+  timer = setInterval(askAboutFrame, 300);
+});
+at("stop").addEventListener("click", stopCamera);
+
+function stopCamera() {
+  clearInterval(timer);
+  stream?.getTracks().forEach((track) => track.stop());
+  stream = null;
+  at("video").srcObject = null;
+  at("start").hidden = false;
+  at("stop").hidden = true;
+}
+
+/** Sends the square in the middle, which is what the page shows. */
+function askAboutFrame() {
+  const { videoWidth: width, videoHeight: height } = at("video");
+  if (!width) return;
+  const side = Math.min(width, height);
+  const frame = document.createElement("canvas");
+  frame.width = frame.height = Math.min(side, 480);
+  frame.getContext("2d")
+    .drawImage(at("video"), (width - side) / 2, (height - side) / 2, side, side, 0, 0, frame.width, frame.height);
+  frame.toBlob((blob) => stream && ask(blob), "image/jpeg", 0.92);
+}
+
+// --- The model ----------------------------------------------------------------------------------------------------
+
+document.title = course.title;
+at("title").textContent = course.title;
+for (const [name, value] of Object.entries(course.facts)) {
+  if (value) at("facts").append(element("dt", "", name), element("dd", "", value));
+}
+redraw();
+choose(course.draw ? "draw" : "photo");

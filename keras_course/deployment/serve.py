@@ -1,0 +1,181 @@
+"""The server of ``keras-course serve``: Uvicorn, on a socket of this machine unless told otherwise."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from keras_course._backend.formats import require
+from keras_course.errors import CourseError
+
+if TYPE_CHECKING:
+    from keras_course.deployment.runtimes import Runtime
+    from keras_course.deployment.service import Limits
+
+LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]", "::1")
+LARGEST_HEADERS: Final = 2**15
+"""Bytes of the first line and the headers of a request."""
+SECONDS_FOR_HEADERS: Final = 10
+PACKAGES: Final = ("starlette", "uvicorn", "httptools", "python_multipart")
+
+
+def bind(host: str = "127.0.0.1", port: int = 8000) -> socket.socket:
+    """Takes a port.
+
+    Args:
+        host: The address to listen on.
+        port: Its port; 0 for a free one.
+
+    Returns:
+        The socket.
+
+    Raises:
+        CourseError: The port is taken or not allowed, or the address is none of this machine.
+
+    Example:
+        >>> with bind(port=0) as taken:
+        ...     taken.getsockname()[0]
+        '127.0.0.1'
+    """
+    if not 0 <= port < 2**16:
+        raise CourseError(f"--port is {port}; give a number from 0 to 65535, 0 for a free one")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    taken = socket.socket(family, socket.SOCK_STREAM)
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        taken.bind((host.strip("[]"), port))
+    except OSError as error:
+        taken.close()
+        raise CourseError(f"--host {host} --port {port} cannot be used: {error.strerror}; give another") from None
+    return taken
+
+
+def serve(
+    runtime: "Runtime",
+    listening: socket.socket,
+    *,
+    limits: "Limits | None" = None,
+    ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Answers requests until it is told to stop by Ctrl-C or SIGTERM; what is under way is finished.
+
+    Args:
+        runtime: The model.
+        listening: A bound socket, as ``bind`` makes it.
+        limits: What requests may take.
+        ready: Is called when requests are answered.
+
+    Raises:
+        MissingPackageError: The packages of the server are not installed.
+    """
+    check_installed()
+    import uvicorn
+
+    from keras_course.deployment.service import make_app
+
+    host = listening.getsockname()[0]
+    # a page elsewhere could let its own name lead here; so here only our own names are answered
+    hosts = LOOPBACK if host in ("127.0.0.1", "::1") else ()
+    config = uvicorn.Config(
+        make_app(runtime, limits=limits, hosts=hosts),
+        http=_protocol(),
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=30,
+        backlog=2048,
+    )
+
+    class Announcing(uvicorn.Server):
+        async def startup(self, sockets: Any = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                ready()
+
+    with suppress(KeyboardInterrupt):  # which Uvicorn raises again when it has finished
+        Announcing(config).run(sockets=[listening])
+
+
+def check_installed() -> None:
+    """Makes sure that the packages of the server are there.
+
+    Raises:
+        MissingPackageError: One is not; the message says what to install.
+    """
+    require(*PACKAGES, what="keras-course serve", install='pip install "keras-course[serve]"')
+
+
+def address(listening: socket.socket) -> str:
+    """Says where a browser finds the service.
+
+    Args:
+        listening: A bound socket.
+
+    Returns:
+        An address such as ``http://127.0.0.1:8000``.
+
+    Example:
+        >>> with bind(port=0) as taken:
+        ...     address(taken).rpartition(":")[0]
+        'http://127.0.0.1'
+    """
+    host, port = listening.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _protocol() -> type[asyncio.Protocol]:
+    """Uvicorn's protocol, with an end to headers that are too long or do not come."""
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+    class LimitedHeaders(HttpToolsProtocol):
+        def __init__(self, *arguments: Any, **settings: Any) -> None:
+            super().__init__(*arguments, **settings)
+            self._header_bytes: int | None = 0  # None while a body is read
+            self._deadline: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._deadline = self.loop.call_later(SECONDS_FOR_HEADERS, self._refuse, 408, "Request Timeout")
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_waiting()
+            super().connection_lost(exc)
+
+        def data_received(self, data: bytes) -> None:
+            if self._header_bytes is not None:
+                if not self._header_bytes and self._deadline is None:
+                    self._deadline = self.loop.call_later(SECONDS_FOR_HEADERS, self._refuse, 408, "Request Timeout")
+                # what comes with the end of the headers is counted, too, but not more than one read of it
+                self._header_bytes += len(data.partition(b"\r\n\r\n")[0])
+                if self._header_bytes > LARGEST_HEADERS:
+                    self._refuse(431, "Request Header Fields Too Large")
+                    return
+            super().data_received(data)
+
+        def on_headers_complete(self) -> None:
+            self._header_bytes = None
+            self._stop_waiting()
+            super().on_headers_complete()
+
+        def on_message_complete(self) -> None:
+            self._header_bytes = 0
+            super().on_message_complete()
+
+        def _stop_waiting(self) -> None:
+            if self._deadline is not None:
+                self._deadline.cancel()
+                self._deadline = None
+
+        def _refuse(self, code: int, reason: str) -> None:
+            self._stop_waiting()
+            if self.transport.is_closing():
+                return
+            body = f'{{"error":"{reason.lower()}"}}'.encode()
+            head = f"HTTP/1.1 {code} {reason}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+            self.transport.write(head.encode() + b"Connection: close\r\n\r\n" + body)
+            self.transport.close()
+
+    return LimitedHeaders

@@ -1,0 +1,515 @@
+"""The ASGI application of ``keras-course serve``: pictures come in over HTTP, answers go out as JSON.
+
+It is Starlette's, which starts in half of FastAPI's time; what it takes and gives is described by ``openapi``, whose
+limits are those that are checked. Whatever comes in is not trusted: it is counted while it is read, decoded with
+limits, and given up after a time.
+"""
+
+import asyncio
+import base64
+import io
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+import keras_course
+from keras_course.deployment.micro_batches import MicroBatches
+from keras_course.deployment.occlusion import occlusion
+from keras_course.deployment.predict import predictions_of
+from keras_course.deployment.runtimes import Runtime
+from keras_course.errors import CourseError, check_positive
+from keras_course.pages import assemble
+from keras_course.preprocessing import prepare
+
+PICTURE: Final = "picture"
+"""The name of the form's field."""
+PICTURE_TYPES: Final = ("image/jpeg", "image/png", "image/webp", "image/bmp", "application/octet-stream")
+BATCH_TYPE: Final = "application/x-npy"
+FORM_TYPE: Final = "multipart/form-data"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one request, and all together, may take.
+
+    Args:
+        body_bytes: Of one request.
+        pixels: Of one picture, when decoded.
+        pictures: Of one form.
+        rows: Of one prepared batch.
+        seconds: From the first byte of a request to its answer.
+        requests: At the same time; more are sent away, to come again.
+        batch_size: Pictures that the model is given at once.
+
+    Raises:
+        CourseError: One is not positive.
+    """
+
+    body_bytes: int = 2**23
+    pixels: int = 25_000_000
+    pictures: int = 32
+    rows: int = 1024
+    seconds: int = 20
+    requests: int = 256
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        check_positive(**vars(self))
+
+
+class Service:
+    """A model that answers requests.
+
+    Args:
+        runtime: The model.
+        limits: What requests may take.
+    """
+
+    def __init__(self, runtime: Runtime, limits: Limits) -> None:
+        self.runtime = runtime
+        self.limits = limits
+        self.batches = MicroBatches(runtime.logits, batch_size=limits.batch_size)
+        self.decoders = ThreadPoolExecutor(2, thread_name_prefix="decode")
+        self.under_way = 0
+
+    def warm_up(self) -> None:
+        """Runs the model once for each size of batch that it may compile for; requests then need not wait for that."""
+        size = 1
+        while size <= self.limits.batch_size:
+            self.runtime.logits(np.zeros((size, *self.runtime.card.pictures.shape), "uint8"))
+            size *= 2
+
+    # --- What is asked ---
+
+    async def predict(self, request: Request) -> Response:
+        """Answers pictures."""
+        started = time.perf_counter()
+        classes = len(self.runtime.card.class_names)
+        top = _whole_number(request, "top", default=min(3, classes), largest=classes)
+        wants_logits = request.query_params.get("logits", "false") in ("true", "1")
+        names, pictures = await self._pictures(request)
+        logits = await self.batches.logits(pictures)
+        predictions = [
+            {
+                "picture": name,
+                "answers": [{"class": answer.class_name, "probability": answer.probability} for answer in answers],
+                **({"logits": row} if wants_logits else {}),
+            }
+            for name, answers, row in zip(
+                names,
+                predictions_of(logits, self.runtime.card.class_names, top=top),
+                logits.tolist() if wants_logits else names,
+                strict=True,
+            )
+        ]
+        return JSONResponse({"predictions": predictions, "milliseconds": _milliseconds(started)})
+
+    async def explain(self, request: Request) -> Response:
+        """Says where in a picture the reasons for the answer are."""
+        started = time.perf_counter()
+        _, pictures = await self._pictures(request)
+        if len(pictures) != 1:
+            raise HTTPException(400, f"{len(pictures)} pictures came; send one to have it explained")
+        logits = (await self.batches.logits(pictures))[0]
+        label = int(logits.argmax())
+        method, heat = await self.batches.alone(self._heat, pictures[0], label)
+        return JSONResponse(
+            {
+                "class": self.runtime.card.class_names[label],
+                "method": method,
+                "heat": heat.round(3).tolist(),
+                "prepared": _png(pictures[0]),
+                "milliseconds": _milliseconds(started),
+            }
+        )
+
+    def _heat(self, picture: np.ndarray, label: int) -> tuple[str, np.ndarray]:
+        if self.runtime.model is not None:
+            from keras_course.explain import grad_cam
+
+            try:
+                return "Grad-CAM", grad_cam(self.runtime.model, picture, label=label)
+            except CourseError:  # it has no convolution
+                pass
+        return "occlusion", occlusion(self.runtime.logits, picture, label)
+
+    async def metadata(self, request: Request) -> Response:
+        """Tells what the model is."""
+        card = self.runtime.card
+        return JSONResponse(
+            {
+                "title": card.title,
+                "class_names": list(card.class_names),
+                "pictures": card.pictures.to_dict(),
+                "data": card.data,
+                "limits": card.limits,
+                "licence": card.licence,
+                "metrics": dict(card.metrics),
+                "training": dict(card.training),
+                "format": self.runtime.format,
+                "runtime": self.runtime.name,
+            }
+        )
+
+    async def health(self, request: Request) -> Response:
+        """Says that the service is there."""
+        return JSONResponse({"status": "ok", "requests": self.under_way})
+
+    async def describe(self, request: Request) -> Response:
+        """Describes the service in OpenAPI's words."""
+        return JSONResponse(openapi(self.limits, len(self.runtime.card.class_names)))
+
+    # --- What comes in ---
+
+    async def _pictures(self, request: Request) -> tuple[list[str], np.ndarray]:
+        """Reads the body of a request: pictures in files, or a batch that is prepared already."""
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind == BATCH_TYPE:
+            rows = _prepared_batch(await request.body(), self.runtime.card.pictures.shape, self.limits.rows)
+            return [str(number) for number in range(1, len(rows) + 1)], rows
+        if kind == FORM_TYPE:
+            files = await self._files(request)
+        elif kind in PICTURE_TYPES:
+            files = [(PICTURE, await request.body())]
+        else:
+            known = ", ".join((*PICTURE_TYPES, FORM_TYPE, BATCH_TYPE))
+            raise HTTPException(415, f"Content-Type is {kind[:80]!r}; send one of {known}")
+        loop = asyncio.get_running_loop()
+        prepared = await asyncio.gather(
+            *(loop.run_in_executor(self.decoders, self._prepare, content, name) for name, content in files)
+        )
+        return [name for name, _ in files], np.stack(prepared)
+
+    async def _files(self, request: Request) -> list[tuple[str, bytes]]:
+        try:
+            async with request.form(max_files=self.limits.pictures, max_fields=8) as form:
+                uploads = form.getlist(PICTURE)
+                if any(isinstance(upload, str) for upload in uploads):
+                    raise HTTPException(400, f"the field {PICTURE!r} is a text; send a file")
+                files = [(upload.filename or PICTURE, await upload.read()) for upload in uploads]
+        except HTTPException:
+            raise
+        except Exception as error:  # each parser of forms has errors of its own
+            raise HTTPException(400, f"the form cannot be read: {error}") from None
+        if not files:
+            raise HTTPException(400, f"the form has no file {PICTURE!r}; send one")
+        return files
+
+    def _prepare(self, content: bytes, name: str) -> np.ndarray:
+        if not content:
+            raise HTTPException(400, f"{name} is empty; send a picture")
+        try:
+            return prepare(content, self.runtime.card.pictures, name=name, largest_pixels=self.limits.pixels)
+        except CourseError as error:
+            raise HTTPException(422, str(error)) from None
+
+
+def make_app(runtime: Runtime, *, limits: Limits | None = None, hosts: tuple[str, ...] = ()) -> ASGIApp:
+    """Makes the application.
+
+    Args:
+        runtime: The model.
+        limits: What requests may take.
+        hosts: Names under which the service may be called; any when empty.
+
+    Returns:
+        An ASGI application.
+    """
+    service = Service(runtime, limits or Limits())
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        await asyncio.get_running_loop().run_in_executor(None, service.warm_up)
+        yield
+        service.batches.close()
+        service.decoders.shutdown()
+
+    document = page(runtime, service.limits)
+
+    async def front(request: Request) -> Response:
+        return HTMLResponse(document, headers={"Content-Security-Policy": "frame-ancestors 'none'"})
+
+    async def in_json(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
+
+    async def broken(request: Request, error: Exception) -> Response:
+        return JSONResponse({"error": "the model could not answer; the service goes on"}, 500)
+
+    app = Starlette(
+        routes=[
+            Route("/", front),
+            Route("/predict", service.predict, methods=["POST"]),
+            Route("/explain", service.explain, methods=["POST"]),
+            Route("/metadata", service.metadata),
+            Route("/health", service.health),
+            Route("/openapi.json", service.describe),
+        ],
+        lifespan=lifespan,
+        exception_handlers={HTTPException: in_json, Exception: broken},
+    )
+    return _Guard(app, service, hosts)
+
+
+def page(runtime: Runtime, limits: Limits) -> str:
+    """Makes the page on which a person draws, drops a photo or holds something before the camera.
+
+    Args:
+        runtime: The model.
+        limits: What requests may take.
+
+    Returns:
+        An HTML document that asks nobody but this service.
+    """
+    card = runtime.card
+    data = {
+        "title": card.title,
+        "facts": {
+            "trained on": card.data,
+            "made for": card.limits,
+            "accuracy": f"{card.metrics['accuracy']:.2%} on new pictures" if "accuracy" in card.metrics else "",
+            "classes": ", ".join(card.class_names[:30]) + (", …" if len(card.class_names) > 30 else ""),
+            "takes": " × ".join(map(str, card.pictures.shape)),
+            "runs on": runtime.name,
+            "licence": card.licence,
+        },
+        "draw": card.pictures.drawing,
+        "classes": len(card.class_names),
+        "largest": limits.body_bytes,
+    }
+    allow = "img-src data: blob:; media-src blob: mediastream:; connect-src 'self'; form-action 'none'; base-uri 'none'"
+    return assemble(_PAGE, scripts=["page.js"], data=data, allow=allow)
+
+
+_PAGE: Final = Path(__file__).parent / "page"
+
+
+class _Guard:
+    """Stands before the application: counts, times, and sends away what is too much."""
+
+    def __init__(self, app: ASGIApp, service: Service, hosts: tuple[str, ...]) -> None:
+        self._app = app
+        self._service = service
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        limits, headers = self._service.limits, dict(scope["headers"])
+        begun = False
+
+        async def send_safely(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                message["headers"] = [*message.get("headers", []), *_SAFE_HEADERS]
+            await send(message)
+
+        async def refuse(code: int, message: str, **more: str) -> None:
+            # the rest of a body that nobody reads would be taken for the next request
+            response = JSONResponse({"error": message}, code, headers={"Connection": "close", **more})
+            await response(scope, receive, send_safely)
+
+        host = headers.get(b"host", b"").decode("latin-1")
+        if self._hosts and _without_port(host) not in self._hosts:
+            await refuse(421, f"Host is {host[:80]!r}; this service answers to {' and '.join(self._hosts)}")
+            return
+        claimed = headers.get(b"content-length", b"0")
+        if claimed.isdigit() and int(claimed) > limits.body_bytes:
+            await refuse(413, f"the request has {int(claimed):,} bytes; at most {limits.body_bytes:,} are read")
+            return
+        is_work = scope["method"] == "POST"
+        if is_work and self._service.under_way >= limits.requests:
+            await refuse(503, f"{limits.requests} requests are under way; come again", **{"Retry-After": "1"})
+            return
+        self._service.under_way += is_work
+        try:
+            async with asyncio.timeout(limits.seconds):
+                await self._app(scope, _counted(receive, limits.body_bytes), send_safely)
+        except _TooLargeError:
+            if not begun:
+                await refuse(413, f"the request has more than the {limits.body_bytes:,} bytes that are read")
+        except TimeoutError:
+            if not begun:
+                await refuse(408, f"the request took more than {limits.seconds} seconds; it is given up")
+        finally:
+            self._service.under_way -= is_work
+
+
+_SAFE_HEADERS: Final = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+]
+
+
+class _TooLargeError(BaseException):
+    """No ``Exception``: what reads a form would swallow it."""
+
+
+def _counted(receive: Receive, largest: int) -> Callable[[], Awaitable[Message]]:
+    total = 0
+
+    async def counted() -> Message:
+        nonlocal total
+        message = await receive()
+        total += len(message.get("body", b""))
+        if total > largest:
+            raise _TooLargeError
+        return message
+
+    return counted
+
+
+def _without_port(host: str) -> str:
+    """Takes the port off ``localhost:8000`` and ``[::1]:8000``."""
+    name, colon, port = host.rpartition(":")
+    return name if colon and port.isdigit() else host
+
+
+def _whole_number(request: Request, name: str, *, default: int, largest: int) -> int:
+    text = request.query_params.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= largest):
+        raise HTTPException(400, f"{name} is {text[:40]!r}; give a whole number from 1 to {largest}")
+    return int(text)
+
+
+def _prepared_batch(body: bytes, shape: tuple[int, int, int], most: int) -> np.ndarray:
+    """Reads NumPy's ``.npy``, without its pickles, and without believing what it claims."""
+    file = io.BytesIO(body)
+    try:
+        version = np.lib.format.read_magic(file)
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+        found, by_columns, kind = read(file)
+    except Exception as error:  # a damaged header can raise nearly anything
+        raise HTTPException(422, f"the batch is no .npy file: {' '.join(str(error).split())[:200]}") from None
+    expected = ", ".join(map(str, shape))
+    if kind != np.uint8 or by_columns or len(found) != 4 or found[1:] != shape:
+        raise HTTPException(422, f"the batch is {kind} {found}; send uint8 (n, {expected}), row by row")
+    if not 1 <= found[0] <= most:
+        raise HTTPException(422, f"the batch has {found[0]:,} pictures; send 1 to {most:,}")
+    content = body[file.tell() :]
+    if len(content) != int(np.prod(found)):
+        raise HTTPException(422, f"the batch has {len(content):,} bytes for {found}; send all of it and no more")
+    return np.frombuffer(content, np.uint8).reshape(found)
+
+
+def _png(picture: np.ndarray) -> str:
+    file = io.BytesIO()
+    Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def _milliseconds(started: float) -> float:
+    return round(1000 * (time.perf_counter() - started), 2)
+
+
+def openapi(limits: Limits, classes: int) -> dict[str, Any]:
+    """Describes the service, from the same limits that are checked.
+
+    Args:
+        limits: What requests may take.
+        classes: How many classes there are.
+
+    Returns:
+        The document of ``/openapi.json``.
+
+    Example:
+        >>> sorted(openapi(Limits(), 10)["paths"])
+        ['/explain', '/health', '/metadata', '/openapi.json', '/predict']
+    """
+    error = {
+        "description": "What is wrong, and what to do.",
+        "content": {
+            "application/json": {
+                "schema": {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
+            }
+        },
+    }
+    number = {"type": "number"}
+    text = {"type": "string"}
+    answer = {
+        "type": "object",
+        "required": ["class", "probability"],
+        "properties": {"class": text, "probability": {"type": "number", "minimum": 0, "maximum": 1}},
+    }
+    prediction = {
+        "type": "object",
+        "required": ["picture", "answers"],
+        "properties": {
+            "picture": text,
+            "answers": {"type": "array", "items": answer, "maxItems": classes},
+            "logits": {"type": "array", "items": number, "minItems": classes, "maxItems": classes},
+        },
+    }
+    bodies: dict[str, Any] = {
+        kind: {"schema": {"type": "string", "format": "binary", "maxLength": limits.body_bytes}}
+        for kind in PICTURE_TYPES
+    }
+    files = {"type": "array", "items": {"type": "string", "format": "binary"}, "maxItems": limits.pictures}
+    bodies[FORM_TYPE] = {"schema": {"type": "object", "required": [PICTURE], "properties": {PICTURE: files}}}
+    bodies[BATCH_TYPE] = {
+        "schema": {
+            "type": "string",
+            "format": "binary",
+            "description": f"uint8 (n, height, width, channels) as /metadata says, n from 1 to {limits.rows}",
+        }
+    }
+
+    def operation(summary: str, properties: dict[str, Any], **more: Any) -> dict[str, Any]:
+        schema = {"type": "object", "required": list(properties), "properties": properties}
+        good = {"description": summary, "content": {"application/json": {"schema": schema}}}
+        codes = ("400", "408", "413", "415", "421", "422", "500", "503") if more else ("421",)
+        return {"summary": summary, "responses": {"200": good, **dict.fromkeys(codes, error)}, **more}
+
+    body = {"required": True, "content": bodies}
+    top = {"name": "top", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": classes}}
+    logits = {"name": "logits", "in": "query", "schema": {"type": "boolean", "default": False}}
+    array_of = {"type": "array"}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "keras-course serve", "version": keras_course.__version__},
+        "paths": {
+            "/predict": {
+                "post": operation(
+                    "The most probable classes of each picture.",
+                    {"predictions": {**array_of, "items": prediction}, "milliseconds": number},
+                    requestBody=body,
+                    parameters=[top, logits],
+                )
+            },
+            "/explain": {
+                "post": operation(
+                    "Where in a picture the reasons for the answer are.",
+                    {
+                        "class": text,
+                        "method": {"type": "string", "enum": ["Grad-CAM", "occlusion"]},
+                        "heat": {**array_of, "items": {**array_of, "items": number}},
+                        "prepared": text,
+                        "milliseconds": number,
+                    },
+                    requestBody=body,
+                )
+            },
+            "/metadata": {
+                "get": operation("The model's card.", {"title": text, "class_names": {**array_of, "items": text}})
+            },
+            "/health": {"get": operation("Whether the service is there.", {"status": text})},
+            "/openapi.json": {"get": operation("This document.", {"openapi": text})},
+        },
+    }
