@@ -1,11 +1,19 @@
 """What tests share: the data that does not ship with the package, and what happens where it is not there."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 import keras_course  # noqa: F401 - chooses the backend, before a test imports Keras
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER_OPTIONS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--mute-audio"),
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+)
 
 
 def pytest_addoption(parser):
@@ -44,3 +52,24 @@ def course_data(request):
     if not folder or not Path(folder).is_dir():
         return _do_without(request, f"KERAS_COURSE_DATA is {folder!r}; let it name the folder of prepared data sets")
     return Path(folder)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A real browser, Debian's chromium driven by playwright; it has a camera that shows a test card.
+
+    Where there is none, the tests that need it are skipped; KERAS_COURSE_REQUIRE_BROWSER=1 makes them fail instead. It
+    ends with each file of tests, as playwright keeps an event loop running meanwhile.
+    """
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        sync_playwright = None
+    if path is None or sync_playwright is None:
+        end = pytest.fail if os.environ.get("KERAS_COURSE_REQUIRE_BROWSER") == "1" else pytest.skip
+        end('needs a browser: apt-get install chromium; pip install -e ".[browser]"')
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=BROWSER_OPTIONS)
+        yield browser
+        browser.close()

@@ -72,14 +72,16 @@ def serve(
     check_installed()
     import uvicorn
 
-    from keras_course.deployment.service import make_app
+    from keras_course.deployment.service import Limits, make_app
 
     host = listening.getsockname()[0]
     # a page elsewhere could let its own name lead here; so here only our own names are answered
     hosts = LOOPBACK if host in ("127.0.0.1", "::1") else ()
+    limits = limits or Limits()
     config = uvicorn.Config(
         make_app(runtime, limits=limits, hosts=hosts),
-        http=_protocol(),
+        http=_protocol(min(SECONDS_FOR_HEADERS, limits.seconds)),
+        proxy_headers=False,
         log_level="error",
         access_log=False,
         server_header=False,
@@ -126,7 +128,7 @@ def address(listening: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def _protocol() -> type[asyncio.Protocol]:
+def _protocol(seconds: float) -> type[asyncio.Protocol]:
     """Uvicorn's protocol, with an end to headers that are too long or do not come."""
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -138,7 +140,7 @@ def _protocol() -> type[asyncio.Protocol]:
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            self._deadline = self.loop.call_later(SECONDS_FOR_HEADERS, self._refuse, 408, "Request Timeout")
+            self._deadline = self.loop.call_later(seconds, self._refuse, 408, "Request Timeout")
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_waiting()
@@ -147,7 +149,7 @@ def _protocol() -> type[asyncio.Protocol]:
         def data_received(self, data: bytes) -> None:
             if self._header_bytes is not None:
                 if not self._header_bytes and self._deadline is None:
-                    self._deadline = self.loop.call_later(SECONDS_FOR_HEADERS, self._refuse, 408, "Request Timeout")
+                    self._deadline = self.loop.call_later(seconds, self._refuse, 408, "Request Timeout")
                 # what comes with the end of the headers is counted, too, but not more than one read of it
                 self._header_bytes += len(data.partition(b"\r\n\r\n")[0])
                 if self._header_bytes > LARGEST_HEADERS:

@@ -11,7 +11,7 @@ import io
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -176,6 +176,12 @@ class Service:
 
     async def _pictures(self, request: Request) -> tuple[list[str], np.ndarray]:
         """Reads the body of a request: pictures in files, or a batch that is prepared already."""
+        try:
+            return await self._read(request)
+        except ClientDisconnect:
+            raise HTTPException(400, "the client has gone") from None
+
+    async def _read(self, request: Request) -> tuple[list[str], np.ndarray]:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == BATCH_TYPE:
             rows = _prepared_batch(await request.body(), self.runtime.card.pictures.shape, self.limits.rows)
@@ -200,7 +206,7 @@ class Service:
                 if any(isinstance(upload, str) for upload in uploads):
                     raise HTTPException(400, f"the field {PICTURE!r} is a text; send a file")
                 files = [(upload.filename or PICTURE, await upload.read()) for upload in uploads]
-        except HTTPException:
+        except (HTTPException, ClientDisconnect):
             raise
         except Exception as error:  # each parser of forms has errors of its own
             raise HTTPException(400, f"the form cannot be read: {error}") from None
@@ -320,16 +326,19 @@ class _Guard:
             await send(message)
 
         async def refuse(code: int, message: str, **more: str) -> None:
-            # the rest of a body that nobody reads would be taken for the next request
+            if code != 408 and int(claimed) <= _BYTES_OF_DRAINING:
+                await _drain(receive)
+            # what is left of a body that nobody reads would be taken for the next request
             response = JSONResponse({"error": message}, code, headers={"Connection": "close", **more})
             await response(scope, receive, send_safely)
 
+        claimed = headers.get(b"content-length", b"0")
+        claimed = claimed if claimed.isdigit() else b"0"
         host = headers.get(b"host", b"").decode("latin-1")
         if self._hosts and _without_port(host) not in self._hosts:
             await refuse(421, f"Host is {host[:80]!r}; this service answers to {' and '.join(self._hosts)}")
             return
-        claimed = headers.get(b"content-length", b"0")
-        if claimed.isdigit() and int(claimed) > limits.body_bytes:
+        if int(claimed) > limits.body_bytes:
             await refuse(413, f"the request has {int(claimed):,} bytes; at most {limits.body_bytes:,} are read")
             return
         is_work = scope["method"] == "POST"
@@ -374,6 +383,22 @@ def _counted(receive: Receive, largest: int) -> Callable[[], Awaitable[Message]]
         return message
 
     return counted
+
+
+async def _drain(receive: Receive) -> None:
+    """Reads on and throws away: a client that is still sending would else see a broken connection and no answer."""
+    total = 0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_SECONDS_OF_DRAINING):
+            while total < _BYTES_OF_DRAINING:
+                message = await receive()
+                total += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
+
+
+_SECONDS_OF_DRAINING: Final = 2
+_BYTES_OF_DRAINING: Final = 2**26
 
 
 def _without_port(host: str) -> str:

@@ -1,0 +1,282 @@
+"""The service as a client sees it: a real server, real requests, and the answers that the model gives."""
+
+import http.client
+import io
+import json
+import signal
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_course._backend import select
+from keras_course.cards import read_card
+from keras_course.deployment import serve as serving
+from keras_course.deployment.model_files import load_keras_model
+from keras_course.errors import CourseError, MissingPackageError
+from keras_course.preprocessing import prepare
+from keras_course.training import predict_logits
+
+PNG = {"Content-Type": "image/png"}
+NPY = {"Content-Type": "application/x-npy"}
+
+
+def photo(seed=0, size=(40, 31), kind="PNG"):
+    """A file with a picture of random blocks."""
+    blocks = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), dtype="uint8")
+    file = io.BytesIO()
+    Image.fromarray(blocks).resize(size, Image.Resampling.NEAREST).save(file, kind)
+    return file.getvalue()
+
+
+def head_of(content):
+    lines = ["POST /predict HTTP/1.1", "Host: localhost", "Content-Type: image/png", f"Content-Length: {len(content)}"]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="session")
+def model(cnn_run):
+    return load_keras_model(cnn_run / "model.keras")
+
+
+@pytest.fixture(scope="session")
+def card(cnn_run):
+    return read_card(cnn_run / "model.keras")
+
+
+def by_hand(model, card, content):
+    """What Keras gives for a file: logits, and the classes with their probabilities, the most probable first."""
+    logits = predict_logits(model, prepare(content, card.pictures)[None])[0].astype("float64")
+    shares = np.exp(logits - logits.max())
+    shares /= shares.sum()
+    return logits, sorted(zip(card.class_names, shares, strict=True), key=lambda pair: -pair[1])
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP"])
+def test_a_picture_gets_the_answers_of_the_model(server, model, card, kind):
+    content = photo(seed=3, kind=kind)
+    status, answer = server.ask(
+        "POST", "/predict?top=4&logits=true", content, {"Content-Type": f"image/{kind.lower()}"}
+    )
+    assert status == 200
+    (prediction,) = answer["predictions"]
+    logits, expected = by_hand(model, card, content)
+    np.testing.assert_allclose(prediction["logits"], logits, atol=1e-4)
+    assert [found["class"] for found in prediction["answers"]] == [name for name, _ in expected[:4]]
+    found = [found["probability"] for found in prediction["answers"]]
+    np.testing.assert_allclose(found, [share for _, share in expected[:4]], atol=1e-4)
+    assert answer["milliseconds"] > 0
+
+
+def test_without_being_asked_for_logits_it_names_three_classes(server):
+    _, answer = server.ask("POST", "/predict", photo(), {"Content-Type": "application/octet-stream"})
+    (prediction,) = answer["predictions"]
+    assert set(prediction) == {"picture", "answers"}
+    assert len(prediction["answers"]) == 3
+
+
+def test_a_form_may_bring_several_pictures(server, model, card):
+    contents = [photo(seed, kind=kind) for seed, kind in enumerate(["PNG", "JPEG", "PNG"])]
+    parts = b"".join(
+        b'--edge\r\nContent-Disposition: form-data; name="picture"; filename="%d.bin"\r\n\r\n%b\r\n' % (number, content)
+        for number, content in enumerate(contents)
+    )
+    headers = {"Content-Type": "multipart/form-data; boundary=edge"}
+    status, answer = server.ask("POST", "/predict?logits=1", parts + b"--edge--\r\n", headers)
+    assert status == 200
+    assert [prediction["picture"] for prediction in answer["predictions"]] == ["0.bin", "1.bin", "2.bin"]
+    for prediction, content in zip(answer["predictions"], contents, strict=True):
+        np.testing.assert_allclose(prediction["logits"], by_hand(model, card, content)[0], atol=1e-4)
+
+
+def test_a_batch_that_is_prepared_is_answered_as_it_is(server, model, card):
+    batch = np.random.default_rng(1).integers(0, 256, (70, *card.pictures.shape), dtype="uint8")
+    status, answer = server.ask("POST", "/predict?top=1&logits=true", npy(batch), NPY)
+    assert status == 200
+    expected = predict_logits(model, batch)
+    np.testing.assert_allclose([row["logits"] for row in answer["predictions"]], expected, atol=1e-4)
+    names = [row["answers"][0]["class"] for row in answer["predictions"]]
+    assert names == [card.class_names[number] for number in expected.argmax(axis=1)]
+
+
+def test_it_says_where_the_reasons_for_an_answer_are(server, model, card):
+    content = photo(seed=5)
+    status, answer = server.ask("POST", "/explain", content, PNG)
+    assert status == 200
+    assert answer["class"] == by_hand(model, card, content)[1][0][0]
+    heat = np.array(answer["heat"])
+    assert heat.shape == card.pictures.shape[:2]
+    assert heat.min() >= 0
+    assert heat.max() <= 1
+    assert answer["method"] == ("Grad-CAM" if "Keras" in server.announced else "occlusion")
+
+
+def test_metadata_is_the_card_of_the_model(server, card):
+    status, answer = server.ask("GET", "/metadata")
+    assert status == 200
+    assert answer["class_names"] == list(card.class_names)
+    assert answer["pictures"] == card.pictures.to_dict()
+    assert answer["title"] == card.title
+    assert answer["runtime"] in server.announced
+
+
+def test_health_and_the_description(server):
+    assert server.ask("GET", "/health")[1]["status"] == "ok"
+    status, document = server.ask("GET", "/openapi.json")
+    assert status == 200
+    assert document["openapi"].startswith("3.1")
+    for path, operations in document["paths"].items():
+        for method in operations:
+            status, _ = server.ask(method.upper(), path, photo() if method == "post" else None, PNG)
+            assert status == 200, f"{method} {path} is described and not there"
+    body = document["paths"]["/predict"]["post"]["requestBody"]["content"]
+    assert {"image/png", "multipart/form-data", "application/x-npy"} < set(body)
+
+
+def test_what_is_said_to_be_in_an_answer_is_in_it(server):
+    """The description is kept by hand; each property that it requires has to come."""
+    document = server.ask("GET", "/openapi.json")[1]
+
+    def check(schema, value):
+        kinds = {"object": dict, "array": list, "string": str, "number": (int, float)}
+        assert isinstance(value, kinds[schema["type"]])
+        for name in schema.get("required", ()):
+            check(schema["properties"][name], value[name])
+        for item in value if schema["type"] == "array" else ():
+            check(schema.get("items", {"type": "number"}), item)
+
+    for path in ("/predict", "/explain"):
+        good = document["paths"][path]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
+        check(good, server.ask("POST", path, photo(), PNG)[1])
+    error = document["paths"]["/predict"]["post"]["responses"]["422"]["content"]["application/json"]["schema"]
+    check(error, server.ask("POST", "/predict", b"no picture", PNG)[1])
+
+
+# --- Many at once ----------------------------------------------------------------------------------------------
+
+
+def test_of_thousands_of_requests_none_is_lost_and_each_gets_its_own_answer(server, model, card):
+    distinct, clients, rounds = 100, 16, 125
+    files = [photo(seed, size=(28, 20)) for seed in range(distinct)]
+    expected = predict_logits(model, np.stack([prepare(file, card.pictures) for file in files]))
+    assert len(np.unique(expected.round(3), axis=0)) == distinct, "the answers could not be told apart"
+
+    def client(number):
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        measured = []
+        for turn in range(rounds):
+            which = (number * 37 + turn * 11) % distinct
+            started = time.perf_counter()
+            connection.request("POST", "/predict?logits=true", files[which], PNG)
+            response = connection.getresponse()
+            answer = json.loads(response.read())
+            measured.append(time.perf_counter() - started)
+            assert response.status == 200, answer
+            np.testing.assert_allclose(answer["predictions"][0]["logits"], expected[which], atol=1e-4)
+        connection.close()
+        return measured
+
+    started = time.perf_counter()
+    with ThreadPoolExecutor(clients) as pool:
+        seconds = sorted(second for measured in pool.map(client, range(clients)) for second in measured)
+    assert len(seconds) == clients * rounds == 2000
+    p50, p99 = (1000 * seconds[int(share * len(seconds))] for share in (0.5, 0.99))
+    rate = len(seconds) / (time.perf_counter() - started)
+    print(f"{len(seconds):,} requests of {clients} clients: p50 {p50:.1f} ms, p99 {p99:.1f} ms, {rate:.0f} a second")
+    assert server.ask("GET", "/health")[1] == {"status": "ok", "requests": 0}
+
+
+def test_more_requests_than_allowed_are_told_to_come_again(start_server, onnx_file):
+    server = start_server(onnx_file, "--requests", 2, "--seconds", 2)
+    content = photo()
+    slow = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(2)]
+    for connection in slow:
+        connection.sendall(head_of(content) + content[:10])
+    for _ in range(200):
+        if server.ask("GET", "/health")[1]["requests"] == 2:
+            break
+        time.sleep(0.01)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    connection.request("POST", "/predict", content, PNG)
+    response = connection.getresponse()
+    assert (response.status, response.headers["Retry-After"]) == (503, "1")
+    assert json.loads(response.read())["error"] == "2 requests are under way; come again"
+    slow[0].sendall(content[10:])
+    assert slow[0].recv(100).startswith(b"HTTP/1.1 200")
+    assert server.ask("POST", "/predict", content, PNG)[0] == 200
+    # the other one never sends the rest
+    slow[1].settimeout(20)
+    assert slow[1].recv(100).startswith(b"HTTP/1.1 408")
+    assert server.ask("GET", "/health")[1]["requests"] == 0
+    for one in slow:
+        one.close()
+    assert server.stop() == 0
+
+
+def test_what_is_under_way_is_finished_when_it_is_told_to_stop(start_server, onnx_file):
+    server = start_server(onnx_file)
+    content = photo()
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+    connection.sendall(head_of(content) + content[:10])
+    time.sleep(0.2)
+    threading.Timer(0.5, connection.sendall, [content[10:]]).start()
+    server.process.send_signal(signal.SIGINT)
+    assert connection.recv(100).startswith(b"HTTP/1.1 200")
+    connection.close()
+    assert server.process.wait(30) == 0
+    assert server.errors() == ""
+
+
+# --- Where it listens ------------------------------------------------------------------------------------------
+
+
+def test_only_this_machine_is_served_unless_told_otherwise(server):
+    with pytest.raises(OSError, match="refused"), socket.create_connection(("127.0.0.2", server.port), timeout=5):
+        pass
+
+
+def test_a_name_of_somebody_else_is_not_answered(server):
+    for host in (
+        "evil.example",
+        "evil.example:80",
+        "127.0.0.1.evil.example",
+        "127.0.0.1@evil.example",
+        "",
+        "localhost:x",
+    ):
+        status, answer = server.ask("POST", "/predict", photo(), {**PNG, "Host": host})
+        assert status == 421, host
+        assert "answers to 127.0.0.1" in answer["error"]
+    for host in ("localhost", f"localhost:{server.port}", "127.0.0.1:9", "[::1]:8000"):
+        assert server.ask("GET", "/health", headers={"Host": host})[0] == 200
+
+
+def test_a_port_that_is_taken_is_explained():
+    with serving.bind(port=0) as taken:
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            CourseError, match=rf"--host 127.0.0.1 --port {port} cannot be used: Address already in use"
+        ):
+            serving.bind(port=port)
+    with pytest.raises(CourseError, match="--port is 70000; give a number from 0 to 65535"):
+        serving.bind(port=70_000)
+    with pytest.raises(CourseError, match=r"--host 203\.0\.113\.7 --port 0 cannot be used"):
+        serving.bind("203.0.113.7", 0)
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    is_installed = select.is_installed
+    monkeypatch.setattr(select, "is_installed", lambda name: name != "uvicorn" and is_installed(name))
+    with pytest.raises(MissingPackageError, match=r"needs uvicorn, .*run: pip install \"keras-course\[serve\]\""):
+        serving.check_installed()

@@ -1,0 +1,209 @@
+"""The page of the service in a real browser: draw, drop a photo, use the camera, and see the answer."""
+
+import io
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_course.cards import ModelCard, read_card
+from keras_course.preprocessing import PictureFormat
+
+ANSWERED = re.compile(r"^in [\d.]+ ms$")
+
+
+@pytest.fixture(scope="module")
+def drawing_server(start_server, make_run):
+    """A net for drawings, answered by Keras."""
+    pictures = PictureFormat(height=28, width=28, channels=1, drawing=True)
+    names = ("zero", "one", "two", "three", "four & <b>five</b>")
+    return start_server(make_run("dense", ModelCard(title="Digits <1>", class_names=names, pictures=pictures)))
+
+
+@pytest.fixture
+def open_page(browser):
+    """Opens a page of a service; in the end nothing else may have been asked and nothing complained of."""
+    contexts, complaints, requests, opened = [], [], [], []
+
+    def open_page(server, expected_complaint=None, **options):
+        context = browser.new_context(**{"viewport": {"width": 1100, "height": 800}} | options)
+        context.set_default_timeout(20_000)
+        contexts.append(context)
+        page = context.new_page()
+
+        def complain(text):
+            if expected_complaint is None or expected_complaint not in text:
+                complaints.append(text)
+
+        page.on("console", lambda message: complain(message.text))
+        page.on("pageerror", lambda error: complain(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(server.url)
+        opened.append(server.url)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+    elsewhere = [url for url in requests if not url.startswith((*opened, "data:", "blob:"))]
+    assert elsewhere == []
+
+
+def answered(page):
+    page.locator("#took").filter(has_text=ANSWERED).wait_for()
+    return page.locator("#answer").text_content()
+
+
+def draw_a_seven(page):
+    box = page.locator("#drawing").bounding_box()
+    places = [(0.3, 0.2), (0.7, 0.2), (0.6, 0.5), (0.45, 0.85)]
+    (x, y), *others = [(box["x"] + a * box["width"], box["y"] + b * box["height"]) for a, b in places]
+    page.mouse.move(x, y)
+    page.mouse.down()
+    for x, y in others:
+        page.mouse.move(x, y, steps=6)
+    page.mouse.up()
+
+
+def photo_file(seed=0):
+    blocks = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), dtype="uint8")
+    file = io.BytesIO()
+    Image.fromarray(blocks).resize((200, 140), Image.Resampling.NEAREST).save(file, "PNG")
+    return {"name": "blocks.png", "mimeType": "image/png", "buffer": file.getvalue()}
+
+
+def test_a_drawing_is_answered_and_explained(open_page, drawing_server):
+    page = open_page(drawing_server)
+    assert page.locator("#title").text_content() == "Digits <1>"
+    assert page.locator("#tab-draw").get_attribute("aria-selected") == "true"
+    draw_a_seven(page)
+    name = answered(page)
+    bars = page.locator("#bars li")
+    assert bars.count() == 5
+    assert bars.first.locator(".name").text_content() == name
+    shares = [float(text.removesuffix(" %")) for text in bars.locator(".share").all_text_contents()]
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) == pytest.approx(100, abs=0.5)
+    assert set(bars.locator(".name").all_text_contents()) == {"zero", "one", "two", "three", "four & <b>five</b>"}
+    page.locator("#method").filter(has_text="why").wait_for()
+    seen = page.evaluate(
+        "() => Array.from(document.getElementById('prepared').getContext('2d').getImageData(0, 0, 28, 28).data)"
+    )
+    ink = np.array(seen).reshape(28, 28, 4)[:, :, 0]
+    assert ink.max() == 255, "bright strokes"
+    assert ink[:3].max() == 0, "on black"
+    rows = np.flatnonzero(ink.max(axis=1) > 77)
+    assert abs(rows[-1] - rows[0] + 1 - 20) <= 2, "of MNIST's size"
+    assert "covered" in page.locator("#explanation").text_content()
+
+
+def test_undo_clear_and_escape_take_back(open_page, drawing_server):
+    page = open_page(drawing_server)
+    for clear in (lambda: page.click("#undo"), lambda: page.click("#clear"), lambda: page.keyboard.press("Escape")):
+        draw_a_seven(page)
+        answered(page)
+        clear()
+        page.locator("#answer").filter(has_text="Nothing yet.").wait_for()
+        assert page.locator("#bars li").count() == 0
+
+
+def test_a_finger_draws_too(open_page, drawing_server):
+    page = open_page(drawing_server, viewport={"width": 360, "height": 800}, has_touch=True, is_mobile=True)
+    page.locator("#drawing").tap()
+    assert answered(page)
+
+
+def test_a_photo_is_answered_as_the_model_answers_it(open_page, server, cnn_run):
+    page = open_page(server)
+    assert page.locator("#tab-photo").get_attribute("aria-selected") == "true", "it is not for drawings"
+    for seed in (1, 2):
+        file = photo_file(seed)
+        page.set_input_files("#file", file)
+        page.locator("#preview").wait_for()
+        expected = server.ask("POST", "/predict", file["buffer"], {"Content-Type": "image/png"})[1]
+        best = expected["predictions"][0]["answers"][0]
+        page.locator("#bars li .share").first.filter(has_text=f"{100 * best['probability']:.1f} %").wait_for()
+        assert answered(page) == best["class"]
+        page.locator("#size").filter(has_text="28 × 20 pixels").wait_for()
+    facts = page.locator("#facts").text_content()
+    assert ", ".join(read_card(cnn_run / "model.keras").class_names) in facts
+
+
+def test_a_photo_may_be_dropped(open_page, server):
+    page = open_page(server)
+    content = list(photo_file()["buffer"])
+    transfer = page.evaluate_handle(
+        "(bytes) => { const t = new DataTransfer(); t.items.add(new File([new Uint8Array(bytes)], 'dropped.png',"
+        " { type: 'image/png' })); return t; }",
+        content,
+    )
+    page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
+    assert answered(page)
+    assert page.locator("#drop-text").text_content() == "dropped.png"
+
+
+def test_a_file_that_is_no_picture_is_explained_and_the_next_one_answered(open_page, server):
+    page = open_page(server, expected_complaint="422")
+    page.set_input_files("#file", {"name": "thesis.png", "mimeType": "image/png", "buffer": b"no picture"})
+    page.locator("#error").filter(has_text="cannot be read as a picture").wait_for()
+    assert page.locator("#answer").text_content() == "No answer."
+    page.set_input_files("#file", photo_file())
+    answered(page)
+    page.locator("#error:empty").wait_for(state="attached")
+
+
+def test_the_camera_is_asked_again_and_again_until_it_is_stopped(open_page, server):
+    page = open_page(server)
+    page.click("#tab-camera")
+    page.click("#start")
+    assert answered(page)
+    page.click("#stop")
+    assert page.locator("#start").is_visible()
+    assert page.evaluate("() => document.getElementById('video').srcObject === null")
+
+
+def test_a_camera_that_is_not_allowed_is_explained(browser, open_page, server):
+    page = open_page(server)
+    page.evaluate(
+        "() => { navigator.mediaDevices.getUserMedia = async () => { throw new Error('Permission denied'); } }"
+    )
+    page.click("#tab-camera")
+    page.click("#start")
+    assert page.locator("#error").text_content() == "The camera cannot be used: Permission denied."
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 768, 1280])
+def test_it_fits_every_screen(open_page, drawing_server, width, scheme):
+    page = open_page(drawing_server, viewport={"width": width, "height": 800}, color_scheme=scheme)
+    draw_a_seven(page)
+    answered(page)
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+    for button in page.locator("button:visible").all():
+        assert button.bounding_box()["height"] >= 40
+
+
+def test_the_keyboard_reaches_everything(open_page, drawing_server):
+    page = open_page(drawing_server)
+    page.focus("#tab-draw")
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#panel-photo").is_visible()
+    assert page.evaluate("() => document.activeElement.id") == "tab-photo"
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#panel-draw").is_visible()
+    reached = set()
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("() => document.activeElement.id"))
+    assert {"drawing", "undo", "clear"} <= reached
+
+
+def test_a_service_that_has_ended_is_noticed(open_page, start_server, onnx_file):
+    server = start_server(onnx_file)
+    page = open_page(server, expected_complaint="ERR_CONNECTION_REFUSED")
+    assert server.stop() == 0
+    page.set_input_files("#file", photo_file())
+    page.locator("#error").filter(has_text="does not answer").wait_for()
