@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from keras_course import evaluation
+from keras_course.cards import read_card
 from keras_course.datasets import arrays, asl, hands, lines, mnist, noisy_points
 from keras_course.training import predict_logits
 
@@ -44,6 +45,7 @@ EPOCHS = {
     "05_asl_dense": 6,
     "06_asl_cnn": 2,
     "07_asl_augmentation": 6,
+    "08_deployment": 2,
     "18_digits_augmented": 1,
 }
 OF_A_CLASSIFIER = ["loss", "accuracy", "val_loss", "val_accuracy"]
@@ -55,6 +57,7 @@ COLUMNS = {
     "05_asl_dense": OF_A_CLASSIFIER,
     "06_asl_cnn": OF_A_CLASSIFIER,
     "07_asl_augmentation": OF_A_CLASSIFIER,
+    "08_deployment": OF_A_CLASSIFIER,
     "18_digits_augmented": OF_A_CLASSIFIER,
 }
 MEASURED_ON = {
@@ -65,6 +68,7 @@ MEASURED_ON = {
     "05_asl_dense": lambda: hands.load_data()[1],
     "06_asl_cnn": lambda: few_hands()[1],
     "07_asl_augmentation": lambda: few_hands()[1],
+    "08_deployment": lambda: few_hands()[1],
     "18_digits_augmented": lambda: mnist.load_data("sample")[1],
 }
 CLASSIFIERS = {name for name, columns in COLUMNS.items() if "accuracy" in columns}
@@ -81,11 +85,13 @@ def run_lesson(name, *arguments, timeout=600):
 
 def options_of(name, folder):
     data = ["sample"]
-    if name in ("06_asl_cnn", "07_asl_augmentation"):
+    if name in ("06_asl_cnn", "07_asl_augmentation", "08_deployment"):
         file = folder.parent / asl.FILE_NAME
         if not file.exists():
             arrays.save(file, few_hands())
         data = [file, "--batch-size", 32]
+    if name == "08_deployment":
+        data += ["--model", "new"]
     return "--data", *data, "--epochs", EPOCHS[name], "--log-steps", "--seed", SEED, "--output", folder
 
 
@@ -105,8 +111,12 @@ def read_metrics(folder):
     return json.loads((folder / "metrics.json").read_text())
 
 
-# The folder of the model that the lesson's is compared with.
-BESIDE = {"06_asl_cnn": {"dense"}, "07_asl_augmentation": {"without_augmentation"}}
+# Other folders: of the model that the lesson's is compared with, or of what it is put to work with.
+BESIDE = {
+    "06_asl_cnn": {"dense"},
+    "07_asl_augmentation": {"without_augmentation"},
+    "08_deployment": {"exports", "photos"},
+}
 
 
 def test_the_files_of_a_lesson(lesson):
@@ -229,6 +239,23 @@ def test_a_finished_lesson_is_not_trained_again(lesson):
     for weight, expected in zip(again, weights, strict=True):
         np.testing.assert_array_equal(weight, expected)
     assert {**read_metrics(folder), "command": ""} == {**metrics, "command": ""}
+
+
+@pytest.mark.parametrize("lesson", ["04_mnist_dense"], indirect=True)
+def test_the_lesson_on_deployment_takes_a_run_as_it_is(lesson, tmp_path):
+    _, folder, _ = lesson
+    taken = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    printed = run_lesson("08_deployment", "--model", folder, "--data", "sample", "--output", tmp_path / "run")
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == taken
+    assert read_metrics(tmp_path / "run") == read_metrics(folder)
+    rows, expected = read_csv(tmp_path / "run" / "history.csv"), read_csv(folder / "history.csv")
+    assert [list(map(float, row.values())) for row in rows] == [list(map(float, row.values())) for row in expected]
+    assert read_card(tmp_path / "run" / "model.keras") == read_card(folder / "model.keras")
+    answers = re.findall(r"^\S*digit_(\d)\.jpg (\d) ", printed, flags=re.MULTILINE)
+    assert [truth for truth, _ in answers] == ["7", "1"]
+    assert [answer for _, answer in answers] == ["7", "1"]
+    assert "Keras is not imported" in printed
+    assert re.search(r"the service says of digit_7.jpg: .*'class': '7'", printed)
 
 
 # --- How lessons are written -----------------------------------------------------------------------------------

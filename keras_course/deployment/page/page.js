@@ -7,6 +7,7 @@ const at = (id) => document.getElementById(id);
 
 let waiting = null;
 let asking = false;
+let cleared = 0; // what was asked before the last clearing is not shown any more
 
 /** Sends a picture; one that comes meanwhile is sent next, and those in between are left out. */
 async function ask(blob) {
@@ -15,14 +16,16 @@ async function ask(blob) {
   asking = true;
   while (waiting) {
     const picture = waiting;
+    const before = cleared;
     waiting = null;
     try {
       const top = Math.min(5, course.classes);
-      showAnswer(await post(`predict?top=${top}`, picture));
-      if (!waiting) showReasons(await post("explain", picture));
+      const answer = await post(`predict?top=${top}`, picture);
+      if (before === cleared) showAnswer(answer);
+      if (!waiting && before === cleared) showReasons(await post("explain", picture));
       at("error").textContent = "";
     } catch (error) {
-      showError(error.message);
+      if (before === cleared) showError(error.message);
     }
   }
   asking = false;
@@ -107,6 +110,7 @@ function showError(message) {
 
 function showNothing() {
   waiting = null;
+  cleared += 1;
   at("error").textContent = "";
   at("answer").textContent = "Nothing yet.";
   at("bars").replaceChildren();
