@@ -71,6 +71,9 @@ class ModelCard:
             _check_text(f"class_names[{number}]", class_name)
         if len(set(self.class_names)) < len(self.class_names):
             raise CourseError("class_names has a name twice; give each class its own")
+        for name in ("metrics", "training"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise CourseError(f"{name} is a {type(getattr(self, name)).__name__}; give values by their names")
         for name, value in self.metrics.items():
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
                 raise CourseError(f"metrics[{name!r}] is {value!r}; give a number")

@@ -24,9 +24,16 @@ LARGEST_WEIGHTS_BYTES: Final = 2**31
 
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 _PARTS: Final = (_CONFIG, _METADATA, _WEIGHTS, FILE_NAME)
-_MODULES: Final = ("keras", "keras_course")
-_WITH_CODE: Final = ("Lambda", "__lambda__", "__tensor__", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer")
-"""Classes of Keras that bring code or files of their own."""
+_OF_THE_COURSE: Final = "keras_course>"
+_NETS: Final = ("Functional", "Sequential")
+_TENSOR: Final = "__keras_tensor__"
+"""Not a class, but how Keras writes which layer's output another one takes."""
+_NOT_LAYERS_ALONE: Final = (
+    # code of their own
+    *("Lambda", "Wrapper", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer"),
+    # files that they name
+    *("TextVectorization", "StringLookup", "IntegerLookup"),
+)
 
 
 def find_model(path: str | Path) -> Path:
@@ -94,12 +101,12 @@ def load_keras_model(path: str | Path) -> "keras.Model":
         CourseError: The file is damaged, too large, or holds anything but layers and weights.
     """
     path = Path(path)
-    _check_archive(path)
     import keras
 
     import keras_course.augmentation
     import keras_course.randomness  # noqa: F401 - both register the layers of the course
 
+    _check_archive(path)
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # a damaged file can make Keras raise nearly anything
@@ -124,25 +131,62 @@ def _check_archive(path: Path) -> None:
                 if sizes[name] > largest:
                     raise CourseError(f"its {name} claims {sizes[name]:,} bytes, more than the {largest:,} allowed")
             with archive.open(_CONFIG) as file:
-                _check_config(json.loads(file.read(LARGEST_CONFIG_BYTES)))
+                config = json.loads(file.read(LARGEST_CONFIG_BYTES))
+            _check_config(config)
             with archive.open(_WEIGHTS) as file:
                 _check_weights(file, sizes[_WEIGHTS])
     except CourseError as error:
         raise CourseError(f"{path} is not opened: {error}") from None
     except FileNotFoundError:
         raise CourseError(f"there is no {path}; give a run folder or the file of a model") from None
+    except RecursionError:
+        raise CourseError(f"{path} is no Keras model: its config.json is nested too deeply") from None
     except Exception as error:  # a damaged archive can make a decoder raise nearly anything
         raise CourseError(f"{path} is no Keras model: {' '.join(str(error).split())}") from None
 
 
 def _check_config(config: Any) -> None:
-    """Makes sure that a model is described in layers of Keras and of this course, none of which brings code."""
+    """Makes sure that a model is described in layers of Keras and of this course, and in nothing else.
+
+    Keras in safe mode refuses lambdas, and would still look up any name in any of its own modules: functions that
+    download, or that open other models. So what is not on the list of what layers are made of is refused.
+    """
+    if not isinstance(config, dict) or str(config.get("class_name")) not in _NETS:
+        raise CourseError(f"its config.json describes no net; it has to be one of {' and '.join(_NETS)}")
+    config = {name: value for name, value in config.items() if name != "compile_config"}  # which is not read
+    known = _known_classes()
     for node in _nodes(config):
-        name, module = node.get("class_name"), node.get("module")
-        if name in _WITH_CODE:
-            raise CourseError(f"it has a {name}, which can run code")
-        if name is not None and module is not None and str(module).partition(".")[0] not in _MODULES:
-            raise CourseError(f"it has a {name} of {module}; only layers of Keras and of this course are opened")
+        if "class_name" not in node:
+            continue
+        name, module = node["class_name"], node.get("module")
+        if name == _TENSOR and module is None:
+            continue
+        registered = node.get("registered_name")
+        if isinstance(registered, str) and registered.startswith(_OF_THE_COURSE):
+            import keras
+
+            if keras.saving.get_registered_object(registered) is None:
+                raise CourseError(f"it has a {registered!r}, which this version of the course does not have")
+        elif not isinstance(name, str) or not isinstance(module, str) or name not in known.get(module, ()):
+            raise CourseError(f"it has a {name!r} of {module!r}; only layers of Keras and of this course are opened")
+
+
+def _known_classes() -> dict[str, set[str]]:
+    """What a layer may be made of, by the module under which Keras writes it."""
+    import keras
+
+    def classes(module: Any) -> set[str]:
+        return {name for name, value in vars(module).items() if isinstance(value, type)}
+
+    parts: dict[str, set[str]] = {
+        "keras.layers": classes(keras.layers) - set(_NOT_LAYERS_ALONE),
+        "keras": {*_NETS, "DTypePolicy"},
+        "keras.src.models.functional": {"Functional"},
+        "keras.models": {"Sequential"},
+    }
+    for kind in ("initializers", "regularizers", "constraints", "dtype_policies"):
+        parts[f"keras.{kind}"] = classes(getattr(keras, kind))
+    return parts
 
 
 def _nodes(config: Any) -> Iterator[dict[str, Any]]:

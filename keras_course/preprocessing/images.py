@@ -157,6 +157,8 @@ def read_picture(
                 return _eight_bits(ImageOps.exif_transpose(image))
     except CourseError:
         raise
+    except Image.DecompressionBombError:  # Pillow's own limit, for what claims far more
+        raise CourseError(f"{name} has too many pixels; give a picture of at most {largest_pixels:,} pixels") from None
     except Image.UnidentifiedImageError:
         kinds = ", ".join(PICTURE_FORMATS)
         raise CourseError(f"{name} cannot be read as a picture: it is none of {kinds}") from None
@@ -264,7 +266,9 @@ def _resized(image: Image.Image, size: tuple[int, int], picture_format: PictureF
         colour: Any = picture_format.background
         return ImageOps.pad(image, size, method, color=colour if image.mode == "L" else (colour,) * 3)
     if picture_format.resize == "extend":
-        return _extended(ImageOps.contain(image, size, method), size)
+        factor = min(size[0] / image.width, size[1] / image.height)
+        width, height = (max(1, round(side * factor)) for side in image.size)
+        return _extended(image.resize((width, height), method), size)
     return image.resize(size, method)
 
 

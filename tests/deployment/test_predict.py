@@ -1,0 +1,208 @@
+"""Pictures in, class names out: in a program and on the command line."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_course.cards import ModelCard
+from keras_course.datasets import asl
+from keras_course.deployment.model_files import load_keras_model
+from keras_course.deployment.predict import Answer, find_pictures, predict, predictions_of
+from keras_course.deployment.runtimes import open_model
+from keras_course.errors import CourseError
+from keras_course.models import cnn_classifier
+from keras_course.preprocessing import prepare
+from keras_course.training import RunDirectory, predict_logits
+
+ROOT = Path(__file__).parents[2]
+
+
+def save_photo(path, seed, size=(50, 40)):
+    """A picture of random blocks."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    blocks = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype="uint8")
+    Image.fromarray(blocks).resize(size, Image.Resampling.NEAREST).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def runtime(cnn_run):
+    return open_model(cnn_run)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    return [save_photo(tmp_path / f"{seed}.png", seed) for seed in range(7)]
+
+
+def best(model, card, photo):
+    logits = predict_logits(model, prepare(photo, card.pictures)[None])[0]
+    return card.class_names[int(logits.argmax())]
+
+
+def test_each_picture_gets_its_own_answer_in_order(runtime, cnn_run, photos):
+    model = load_keras_model(cnn_run / "model.keras")
+    expected = [best(model, runtime.card, photo) for photo in photos]
+    for batch_size in (1, 3, 7, 50):
+        found = list(predict(runtime, photos, batch_size=batch_size, top=2))
+        assert [prediction.name for prediction in found] == [str(photo) for photo in photos]
+        assert [prediction.answers[0].class_name for prediction in found] == expected
+        assert all(len(prediction.answers) == 2 for prediction in found)
+
+
+def test_probabilities_are_the_softmax_of_the_logits():
+    logits = np.log(np.array([[0.2, 0.5, 0.3], [0.1, 0.1, 0.8]])) + 700  # far from 0, as exp would overflow
+    first, second = predictions_of(logits, "abc", top=3)
+    assert [answer.class_name for answer in first] == ["b", "c", "a"]
+    np.testing.assert_allclose([answer.probability for answer in first], [0.5, 0.3, 0.2], rtol=1e-9)
+    assert second[0] == Answer("c", pytest.approx(0.8))
+    assert [answer.class_name for answer in second[1:]] == ["a", "b"], "among equals the first class"
+
+
+def test_more_answers_than_classes_are_all_classes(runtime, photos):
+    (prediction,) = predict(runtime, photos[:1], top=99)
+    assert len(prediction.answers) == 5
+    assert sum(answer.probability for answer in prediction.answers) == pytest.approx(1)
+
+
+def test_a_picture_that_cannot_be_read_does_not_stop_the_others(runtime, photos, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    mixed = [tmp_path / "broken.png", photos[0], tmp_path / "broken.png", photos[0], photos[1]]
+    found = list(predict(runtime, mixed, batch_size=2))
+    assert [bool(prediction.error) for prediction in found] == [True, False, True, False, False]
+    assert "broken.png cannot be read as a picture" in found[0].error
+    assert found[1] == found[3]
+    assert found[0].to_dict() == {"picture": str(mixed[0]), "error": found[0].error}
+
+
+def test_arrays_and_bytes_are_pictures_too(runtime, photos):
+    array = np.asarray(Image.open(photos[2]))
+    by_file, by_bytes, by_array = predict(runtime, [photos[2], photos[2].read_bytes(), array])
+    assert by_file.answers == by_bytes.answers == by_array.answers
+    assert (by_bytes.name, by_array.name) == ("picture 2", "picture 3")
+    (named,) = predict(runtime, [array], names=["my hand"])
+    assert named.name == "my hand"
+
+
+def test_pictures_in_folders_are_found_in_the_order_of_their_names(tmp_path):
+    for name in ("b/2.png", "b/10.PNG", "a/x.jpg", "a/deep/er/y.webp"):
+        save_photo(tmp_path / name, 0)
+    (tmp_path / "a" / "notes.txt").write_text("no picture")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    names = [path.relative_to(tmp_path).as_posix() for path in find_pictures([tmp_path])]
+    assert names == ["a/deep/er/y.webp", "a/x.jpg", "b/10.PNG", "b/2.png"]
+    assert find_pictures([tmp_path / "a" / "notes.txt"]) == [tmp_path / "a" / "notes.txt"], "who names it means it"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CourseError, match=r"empty holds no pictures; give a folder with files that end in \.jpg"):
+        find_pictures([tmp_path / "empty"])
+
+
+# --- The same in training and in serving -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def hands_run(tmp_path_factory):
+    """A net with the card that the lessons on hand signs give theirs."""
+    with RunDirectory(tmp_path_factory.mktemp("hands") / "run") as run:
+        model = cnn_classifier(filters=(4, 8), dense=16, dropout=0.1, seed=2)
+        run.save_model(model, asl.card("Hand signs", "my_photos"))
+    return run.path
+
+
+def assert_served_as_trained(run, folder):
+    """The logits of pictures that `asl` has read from a folder to train on, and of the same files when served."""
+    (x, _), (x_valid, _) = asl.load_data(folder)
+    trained = predict_logits(load_keras_model(run / "model.keras"), np.concatenate([x, x_valid]))
+    runtime = open_model(run)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    served = {
+        tuple(np.round(logits, 3))
+        for logits in (runtime.logits(prepare(file, runtime.card.pictures)[None])[0] for file in files)
+    }
+    assert served == {tuple(np.round(logits, 3)) for logits in trained}
+    assert len(served) > 1
+
+
+def test_a_photo_gives_the_same_logits_in_training_and_in_serving(hands_run, tmp_path):
+    for seed, (side, letter, ending, size) in enumerate(
+        [
+            ("train", "A", "png", (128, 194)),
+            ("train", "B", "jpg", (640, 480)),
+            ("train", "C", "bmp", (28, 28)),
+            ("valid", "A", "webp", (60, 60)),
+            ("valid", "B", "jpg", (1200, 1600)),
+        ]
+    ):
+        save_photo(tmp_path / side / letter / f"{seed}.{ending}", seed, size)
+    assert_served_as_trained(hands_run, tmp_path)
+
+
+def test_real_photos_give_the_same_logits_in_training_and_in_serving(hands_run, tmp_path, course_data):
+    for letter in "ab":
+        content = (course_data / "photos" / f"asl_{letter}.jpg").read_bytes()
+        for side in ("train", "valid"):
+            file = tmp_path / side / letter.upper() / "1.jpg"
+            file.parent.mkdir(parents=True)
+            file.write_bytes(content)
+    assert_served_as_trained(hands_run, tmp_path)
+
+
+# --- The command -----------------------------------------------------------------------------------------------
+
+
+def run_command(*arguments):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "keras_course", "predict", *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+
+
+def test_the_command_shows_a_table_and_prints_json(cnn_run, photos, runtime):
+    done = run_command(cnn_run, *photos[:2], "--top", 2, "--json")
+    assert done.returncode == 0, done.stderr
+    printed = json.loads(done.stdout)
+    assert (printed["format"], printed["runtime"]) == ("keras", runtime.name)
+    expected = list(predict(runtime, photos[:2], top=2))
+    for found, prediction in zip(printed["predictions"], expected, strict=True):
+        assert found["picture"] == prediction.name
+        assert [answer["class"] for answer in found["answers"]] == [answer.class_name for answer in prediction.answers]
+        shares = [answer["probability"] for answer in found["answers"]]
+        np.testing.assert_allclose(shares, [answer.probability for answer in prediction.answers], atol=1e-4)
+
+    done = run_command(cnn_run, photos[0].parent)
+    assert done.returncode == 0, done.stderr
+    assert runtime.name in done.stdout
+    assert "keras" in done.stdout
+    for prediction in predict(runtime, photos):
+        assert f"{prediction.answers[0].class_name} {prediction.answers[0].probability:.1%}" in done.stdout
+
+
+def test_the_command_explains_what_is_wrong(cnn_run, photos, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    some = run_command(cnn_run, tmp_path / "broken.png", photos[0])
+    assert some.returncode == 0
+    assert "cannot be read" in " ".join(some.stdout.split())
+    none = run_command(cnn_run, tmp_path / "broken.png")
+    assert none.returncode == 2
+    for arguments in (
+        (tmp_path / "nowhere", photos[0]),
+        (cnn_run, tmp_path / "nowhere.png"),
+        (cnn_run, photos[0], "--top", 0),
+    ):
+        done = run_command(*arguments)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert len(done.stderr.splitlines()) == 1
+        assert done.stderr.startswith("error: ")
+
+
+def test_a_model_whose_card_names_other_classes_is_explained(tmp_path, runtime):
+    card = ModelCard(title="wrong", class_names=("yes", "no"), pictures=runtime.card.pictures)
+    with RunDirectory(tmp_path / "run") as run:
+        run.save_model(cnn_classifier(input_shape=card.pictures.shape, filters=(2,), dropout=0, num_classes=5), card)
+    with pytest.raises(CourseError, match=r"gives \(1, 5\) for 1 pictures, and its card names 2 classes"):
+        list(predict(open_model(tmp_path / "run"), [np.zeros((9, 9), "uint8")]))

@@ -1,0 +1,381 @@
+"""From a file to the pixels that a model takes: every kind of picture, and what is no picture."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from keras_course.datasets import hands, mnist
+from keras_course.errors import CourseError
+from keras_course.preprocessing import PictureFormat, images, prepare, read_picture
+
+GREY = PictureFormat(height=28, width=28, channels=1)
+COLOUR = PictureFormat(height=20, width=30, channels=3)
+DRAWING = PictureFormat(height=28, width=28, channels=1, drawing=True)
+RANDOM = np.random.default_rng(0)
+
+
+def file_of(image, kind="PNG", **settings):
+    if isinstance(image, np.ndarray):
+        image = Image.fromarray(image)
+    file = io.BytesIO()
+    image.save(file, kind, **settings)
+    return file.getvalue()
+
+
+# --- Kinds of pictures -----------------------------------------------------------------------------------------
+
+CORNERS = np.array([[10, 200], [90, 40]], "uint8").repeat(14, axis=0).repeat(14, axis=1)  # 28 × 28
+
+
+def coloured(grey):
+    return np.stack([grey, 255 - grey, np.full_like(grey, 60)], axis=-1)
+
+
+def luminance(rgb):
+    return (rgb.astype("float64") * [0.299, 0.587, 0.114]).sum(axis=-1)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "CMYK", "YCbCr", "I;16", "I", "F", "1"])
+def test_every_mode_of_pillow_becomes_eight_bits(mode):
+    if mode in ("I;16", "I"):
+        image = Image.fromarray(CORNERS.astype("uint16" if mode == "I;16" else "int32") * 257)
+    else:
+        image = Image.fromarray(CORNERS).convert("RGB" if mode in ("CMYK", "YCbCr") else "L").convert(mode)
+    expected = np.where(CORNERS > 127, 255, 0) if mode == "1" else CORNERS
+    if mode == "1":
+        image = Image.fromarray(CORNERS > 127)
+    np.testing.assert_allclose(prepare(image, GREY)[:, :, 0], expected, atol=1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "atol"),
+    [
+        ("PNG", "RGB", 0),
+        ("BMP", "RGB", 0),
+        ("WEBP", "RGB", 3),
+        ("JPEG", "RGB", 4),
+        ("JPEG", "CMYK", 8),
+        ("JPEG", "L", 2),
+    ],
+)
+def test_every_kind_of_file_is_read(kind, mode, atol):
+    rgb = np.full((28, 28, 3), (200, 100, 50), "uint8")
+    content = file_of(Image.fromarray(rgb).convert(mode), kind, **({"lossless": True} if kind == "WEBP" else {}))
+    expected = luminance(rgb)
+    np.testing.assert_allclose(prepare(content, GREY)[:, :, 0], expected, atol=atol + 1)
+
+
+def test_a_png_of_sixteen_bits_keeps_its_bright_pixels():
+    values = np.linspace(0, 65_535, 28 * 28).reshape(28, 28).astype("uint16")
+    np.testing.assert_allclose(prepare(file_of(values), GREY)[:, :, 0], values / 257, atol=0.51)
+
+
+def test_of_an_animation_the_first_picture_counts():
+    first, second = Image.fromarray(CORNERS), Image.fromarray(255 - CORNERS)
+    content = file_of(first, "PNG", save_all=True, append_images=[second])
+    np.testing.assert_array_equal(prepare(content, GREY)[:, :, 0], CORNERS)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize(
+    ("orientation", "stored"),
+    {
+        1: lambda upright: upright,
+        2: lambda upright: upright[:, ::-1],
+        3: lambda upright: upright[::-1, ::-1],
+        4: lambda upright: upright[::-1],
+        5: lambda upright: upright.T,
+        6: lambda upright: np.rot90(upright),
+        7: lambda upright: upright[::-1, ::-1].T,
+        8: lambda upright: np.rot90(upright, -1),
+    }.items(),
+)
+def test_a_camera_that_was_held_otherwise_is_turned_back(orientation, stored, kind):
+    """What each number of EXIF means, from its standard: where row 0 and column 0 of the file are in the picture."""
+    upright = CORNERS.repeat(8, axis=0).repeat(8, axis=1)
+    exif = Image.Exif()
+    exif[274] = orientation
+    content = file_of(np.ascontiguousarray(stored(upright)), kind, exif=exif)
+    found = prepare(content, PictureFormat(height=8, width=8, channels=1))[:, :, 0]
+    np.testing.assert_allclose(found[1::5, 1::5], [[10, 200], [90, 40]], atol=12)
+
+
+def test_behind_a_transparent_picture_is_the_background():
+    rgba = np.zeros((28, 28, 4), "uint8")
+    rgba[:, :14] = (100, 100, 100, 255)
+    rgba[:, 14:] = (100, 100, 100, 51)  # a fifth
+    for background in (0, 255):
+        found = prepare(rgba, PictureFormat(height=28, width=28, channels=1, background=background))[:, :, 0]
+        np.testing.assert_allclose(found[:, :14], 100, atol=1)
+        np.testing.assert_allclose(found[:, 14:], 0.2 * 100 + 0.8 * background, atol=1)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "P"])
+def test_a_transparent_colour_of_a_png_is_transparent(mode):
+    image = Image.fromarray(CORNERS).convert(mode)
+    transparent = image.getpixel((0, 0))
+    found = prepare(file_of(image, transparency=transparent), GREY)[:, :, 0]
+    assert found[0, 0] == 255
+    assert abs(int(found[-1, -1]) - 40) <= 1
+
+
+# --- Size and proportions --------------------------------------------------------------------------------------
+
+
+def prepared(array, resize, size=(10, 10), **settings):
+    picture_format = PictureFormat(height=size[0], width=size[1], channels=1, resize=resize, **settings)
+    return prepare(array, picture_format)[:, :, 0].astype("float64")
+
+
+BANDS = np.repeat(np.array([0, 100, 200], "uint8"), 40)[:, None].repeat(40, axis=1)  # 120 high, 40 wide
+
+
+def test_a_crop_keeps_the_middle():
+    np.testing.assert_allclose(prepared(BANDS, "crop")[1:-1], 100, atol=2)
+    sides = prepared(BANDS.T, "crop", size=(10, 20))  # of 120 × 40 the middle 80
+    np.testing.assert_allclose(sides[:, [2, 9, 10, 17]], [[0, 100, 100, 200]] * 10, atol=2)
+
+
+def test_the_middle_may_be_smaller():
+    whole = np.zeros((64, 64), "uint8")
+    whole[8:-8, 8:-8] = 200
+    assert prepared(whole, "crop", middle=0.75).min() > 160
+    assert prepared(whole, "crop", middle=1.0)[0, 0] < 40
+
+
+def test_padding_keeps_all_and_fills_up():
+    found = prepared(BANDS, "pad", size=(12, 12), background=77)
+    np.testing.assert_allclose(found[:, :4], 77)
+    np.testing.assert_allclose(found[:, 8:], 77)
+    np.testing.assert_allclose(found[[1, 6, 10], 4:8], [[0] * 4, [100] * 4, [200] * 4], atol=1)
+
+
+def test_extending_repeats_the_edge():
+    found = prepared(BANDS, "extend", size=(12, 12))
+    np.testing.assert_array_equal(found, found[:, :1].repeat(12, axis=1))
+    np.testing.assert_allclose(found[[1, 6, 10], 0], [0, 100, 200], atol=1)
+    wide = prepared(BANDS.T, "extend", size=(12, 12))
+    np.testing.assert_array_equal(wide, found.T)
+
+
+def test_stretching_keeps_all():
+    np.testing.assert_allclose(
+        prepared(BANDS, "stretch", size=(12, 12))[[1, 6, 10]][:, ::5].T, [[0, 100, 200]] * 3, atol=2
+    )
+
+
+@pytest.mark.parametrize("resize", ["crop", "pad", "extend", "stretch"])
+def test_a_line_of_pixels_is_no_trouble(resize):
+    for shape in ((1, 60_000), (60_000, 1), (1, 1)):
+        assert prepared(np.full(shape, 9, "uint8"), resize, size=(28, 20)).shape == (28, 20)
+
+
+def test_shrinking_averages_also_in_a_large_jpeg():
+    """Stripes of one pixel are grey from afar; every tenth pixel alone would be a stripe."""
+    stripes = np.tile(np.array([[0], [200]], "uint8"), (600, 1200))
+    for content in (file_of(stripes), file_of(stripes, "JPEG", quality=95)):
+        np.testing.assert_allclose(prepare(content, GREY)[2:-2, 2:-2], 100, atol=3)
+
+
+def test_full_contrast_reaches_from_black_to_white():
+    ramp = np.linspace(80, 120, 56).astype("uint8")[None].repeat(56, axis=0)
+    found = prepared(ramp, "stretch", size=(28, 28), full_contrast=True)
+    assert (found.min(), found.max()) == (0, 255)
+    np.testing.assert_allclose(found[0], np.linspace(0, 255, 28), atol=10)
+    flat = np.full((56, 56), 90, "uint8")
+    np.testing.assert_array_equal(prepared(flat, "stretch", size=(28, 28), full_contrast=True), 90)
+
+
+def test_colours_stay_in_their_channels():
+    rgb = np.zeros((40, 60, 3), "uint8")
+    rgb[..., 0], rgb[..., 1], rgb[..., 2] = 250, 120, 10
+    np.testing.assert_array_equal(prepare(rgb, COLOUR), np.full((20, 30, 3), (250, 120, 10)))
+    grey = np.full((40, 60), 33, "uint8")
+    np.testing.assert_array_equal(prepare(grey, COLOUR), np.full((20, 30, 3), 33))
+
+
+@pytest.mark.parametrize(
+    ("pictures", "picture_format"),
+    [(lambda: mnist.load_data("sample")[1][0], mnist.PICTURES), (lambda: hands.draw(np.arange(24)), hands.PICTURES)],
+    ids=["digits", "hands"],
+)
+def test_a_picture_of_a_data_set_stays_as_it_is_to_the_last_bit(pictures, picture_format):
+    """What a model was trained on has to come to it unchanged when it is served as a file."""
+    for picture in pictures()[:300]:
+        np.testing.assert_array_equal(prepare(file_of(picture[:, :, 0]), picture_format), picture)
+
+
+# --- Drawings --------------------------------------------------------------------------------------------------
+
+(_, _), (DIGITS, LABELS) = mnist.load_data("sample")
+
+
+def as_photo(digit, *, factor=6, ink=40, paper=220, at=(60, 130), size=(300, 400), shade=0.0, noise=0.0):
+    """Puts a digit on paper."""
+    large = np.asarray(Image.fromarray(digit).resize((28 * factor,) * 2, Image.Resampling.BICUBIC), "float64") / 255
+    photo = np.full(size, float(paper))
+    photo *= 1 - shade * np.linspace(0, 1, size[1])
+    top, left = at
+    part = photo[top : top + 28 * factor, left : left + 28 * factor]
+    part += large * (ink - part)
+    photo += np.random.default_rng(1).normal(0, noise, size)
+    return np.clip(np.rint(photo), 0, 255).astype("uint8")
+
+
+LIKE_MNIST = {
+    "dark on white": {},
+    "bright on black": {"ink": 240, "paper": 15},
+    "in a corner": {"at": (0, 0)},
+    "huge": {"factor": 10, "at": (10, 60)},
+    "small": {"factor": 2},
+    "faint": {"ink": 150, "paper": 210},
+    "in uneven light": {"shade": 0.5},
+    "with noise": {"noise": 6.0},
+    "with all of it": {"shade": 0.4, "noise": 6.0, "ink": 70, "at": (110, 20)},
+}
+
+
+@pytest.mark.parametrize("name", LIKE_MNIST)
+def test_a_digit_on_paper_becomes_one_of_mnist(name):
+    differences = []
+    for digit in DIGITS[:30, :, :, 0]:
+        found = prepare(as_photo(digit, **LIKE_MNIST[name]), DRAWING)[:, :, 0].astype("float64")
+        rows, columns = (np.flatnonzero((found > 100).any(axis=axis)) for axis in (1, 0))
+        assert 17 <= max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1 <= 21
+        centre = [(found.sum(axis=axis) * (np.arange(28) + 0.5)).sum() / found.sum() for axis in (1, 0)]
+        # an extreme form may have no room to be moved to the middle
+        assert np.abs(np.array(centre) - 14).max() < 2.1
+        assert found.max() > 250
+        assert np.median(found[[0, -1]]) == 0
+        shifts = [np.roll(found, (down, right), (0, 1)) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+        differences.append(min(np.abs(shifted - digit).mean() for shifted in shifts))
+    assert np.mean(differences) < 13, "of 255, at most a pixel away; two different digits are 60 apart"
+
+
+def test_coloured_and_transparent_strokes_are_found():
+    digit = DIGITS[0, :, :, 0]
+    plain = prepare(as_photo(digit), DRAWING)
+    grey = np.asarray(Image.fromarray(digit).resize((168, 168), Image.Resampling.BICUBIC))
+    canvas = np.zeros((240, 240), "uint8")
+    canvas[30:198, 40:208] = grey
+    for colour in ((20, 20, 120), (250, 250, 250)):
+        rgba = np.dstack([np.full((240, 240, 3), colour, "uint8"), canvas])
+        found = prepare(file_of(rgba), DRAWING)
+        assert np.abs(found.astype(int) - plain).mean() < 12
+
+
+@pytest.mark.parametrize("grey", [0, 90, 255])
+def test_empty_paper_is_an_empty_picture(grey):
+    paper = np.full((200, 300), float(grey)) + np.random.default_rng(2).normal(0, 2, (200, 300))
+    assert prepare(np.clip(paper, 0, 255).astype("uint8"), DRAWING).max() == 0
+
+
+def test_a_stroke_across_the_whole_picture_is_no_trouble():
+    for picture in (np.eye(90, dtype="uint8") * 255, np.tril(np.full((90, 90), 255, "uint8"))):
+        assert prepare(picture, DRAWING).shape == (28, 28, 1)
+
+
+# --- What is no picture ----------------------------------------------------------------------------------------
+
+
+def chunk(name, content):
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def png_that_claims(width, height):
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "it is none of JPEG, PNG, WEBP, BMP"),
+        (b"GIF89a" + bytes(100), "it is none of"),
+        (file_of(CORNERS, "GIF"), "it is none of"),
+        (file_of(CORNERS, "TIFF"), "it is none of"),
+        (file_of(CORNERS)[:60], "cannot be read as a picture"),
+        (file_of(CORNERS, "JPEG")[:200], "cannot be read as a picture"),
+        (png_that_claims(50_000, 50_000), "too many pixels; give a picture of at most 64,000,000"),
+        (png_that_claims(2**31 - 1, 2**31 - 1), "pixels; give a picture of at most"),
+        (png_that_claims(9000, 9000), r"has 9,000 × 9,000 pixels; give a picture of at most 64,000,000"),
+        (png_that_claims(0, 10), "cannot be read as a picture|none of"),
+        (b"\xff\xd8" + bytes(images.LARGEST_FILE_BYTES), "bytes; give a picture of at most 33,554,432"),
+    ],
+)
+def test_what_is_no_picture_is_explained(content, message):
+    with pytest.raises(CourseError, match=message) as error:
+        prepare(content, GREY, name="holiday.png")
+    assert str(error.value).startswith("holiday.png ")
+
+
+def test_a_file_that_cannot_be_opened_is_explained(tmp_path):
+    with pytest.raises(CourseError, match=r"there is no picture .*nowhere.png; give the path of one"):
+        prepare(tmp_path / "nowhere.png", GREY)
+    with pytest.raises(CourseError, match="Is a directory"):
+        prepare(tmp_path, GREY)
+    (tmp_path / "good.png").write_bytes(file_of(CORNERS))
+    assert prepare(str(tmp_path / "good.png"), GREY).shape == (28, 28, 1)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros((4, 4), "float32"), np.zeros((4, 4, 2), "uint8"), np.zeros((4,), "uint8"), np.zeros((0, 4), "uint8")],
+)
+def test_an_array_that_is_no_picture_is_explained(array):
+    with pytest.raises(CourseError, match="is an array"):
+        read_picture(array)
+
+
+def test_a_smaller_limit_of_pixels_is_kept():
+    assert read_picture(np.zeros((10, 10), "uint8"), largest_pixels=100).size == (10, 10)
+    with pytest.raises(CourseError, match="10 × 11 pixels; give a picture of at most 100 pixels"):
+        read_picture(np.zeros((11, 10), "uint8"), largest_pixels=100)
+
+
+SEEDS = [file_of(coloured(CORNERS), kind) for kind in images.PICTURE_FORMATS]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    number=st.integers(0, len(SEEDS) - 1),
+    changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=6),
+    kept=st.floats(0.2, 1),
+)
+def test_a_damaged_file_gives_pixels_or_an_explanation(number, changes, kept):
+    content = bytearray(SEEDS[number])
+    for place, value in changes:
+        content[int(place * (len(content) - 1))] = value
+    try:
+        found = prepare(bytes(content[: int(kept * len(content))]), COLOUR)
+    except CourseError:
+        return
+    assert (found.shape, found.dtype) == (COLOUR.shape, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"height": 0}, "height is 0"),
+        ({"width": 5000}, "height or width is 5000; give at most 4096"),
+        ({"channels": 2}, "channels is 2; give 1 or 3"),
+        ({"resize": "squeeze"}, "resize is 'squeeze'; give one of crop, pad, extend, stretch"),
+        ({"middle": 0}, "middle is 0"),
+        ({"middle": "all"}, "middle is 'all'"),
+        ({"interpolation": "best"}, "interpolation is 'best'; give one of bicubic, bilinear, lanczos"),
+        ({"background": 256}, "background is 256"),
+        ({"background": 1.5}, "background is 1.5"),
+        ({"drawing": 1}, "drawing is 1; give true or false"),
+        ({"full_contrast": "yes"}, "full_contrast is 'yes'"),
+        ({"drawing": True, "channels": 3}, "channels is 3; give 1 for a drawing"),
+    ],
+)
+def test_a_format_that_makes_no_sense_is_explained(settings, message):
+    with pytest.raises(CourseError, match=message):
+        PictureFormat(**{"height": 28, "width": 28, "channels": 1, **settings})
