@@ -51,6 +51,7 @@ transforms = {
     "Shear": augmentation.Shear(20),
     "Brightness": augmentation.Brightness(0.3),
     "Contrast": augmentation.Contrast(0.5),
+    "Light": augmentation.Light(0.9),
     "Noise": augmentation.Noise(0.1),
     "Erasing": augmentation.Erasing(),
 }
@@ -79,6 +80,7 @@ augment = augmentation.Augmentation(
         augmentation.Shift(0.15, 0.15),
         augmentation.Brightness(0.2),
         augmentation.Contrast(0.5),
+        augmentation.Light(0.6),
         augmentation.Noise(0.05),
     ],
     fill="nearest",
@@ -90,7 +92,7 @@ plots.save(plots.sample_pictures(variants, np.repeat(y_train[:5], 5), asl.CLASS_
 # %% [markdown]
 # ## 3. Model
 # It is the convolutional network of lesson 06 with two convolutions in each block, one after the other. Before each
-# pooling it now looks at 5×5 pixels in two steps, each with its own ReLU.
+# pooling it now looks at 5×5 pixels in two steps, each with its own ReLU; and more of what each block finds is dropped.
 
 
 # %%
@@ -100,6 +102,8 @@ def build():
         input_shape=asl.INPUT_SHAPE,
         convolutions=2,
         num_classes=len(asl.CLASS_NAMES),
+        dropout=(0.1, 0.2, 0.3),
+        dense_dropout=0.5,
         seed=options.seed,
     )
 
