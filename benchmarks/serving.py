@@ -8,8 +8,8 @@ Four tables:
 
 - **batches**: requests with 256 prepared pictures each, beside calls of ONNX Runtime with the same batches in a process
   of its own: how much of its throughput is left when the pictures come over HTTP;
-- **single pictures**: requests with one PNG each, from 1, 8 and 32 clients at once: requests a second, and how long half
-  of them and 99 of 100 take;
+- **single pictures**: requests with one PNG each, from 1, 8 and 32 clients at once: requests a second, and how long
+  half of them and 99 of 100 take;
 - **the same at LitServe**, with the same model, the same preparation of pictures and its own batching, where it is
   installed: ``pip install litserve onnxruntime keras-course``, in an environment of its own if need be;
 - **cold start**: from the start of the command to its first answer.

@@ -7,9 +7,11 @@ models carry it, too. It is read without Keras. A card may come from anywhere: i
 import json
 import math
 import os
+import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from numbers import Integral, Real
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -23,7 +25,11 @@ FILE_NAME: Final = "card.json"
 _LARGEST_BYTES: Final = 2**21
 _LARGEST_CLASSES: Final = 100_000
 _LONGEST_TEXT: Final = 10_000
+_DEEPEST: Final = 4
 _VERSION: Final = 1
+
+# They could move a terminal's cursor or colour what follows; halves of characters cannot be written at all.
+_NOT_TEXT: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,30 +68,42 @@ class ModelCard:
     training: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "class_names", tuple(self.class_names))
         for name in ("title", "data", "limits", "licence"):
             _check_text(name, getattr(self, name))
+        if isinstance(self.class_names, (str, Mapping)) or not isinstance(self.class_names, Iterable):
+            raise CourseError(f"class_names is {self.class_names!r:.40}; give a list of names")
+        object.__setattr__(self, "class_names", tuple(self.class_names))
         if not 1 <= len(self.class_names) <= _LARGEST_CLASSES:
             raise CourseError(f"class_names has {len(self.class_names)} entries; give one for each logit")
         for number, class_name in enumerate(self.class_names):
             _check_text(f"class_names[{number}]", class_name)
         if len(set(self.class_names)) < len(self.class_names):
             raise CourseError("class_names has a name twice; give each class its own")
+        if not isinstance(self.pictures, PictureFormat):
+            raise CourseError(f"pictures is a {type(self.pictures).__name__}; give a PictureFormat")
         for name in ("metrics", "training"):
-            if not isinstance(getattr(self, name), Mapping):
-                raise CourseError(f"{name} is a {type(getattr(self, name)).__name__}; give values by their names")
+            values = getattr(self, name)
+            if not isinstance(values, Mapping):
+                raise CourseError(f"{name} is a {type(values).__name__}; give values by their names")
         for name, value in self.metrics.items():
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-                raise CourseError(f"metrics[{name!r}] is {value!r}; give a number")
+            if isinstance(value, bool) or not _is_number(value):
+                raise CourseError(f"metrics[{name!r}] is {value!r:.40}; give a number")
+        for name in ("metrics", "training"):  # a copy, as plain as it will come back from a file
+            object.__setattr__(self, name, _plain(name, getattr(self, name), _DEEPEST))
 
     def to_json(self) -> str:
         """Writes the card as JSON.
 
         Returns:
             The text, the same for the same card.
+
+        Raises:
+            CourseError: It is so large that nobody would read it.
         """
         fields = {**asdict(self), "class_names": list(self.class_names), "version": _VERSION}
-        return json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(fields, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        _check_size(text)
+        return text
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "ModelCard":
@@ -100,15 +118,12 @@ class ModelCard:
         Raises:
             CourseError: It is none, or of a later version.
         """
-        if len(text) > _LARGEST_BYTES:
-            raise CourseError(f"the model's card has {len(text):,} bytes; at most {_LARGEST_BYTES:,} are read")
+        _check_size(text)
         try:
             fields = json.loads(text)
             version = fields.pop("version")
             if version != _VERSION:
                 raise CourseError(f"the model's card is of version {version!r}; install a newer keras-course")
-            if not isinstance(fields.get("class_names"), list):
-                raise CourseError("class_names is no list")
             return cls(**{**fields, "pictures": PictureFormat(**fields["pictures"])})
         except (CourseError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CourseError(f"the model's card cannot be read: {error}") from None
@@ -156,6 +171,9 @@ def read_card(archive: str | os.PathLike[str]) -> ModelCard | None:
             name = next((name for name in file.namelist() if PurePosixPath(name).name == FILE_NAME), None)
             if name is None:
                 return None
+            if file.getinfo(name).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                # Python unpacks the others without a limit, whatever size they claim
+                raise CourseError(f"its {name} is compressed in an unusual way; save the model again")
             with file.open(name) as member:
                 return ModelCard.from_json(member.read(_LARGEST_BYTES + 1))
     except FileNotFoundError:
@@ -166,6 +184,39 @@ def read_card(archive: str | os.PathLike[str]) -> ModelCard | None:
         raise CourseError(f"{archive} is no model file: {error}") from None
 
 
+def _check_size(text: str | bytes) -> None:
+    size = len(text.encode("utf-8", "replace") if isinstance(text, str) else text)
+    if size > _LARGEST_BYTES:
+        raise CourseError(f"the model's card has {size:,} bytes; at most {_LARGEST_BYTES:,} are read")
+
+
 def _check_text(name: str, value: Any) -> None:
     if not isinstance(value, str) or len(value) > _LONGEST_TEXT:
         raise CourseError(f"{name} is {str(value)[:40]!r}; give a text of at most {_LONGEST_TEXT:,} characters")
+    if found := _NOT_TEXT.search(value):
+        raise CourseError(f"{name} has the character {found[0]!r}; give a text that can be printed")
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return isinstance(value, Real) and math.isfinite(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
+
+
+def _plain(name: str, value: Any, deepest: int) -> Any:
+    """Copies numbers, texts, and lists and mappings of them, as JSON can hold them."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        _check_text(name, value)
+        return value
+    if _is_number(value):
+        return int(value) if isinstance(value, Integral) else float(value)
+    if isinstance(value, Mapping) and deepest and all(isinstance(key, str) for key in value):
+        for key in value:
+            _check_text(f"a name in {name}", key)
+        return {key: _plain(f"{name}[{key!r}]", entry, deepest - 1) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)) and deepest:
+        return [_plain(f"{name}[{number}]", entry, deepest - 1) for number, entry in enumerate(value)]
+    raise CourseError(f"{name} is {value!r:.40}; give a number, a text, or a few of them by their names")

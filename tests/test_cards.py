@@ -3,7 +3,10 @@
 import json
 import zipfile
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from keras_course.cards import ModelCard, put_card, read_card
 from keras_course.errors import CourseError
@@ -44,6 +47,41 @@ def test_a_card_may_be_behind_a_file_or_in_a_folder(tmp_path):
     assert read_card(tmp_path / "folder") == CARD
 
 
+def test_what_a_program_has_measured_comes_back_equal():
+    """Numbers of NumPy, tuples and mappings of other kinds are in JSON what they are in the card from the start."""
+    versions = {"keras": "3.15"}
+    card = ModelCard(
+        title="numbers",
+        class_names=np.array(["a", "b"]),
+        pictures=PictureFormat(height=np.int64(20), width=30, channels=1),
+        metrics={"accuracy": np.float32(0.5), "loss": np.float64(0.25), "right": np.int64(7)},
+        training={"seed": np.int32(3), "sizes": (1, 2), "versions": versions, "best": None, "early": True},
+    )
+    versions["keras"] = "changed later"
+    assert ModelCard.from_json(card.to_json()) == card
+    fields = json.loads(card.to_json())
+    assert fields["metrics"] == {"accuracy": 0.5, "loss": 0.25, "right": 7}
+    expected = {"seed": 3, "sizes": [1, 2], "versions": {"keras": "3.15"}, "best": None, "early": True}
+    assert fields["training"] == expected
+
+
+WORDS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=20)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    title=WORDS,
+    names=st.lists(WORDS, min_size=1, max_size=5, unique=True),
+    metrics=st.dictionaries(WORDS, st.floats(-1e9, 1e9) | st.integers(-9, 9), max_size=3),
+    training=st.dictionaries(WORDS, st.none() | st.booleans() | WORDS | st.lists(st.integers(0, 9), max_size=2)),
+)
+def test_any_card_comes_back(title, names, metrics, training):
+    card = ModelCard(
+        title=title, class_names=names, pictures=CARD.pictures, metrics=metrics, training=training, data="two\nlines"
+    )
+    assert ModelCard.from_json(card.to_json().encode()) == card
+
+
 def test_without_a_card_there_is_none(tmp_path):
     with zipfile.ZipFile(tmp_path / "bare.zip", "w") as archive:
         archive.writestr("config.json", "{}")
@@ -63,12 +101,24 @@ def test_without_a_card_there_is_none(tmp_path):
         ({"class_names": []}, "class_names has 0 entries"),
         ({"class_names": ["a", "a"]}, "class_names has a name twice"),
         ({"class_names": ["a", 1]}, r"class_names\[1\] is '1'"),
-        ({"class_names": "ab"}, "class_names is no list"),
+        ({"class_names": "ab"}, "class_names is 'ab'; give a list of names"),
         ({"class_names": [str(number) for number in range(100_001)]}, "class_names has 100001 entries"),
         ({"metrics": {"accuracy": "high"}}, r"metrics\['accuracy'\] is 'high'; give a number"),
         ({"metrics": {"accuracy": float("nan")}}, "is nan; give a number"),
-        ({"metrics": [1]}, "metrics"),
+        ({"class_names": {"a": 1, "b": 2}}, "class_names is {'a': 1, 'b': 2}; give a list of names"),
+        ({"class_names": 3}, "class_names is 3; give a list of names"),
+        ({"title": "\x1b[2J"}, r"title has the character '\\x1b'; give a text that can be printed"),
+        ({"class_names": ["a", "b\rc"]}, r"class_names\[1\] has the character '\\r'"),
+        ({"limits": "\ud800"}, r"limits has the character '\\ud800'"),
+        ({"metrics": {"accuracy": float("inf")}}, r"metrics\['accuracy'\] is inf; give a number"),
+        ({"metrics": {"accuracy": True}}, "is True; give a number"),
+        ({"metrics": {"accuracy": 10**400}}, "is 10+; give a number"),
+        ({"metrics": [1]}, "metrics is a list; give values by their names"),
         ({"training": "long"}, "training is a str"),
+        ({"training": {"loss": float("nan")}}, r"training\['loss'\] is nan; give a number, a text"),
+        ({"training": {"a": {"b": {"c": {"d": {}}}}}}, r"training\['a'\]\['b'\]\['c'\]\['d'\] is {}"),
+        ({"training": {"\x07": 1}}, r"a name in training has the character '\\x07'"),
+        ({"training": {"seconds": 10**400}}, r"training\['seconds'\] is 10+; give a number"),
         ({"pictures": None}, "cannot be read"),
         ({"pictures": {"height": 28}}, "cannot be read"),
         ({"pictures": {**FIELDS["pictures"], "height": "28"}}, "height is '28'"),
@@ -82,6 +132,22 @@ def test_without_a_card_there_is_none(tmp_path):
 def test_a_wrong_field_is_explained(changes, message):
     with pytest.raises(CourseError, match=message):
         ModelCard.from_json(json.dumps({**FIELDS, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"training": {"optimizer": object()}}, r"training\['optimizer'\] is <object object at .*; give a number"),
+        ({"training": {1: "one"}}, "training is {1: 'one'}; give a number, a text, or a few of them by their names"),
+        ({"pictures": {"height": 28}}, "pictures is a dict; give a PictureFormat"),
+        ({"class_names": [f"{number:09000}" for number in range(300)]}, "the model's card has 2,[0-9,]+ bytes"),
+    ],
+)
+def test_a_card_that_could_not_be_read_is_not_written(tmp_path, changes, message):
+    settings = {"title": "a", "class_names": ["a"], "pictures": CARD.pictures, **changes}
+    with pytest.raises(CourseError, match=message):
+        put_card(tmp_path, ModelCard(**settings))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["title", "class_names", "pictures", "version"])
@@ -103,3 +169,29 @@ def test_a_card_that_is_too_large_is_not_read(tmp_path):
         archive.writestr("card.json", " " * 2**28)
     with pytest.raises(CourseError, match="at most 2,097,152 are read"):
         read_card(tmp_path / "bomb.zip")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_card_that_python_would_unpack_without_a_limit_is_not_read(tmp_path, method):
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", method) as archive:
+        archive.writestr("card.json", CARD.to_json())
+    with pytest.raises(CourseError, match=r"bomb\.zip: its card\.json is compressed in an unusual way"):
+        read_card(tmp_path / "bomb.zip")
+
+
+def test_a_damaged_archive_gives_the_card_or_an_explanation(tmp_path):
+    with zipfile.ZipFile(tmp_path / "good.zip", "w") as archive:
+        archive.writestr("config.json", "{}")
+    put_card(tmp_path / "good.zip", CARD)
+    good = (tmp_path / "good.zip").read_bytes()
+    random, explained = np.random.default_rng(0), 0
+    for _ in range(300):
+        content = bytearray(good)
+        for place in random.integers(0, len(good), 3):
+            content[place] = random.integers(0, 256)
+        (tmp_path / "bad.zip").write_bytes(content)
+        try:
+            assert read_card(tmp_path / "bad.zip") in (None, CARD)
+        except CourseError:
+            explained += 1
+    assert explained > 100

@@ -23,7 +23,9 @@ outputs (count, ...). One shape of the rows is one program, whatever the count.
 ``select`` says which of the three is used, and imports none of them.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -55,6 +57,18 @@ def __getattr__(name: str) -> Any:
 def index_of(wanted: Any, things: Sequence[Any]) -> int:
     """Returns the place of one thing itself, not of an equal one: variables have an == of their own."""
     return next(index for index, thing in enumerate(things) if thing is wanted)
+
+
+@contextmanager
+def quiet(name: str) -> Iterator[None]:
+    """Lets a logger say nothing: an export that has become wrong is found when it is opened and compared."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def check_device(device: str) -> None:

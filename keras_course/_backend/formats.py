@@ -2,27 +2,35 @@
 
 No framework is imported here before a model of its format is opened. A format is safe if opening a file and running the
 model cannot do anything but compute. Of the formats here two are programs that may do more: a SavedModel can read and
-write files, and the description of a ``.pt2`` is evaluated as Python while it is read.
+write files; of a ``.pt2`` PyTorch evaluates descriptions as Python, and unpickles what it cannot read otherwise. LiteRT
+only computes, but believes what a file says of itself, and a damaged one can end the process. So a stranger's is first
+tried in another process.
 """
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from keras_course._backend import select
 from keras_course.errors import CourseError, MissingPackageError
+
+if TYPE_CHECKING:
+    import numpy as np  # the names of the formats are asked for where nothing heavy is imported
 
 CARD: Final = "card.json"
 """The name of a model's card, in whatever place a format has for it."""
 
 LARGEST_FILE_BYTES: Final = 2**31
 
-Run = Callable[[np.ndarray], np.ndarray]
+SECONDS: Final = 60
+"""How long a file may take that is tried in another process."""
+
+Run: TypeAlias = "Callable[[np.ndarray], np.ndarray]"
 
 
 class Opened(NamedTuple):
@@ -53,6 +61,7 @@ class Format:
             imported, and what brings them.
         open: Opens a file or folder with at most so many threads, None for as many as the runtime likes.
         is_safe: Whether a stranger's can be opened.
+        may_crash: Whether a damaged file can end the process that opens it.
         card_folder: Where in the archive the card is, if the file is one.
     """
 
@@ -64,6 +73,7 @@ class Format:
     writers: Mapping[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
     open: Callable[[Path, int | None], Opened]
     is_safe: bool = True
+    may_crash: bool = False
     card_folder: str = ""
 
 
@@ -117,16 +127,54 @@ def open_export(path: Path, *, threads: int | None = None, trust: bool = False) 
             "yourself, open it by open_model(path, trust=True), else ask for another format"
         )
     require(known.runtime, what=str(path), install=known.install)
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    if not (path.is_dir() if known.is_folder else path.is_file()):  # a pipe would never end
+        raise CourseError(f"{path} is not a {'folder' if known.is_folder else 'file'}, as {known.name} models are")
+    files = [file for file in path.rglob("*") if file.is_file()] if known.is_folder else [path]
     if sum(file.stat().st_size for file in files) > LARGEST_FILE_BYTES:
         raise CourseError(f"{path} has more than {LARGEST_FILE_BYTES:,} bytes; models are smaller")
+    if known.may_crash and not trust:
+        _try_in_another_process(path)
     try:
         return known.open(path, threads)
     except CourseError:
         raise
     except Exception as error:  # each runtime has errors of its own
-        reason = " ".join(str(error).split())[:300]
-        raise CourseError(f"{path} cannot be opened as a model: {reason}") from error
+        raise CourseError(f"{path} cannot be opened as a model: {reason_of(error)}") from error
+
+
+def reason_of(error: BaseException) -> str:
+    """Says in one line, and not a long one, what an error of a framework or runtime says.
+
+    Args:
+        error: The error.
+
+    Returns:
+        Its message, or the name of its class where it has none.
+
+    Example:
+        >>> reason_of(RuntimeError("no such   operator")), reason_of(MemoryError())
+        ('no such operator', 'MemoryError')
+    """
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def _try_in_another_process(path: Path) -> None:
+    """Opens a file where nothing is lost if that ends the process; an error of the runtime is left to the opener."""
+    code = (
+        f"import pathlib, sys; from {__name__} import open_export; open_export(pathlib.Path(sys.argv[1]), trust=True)"
+    )
+    # the process shall find what this one finds, and -P keeps a stray file in the current folder out of it
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-P", "-c", code, str(path.absolute())]
+    nowhere = subprocess.DEVNULL
+    try:
+        done = subprocess.run(
+            command, env=environment, stdin=nowhere, stdout=nowhere, stderr=nowhere, timeout=SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise CourseError(f"{path} is not opened: it takes more than {SECONDS} seconds; is it damaged?") from None
+    if done.returncode not in (0, 1):  # 1 is an exception of Python's
+        raise CourseError(f"{path} is damaged: it ends the process that opens it, with exit code {done.returncode}")
 
 
 def require(*packages: str, what: str, install: str) -> None:
@@ -193,13 +241,15 @@ def _open_onnx(path: Path, threads: int | None) -> Opened:
     runtime: Any = import_module("onnxruntime")
     options = runtime.SessionOptions()
     options.log_severity_level = 4  # what is wrong is said in the exception
+    # threads that wait by counting take the processor from whoever else has something to do on it
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if threads is not None:
         options.intra_op_num_threads = threads
     # from bytes: a model in memory cannot ask for files beside it
     session = runtime.InferenceSession(path.read_bytes(), options, providers=_providers(runtime))
     name = session.get_inputs()[0].name
 
-    def run(pictures: np.ndarray) -> np.ndarray:
+    def run(pictures: "np.ndarray") -> "np.ndarray":
         return session.run(None, {name: pictures.astype("float32", copy=False)})[0]
 
     card = session.get_modelmeta().custom_metadata_map.get(CARD, "")
@@ -219,7 +269,7 @@ def _open_saved_model(path: Path, threads: int | None) -> Opened:
     serve = loaded.signatures["serving_default"]
     (name,) = serve.structured_input_signature[1]
 
-    def run(pictures: np.ndarray) -> np.ndarray:
+    def run(pictures: "np.ndarray") -> "np.ndarray":
         (logits,) = serve(**{name: framework.constant(pictures.astype("float32", copy=False))}).values()
         return logits.numpy()
 
@@ -234,7 +284,7 @@ def _open_litert(path: Path, threads: int | None) -> Opened:
     (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
     shape: list[tuple[int, ...]] = []
 
-    def run(pictures: np.ndarray) -> np.ndarray:
+    def run(pictures: "np.ndarray") -> "np.ndarray":
         if shape != [pictures.shape]:
             interpreter.resize_tensor_input(taken["index"], pictures.shape)
             interpreter.allocate_tensors()
@@ -243,6 +293,9 @@ def _open_litert(path: Path, threads: int | None) -> Opened:
         interpreter.invoke()
         return interpreter.get_tensor(given["index"])
 
+    numpy: Any = import_module("numpy")
+    with select.without_chatter():  # its first run tells how it computes
+        run(numpy.zeros((2, *taken["shape"][1:]), "float32"))
     return Opened(f"LiteRT {_version('ai-edge-litert')}", run)
 
 
@@ -250,7 +303,7 @@ def _open_torch(path: Path, threads: int | None) -> Opened:
     framework: Any = import_module("torch")
     module = framework.export.load(path).module()
 
-    def run(pictures: np.ndarray) -> np.ndarray:
+    def run(pictures: "np.ndarray") -> "np.ndarray":
         with framework.no_grad():
             return module(framework.from_numpy(pictures.astype("float32", copy=False))).numpy()
 
@@ -265,7 +318,7 @@ def _open_openvino(path: Path, threads: int | None) -> Opened:
         settings["INFERENCE_NUM_THREADS"] = threads
     compiled = runtime.Core().compile_model(path / "model.xml", "CPU", settings)
 
-    def run(pictures: np.ndarray) -> np.ndarray:
+    def run(pictures: "np.ndarray") -> "np.ndarray":
         return compiled(pictures.astype("float32", copy=False))[0]
 
     return Opened(f"OpenVINO {runtime.__version__.partition('-')[0]}", run)
@@ -329,6 +382,7 @@ FORMATS: Final = {
             install=_extra("litert"),
             writers={"tensorflow": ((), select.INSTALL["tensorflow"])},
             open=_open_litert,
+            may_crash=True,
         ),
         Format(
             name="torch",

@@ -1,6 +1,7 @@
 """The course on JAX: the training steps of one call are one compiled ``lax.fori_loop``."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache, partial
 from operator import itemgetter
 from pathlib import Path
@@ -11,6 +12,7 @@ import keras
 import numpy as np
 from jax import lax
 from jax import numpy as jnp
+from keras.src.backend import nn  # what layers look their operations up in
 
 from keras_course._backend import index_of, products, resampling
 
@@ -61,12 +63,50 @@ def export(model: keras.Model, path: Path, kind: str) -> None:
     pictures = jax.ShapeDtypeStruct(("batch", *model.input_shape[1:]), np.dtype("float32"))
 
     def logits(x: Any) -> Any:
-        # what is made of JAX's own pooling is a MaxPool over channels, too, which no runtime opens
-        with products.instead_of_convolutions(wanted=True, operations=("max_pool",)):
+        with _pooling_of_flax():
             return model(x, training=False).astype("float32")
 
     written = jax2onnx.to_onnx(logits, inputs=[pictures], input_names=["pictures"], output_names=["logits"])
     path.write_bytes(written.SerializeToString())
+
+
+@contextmanager
+def _pooling_of_flax() -> Iterator[None]:
+    """Lets Keras' layers pool by functions that ``jax2onnx`` knows, and writes as one MaxPool or AveragePool.
+
+    What it makes of JAX's own pools over channels, too, which runtimes do not open. Comparisons of the pixels, as in
+    ``products``, they would open, but a net then takes twice as long.
+    """
+    native = {"max_pool": nn.max_pool, "average_pool": nn.average_pool}
+    nn.max_pool = partial(_pool, "max_pool")
+    nn.average_pool = partial(_pool, "avg_pool", count_include_pad=False)
+    try:
+        yield
+    finally:
+        for name, function in native.items():
+            setattr(nn, name, function)
+
+
+def _pool(
+    name: str,
+    inputs: Any,
+    pool_size: Any,
+    strides: Any = None,
+    padding: str = "valid",
+    data_format: str | None = None,
+    **settings: Any,
+) -> Any:
+    from flax import nnx
+
+    def for_each(number: Any) -> tuple[int, ...]:
+        return (number,) * (inputs.ndim - 2) if isinstance(number, int) else tuple(number)
+
+    pool = getattr(nnx, name)  # while jax2onnx traces, this name stands for its own
+    windows = {"window_shape": for_each(pool_size), "strides": for_each(strides or pool_size)}
+    channels_first = data_format == "channels_first"
+    pictures = jnp.moveaxis(inputs, 1, -1) if channels_first else inputs
+    pooled = pool(pictures, **windows, padding=padding.upper(), **settings)
+    return jnp.moveaxis(pooled, -1, 1) if channels_first else pooled
 
 
 def value_and_grad(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -24,19 +24,18 @@ _LARGEST_PATCHES = 2**28
 
 
 @contextmanager
-def instead_of_convolutions(*, wanted: bool, operations: Sequence[str] = ()) -> Iterator[None]:
+def instead_of_convolutions(*, wanted: bool) -> Iterator[None]:
     """Lets Keras' layers convolve and pool in this way as long as a program is being traced.
 
     Where channels come first, or in groups, the framework's own remains.
 
     Args:
         wanted: Whether to; a GPU has kernels of its own for both.
-        operations: Names of those that are done in this way, such as ``max_pool``; all when left out.
     """
     if not wanted:
         yield
         return
-    native = {name: getattr(nn, name) for name in operations or _OURS}
+    native = {name: getattr(nn, name) for name in _OURS}
     for name in native:
         setattr(nn, name, partial(_ours_or_native, name, native[name]))
     try:

@@ -5,6 +5,8 @@ import os
 import re
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -113,7 +115,7 @@ def apply_device(device: str) -> None:
 
 
 def import_keras() -> None:
-    """Imports Keras with its backend, and keeps what they say while they start to itself unless they fail.
+    """Imports Keras with its backend, and keeps what they say while they start to itself.
 
     TensorFlow's libraries write to the process's standard error before they have read how much they are to say.
 
@@ -125,13 +127,28 @@ def import_keras() -> None:
         >>> "keras" in sys.modules
         True
     """
+    try:
+        with without_chatter():
+            import_module("keras")
+    except Exception as error:
+        raise CourseError(f"Keras does not start on {os.environ['KERAS_BACKEND']}: {error}") from error
+
+
+@contextmanager
+def without_chatter() -> Iterator[None]:
+    """Throws away what the process writes to its standard error; an exception says what is wrong.
+
+    Libraries in C++ write there themselves, and not all can be told to be quiet.
+
+    Example:
+        >>> with without_chatter():
+        ...     _ = os.write(2, b"INFO: this is nothing to the person")
+    """
     standard_error = os.dup(2)
     with tempfile.TemporaryFile() as chatter:
         os.dup2(chatter.fileno(), 2)
         try:
-            import_module("keras")
-        except Exception as error:
-            raise CourseError(f"Keras does not start on {os.environ['KERAS_BACKEND']}: {error}") from error
+            yield
         finally:
             os.dup2(standard_error, 2)
             os.close(standard_error)

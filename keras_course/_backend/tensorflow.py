@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_course._backend import products, resampling
+from keras_course._backend import products, quiet, resampling
 from keras_course.errors import CourseError
 
 Metric = Callable[[Any, Any], Any]
@@ -56,7 +56,7 @@ def forward(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
 def export(model: keras.Model, path: Path, kind: str) -> None:
     """Writes a model as ONNX, SavedModel or LiteRT, for a batch of any size."""
     model(tf.zeros((1, *model.input_shape[1:])))  # Keras exports what has been called once
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), quiet("tf2onnx"):
         warnings.simplefilter("ignore")  # about how the converters are written, which is nothing to the person
         model.export(str(path), format="tf_saved_model" if kind == "saved_model" else kind, verbose=False)
 

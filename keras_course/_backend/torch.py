@@ -10,7 +10,6 @@ then make the graph as fast as one written by hand, or faster:
 """
 
 import ctypes
-import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +26,7 @@ from keras.src.backend.torch import core
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_leaves, tree_map
 
-from keras_course._backend import index_of
+from keras_course._backend import index_of, quiet
 from keras_course._backend.resampling import Places
 
 Metric = Callable[[Any, Any], Any]
@@ -77,7 +76,7 @@ def export(model: keras.Model, path: Path, kind: str) -> None:
     # of one picture the batch would become a constant
     pictures = torch.zeros((2, *model.input_shape[1:]), device=core.get_device())
     shapes = [({0: torch.export.Dim("batch")},)]
-    with warnings.catch_warnings(), _quiet("torch.onnx"):
+    with warnings.catch_warnings(), quiet("torch.onnx"):
         warnings.simplefilter("ignore")  # about how Keras is written, which is nothing to the person
         if kind == "torch":
             program = torch.export.export(model, (pictures,), dynamic_shapes=shapes, strict=False)
@@ -86,18 +85,6 @@ def export(model: keras.Model, path: Path, kind: str) -> None:
             names = {"input_names": ["pictures"], "output_names": ["logits"]}
             onnx = torch.onnx.export(model, (pictures,), dynamo=True, dynamic_shapes=shapes, verbose=False, **names)
             path.write_bytes(onnx.model_proto.SerializeToString())
-
-
-@contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """Lets a logger say only what is an error."""
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def value_and_grad(function: Callable[..., Any]) -> Callable[..., Any]:

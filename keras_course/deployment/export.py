@@ -6,6 +6,7 @@ the backend in use cannot write is written by a second process, on a backend tha
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -61,6 +62,9 @@ class Exported:
 def export_model(path: str | Path, *, format: str, output: str | Path | None = None) -> Exported:
     """Writes a saved model in another format, and makes sure that it gives the same answers there.
 
+    All formats compute in 32 bits. A model that was trained with layers of 16 is written, and compared, with layers of
+    32.
+
     Args:
         path: The folder of a run, or a ``.keras`` file.
         format: One of ``onnx``, ``saved_model``, ``litert``, ``torch`` and ``openvino``.
@@ -95,7 +99,7 @@ def export_model(path: str | Path, *, format: str, output: str | Path | None = N
     formats.require(
         known.runtime, what=f"the format {format!r}, which is tried before it is handed out,", install=known.install
     )
-    model = load_keras_model(source)
+    model = _in_float32(load_keras_model(source))
     pictures = _pictures(card)
     expected = open_keras(model)[1](pictures)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -111,11 +115,26 @@ def export_model(path: str | Path, *, format: str, output: str | Path | None = N
     return Exported(target, format, size, writer, runtime, difference)
 
 
+def _in_float32(model: "keras.Model") -> "keras.Model":
+    """Makes the same model with layers that compute in 32 bits: runtimes lack operations for 16, or round otherwise."""
+    import keras
+
+    described = model.to_json()
+    exact = re.sub(r'"(mixed_)?b?float16"', '"float32"', described)
+    if exact == described:
+        return model
+    copy = keras.models.model_from_json(exact)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
 def _check_target(target: Path, known: formats.Format) -> None:
     ending = Path(known.file_name).suffix
     if target.suffix != ending:
         called = f"a name that ends in {ending}" if ending else "the name of a folder, without an ending"
         raise CourseError(f"output is {str(target)!r}; give {called} for the format {known.name!r}")
+    if file := next((above for above in target.parents if above.exists() and not above.is_dir()), None):
+        raise CourseError(f"output is {str(target)!r}, and {file} is not a folder; give another name")
     if target.exists() and target.is_dir() != known.is_folder:
         raise CourseError(f"output is {str(target)!r}, which is there and no {known.name} model; give another name")
     if target.is_dir() and any(target.iterdir()) and not (target / formats.CARD).is_file():
@@ -138,12 +157,20 @@ def _write(model: "keras.Model", card: ModelCard, path: Path, kind: str) -> None
         else:
             _backend.export(model, path, kind)
     except Exception as error:  # each converter has errors of its own
-        reason = " ".join(str(error).split())[:300]
-        raise CourseError(f"the model cannot be written in the format {kind!r}: {reason}") from error
+        reason = formats.reason_of(error)
+        raise CourseError(f"the model cannot be written in the format {kind!r}: {reason}{_remedy(kind)}") from error
     if kind == "onnx":
         _put_card_into_onnx(path, card)
     else:
         put_card(path, card, folder=formats.FORMATS[kind].card_folder)
+
+
+def _remedy(kind: str) -> str:
+    """What one converter does not know, another may."""
+    import keras
+
+    others = [name for name in formats.FORMATS[kind].writers if name != keras.backend.backend()]
+    return f"; try it on {' or '.join(others)}" if others else ""
 
 
 def _put_card_into_onnx(path: Path, card: ModelCard) -> None:
@@ -156,12 +183,17 @@ def _put_card_into_onnx(path: Path, card: ModelCard) -> None:
 
 def _compare(path: Path, pictures: np.ndarray, expected: np.ndarray) -> tuple[str, float]:
     """Opens an export and compares its logits with those of Keras."""
-    runtime = open_model(path, trust=True)  # it was written a moment ago
-    difference = max(float(np.abs(runtime.logits(pictures[:count]) - expected[:count]).max()) for count in BATCHES)
+    kind = formats.format_of(path)
+    try:
+        runtime = open_model(path, trust=True)  # it was written a moment ago
+        difference = max(float(np.abs(runtime.logits(pictures[:count]) - expected[:count]).max()) for count in BATCHES)
+    except CourseError as error:
+        reason = formats.reason_of(error.__cause__ or error)
+        raise CourseError(f"what is written in the format {kind!r} does not run: {reason}{_remedy(kind)}") from error
     allowed = TOLERANCE * max(1.0, float(np.abs(expected).max()))
     if not difference <= allowed:  # also where it is not a number
         raise CourseError(
-            f"the format {runtime.format!r} gives other answers than Keras: logits differ by {difference:.2g}, and "
+            f"the format {kind!r} gives other answers than Keras: logits differ by {difference:.2g}, and "
             f"{allowed:.2g} is allowed; nothing has been written"
         )
     return runtime.name, difference
@@ -169,10 +201,18 @@ def _compare(path: Path, pictures: np.ndarray, expected: np.ndarray) -> tuple[st
 
 def _put_in_place(beside: Path, target: Path) -> None:
     """Renames a file or folder; where a folder is in its place, that is kept until the new one is there."""
-    if target.is_dir():
-        old = beside.parent / "old"
-        target.replace(old)
-    beside.replace(target)
+    if not target.is_dir():
+        beside.replace(target)
+        return
+    if foreign := {path.name for path in target.iterdir()} - {path.name for path in beside.iterdir()}:
+        raise CourseError(f"output is {str(target)!r}, a folder that also holds {min(foreign)!r}; give another name")
+    old = beside.parent / "old"
+    target.replace(old)
+    try:
+        beside.replace(target)
+    except BaseException:
+        old.replace(target)
+        raise
 
 
 def _files(path: Path) -> Sequence[Path]:
@@ -211,7 +251,7 @@ def _main(source: str, target: str, kind: str) -> dict[str, Any]:
     """What the second process does."""
     path = Path(target)
     try:
-        _write(load_keras_model(source), read_card_or_fail(Path(source)), path, kind)
+        _write(_in_float32(load_keras_model(source)), read_card_or_fail(Path(source)), path, kind)
         with np.load(path.parent / "task.npz", allow_pickle=False) as task:
             runtime, difference = _compare(path, task["pictures"], task["expected"])
     except CourseError as error:

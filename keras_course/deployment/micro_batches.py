@@ -70,7 +70,9 @@ class MicroBatches:
         try:
             while batch := self._next_batch():
                 try:
-                    logits = await self.alone(self._run, np.concatenate([one.pictures for one in batch]))
+                    pictures = [one.pictures for one in batch]
+                    together = pictures[0] if len(pictures) == 1 else np.concatenate(pictures)
+                    logits = await self.alone(self._run, together)
                 except Exception as error:  # whatever it is, those who wait have to hear of it
                     for one in batch:
                         if not one.answer.done():

@@ -2,12 +2,15 @@
 
 A ``.keras`` file is a zip archive with a description of the layers and their weights. It could ask for much memory, for
 code to be run or for other files to be read. So it is looked through before Keras opens it, in safe mode: only layers
-of Keras and of this course, nothing pickled, no code, weights of the size that the file has.
+of Keras and of this course, nothing pickled, no code, no more weights than the file has.
 """
 
+import io
 import json
+import math
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,8 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = ["find_model", "load_keras_model", "read_card_or_fail"]
 
-LARGEST_CONFIG_BYTES: Final = 2**26
+LARGEST_CONFIG_BYTES: Final = 2**24
 LARGEST_WEIGHTS_BYTES: Final = 2**31
+LARGEST_OUTPUT: Final = 2**27
+"""How many numbers a layer may make of one picture."""
+LARGEST_EXPANSION: Final = 100
+"""How much larger than in the archive the weights may be: Keras does not compress them, and they do not compress well.
+"""
 
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 _PARTS: Final = (_CONFIG, _METADATA, _WEIGHTS, FILE_NAME)
@@ -28,11 +36,14 @@ _OF_THE_COURSE: Final = "keras_course>"
 _NETS: Final = ("Functional", "Sequential")
 _TENSOR: Final = "__keras_tensor__"
 """Not a class, but how Keras writes which layer's output another one takes."""
+_PACKED: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _NOT_LAYERS_ALONE: Final = (
     # code of their own
     *("Lambda", "Wrapper", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer"),
     # files that they name
     *("TextVectorization", "StringLookup", "IntegerLookup"),
+    # a table as large as they say, which is no weight
+    "MelSpectrogram",
 )
 
 
@@ -54,10 +65,14 @@ def find_model(path: str | Path) -> Path:
         ...
         keras_course.errors.CourseError: there is no runs/no_such_lesson; give a run folder or the file of a model
     """
-    found = Path(path).expanduser()
-    if (found / "model.keras").is_file():
-        return found / "model.keras"
-    if not found.exists():
+    try:
+        found = Path(path).expanduser()
+        if (found / "model.keras").is_file():
+            return found / "model.keras"
+        is_there = found.exists()
+    except (OSError, RuntimeError):  # a name that is too long, a user who is not known
+        is_there = False
+    if not is_there:
         raise CourseError(f"there is no {path}; give a run folder or the file of a model")
     if found.is_dir() and (found / "checkpoint.npz").exists():
         raise CourseError(f"{path} holds a run that has not ended, and no model yet; go on with it by --resume")
@@ -106,16 +121,19 @@ def load_keras_model(path: str | Path) -> "keras.Model":
     import keras_course.augmentation
     import keras_course.randomness  # noqa: F401 - both register the layers of the course
 
-    _check_archive(path)
+    config, weights = _check_archive(path)
     try:
+        _check_sizes(config, weights)
         return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except CourseError as error:
+        raise CourseError(f"{path} is not opened: {error}") from None
     except Exception as error:  # a damaged file can make Keras raise nearly anything
         reason = " ".join(str(error).split())[:300]
         raise CourseError(f"{path} cannot be opened as a Keras model: {reason}") from error
 
 
-def _check_archive(path: Path) -> None:
-    """Looks through a ``.keras`` file without Keras."""
+def _check_archive(path: Path) -> tuple[dict[str, Any], int]:
+    """Looks through a ``.keras`` file without Keras; gives its description and the number of its weights."""
     if path.suffix == ".h5":
         raise CourseError(f"{path} is an .h5 file, which can hold code; give a .keras file")
     try:
@@ -130,11 +148,17 @@ def _check_archive(path: Path) -> None:
                     raise CourseError(f"it has no {name}")
                 if sizes[name] > largest:
                     raise CourseError(f"its {name} claims {sizes[name]:,} bytes, more than the {largest:,} allowed")
+            if packed := next((info for info in archive.infolist() if info.compress_type not in _PACKED), None):
+                # Python unpacks the others without a limit, whatever size they claim
+                raise CourseError(f"its {packed.filename} is compressed in a way that Keras does not use")
+            stored = archive.getinfo(_WEIGHTS).compress_size
+            if sizes[_WEIGHTS] > LARGEST_EXPANSION * stored + LARGEST_CONFIG_BYTES:
+                raise CourseError(f"its {_WEIGHTS} claims {sizes[_WEIGHTS]:,} bytes, of which it has {stored:,}")
             with archive.open(_CONFIG) as file:
                 config = json.loads(file.read(LARGEST_CONFIG_BYTES))
             _check_config(config)
-            with archive.open(_WEIGHTS) as file:
-                _check_weights(file, sizes[_WEIGHTS])
+            weights = io.BytesIO(archive.read(_WEIGHTS))  # HDF5 jumps to and fro, for which an archive is slow
+            return config, _check_weights(weights, sizes[_WEIGHTS])
     except CourseError as error:
         raise CourseError(f"{path} is not opened: {error}") from None
     except FileNotFoundError:
@@ -165,9 +189,15 @@ def _check_config(config: Any) -> None:
         if isinstance(registered, str) and registered.startswith(_OF_THE_COURSE):
             import keras
 
-            if keras.saving.get_registered_object(registered) is None:
+            # by another name, Keras could find something else
+            if registered != f"{_OF_THE_COURSE}{name}" or keras.saving.get_registered_object(registered) is None:
                 raise CourseError(f"it has a {registered!r}, which this version of the course does not have")
-        elif not isinstance(name, str) or not isinstance(module, str) or name not in known.get(module, ()):
+        elif (
+            not isinstance(name, str)
+            or not isinstance(module, str)
+            or name not in known.get(module, ())
+            or registered not in (None, name)
+        ):
             raise CourseError(f"it has a {name!r} of {module!r}; only layers of Keras and of this course are opened")
 
 
@@ -200,24 +230,82 @@ def _nodes(config: Any) -> Iterator[dict[str, Any]]:
             waiting.extend(node)
 
 
-def _check_weights(file: Any, size: int) -> None:
-    """Makes sure that weights are in the file itself, and need no more memory than it has bytes."""
+def _check_weights(file: Any, size: int) -> int:
+    """Makes sure that weights are plain numbers in the file itself, and counts them."""
     import h5py
 
-    total = 0
+    total = count = 0
     with h5py.File(file, "r") as weights:
-        groups = [weights]
+        groups, seen = [weights], {_address(weights)}
         while groups:
             group = groups.pop()
             for name in group:
                 if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                     raise CourseError(f"its weights {name!r} are in another place")
                 item = group[name]
+                if _address(item) in seen:
+                    raise CourseError(f"its weights {name!r} are in two places")  # and a circle would have no end
+                seen.add(_address(item))
                 if isinstance(item, h5py.Group):
                     groups.append(item)
                     continue
                 if item.external or item.is_virtual:
                     raise CourseError(f"its weights {name!r} are in another file")
-                total += item.nbytes
+                if item.chunks is not None:  # what is compressed can be larger than it claims
+                    raise CourseError(f"its weights {name!r} are compressed, which Keras does not do")
+                if item.dtype.kind not in "fiub" and not _is_bfloat16(item):
+                    raise CourseError(f"its weights {name!r} are no numbers but {item.dtype}")
+                total, count = total + item.nbytes, count + item.size
         if total > size:
             raise CourseError(f"its weights claim {total:,} bytes, and the file has {size:,}")
+    return count
+
+
+def _address(item: Any) -> int:
+    import h5py
+
+    return h5py.h5o.get_info(item.id).addr
+
+
+def _is_bfloat16(item: Any) -> bool:
+    """Says whether weights are two bytes that HDF5 has no name for, as Keras writes this kind of number."""
+    return item.dtype.kind == "V" and item.dtype.itemsize == 2 and item.dtype.names is None
+
+
+def _check_sizes(config: dict[str, Any], weights: int) -> None:
+    """Makes sure that a model has no more weights than the file, and makes no giant of a picture.
+
+    It is put together once without making the weights: those of a description of a few lines could fill any memory.
+    """
+    import keras
+    from keras.src.backend.common import global_state  # only here one learns which weights have been put off
+
+    put_off = "uninitialized_variables"
+    before = global_state.get_global_attribute(put_off)
+    global_state.set_global_attribute(put_off, [])
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            model = keras.saving.deserialize_keras_object({**config, "compile_config": None}, safe_mode=True)
+        asked = sum(math.prod(variable.shape) for variable in global_state.get_global_attribute(put_off))
+    finally:
+        global_state.set_global_attribute(put_off, before or [])
+    # a part that two layers share is counted twice
+    if asked > 2 * weights + 1000:
+        raise CourseError(f"its layers ask for {asked:,} weights, and it has {weights:,}")
+    for layer in _layers(model):
+        with suppress(AttributeError):  # one that is used more than once has not one output
+            for output in keras.tree.flatten(layer.output):
+                count = math.prod(side for side in output.shape if side)
+                if count > LARGEST_OUTPUT:
+                    raise CourseError(
+                        f"its layer {layer.name!r} makes {count:,} numbers of a picture; {LARGEST_OUTPUT:,} are allowed"
+                    )
+
+
+def _layers(model: "keras.Model") -> Iterator["keras.layers.Layer"]:
+    import keras
+
+    for layer in model.layers:
+        yield layer
+        if isinstance(layer, keras.Model):
+            yield from _layers(layer)

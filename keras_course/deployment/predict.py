@@ -1,8 +1,9 @@
 """Pictures in, class names out: what ``keras-course predict`` does."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,7 +60,7 @@ def predictions_of(logits: np.ndarray, class_names: Sequence[str], *, top: int =
         For each row its answers, the most probable first; among equals the first class.
 
     Raises:
-        CourseError: ``top`` is not positive.
+        CourseError: ``top`` is not positive, or a logit is not a number.
 
     Example:
         >>> predictions_of(np.array([[0.0, 1.0, -9.0]], "float32"), "abc", top=1)
@@ -67,6 +68,10 @@ def predictions_of(logits: np.ndarray, class_names: Sequence[str], *, top: int =
     """
     check_positive(top=top)
     scores = np.asarray(logits, "float64")
+    if not np.isfinite(scores).all():
+        raise CourseError(
+            "the model gives logits that are no numbers; its weights are damaged, or its training diverged"
+        )
     exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
     probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :top]
@@ -78,6 +83,8 @@ def predictions_of(logits: np.ndarray, class_names: Sequence[str], *, top: int =
 
 def find_pictures(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """Lists the pictures that are meant: files as they are, and those in folders and the folders in them.
+
+    Hidden ones in a folder are left out: thumbnails, and what macOS puts beside each file of a zip archive.
 
     Args:
         paths: Files and folders.
@@ -96,21 +103,33 @@ def find_pictures(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """
     found: list[Path] = []
     for path in map(Path, paths):
-        if path.is_dir():
-            inside = sorted(
-                file for file in path.rglob("*") if file.suffix.lower() in PICTURE_ENDINGS and file.is_file()
-            )
+        if _is(path, Path.is_dir):
+            inside = sorted(islice(_pictures_in(path), LARGEST_COUNT + 1))
             if not inside:
                 endings = ", ".join(PICTURE_ENDINGS)
                 raise CourseError(f"{path} holds no pictures; give a folder with files that end in {endings}")
             found += inside
-        elif path.exists():
+        elif _is(path, Path.exists):
             found.append(path)
         else:
             raise CourseError(f"there is no picture {path}; give the path of one")
         if len(found) > LARGEST_COUNT:
             raise CourseError(f"there are more than {LARGEST_COUNT:,} pictures; give fewer at a time")
     return found
+
+
+def _pictures_in(folder: Path) -> Iterator[Path]:
+    for file in folder.rglob("*"):
+        is_hidden = any(part.startswith((".", "__MACOSX")) for part in file.relative_to(folder).parts)
+        if file.suffix.lower() in PICTURE_ENDINGS and not is_hidden and file.is_file():
+            yield file
+
+
+def _is(path: Path, question: Callable[[Path], bool]) -> bool:
+    try:
+        return question(path)
+    except OSError:  # a name that is too long
+        return False
 
 
 def predict(
@@ -129,9 +148,11 @@ def predict(
         What the model says of each, in their order.
 
     Raises:
-        CourseError: A number is not positive.
+        CourseError: A number is not positive, or there are not as many names as pictures.
     """
     check_positive(top=top, batch_size=batch_size)
+    if names and len(names) != len(pictures):
+        raise CourseError(f"names has {len(names)} entries; give one for each of the {len(pictures)} pictures")
     for start in range(0, len(pictures), batch_size):
         some = range(start, min(start + batch_size, len(pictures)))
         called = {number: names[number] if names else _name(pictures[number], number) for number in some}

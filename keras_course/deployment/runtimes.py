@@ -52,12 +52,16 @@ class Runtime:
             float32 (n, classes).
 
         Raises:
-            CourseError: The pictures are of another shape than the model takes, or the model gives something else
-                than one number for each class name.
+            CourseError: The pictures are of another shape than the card says, the model cannot compute with them, or
+                it gives something else than one number for each class name.
         """
         if pictures.ndim != 4 or pictures.shape[1:] != self.card.pictures.shape:
             raise CourseError(f"pictures have the shape {pictures.shape}; give (n, {self._shape()})")
-        logits = np.asarray(self.run(pictures), "float32")
+        try:
+            logits = np.asarray(self.run(pictures), "float32")
+        except Exception as error:  # each runtime has errors of its own
+            reason = formats.reason_of(error)
+            raise CourseError(f"{self.path} cannot compute with pictures {pictures.shape}: {reason}") from error
         if logits.shape != (len(pictures), len(self.card.class_names)):
             raise CourseError(
                 f"{self.path} gives {logits.shape} for {len(pictures)} pictures, and its card names "

@@ -1,6 +1,7 @@
 """The server of ``keras-course serve``: Uvicorn, on a socket of this machine unless told otherwise."""
 
 import asyncio
+import ipaddress
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +18,8 @@ LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]", "::1")
 LARGEST_HEADERS: Final = 2**15
 """Bytes of the first line and the headers of a request."""
 SECONDS_FOR_HEADERS: Final = 10
+FEWEST_CONNECTIONS: Final = 64
+"""So many are always allowed, also where fewer requests are: a browser keeps half a dozen open."""
 PACKAGES: Final = ("starlette", "uvicorn", "httptools", "python_multipart")
 
 
@@ -41,7 +44,8 @@ def bind(host: str = "127.0.0.1", port: int = 8000) -> socket.socket:
     if not 0 <= port < 2**16:
         raise CourseError(f"--port is {port}; give a number from 0 to 65535, 0 for a free one")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    taken = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio turns off the waiting for more to send, 40 ms an answer, only where TCP is named
+    taken = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         taken.bind((host.strip("[]"), port))
@@ -76,11 +80,12 @@ def serve(
 
     host = listening.getsockname()[0]
     # a page elsewhere could let its own name lead here; so here only our own names are answered
-    hosts = LOOPBACK if host in ("127.0.0.1", "::1") else ()
+    hosts = tuple(dict.fromkeys((*LOOPBACK, host))) if ipaddress.ip_address(host).is_loopback else ()
     limits = limits or Limits()
     config = uvicorn.Config(
         make_app(runtime, limits=limits, hosts=hosts),
-        http=_protocol(min(SECONDS_FOR_HEADERS, limits.seconds)),
+        http=_protocol(limits),
+        ws="none",
         proxy_headers=False,
         log_level="error",
         access_log=False,
@@ -128,11 +133,16 @@ def address(listening: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def _protocol(seconds: float) -> type[asyncio.Protocol]:
-    """Uvicorn's protocol, with an end to headers that are too long or do not come."""
+def _protocol(limits: "Limits") -> type[asyncio.Protocol]:
+    """Uvicorn's protocol, with an end to connections that are too many, and to requests that do not come to theirs."""
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-    class LimitedHeaders(HttpToolsProtocol):
+    most_connections = max(FEWEST_CONNECTIONS, 2 * limits.requests)
+    seconds_for_headers = min(SECONDS_FOR_HEADERS, limits.seconds)
+    # the application has given it up by then, and says why; what goes on is a body that nobody reads
+    seconds_for_body = limits.seconds + 1
+
+    class LimitedRequests(HttpToolsProtocol):
         def __init__(self, *arguments: Any, **settings: Any) -> None:
             super().__init__(*arguments, **settings)
             self._header_bytes: int | None = 0  # None while a body is read
@@ -140,16 +150,21 @@ def _protocol(seconds: float) -> type[asyncio.Protocol]:
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            self._deadline = self.loop.call_later(seconds, self._refuse, 408, "Request Timeout")
+            if len(self.connections) > most_connections:
+                self._refuse(503, "Service Unavailable")
+                return
+            self._wait_for_headers()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_waiting()
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
+            if self.transport.is_closing():
+                return
             if self._header_bytes is not None:
                 if not self._header_bytes and self._deadline is None:
-                    self._deadline = self.loop.call_later(seconds, self._refuse, 408, "Request Timeout")
+                    self._wait_for_headers()
                 # what comes with the end of the headers is counted, too, but not more than one read of it
                 self._header_bytes += len(data.partition(b"\r\n\r\n")[0])
                 if self._header_bytes > LARGEST_HEADERS:
@@ -160,11 +175,19 @@ def _protocol(seconds: float) -> type[asyncio.Protocol]:
         def on_headers_complete(self) -> None:
             self._header_bytes = None
             self._stop_waiting()
+            self._deadline = self.loop.call_later(seconds_for_body, self.transport.close)
             super().on_headers_complete()
 
         def on_message_complete(self) -> None:
             self._header_bytes = 0
+            self._stop_waiting()
             super().on_message_complete()
+
+        def send_400_response(self, msg: str) -> None:
+            self._refuse(400, "Bad Request")
+
+        def _wait_for_headers(self) -> None:
+            self._deadline = self.loop.call_later(seconds_for_headers, self._refuse, 408, "Request Timeout")
 
         def _stop_waiting(self) -> None:
             if self._deadline is not None:
@@ -175,9 +198,11 @@ def _protocol(seconds: float) -> type[asyncio.Protocol]:
             self._stop_waiting()
             if self.transport.is_closing():
                 return
-            body = f'{{"error":"{reason.lower()}"}}'.encode()
-            head = f"HTTP/1.1 {code} {reason}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-            self.transport.write(head.encode() + b"Connection: close\r\n\r\n" + body)
+            is_answering = self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
+            if not is_answering:  # else it would get into another answer
+                body = f'{{"error":"{reason.lower()}"}}'.encode()
+                head = f"HTTP/1.1 {code} {reason}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+                self.transport.write(head.encode() + b"Connection: close\r\n\r\n" + body)
             self.transport.close()
 
-    return LimitedHeaders
+    return LimitedRequests

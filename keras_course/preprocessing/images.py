@@ -7,7 +7,9 @@ of a known kind, and say how large they are, before they are decoded.
 
 import io
 import os
+import threading
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -37,6 +39,7 @@ LARGEST_PIXELS: Final = 64_000_000
 
 Source = str | os.PathLike[str] | bytes | np.ndarray | Image.Image
 Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
 
 _RESIZE: Final = ("crop", "pad", "extend", "stretch")
 _INTERPOLATION: Final = {
@@ -52,6 +55,11 @@ _FLAT: Final = 8  # grey values between the darkest and the brightest pixel; les
 _STROKES_SHARE: Final = 20 / 28
 _FAINTEST: Final = 24  # grey values between paper and ink; less is paper
 _INK: Final = 0.3  # share of the darkest ink from which a pixel belongs to a stroke
+_CERTAIN: Final = 0.4  # the same where it is only to be found
+_SPECK: Final = 0.05  # share of the largest stroke's ink; what has less is dirt
+_WINDOW: Final = 25  # of 64: wider than any stroke
+_SHARP: Final = 1024  # pixels of the longer side in which forms are found
+_COARSE: Final = 256  # and in which places are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,14 +99,16 @@ class PictureFormat:
 
     def __post_init__(self) -> None:
         check_positive(height=self.height, width=self.width, channels=self.channels)
+        for name in ("height", "width", "channels"):
+            object.__setattr__(self, name, int(getattr(self, name)))
         largest = max(self.height, self.width)
         _check(largest <= _LARGEST_SIDE, "height or width", largest, f"at most {_LARGEST_SIDE} pixels")
         _check(self.channels in (1, 3), "channels", self.channels, "1 or 3")
         _check(self.resize in _RESIZE, "resize", self.resize, f"one of {', '.join(_RESIZE)}")
         _check(_is_number(self.middle) and 0 < self.middle <= 1, "middle", self.middle, "a share above 0, up to 1")
         known = ", ".join(_INTERPOLATION)
-        _check(self.interpolation in _INTERPOLATION, "interpolation", self.interpolation, f"one of {known}")
-        is_grey_value = isinstance(self.background, int) and 0 <= self.background <= 255
+        _check(self.interpolation in tuple(_INTERPOLATION), "interpolation", self.interpolation, f"one of {known}")
+        is_grey_value = type(self.background) is int and 0 <= self.background <= 255
         _check(is_grey_value, "background", self.background, "a whole number from 0 to 255")
         for name in ("full_contrast", "drawing"):
             _check(isinstance(getattr(self, name), bool), name, getattr(self, name), "true or false")
@@ -138,18 +148,20 @@ def read_picture(
         (30, 20)
     """
     name = name or (str(source) if isinstance(source, (str, os.PathLike)) else "the picture")
-    if isinstance(source, Image.Image):
-        _check_size(source, name, largest_pixels)
-        return _eight_bits(source)
     if isinstance(source, np.ndarray):
         return _of_array(source, name, largest_pixels)
-    content = source if isinstance(source, bytes) else _read_file(Path(source), name)
-    if len(content) > LARGEST_FILE_BYTES:
-        raise CourseError(f"{name} has {len(content):,} bytes; give a picture of at most {LARGEST_FILE_BYTES:,}")
+    if isinstance(source, (str, os.PathLike)):
+        source = _read_file(Path(source), name)
+    if isinstance(source, bytes) and len(source) > LARGEST_FILE_BYTES:
+        raise CourseError(f"{name} has {len(source):,} bytes; give a picture of at most {LARGEST_FILE_BYTES:,}")
+    if not isinstance(source, (bytes, Image.Image)):
+        raise CourseError(f"{name} is a {type(source).__name__}; give a path, the bytes of a file, or an array")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own limit is a higher one; odd metadata does not matter
-            with Image.open(io.BytesIO(content), formats=PICTURE_FORMATS) as image:
+        with _NO_WARNINGS:
+            if isinstance(source, Image.Image):
+                _check_size(source, name, largest_pixels)
+                return _eight_bits(ImageOps.exif_transpose(source))
+            with Image.open(io.BytesIO(source), formats=PICTURE_FORMATS) as image:
                 _check_size(image, name, largest_pixels)
                 if shrink_to is not None:
                     image.draft(None, (shrink_to, shrink_to))
@@ -196,8 +208,9 @@ def prepare(
     image = read_picture(source, name=name, shrink_to=shrink_to, largest_pixels=largest_pixels)
     size = picture_format.width, picture_format.height
     if picture_format.drawing:
-        grey = np.asarray(_on_contrasting_ground(image), "float32")
-        return _as_drawing(grey, size, already=image.size == size)[:, :, None]
+        # a camera's picture is large, and has noise that goes away in shrinking
+        small = image.reduce(-(-max(image.size) // _SHARP))
+        return _as_drawing(_on_contrasting_ground(small), size)[:, :, None]
     image = _opaque(image, picture_format.background).convert("L" if picture_format.channels == 1 else "RGB")
     if image.size == size:
         return np.asarray(image, "uint8").reshape(picture_format.shape)
@@ -213,8 +226,9 @@ def _read_file(path: Path, name: str) -> bytes:
             return file.read(LARGEST_FILE_BYTES + 1)
     except FileNotFoundError:
         raise CourseError(f"there is no picture {name}; give the path of one") from None
-    except OSError as error:
-        raise CourseError(f"{name} cannot be read: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise CourseError(f"{name} cannot be read: {reason}") from None
 
 
 def _of_array(array: np.ndarray, name: str, largest_pixels: int) -> Image.Image:
@@ -231,28 +245,59 @@ def _of_array(array: np.ndarray, name: str, largest_pixels: int) -> Image.Image:
 
 def _check_size(image: Image.Image, name: str, largest: int) -> None:
     width, height = image.size
+    if not width * height:
+        raise CourseError(f"{name} has {width} × {height} pixels; give a picture that has some")
     if width * height > largest:
         raise CourseError(f"{name} has {width:,} × {height:,} pixels; give a picture of at most {largest:,} pixels")
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Brings every mode of Pillow's to L, LA, RGB or RGBA."""
-    if image.mode in ("L", "LA", "RGB", "RGBA"):
+    if image.mode in ("LA", "RGBA"):
         return image
+    if image.mode in ("L", "RGB"):  # of a PNG, one colour can be transparent
+        return image.convert(image.mode + "A") if "transparency" in image.info else image
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):  # Pillow would cut off what is above 255
-        values = np.asarray(image, "float64")
-        top = 65_535 if values.max(initial=0) > 255 else 255
-        return Image.fromarray(np.clip(np.rint(values * (255 / top)), 0, 255).astype("uint8"))
-    if image.mode in ("P", "PA", "La", "RGBa") or "transparency" in image.info:
+        values = np.nan_to_num(np.asarray(image, "float32"))
+        top = 65_535 if image.mode.startswith("I;16") or values.max() > 255 else 255
+        return Image.fromarray(np.clip(np.rint(values * np.float32(255 / top)), 0, 255).astype("uint8"))
+    if image.mode == "La":
+        return image.convert("LA")
+    if image.mode in ("P", "PA", "RGBa") or "transparency" in image.info:
         return image.convert("RGBA")
     return image.convert("L" if image.mode == "1" else "RGB")
 
 
+class _NoWarnings:
+    """As ``warnings.catch_warnings``, but for threads that overlap: the last one puts back what the first one found."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._outer = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._outer = warnings.catch_warnings()
+                self._outer.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._outer.__exit__(None, None, None)
+
+
+# Pillow warns of pictures above a limit of its own, which is another one, and of odd metadata, which do not matter.
+_NO_WARNINGS: Final = _NoWarnings()
+
+
 def _opaque(image: Image.Image, background: int) -> Image.Image:
     if image.mode in ("L", "RGB"):
-        if "transparency" not in image.info:
-            return image
-        image = image.convert("RGBA")
+        return image
     image = image.convert("RGBA")
     ground = Image.new("RGBA", image.size, (background, background, background, 255))
     return Image.alpha_composite(ground, image).convert("RGB")
@@ -292,7 +337,7 @@ def _with_full_contrast(pixels: Pixels) -> Pixels:
 
 def _on_contrasting_ground(image: Image.Image) -> Image.Image:
     """Puts white behind dark strokes and black behind bright ones, where a drawing is transparent."""
-    if image.mode in ("L", "RGB") and "transparency" not in image.info:
+    if image.mode in ("L", "RGB"):
         return image.convert("L")
     rgba = image.convert("RGBA")
     alpha = np.asarray(rgba.getchannel("A"), "float32")
@@ -301,19 +346,18 @@ def _on_contrasting_ground(image: Image.Image) -> Image.Image:
     return _opaque(rgba, 0 if brightness > 127 else 255).convert("L")
 
 
-def _as_drawing(grey: npt.NDArray[np.float32], size: tuple[int, int], *, already: bool) -> Pixels:
+def _as_drawing(image: Image.Image, size: tuple[int, int]) -> Pixels:
     """Brings strokes to the form of MNIST: bright on black, one size, the centre of weight in the middle.
 
     Source: Y. LeCun, C. Cortes and C. J. C. Burges, "The MNIST database of handwritten digits".
     """
-    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    is_dark_on_bright = np.median(border) > 127
-    if already:
-        return (255 - grey if is_dark_on_bright else grey).astype("uint8")
-    strokes = _strokes(255 - grey if is_dark_on_bright else grey)
-    rows, columns = (np.flatnonzero((strokes > _INK).any(axis=axis)) for axis in (1, 0))
+    if image.size == size:
+        grey = np.asarray(image, "uint8")
+        return 255 - grey if np.median(_border(grey)) > 127 else grey
     width, height = size
     canvas = np.zeros((height, width), "uint8")
+    strokes = _strokes(image)
+    rows, columns = (np.flatnonzero((strokes > _INK).any(axis=axis)) for axis in (1, 0))
     if not len(rows):
         return canvas
     ink = strokes[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -326,24 +370,95 @@ def _as_drawing(grey: npt.NDArray[np.float32], size: tuple[int, int], *, already
     return canvas
 
 
-def _strokes(bright: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Separates bright strokes from the ground, also one that is lit unevenly: 0 is ground, 1 is ink."""
-    image = Image.fromarray(np.rint(bright).astype("uint8"))
-    # the ground is what remains where every stroke narrower than the window is taken away
-    small = image.resize([max(1, round(64 * side / max(image.size))) for side in image.size], Image.Resampling.BOX)
-    ground = small.filter(ImageFilter.MinFilter(15)).filter(ImageFilter.GaussianBlur(5))
-    difference = bright - np.asarray(ground.resize(image.size, Image.Resampling.BILINEAR), "float32")
-    darkest = float(np.quantile(difference, 0.999))
+def _strokes(image: Image.Image) -> Floats:
+    """Separates strokes from the ground, also one that is lit unevenly: 0 is ground, 1 is ink."""
+    # where the ink is, a small picture tells, in which noise is weak and specks are pale; its form, the large one
+    small = image.resize(_fitted(image.size, _COARSE), Image.Resampling.BOX) if max(image.size) > _COARSE else image
+    ground, sign = _ground(small)
+    coarse = sign * (_smoothed(small) - np.asarray(ground.resize(small.size, Image.Resampling.BILINEAR)))
+    darkest = float(np.quantile(coarse, 0.999))
     if darkest < _FAINTEST:
-        return np.zeros_like(difference)
-    strokes = np.clip(difference / darkest, 0, 1)
-    return np.where(strokes > _INK / 2, strokes, np.float32(0))
+        return np.zeros((1, 1), "float32")
+    ink = _large_parts(coarse, darkest * _CERTAIN)
+    darkest = float(np.quantile(coarse[ink], 0.75))
+    around = Image.fromarray(_in_windows(ink, 5, np.max).astype("uint8"))
+    strokes = sign * (_smoothed(image) - np.asarray(ground.resize(image.size, Image.Resampling.BILINEAR))) / darkest
+    is_stroke = (strokes > _INK / 2) & np.asarray(around.resize(image.size, Image.Resampling.NEAREST), "bool")
+    return np.where(is_stroke, np.minimum(strokes, 1), np.float32(0))
+
+
+def _ground(image: Image.Image) -> tuple[Image.Image, int]:
+    """Gives the grey values of the ground, as a small picture, and whether ink is brighter (1) or darker (-1)."""
+    grey = np.asarray(image.resize(_fitted(image.size, 64), Image.Resampling.BOX), "float64")
+    rows, columns = np.indices(grey.shape) / max(grey.shape)
+    plane = np.stack([np.ones_like(rows), rows, columns], -1).reshape(-1, 3)
+    share = np.ones(grey.shape)
+    share[[0, -1]] = share[:, [0, -1]] = 3  # ink is rather in the middle
+    # a plane through most of the pixels, whatever the others are: the sum of the distances is the least
+    weight, away = share.ravel(), np.zeros(grey.size)
+    for _ in range(10):
+        level = plane @ np.linalg.lstsq(plane.T @ (plane * weight[:, None]), plane.T @ (weight * grey.ravel()))[0]
+        away = grey.ravel() - level
+        weight = share.ravel() / np.maximum(np.abs(away), 1)
+    sign = 1 if (away**3).sum() > 0 else -1
+    # what is not even: it remains where all that is narrower than the window is taken away
+    uneven = (sign * away).reshape(grey.shape).astype("float32")
+    rest = Image.fromarray(_in_windows(_in_windows(uneven, _WINDOW, np.min), _WINDOW, np.max))
+    rest = rest.resize(_fitted(rest.size, 16), Image.Resampling.BOX).resize(rest.size, Image.Resampling.BILINEAR)
+    return Image.fromarray(level.reshape(grey.shape).astype("float32") + sign * np.asarray(rest)), sign
+
+
+def _smoothed(image: Image.Image) -> Floats:
+    """Blurs a picture by as much as it is noisy."""
+    grey = np.asarray(image, "float32")
+    noise = float(np.median(np.abs(np.diff(grey[::4], axis=1)))) if image.width > 1 else 0.0
+    if noise < 2:
+        return grey
+    return np.asarray(image.filter(ImageFilter.GaussianBlur(min(noise / 6, 2.5))), "float32")
+
+
+def _large_parts(values: Floats, least: float) -> npt.NDArray[np.bool_]:
+    """Finds the pixels above a value that hang together, and leaves out specks."""
+    height, width = values.shape
+    inside = np.pad(values > least, 1).ravel()
+    label = np.where(inside, np.arange(inside.size), 0)
+    steps = [down * (width + 2) + right for down in (-1, 0, 1) for right in (-1, 0, 1)]
+    places = np.flatnonzero(inside)
+    while True:  # each pixel takes the largest number beside it, and then that of the pixel with this number
+        largest = np.max([label[places + step] for step in steps], axis=0)
+        if (largest == label[places]).all():
+            break
+        label[places] = largest
+        label[places] = label[label[places]]
+    weights = np.bincount(label[places], np.pad(values, 1).ravel()[places], minlength=1)
+    is_large = weights >= _SPECK * weights.max()
+    return (inside & is_large[label]).reshape(height + 2, width + 2)[1:-1, 1:-1]
+
+
+def _in_windows(values: np.ndarray, side: int, pick: Callable[..., np.ndarray]) -> np.ndarray:
+    """Gives for each pixel the least or the greatest value of a square around it."""
+    for axis in (0, 1):
+        beyond = [(side // 2, side // 2) if number == axis else (0, 0) for number in (0, 1)]
+        windows = np.lib.stride_tricks.sliding_window_view(np.pad(values, beyond, mode="edge"), side, axis)
+        values = pick(windows, axis=-1)
+    return values
+
+
+def _fitted(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """Shrinks a width and a height so that the longer one is at most that."""
+    factor = min(1.0, longest / max(size))
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
+def _border(pixels: Pixels) -> Pixels:
+    return np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
 
 
 def _start(weight: npt.NDArray[Any], length: int) -> int:
     """Says where to begin, so that the centre of weight comes to the middle and nothing is cut off."""
     centre = float((weight * (np.arange(len(weight)) + 0.5)).sum() / weight.sum())
-    return int(np.clip(round(length / 2 - centre), 0, length - len(weight)))
+    # in MNIST it is the middle of pixel 14, so 14.5 from the edge
+    return int(np.clip(round((length + 1) / 2 - centre), 0, length - len(weight)))
 
 
 def _is_number(value: Any) -> bool:

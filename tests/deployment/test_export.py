@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 
 from keras_course._backend import formats, select
-from keras_course.cards import read_card
+from keras_course.cards import ModelCard, read_card
 from keras_course.deployment import export
 from keras_course.deployment.export import export_model
 from keras_course.deployment.model_files import load_keras_model
 from keras_course.deployment.runtimes import open_model
 from keras_course.errors import CourseError, MissingPackageError
-from keras_course.training import predict_logits
+from keras_course.models import dense_classifier
+from keras_course.preprocessing import PictureFormat
+from keras_course.training import RunDirectory, predict_logits
 
 ROOT = Path(__file__).parents[2]
 BACKEND = keras.backend.backend()
@@ -56,8 +58,8 @@ def test_each_backend_writes_what_it_can():
     if "TOX_ENV_NAME" in os.environ:
         expected = {
             "torch": ["onnx", "torch", "openvino"],
-            "tensorflow": ["onnx", "saved_model", "litert"],
-            "jax": ["onnx"],
+            "tensorflow": ["onnx", "saved_model", "litert", "openvino"],
+            "jax": ["onnx", "openvino"],
         }
         assert set(expected[BACKEND]) <= set(OURS)
     assert OURS, "not even ONNX can be written here"
@@ -122,6 +124,68 @@ def test_the_same_model_can_be_exported_again_and_elsewhere(make_run, tmp_path, 
     assert open_model(elsewhere, trust=True).card.class_names[0] == "ant"
 
 
+def save(folder, model, shape):
+    """Saves a net with five classes."""
+    height, width, channels = shape
+    picture_format = PictureFormat(height=height, width=width, channels=channels)
+    with RunDirectory(folder) as run:
+        run.save_model(
+            model, ModelCard(title="A net", class_names=tuple("abcde"), pictures=picture_format, data="nothing")
+        )
+    return folder
+
+
+POOLINGS = [
+    ("MaxPool", keras.layers.MaxPooling2D, 2, 2),
+    ("MaxPool", keras.layers.MaxPooling2D, 3, 2),
+    ("MaxPool", keras.layers.MaxPooling2D, (3, 2), (1, 2)),
+    ("AveragePool", keras.layers.AveragePooling2D, 2, 2),
+    ("AveragePool", keras.layers.AveragePooling2D, (2, 3), 1),
+]
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize(("operation", "pooling", "size", "strides"), POOLINGS)
+def test_pooling_is_one_operation_in_onnx(tmp_path, operation, pooling, size, strides, padding):
+    """Made of comparisons, as JAX would have to write it by itself, a net takes twice as long."""
+    import onnx
+
+    shape = 11, 14, 3
+    layers = [pooling(size, strides, padding), keras.layers.Flatten(), keras.layers.Dense(5)]
+    model = keras.Sequential([keras.Input(shape), keras.layers.Rescaling(1 / 255), *layers])
+    written = export_model(save(tmp_path / "run", model, shape), format="onnx")
+    nodes = [node.op_type for node in onnx.load(written.path).graph.node]
+    assert nodes.count(operation) == 1
+    runtime = open_model(written.path)
+    x = pictures(runtime.card, 3)
+    np.testing.assert_allclose(runtime.logits(x), predict_logits(model, x), atol=1e-5)
+
+
+@pytest.fixture(scope="session")
+def half_precision_run(tmp_path_factory):
+    """A net whose layers compute in 16 bits, as those that were trained with ``--precision bfloat16``."""
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = dense_classifier(input_shape=(6, 5, 1), hidden=(8,), num_classes=5, seed=1)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    return save(tmp_path_factory.mktemp("half") / "run", model, (6, 5, 1))
+
+
+@KINDS
+def test_a_net_of_16_bits_is_exported_in_32(half_precision_run, tmp_path, kind):
+    output = tmp_path / f"model{Path(formats.FORMATS[kind].file_name).suffix}"
+    runtime = open_model(export_model(half_precision_run, format=kind, output=output).path, trust=True)
+    model = load_keras_model(half_precision_run / "model.keras")
+    (kernel, bias), (last_kernel, last_bias) = [
+        layer.get_weights() for layer in model.layers if isinstance(layer, keras.layers.Dense)
+    ]
+    x = pictures(runtime.card, 3)
+    hidden = np.maximum(x.reshape(3, -1) / 255 @ kernel + bias, 0)
+    np.testing.assert_allclose(runtime.logits(x), hidden @ last_kernel + last_bias, atol=1e-5)
+    assert "bfloat16" in [layer.compute_dtype for layer in model.layers], "this net would not show it"
+
+
 # --- When something goes wrong ---------------------------------------------------------------------------------
 
 
@@ -157,9 +221,56 @@ def test_a_converter_that_fails_is_explained(make_run, monkeypatch):
 
     run = make_run("dense")
     monkeypatch.setattr("keras_course._backend.export", fail, raising=False)
-    with pytest.raises(CourseError, match="cannot be written in the format 'onnx': operator 'Frobnicate' is not known"):
+    message = "cannot be written in the format 'onnx': operator 'Frobnicate' is not known; try it on "
+    with pytest.raises(CourseError, match=message):
         export_model(run, format="onnx")
     assert not any((run / "exports").iterdir())
+
+
+def test_what_a_converter_writes_and_nothing_opens_is_explained(make_run, monkeypatch):
+    import onnx
+
+    def write(model, path, kind):
+        ends = [
+            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 28, 28, 1]) for name in ("x", "y")
+        ]
+        graph = onnx.helper.make_graph([onnx.helper.make_node("Frobnicate", ["x"], ["y"])], "net", ends[:1], ends[1:])
+        onnx.save(onnx.helper.make_model(graph, ir_version=9), path)
+
+    run = make_run("dense")
+    monkeypatch.setattr("keras_course._backend.export", write, raising=False)
+    with pytest.raises(CourseError, match=r"written in the format 'onnx' does not run: .*Frobnicate.*; try it on"):
+        export_model(run, format="onnx")
+    assert not any((run / "exports").iterdir())
+
+
+@pytest.mark.parametrize("kind", [kind for kind in OURS if formats.FORMATS[kind].is_folder])
+def test_a_folder_comes_back_if_the_new_one_cannot_take_its_place(make_run, monkeypatch, kind):
+    run = make_run("dense")
+    place = export_model(run, format=kind).path
+    before = contents(run)
+    replace = Path.replace
+
+    def fail(self, target):
+        if target == place and self.name != "old":
+            raise OSError(28, "No space left on device")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="No space left"):
+        export_model(run, format=kind)
+    assert contents(run) == before
+
+
+@pytest.mark.parametrize("kind", [kind for kind in OURS if formats.FORMATS[kind].is_folder])
+def test_an_export_in_whose_folder_somebody_works_is_not_replaced(make_run, kind):
+    run = make_run("dense")
+    place = export_model(run, format=kind).path
+    (place / "notes.txt").write_text("mine")
+    before = contents(run)
+    with pytest.raises(CourseError, match=r"a folder that also holds 'notes.txt'; give another name"):
+        export_model(run, format=kind)
+    assert contents(run) == before
 
 
 def test_a_missing_package_is_named_before_anything_is_written(make_run, monkeypatch):
@@ -205,6 +316,8 @@ def test_a_folder_of_something_else_is_not_replaced(dense_run, tmp_path):
     (tmp_path / "thesis.txt").write_text("three years of work")
     with pytest.raises(CourseError, match="a folder of something else"):
         export_model(dense_run, format="saved_model", output=tmp_path)
+    with pytest.raises(CourseError, match=r"thesis.txt is not a folder; give another name"):
+        export_model(dense_run, format="onnx", output=tmp_path / "thesis.txt" / "new" / "model.onnx")
     assert contents(tmp_path) == {Path("thesis.txt"): b"three years of work"}
 
 
@@ -234,6 +347,37 @@ def test_a_damaged_export_is_not_opened(exported, tmp_path, kind):
         file.write_bytes(damaged)
         with pytest.raises(CourseError):
             open_model(copy, trust=True)
+
+
+@pytest.mark.skipif("litert" not in OURS, reason=f"{BACKEND} does not write LiteRT")
+def test_a_file_that_ends_the_process_that_opens_it_does_not_end_this_one(exported, tmp_path):
+    """LiteRT 2.3 believes that an operator has its inputs; the first of this one has none."""
+    import flatbuffers
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    good = exported["dense", "litert"].path
+    model = schema.ModelT.InitFromPackedBuf(good.read_bytes(), 0)
+    operator = model.subgraphs[0].operators[0]
+    operator.inputs = [-1, *operator.inputs[1:]]
+    builder = flatbuffers.Builder()
+    builder.Finish(model.Pack(builder), b"TFL3")
+    (tmp_path / "hostile.tflite").write_bytes(builder.Output())
+    with pytest.raises(CourseError, match=r"hostile.tflite is damaged: it ends the process that opens it"):
+        open_model(tmp_path / "hostile.tflite")
+
+
+@pytest.mark.skipif("litert" not in OURS, reason=f"{BACKEND} does not write LiteRT")
+def test_a_file_that_takes_too_long_to_open_is_given_up(exported, monkeypatch):
+    monkeypatch.setattr(formats, "SECONDS", 0.01)
+    with pytest.raises(CourseError, match=r"model.tflite is not opened: it takes more than 0.01 seconds"):
+        open_model(exported["dense", "litert"].path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes in folders here")
+def test_a_pipe_is_no_model(tmp_path):
+    os.mkfifo(tmp_path / "model.onnx")
+    with pytest.raises(CourseError, match=r"model.onnx is not a file, as onnx models are"):
+        open_model(tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize("kind", [kind for kind in OURS if not formats.FORMATS[kind].is_safe])
@@ -285,6 +429,11 @@ def test_a_model_of_another_shape_than_its_card_says_is_found(exported, tmp_path
         open_model(tmp_path / "other.onnx").logits(np.zeros((2, 28, 28, 1), "uint8"))
     with pytest.raises(CourseError, match=r"pictures have the shape \(2, 28, 27, 1\); give \(n, 28, 28, 1\)"):
         open_model(exported["dense", "onnx"].path).logits(np.zeros((2, 28, 27, 1), "uint8"))
+    card["pictures"]["width"] = 27
+    onnx.helper.set_model_props(model, {"card.json": json.dumps(card)})
+    onnx.save(model, tmp_path / "narrow.onnx")
+    with pytest.raises(CourseError, match=r"narrow.onnx cannot compute with pictures \(2, 28, 27, 1\): .*Got: 27"):
+        open_model(tmp_path / "narrow.onnx").logits(np.zeros((2, 28, 27, 1), "uint8"))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in ("litert", "torch") if kind in OURS])
@@ -303,14 +452,16 @@ def run_command(*arguments):
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
 
 
-def test_the_command_says_what_it_has_done(make_run):
+@KINDS
+def test_the_command_says_what_it_has_done_and_nothing_else(make_run, kind):
     run = make_run("cnn")
-    done = run_command(run, "--format", "onnx")
-    assert done.returncode == 0, done.stderr
-    file = run / "exports" / "model.onnx"
+    done = run_command(run, "--format", kind)
+    assert (done.returncode, done.stderr) == (0, "")
+    written = run / "exports" / formats.FORMATS[kind].file_name
+    size = sum(len(content) for content in contents(run / "exports").values())
     first, second = done.stdout.splitlines()
-    assert first == f"{file}: {file.stat().st_size:,} bytes, written by {BACKEND}"
-    assert second.startswith(f"{open_model(file).name} gives the logits of Keras, to ")
+    assert first == f"{written}: {size:,} bytes, written by {BACKEND}"
+    assert second.startswith(f"{open_model(written, trust=True).name} gives the logits of Keras, to ")
 
 
 def test_the_command_ends_with_one_line_where_something_is_wrong(dense_run):

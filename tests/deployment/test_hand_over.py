@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 
 from keras_course._backend import formats, select
-from keras_course.cards import read_card
+from keras_course.cards import ModelCard, read_card
 from keras_course.deployment import export
 from keras_course.deployment.export import export_model
 from keras_course.deployment.model_files import load_keras_model
 from keras_course.deployment.runtimes import open_model
 from keras_course.errors import CourseError
-from keras_course.training import predict_logits
+from keras_course.models import dense_classifier
+from keras_course.preprocessing import PictureFormat
+from keras_course.training import RunDirectory, predict_logits
 
 BACKEND = keras.backend.backend()
 OTHERS = sorted(set(select.INSTALL) - {BACKEND})
@@ -46,6 +48,24 @@ def test_a_backend_that_could_but_lacks_a_package_lets_another_one_write(make_ru
     is_installed = select.is_installed
     monkeypatch.setattr(select, "is_installed", lambda name: name != packages[-1] and is_installed(name))
     assert export_model(make_run("dense"), format="onnx").written_by in OTHERS
+
+
+def test_a_net_of_16_bits_is_handed_over_in_32(tmp_path):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = dense_classifier(input_shape=(6, 5, 1), hidden=(8,), num_classes=3, seed=1)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    with RunDirectory(tmp_path / "run") as run:
+        card = ModelCard(
+            title="A net",
+            class_names=tuple("abc"),
+            pictures=PictureFormat(height=6, width=5, channels=1),
+            data="nothing",
+        )
+        run.save_model(model, card)
+    (kind, *_) = HANDED
+    assert export_model(tmp_path / "run", format=kind).difference < 1e-5
 
 
 def test_answers_that_differ_in_the_other_process_are_found_here(make_run, monkeypatch):

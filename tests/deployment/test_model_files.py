@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import resource
 import zipfile
 
 import h5py
@@ -15,8 +16,6 @@ from keras_course.deployment import model_files
 from keras_course.deployment.model_files import find_model, load_keras_model, read_card_or_fail
 from keras_course.errors import CourseError
 from keras_course.training import predict_logits
-
-FLOATS = np.random.default_rng(0).normal(size=(3, 28, 28, 1)).astype("float32")
 
 
 def augmented_model():
@@ -40,26 +39,41 @@ def sequential_model():
     )
 
 
+def recurrent_model():
+    """A layer in a layer, and one that is used twice."""
+    inputs = keras.Input((28, 28, 1))
+    rows = keras.layers.Reshape((28, 28))(inputs)
+    dense = keras.layers.TimeDistributed(keras.layers.Dense(28, activation=keras.layers.LeakyReLU()))
+    rows = dense(dense(rows))
+    return keras.Model(inputs, keras.layers.Bidirectional(keras.layers.LSTM(3))(rows))
+
+
 GOOD = {
     "dense": models.dense_classifier,
     "cnn": models.cnn_classifier,
     "augmented": augmented_model,
     "sequential": sequential_model,
     "float16": lambda: models.dense_classifier(hidden=(4,)),
+    "bfloat16": lambda: models.dense_classifier(hidden=(4,)),
+    "line": models.line_model,
+    "regressor": models.dense_regressor,
+    "chain": models.linear_chain,
+    "recurrent": recurrent_model,
 }
+POLICIES = {"float16": "mixed_bfloat16", "bfloat16": "bfloat16"}
 
 
 @pytest.mark.parametrize("name", GOOD)
 def test_models_of_the_course_and_of_keras_are_opened(tmp_path, name):
-    if name == "float16":
-        keras.config.set_dtype_policy("mixed_bfloat16")
+    keras.config.set_dtype_policy(POLICIES.get(name, "float32"))
     try:
         model = GOOD[name]()
     finally:
         keras.config.set_dtype_policy("float32")
     model.save(tmp_path / "model.keras")
     opened = load_keras_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(predict_logits(opened, FLOATS), predict_logits(model, FLOATS))
+    samples = np.random.default_rng(0).normal(size=(3, *model.input_shape[1:])).astype("float32")
+    np.testing.assert_array_equal(predict_logits(opened, samples), predict_logits(model, samples))
     assert not opened.compiled
 
 
@@ -143,6 +157,22 @@ EVIL = {
     "a SavedModel as a layer": lambda c: layer_of(c).update(as_class("keras.layers", "TFSMLayer", filepath="/tmp")),
     "a layer without a module": lambda c: layer_of(c).pop("module"),
     "a class that is no name": lambda c: layer_of(c).update(class_name=["Dense"]),
+    "a function of Keras behind a name of the course": lambda c: layer_of(c)["config"].update(
+        kernel_initializer={
+            **as_class("keras.saving", "function"),
+            "config": "load_model",
+            "registered_name": "keras_course>Dropout",
+        }
+    ),
+    "a lambda behind a name of the course": lambda c: layer_of(c)["config"].update(
+        activation={**as_class(None, "__lambda__"), "registered_name": "keras_course>Dropout"}
+    ),
+    "a layer of Keras that another package replaces": lambda c: layer_of(c).update(registered_name="evil>Dense"),
+    "a loss inside": lambda c: layer_of(c).update(
+        compile_config={"loss": as_class("keras.losses", "function", config="mse")}
+    ),
+    "a table of any size": lambda c: layer_of(c).update(as_class("keras.layers", "MelSpectrogram")),
+    "a PyTorch module": lambda c: layer_of(c).update(as_class("keras.layers", "TorchModuleWrapper")),
     "a class of the user": lambda c: c.update(as_class("builtins", "MyModel")),
     "a function in place of a net": lambda c: c.update(as_class("keras", "Model")),
 }
@@ -177,6 +207,45 @@ def test_a_program_in_any_corner_is_found(parts, tmp_path):
         node[path[-1]] = evil
         with pytest.raises(CourseError, match="is not opened"):
             load_keras_model(write(tmp_path / "evil.keras", {**parts, "config.json": json.dumps(changed)}))
+
+
+def assert_too_large(path, parts, message, **layers):
+    """Changes settings of layers, found by their class, in a file that is to be refused with little memory used."""
+
+    def change(config):
+        for kind, settings in layers.items():
+            layer_of(config, kind)["config"].update(settings)
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(CourseError, match=message):
+        load_keras_model(write(path, with_config(parts, change)))
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert used * 1024 < 100e6, "it would be gigabytes"
+
+
+def test_layers_that_ask_for_more_weights_than_the_file_has_are_refused(tmp_path):
+    """A description of a few lines could ask for any memory, before the weights are found not to fit."""
+    models.dense_classifier(hidden=()).save(tmp_path / "greedy.keras")
+    with zipfile.ZipFile(tmp_path / "greedy.keras") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    message = r"greedy.keras is not opened: its layers ask for 785,000,000,000 weights, and it has 7,850"
+    assert_too_large(tmp_path / "greedy.keras", parts, message, Dense={"units": 10**9})
+    # nothing of it is left, to be made later
+    with keras.StatelessScope():
+        pass
+    assert load_keras_model(write(tmp_path / "greedy.keras", parts)).count_params() == 7850
+
+
+def test_a_layer_that_makes_a_giant_of_a_picture_is_refused(tmp_path):
+    model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.ZeroPadding2D(1), keras.layers.Flatten()])
+    keras.Sequential([model, keras.layers.Dense(1)]).save(tmp_path / "small.keras")
+    assert load_keras_model(tmp_path / "small.keras").count_params() == 901
+    keras.Sequential([keras.Input((28, 28, 1)), keras.layers.UpSampling2D(1)]).save(tmp_path / "large.keras")
+    with zipfile.ZipFile(tmp_path / "large.keras") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    assert load_keras_model(tmp_path / "large.keras").output_shape == (None, 28, 28, 1)
+    message = r"its layer 'up_sampling2d\w*' makes 7,840,000,000 numbers of a picture; 134,217,728 are allowed"
+    assert_too_large(tmp_path / "large.keras", parts, message, UpSampling2D={"size": [1000, 10_000]})
 
 
 @pytest.mark.parametrize("text", ["", "no JSON", "null", "[]", "{}", '{"class_name": "Sequential"}', "[" * 200_000])
@@ -238,6 +307,100 @@ def test_what_is_no_archive_is_explained(parts, tmp_path):
         load_keras_model(tmp_path / "old.h5")
 
 
+def test_what_python_would_unpack_without_a_limit_is_refused(parts, tmp_path):
+    for number, method in enumerate((zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)):
+        path = write(tmp_path / f"{number}.keras", parts, compression=method)
+        with pytest.raises(CourseError, match=r"its \S+ is compressed in a way that Keras does not use"):
+            load_keras_model(path)
+    opened = load_keras_model(write(tmp_path / "packed.keras", parts, compression=zipfile.ZIP_DEFLATED))
+    assert opened.count_params() == 3190
+
+
+def test_weights_that_are_nearly_all_air_are_refused(parts, tmp_path):
+    bloated = {**parts, "model.weights.h5": parts["model.weights.h5"] + bytes(2**25)}
+    path = write(tmp_path / "bloated.keras", bloated, compression=zipfile.ZIP_DEFLATED)
+    with pytest.raises(
+        CourseError, match=r"its model.weights.h5 claims 33,\d{3},\d{3} bytes, of which it has \d+,\d+$"
+    ):
+        load_keras_model(path)
+
+
+def test_an_encrypted_archive_is_explained(parts, tmp_path):
+    content = bytearray(write(tmp_path / "secret.keras", parts).read_bytes())
+    for mark, place in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
+        start = content.find(mark)
+        while start >= 0:
+            content[start + place] |= 1
+            start = content.find(mark, start + 1)
+    (tmp_path / "secret.keras").write_bytes(content)
+    with pytest.raises(CourseError, match=r"secret.keras is no Keras model: .*password"):
+        load_keras_model(tmp_path / "secret.keras")
+
+
+# --- Known attacks ---------------------------------------------------------------------------------------------
+
+
+def test_the_code_of_a_lambda_does_not_run(tmp_path):
+    """CVE-2024-3660, with a file as Keras writes it; opened without safe mode, it does run."""
+    code = f"lambda x: (__import__('pathlib').Path({str(tmp_path / 'hacked')!r}).touch(), x)[1]"
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Lambda(eval(code), output_shape=(2,))])
+    model.save(tmp_path / "evil.keras")
+    (tmp_path / "hacked").unlink(missing_ok=True)
+    for _ in range(2):
+        with pytest.raises(CourseError, match=r"evil.keras is not opened: it has a 'Lambda' of 'keras.layers'"):
+            load_keras_model(tmp_path / "evil.keras")
+        assert not (tmp_path / "hacked").exists()
+        # CVE-2025-9905: in the older format, safe mode was not looked at
+        (tmp_path / "evil.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+        with pytest.raises(CourseError, match="which can hold code"):
+            load_keras_model(tmp_path / "evil.h5")
+    opened = keras.saving.load_model(tmp_path / "evil.keras", compile=False, safe_mode=False)
+    predict_logits(opened, np.zeros((1, 2), "float32"))
+    assert (tmp_path / "hacked").exists(), "else this test could not fail"
+
+
+def test_no_file_is_written_read_or_fetched(parts, tmp_path):
+    """CVE-2025-1550, CVE-2025-8747 and CVE-2025-12058: functions and vocabularies that are named in the config."""
+    (tmp_path / "words.txt").write_text("secret")
+    target = str(tmp_path / "hacked")
+    attacks = [
+        as_class("keras.utils", "get_file", fname=target, origin=f"file://{tmp_path}/words.txt"),
+        as_class("keras.saving", "save_model", filepath=target),
+        as_class("keras.layers", "StringLookup", vocabulary=str(tmp_path / "words.txt")),
+        as_class("keras.src.saving.saving_lib", "load_model", filepath=target),
+        as_class("subprocess", "run", args=["touch", target]),
+        as_class("builtins", "exec", source=f"open({target!r}, 'w')"),
+        {**as_class("os", "function"), "config": "mkdir", "registered_name": "mkdir"},
+    ]
+    for attack in attacks:
+        for place in ("kernel_initializer", "activation", "kernel_constraint", "dtype", "name"):
+            config = with_config(parts, lambda c, a=attack, p=place: layer_of(c)["config"].update({p: a}))
+            with pytest.raises(CourseError, match="is not opened: it has a"):
+                load_keras_model(write(tmp_path / "evil.keras", config))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["evil.keras", "words.txt"]
+
+
+@pytest.mark.parametrize("part", ["config.json", "model.weights.h5", None])
+def test_a_damaged_file_is_opened_or_explained(parts, tmp_path, part):
+    """Bytes changed in a part, whose checksum is then right, and in the archive itself."""
+    random, explained = np.random.default_rng(0), 0
+    path = write(tmp_path / "model.keras", parts)
+    good = parts[part] if part else path.read_bytes()
+    for _ in range(40):
+        content = bytearray(good)
+        for place in random.integers(0, len(good) if part else 4000, 4):
+            content[place] = random.integers(0, 256)
+        if part:
+            write(path, {**parts, part: bytes(content)})
+        else:
+            path.write_bytes(content)
+        try:
+            assert isinstance(load_keras_model(path), keras.Model)
+        except CourseError:
+            explained += 1
+    assert explained
+
+
 # --- What is in the weights ------------------------------------------------------------------------------------
 
 
@@ -289,8 +452,28 @@ EVIL_WEIGHTS = {
         "are in another file",
     ),
     "far more numbers than bytes": (
-        replaced(lambda group, name, shape: group.create_dataset(name, (10**6, 10**6), "float32", chunks=(100, 100))),
+        replaced(lambda group, name, shape: group.create_dataset(name, (10**6, 10**6), "float32")),
         "its weights claim 4,000,000,",
+    ),
+    "compressed numbers, which may be more than they claim": (
+        replaced(lambda group, name, shape: group.create_dataset(name, shape, "float32", compression="gzip")),
+        "are compressed, which Keras does not do",
+    ),
+    "texts": (
+        replaced(lambda group, name, shape: group.create_dataset(name, shape, h5py.string_dtype())),
+        "are no numbers but object",
+    ),
+    "records": (
+        replaced(lambda group, name, shape: group.create_dataset(name, shape, [("a", "i1"), ("b", "i1")])),
+        "are no numbers but",
+    ),
+    "a circle of groups": (
+        lambda weights: first_weights(weights)[0].__setitem__("circle", weights["layers"]),
+        "'circle' are in two places",
+    ),
+    "the same numbers in many places": (
+        replaced(lambda group, name, shape: [group.__setitem__(f"{name}{i}", group["1"]) for i in range(3)]),
+        "are in two places",
     ),
 }
 
@@ -305,7 +488,7 @@ def test_weights_that_are_not_in_the_file_are_refused(parts, tmp_path, monkeypat
 
 
 def test_weights_that_do_not_fit_the_layers_are_explained(parts, tmp_path):
-    change = replaced(lambda group, name, shape: group.create_dataset(name, (2, 2), "float32"))
+    change = replaced(lambda group, name, shape: group.create_dataset(name, (1, *shape), "float32"))
     with pytest.raises(CourseError, match="cannot be opened as a Keras model"):
         load_keras_model(write(tmp_path / "odd.keras", with_weights(parts, change)))
 

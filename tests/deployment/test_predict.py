@@ -1,5 +1,6 @@
 """Pictures in, class names out: in a program and on the command line."""
 
+import io
 import json
 import os
 import subprocess
@@ -11,14 +12,14 @@ import pytest
 from PIL import Image
 
 from keras_course.cards import ModelCard
-from keras_course.datasets import asl
+from keras_course.datasets import asl, mnist
 from keras_course.deployment.model_files import load_keras_model
 from keras_course.deployment.predict import Answer, find_pictures, predict, predictions_of
 from keras_course.deployment.runtimes import open_model
 from keras_course.errors import CourseError
-from keras_course.models import cnn_classifier
+from keras_course.models import cnn_classifier, dense_classifier
 from keras_course.preprocessing import prepare
-from keras_course.training import RunDirectory, predict_logits
+from keras_course.training import RunDirectory, fit, predict_logits
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,6 +66,22 @@ def test_probabilities_are_the_softmax_of_the_logits():
     assert [answer.class_name for answer in second[1:]] == ["a", "b"], "among equals the first class"
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_logits_that_are_no_numbers_are_explained(wrong):
+    with pytest.raises(CourseError, match="the model gives logits that are no numbers"):
+        predictions_of(np.array([[0.0, wrong]]), "ab")
+
+
+def test_numbers_that_make_no_sense_are_explained(runtime, photos):
+    with pytest.raises(CourseError, match="top is 0; give a whole number from 1 up"):
+        list(predict(runtime, photos, top=0))
+    with pytest.raises(CourseError, match="batch_size is 0; give a whole number from 1 up"):
+        list(predict(runtime, photos, batch_size=0))
+    with pytest.raises(CourseError, match="names has 1 entries; give one for each of the 7 pictures"):
+        list(predict(runtime, photos, names=["one"]))
+    assert list(predict(runtime, [])) == []
+
+
 def test_more_answers_than_classes_are_all_classes(runtime, photos):
     (prediction,) = predict(runtime, photos[:1], top=99)
     assert len(prediction.answers) == 5
@@ -93,11 +110,19 @@ def test_arrays_and_bytes_are_pictures_too(runtime, photos):
 def test_pictures_in_folders_are_found_in_the_order_of_their_names(tmp_path):
     for name in ("b/2.png", "b/10.PNG", "a/x.jpg", "a/deep/er/y.webp"):
         save_photo(tmp_path / name, 0)
+    for hidden in ("a/._x.jpg", ".trash/z.png", "__MACOSX/x.jpg"):
+        save_photo(tmp_path / hidden, 0)
     (tmp_path / "a" / "notes.txt").write_text("no picture")
+    (tmp_path / "folder.png").mkdir()
     (tmp_path / "loop").symlink_to(tmp_path)
     names = [path.relative_to(tmp_path).as_posix() for path in find_pictures([tmp_path])]
     assert names == ["a/deep/er/y.webp", "a/x.jpg", "b/10.PNG", "b/2.png"]
     assert find_pictures([tmp_path / "a" / "notes.txt"]) == [tmp_path / "a" / "notes.txt"], "who names it means it"
+    named = tmp_path / "a" / "._x.jpg"
+    assert find_pictures([named, named]) == [named, named]
+    for wrong in ("n" * 5000 + ".png", tmp_path / "broken_link.png"):
+        with pytest.raises(CourseError, match=r"there is no picture .*; give the path of one"):
+            find_pictures([wrong])
     (tmp_path / "empty").mkdir()
     with pytest.raises(CourseError, match=r"empty holds no pictures; give a folder with files that end in \.jpg"):
         find_pictures([tmp_path / "empty"])
@@ -151,6 +176,100 @@ def test_real_photos_give_the_same_logits_in_training_and_in_serving(hands_run, 
             file.parent.mkdir(parents=True)
             file.write_bytes(content)
     assert_served_as_trained(hands_run, tmp_path)
+
+
+# --- Digits on paper -------------------------------------------------------------------------------------------
+
+DIGITS = 200
+
+
+@pytest.fixture(scope="module")
+def reader():
+    """A net that has seen the sample's digits once, as a function from pictures to its share of right answers."""
+    train, (digits, labels) = mnist.load_data("sample")
+    model = dense_classifier(hidden=(128,), seed=1)
+    fit(model, train, epochs=1, progress=False)
+
+    def reader(change=lambda digit, random: digit):
+        random = np.random.default_rng(3)
+        pictures = [prepare(change(digit, random), mnist.PICTURES) for digit in digits[:DIGITS, :, :, 0]]
+        return float((predict_logits(model, np.stack(pictures)).argmax(1) == labels[:DIGITS]).mean())
+
+    return reader
+
+
+@pytest.fixture(scope="module")
+def as_they_are(reader):
+    return reader()
+
+
+def large(digit, factor):
+    return np.asarray(Image.fromarray(digit).resize((28 * factor,) * 2, Image.Resampling.BICUBIC), "float64") / 255
+
+
+def on_paper(*, ink=40, paper=220, shade=0.0, noise=0.0, specks=0, factors=(3, 9)):
+    """Puts a digit of 3 to 8 times its size somewhere on 300 × 400 pixels, darker on one side, with noise and dirt."""
+
+    def change(digit, random):
+        side = 28 * (factor := int(random.integers(*factors)))
+        top, left = random.integers(0, 301 - side), random.integers(0, 401 - side)
+        photo = np.full((300, 400), float(paper)) * (1 - shade * np.linspace(0, 1, 400))
+        photo[top : top + side, left : left + side] += large(digit, factor) * (
+            ink - photo[top : top + side, left : left + side]
+        )
+        photo += random.normal(0, noise, photo.shape)
+        for row, column in random.integers(0, 296, (specks, 2)):
+            photo[row : row + 3, column : column + 3] = ink
+        return np.clip(np.rint(photo), 0, 255).astype("uint8")
+
+    return change
+
+
+def as_file(change, kind, **settings):
+    def changed(digit, random):
+        file = io.BytesIO()
+        Image.fromarray(change(digit, random)).save(file, kind, **settings)
+        return file.getvalue()
+
+    return changed
+
+
+def cut_out(digit, random):
+    """Nothing but the digit, so that it touches all four sides."""
+    rows, columns = (np.flatnonzero((digit > 60).any(axis=axis)) for axis in (1, 0))
+    inside = digit[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    image = Image.fromarray(255 - inside).resize((8 * inside.shape[1], 8 * inside.shape[0]), Image.Resampling.BICUBIC)
+    return np.asarray(image)
+
+
+def transparent(digit, random):
+    ink = np.zeros((300, 300), "uint8")
+    ink[50:246, 20:216] = np.rint(255 * np.clip(large(digit, 7), 0, 1))
+    return np.dstack([np.full((300, 300, 3), (200, 30, 30), "uint8"), ink])
+
+
+CHANGES = {
+    "inverted": lambda digit, random: 255 - digit,
+    "large and elsewhere": on_paper(),
+    "bright on black": on_paper(ink=240, paper=10),
+    "on grey paper in dim light": on_paper(ink=30, paper=100),
+    "chalk on a grey board": on_paper(ink=230, paper=140),
+    "faint, with noise": on_paper(ink=170, paper=210, noise=5),
+    "lit from one side": on_paper(shade=0.5),
+    "in strong noise": on_paper(noise=15),
+    "with all of it": on_paper(ink=70, shade=0.4, noise=6),
+    "on dirty paper": on_paper(specks=20, factors=(5, 9)),
+    "a poor JPEG": as_file(on_paper(ink=100, noise=4), "JPEG", quality=10),
+    "cut out": cut_out,
+    "red on nothing": transparent,
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_digit_on_paper_is_read_nearly_as_well_as_one_of_mnist(reader, as_they_are, name):
+    """The share of right answers was 0.02 lower at worst, of digits that were cut out."""
+    assert as_they_are > 0.85
+    assert reader(CHANGES[name]) >= as_they_are - 0.03
 
 
 # --- The command -----------------------------------------------------------------------------------------------

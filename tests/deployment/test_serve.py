@@ -1,5 +1,6 @@
 """The service as a client sees it: a real server, real requests, and the answers that the model gives."""
 
+import asyncio
 import http.client
 import io
 import json
@@ -8,6 +9,8 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +20,8 @@ from keras_course._backend import select
 from keras_course.cards import read_card
 from keras_course.deployment import serve as serving
 from keras_course.deployment.model_files import load_keras_model
+from keras_course.deployment.runtimes import Runtime
+from keras_course.deployment.service import Limits, make_app
 from keras_course.errors import CourseError, MissingPackageError
 from keras_course.preprocessing import prepare
 from keras_course.training import predict_logits
@@ -107,6 +112,19 @@ def test_a_batch_that_is_prepared_is_answered_as_it_is(server, model, card):
     np.testing.assert_allclose([row["logits"] for row in answer["predictions"]], expected, atol=1e-4)
     names = [row["answers"][0]["class"] for row in answer["predictions"]]
     assert names == [card.class_names[number] for number in expected.argmax(axis=1)]
+
+
+def test_programs_may_have_logits_as_an_array(server, model, card):
+    batch = np.random.default_rng(2).integers(0, 256, (40, *card.pictures.shape), dtype="uint8")
+    for body, kind, expected in ((npy(batch), NPY, batch), (photo(7), PNG, prepare(photo(7), card.pictures)[None])):
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        connection.request("POST", "/predict", body, {**kind, "Accept": "application/x-npy"})
+        response = connection.getresponse()
+        assert (response.status, response.headers["Content-Type"]) == (200, "application/x-npy")
+        logits = np.load(io.BytesIO(response.read()), allow_pickle=False)
+        connection.close()
+        assert logits.dtype == np.float32
+        np.testing.assert_allclose(logits, predict_logits(model, expected), atol=1e-4)
 
 
 def test_it_says_where_the_reasons_for_an_answer_are(server, model, card):
@@ -223,18 +241,57 @@ def test_more_requests_than_allowed_are_told_to_come_again(start_server, onnx_fi
     assert server.stop() == 0
 
 
-def test_what_is_under_way_is_finished_when_it_is_told_to_stop(start_server, onnx_file):
+@pytest.mark.parametrize(("told", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, -signal.SIGTERM)])
+def test_what_is_under_way_is_finished_when_it_is_told_to_stop(start_server, onnx_file, told, code):
     server = start_server(onnx_file)
     content = photo()
     connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
     connection.sendall(head_of(content) + content[:10])
     time.sleep(0.2)
     threading.Timer(0.5, connection.sendall, [content[10:]]).start()
-    server.process.send_signal(signal.SIGINT)
+    server.process.send_signal(told)
     assert connection.recv(100).startswith(b"HTTP/1.1 200")
     connection.close()
-    assert server.process.wait(30) == 0
+    assert server.process.wait(30) == code
     assert server.errors() == ""
+
+
+# --- A model that fails ------------------------------------------------------------------------------------------
+
+
+def ask_in_process(card, run, **limits):
+    """Sends one picture to an application with such a model, and returns the status and what came back as JSON."""
+    runtime = Runtime(Path("model.onnx"), "onnx", "Nothing 1.0", card, run)
+    app = make_app(runtime, limits=Limits(**limits))
+    sent, body = [], [photo(), b""]
+
+    async def receive():
+        return {"type": "http.request", "body": body.pop(0), "more_body": bool(body)}
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"content-type", b"image/png"), (b"host", b"localhost")]
+    scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": headers}
+    with suppress(OSError, CourseError):  # goes on to the server, which logs it
+        asyncio.run(app(scope, receive, send))
+    return sent[0]["status"], json.loads(b"".join(message.get("body", b"") for message in sent))
+
+
+def test_a_model_that_cannot_answer_is_not_the_end(card):
+    def run(pictures):
+        raise OSError("/secret/path")
+
+    assert ask_in_process(card, run) == (500, {"error": "the model could not answer; the service goes on"})
+
+
+def test_a_model_that_takes_too_long_is_busy(card):
+    def run(pictures):
+        time.sleep(1.5)
+        return np.zeros((len(pictures), len(card.class_names)))
+
+    status, answer = ask_in_process(card, run, seconds=1)
+    assert (status, answer["error"]) == (503, "the service is too busy to answer within 1 seconds; come again")
 
 
 # --- Where it listens ------------------------------------------------------------------------------------------
@@ -259,6 +316,35 @@ def test_a_name_of_somebody_else_is_not_answered(server):
         assert "answers to 127.0.0.1" in answer["error"]
     for host in ("localhost", f"localhost:{server.port}", "127.0.0.1:9", "[::1]:8000"):
         assert server.ask("GET", "/health", headers={"Host": host})[0] == 200
+
+
+def test_a_page_of_somebody_else_may_not_ask(server):
+    """A browser lets any page send a form anywhere, and says from where it comes."""
+    for origin, expected in (("cross-site", 403), ("same-origin", 200), ("none", 200)):
+        assert server.ask("POST", "/predict", photo(), {**PNG, "Sec-Fetch-Site": origin})[0] == expected
+    assert server.ask("GET", "/health", headers={"Sec-Fetch-Site": "cross-site"})[0] == 200, "a link leads here"
+
+
+def test_answers_are_sent_at_once_on_every_event_loop():
+    """Python's own event loop, where there is no uvloop, would else wait 40 ms for each client's acknowledgement."""
+
+    async def connected():
+        answer = asyncio.get_running_loop().create_future()
+
+        class Protocol(asyncio.Protocol):
+            def connection_made(self, transport):
+                option = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+                answer.set_result(option)
+                transport.close()
+
+        with serving.bind(port=0) as taken:
+            server = await asyncio.get_running_loop().create_server(Protocol, sock=taken)
+            with socket.create_connection(taken.getsockname()):
+                option = await asyncio.wait_for(answer, 20)
+            server.close()
+            return option
+
+    assert asyncio.run(connected()) != 0
 
 
 def test_a_port_that_is_taken_is_explained():

@@ -1,6 +1,7 @@
 """What should not come and does: every such request is refused with an explanation, and the service lives on."""
 
 import io
+import json
 import os
 import pickle
 import socket
@@ -169,13 +170,14 @@ def test_a_wrong_method_is_refused(onnx_server, method, path):
 
 
 def speak(server, *parts, pause=0.0):
-    """Sends bytes as they are, and returns the first line of what comes back, empty if the connection is closed."""
+    """Sends bytes as they are, and returns what comes back until the end, empty if the connection is just closed."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
         try:
             for part in parts:
                 connection.sendall(part)
                 time.sleep(pause)
-            return connection.makefile("rb").readline()
+            connection.shutdown(socket.SHUT_WR)
+            return connection.makefile("rb").read()
         except (ConnectionResetError, BrokenPipeError):
             return b""
 
@@ -195,12 +197,18 @@ HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\
         "a huge length": (HEAD, b"Content-Length: 99999999999\r\n\r\n"),
         "two lengths": (HEAD, b"Content-Length: 5\r\nContent-Length: 50\r\n\r\nhello"),
         "a broken chunk": (HEAD, b"Transfer-Encoding: chunked\r\n\r\nZZZ\r\n"),
+        "a length and chunks": (HEAD, b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        "a path that is no text": (b"GET /\xff\xe9 HTTP/1.1\r\nHost: localhost\r\n\r\n",),
+        "two hosts": (b"GET /health HTTP/1.1\r\nHost: evil.example\r\nHost: localhost\r\n\r\n",),
+        "no host": (b"GET /health HTTP/1.1\r\n\r\n",),
     }.items(),
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_is_no_proper_request_is_refused(onnx_server, name, parts):
-    line = speak(onnx_server, *parts)
-    assert line == b"" or line.split()[1][:1] == b"4", line
+    answer = speak(onnx_server, *parts)
+    line, _, body = answer.partition(b"\r\n")
+    assert answer == b"" or line.split()[1][:1] == b"4", line
+    assert answer == b"" or set(json.loads(body.rpartition(b"\r\n\r\n")[2])) == {"error"}
     assert onnx_server.ask("POST", "/predict", GOOD, PNG)[0] == 200
 
 
@@ -238,3 +246,40 @@ def test_a_client_that_never_ends_its_headers_is_sent_away(onnx_server):
                 connection.sendall(b"X: a\r\n")  # it goes on, a little at a time
     assert answer.startswith(b"HTTP/1.1 408")
     assert 1.5 < time.perf_counter() - started < 15
+
+
+def test_a_body_that_goes_on_after_its_answer_is_cut_off(onnx_server):
+    started = time.perf_counter()
+    with socket.create_connection(("127.0.0.1", onnx_server.port), timeout=30) as connection:
+        connection.sendall(HEAD.replace(b"image/png", b"a/b") + b"Content-Length: 100000\r\n\r\n")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 415")
+        connection.settimeout(0.2)
+        is_open = True
+        for _ in range(80):
+            try:
+                connection.sendall(b"x")  # it goes on, a little at a time
+                is_open = connection.recv(1000) != b""
+            except TimeoutError:
+                continue
+            except OSError:
+                is_open = False
+            if not is_open:
+                break
+    assert not is_open
+    assert time.perf_counter() - started < 12
+
+
+def test_more_connections_than_allowed_are_closed_with_an_explanation(start_server, onnx_file):
+    server = start_server(onnx_file, "--requests", 1)
+    connections = [socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in range(80)]
+    for connection in connections[-16:]:
+        assert connection.makefile("rb").read().startswith(b"HTTP/1.1 503")
+    for connection in connections:
+        connection.close()
+    for _ in range(500):
+        status, _ = server.ask("POST", "/predict", GOOD, PNG)
+        if status == 200:
+            break
+        time.sleep(0.01)
+    assert status == 200
+    server.check()

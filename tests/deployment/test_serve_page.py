@@ -52,7 +52,9 @@ def open_page(browser):
 
 
 def answered(page):
+    """The answer to the newest picture, once it is there and explained."""
     page.locator("#took").filter(has_text=ANSWERED).wait_for()
+    page.locator("main[aria-busy='false']").wait_for()
     return page.locator("#answer").text_content()
 
 
@@ -107,6 +109,24 @@ def test_undo_clear_and_escape_take_back(open_page, drawing_server):
         clear()
         page.locator("#answer").filter(has_text="Nothing yet.").wait_for()
         assert page.locator("#bars li").count() == 0
+
+
+def test_what_comes_after_clearing_is_not_shown(open_page, drawing_server):
+    page = open_page(drawing_server)
+    held = []
+    page.route("**/explain", lambda route: held.append(route))
+    draw_a_seven(page)
+    page.locator("#took").filter(has_text=ANSWERED).wait_for()
+    for _ in range(200):
+        if held:
+            break
+        page.wait_for_timeout(10)
+    page.click("#clear")
+    for route in held:
+        route.continue_()
+    page.locator("main[aria-busy='false']").wait_for()
+    assert page.locator("#answer").text_content() == "Nothing yet."
+    assert page.locator("#explanation").text_content() == ""
 
 
 def test_a_finger_draws_too(open_page, drawing_server):
@@ -207,3 +227,16 @@ def test_a_service_that_has_ended_is_noticed(open_page, start_server, onnx_file)
     assert server.stop() == 0
     page.set_input_files("#file", photo_file())
     page.locator("#error").filter(has_text="does not answer").wait_for()
+
+
+@pytest.mark.parametrize("width", [360, 1100])
+def test_programmers_find_what_it_takes(open_page, server, width):
+    page = open_page(server, viewport={"width": width, "height": 800})
+    page.get_by_role("link", name="a page of its own").click()
+    page.wait_for_url("**/docs")
+    headings = page.locator("h2").all_text_contents()
+    assert {"POST /predict", "POST /explain", "GET /metadata"} <= set(headings)
+    text = page.locator("main").text_content()
+    for part in ("multipart/form-data", "picture: list (up to 32) of file", "from 1 to 5", f"{server.url}/predict"):
+        assert part in text
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= width

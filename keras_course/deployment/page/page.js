@@ -7,6 +7,7 @@ const at = (id) => document.getElementById(id);
 
 let waiting = null;
 let asking = false;
+let encoding = 0; // drawings on their way to becoming files
 let cleared = 0; // what was asked before the last clearing is not shown any more
 
 /** Sends a picture; one that comes meanwhile is sent next, and those in between are left out. */
@@ -14,6 +15,7 @@ async function ask(blob) {
   waiting = blob;
   if (asking) return;
   asking = true;
+  showBusy();
   while (waiting) {
     const picture = waiting;
     const before = cleared;
@@ -22,13 +24,22 @@ async function ask(blob) {
       const top = Math.min(5, course.classes);
       const answer = await post(`predict?top=${top}`, picture);
       if (before === cleared) showAnswer(answer);
-      if (!waiting && before === cleared) showReasons(await post("explain", picture));
-      at("error").textContent = "";
+      if (!waiting && before === cleared) {
+        const reasons = await post("explain", picture);
+        if (before === cleared) await showReasons(reasons);
+      }
+      if (before === cleared) at("error").textContent = "";
     } catch (error) {
       if (before === cleared) showError(error.message);
     }
   }
   asking = false;
+  showBusy();
+}
+
+/** Tells a screen reader, and a test, whether what is shown is final. */
+function showBusy() {
+  document.querySelector("main").setAttribute("aria-busy", String(asking || encoding > 0));
 }
 
 async function post(path, blob) {
@@ -42,7 +53,7 @@ async function post(path, blob) {
   } catch {
     throw new Error("The service does not answer. Is it still running?");
   }
-  const answer = await response.json();
+  const answer = await response.json().catch(() => ({ error: `The service answers ${response.status}.` }));
   if (!response.ok) throw new Error(answer.error);
   return answer;
 }
@@ -103,18 +114,24 @@ async function showReasons({ heat, method, prepared, class: name }) {
 
 function showError(message) {
   at("error").textContent = message;
-  at("answer").textContent = "No answer.";
-  at("bars").replaceChildren();
-  at("took").textContent = "";
+  showInstead("No answer.");
 }
 
 function showNothing() {
   waiting = null;
   cleared += 1;
   at("error").textContent = "";
-  at("answer").textContent = "Nothing yet.";
+  showInstead("Nothing yet.");
+}
+
+/** Takes away what was shown of the last picture. */
+function showInstead(sentence) {
+  at("answer").textContent = sentence;
   at("bars").replaceChildren();
-  at("took").textContent = "";
+  for (const id of ["prepared", "heat"]) at(id).width = at(id).height = 28;
+  at("size").textContent = "the prepared picture";
+  at("method").textContent = "why";
+  for (const id of ["took", "explanation"]) at(id).textContent = "";
 }
 
 // --- Tabs ---------------------------------------------------------------------------------------------------------
@@ -167,8 +184,17 @@ function pointOf({ clientX, clientY }) {
 }
 
 function askAboutDrawing() {
-  if (strokes.length) drawing.toBlob(ask, "image/png");
-  else showNothing();
+  if (!strokes.length) {
+    showNothing();
+    return;
+  }
+  encoding += 1;
+  showBusy();
+  drawing.toBlob((blob) => {
+    encoding -= 1;
+    if (strokes.length) ask(blob); // it may have been cleared meanwhile
+    showBusy();
+  }, "image/png");
 }
 
 drawing.addEventListener("pointerdown", (event) => {
