@@ -4,7 +4,7 @@ No framework is imported here before a model of its format is opened. A format i
 model cannot do anything but compute. Of the formats here two are programs that may do more: a SavedModel can read and
 write files; of a ``.pt2`` PyTorch evaluates descriptions as Python, and unpickles what it cannot read otherwise. LiteRT
 only computes, but believes what a file says of itself, and a damaged one can end the process. So a stranger's is first
-tried in another process.
+tried in another process, which most of the damaged ones end.
 """
 
 import os
@@ -159,21 +159,25 @@ def reason_of(error: BaseException) -> str:
 
 
 def _try_in_another_process(path: Path) -> None:
-    """Opens a file where nothing is lost if that ends the process; an error of the runtime is left to the opener."""
+    """Opens a file where nothing is lost if that ends the process.
+
+    That is no proof: what a damaged file reads from where it should not may be harmless once, and not the next time.
+    """
     code = (
         f"import pathlib, sys; from {__name__} import open_export; open_export(pathlib.Path(sys.argv[1]), trust=True)"
     )
     # the process shall find what this one finds, and -P keeps a stray file in the current folder out of it
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-P", "-c", code, str(path.absolute())]
-    nowhere = subprocess.DEVNULL
+    settings: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "errors": "replace"}
     try:
-        done = subprocess.run(
-            command, env=environment, stdin=nowhere, stdout=nowhere, stderr=nowhere, timeout=SECONDS, check=False
-        )
+        done = subprocess.run(command, env=environment, timeout=SECONDS, check=False, **settings)
     except subprocess.TimeoutExpired:
         raise CourseError(f"{path} is not opened: it takes more than {SECONDS} seconds; is it damaged?") from None
-    if done.returncode not in (0, 1):  # 1 is an exception of Python's
+    if done.returncode == 1:  # an exception of Python's
+        reason = (done.stderr.splitlines() or ["it is damaged"])[-1].rpartition("cannot be opened as a model: ")[2]
+        raise CourseError(f"{path} cannot be opened as a model: {reason[:300]}")
+    if done.returncode:
         raise CourseError(f"{path} is damaged: it ends the process that opens it, with exit code {done.returncode}")
 
 
