@@ -17,9 +17,11 @@ import keras
 import numpy as np
 import pytest
 
+from keras_course.cards import ModelCard, read_card
 from keras_course.errors import CourseError
 from keras_course.lesson import Options
 from keras_course.models import dense_classifier
+from keras_course.preprocessing import PictureFormat
 from keras_course.training import RunDirectory, fit, open_run, predict_logits
 from keras_course.training.run_directory import Checkpoint, latest_folder, new_folder
 
@@ -131,6 +133,38 @@ def test_the_model_opens_safely_and_names_neither_optimizer_nor_backend(tmp_path
     assert b"optimizer" not in weights
     opened = keras.saving.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
     np.testing.assert_array_equal(predict_logits(opened, X_VALID), predict_logits(model, X_VALID))
+
+
+CARD = ModelCard(title="Four classes", class_names=list("abcd"), pictures=PictureFormat(height=3, width=3, channels=1))
+
+
+def test_the_model_carries_its_card_and_what_was_measured(tmp_path):
+    model = tiny()
+    with RunDirectory(tmp_path) as run:
+        history = train(run, model=model, epochs=2)
+        options = Options(epochs=2, batch_size=8, seed=0)
+        metrics = run.save_results(model, history, options, samples=len(X), card=CARD, accuracy=0.5, loss=1.25, other=7)
+    card = read_card(tmp_path / "model.keras")
+    assert (card.title, card.class_names, card.pictures) == (CARD.title, CARD.class_names, CARD.pictures)
+    assert card.metrics == {"accuracy": 0.5, "loss": 1.25}
+    expected = {"samples": 24, "epochs": 2, "batch_size": 8, "seed": 0, "backend": keras.backend.backend()}
+    assert expected.items() <= card.training.items()
+    # 9 * 5 + 5 weights, and 5 * 4 + 4
+    assert card.training["parameters"] == metrics["parameters"] == 74
+    assert card.training["versions"]["keras"] == keras.__version__
+    opened = keras.saving.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
+    np.testing.assert_array_equal(predict_logits(opened, X_VALID), predict_logits(model, X_VALID))
+
+
+def test_a_model_saved_again_has_the_card_of_then_and_no_other(tmp_path):
+    with RunDirectory(tmp_path) as run:
+        run.save_model(tiny(), CARD)
+        assert read_card(tmp_path / "model.keras") == CARD
+        run.save_model(tiny(), CARD)
+        with zipfile.ZipFile(tmp_path / "model.keras") as archive:
+            assert archive.namelist().count("card.json") == 1
+        run.save_model(tiny())
+        assert read_card(tmp_path / "model.keras") is None
 
 
 def test_a_checkpoint_is_nothing_but_plain_arrays_and_json(folder):

