@@ -1,34 +1,47 @@
-"""How fast ``keras-course serve`` answers, beside bare ONNX Runtime and LitServe, in one run.
+"""How fast ``keras-course serve`` is, beside ONNX Runtime alone and beside LitServe, in one run.
 
-    python benchmarks/serving.py                       # a small convolutional net
-    python benchmarks/serving.py runs/07_asl_augmentation/exports/model.onnx --rounds 5
-    python benchmarks/serving.py --litserve /path/to/another/venv/bin/python
+    python benchmarks/serving.py
+    python benchmarks/serving.py --model runs/04_mnist_dense/exports/model.onnx --litserve /tmp/lit/bin/python
 
-Four tables:
+Without ``--model`` there are two models, written as ONNX first: the course's dense net and its convolutional one, 28×28
+grey pixels. Their weights are drawn, not trained. The contestants, each in a process of its own:
 
-- **batches**: requests with 256 prepared pictures each, beside calls of ONNX Runtime with the same batches in a process
-  of its own: how much of its throughput is left when the pictures come over HTTP;
-- **single pictures**: requests with one PNG each, from 1, 8 and 32 clients at once: requests a second, and how long
-  half of them and 99 of 100 take;
-- **the same at LitServe**, with the same model, the same preparation of pictures and its own batching, where it is
-  installed: ``pip install litserve onnxruntime keras-course``, in an environment of its own if need be;
-- **cold start**: from the start of the command to its first answer.
+- ``serve`` of this package, as the command line starts it;
+- LitServe, where it is installed: in this environment, or in the one whose Python ``--litserve`` names (it needs
+  litserve, onnxruntime, numpy and pillow). It is given the same model and the same function that decodes pictures, raw
+  bodies instead of its JSON, and micro-batches of up to 32 that wait for a millisecond (``serving_litserve.py``);
+- ONNX Runtime alone, called in a loop with no network between, as ``onnxruntime`` opens it by default.
 
-The contestants take turns; what is printed are medians of the rounds. Client and server share the machine.
+Three tables. The first is for single pictures, PNG files that have to be decoded, and how long clients wait for the
+answer. "alone" decodes and answers one after the other in one thread. The second is for batches that are prepared
+already (.npy in; classes as JSON, or logits as .npy, out); "of bare" is the share of the pictures a second that ONNX
+Runtime alone answers in the same batches. The third is for a cold start: from the command to the first answer.
+
+Clients ask again as soon as they have their answer. They run in one thread of this process, and take a part of the
+machine that the contestant alone does not have to share. The contestants take turns; numbers are medians of the rounds,
+a share being that within one round, and 50 and 99 % of the waiting times of all rounds together. Expect five minutes on
+two cores that do nothing else; the load of the machine at the start is printed.
 """
 
 import argparse
 import http.client
 import io
-import json
+import os
 import re
+import selectors
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -40,237 +53,393 @@ from keras_course._backend import select
 from keras_course.errors import CourseError, check_positive
 from keras_course.lesson import explain_errors
 
-BATCH, BATCHES = 256, 24
-CLIENTS, REQUESTS = (1, 8, 32), 600
+ROOT = Path("/work/main")
+CLIENTS = (1, 8, 32)
+BATCHES = ((32, 4), (256, 4))
+"""Pictures in a batch, and how many clients send such."""
+COLD_STARTS = 5
+STARTING_SECONDS = 120
+FILES = 64
+"""Different pictures, so that nobody could answer from memory."""
 
-LITSERVE = """
-import sys
-import numpy as np
-import litserve
-from keras_course.deployment.predict import predictions_of
-from keras_course.deployment.runtimes import open_model
-from keras_course.preprocessing import prepare
-
-class Classifier(litserve.LitAPI):
-    def setup(self, device):
-        self.runtime = open_model(sys.argv[1])
-
-    def decode_request(self, request):
-        return prepare(request["picture"].file.read(), self.runtime.card.pictures)
-
-    def batch(self, inputs):
-        return np.stack(inputs)
-
-    def predict(self, pictures):
-        return self.runtime.logits(pictures)
-
-    def unbatch(self, logits):
-        return list(logits)
-
-    def encode_response(self, logits):
-        (answers,) = predictions_of(logits[None], self.runtime.card.class_names)
-        return {"predictions": [{"answers": [vars(answer) for answer in answers]}]}
-
-if __name__ == "__main__":
-    api = Classifier(max_batch_size=32, batch_timeout=0.002)
-    litserve.LitServer(api, accelerator="cpu").run(
-        host="127.0.0.1", port=int(sys.argv[2]), generate_client_file=False, log_level="error"
-    )
-"""
+Measured = dict[tuple[Any, ...], list["Load"]]
 
 
-def small_net(folder: Path) -> Path:
-    """Exports the course's convolutional net with weights as they are drawn."""
+@dataclass
+class Load:
+    """What one contestant did in one turn."""
+
+    pictures: int
+    seconds: float
+    waited: list[float] = field(default_factory=list)
+
+    @property
+    def rate(self) -> float:
+        """Pictures a second."""
+        return self.pictures / self.seconds
+
+
+# --- The models ------------------------------------------------------------------------------------------------
+
+
+def write_models(folder: Path, backend: str) -> dict[str, Path]:
+    """Writes the course's two nets as ONNX."""
+    select.use(backend)
+    select.import_keras()
     from keras_course.cards import ModelCard
-    from keras_course.datasets import asl
     from keras_course.deployment.export import export_model
-    from keras_course.models import cnn_classifier
+    from keras_course.models import cnn_classifier, dense_classifier
+    from keras_course.preprocessing import PictureFormat
     from keras_course.training import RunDirectory
 
-    card = ModelCard(title="The course's net", class_names=asl.CLASS_NAMES, pictures=asl.PICTURES)
-    with RunDirectory(folder / "run") as run:
-        run.save_model(cnn_classifier(), card)
-    return export_model(run.path, format="onnx").path
+    digits = PictureFormat(height=28, width=28, channels=1)
+    models = {
+        "dense": dense_classifier(input_shape=digits.shape, hidden=(512, 512), num_classes=10),
+        "convolutional": cnn_classifier(input_shape=digits.shape, num_classes=10),
+    }
+    written = {}
+    for name, model in models.items():
+        with RunDirectory(folder / name) as run:
+            run.save_model(model, ModelCard(title=name, class_names=tuple("0123456789"), pictures=digits))
+        written[name] = export_model(folder / name, format="onnx").path
+    return written
+
+
+def shape_of(model: Path) -> tuple[int, ...]:
+    """Reads from a model's card which pictures it takes."""
+    from keras_course.deployment.runtimes import open_model
+
+    return open_model(model).card.pictures.shape
+
+
+# --- ONNX Runtime alone ----------------------------------------------------------------------------------------
+
+
+def run_alone(pipe: Connection, model: Path, files: Sequence[bytes]) -> None:
+    """Answers as fast as it can, in a process of its own: is told a batch and seconds, and says what it did."""
+    import onnxruntime
+
+    from keras_course.deployment.runtimes import open_model
+    from keras_course.preprocessing import prepare
+
+    card = open_model(model).card
+    session = onnxruntime.InferenceSession(model)
+    name = session.get_inputs()[0].name
+    random = np.random.default_rng(0)
+
+    def of_files(number: int) -> None:
+        picture = prepare(files[number % len(files)], card.pictures)
+        session.run(None, {name: picture[None].astype("float32")})
+
+    def of_batch(batch: np.ndarray, number: int) -> None:
+        session.run(None, {name: batch.astype("float32")})
+
+    while (task := pipe.recv()) is not None:
+        size, seconds = task
+        batch = random.integers(0, 256, (size, *card.pictures.shape), dtype="uint8")
+        step: Callable[[int], None] = partial(of_batch, batch) if size else of_files
+        for number in range(3):
+            step(number)
+        count, started = 0, time.perf_counter()
+        while time.perf_counter() - started < seconds:
+            step(count)
+            count += 1
+        pipe.send(Load(count * max(size, 1), time.perf_counter() - started))
 
 
 @contextmanager
-def serving(command: list[str], port: int | None = None) -> Iterator[int]:
-    """Runs a server until the block ends; one that does not say its port is asked until it answers."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        try:
-            if port is None:
-                found = re.search(r":(\d+) ", process.stdout.readline() if process.stdout else "")
-                if found is None:
-                    raise CourseError("keras-course serve has not started")
-                port = int(found[1])
-            else:
-                wait_for(port, process)
-            yield port
-        finally:
-            process.terminate()
+def alone(model: Path, files: Sequence[bytes]) -> Iterator[Callable[[int, float], Load]]:
+    """ONNX Runtime alone; gives a function of a batch's size, 0 for a file, and of seconds."""
+    processes = get_context("spawn")
+    here, there = processes.Pipe()
+    process = processes.Process(target=run_alone, args=(there, model, files), daemon=True)
+    process.start()
+
+    def ask(size: int, seconds: float) -> Load:
+        here.send((size, seconds))
+        return here.recv()
+
+    yield ask
+    here.send(None)
+    process.join()
 
 
-def wait_for(port: int, process: "subprocess.Popen[str]") -> None:
-    """Waits until a server answers, for a minute."""
-    for _ in range(600):
+# --- Servers ---------------------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    """A port that is free now."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return taken.getsockname()[1]
+
+
+@contextmanager
+def server(command: Sequence[str], port: int) -> Iterator[None]:
+    """A server in a process of its own, from when it answers."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet, start_new_session=True)
+    try:
+        wait_for(port, process)
+        yield
+    finally:
+        process.send_signal(signal.SIGINT)
         try:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Asks for health until there is an answer; LitServe says 503 until its worker is ready."""
+    end = time.perf_counter() + STARTING_SECONDS
+    while time.perf_counter() < end and process.poll() is None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        try:
             connection.request("GET", "/health")
             if connection.getresponse().status == 200:
                 return
         except OSError:
             pass
-        if process.poll() is not None:
-            break
-        time.sleep(0.1)
-    raise CourseError("the server has not started")
+        finally:
+            connection.close()
+        time.sleep(0.005)
+    raise CourseError(f"{' '.join(map(str, process.args))} does not start")  # type: ignore[arg-type]
 
 
-def bare(model: Path, batches: list[np.ndarray]) -> float:
-    """Pictures a second of ONNX Runtime alone, in this process."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    session.run(None, {name: batches[0].astype("float32")})
-    started = time.perf_counter()
-    for batch in batches:
-        session.run(None, {name: batch.astype("float32")})
-    return sum(map(len, batches)) / (time.perf_counter() - started)
-
-
-def batches_by_http(port: int, bodies: list[bytes], pictures: int) -> float:
-    """Pictures a second when the batches come over HTTP, two requests at a time."""
-
-    def ask(some: list[bytes]) -> list[float]:
-        return client(port, "/predict?top=1", "application/x-npy", some)
-
-    started = time.perf_counter()
-    together(ask, [bodies[0::2], bodies[1::2]])
-    return pictures / (time.perf_counter() - started)
-
-
-def client(port: int, path: str, kind: str, bodies: list[bytes]) -> list[float]:
-    """Sends bodies one after the other and returns how long each answer took."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    seconds = []
-    for body in bodies:
-        started = time.perf_counter()
-        connection.request("POST", path, body, {"Content-Type": kind})
-        response = connection.getresponse()
-        answer = json.loads(response.read())
-        seconds.append(time.perf_counter() - started)
-        if response.status != 200:
-            raise CourseError(f"the server answers {response.status}: {answer}")
-    connection.close()
-    return seconds
-
-
-def together(run: Callable[[Any], list[float]], shares: list[Any]) -> list[float]:
-    """Runs clients in threads and returns all their times."""
-    found: list[float] = []
-    errors: list[Exception] = []
-
-    def work(share: Any) -> None:
-        try:
-            found.extend(run(share))
-        except Exception as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=work, args=(share,)) for share in shares]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
+def commands(model: Path, litserve: str) -> dict[str, Callable[[int], list[str]]]:
+    """How each server is started on a port."""
+    found: dict[str, Callable[[int], list[str]]] = {
+        "serve": lambda port: [sys.executable, "-m", "keras_course", "serve", str(model), "--port", str(port)]
+    }
+    if litserve:
+        script = str(Path(__file__).with_name("serving_litserve.py"))
+        found["LitServe"] = lambda port: [litserve, script, str(model), str(port)]
     return found
 
 
-def singles(port: int, clients: int, file: bytes) -> tuple[float, float, float]:
-    """Requests a second, and the milliseconds of half and of 99 of 100 of them; LitServe needs files in a form."""
-    body = b'--e\r\nContent-Disposition: form-data; name="picture"; filename="a.png"\r\n\r\n' + file + b"\r\n--e--\r\n"
-    kind = "multipart/form-data; boundary=e"
-    client(port, "/predict", kind, [body] * 20)
-    started = time.perf_counter()
-    share = [body] * (REQUESTS // clients)
-    seconds = sorted(together(lambda some: client(port, "/predict", kind, some), [share] * clients))
-    rate = len(seconds) / (time.perf_counter() - started)
-    return rate, *(1000 * seconds[int(part * len(seconds))] for part in (0.5, 0.99))
+# --- Clients ---------------------------------------------------------------------------------------------------
 
 
-def cold_start(command: list[str], file: bytes) -> float:
-    """Seconds from the start of the command to the first answer."""
+def request(path: str, body: bytes, kind: str, accept: str = "application/json") -> bytes:
+    """A request as it goes over the wire."""
+    head = [
+        f"POST {path} HTTP/1.1",
+        "Host: 127.0.0.1",
+        f"Content-Type: {kind}",
+        f"Accept: {accept}",
+        f"Content-Length: {len(body)}",
+    ]
+    return "\r\n".join([*head, "", ""]).encode() + body
+
+
+_LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
+
+
+def load(port: int, requests: Sequence[bytes], *, clients: int, seconds: float, pictures: int = 1) -> Load:
+    """Lets clients ask, each again as soon as it has its answer.
+
+    It knows just as much of HTTP as the servers here need: `http.client` would take more of the machine than they do.
+    """
+    selector = selectors.DefaultSelector()
+    received: dict[socket.socket, bytearray] = {}
+    asked: dict[socket.socket, float] = {}
+    waited: list[float] = []
+    turn = 0
+
+    def ask(connection: socket.socket) -> None:
+        nonlocal turn
+        turn += 1
+        received[connection] = bytearray()
+        asked[connection] = time.perf_counter()
+        connection.sendall(requests[turn % len(requests)])
+
     started = time.perf_counter()
-    with serving(command) as port:
-        client(port, "/predict", "image/png", [file])
-        return time.perf_counter() - started
+    for _ in range(clients):
+        connection = socket.create_connection(("127.0.0.1", port), timeout=60)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        selector.register(connection, selectors.EVENT_READ)
+        ask(connection)
+    under_way, ended = clients, started
+    while under_way:
+        for key, _ in selector.select(timeout=60):
+            connection = key.fileobj  # type: ignore[assignment]
+            answer = received[connection]
+            answer += connection.recv(2**18)
+            if not is_whole(answer):
+                continue
+            ended = time.perf_counter()
+            waited.append(ended - asked[connection])
+            if ended - started < seconds:
+                ask(connection)
+            else:
+                under_way -= 1
+                selector.unregister(connection)
+                connection.close()
+    return Load(len(waited) * pictures, ended - started, waited)
+
+
+def is_whole(answer: bytearray) -> bool:
+    """Whether all of an answer has come."""
+    if not answer:
+        raise CourseError("a server has closed a connection without an answer")
+    end = answer.find(b"\r\n\r\n")
+    if end < 0:
+        return False
+    if not answer.startswith(b"HTTP/1.1 200"):
+        raise CourseError(f"a server answers {bytes(answer[:300])!r}")
+    length = _LENGTH.search(answer, 0, end)
+    if length is None:
+        raise CourseError("a server does not say how long its answer is")
+    return len(answer) >= end + 4 + int(length[1])
+
+
+def picture_files(shape: tuple[int, ...]) -> list[bytes]:
+    """PNG files of the size that the model takes, different ones."""
+    random = np.random.default_rng(0)
+    files = []
+    for _ in range(FILES):
+        small = random.integers(0, 256, (7, 7, shape[2]), dtype="uint8")
+        image = Image.fromarray(small[:, :, 0] if shape[2] == 1 else small)
+        file = io.BytesIO()
+        image.resize((shape[1], shape[0]), Image.Resampling.BICUBIC).save(file, "PNG")
+        files.append(file.getvalue())
+    return files
+
+
+def batch_requests(shape: tuple[int, ...], size: int, accept: str) -> list[bytes]:
+    """Requests with prepared batches."""
+    random = np.random.default_rng(1)
+    found = []
+    for _ in range(4):
+        file = io.BytesIO()
+        np.save(file, random.integers(0, 256, (size, *shape), dtype="uint8"))
+        found.append(request("/predict?top=1", file.getvalue(), "application/x-npy", accept))
+    return found
+
+
+# --- The tables ------------------------------------------------------------------------------------------------
+
+
+def measure(model: Path, servers: dict[str, Callable[[int], list[str]]], rounds: int, seconds: float) -> None:
+    """Prints the tables of one model."""
+    shape = shape_of(model)
+    files = picture_files(shape)
+    single = [request("/predict?top=1", file, "image/png") for file in files]
+    kinds = ("application/json", "application/x-npy")
+    batches = {(size, kind): batch_requests(shape, size, kind) for size, _ in BATCHES for kind in kinds}
+    measured: Measured = defaultdict(list)
+    with ExitStack() as stack:
+        bare = stack.enter_context(alone(model, files))
+        ports = {name: free_port() for name in servers}
+        for name, command in servers.items():
+            stack.enter_context(server(command(ports[name]), ports[name]))
+        for port in ports.values():  # warms up
+            load(port, single, clients=8, seconds=1)
+        for _ in range(rounds):
+            measured["alone", 1].append(bare(0, seconds))
+            for clients in CLIENTS:
+                for name, port in ports.items():
+                    measured[name, clients].append(load(port, single, clients=clients, seconds=seconds))
+            for size, clients in BATCHES:
+                measured["alone", "batch", size].append(bare(size, seconds))
+                for name, port in ports.items():
+                    for kind in kinds:
+                        done = load(port, batches[size, kind], clients=clients, seconds=seconds, pictures=size)
+                        measured[name, "batch", size, kind].append(done)
+    print_single(measured, list(servers))
+    print_batches(measured, list(servers), kinds)
+
+
+def print_single(measured: Measured, servers: Sequence[str]) -> None:
+    """The table of single pictures."""
+    print(f"\n{'single pictures, PNG':<24} {'clients':>8} {'a second':>10} {'50 %':>9} {'99 %':>9}")
+    print(f"{'alone, decoding':<24} {'-':>8} {rate(measured['alone', 1]):>10,.0f} {'-':>9} {'-':>9}")
+    for clients in CLIENTS:
+        for name in servers:
+            row = measured[name, clients]
+            middle, late = (f"{1000 * waited(row, share):.2f} ms" for share in (0.5, 0.99))
+            print(f"{name:<24} {clients:>8} {rate(row):>10,.0f} {middle:>9} {late:>9}")
+
+
+def print_batches(measured: Measured, servers: Sequence[str], kinds: Sequence[str]) -> None:
+    """The table of prepared batches."""
+    print(
+        f"\n{'prepared batches':<24} {'pictures':>8} {'clients':>8} {'a second':>10} {'of bare':>8}"
+        f" {'50 %':>9} {'99 %':>9}"
+    )
+    for size, clients in BATCHES:
+        bare = measured["alone", "batch", size]
+        print(f"{'alone':<24} {size:>8} {'-':>8} {rate(bare):>10,.0f} {1:>8.2f} {'-':>9} {'-':>9}")
+        for name in servers:
+            for kind in kinds:
+                row = measured[name, "batch", size, kind]
+                share = median(mine.rate / other.rate for mine, other in zip(row, bare, strict=True))
+                middle, late = (f"{1000 * waited(row, part):.1f} ms" for part in (0.5, 0.99))
+                called = f"{name}, {'JSON' if 'json' in kind else 'logits'}"
+                print(f"{called:<24} {size:>8} {clients:>8} {rate(row):>10,.0f} {share:>8.2f} {middle:>9} {late:>9}")
+
+
+def rate(row: Sequence[Load]) -> float:
+    """Pictures a second, in the middle of the rounds."""
+    return median(one.rate for one in row)
+
+
+def waited(row: Sequence[Load], share: float) -> float:
+    """Seconds within which such a share of the requests was answered."""
+    return float(np.quantile([second for one in row for second in one.waited], share))
+
+
+def cold_starts(model: Path, servers: dict[str, Callable[[int], list[str]]]) -> None:
+    """Prints the table of cold starts."""
+    shape = shape_of(model)
+    ask = request("/predict?top=1", picture_files(shape)[0], "image/png")
+    print(f"\n{'cold start':<24} {'seconds':>10} {'slowest':>10}")
+    for name, command in servers.items():
+        seconds = []
+        for _ in range(COLD_STARTS):
+            port = free_port()
+            started = time.perf_counter()
+            with server(command(port), port):
+                load(port, [ask], clients=1, seconds=0)
+                seconds.append(time.perf_counter() - started)
+        print(f"{name:<24} {median(seconds):>10.2f} {max(seconds):>10.2f}")
+
+
+def find_litserve(python: str) -> str:
+    """The Python that has LitServe, empty if there is none."""
+    if python:
+        return python
+    return sys.executable if select.is_installed("litserve") else ""
 
 
 def main() -> None:
     """Prints the tables."""
     explain_errors()
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("model", type=Path, nargs="?", help="an ONNX file of keras-course export")
+    parser.add_argument("--model", type=Path, action="append", default=[], help="an .onnx file with a card")
+    parser.add_argument("--backend", default="", help="which writes the models where none is given")
+    parser.add_argument("--litserve", default="", metavar="PYTHON", help="the Python of an environment that has it")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--litserve", default=sys.executable, metavar="PYTHON", help="a Python that has litserve")
+    parser.add_argument("--seconds", type=float, default=2.0)
     options = parser.parse_args()
     check_positive(rounds=options.rounds)
-    with tempfile.TemporaryDirectory() as folder:
-        if options.model is None:
-            select.use()
-            select.import_keras()
-        model = options.model or small_net(Path(folder))
-        script = Path(folder) / "with_litserve.py"
-        script.write_text(LITSERVE)
-        found = subprocess.run([options.litserve, "-c", "import litserve"], capture_output=True, check=False)
-        measure(model, options.rounds, [options.litserve, str(script)] if found.returncode == 0 else None)
-
-
-def measure(model: Path, rounds: int, litserve: list[str] | None) -> None:
-    """Measures one model."""
-    from keras_course.deployment.runtimes import open_model
-    from keras_course.deployment.serve import bind
-
-    shape = open_model(model).card.pictures.shape
-    random = np.random.default_rng(0)
-    batches = [random.integers(0, 256, (BATCH, *shape), dtype="uint8") for _ in range(BATCHES)]
-    bodies = []
-    for batch in batches:
-        file = io.BytesIO()
-        np.save(file, batch)
-        bodies.append(file.getvalue())
-    picture = io.BytesIO()
-    Image.fromarray(random.integers(0, 256, (64, 64, 3), dtype="uint8")).save(picture, "PNG")
-    ours = [sys.executable, "-m", "keras_course", "serve", str(model), "--port", "0"]
-
-    alone, served, rates = [], [], {}
-    for _ in range(rounds):
-        alone.append(bare(model, batches))
-        with serving(ours) as port:
-            batches_by_http(port, bodies[:2], 2 * BATCH)
-            served.append(batches_by_http(port, bodies, BATCH * BATCHES))
-            for clients in CLIENTS:
-                rates.setdefault(("keras-course serve", clients), []).append(singles(port, clients, picture.getvalue()))
-        if litserve:
-            with bind(port=0) as free:
-                port = free.getsockname()[1]
-            with serving([*litserve, str(model), str(port)], port):
-                for clients in CLIENTS:
-                    rates.setdefault(("LitServe", clients), []).append(singles(port, clients, picture.getvalue()))
-
-    print(f"batches of {BATCH} pictures of {' × '.join(map(str, shape))}, pictures a second")
-    print(f"  ONNX Runtime alone  {median(alone):>9,.0f}")
-    shares = [over / by_itself for over, by_itself in zip(served, alone, strict=True)]
-    print(f"  keras-course serve  {median(served):>9,.0f}   {median(shares):.2f} of it")
-    print(f"\n{'single pictures':<20} {'clients':>8} {'a second':>9} {'p50 ms':>8} {'p99 ms':>8}")
-    for (name, clients), measured in rates.items():
-        rate, half, most = (median(values) for values in zip(*measured, strict=True))
-        print(f"{name:<20} {clients:>8} {rate:>9,.0f} {half:>8.2f} {most:>8.2f}")
+    litserve = find_litserve(options.litserve)
+    busy = ", ".join(f"{number:.1f}" for number in os.getloadavg())
+    print(f"{len(os.sched_getaffinity(0))} processors, load {busy}; {options.rounds} rounds of {options.seconds} s")
     if not litserve:
-        print("LitServe is not installed; pip install litserve, or give --litserve the Python of another environment")
-    seconds = median(cold_start(ours, picture.getvalue()) for _ in range(5))
-    print(f"\ncold start, to the first answer: {seconds:.2f} s")
+        print("LitServe is left out; pip install litserve, or give --litserve PYTHON")
+    with tempfile.TemporaryDirectory() as folder:
+        models = {str(path): path for path in options.model}
+        if not models:
+            # in a process of its own: Keras and its backend would slow down the clients
+            with get_context("spawn").Pool(1) as pool:
+                models = pool.apply(write_models, (Path(folder), options.backend))
+        for name, path in models.items():
+            print(f"\n{name}, {path.stat().st_size:,} bytes")
+            measure(path, commands(path, litserve), options.rounds, options.seconds)
+        cold_starts(path, commands(path, litserve))
 
 
 if __name__ == "__main__":
