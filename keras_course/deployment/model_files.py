@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from keras_course._backend.formats import reason_of
 from keras_course.cards import FILE_NAME, ModelCard, read_card
 from keras_course.errors import CourseError
 
@@ -128,8 +129,7 @@ def load_keras_model(path: str | Path) -> "keras.Model":
     except CourseError as error:
         raise CourseError(f"{path} is not opened: {error}") from None
     except Exception as error:  # a damaged file can make Keras raise nearly anything
-        reason = " ".join(str(error).split())[:300]
-        raise CourseError(f"{path} cannot be opened as a Keras model: {reason}") from error
+        raise CourseError(f"{path} cannot be opened as a Keras model: {reason_of(error)}") from error
 
 
 def _check_archive(path: Path) -> tuple[dict[str, Any], int]:

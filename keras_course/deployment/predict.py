@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_course.deployment.runtimes import Runtime
 from keras_course.errors import CourseError, check_positive
+from keras_course.evaluation import softmax
 from keras_course.preprocessing.images import PICTURE_ENDINGS, Source, prepare
 
 __all__ = ["Answer", "Prediction", "find_pictures", "predict", "predictions_of"]
@@ -72,8 +73,7 @@ def predictions_of(logits: np.ndarray, class_names: Sequence[str], *, top: int =
         raise CourseError(
             "the model gives logits that are no numbers; its weights are damaged, or its training diverged"
         )
-    exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
-    probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
+    probabilities = softmax(scores)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :top]
     return [
         tuple(Answer(class_names[index], float(row[index])) for index in indices)
