@@ -8,6 +8,7 @@ The rooms, in the order in which data flows:
 | ``lesson`` | the options that all lessons share, and the one line that explains a mistake |
 | ``randomness`` | one generator for initial weights, shuffling, dropout and augmentation |
 | ``files`` | files that are either whole or as they were before |
+| ``weight_files`` | files of weights that may come from anybody |
 | ``update_rules`` | the optimizers as a table |
 | ``surfaces`` | losses of two parameters to go down on |
 | ``preprocessing/`` | the same steps in training and in serving |
@@ -15,6 +16,7 @@ The rooms, in the order in which data flows:
 | ``datasets/`` | one file per data set: where it comes from, and ``load_data()`` |
 | ``augmentation`` | random changes of the training pictures, in batches, on the device |
 | ``models/`` | one family of architectures per file; each builder returns a ``keras.Model`` |
+| ``pretrained/`` | models that others have trained, and what is known about them |
 | ``training/`` | the loops |
 | ``evaluation`` | metrics and the confusion matrix |
 | ``explain`` | convolutional nets from the inside: kernels, feature maps, Grad-CAM |

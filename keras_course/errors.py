@@ -73,3 +73,23 @@ def check_positive(**arguments: int) -> None:
     for name, value in arguments.items():
         if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
             raise CourseError(f"{name} is {value!r}; give a whole number from 1 up")
+
+
+def check_fractions(**arguments: float) -> None:
+    """Checks that each argument is a fraction from 0 up to but not including 1.
+
+    Args:
+        **arguments: Values by the names under which the person knows them.
+
+    Raises:
+        CourseError: One is not; the message names it.
+
+    Example:
+        >>> check_fractions(dropout=1.0)
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.CourseError: dropout is 1.0; give a fraction from 0 up to but not including 1
+    """
+    for name, value in arguments.items():
+        if not 0 <= value < 1:
+            raise CourseError(f"{name} is {value}; give a fraction from 0 up to but not including 1")

@@ -20,7 +20,7 @@ import numpy as np
 
 from keras_course import _backend
 from keras_course._backend.libraries import cast
-from keras_course.errors import CourseError
+from keras_course.errors import CourseError, check_fractions
 
 Key = tuple[int, int]
 
@@ -268,6 +268,9 @@ class Dropout(keras.layers.Layer):
 
     Args:
         rate: Fraction of the inputs to drop, from 0 up to but not including 1.
+        noise_shape: Shape of what is drawn, with 1 for an axis along which all is dropped or kept together, and None
+            for one that is as long as that of the inputs: ``(None, 1, 1, 1)`` drops whole pictures. Without it, each
+            number is dropped by itself.
         seed: The seed of the model.
         name: The layer's name. Two layers of one model with the same name would drop alike.
         **kwargs: As for any Keras layer.
@@ -284,11 +287,19 @@ class Dropout(keras.layers.Layer):
     Source: Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", 2014.
     """
 
-    def __init__(self, rate: float, *, seed: int = 0, name: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        rate: float,
+        *,
+        noise_shape: Sequence[int | None] | None = None,
+        seed: int = 0,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(name=name, **kwargs)
-        if not 0 <= rate < 1:
-            raise CourseError(f"rate is {rate}; give a fraction from 0 up to but not including 1")
+        check_fractions(rate=rate)
         self.rate = rate
+        self.noise_shape = None if noise_shape is None else tuple(noise_shape)
         self.seed = seed
         self.supports_masking = True
         self._key = stream_key(seed, self.name, "dropout")
@@ -304,6 +315,8 @@ class Dropout(keras.layers.Layer):
         if not training or self.rate == 0:
             return inputs
         shape = keras.ops.shape(inputs)
+        if self.noise_shape is not None:
+            shape = tuple(side if drawn is None else drawn for side, drawn in zip(shape, self.noise_shape, strict=True))
         rows = _product(shape[:-1])
         mask = keep_mask(
             self._key,
@@ -323,7 +336,7 @@ class Dropout(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Returns what is needed to make the layer again."""
-        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+        return {**super().get_config(), "rate": self.rate, "noise_shape": self.noise_shape, "seed": self.seed}
 
 
 def initialize(model: keras.Model, *, seed: int) -> keras.Model:
@@ -362,6 +375,26 @@ def initialize(model: keras.Model, *, seed: int) -> keras.Model:
             variable._initializer = _returning(weights)
         else:
             variable.assign(weights)
+    return model
+
+
+def blank(model: keras.Model) -> keras.Model:
+    """Makes all weights of a model zero, for one that is given its weights from a file next.
+
+    Args:
+        model: A model that is built in a ``keras.StatelessScope``, so that Keras has not drawn its weights yet.
+
+    Returns:
+        The same model.
+
+    Example:
+        >>> with keras.StatelessScope():
+        ...     model = blank(keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]))
+        >>> float(model.get_weights()[0].sum())
+        0.0
+    """
+    for variable in model.variables:
+        variable._initializer = _returning(np.zeros(variable.shape, variable.dtype))
     return model
 
 
@@ -444,7 +477,10 @@ def _random_weights(model: keras.Model) -> Iterator[tuple[keras.Variable, keras.
     for layer in model._flatten_layers(include_self=False):
         for variable in layer._trainable_variables + layer._non_trainable_variables:
             attribute = _INITIALIZER_ATTRIBUTES.get(variable.name, f"{variable.name}_initializer")
-            initializer = getattr(layer, attribute, None)
+            if variable.name == "kernel" and not hasattr(layer, attribute):
+                attribute = "depthwise_initializer"
+            # a weight that has no value yet knows its own, too
+            initializer = getattr(layer, attribute, None) or getattr(variable, "_initializer", None)
             if initializer is None and variable.trainable:
                 raise CourseError(
                     f"layer {layer.name!r} does not say how its weight {variable.name!r} starts; "

@@ -15,6 +15,7 @@ ADDRESS = re.compile(r"https?://\S+")
 ROOMS = (
     "errors",
     "files",
+    "weight_files",
     "_backend",
     "randomness",
     "update_rules",
@@ -24,6 +25,7 @@ ROOMS = (
     "datasets",
     "augmentation",
     "models",
+    "pretrained",
     "lesson",
     "training",
     "evaluation",

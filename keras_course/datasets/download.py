@@ -91,7 +91,7 @@ class _SourceError(Exception):
 def fetch(
     file_name: str,
     sources: Sequence[str],
-    sha256: str,
+    known_hash: str,
     folder: str | Path,
     *,
     patience: Patience | None = None,
@@ -105,7 +105,9 @@ def fetch(
     Args:
         file_name: The name that the file gets in the folder.
         sources: Addresses of the same file, the best one first; https, or http on this computer.
-        sha256: The SHA-256 of the whole file, 64 hexadecimal digits.
+        known_hash: The hash of the whole file: 64 hexadecimal digits for SHA-256, or ``md5:`` and 32. If it is empty,
+            because the publisher gives none, the file is taken as it comes over a secure connection, and it is for the
+            caller to look at it.
         folder: Where the file is kept; made when missing.
         patience: How long to wait; without it, minutes.
         largest: The most bytes to accept, so that a wrong source cannot fill the disk.
@@ -139,10 +141,10 @@ def fetch(
     with locked(target.with_name(f"{file_name}.lock"), patience):
         try:
             if target.exists():
-                if pooch.file_hash(str(target)) == sha256:
+                if not known_hash or _has_hash(target, known_hash):
                     return target
                 set_aside(target)
-            _try_sources(sources, target, sha256, patience, largest)
+            _try_sources(sources, target, known_hash, patience, largest)
         except OSError as error:
             raise _disk_error(target.parent, error) from error
     return target
@@ -200,6 +202,11 @@ def set_aside(file: Path) -> None:
     print(f"{file} is damaged; it is now {broken.name}, and a fresh copy is looked for", file=sys.stderr)
 
 
+def _has_hash(file: Path, known_hash: str) -> bool:
+    algorithm, _, digits = known_hash.rpartition(":")
+    return pooch.file_hash(str(file), alg=algorithm or "sha256") == digits
+
+
 def _acquire(lock: FileLock, folder: Path, patience: Patience) -> None:
     """Take the lock; while another process has it, lose patience only if its partial files stand still."""
     arrived = _partial_bytes(folder)
@@ -219,12 +226,12 @@ def _partial_bytes(folder: Path) -> int:
     return sum(_size(part) for part in folder.rglob("*.part"))
 
 
-def _try_sources(sources: Sequence[str], target: Path, sha256: str, patience: Patience, largest: int) -> None:
+def _try_sources(sources: Sequence[str], target: Path, known_hash: str, patience: Patience, largest: int) -> None:
     """Download from the first source that has the right file."""
     failures = []
     for url in sources:
         try:
-            _download(url, target, sha256, patience, largest)
+            _download(url, target, known_hash, patience, largest)
             return
         except _SourceError as error:
             failures.append(f"{urlsplit(url).hostname}: {error}")
@@ -233,7 +240,7 @@ def _try_sources(sources: Sequence[str], target: Path, sha256: str, patience: Pa
     raise CourseError(f"{target.name} could not be downloaded ({'; '.join(failures)})")
 
 
-def _download(url: str, target: Path, sha256: str, patience: Patience, largest: int) -> None:
+def _download(url: str, target: Path, known_hash: str, patience: Patience, largest: int) -> None:
     """Download from one source, coming back after a cut as long as each visit brings at least a block."""
     part = target.with_name(f"{target.name}.part")
     downloader = partial(_continue_part, part=part, patience=patience, largest=largest)
@@ -244,7 +251,7 @@ def _download(url: str, target: Path, sha256: str, patience: Patience, largest: 
         is_resumed = _size(part) > 0
         try:
             with _quiet_pooch():
-                pooch.retrieve(url, f"sha256:{sha256}", target.name, target.parent, downloader=downloader)
+                pooch.retrieve(url, known_hash or None, target.name, target.parent, downloader=downloader)
             return
         except ValueError as error:  # how pooch reports a wrong hash, after it has removed the file
             if not (is_resumed and may_restart):

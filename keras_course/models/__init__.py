@@ -2,6 +2,7 @@
 
 from keras_course.models.convolutional import cnn_classifier
 from keras_course.models.dense import dense_classifier, dense_regressor
+from keras_course.models.efficientnet_lite import efficientnet_lite
 from keras_course.models.line import best_line, line_gradient, line_loss, line_model, predict_line
 from keras_course.models.neurons import ACTIVATIONS, linear_chain, multiply_out, neuron
 from keras_course.models.parameters import ParameterRow, format_parameter_table, parameter_table
@@ -14,6 +15,7 @@ __all__ = [
     "cnn_classifier",
     "dense_classifier",
     "dense_regressor",
+    "efficientnet_lite",
     "fit_polynomial",
     "format_parameter_table",
     "line_gradient",

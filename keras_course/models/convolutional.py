@@ -7,7 +7,7 @@ import keras
 from keras import layers
 
 from keras_course import randomness
-from keras_course.errors import CourseError, check_positive
+from keras_course.errors import CourseError, check_fractions, check_positive
 
 _PADDINGS = ("valid", "same")
 
@@ -91,15 +91,14 @@ def cnn_classifier(
     )
     if pool_padding not in _PADDINGS:
         raise CourseError(f"pool_padding is {pool_padding!r}; give one of {', '.join(_PADDINGS)}")
-    if not 0 <= momentum < 1:
-        raise CourseError(f"momentum is {momentum}; give a fraction from 0 up to but not including 1")
+    check_fractions(momentum=momentum)
     if pool_padding == "valid" and min(input_shape[:2]) < 2 ** len(filters):
         raise CourseError(
             f"input_shape is {input_shape}, which {len(filters)} blocks halve to nothing; give pictures of "
             f"{2 ** len(filters)} × {2 ** len(filters)} or more, fewer filters, or pool_padding='same'"
         )
     rates = _one_for_each_block(dropout, len(filters))
-    _check_fractions(**{f"dropout[{i}]": rate for i, rate in enumerate(rates)}, dense_dropout=dense_dropout)
+    check_fractions(**{f"dropout[{i}]": rate for i, rate in enumerate(rates)}, dense_dropout=dense_dropout)
     with keras.StatelessScope():  # the weights are drawn once, by `initialize`, and not by Keras before
         inputs = keras.Input(input_shape, name="pictures")
         x = layers.Rescaling(scale, name="pixels")(inputs)
@@ -126,12 +125,6 @@ def _one_for_each_block(dropout: Sequence[float] | float, blocks: int) -> Sequen
     if len(dropout) != blocks:
         raise CourseError(f"dropout has {len(dropout)} entries and filters {blocks}; give one for each, or one number")
     return dropout
-
-
-def _check_fractions(**arguments: float) -> None:
-    for name, value in arguments.items():
-        if not 0 <= value < 1:
-            raise CourseError(f"{name} is {value}; give a fraction from 0 up to but not including 1")
 
 
 def _dropped(x: Any, rate: float, *, seed: int, name: str) -> Any:

