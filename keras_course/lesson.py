@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from keras_course._backend import select
 from keras_course.errors import CourseError
+from keras_course.pretrained.names import NAMES
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
 """What ``--precision`` may be: exact, matrix products rounded on the GPU, or half the memory."""
@@ -40,7 +41,7 @@ _COMMAND_LINE: dict[str, dict[str, Any]] = {
     "data": {"metavar": "NAME", "help": f"{', '.join(DATA)}, or a path (%(default)s)"},
     "model": {
         "metavar": "NAME",
-        "help": "the folder of a run; auto for the last one in runs/, new to train one (%(default)s)",
+        "help": "a run; auto for the last one in runs/, new to train one; a pre-trained model (%(default)s)",
     },
     "log_steps": {"action": "store_true", "help": "record the loss of each step, not only of each epoch"},
     "quiet": {"action": "store_true", "help": "print less"},
@@ -87,8 +88,9 @@ class Options:
             f"--data is {self.data!r}, and there is no such path; give one of {', '.join(DATA)}, or a path",
         )
         _require(
-            self.model in ("", *MODELS) or Path(self.model).expanduser().exists(),
-            f"--model is {self.model!r}, and there is no such path; give {' or '.join(MODELS)}, or the folder of a run",
+            self.model in ("", *MODELS, *NAMES) or Path(self.model).expanduser().exists(),
+            f"--model is {self.model!r}, and there is no such path; give {' or '.join(MODELS)}, the folder of a run, "
+            "or the name of a pre-trained model, where the lesson takes one",
         )
         if self.output is not None:
             _require_writable(self.output)

@@ -80,7 +80,7 @@ def write_report(
     r"""Write ``report.html`` into a run directory from the files in it.
 
     Args:
-        run_directory: A folder with ``metrics.json``, ``history.csv`` and ``figures/``.
+        run_directory: A folder with ``metrics.json``, ``figures/`` and, if anything was trained, ``history.csv``.
         title: The heading of the page.
         captions: The figures to show, in this order: the name of the PNG or GIF file without its ending, and its
             caption, which is also what a screen reader says. Without it, all in ``figures/``, sorted by name.
@@ -104,20 +104,22 @@ def write_report(
     """
     folder = Path(run_directory)
     metrics = read_metrics(folder / "metrics.json")
-    history = read_history(folder / "history.csv")
+    trained = (folder / "history.csv").exists()
+    history = read_history(folder / "history.csv") if trained else {}
     if captions is None:
         found = {path.stem for ending in ("png", "gif") for path in (folder / "figures").glob(f"*.{ending}")}
         captions = {stem: _label(stem).capitalize() for stem in sorted(found)}
+    sources = ", history.csv and figures/" if trained else " and figures/"
     body = [
         _element("h1", title),
         _summary(metrics),
         *(_text_section(heading, text) for heading, text in (sections or {}).items()),
         _facts(metrics),
         _figures(folder / "figures", captions),
-        _epochs(history),
+        *([_epochs(history)] if trained else []),
         _classes(metrics.get("per_class"), folder / "metrics.json"),
         _command(metrics.get("command")),
-        _element("footer", "Read from metrics.json, history.csv and figures/ in the folder of this page."),
+        _element("footer", f"Read from metrics.json{sources} in the folder of this page."),
     ]
     page = folder / "report.html"
     with replacing(page) as file:

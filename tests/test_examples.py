@@ -95,7 +95,7 @@ def options_of(name, folder):
     return "--data", *data, "--epochs", EPOCHS[name], "--log-steps", "--seed", SEED, "--output", folder
 
 
-@pytest.fixture(scope="module", params=LESSONS)
+@pytest.fixture(scope="module", params=EPOCHS)
 def lesson(request, tmp_path_factory):
     """The name of a lesson, the folder that it has filled, and what it has printed."""
     folder = tmp_path_factory.mktemp(request.param) / "run"
@@ -256,6 +256,48 @@ def test_the_lesson_on_deployment_takes_a_run_as_it_is(lesson, tmp_path):
     assert [answer for _, answer in answers] == ["7", "1"]
     assert "Keras is not imported" in printed
     assert re.search(r"the service says of digit_7.jpg: .*'class': '7'", printed)
+
+
+def test_every_lesson_is_run_here():
+    assert {*EPOCHS, "09_doggy_door"} == set(LESSONS)
+
+
+# --- The doggy door, which nothing is trained for ----------------------------------------------------------------
+
+
+def test_the_door_opens_for_dogs_alone(course_data, tmp_path):
+    printed = run_lesson("09_doggy_door", "--output", tmp_path / "run", "--seed", SEED)
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        *("figures", "metrics.json", "model.keras", "report.html")
+    }
+    metrics = read_metrics(tmp_path / "run")
+    assert metrics["answers"] == {
+        "happy_dog.jpg": metrics["answers"]["happy_dog.jpg"],
+        "corgi.jpg": "Pembroke",
+        "brown_bear.jpg": "brown bear",
+        "sleepy_cat.jpg": "Egyptian cat",
+        "chelsea.png": "Egyptian cat",
+    }
+    assert (metrics["animals"], metrics["came_in"], metrics["known"], metrics["right"]) == (5, 2, 5, 5)
+    opened = re.findall(r"^(\S+): .*, the door opens$", printed, flags=re.MULTILINE)
+    assert opened == ["happy_dog.jpg", "corgi.jpg"]
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert page.count("<img") == 2
+    assert "history.csv" not in page
+    for figure in ("answers", "grad_cam"):
+        with Image.open(tmp_path / "run" / "figures" / f"{figure}.png") as picture:
+            assert len(picture.convert("RGB").resize((64, 64)).getcolors(4096)) > 500
+    card = read_card(tmp_path / "run" / "model.keras")
+    assert card.class_names[263] == "Pembroke"
+
+
+def test_the_door_takes_photos_of_ones_own(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.fromarray(np.full((50, 80, 3), 200, "uint8")).save(folder / "wall.png")
+    printed = run_lesson("09_doggy_door", "--data", folder, "--output", tmp_path / "run")
+    assert "wall.png: something else" in printed
+    assert read_metrics(tmp_path / "run")["known"] == 0
 
 
 # --- How lessons are written -----------------------------------------------------------------------------------

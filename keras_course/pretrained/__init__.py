@@ -1,15 +1,47 @@
 """Models that others have trained, with what is known about them; each takes raw pixels and gives logits."""
 
-from keras_course.pretrained.records import RECORDS, Record, imagenet_class_names, record_of
-from keras_course.pretrained.weights import IMAGENET, Pretrained, load_backbone, load_pretrained
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from keras_course.pretrained.names import NAMES
+
+if TYPE_CHECKING:
+    from keras_course.pretrained.records import RECORDS, Record, imagenet_class_names, record_of
+    from keras_course.pretrained.transfer import (
+        backbone_of,
+        feature_extractor,
+        freeze,
+        head_of,
+        transfer_classifier,
+        unfreeze,
+    )
+    from keras_course.pretrained.weights import IMAGENET, Pretrained, load_backbone, load_pretrained, model_file
 
 __all__ = [
     "IMAGENET",
+    "NAMES",
     "RECORDS",
     "Pretrained",
     "Record",
+    "backbone_of",
+    "feature_extractor",
+    "freeze",
+    "head_of",
     "imagenet_class_names",
     "load_backbone",
     "load_pretrained",
+    "model_file",
     "record_of",
+    "transfer_classifier",
+    "unfreeze",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports Keras with the first thing that needs it: the names alone do not."""
+    if name in __all__:
+        for part in ("records", "weights", "transfer"):
+            module = import_module(f"{__name__}.{part}")
+            if hasattr(module, name):
+                return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

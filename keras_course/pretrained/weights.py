@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -21,11 +22,12 @@ import keras_course
 from keras_course import files
 from keras_course._backend.formats import reason_of
 from keras_course._backend.torch_files import read_tensors
-from keras_course.cards import ModelCard
+from keras_course.cards import ModelCard, put_card, read_card
 from keras_course.datasets.arrays import cache_folder
 from keras_course.datasets.download import Patience, fetch, locked, set_aside
 from keras_course.errors import CourseError, MissingPackageError
 from keras_course.models.efficientnet_lite import SIZES, scaled_stages
+from keras_course.preprocessing import PictureFormat
 from keras_course.pretrained.records import Download, Package, Record, imagenet_class_names, record_of
 from keras_course.weight_files import check_weights_file
 
@@ -87,18 +89,60 @@ def load_pretrained(
     else:
         model = _with_weights_of(record, shape, Path(weights))
         origin = f"the file {Path(weights).name}"  # which folders a machine has is nobody else's business
-    card = ModelCard(
+    card = _card(record, pictures, origin, is_published=weights == IMAGENET)
+    return Pretrained(model, card)
+
+
+def _card(record: Record, pictures: PictureFormat, origin: str, *, is_published: bool) -> ModelCard:
+    return ModelCard(
         title=record.title,
         class_names=imagenet_class_names(),
         pictures=pictures,
         data="ImageNet, 1.28 million photos of 1,000 kinds of things",
         limits="One of 1,000 answers for the whole picture, 118 of them dogs; people, faces and writing are not among "
         "them. Whatever else it is given, it answers with one of the 1,000.",
-        licence=record.licence if weights == IMAGENET else "",
-        metrics={"accuracy": record.accuracy} if weights == IMAGENET else {},
-        training={"weights": origin, "origin": record.origin, "parameters": model.count_params()},
+        licence=record.licence if is_published else "",
+        metrics={"accuracy": record.accuracy} if is_published else {},
+        training={"weights": origin, "origin": record.origin, "parameters": record.parameters},
     )
-    return Pretrained(model, card)
+
+
+def model_file(name: str, *, cache: str | Path | None = None) -> Path:
+    """Gives a pre-trained model as a ``.keras`` file with its card, for whatever takes the file of a model.
+
+    Args:
+        name: As for ``load_pretrained``, with the weights of ImageNet.
+        cache: As for ``load_pretrained``; the file stays there.
+
+    Returns:
+        Its path.
+
+    Raises:
+        CourseError: As for ``load_pretrained``, or the cache cannot be written.
+    """
+    record = record_of(name)
+    path = cache_folder(cache) / "pretrained" / f"{name}.keras"
+    if isinstance(record.source, Package):
+        origin = _origin(record.source)
+    else:
+        origin = record.source.url if record.source else ""
+    with suppress(CourseError):
+        if read_card(path) == _card(record, record.pictures, origin, is_published=True):
+            return path
+    model, card = load_pretrained(name, cache=cache)
+    beside = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        model.save(beside)
+        put_card(beside, card)
+        beside.replace(path)
+    except OSError as error:
+        raise CourseError(
+            f"cannot write {path} ({error.strerror}); KERAS_COURSE_CACHE may name another folder"
+        ) from None
+    finally:
+        beside.unlink(missing_ok=True)
+    return path
 
 
 def load_backbone(
@@ -149,7 +193,7 @@ def _with_published_weights(record: Record, shape: tuple[int, ...], folder: Path
 
 def _from_package(record: Record, package: Package, shape: tuple[int, ...], folder: Path) -> tuple[keras.Model, str]:
     """Reads the converted weights from the cache, converting them first if need be."""
-    origin = f"{package.name} {package.version}"
+    origin = _origin(package)
     converted, note = folder / f"{record.name}.weights.h5", folder / f"{record.name}.json"
 
     def from_cache() -> keras.Model | None:
@@ -192,6 +236,10 @@ def _from_package(record: Record, package: Package, shape: tuple[int, ...], fold
             model = _converted(record, shape, source)
         print(f"the weights of {record.name} are not kept in the cache: {error}", file=sys.stderr)
     return model, origin
+
+
+def _origin(package: Package) -> str:
+    return f"{package.name} {package.version}"
 
 
 def _packaged_file(record: Record, package: Package) -> Path:

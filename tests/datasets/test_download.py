@@ -135,6 +135,31 @@ def site() -> Iterator[Site]:
         thread.join()
 
 
+MD5 = hashlib.md5(CONTENT).hexdigest()
+
+
+@pytest.mark.parametrize("known_hash", [f"md5:{MD5}", f"sha256:{SHA256}", ""])
+def test_other_hashes_and_none(site: Site, tmp_path: Path, known_hash: str) -> None:
+    url = site.add("/digits.bin", whole())
+    for _ in range(2):
+        assert fetch("digits.bin", [url], known_hash, tmp_path).read_bytes() == CONTENT
+    assert len(site.requests) == 1
+
+
+def test_a_wrong_md5_is_wrong_content(site: Site, tmp_path: Path) -> None:
+    url = site.add("/digits.bin", whole(CONTENT[:-1] + b"?"))
+    with pytest.raises(CourseError, match="wrong content"):
+        fetch("digits.bin", [url], f"md5:{MD5}", tmp_path)
+    assert not (tmp_path / "digits.bin").exists()
+
+
+def test_without_a_hash_a_connection_that_is_cut_is_no_whole_file(site: Site, tmp_path: Path) -> None:
+    url = site.add("/digits.bin", whole(cut_after=1000))
+    with pytest.raises(CourseError, match="the connection was cut"):
+        fetch("digits.bin", [url], "", tmp_path, patience=short_patience())
+    assert not (tmp_path / "digits.bin").exists()
+
+
 def short_patience() -> Patience:
     return Patience(total=2.0, first_byte=0.35, block=0.35)
 

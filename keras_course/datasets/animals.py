@@ -1,0 +1,106 @@
+"""Photos of animals before a door: those of the course's data, one of another package, or a folder of one's own.
+
+The course's data have a dog, a corgi, a brown bear and a sleepy cat (CC BY 3.0 and CC BY 4.0, from NVIDIA's course in
+its Chinese edition, https://github.com/NVDLI/fundamentals-of-deep-learning-zh). Everywhere else there is at least the
+cat Chelsea, in the package scikit-image (public domain, by Stéfan van der Walt).
+"""
+
+from collections.abc import Sequence
+from importlib import metadata
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from keras_course.datasets import arrays
+from keras_course.errors import CourseError
+from keras_course.preprocessing.images import PICTURE_ENDINGS
+
+__all__ = ["BEARS", "CATS", "DOGS", "WHO_IS_IT", "kind_of", "locate"]
+
+# ImageNet has sorted its animals: 118 kinds of dogs, five of cats that live with people, four of bears.
+DOGS: Final = range(151, 269)
+CATS: Final = range(281, 286)
+BEARS: Final = range(294, 298)
+
+WHO_IS_IT: Final = {
+    "happy_dog": "dog",
+    "corgi": "dog",
+    "brown_bear": "bear",
+    "sleepy_cat": "cat",
+    "chelsea": "cat",
+}
+"""What the photos show whose names are known."""
+
+LARGEST_COUNT: Final = 1000
+HOW_TO_GET: Final = 'give --data with a photo or a folder of photos, or run: pip install "keras-course[pretrained]"'
+
+
+def kind_of(class_number: int) -> str:
+    """Says which kind of animal a class of ImageNet is.
+
+    Args:
+        class_number: The class, from 0 to 999.
+
+    Returns:
+        ``dog``, ``cat``, ``bear`` or ``something else``.
+
+    Example:
+        >>> [kind_of(number) for number in (151, 268, 269, 285, 294)]
+        ['dog', 'dog', 'something else', 'cat', 'bear']
+    """
+    kinds = {"dog": DOGS, "cat": CATS, "bear": BEARS}
+    return next((kind for kind, classes in kinds.items() if class_number in classes), "something else")
+
+
+def locate(source: str | Path = "auto") -> Sequence[Path]:
+    """Finds photos of animals.
+
+    Args:
+        source: ``"auto"``, ``"full"`` or ``"sample"`` for those of the course's data and of scikit-image, as far as
+            they are there; or the path of a photo, or of a folder of photos.
+
+    Returns:
+        The files, those of a folder in the order of their names.
+
+    Raises:
+        CourseError: There are none.
+
+    Example:
+        >>> locate("no_such_folder")
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.CourseError: there is no no_such_folder; give a photo, or a folder of photos
+    """
+    if source in ("auto", "full", "sample"):
+        names = [f"photos/{name}.jpg" for name in WHO_IS_IT]
+        found = [path for name in names for path in arrays.places(name)[:-1] if path.is_file()]
+        found += [path for path in [_of_package()] if path is not None]
+        if not found:
+            raise CourseError(f"there are no photos of animals here; {HOW_TO_GET}")
+        return found
+    path = Path(source).expanduser()
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise CourseError(f"there is no {source}; give a photo, or a folder of photos")
+    found = sorted(islice((file for file in path.rglob("*") if _is_photo(file)), LARGEST_COUNT + 1))
+    if not found:
+        raise CourseError(
+            f"{source} holds no photos; give a folder with files that end in {', '.join(PICTURE_ENDINGS)}"
+        )
+    if len(found) > LARGEST_COUNT:
+        raise CourseError(f"{source} holds more than {LARGEST_COUNT:,} photos; give a folder with fewer")
+    return found
+
+
+def _is_photo(file: Path) -> bool:
+    return file.suffix.lower() in PICTURE_ENDINGS and not file.name.startswith(".") and file.is_file()
+
+
+def _of_package() -> Path | None:
+    """Finds Chelsea without importing the package, which is large."""
+    try:
+        path = Path(str(metadata.distribution("scikit-image").locate_file("skimage/data/chelsea.png")))
+    except metadata.PackageNotFoundError:
+        return None
+    return path if path.is_file() else None

@@ -1,0 +1,18 @@
+"""The names of the pre-trained models, for those who must know them before Keras is imported."""
+
+from typing import Final
+
+NAMES: Final = (
+    "efficientnet_lite0",
+    "efficientnet_lite1",
+    "efficientnet_lite2",
+    "efficientnet_lite3",
+    "efficientnet_lite4",
+    "vgg16",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "mobilenet_v3_large",
+    "resnet50_v2",
+    "efficientnet_v2_b0",
+    "convnext_tiny",
+)

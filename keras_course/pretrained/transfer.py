@@ -1,0 +1,182 @@
+"""A network that others have trained, with answers of one's own on top."""
+
+from collections.abc import Sequence
+
+import keras
+from keras import layers
+
+from keras_course import randomness
+from keras_course.errors import CourseError, check_fractions, check_positive
+from keras_course.pretrained.weights import load_backbone
+
+
+def transfer_classifier(
+    *,
+    backbone: str | keras.Model = "efficientnet_lite0",
+    num_classes: int,
+    hidden: Sequence[int] = (),
+    dropout: float = 0.2,
+    seed: int = 0,
+    name: str = "transfer_classifier",
+) -> keras.Model:
+    """Puts a new head on a pre-trained backbone, which is frozen.
+
+    The head takes the mean of each feature map over the picture. The backbone is called in inference mode for good: its
+    batch normalisation keeps the means and variances that it has learned from millions of pictures, also where its
+    weights are trained on later, and its dropout is off. A few photos could only spoil the one, and would see other
+    features with the other.
+
+    Args:
+        backbone: The name of a pre-trained model, with the weights of ImageNet; or a model from raw pixels to feature
+            maps (batch, rows, columns, channels), as ``load_backbone`` gives it. It becomes part of the new model.
+        num_classes: Number of classes.
+        hidden: Units of dense layers with ReLU between the features and the logits.
+        dropout: Fraction of what goes into each dense layer of the head to drop in training.
+        seed: Seed of the head's initial weights and of its dropout.
+        name: Name of the model.
+
+    Returns:
+        A model from raw pixels to float32 logits (batch, num_classes). Its layers are the backbone, ``pool``,
+        ``dropout1``, ``hidden1``, ..., ``dropout`` and ``logits``.
+
+    Raises:
+        CourseError: The backbone has no feature maps, or a number is out of range.
+
+    Example:
+        >>> from keras_course.pretrained import load_backbone
+        >>> backbone = load_backbone("efficientnet_lite0", weights=None, input_shape=(32, 32, 3))
+        >>> model = transfer_classifier(backbone=backbone, num_classes=2)
+        >>> sum(weight.shape[0] * weight.shape[1] for weight in model.trainable_weights if len(weight.shape) == 2)
+        2560
+
+    Source: J. Yosinski and others, "How transferable are features in deep neural networks?", 2014;
+    https://keras.io/guides/transfer_learning.
+    """
+    check_positive(num_classes=num_classes, **{f"hidden[{i}]": units for i, units in enumerate(hidden)})
+    check_fractions(dropout=dropout)
+    if isinstance(backbone, str):
+        backbone = load_backbone(backbone)
+    if len(backbone.output_shape) != 4:
+        raise CourseError(f"backbone gives {backbone.output_shape}; give one that ends with feature maps")
+    with keras.StatelessScope():  # the head's weights are drawn once, by `initialize`, and not by Keras before
+        maps = keras.Input(backbone.output_shape[1:])
+        x = layers.GlobalAveragePooling2D(name="pool", dtype="float32")(maps)
+        for number, units in enumerate(hidden, start=1):
+            if dropout:
+                x = randomness.Dropout(dropout, seed=seed, name=f"dropout{number}")(x)
+            x = layers.Dense(units, activation="relu", name=f"hidden{number}")(x)
+        if dropout:
+            x = randomness.Dropout(dropout, seed=seed, name="dropout")(x)
+        logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
+        head = randomness.initialize(keras.Model(maps, logits), seed=seed)
+    inputs = keras.Input(backbone.input_shape[1:], name="pictures")
+    x = backbone(inputs, training=False)
+    for layer in head.layers[1:]:
+        x = layer(x)
+    model = keras.Model(inputs, x, name=name)
+    freeze(model)
+    return model
+
+
+def backbone_of(model: keras.Model) -> keras.Model:
+    """Gives the pre-trained part of a transfer classifier.
+
+    Args:
+        model: What ``transfer_classifier`` has built, or a file of it.
+
+    Returns:
+        The backbone, a model within the model.
+
+    Raises:
+        CourseError: The model has none.
+
+    Example:
+        >>> from keras_course.models import dense_classifier
+        >>> backbone_of(dense_classifier())
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.CourseError: model 'dense_classifier' has no backbone; build it by transfer_classifier
+    """
+    found = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    if len(found) != 1 or not any(layer.name == "pool" for layer in model.layers):
+        raise CourseError(f"model {model.name!r} has no backbone; build it by transfer_classifier")
+    return found[0]
+
+
+def feature_extractor(model: keras.Model) -> keras.Model:
+    """Gives the part of a transfer classifier that makes features of pictures: the backbone, and the mean of each map.
+
+    Args:
+        model: What ``transfer_classifier`` has built.
+
+    Returns:
+        A model from raw pixels to features (batch, channels), which shares the weights.
+    """
+    backbone = backbone_of(model)
+    return keras.Model(backbone.inputs, keras.layers.GlobalAveragePooling2D(dtype="float32")(backbone.output))
+
+
+def head_of(model: keras.Model) -> keras.Model:
+    """Gives the part of a transfer classifier that makes logits of features.
+
+    Args:
+        model: What ``transfer_classifier`` has built.
+
+    Returns:
+        A model from features (batch, channels) to logits, which shares the weights: to train it is to train the head.
+    """
+    features = x = keras.Input((backbone_of(model).output_shape[-1],))
+    place = model.layers.index(model.get_layer("pool"))
+    for layer in model.layers[place + 1 :]:
+        x = layer(x)
+    return keras.Model(features, x, name=f"{model.name}_head")
+
+
+def freeze(model: keras.Model) -> None:
+    """Keeps training from changing the backbone.
+
+    Args:
+        model: What ``transfer_classifier`` has built.
+
+    Raises:
+        CourseError: The model has no backbone.
+    """
+    backbone_of(model).trainable = False
+
+
+def unfreeze(model: keras.Model, *, last: int | None = None) -> int:
+    """Lets training change the backbone, or the last layers of it.
+
+    Args:
+        model: What ``transfer_classifier`` has built.
+        last: How many layers with weights, counted from the end; without it, all.
+
+    Returns:
+        How many numbers of the backbone training can now change.
+
+    Raises:
+        CourseError: The model has no backbone, or not so many layers.
+
+    Example:
+        >>> from keras_course.pretrained import load_backbone
+        >>> backbone = load_backbone("efficientnet_lite0", weights=None, input_shape=(32, 32, 3))
+        >>> unfreeze(transfer_classifier(backbone=backbone, num_classes=2), last=2)  # a convolution, normalised
+        412160
+    """
+    backbone = backbone_of(model)
+    with_weights = [layer for layer in _flat(backbone) if layer.weights]
+    if last is not None:
+        check_positive(last=last)
+        if last > len(with_weights):
+            raise CourseError(f"last is {last}, and the backbone has {len(with_weights)} layers with weights")
+    backbone.trainable = True
+    for layer in with_weights[: len(with_weights) - (last or len(with_weights))]:
+        layer.trainable = False
+    return sum(int(keras.ops.size(weight)) for weight in backbone.trainable_weights)
+
+
+def _flat(model: keras.Model) -> list[keras.layers.Layer]:
+    found: list[keras.layers.Layer] = []
+    for layer in model.layers:
+        found += _flat(layer) if isinstance(layer, keras.Model) else [layer]
+    return found

@@ -1,0 +1,205 @@
+"""What a frozen backbone finds in photos, found once: a photo that was seen before is read from the cache.
+
+A backbone that is not trained gives the same features for the same photo in every epoch. So each photo goes through it
+once, and training the head takes seconds. The features stay on the disk, found by the weights of the backbone, the way
+in which photos are prepared, and the photo itself: whatever changes, nothing wrong is ever found.
+"""
+
+import hashlib
+import json
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from keras_course import _backend
+from keras_course.augmentation import Augmentation
+from keras_course.datasets.arrays import cache_folder
+from keras_course.errors import CourseError, check_positive
+from keras_course.files import replacing
+from keras_course.training.inputs import check_samples
+
+Features = npt.NDArray[np.float32]
+
+_VERSION: Final = 1
+_PHOTOS_A_FILE: Final = 512
+"""As many are lost at most when a process is killed."""
+_MOST_FILES: Final = 16
+"""More are put together."""
+
+
+def extract_features(
+    backbone: keras.Model,
+    pictures: npt.NDArray[np.uint8],
+    *,
+    augmentation: Augmentation | None = None,
+    views: int = 1,
+    batch_size: int = 32,
+    cache: str | Path | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Features:
+    """Runs a frozen model over pictures, each of which is computed only if the cache does not have it.
+
+    Args:
+        backbone: A model from pictures to features, in inference mode.
+        pictures: uint8 (n, height, width, channels), as the model takes them.
+        augmentation: What is done to the pictures before, if anything; each view is another one. What it draws depends
+            on the place in ``pictures``, so that another order is another set of features.
+        views: How often each picture is seen; more than once only with an augmentation.
+        batch_size: Pictures that run together.
+        cache: The cache folder; without it ``KERAS_COURSE_CACHE`` or the user's own cache folder.
+        progress: Called with the number of pictures that have just been done.
+
+    Returns:
+        float32 (views * n, ...): all pictures in the first view, then in the second.
+
+    Raises:
+        CourseError: Pictures and model do not fit, or a number is out of range.
+
+    Example:
+        >>> import tempfile
+        >>> backbone = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.GlobalAveragePooling2D()])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     extract_features(backbone, np.full((2, 4, 4, 3), 7, "uint8"), cache=folder).tolist()
+        [[7.0, 7.0, 7.0], [7.0, 7.0, 7.0]]
+    """
+    check_positive(views=views, batch_size=batch_size)
+    check_samples(backbone, pictures, "pictures")
+    if pictures.dtype != np.uint8:
+        raise CourseError(f"pictures are {pictures.dtype}; give uint8, from 0 to 255")
+    if augmentation is None and views > 1:
+        raise CourseError(f"views is {views}, and there is no augmentation; give one, or see each picture once")
+    folder = cache_folder(cache) / "features" / _key(backbone)
+    kept = _Kept(folder)
+    run: list[Callable[[np.ndarray], np.ndarray]] = []  # compiled only if there is something to do
+    found: list[np.ndarray] = []
+    for view in range(views):
+        names = _names(pictures, augmentation, view)
+        missing = [number for number, name in enumerate(names) if name not in kept]
+        for start in range(0, len(missing), batch_size):
+            rows = missing[start : start + batch_size]
+            run = run or [_backend.forward(backbone)]
+            batch = _view(pictures, rows, augmentation, view)
+            filled = np.resize(batch, (batch_size, *batch.shape[1:]))  # one shape, one compilation
+            kept.add([names[row] for row in rows], np.asarray(run[0](filled), "float32")[: len(rows)])
+            if progress is not None:
+                progress(len(rows))
+        if progress is not None:
+            progress(len(names) - len(missing))
+        found.append(np.stack([kept[name] for name in names]))
+    kept.close()
+    return np.concatenate(found)
+
+
+def _view(
+    pictures: np.ndarray, rows: Sequence[int], augmentation: Augmentation | None, view: int
+) -> npt.NDArray[np.uint8]:
+    if augmentation is None:
+        return pictures[list(rows)]
+    # one at a time, with the number of the row: a picture's view does not depend on which others are computed with it
+    return np.concatenate(
+        [augmentation.apply(pictures[row : row + 1], step=view, first_row=row, library=np) for row in rows]
+    )
+
+
+def _key(backbone: keras.Model) -> str:
+    """A name for all that decides what the features of a picture are, apart from the picture."""
+    digest = hashlib.sha256(json.dumps([_VERSION, keras.config.dtype_policy().name, _shape_of(backbone)]).encode())
+    for layer in backbone.layers:
+        digest.update(json.dumps([type(layer).__name__, _plain(layer.get_config())], sort_keys=True).encode())
+    for weights in backbone.get_weights():
+        digest.update(str((weights.dtype, weights.shape)).encode())
+        digest.update(np.ascontiguousarray(weights).data)
+    return digest.hexdigest()[:32]
+
+
+def _shape_of(backbone: keras.Model) -> Any:
+    return [list(backbone.input_shape[1:]), list(backbone.output_shape[1:])]
+
+
+def _plain(config: dict[str, Any]) -> str:
+    return json.dumps({name: value for name, value in config.items() if name != "trainable"}, default=repr)
+
+
+def _names(pictures: np.ndarray, augmentation: Augmentation | None, view: int) -> list[bytes]:
+    """A name for each picture as it is seen."""
+    if augmentation is None:
+        return [hashlib.sha256(picture.tobytes()).digest() for picture in pictures]
+    how = json.dumps([augmentation.get_config(), view], sort_keys=True, default=repr)
+    return [
+        hashlib.sha256(picture.tobytes() + f"{how} {row}".encode()).digest() for row, picture in enumerate(pictures)
+    ]
+
+
+class _Kept:
+    """The features of one backbone on the disk: files of some hundred rows each, every one whole or not there.
+
+    Two processes may compute the same, and each writes files of its own; nobody waits and nothing is lost.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._rows: dict[bytes, np.ndarray] = {}
+        self._new: list[bytes] = []
+        self._can_write = True
+        self._files = sorted(folder.glob("*.npz")) if folder.is_dir() else []
+        for file in self._files:
+            self._rows.update(self._read(file))
+
+    def __contains__(self, name: bytes) -> bool:
+        return name in self._rows
+
+    def __getitem__(self, name: bytes) -> np.ndarray:
+        return self._rows[name]
+
+    def add(self, names: Sequence[bytes], features: np.ndarray) -> None:
+        """Keeps the features of some pictures, and writes them when there are enough."""
+        self._rows.update(zip(names, features, strict=True))
+        self._new += names
+        if len(self._new) >= _PHOTOS_A_FILE:
+            self._write(self._new)
+            self._new = []
+
+    def close(self) -> None:
+        """Writes what is left; many small files become one."""
+        if self._new:
+            self._write(self._new)
+            self._new = []
+        if len(self._files) > _MOST_FILES and self._can_write:
+            old = self._files
+            self._files = []
+            self._write(list(self._rows))
+            for file in old if self._can_write else ():
+                with suppress(OSError):
+                    file.unlink()
+
+    def _read(self, file: Path) -> Iterator[tuple[bytes, np.ndarray]]:
+        try:
+            with np.load(file, allow_pickle=False) as content:
+                names, features = content["names"], content["features"]
+            if names.dtype != np.uint8 or names.shape != (len(features), 32) or features.dtype != np.float32:
+                raise ValueError("of another form")
+        except Exception:  # a damaged file can be wrong in any way; what it held is computed again
+            with suppress(OSError):
+                file.unlink()
+            return
+        yield from zip(map(bytes, names), features, strict=True)
+
+    def _write(self, names: Sequence[bytes]) -> None:
+        if not self._can_write:
+            return
+        file_name = self._folder / f"{uuid.uuid4().hex}.npz"
+        try:
+            with replacing(file_name) as file:
+                table = np.frombuffer(b"".join(names), "uint8").reshape(-1, 32)
+                np.savez(file, names=table, features=np.stack([self._rows[name] for name in names]))
+            self._files.append(file_name)
+        except OSError as error:
+            self._can_write = False
+            print(f"the features are not kept in {self._folder}: {error.strerror}", file=sys.stderr)

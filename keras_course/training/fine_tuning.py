@@ -1,0 +1,221 @@
+"""Training a pre-trained network on: first its new head, on features that are computed once, then the rest, gently."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from keras_course.augmentation import Augmentation
+from keras_course.errors import CourseError, check_positive
+from keras_course.pretrained.transfer import feature_extractor, freeze, head_of, unfreeze
+from keras_course.training.features import extract_features
+from keras_course.training.fit import Columns, fit
+from keras_course.training.inputs import Data, check_labels
+from keras_course.training.run_directory import RunDirectory
+
+
+@keras.saving.register_keras_serializable(package="keras_course")
+class WeightedCrossEntropy(keras.Loss):
+    """Cross entropy in which each sample counts as much as its class should.
+
+    Args:
+        class_weights: A weight for each class; 1 is as usual.
+        label_smoothing: Share of each label that is spread over all classes.
+        **kwargs: As for any Keras loss.
+
+    Example:
+        >>> loss = WeightedCrossEntropy([1.0, 3.0])
+        >>> logits = np.zeros((2, 2), "float32")  # the logarithm of 2 each, once and three times, divided by two
+        >>> round(float(loss(np.array([0, 1]), logits)), 3)
+        1.386
+    """
+
+    def __init__(self, class_weights: Sequence[float], *, label_smoothing: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.class_weights = [float(weight) for weight in class_weights]
+        self.label_smoothing = label_smoothing
+
+    def call(self, labels: Any, logits: Any) -> Any:
+        """Gives the weighted loss of each sample; labels are class numbers, or probabilities (batch, classes)."""
+        ops = keras.ops
+        classes = len(self.class_weights)
+        if len(labels.shape) < len(logits.shape):
+            labels = ops.one_hot(ops.cast(labels, "int32"), classes)
+        labels = ops.cast(labels, "float32")
+        weights = ops.sum(labels * ops.convert_to_tensor(self.class_weights, "float32"), axis=-1)
+        spread = labels * (1 - self.label_smoothing) + self.label_smoothing / classes
+        return -weights * ops.sum(spread * ops.log_softmax(logits), axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what is needed to make the loss again."""
+        own = {"class_weights": self.class_weights, "label_smoothing": self.label_smoothing}
+        return {**super().get_config(), **own}
+
+
+def train_head(
+    model: keras.Model,
+    train: Data,
+    valid: Data | None = None,
+    *,
+    epochs: int = 20,
+    batch_size: int = 64,
+    learning_rate: float = 0.003,
+    weight_decay: float = 0.01,
+    label_smoothing: float = 0.0,
+    class_weights: npt.ArrayLike | None = None,
+    augmentation: Augmentation | None = None,
+    views: int = 1,
+    seed: int = 0,
+    cache: str | Path | None = None,
+    run: RunDirectory | None = None,
+    progress: bool = True,
+    on_features: Callable[[int], None] | None = None,
+) -> Columns:
+    """Trains the head of a transfer classifier; the frozen backbone sees each photo once, and never again.
+
+    The features of the photos are kept in the cache, so that a second training takes a second. The step size falls
+    along half a cosine.
+
+    Args:
+        model: What ``transfer_classifier`` has built. Its backbone is frozen.
+        train: Photos uint8 (n, height, width, 3) and labels (n,) to train on.
+        valid: Photos and labels on which each epoch is measured.
+        epochs: How often to go through the photos, in all their views.
+        batch_size: Photos a step.
+        learning_rate: The first step size.
+        weight_decay: How much of each weight a step takes away, times the step size.
+        label_smoothing: Share of each label that is spread over all classes.
+        class_weights: A weight (classes,) for the photos of each class; all alike when left out.
+        augmentation: What is done to the photos in each view but the first.
+        views: In how many ways each photo is seen: once as it is, and augmented in the others.
+        seed: Seed of the order.
+        cache: The cache folder; without it ``KERAS_COURSE_CACHE`` or the user's own cache folder.
+        run: Where to write the history and checkpoints, as for ``fit``.
+        progress: Whether to show a progress bar and a line an epoch.
+        on_features: Called with the number of photos whose features have just been found.
+
+    Returns:
+        The columns of ``fit``.
+
+    Raises:
+        CourseError: As for ``fit``; or the model has no backbone, or there are views and no augmentation.
+    """
+    check_positive(views=views, epochs=epochs, batch_size=batch_size)
+    if views > 1 and augmentation is None:
+        raise CourseError(f"views is {views}, and there is no augmentation; give one, or see each photo once")
+    check_labels(*train, "train")
+    freeze(model)
+    extractor = feature_extractor(model)
+
+    def features_of(pictures: np.ndarray, **how: Any) -> np.ndarray:
+        return extract_features(extractor, pictures, cache=cache, progress=on_features, **how)
+
+    features = features_of(train[0])
+    if views > 1:
+        augmented = features_of(train[0], augmentation=augmentation, views=views - 1)
+        features = np.concatenate([features, augmented])
+    labels = np.tile(train[1], views)
+    return fit(
+        head_of(model),
+        (features, labels),
+        None if valid is None else (features_of(valid[0]), valid[1]),
+        optimizer=_optimizer(learning_rate, weight_decay, epochs * -(-len(labels) // batch_size)),
+        loss=_loss(model, class_weights, label_smoothing),
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=seed,
+        run=run,
+        progress=progress,
+    )
+
+
+def fine_tune(
+    model: keras.Model,
+    train: Data,
+    valid: Data | None = None,
+    *,
+    last: int | None = None,
+    epochs: int = 5,
+    batch_size: int = 16,
+    learning_rate: float = 0.0001,
+    weight_decay: float = 0.01,
+    label_smoothing: float = 0.0,
+    class_weights: npt.ArrayLike | None = None,
+    augmentation: Augmentation | None = None,
+    seed: int = 0,
+    run: RunDirectory | None = None,
+    progress: bool = True,
+) -> Columns:
+    """Trains the backbone of a transfer classifier on, or its last layers, and the head with it, in small steps.
+
+    The head should have been trained before: the steps of one that is still random would spoil the backbone. The step
+    size rises for a moment and falls along half a cosine.
+
+    Args:
+        model: What ``transfer_classifier`` has built.
+        train: Photos uint8 (n, height, width, 3) and labels (n,) to train on.
+        valid: Photos and labels on which each epoch is measured.
+        last: How many layers of the backbone to train, counted from the end; without it, all.
+        epochs: How often to go through the photos.
+        batch_size: Photos a step.
+        learning_rate: The largest step size, some ten times smaller than that of the head.
+        weight_decay: How much of each weight a step takes away, times the step size.
+        label_smoothing: Share of each label that is spread over all classes.
+        class_weights: A weight (classes,) for the photos of each class; all alike when left out.
+        augmentation: What to do to the photos of each batch.
+        seed: Seed of the order.
+        run: Where to write the history and checkpoints, as for ``fit``.
+        progress: Whether to show a progress bar and a line an epoch.
+
+    Returns:
+        The columns of ``fit``.
+
+    Raises:
+        CourseError: As for ``fit``; or the model has no backbone, or not so many layers.
+    """
+    check_positive(epochs=epochs, batch_size=batch_size)
+    check_labels(*train, "train")
+    unfreeze(model, last=last)
+    return fit(
+        model,
+        train,
+        valid,
+        optimizer=_optimizer(learning_rate, weight_decay, epochs * -(-len(train[0]) // batch_size), warm_up=0.1),
+        loss=_loss(model, class_weights, label_smoothing),
+        epochs=epochs,
+        batch_size=batch_size,
+        augmentation=augmentation,
+        seed=seed,
+        run=run,
+        progress=progress,
+    )
+
+
+def _optimizer(learning_rate: float, weight_decay: float, steps: int, *, warm_up: float = 0.0) -> keras.Optimizer:
+    if not learning_rate > 0:
+        raise CourseError(f"learning_rate is {learning_rate}; give a number above 0")
+    rising = int(steps * warm_up)
+    if rising:
+        schedule = keras.optimizers.schedules.CosineDecay(
+            0.0, decay_steps=steps - rising, warmup_target=learning_rate, warmup_steps=rising
+        )
+    else:
+        schedule = keras.optimizers.schedules.CosineDecay(learning_rate, decay_steps=steps)
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=weight_decay)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+def _loss(model: keras.Model, class_weights: npt.ArrayLike | None, label_smoothing: float) -> keras.Loss | str:
+    classes = model.output_shape[-1]
+    if class_weights is None:
+        if not label_smoothing:
+            return "sparse_categorical_crossentropy"
+        class_weights = np.ones(classes)
+    weights = np.asarray(class_weights, "float64")
+    if weights.shape != (classes,) or not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
+        raise CourseError(f"class_weights is {class_weights}; give a weight from 0 up for each of {classes} classes")
+    return WeightedCrossEntropy(weights.tolist(), label_smoothing=label_smoothing)
