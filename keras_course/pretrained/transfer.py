@@ -1,6 +1,7 @@
 """A network that others have trained, with answers of one's own on top."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import layers
@@ -8,6 +9,40 @@ from keras import layers
 from keras_course import randomness
 from keras_course.errors import CourseError, check_fractions, check_positive
 from keras_course.pretrained.weights import load_backbone
+
+
+@keras.saving.register_keras_serializable(package="keras_course")
+class Backbone(layers.Layer):
+    """A model within a model that is always in inference mode, also while the model around it is trained.
+
+    Keras hands ``training=True`` on to every model within a model, even if that was called with ``training=False``.
+
+    Args:
+        model: The model.
+        **kwargs: As for any Keras layer.
+    """
+
+    def __init__(self, model: keras.Model, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.model = model
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        """Runs the model."""
+        return self.model(inputs, training=False)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> Any:
+        """Returns the shape of the feature maps."""
+        return self.model.compute_output_shape(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what is needed to make the layer again."""
+        return {**super().get_config(), "model": keras.saving.serialize_keras_object(self.model)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Backbone":
+        """Makes the layer again."""
+        return cls(**{**config, "model": keras.saving.deserialize_keras_object(config["model"])})
 
 
 def transfer_classifier(
@@ -36,7 +71,7 @@ def transfer_classifier(
         name: Name of the model.
 
     Returns:
-        A model from raw pixels to float32 logits (batch, num_classes). Its layers are the backbone, ``pool``,
+        A model from raw pixels to float32 logits (batch, num_classes). Its layers are ``backbone``, ``pool``,
         ``dropout1``, ``hidden1``, ..., ``dropout`` and ``logits``.
 
     Raises:
@@ -70,7 +105,7 @@ def transfer_classifier(
         logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
         head = randomness.initialize(keras.Model(maps, logits), seed=seed)
     inputs = keras.Input(backbone.input_shape[1:], name="pictures")
-    x = backbone(inputs, training=False)
+    x = Backbone(backbone, name="backbone")(inputs)
     for layer in head.layers[1:]:
         x = layer(x)
     model = keras.Model(inputs, x, name=name)
@@ -97,8 +132,8 @@ def backbone_of(model: keras.Model) -> keras.Model:
         ...
         keras_course.errors.CourseError: model 'dense_classifier' has no backbone; build it by transfer_classifier
     """
-    found = [layer for layer in model.layers if isinstance(layer, keras.Model)]
-    if len(found) != 1 or not any(layer.name == "pool" for layer in model.layers):
+    found = [layer.model for layer in model.layers if isinstance(layer, Backbone)]
+    if len(found) != 1:
         raise CourseError(f"model {model.name!r} has no backbone; build it by transfer_classifier")
     return found[0]
 
@@ -164,7 +199,8 @@ def unfreeze(model: keras.Model, *, last: int | None = None) -> int:
         412160
     """
     backbone = backbone_of(model)
-    with_weights = [layer for layer in _flat(backbone) if layer.weights]
+    # not dropout, which counts its steps
+    with_weights = [layer for layer in _flat(backbone) if any("int" not in weight.dtype for weight in layer.weights)]
     if last is not None:
         check_positive(last=last)
         if last > len(with_weights):

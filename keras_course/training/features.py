@@ -30,6 +30,7 @@ Features = npt.NDArray[np.float32]
 _VERSION: Final = 1
 _PHOTOS_A_FILE: Final = 512
 """As many are lost at most when a process is killed."""
+_NO_MATTER: Final = ("trainable", "build_config", "compile_config")
 _MOST_FILES: Final = 16
 """More are put together."""
 
@@ -110,21 +111,24 @@ def _view(
 
 def _key(backbone: keras.Model) -> str:
     """A name for all that decides what the features of a picture are, apart from the picture."""
-    digest = hashlib.sha256(json.dumps([_VERSION, keras.config.dtype_policy().name, _shape_of(backbone)]).encode())
-    for layer in backbone.layers:
-        digest.update(json.dumps([type(layer).__name__, _plain(layer.get_config())], sort_keys=True).encode())
+    graph = keras.saving.serialize_keras_object(backbone)
+    names = [backbone.name, *(layer.name for layer in backbone._flatten_layers(include_self=False))]
+    places = {name: place for place, name in enumerate(names)}
+    how = [_VERSION, keras.config.dtype_policy().name, _without_names(graph, places)]
+    digest = hashlib.sha256(json.dumps(how, sort_keys=True, default=repr).encode())
     for weights in backbone.get_weights():
         digest.update(str((weights.dtype, weights.shape)).encode())
         digest.update(np.ascontiguousarray(weights).data)
     return digest.hexdigest()[:32]
 
 
-def _shape_of(backbone: keras.Model) -> Any:
-    return [list(backbone.input_shape[1:]), list(backbone.output_shape[1:])]
-
-
-def _plain(config: dict[str, Any]) -> str:
-    return json.dumps({name: value for name, value in config.items() if name != "trainable"}, default=repr)
+def _without_names(node: Any, places: dict[str, int]) -> Any:
+    """Puts numbers for the names of layers: those that Keras makes up change with what has been built before."""
+    if isinstance(node, dict):
+        return {name: _without_names(value, places) for name, value in node.items() if name not in _NO_MATTER}
+    if isinstance(node, list | tuple):
+        return [_without_names(value, places) for value in node]
+    return places.get(node, node) if isinstance(node, str) else node
 
 
 def _names(pictures: np.ndarray, augmentation: Augmentation | None, view: int) -> list[bytes]:
@@ -181,7 +185,7 @@ class _Kept:
 
     def _read(self, file: Path) -> Iterator[tuple[bytes, np.ndarray]]:
         try:
-            with np.load(file, allow_pickle=False) as content:
+            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
                 names, features = content["names"], content["features"]
             if names.dtype != np.uint8 or names.shape != (len(features), 32) or features.dtype != np.float32:
                 raise ValueError("of another form")

@@ -43,9 +43,10 @@ class WeightedCrossEntropy(keras.Loss):
         ops = keras.ops
         classes = len(self.class_weights)
         if len(labels.shape) < len(logits.shape):
-            labels = ops.one_hot(ops.cast(labels, "int32"), classes)
+            # ops.one_hot looks at the largest label, which a compiled step cannot
+            labels = ops.equal(ops.expand_dims(ops.cast(labels, "int32"), -1), ops.arange(classes, dtype="int32"))
         labels = ops.cast(labels, "float32")
-        weights = ops.sum(labels * ops.convert_to_tensor(self.class_weights, "float32"), axis=-1)
+        weights = ops.sum(labels * ops.convert_to_tensor(np.asarray(self.class_weights, "float32")), axis=-1)
         spread = labels * (1 - self.label_smoothing) + self.label_smoothing / classes
         return -weights * ops.sum(spread * ops.log_softmax(logits), axis=-1)
 

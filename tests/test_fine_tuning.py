@@ -1,0 +1,434 @@
+"""A new head on a backbone, and what the cache of its features must never do."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from keras_course import randomness
+from keras_course.augmentation import Augmentation, Flip, Rotation
+from keras_course.errors import CourseError
+from keras_course.pretrained.transfer import (
+    backbone_of,
+    feature_extractor,
+    freeze,
+    head_of,
+    transfer_classifier,
+    unfreeze,
+)
+from keras_course.training import features as features_module
+from keras_course.training import fit, predict_logits
+from keras_course.training.features import extract_features
+from keras_course.training.fine_tuning import WeightedCrossEntropy, fine_tune, train_head
+
+SHAPE = (12, 12, 3)
+
+
+def small_backbone(seed=0):
+    """Two convolutions, normalised, with dropout between: all that has to behave."""
+    inputs = keras.Input(SHAPE, name="pictures")
+    x = layers.Rescaling(1 / 255, name="pixels")(inputs)
+    x = layers.Conv2D(6, 3, padding="same", name="first")(x)
+    x = layers.BatchNormalization(momentum=0.5, name="first_normalisation")(x)
+    x = layers.ReLU(name="first_relu")(x)
+    x = randomness.Dropout(0.5, seed=seed, name="drop")(x)
+    x = layers.Conv2D(8, 3, padding="same", name="second")(x)
+    x = layers.BatchNormalization(momentum=0.5, name="second_normalisation")(x)
+    return randomness.initialize(keras.Model(inputs, layers.ReLU(name="second_relu")(x), name="small"), seed=seed)
+
+
+def photos(count=40, seed=0):
+    """Bright ones and dark ones, with noise."""
+    draws = np.random.default_rng(seed)
+    labels = np.arange(count, dtype="int32") % 2
+    grey = 70 + 90 * labels[:, None, None, None] + draws.normal(0, 20, (count, *SHAPE))
+    return np.clip(grey, 0, 255).astype("uint8"), labels
+
+
+def classifier(**settings):
+    return transfer_classifier(backbone=small_backbone(), num_classes=2, **settings)
+
+
+# --- the model -------------------------------------------------------------------------------------------------
+
+
+def test_logits_are_those_of_a_calculation_by_hand():
+    backbone = small_backbone()
+    model = transfer_classifier(backbone=backbone, num_classes=3, hidden=(5,), dropout=0.5, seed=4)
+    maps = predict_logits(backbone, photos()[0])
+    x = maps.mean(axis=(1, 2))
+    kernels = {layer.name: layer.get_weights() for layer in model.layers if layer.name in ("hidden1", "logits")}
+    x = np.maximum(x @ kernels["hidden1"][0] + kernels["hidden1"][1], 0)
+    expected = x @ kernels["logits"][0] + kernels["logits"][1]
+    np.testing.assert_allclose(predict_logits(model, photos()[0]), expected, atol=1e-5)
+    assert expected.std() > 0.001
+
+
+def test_the_backbone_keeps_its_weights_and_the_seed_draws_the_head():
+    weights = small_backbone().get_weights()
+    model, same, other = (
+        transfer_classifier(backbone=small_backbone(), num_classes=2, seed=seed) for seed in (1, 1, 2)
+    )
+    for ours, theirs in zip(backbone_of(model).get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    kernels = [each.get_layer("logits").get_weights()[0] for each in (model, same, other)]
+    np.testing.assert_array_equal(kernels[0], kernels[1])
+    assert (kernels[0] != kernels[2]).any()
+
+
+def test_extractor_and_head_are_the_model():
+    model = classifier(hidden=(4,))
+    x = photos()[0]
+    apart = predict_logits(head_of(model), predict_logits(feature_extractor(model), x))
+    np.testing.assert_allclose(apart, predict_logits(model, x), atol=1e-6)
+
+
+def test_it_is_saved_and_opened_again(tmp_path):
+    model = classifier()
+    model.save(tmp_path / "model.keras")
+    opened = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(predict_logits(opened, photos()[0]), predict_logits(model, photos()[0]), atol=1e-6)
+    assert backbone_of(opened).name == "small"
+    assert unfreeze(opened) == 6 * 27 + 6 + 12 + 8 * 54 + 8 + 16
+
+
+@pytest.mark.parametrize(
+    ("last", "expected"),
+    [(1, {"second_normalisation"}), (2, {"second", "second_normalisation"}), (None, None)],
+)
+def test_unfreezing_says_what_training_may_change(last, expected):
+    model = classifier()
+    assert not backbone_of(model).trainable_weights
+    counted = unfreeze(model, last=last)
+    assert counted == sum(int(np.prod(weight.shape)) for weight in backbone_of(model).trainable_weights)
+    names = {layer.name for layer in backbone_of(model).layers if layer.trainable_weights}
+    assert names == (expected or {"first", "first_normalisation", "second", "second_normalisation"})
+    freeze(model)
+    assert not backbone_of(model).trainable_weights
+    assert len(model.trainable_weights) == 2
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: classifier(hidden=(0,)), r"hidden\[0\] is 0"),
+        (lambda: classifier(dropout=1.0), "dropout is 1.0"),
+        (lambda: transfer_classifier(backbone=small_backbone(), num_classes=0), "num_classes is 0"),
+        (lambda: transfer_classifier(backbone="resnet", num_classes=2), "there is no pre-trained model 'resnet'"),
+        (
+            lambda: transfer_classifier(backbone=feature_extractor(classifier()), num_classes=2),
+            "ends with feature maps",
+        ),
+        (lambda: unfreeze(classifier(), last=9), "last is 9, and the backbone has 4 layers with weights"),
+        (lambda: unfreeze(classifier(), last=0), "last is 0"),
+        (lambda: freeze(small_backbone()), "model 'small' has no backbone"),
+    ],
+)
+def test_bad_arguments_are_named(make, message):
+    with pytest.raises(CourseError, match=message):
+        make()
+
+
+# --- training --------------------------------------------------------------------------------------------------
+
+
+def test_training_the_head_is_training_the_whole_model_with_a_frozen_backbone(tmp_path):
+    """Features that are computed once and features that are computed in each step give the same weights."""
+    data = photos()
+    fast, slow = classifier(dropout=0.0, seed=3), classifier(dropout=0.0, seed=3)
+    quick = train_head(fast, data, data, epochs=5, batch_size=8, cache=tmp_path, progress=False)
+    optimizer = keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(0.003, decay_steps=25), weight_decay=0.01)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    usual = fit(slow, data, data, optimizer=optimizer, epochs=5, batch_size=8, progress=False)
+    np.testing.assert_allclose(quick["loss"], usual["loss"], atol=1e-5)
+    np.testing.assert_allclose(quick["val_loss"], usual["val_loss"], atol=1e-5)
+    np.testing.assert_allclose(predict_logits(fast, data[0]), predict_logits(slow, data[0]), atol=1e-4)
+
+
+def test_the_head_learns_and_the_backbone_stays(tmp_path):
+    model, data = classifier(), photos()
+    before = backbone_of(model).get_weights()
+    history = train_head(model, data, photos(seed=1), epochs=60, learning_rate=0.05, cache=tmp_path, progress=False)
+    assert history["val_accuracy"][-1] == 1
+    assert (predict_logits(model, photos(seed=2)[0]).argmax(axis=-1) == photos(seed=2)[1]).all()
+    for ours, theirs in zip(backbone_of(model).get_weights(), before, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("last", [1, None])
+def test_fine_tuning_changes_weights_but_no_moving_statistics(last):
+    model, data = classifier(), photos()
+    before = {weight.path: keras.ops.convert_to_numpy(weight) for weight in backbone_of(model).weights}
+    history = fine_tune(model, data, last=last, epochs=2, batch_size=8, learning_rate=0.01, progress=False)
+    assert len(history["loss"]) == 2
+    changed = {
+        weight.path
+        for weight in backbone_of(model).weights
+        if (keras.ops.convert_to_numpy(weight) != before[weight.path]).any()
+    }
+    names = {"second_normalisation"} if last else {"first", "first_normalisation", "second", "second_normalisation"}
+    # gamma, beta, kernel and bias; never the moving mean and variance, nor the steps of dropout
+    assert {path.split("/")[-2] for path in changed} == names
+    assert {path.split("/")[-1] for path in changed} <= {"kernel", "bias", "gamma", "beta"}
+
+
+def test_fine_tuning_takes_augmented_photos(tmp_path):
+    model, data = classifier(), photos()
+    train_head(model, data, epochs=10, learning_rate=0.05, cache=tmp_path, progress=False)
+    augment = Augmentation([Flip(horizontal=True), Rotation(20)], seed=1)
+    history = fine_tune(model, data, data, epochs=5, augmentation=augment, learning_rate=0.003, progress=False)
+    assert history["val_loss"][-1] < history["val_loss"][0]
+
+
+def test_weights_of_classes_weigh():
+    logits = np.array([[2.0, 0.0, -1.0], [0.5, 0.5, 0.0]], "float32")
+    labels = np.array([1, 2])
+    shifted = np.exp(logits.astype("float64"))
+    losses = -np.log(shifted[[0, 1], labels] / shifted.sum(axis=1))
+    loss = WeightedCrossEntropy([1.0, 2.0, 0.5])
+    np.testing.assert_allclose(float(loss(labels, logits)), (2 * losses[0] + 0.5 * losses[1]) / 2, rtol=1e-5)
+    probabilities = np.eye(3, dtype="float32")[labels]
+    np.testing.assert_allclose(float(loss(probabilities, logits)), float(loss(labels, logits)), rtol=1e-6)
+    smooth = WeightedCrossEntropy([1.0, 1.0, 1.0], label_smoothing=0.3)
+    expected = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.3)(probabilities, logits)
+    np.testing.assert_allclose(float(smooth(labels, logits)), float(expected), rtol=1e-5)
+    again = WeightedCrossEntropy.from_config(smooth.get_config())
+    assert (again.class_weights, again.label_smoothing) == ([1.0, 1.0, 1.0], 0.3)
+
+
+def test_a_rare_class_is_found_with_weights(tmp_path):
+    bright, dark = photos(20)[0][1::2], photos(200, seed=1)[0][::2]  # ten and a hundred
+    alike = (0.35 * bright + 0.65 * dark[:10]).astype("uint8")
+    x, labels = np.concatenate([dark, alike]), np.repeat(np.array([0, 1], "int32"), (100, 10))
+
+    def found(class_weights):
+        model = classifier(dropout=0.0)
+        settings = {"epochs": 20, "learning_rate": 0.03, "cache": tmp_path, "progress": False}
+        train_head(model, (x, labels), class_weights=class_weights, **settings)
+        return (predict_logits(model, alike).argmax(axis=-1) == 1).mean()
+
+    assert found([0.55, 5.5]) > found(None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"views": 2}, "views is 2, and there is no augmentation"),
+        ({"views": 0}, "views is 0"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0"),
+        ({"class_weights": [1.0]}, "give a weight from 0 up for each of 2 classes"),
+        ({"class_weights": [1.0, -1.0]}, "give a weight from 0 up"),
+        ({"class_weights": [0.0, 0.0]}, "give a weight from 0 up"),
+        ({"epochs": 0}, "epochs is 0"),
+    ],
+)
+def test_bad_settings_are_named(tmp_path, settings, message):
+    with pytest.raises(CourseError, match=message):
+        train_head(classifier(), photos(), cache=tmp_path, progress=False, **settings)
+
+
+def test_labels_that_do_not_fit_are_found_before_anything_is_computed(tmp_path):
+    x, labels = photos()
+    with pytest.raises(CourseError, match="train has 40 samples and 39 labels"):
+        train_head(classifier(), (x, labels[1:]), cache=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+# --- the cache of features ---------------------------------------------------------------------------------------
+
+
+def mean_model():
+    return keras.Sequential([keras.Input(SHAPE), layers.GlobalAveragePooling2D()], name="means")
+
+
+class Counter:
+    """Counts the pictures that really go through a model."""
+
+    def __init__(self, monkeypatch):
+        self.count = 0
+        real = features_module._backend.forward
+
+        def forward(model):
+            run = real(model)
+
+            def counted(batch):
+                self.count += 1
+                return run(batch)
+
+            return counted
+
+        monkeypatch.setattr(features_module._backend, "forward", forward, raising=False)
+
+
+def test_features_are_computed_once(tmp_path, monkeypatch):
+    x, _ = photos()
+    counter = Counter(monkeypatch)
+    for _ in range(2):
+        found = extract_features(mean_model(), x, batch_size=8, cache=tmp_path)
+        np.testing.assert_allclose(found, x.mean(axis=(1, 2)), rtol=1e-5)
+        assert counter.count == 5
+
+
+def test_only_what_is_new_is_computed(tmp_path, monkeypatch):
+    x, _ = photos()
+    extract_features(mean_model(), x[:20], batch_size=1, cache=tmp_path)
+    counter = Counter(monkeypatch)
+    order = np.random.default_rng(1).permutation(40)
+    found = extract_features(mean_model(), x[order], batch_size=1, cache=tmp_path)
+    np.testing.assert_allclose(found, x[order].mean(axis=(1, 2)), rtol=1e-5)
+    assert counter.count == 20
+
+
+def test_a_changed_picture_has_other_features(tmp_path):
+    x, _ = photos()
+    extract_features(mean_model(), x, cache=tmp_path)
+    changed = x.copy()
+    changed[7] = 255 - changed[7]
+    found = extract_features(mean_model(), changed, cache=tmp_path)
+    np.testing.assert_allclose(found, changed.mean(axis=(1, 2)), rtol=1e-5)
+
+
+def test_another_backbone_has_other_features(tmp_path):
+    x, _ = photos()
+    first = extract_features(feature_extractor(classifier()), x, cache=tmp_path)
+    other = transfer_classifier(backbone=small_backbone(seed=1), num_classes=2)
+    expected = predict_logits(feature_extractor(other), x)
+    np.testing.assert_allclose(extract_features(feature_extractor(other), x, cache=tmp_path), expected, atol=1e-6)
+    assert np.abs(first - expected).max() > 0.01
+    scaled = keras.Sequential([keras.Input(SHAPE), layers.Rescaling(2.0), layers.GlobalAveragePooling2D()])
+    extract_features(mean_model(), x, cache=tmp_path)
+    doubled = extract_features(scaled, x, cache=tmp_path)  # no weights, another scale
+    np.testing.assert_allclose(doubled, 2 * x.mean(axis=(1, 2)), rtol=1e-5)
+
+
+def test_views_are_what_the_augmentation_gives(tmp_path, monkeypatch):
+    x, _ = photos(6)
+    augment = Augmentation([Rotation(90)], seed=5)
+    found = extract_features(mean_model(), x, augmentation=augment, views=3, cache=tmp_path)
+    expected = [augment.apply(x, step=view, library=np).mean(axis=(1, 2)) for view in range(3)]
+    np.testing.assert_allclose(found, np.concatenate(expected), rtol=1e-5)
+    assert np.abs(expected[0] - expected[1]).max() > 0.5
+    counter = Counter(monkeypatch)
+    extract_features(mean_model(), x, augmentation=augment, views=3, cache=tmp_path)
+    assert counter.count == 0
+    extract_features(mean_model(), x, augmentation=Augmentation([Rotation(90)], seed=6), cache=tmp_path)
+    assert counter.count == 1
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 not an archive", None])
+def test_a_damaged_file_is_computed_again(tmp_path, damage):
+    x, _ = photos()
+    extract_features(mean_model(), x, cache=tmp_path)
+    (file,) = (tmp_path / "features").rglob("*.npz")
+    if damage is None:
+        np.savez(file, names=np.zeros((2, 32), "uint8"), features=np.array(["a", "b"]))
+    else:
+        file.write_bytes(damage)
+    found = extract_features(mean_model(), x, cache=tmp_path)
+    np.testing.assert_allclose(found, x.mean(axis=(1, 2)), rtol=1e-5)
+
+
+def test_a_file_with_a_pickle_in_it_is_not_opened(tmp_path):
+    x, _ = photos()
+    extract_features(mean_model(), x, cache=tmp_path)
+    (file,) = (tmp_path / "features").rglob("*.npz")
+
+    class Trap:
+        def __reduce__(self):
+            return open, (str(tmp_path / "ran"), "w")
+
+    np.savez(file, names=np.array([Trap()], dtype=object), features=np.zeros((1, 3), "float32"), allow_pickle=True)
+    extract_features(mean_model(), x, cache=tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_many_files_become_one(tmp_path):
+    x, _ = photos()
+    for row in range(20):
+        extract_features(mean_model(), x[row : row + 1], cache=tmp_path)
+    assert len(list((tmp_path / "features").rglob("*.npz"))) <= 4
+    np.testing.assert_allclose(
+        extract_features(mean_model(), x[:20], cache=tmp_path), x[:20].mean(axis=(1, 2)), rtol=1e-5
+    )
+
+
+def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path, capsys):
+    (tmp_path / "features").write_text("a file where the folder should be")
+    x, _ = photos()
+    found = extract_features(mean_model(), x, cache=tmp_path)
+    np.testing.assert_allclose(found, x.mean(axis=(1, 2)), rtol=1e-5)
+    assert capsys.readouterr().err.count("the features are not kept") == 1
+
+
+PROCESS = """
+    import sys, time
+    import numpy as np
+    import keras_course
+    import keras
+    from keras_course.training import features
+    features._PHOTOS_A_FILE = 4
+    x = np.arange(40 * 4 * 4 * 3).reshape(40, 4, 4, 3).astype("uint8")
+    x[:, 0, 0, 0] = np.arange(40)
+    model = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.GlobalAveragePooling2D()])
+    def step(count):
+        print("done", count, flush=True)
+        time.sleep({pause})
+    found = features.extract_features(model, x, batch_size=4, cache=sys.argv[1], progress=step)
+    assert np.allclose(found, x.mean(axis=(1, 2)), rtol=1e-5)
+"""
+
+
+def start(folder, *, pause=0.0):
+    code = textwrap.dedent(PROCESS.format(pause=pause))
+    environment = {**os.environ, "KERAS_BACKEND": keras.backend.backend()}
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    )
+
+
+def test_a_process_that_is_killed_leaves_what_it_has_done(tmp_path):
+    process = start(tmp_path, pause=0.5)
+    for _ in range(3):
+        assert process.stdout.readline().startswith(b"done")
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    kept = list((tmp_path / "features").rglob("*.npz"))
+    assert len(kept) >= 2
+    printed, errors = start(tmp_path).communicate(timeout=300)
+    assert not errors or b"Error" not in errors
+    computed = printed.split(b"\n")[:-2]  # the last line counts what was found
+    assert len(computed) <= 10 - len(kept)
+
+
+def test_two_processes_at_once_are_both_right(tmp_path):
+    both = [start(tmp_path, pause=0.01) for _ in range(2)]
+    for process in both:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+    started = time.monotonic()
+    third = start(tmp_path)
+    printed, errors = third.communicate(timeout=300)
+    assert third.returncode == 0, errors
+    assert printed.split() == [b"done", b"40"], time.monotonic() - started
+
+
+@pytest.mark.parametrize(
+    ("pictures", "settings", "message"),
+    [
+        (np.zeros((2, 5, 5, 3), "uint8"), {}, "pictures has samples of shape"),
+        (np.zeros((2, *SHAPE), "float32"), {}, "give uint8"),
+        (np.zeros((0, *SHAPE), "uint8"), {}, "has no samples"),
+        (np.zeros((2, *SHAPE), "uint8"), {"views": 2}, "there is no augmentation"),
+        (np.zeros((2, *SHAPE), "uint8"), {"batch_size": 0}, "batch_size is 0"),
+    ],
+)
+def test_pictures_that_do_not_fit_are_named(tmp_path, pictures, settings, message):
+    with pytest.raises(CourseError, match=message):
+        extract_features(mean_model(), pictures, cache=tmp_path, **settings)
