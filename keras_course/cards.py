@@ -18,15 +18,18 @@ from typing import Any, Final
 from keras_course.errors import CourseError
 from keras_course.preprocessing import PictureFormat
 
-__all__ = ["FILE_NAME", "ModelCard", "put_card", "read_card"]
+__all__ = ["FILE_NAME", "ModelCard", "put_card", "read_card", "without_folders"]
 
 FILE_NAME: Final = "card.json"
+_DESCRIPTION: Final = "config.json"
 
 _LARGEST_BYTES: Final = 2**21
 _LARGEST_CLASSES: Final = 100_000
 _LONGEST_TEXT: Final = 10_000
 _DEEPEST: Final = 4
 _VERSION: Final = 1
+
+Shape = Sequence[int | None]
 
 # They could move a terminal's cursor or colour what follows; halves of characters cannot be written at all.
 _NOT_TEXT: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -91,6 +94,35 @@ class ModelCard:
         for name in ("metrics", "training"):  # a copy, as plain as it will come back from a file
             object.__setattr__(self, name, _plain(name, getattr(self, name), _DEEPEST))
 
+    def check_model(self, name: str, takes: Shape | None, gives: Shape | None) -> None:
+        """Makes sure that a model takes the pictures of the card, and gives a number for each of its classes.
+
+        Args:
+            name: What to call the model in an error.
+            takes: The shape of a batch that it takes, with None for a side of any length; None if nobody knows it.
+            gives: The shape of what it gives for one, likewise.
+
+        Raises:
+            CourseError: The model and the card do not belong together.
+
+        Example:
+            >>> card = ModelCard(title="Odd or even", class_names=("odd", "even"), pictures=PictureFormat(
+            ...     height=28, width=28, channels=1))
+            >>> card.check_model("the model", (None, 28, 28, 1), (None, 10))
+            Traceback (most recent call last):
+            ...
+            keras_course.errors.CourseError: the model gives 10 numbers for a picture, and its card names 2 classes;
+            give it a card of its own
+        """
+        classes = len(self.class_names)
+        if takes is not None and not _fits(takes, self.pictures.shape):
+            mistake = f"takes pictures {_in_words(takes[1:])}, and its card says {_in_words(self.pictures.shape)}"
+        elif gives is not None and not _fits(gives, (classes,)):
+            mistake = f"gives {_in_words(gives[1:])} numbers for a picture, and its card names {classes} classes"
+        else:
+            return
+        raise CourseError(f"{name} {mistake}; give it a card of its own")
+
     def to_json(self) -> str:
         """Writes the card as JSON.
 
@@ -129,6 +161,23 @@ class ModelCard:
             raise CourseError(f"the model's card cannot be read: {error}") from None
 
 
+def without_folders(words: str, source: str | os.PathLike[str]) -> str:
+    """Leaves of the path in some words the name alone: which folders a machine has is nobody else's business.
+
+    Args:
+        words: What a card says of a file.
+        source: The path, as it is in the words, if it is.
+
+    Returns:
+        The words.
+
+    Example:
+        >>> without_folders("digits of /home/ann/my_digits.npz", "/home/ann/my_digits.npz")
+        'digits of my_digits.npz'
+    """
+    return words.replace(os.fspath(source), Path(source).name)
+
+
 def put_card(archive: str | os.PathLike[str], card: ModelCard, *, folder: str = "") -> None:
     """Adds the card to a model: into the zip archive that it is, behind a file of another kind, or into its folder.
 
@@ -136,12 +185,17 @@ def put_card(archive: str | os.PathLike[str], card: ModelCard, *, folder: str = 
         archive: The file or folder, which has no card yet.
         card: The card.
         folder: Where in the archive, ending in a slash; at its root when left out.
+
+    Raises:
+        CourseError: The archive is a ``model.keras`` with a net that the card does not belong to.
     """
     if Path(archive).is_dir():
         Path(archive, FILE_NAME).write_text(card.to_json(), encoding="utf-8")
         return
     entry = zipfile.ZipInfo(folder + FILE_NAME, date_time=(1980, 1, 1, 0, 0, 0))  # the same card, the same bytes
     with zipfile.ZipFile(archive, "a", zipfile.ZIP_DEFLATED) as file:
+        if _DESCRIPTION in file.namelist():
+            card.check_model("the model", *_shapes_in(json.loads(file.read(_DESCRIPTION))))
         file.writestr(entry, card.to_json(), zipfile.ZIP_DEFLATED)
 
 
@@ -165,9 +219,9 @@ def read_card(archive: str | os.PathLike[str]) -> ModelCard | None:
     """
     try:
         if Path(archive).is_dir():
-            with Path(archive, FILE_NAME).open("rb") as file:
+            with _checked(Path(archive, FILE_NAME)).open("rb") as file:
                 return ModelCard.from_json(file.read(_LARGEST_BYTES + 1))
-        with zipfile.ZipFile(archive) as file:
+        with zipfile.ZipFile(_checked(Path(archive))) as file:
             name = next((name for name in file.namelist() if PurePosixPath(name).name == FILE_NAME), None)
             if name is None:
                 return None
@@ -182,6 +236,32 @@ def read_card(archive: str | os.PathLike[str]) -> ModelCard | None:
         raise CourseError(f"{Path(archive)}: {error}") from None
     except Exception as error:  # a damaged archive can make a decoder raise nearly anything
         raise CourseError(f"{archive} is no model file: {error}") from None
+
+
+def _shapes_in(net: Any) -> tuple[Shape | None, Shape | None]:
+    """What a net takes and gives, as far as its description in a ``model.keras`` says so to a reader without Keras."""
+    layers = net.get("config", {}).get("layers") or [{"class_name": "", "config": {}}]
+    takes = layers[0]["config"].get("batch_shape")
+    # layers are in the order in which they compute, and most nets end in a dense one
+    gives = (None, layers[-1]["config"]["units"]) if layers[-1]["class_name"] == "Dense" else None
+    return takes, gives
+
+
+def _fits(shape: Shape, wanted: tuple[int, ...]) -> bool:
+    """Compares all sides but the first, that of the batch."""
+    return len(shape) == len(wanted) + 1 and all(
+        side in (None, right) for side, right in zip(shape[1:], wanted, strict=True)
+    )
+
+
+def _in_words(sides: Shape) -> str:
+    return " × ".join("any" if side is None else str(side) for side in sides) or "1"
+
+
+def _checked(path: Path) -> Path:
+    if path.exists() and not path.is_file():  # to open a pipe is to wait for somebody who writes into it
+        raise CourseError(f"{path.name} is not a file")
+    return path
 
 
 def _check_size(text: str | bytes) -> None:

@@ -240,6 +240,16 @@ def _has_display() -> bool:
     return sys.platform in ("darwin", "win32") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")))
 
 
+_Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Open a model file in a format that can run code or end the process; only for files that you made "
+        "yourself.",
+    ),
+]
+
+
 # --- predict ---------------------------------------------------------------------------------------------------
 
 
@@ -250,6 +260,7 @@ def predict(
     top: Annotated[int, typer.Option("--top", metavar="N", help="How many answers to show.")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
     backend: Annotated[str, typer.Option("--backend", metavar="NAME", help="What Keras runs on.")] = "",
+    trust: _Trust = False,
 ) -> int:
     """Say what is in pictures."""
     from keras_course.deployment.predict import find_pictures
@@ -257,7 +268,7 @@ def predict(
 
     check_positive(top=top)
     found = find_pictures(pictures)
-    runtime = _open_model(model, backend)
+    runtime = _open_model(model, backend, trust=trust)
     predictions = _with_progress_bar(predict_pictures(runtime, found, top=top), len(found), "pictures")
     if as_json:
         facts = {"model": str(runtime.path), "format": runtime.format, "runtime": runtime.name}
@@ -267,7 +278,7 @@ def predict(
     return 2 if all(prediction.error for prediction in predictions) else 0
 
 
-def _open_model(model: str, backend: str) -> "Runtime":
+def _open_model(model: str, backend: str, *, trust: bool) -> "Runtime":
     """Opens a model; Keras, if it is needed, starts on the backend that was asked for."""
     from keras_course.deployment.model_files import find_model
     from keras_course.deployment.runtimes import open_model
@@ -278,7 +289,7 @@ def _open_model(model: str, backend: str) -> "Runtime":
         select.import_keras()
     elif backend:
         raise CourseError(f"--backend is {backend!r}, but {path} is an export, which no backend opens; leave it out")
-    return open_model(path)
+    return open_model(path, trust=trust)
 
 
 def _with_progress_bar(steps: "Iterable[T]", total: int, unit: str) -> "list[T]":
@@ -327,6 +338,8 @@ def serve(
     seconds: Annotated[int, typer.Option("--seconds", metavar="N", help="How long one may take.")] = 20,
     backend: Annotated[str, typer.Option("--backend", metavar="NAME", help="What Keras runs on.")] = "",
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    log: Annotated[bool, typer.Option("--log", help="Write a line about each request to the error output.")] = False,
+    trust: _Trust = False,
 ) -> None:
     """Answer pictures on a page, and over HTTP."""
     from keras_course.deployment.serve import address, bind, check_installed
@@ -337,7 +350,7 @@ def serve(
 
     limits = Limits(requests=requests, seconds=seconds)
     with bind(host, port) as listening:  # before the model is opened, which may take its time
-        runtime = _open_model(model, backend)
+        runtime = _open_model(model, backend, trust=trust)
 
         def ready() -> None:
             print(f"{runtime.card.title}: {runtime.name} on {address(listening)} (Ctrl-C ends it)", flush=True)
@@ -346,7 +359,7 @@ def serve(
 
                 webbrowser.open(address(listening))
 
-        serve_model(runtime, listening, limits=limits, ready=ready)
+        serve_model(runtime, listening, limits=limits, log=log, ready=ready)
 
 
 # --- export ----------------------------------------------------------------------------------------------------
@@ -435,10 +448,8 @@ def _examine_frameworks() -> dict[str, dict[str, Any]]:
 def _start_probe(name: str) -> "subprocess.Popen[str]":
     import subprocess
 
-    # The probe shall find what this process finds, and -P keeps a stray file in the current folder out of it.
-    environment = {**os.environ, "KERAS_BACKEND": name, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-P", "-c", _PROBE, name]
-    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    process = select.second_process(name, "-c", _PROBE, name)
+    return subprocess.Popen(**process, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
 
 def _answer(probe: "subprocess.Popen[str]") -> dict[str, Any]:

@@ -82,6 +82,68 @@ def test_any_card_comes_back(title, names, metrics, training):
     assert ModelCard.from_json(card.to_json().encode()) == card
 
 
+@pytest.mark.parametrize(
+    ("takes", "gives"),
+    [
+        ((None, 20, 30, 3), (None, 3)),
+        ((1, 20, 30, 3), (1, 3)),
+        ((None, None, None, 3), (None, None)),
+        (None, None),
+        ([None, 20, 30, 3], None),
+    ],
+)
+def test_a_card_fits_a_model_of_its_shapes_as_far_as_they_are_known(takes, gives):
+    CARD.check_model("the model", takes, gives)
+
+
+@pytest.mark.parametrize(
+    ("takes", "gives", "message"),
+    [
+        ((None, 20, 30, 1), (None, 3), "takes pictures 20 × 30 × 1, and its card says 20 × 30 × 3"),
+        ((None, 30, 20, 3), None, "takes pictures 30 × 20 × 3, and"),
+        ((None, None, None, 1), (None, 3), "takes pictures any × any × 1, and"),
+        ((None, 1800), (None, 3), "takes pictures 1800, and"),
+        ((None, 20, 30, 3), (None, 4), "gives 4 numbers for a picture, and its card names 3 classes"),
+        (None, (None, 20, 3), "gives 20 × 3 numbers for a picture"),
+        (None, (None,), "gives 1 numbers for a picture"),
+    ],
+)
+def test_a_card_of_another_model_is_found(takes, gives, message):
+    with pytest.raises(CourseError, match=f"^its.onnx {message}.*; give it a card of its own$"):
+        CARD.check_model("its.onnx", takes, gives)
+
+
+def description(first, *layers):
+    return json.dumps({"config": {"layers": [{"class_name": "InputLayer", "config": first}, *layers]}})
+
+
+def dense(units):
+    return {"class_name": "Dense", "config": {"units": units}}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (description({"batch_shape": [None, 20, 30, 3]}, dense(7), dense(3)), None),
+        (description({"batch_shape": [None, 20, 30, 3]}, dense(7), {"class_name": "Softmax", "config": {}}), None),
+        (description({}), None),
+        (json.dumps({"config": {"name": "a model of somebody's own"}}), None),
+        (description({"batch_shape": [None, 28, 28, 1]}, dense(3)), "takes pictures 28 × 28 × 1"),
+        (description({"batch_shape": [None, 20, 30, 3]}, dense(3), dense(4)), "gives 4 numbers"),
+    ],
+)
+def test_a_card_is_not_put_beside_a_net_of_other_shapes(tmp_path, text, message):
+    with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+        archive.writestr("config.json", text)
+    if message is None:
+        put_card(tmp_path / "model.keras", CARD)
+        assert read_card(tmp_path / "model.keras") == CARD
+    else:
+        with pytest.raises(CourseError, match=f"^the model {message}"):
+            put_card(tmp_path / "model.keras", CARD)
+        assert read_card(tmp_path / "model.keras") is None
+
+
 def test_without_a_card_there_is_none(tmp_path):
     with zipfile.ZipFile(tmp_path / "bare.zip", "w") as archive:
         archive.writestr("config.json", "{}")

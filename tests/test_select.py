@@ -170,6 +170,19 @@ def test_another_device_is_an_error_and_changes_nothing(device_environment, devi
     assert device_environment() == {}
 
 
+def test_a_second_process_runs_on_the_backend_it_is_given_and_finds_what_this_one_finds(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "only_here.py").write_text("name = 'found'")
+    (tmp_path / "json.py").write_text("raise RuntimeError('a stray file')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "elsewhere")])
+    code = "import json, os, sys, only_here; print(only_here.name, os.environ['KERAS_BACKEND'], *sys.argv[1:])"
+    process = select.second_process("theano", "-c", code, "an argument")
+    done = subprocess.run(**process, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("found theano an argument\n", "")
+    assert os.environ["KERAS_BACKEND"] != "theano"
+
+
 def import_package(folder, *, code="", **environment):
     """Imports the package in a process of its own and returns what it has set and what it has imported."""
     code += (

@@ -1,18 +1,16 @@
 """The formats in which a model can be saved: who writes each, what opens it, and whether a stranger's may be opened.
 
 No framework is imported here before a model of its format is opened. A format is safe if opening a file and running the
-model cannot do anything but compute. Of the formats here two are programs that may do more: a SavedModel can read and
-write files; of a ``.pt2`` PyTorch evaluates descriptions as Python, and unpickles what it cannot read otherwise. LiteRT
-only computes, but believes what a file says of itself, and a damaged one can end the process. So a stranger's is first
-tried in another process, which most of the damaged ones end.
+model cannot do anything but compute. Of the formats here three are not: a SavedModel can read and write files; of a
+``.pt2`` PyTorch evaluates descriptions as Python, and unpickles what it cannot read otherwise; LiteRT only computes,
+but believes where in the memory a file says that things are, and a damaged one can end the process.
 """
 
-import os
-import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
@@ -27,10 +25,9 @@ CARD: Final = "card.json"
 
 LARGEST_FILE_BYTES: Final = 2**31
 
-SECONDS: Final = 60
-"""How long a file may take that is tried in another process."""
-
 Run: TypeAlias = "Callable[[np.ndarray], np.ndarray]"
+Shape: TypeAlias = tuple[int | None, ...]
+"""That of a batch; None is a side of any length."""
 
 
 class Opened(NamedTuple):
@@ -39,11 +36,15 @@ class Opened(NamedTuple):
     Args:
         runtime: What computes, with its version.
         run: From uint8 or float32 pictures (n, height, width, channels) to logits (n, classes).
+        takes: The shape of what it takes, None if it does not say.
+        gives: The shape of what it gives, None if it does not say.
         card: The text of its card, empty without one; None where the format has no place of its own for it.
     """
 
     runtime: str
     run: Run
+    takes: Shape | None = None
+    gives: Shape | None = None
     card: str | None = None
 
 
@@ -61,7 +62,6 @@ class Format:
             imported, and what brings them.
         open: Opens a file or folder with at most so many threads, None for as many as the runtime likes.
         is_safe: Whether a stranger's can be opened.
-        may_crash: Whether a damaged file can end the process that opens it.
         card_folder: Where in the archive the card is, if the file is one.
     """
 
@@ -73,7 +73,6 @@ class Format:
     writers: Mapping[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
     open: Callable[[Path, int | None], Opened]
     is_safe: bool = True
-    may_crash: bool = False
     card_folder: str = ""
 
 
@@ -112,7 +111,7 @@ def open_export(path: Path, *, threads: int | None = None, trust: bool = False) 
     Args:
         path: Its file or folder.
         threads: How many threads to use at most.
-        trust: Whether a format may be opened in which a stranger could have hidden a program.
+        trust: Whether a format may be opened in which a stranger's model could run code or end the process.
 
     Returns:
         The model and the name of the runtime.
@@ -123,23 +122,43 @@ def open_export(path: Path, *, threads: int | None = None, trust: bool = False) 
     known = FORMATS[format_of(path)]
     if not known.is_safe and not trust:
         raise CourseError(
-            f"{path} is in the format {known.name}, in which a model can do more than compute; if you made it "
-            "yourself, open it by open_model(path, trust=True), else ask for another format"
+            f"{path} is in the format {known.name}, in which a model can run code or end the process; if you made it "
+            "yourself, add --trust, in Python open_model(path, trust=True); else ask for another format"
         )
     require(known.runtime, what=str(path), install=known.install)
-    if not (path.is_dir() if known.is_folder else path.is_file()):  # a pipe would never end
+    if path.is_dir() != known.is_folder:
         raise CourseError(f"{path} is not a {'folder' if known.is_folder else 'file'}, as {known.name} models are")
-    files = [file for file in path.rglob("*") if file.is_file()] if known.is_folder else [path]
-    if sum(file.stat().st_size for file in files) > LARGEST_FILE_BYTES:
+    if sum(file.stat().st_size for file in files_of(path)) > LARGEST_FILE_BYTES:
         raise CourseError(f"{path} has more than {LARGEST_FILE_BYTES:,} bytes; models are smaller")
-    if known.may_crash and not trust:
-        _try_in_another_process(path)
     try:
         return known.open(path, threads)
     except CourseError:
         raise
     except Exception as error:  # each runtime has errors of its own
         raise CourseError(f"{path} cannot be opened as a model: {reason_of(error)}") from error
+
+
+def files_of(path: Path) -> list[Path]:
+    """Lists the files of a model: those in its folder, or itself.
+
+    Args:
+        path: A file or folder.
+
+    Returns:
+        The files.
+
+    Raises:
+        CourseError: Something else is among them; to open a pipe is to wait for somebody who writes into it.
+
+    Example:
+        >>> [file.name for file in files_of(Path(__file__))]
+        ['formats.py']
+    """
+    files = [file for file in path.rglob("*") if not file.is_dir()] if path.is_dir() else [path]
+    for file in files:
+        if not file.is_file():
+            raise CourseError(f"{file} is not a file; models are made of files alone")
+    return files
 
 
 def reason_of(error: BaseException) -> str:
@@ -156,29 +175,6 @@ def reason_of(error: BaseException) -> str:
         ('no such operator', 'MemoryError')
     """
     return " ".join(str(error).split())[:300] or type(error).__name__
-
-
-def _try_in_another_process(path: Path) -> None:
-    """Opens a file where nothing is lost if that ends the process.
-
-    That is no proof: what a damaged file reads from where it should not may be harmless once, and not the next time.
-    """
-    code = (
-        f"import pathlib, sys; from {__name__} import open_export; open_export(pathlib.Path(sys.argv[1]), trust=True)"
-    )
-    # the process shall find what this one finds, and -P keeps a stray file in the current folder out of it
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-P", "-c", code, str(path.absolute())]
-    settings: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "errors": "replace"}
-    try:
-        done = subprocess.run(command, env=environment, timeout=SECONDS, check=False, **settings)
-    except subprocess.TimeoutExpired:
-        raise CourseError(f"{path} is not opened: it takes more than {SECONDS} seconds; is it damaged?") from None
-    if done.returncode == 1:  # an exception of Python's
-        reason = (done.stderr.splitlines() or ["it is damaged"])[-1].rpartition("cannot be opened as a model: ")[2]
-        raise CourseError(f"{path} cannot be opened as a model: {reason[:300]}")
-    if done.returncode:
-        raise CourseError(f"{path} is damaged: it ends the process that opens it, with exit code {done.returncode}")
 
 
 def require(*packages: str, what: str, install: str) -> None:
@@ -251,13 +247,13 @@ def _open_onnx(path: Path, threads: int | None) -> Opened:
         options.intra_op_num_threads = threads
     # from bytes: a model in memory cannot ask for files beside it
     session = runtime.InferenceSession(path.read_bytes(), options, providers=_providers(runtime))
-    name = session.get_inputs()[0].name
+    taken, given = session.get_inputs()[0], session.get_outputs()[0]
 
     def run(pictures: "np.ndarray") -> "np.ndarray":
-        return session.run(None, {name: pictures.astype("float32", copy=False)})[0]
+        return session.run(None, {taken.name: pictures.astype("float32", copy=False)})[0]
 
     card = session.get_modelmeta().custom_metadata_map.get(CARD, "")
-    return Opened(f"ONNX Runtime {runtime.__version__}", run, card)
+    return Opened(f"ONNX Runtime {runtime.__version__}", run, _shape(taken.shape), _shape(given.shape), card)
 
 
 def _providers(runtime: Any) -> list[str]:
@@ -271,14 +267,15 @@ def _open_saved_model(path: Path, threads: int | None) -> Opened:
     framework: Any = import_module("tensorflow")
     loaded = framework.saved_model.load(str(path))
     serve = loaded.signatures["serving_default"]
-    (name,) = serve.structured_input_signature[1]
+    ((name, taken),) = serve.structured_input_signature[1].items()
+    (given,) = serve.structured_outputs.values()
 
     def run(pictures: "np.ndarray") -> "np.ndarray":
         (logits,) = serve(**{name: framework.constant(pictures.astype("float32", copy=False))}).values()
         return logits.numpy()
 
     vars(run)["loaded"] = loaded  # its variables live only as long as it does
-    return Opened(f"TensorFlow {framework.__version__}", run)
+    return Opened(f"TensorFlow {framework.__version__}", run, _shape(taken.shape), _shape(given.shape))
 
 
 def _open_litert(path: Path, threads: int | None) -> Opened:
@@ -300,18 +297,22 @@ def _open_litert(path: Path, threads: int | None) -> Opened:
     numpy: Any = import_module("numpy")
     with select.without_chatter():  # its first run tells how it computes
         run(numpy.zeros((2, *taken["shape"][1:]), "float32"))
-    return Opened(f"LiteRT {_version('ai-edge-litert')}", run)
+    takes, gives = (_shape(details["shape_signature"]) for details in (taken, given))
+    return Opened(f"LiteRT {_version('ai-edge-litert')}", run, takes, gives)
 
 
 def _open_torch(path: Path, threads: int | None) -> Opened:
     framework: Any = import_module("torch")
-    module = framework.export.load(path).module()
+    program = framework.export.load(path)
+    module = program.module()
+    shapes = {node.name: getattr(node.meta.get("val"), "shape", ()) for node in program.graph.nodes}
+    (taken,), (given,) = program.graph_signature.user_inputs, program.graph_signature.user_outputs
 
     def run(pictures: "np.ndarray") -> "np.ndarray":
         with framework.no_grad():
             return module(framework.from_numpy(pictures.astype("float32", copy=False))).numpy()
 
-    return Opened(f"PyTorch {framework.__version__}", run)
+    return Opened(f"PyTorch {framework.__version__}", run, _shape(shapes[taken]), _shape(shapes[given]))
 
 
 def _open_openvino(path: Path, threads: int | None) -> Opened:
@@ -325,7 +326,12 @@ def _open_openvino(path: Path, threads: int | None) -> Opened:
     def run(pictures: "np.ndarray") -> "np.ndarray":
         return compiled(pictures.astype("float32", copy=False))[0]
 
-    return Opened(f"OpenVINO {runtime.__version__.partition('-')[0]}", run)
+    takes, gives = (_openvino_shape(end.get_partial_shape()) for end in (compiled.inputs[0], compiled.outputs[0]))
+    return Opened(f"OpenVINO {runtime.__version__.partition('-')[0]}", run, takes, gives)
+
+
+def _openvino_shape(sides: Any) -> Shape | None:
+    return None if sides.rank.is_dynamic else _shape(-1 if side.is_dynamic else side.get_length() for side in sides)
 
 
 def _openvino() -> Any:
@@ -340,6 +346,12 @@ def _openvino() -> Any:
             del sys.modules[reporting]
         else:
             sys.modules[reporting] = before
+
+
+def _shape(sides: Iterable[Any]) -> Shape | None:
+    """Brings each runtime's way to say how long a side is, and that it may be of any length, to ours."""
+    # what is of any length has a name, or is -1
+    return tuple(int(side) if isinstance(side, Integral) and int(side) >= 0 else None for side in sides) or None
 
 
 def _version(distribution: str) -> str:
@@ -386,7 +398,7 @@ FORMATS: Final = {
             install=_extra("litert"),
             writers={"tensorflow": ((), select.INSTALL["tensorflow"])},
             open=_open_litert,
-            may_crash=True,
+            is_safe=False,
         ),
         Format(
             name="torch",

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from keras_course.errors import CourseError
 
@@ -152,6 +152,25 @@ def without_chatter() -> Iterator[None]:
         finally:
             os.dup2(standard_error, 2)
             os.close(standard_error)
+
+
+def second_process(backend: str, *arguments: str) -> dict[str, Any]:
+    """Says how to start Python once more, on another backend, so that it finds what this process finds.
+
+    Args:
+        backend: The backend on which Keras is to run there.
+        *arguments: What follows ``python``.
+
+    Returns:
+        The arguments ``args`` and ``env`` of ``subprocess.run``.
+
+    Example:
+        >>> second_process("jax", "-c", "pass")["env"]["KERAS_BACKEND"]
+        'jax'
+    """
+    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    # -P keeps a stray file in the current folder out of it
+    return {"args": [sys.executable, "-P", *arguments], "env": environment}
 
 
 def is_installed(name: str) -> bool:

@@ -35,7 +35,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from keras_course import randomness
-from keras_course.cards import ModelCard
+from keras_course.cards import ModelCard, without_folders
 from keras_course.datasets import arrays, hands
 from keras_course.datasets.arrays import LARGEST_COUNT
 from keras_course.datasets.hands import CLASS_NAMES, INPUT_SHAPE, PICTURES
@@ -199,7 +199,7 @@ def card(title: str, source: str | Path) -> ModelCard:
         title=title,
         class_names=CLASS_NAMES,
         pictures=PICTURES,
-        data=describe(Path(source).name),  # which folders a machine has is nobody else's business
+        data=without_folders(describe(source), source),
         limits="For one hand that fills the picture. The letters J and Z are movements, and not among the answers. "
         "Whatever else it is given, it answers with one of the 24 letters.",
     )

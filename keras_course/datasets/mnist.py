@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from keras_course.cards import ModelCard
+from keras_course.cards import ModelCard, without_folders
 from keras_course.datasets import arrays
 from keras_course.datasets.arrays import INPUT_SHAPE
 from keras_course.errors import CourseError
@@ -146,8 +146,7 @@ def card(title: str, source: str | Path) -> ModelCard:
         >>> card("Handwritten digits", locate("sample")).class_names[:3]
         ('0', '1', '2')
     """
-    # the name of a file alone: which folders a machine has is nobody else's business
-    words = describe(source if Path(source) == SAMPLE_FILE else Path(source).name)
+    words = without_folders(describe(source), source)
     return ModelCard(
         title=title,
         class_names=CLASS_NAMES,

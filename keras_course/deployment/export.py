@@ -5,21 +5,19 @@ the backend in use cannot write is written by a second process, on a backend tha
 """
 
 import json
-import os
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from keras_course._backend import formats
+from keras_course._backend import formats, select
 from keras_course.cards import ModelCard, put_card
-from keras_course.deployment.model_files import find_model, load_keras_model, read_card_or_fail
+from keras_course.deployment.model_files import check_card, find_model, load_keras_model, read_card_or_fail
 from keras_course.deployment.runtimes import open_keras, open_model
 from keras_course.errors import CourseError
 
@@ -100,6 +98,7 @@ def export_model(path: str | Path, *, format: str, output: str | Path | None = N
         known.runtime, what=f"the format {format!r}, which is tried before it is handed out,", install=known.install
     )
     model = _in_float32(load_keras_model(source))
+    check_card(source, card, model)
     pictures = _pictures(card)
     expected = open_keras(model)[1](pictures)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +109,7 @@ def export_model(path: str | Path, *, format: str, output: str | Path | None = N
             runtime, difference = _compare(beside, pictures, expected)
         else:
             runtime, difference = _hand_over(source, beside, format, writer, pictures, expected)
-        size = sum(file.stat().st_size for file in _files(beside))
+        size = sum(file.stat().st_size for file in formats.files_of(beside))
         _put_in_place(beside, target)
     return Exported(target, format, size, writer, runtime, difference)
 
@@ -215,10 +214,6 @@ def _put_in_place(beside: Path, target: Path) -> None:
         raise
 
 
-def _files(path: Path) -> Sequence[Path]:
-    return [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
-
-
 # --- In a second process ---------------------------------------------------------------------------------------
 
 
@@ -228,13 +223,9 @@ def _hand_over(
     """Lets a process on another backend write a format and compare it with the logits of this one."""
     task = path.parent / "task.npz"
     np.savez(task, pictures=pictures, expected=expected)
-    # the process shall find what this one finds, and -P keeps a stray file in the current folder out of it
-    environment = {**os.environ, "KERAS_BACKEND": writer, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-P", "-m", __name__, str(source.absolute()), str(path.absolute()), kind]
+    process = select.second_process(writer, "-m", __name__, str(source.absolute()), str(path.absolute()), kind)
     try:
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False, cwd=path.parent
-        )
+        done = subprocess.run(**process, capture_output=True, text=True, timeout=SECONDS, check=False, cwd=path.parent)
     except subprocess.TimeoutExpired:
         raise CourseError(f"writing the format {kind!r} on {writer} took more than {SECONDS} seconds") from None
     try:
@@ -260,7 +251,5 @@ def _main(source: str, target: str, kind: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    from keras_course._backend import select
-
     select.import_keras()
     print("\n" + json.dumps(_main(*sys.argv[1:])))

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from keras_course._backend.formats import reason_of
+from keras_course._backend.weights import put_off
 from keras_course.cards import FILE_NAME, ModelCard, read_card
 from keras_course.errors import CourseError
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["find_model", "load_keras_model", "read_card_or_fail"]
+__all__ = ["check_card", "find_model", "load_keras_model", "read_card_or_fail"]
 
 LARGEST_CONFIG_BYTES: Final = 2**24
 LARGEST_WEIGHTS_BYTES: Final = 2**31
@@ -58,7 +59,7 @@ def find_model(path: str | Path) -> Path:
         Its path.
 
     Raises:
-        CourseError: There is none.
+        CourseError: There is none, or it is a pipe or a device.
 
     Example:
         >>> find_model("runs/no_such_lesson")
@@ -75,6 +76,8 @@ def find_model(path: str | Path) -> Path:
         is_there = False
     if not is_there:
         raise CourseError(f"there is no {path}; give a run folder or the file of a model")
+    if not found.is_dir() and not found.is_file():  # to open a pipe is to wait for somebody who writes into it
+        raise CourseError(f"{path} is not a file; give a run folder or the file of a model")
     if found.is_dir() and (found / "checkpoint.npz").exists():
         raise CourseError(f"{path} holds a run that has not ended, and no model yet; go on with it by --resume")
     return found
@@ -102,6 +105,25 @@ def read_card_or_fail(path: Path, text: str | None = None) -> ModelCard:
             f"{path} has no card, which says what its answers mean; save it by RunDirectory.save_results(card=...)"
         )
     return card
+
+
+def check_card(path: Path, card: ModelCard, model: "keras.Model") -> None:
+    """Makes sure that a card belongs to a net.
+
+    Args:
+        path: What to call the net in an error.
+        card: The card.
+        model: The net.
+
+    Raises:
+        CourseError: The net takes other pictures, or gives another number of answers.
+    """
+
+    def shape(name: str) -> Any:
+        ends: Any = getattr(model, name, ())  # a net that has not seen a picture yet has none
+        return ends[0].shape if len(ends) == 1 else None
+
+    card.check_model(str(path), shape("inputs"), shape("outputs"))
 
 
 def load_keras_model(path: str | Path) -> "keras.Model":
@@ -137,6 +159,8 @@ def _check_archive(path: Path) -> tuple[dict[str, Any], int]:
     if path.suffix == ".h5":
         raise CourseError(f"{path} is an .h5 file, which can hold code; give a .keras file")
     try:
+        if path.exists() and not path.is_file():
+            raise CourseError("it is not a file")
         with zipfile.ZipFile(path) as archive:
             sizes = {info.filename: info.file_size for info in archive.infolist()}
             if len(sizes) < len(archive.infolist()):
@@ -278,17 +302,10 @@ def _check_sizes(config: dict[str, Any], weights: int) -> None:
     It is put together once without making the weights: those of a description of a few lines could fill any memory.
     """
     import keras
-    from keras.src.backend.common import global_state  # only here one learns which weights have been put off
 
-    put_off = "uninitialized_variables"
-    before = global_state.get_global_attribute(put_off)
-    global_state.set_global_attribute(put_off, [])
-    try:
-        with keras.StatelessScope(initialize_variables=False):
-            model = keras.saving.deserialize_keras_object({**config, "compile_config": None}, safe_mode=True)
-        asked = sum(math.prod(variable.shape) for variable in global_state.get_global_attribute(put_off))
-    finally:
-        global_state.set_global_attribute(put_off, before or [])
+    with put_off() as variables:
+        model = keras.saving.deserialize_keras_object({**config, "compile_config": None}, safe_mode=True)
+    asked = sum(math.prod(variable.shape) for variable in variables)
     # a part that two layers share is counted twice
     if asked > 2 * weights + 1000:
         raise CourseError(f"its layers ask for {asked:,} weights, and it has {weights:,}")

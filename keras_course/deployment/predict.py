@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -14,13 +14,12 @@ from keras_course.errors import CourseError, check_positive
 from keras_course.evaluation import softmax
 from keras_course.preprocessing.images import PICTURE_ENDINGS, Source, prepare
 
-__all__ = ["Answer", "Prediction", "find_pictures", "predict", "predictions_of"]
+__all__ = ["Answer", "Prediction", "find_pictures", "most_probable", "predict", "predictions_of"]
 
 LARGEST_COUNT: Final = 1_000_000
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """One class and how probable it is."""
 
     class_name: str
@@ -67,18 +66,39 @@ def predictions_of(logits: np.ndarray, class_names: Sequence[str], *, top: int =
         >>> predictions_of(np.array([[0.0, 1.0, -9.0]], "float32"), "abc", top=1)
         [(Answer(class_name='b', probability=0.731...),)]
     """
+    numbers, probabilities = most_probable(logits, top=top)
+    return [
+        tuple(Answer(class_names[number], share) for number, share in zip(row, shares, strict=True))
+        for row, shares in zip(numbers.tolist(), probabilities.tolist(), strict=True)
+    ]
+
+
+def most_probable(logits: np.ndarray, *, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """Turns logits into the numbers of the most probable classes, and their probabilities.
+
+    Args:
+        logits: float32 (n, classes).
+        top: How many classes.
+
+    Returns:
+        Both (n, top), the most probable first; among equals the first class.
+
+    Raises:
+        CourseError: ``top`` is not positive, or a logit is not a number.
+
+    Example:
+        >>> numbers, probabilities = most_probable(np.array([[0.0, 1.0, -9.0]], "float32"), top=2)
+        >>> numbers, probabilities.round(3)
+        (array([[1, 0]]), array([[0.731, 0.269]]))
+    """
     check_positive(top=top)
     scores = np.asarray(logits, "float64")
     if not np.isfinite(scores).all():
         raise CourseError(
             "the model gives logits that are no numbers; its weights are damaged, or its training diverged"
         )
-    probabilities = softmax(scores)
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :top]
-    return [
-        tuple(Answer(class_names[index], float(row[index])) for index in indices)
-        for row, indices in zip(probabilities, order, strict=True)
-    ]
+    numbers = np.argsort(-scores, axis=1, kind="stable")[:, :top]
+    return numbers, np.take_along_axis(softmax(scores), numbers, axis=1)
 
 
 def find_pictures(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:

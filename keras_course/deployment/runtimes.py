@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from keras_course._backend import formats
 from keras_course.cards import ModelCard
-from keras_course.deployment.model_files import find_model, load_keras_model, read_card_or_fail
+from keras_course.deployment.model_files import check_card, find_model, load_keras_model, read_card_or_fail
 from keras_course.errors import CourseError
 
 if TYPE_CHECKING:
@@ -79,13 +79,14 @@ def open_model(path: str | Path, *, threads: int | None = None, trust: bool = Fa
     Args:
         path: The folder of a run, or the file or folder of a model.
         threads: How many threads the runtime may use; None leaves it to the runtime. Keras ignores it.
-        trust: Whether to open a format in which a stranger could have hidden a program, too.
+        trust: Whether to open formats, too, in which a stranger's model could run code or end the process.
 
     Returns:
         The model, ready to answer.
 
     Raises:
-        CourseError: There is no model, it is damaged or not to be trusted, or its runtime is not installed.
+        CourseError: There is no model, it is damaged or not to be trusted, its card is that of another one, or its
+            runtime is not installed.
     """
     started = time.perf_counter()
     found = find_model(path)
@@ -94,10 +95,13 @@ def open_model(path: str | Path, *, threads: int | None = None, trust: bool = Fa
     if kind == "keras":
         card = read_card_or_fail(found)
         model = load_keras_model(found)
+        check_card(found, card, model)
         name, run = open_keras(model)
     else:
-        name, run, text = formats.open_export(found, threads=threads, trust=trust)
-        card = read_card_or_fail(found, text)
+        opened = formats.open_export(found, threads=threads, trust=trust)
+        name, run = opened.runtime, opened.run
+        card = read_card_or_fail(found, opened.card)
+        card.check_model(str(found), opened.takes, opened.gives)
     return Runtime(found, kind, name, card, run, time.perf_counter() - started, model)
 
 

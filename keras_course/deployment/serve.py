@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -60,6 +61,7 @@ def serve(
     listening: socket.socket,
     *,
     limits: "Limits | None" = None,
+    log: bool = False,
     ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Answers requests until it is told to stop by Ctrl-C or SIGTERM; what is under way is finished.
@@ -68,6 +70,7 @@ def serve(
         runtime: The model.
         listening: A bound socket, as ``bind`` makes it.
         limits: What requests may take.
+        log: Whether to write a line about each request to the error output.
         ready: Is called when requests are answered.
 
     Raises:
@@ -83,8 +86,8 @@ def serve(
     hosts = tuple(dict.fromkeys((*LOOPBACK, host))) if ipaddress.ip_address(host).is_loopback else ()
     limits = limits or Limits()
     config = uvicorn.Config(
-        make_app(runtime, limits=limits, hosts=hosts),
-        http=_protocol(limits),
+        make_app(runtime, limits=limits, hosts=hosts, log=_write if log else None),
+        http=_protocol(limits, log),
         ws="none",
         proxy_headers=False,
         log_level="error",
@@ -133,9 +136,16 @@ def address(listening: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def _protocol(limits: "Limits") -> type[asyncio.Protocol]:
+def _write(line: str) -> None:
+    with suppress(OSError, ValueError):  # nobody reads it any more
+        print(line, file=sys.stderr, flush=True)
+
+
+def _protocol(limits: "Limits", log: bool) -> type[asyncio.Protocol]:
     """Uvicorn's protocol, with an end to connections that are too many, and to requests that do not come to theirs."""
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+    from keras_course.deployment.service import log_line
 
     most_connections = max(FEWEST_CONNECTIONS, 2 * limits.requests)
     seconds_for_headers = min(SECONDS_FOR_HEADERS, limits.seconds)
@@ -198,6 +208,8 @@ def _protocol(limits: "Limits") -> type[asyncio.Protocol]:
             self._stop_waiting()
             if self.transport.is_closing():
                 return
+            if log and (code != 408 or self._header_bytes):  # a browser opens connections that it may never use
+                _write(log_line(code))
             is_answering = self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
             if not is_answering:  # else it would get into another answer
                 body = f'{{"error":"{reason.lower()}"}}'.encode()

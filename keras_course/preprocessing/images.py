@@ -222,6 +222,9 @@ def prepare(
 
 def _read_file(path: Path, name: str) -> bytes:
     try:
+        # to open a pipe is to wait for somebody who writes into it
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise ValueError("it is not a file")
         with path.open("rb") as file:
             return file.read(LARGEST_FILE_BYTES + 1)
     except FileNotFoundError:

@@ -5,9 +5,11 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import keras
@@ -88,7 +90,7 @@ class Server:
         return self._errors.read()
 
     def check(self):
-        """Makes sure that it still runs and has had nothing to complain of."""
+        """Makes sure that it still runs and has had nothing to say on its error output."""
         assert self.process.poll() is None, "it has ended before it was told to"
         assert self.errors() == ""
 
@@ -113,6 +115,18 @@ class Server:
             return response.status, json.loads(response.read())
         finally:
             connection.close()
+
+    def speak(self, *parts):
+        """Sends bytes as they are, and returns what comes back; nothing if the connection is just closed."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
+            try:
+                for part in parts:
+                    connection.sendall(part)
+                with suppress(OSError):  # the server may have been quicker
+                    connection.shutdown(socket.SHUT_WR)
+                return connection.makefile("rb").read()
+            except (ConnectionResetError, BrokenPipeError):
+                return b""
 
 
 @pytest.fixture(scope="session")

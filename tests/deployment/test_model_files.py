@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import pickle
+import socket
 import zipfile
 
 import h5py
@@ -11,8 +13,10 @@ import numpy as np
 import pytest
 
 from keras_course import augmentation, models
+from keras_course.cards import read_card
 from keras_course.deployment import model_files
 from keras_course.deployment.model_files import find_model, load_keras_model, read_card_or_fail
+from keras_course.deployment.runtimes import open_model
 from keras_course.errors import CourseError
 from keras_course.training import predict_logits
 
@@ -234,6 +238,25 @@ def test_layers_that_ask_for_more_weights_than_the_file_has_are_refused(tmp_path
     with keras.StatelessScope():
         pass
     assert load_keras_model(write(tmp_path / "greedy.keras", parts)).count_params() == 7850
+
+
+def test_weights_of_layers_that_are_no_part_of_the_net_are_counted(tmp_path):
+    """Such a layer is made with the others, and dropped when it is found that the answers do not depend on it."""
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, [keras.layers.Dense(1, name="one")(inputs), keras.layers.Dense(2, name="two")(inputs)])
+    model.save(tmp_path / "two.keras")
+    with zipfile.ZipFile(tmp_path / "two.keras") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(parts["config.json"])
+    assert [name for name, *_ in config["config"]["output_layers"]] == ["one", "two"]
+    config["config"]["output_layers"] = ["one", 0, 0]
+    idle = next(layer for layer in config["config"]["layers"] if layer["config"]["name"] == "two")
+    idle["config"]["units"] = 10**10
+    resource = pytest.importorskip("resource", reason="measures memory as Linux does")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(CourseError, match=r"its layers ask for 50,000,000,005 weights, and it has 15"):
+        load_keras_model(write(tmp_path / "two.keras", {**parts, "config.json": json.dumps(config)}))
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 100e6
 
 
 def test_a_layer_that_makes_a_giant_of_a_picture_is_refused(tmp_path):
@@ -506,6 +529,43 @@ def test_a_run_that_has_not_ended_is_explained(tmp_path):
     (tmp_path / "checkpoint.npz").touch()
     with pytest.raises(CourseError, match="a run that has not ended, and no model yet; go on with it by --resume"):
         find_model(tmp_path)
+
+
+def make_pipe(path):
+    os.mkfifo(path)
+
+
+def make_socket(path):
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(os.path.relpath(path))  # its name may be no longer than a hundred characters
+
+
+def make_device(path):
+    path.symlink_to("/dev/full")  # an ordinary person makes none; this one is always there
+
+
+NO_FILES = pytest.mark.parametrize("make", [make_pipe, make_socket, make_device])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no pipes in folders here")
+@pytest.mark.parametrize("name", ["model.keras", "model.onnx", "model.tflite", "model"])
+@NO_FILES
+def test_what_is_not_a_file_is_no_model_and_is_not_waited_for(tmp_path, make, name):
+    make(tmp_path / name)
+    for opens in (find_model, open_model):
+        with pytest.raises(CourseError, match=rf"{name} is not a file; give a run folder or the file of a model"):
+            opens(tmp_path / name)
+    for opens in (load_keras_model, read_card):
+        with pytest.raises(CourseError, match=r"is not a file$"):
+            opens(tmp_path / name)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no pipes in folders here")
+@NO_FILES
+def test_what_is_not_a_file_is_no_card(tmp_path, make):
+    make(tmp_path / "card.json")
+    with pytest.raises(CourseError, match=r"card.json is not a file"):
+        read_card(tmp_path)
 
 
 def test_a_model_without_a_card_is_explained(parts, tmp_path):

@@ -3,16 +3,22 @@
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
+from keras_course._backend import formats, select
 from keras_course.cards import ModelCard
 from keras_course.datasets import asl, mnist
+from keras_course.deployment.export import export_model
 from keras_course.deployment.model_files import load_keras_model
 from keras_course.deployment.predict import Answer, find_pictures, predict, predictions_of
 from keras_course.deployment.runtimes import open_model
@@ -22,6 +28,7 @@ from keras_course.preprocessing import prepare
 from keras_course.training import RunDirectory, fit, predict_logits
 
 ROOT = Path(__file__).parents[2]
+BACKEND = keras.backend.backend()
 
 
 def save_photo(path, seed, size=(50, 40)):
@@ -96,6 +103,19 @@ def test_a_picture_that_cannot_be_read_does_not_stop_the_others(runtime, photos,
     assert "broken.png cannot be read as a picture" in found[0].error
     assert found[1] == found[3]
     assert found[0].to_dict() == {"picture": str(mixed[0]), "error": found[0].error}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no pipes in folders here")
+def test_what_is_not_a_file_is_no_picture_and_is_not_waited_for(runtime, photos, tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "device.png").symlink_to("/dev/full")
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(os.path.relpath(tmp_path / "socket.png"))
+    names = [tmp_path / f"{kind}.png" for kind in ("pipe", "device", "socket")]
+    *wrong, right = predict(runtime, [*names, photos[0]])
+    assert [prediction.error for prediction in wrong] == [f"{name} cannot be read: it is not a file" for name in names]
+    assert right.answers
+    assert find_pictures([tmp_path]) == photos, "in a folder they are passed over"
 
 
 def test_arrays_and_bytes_are_pictures_too(runtime, photos):
@@ -319,9 +339,38 @@ def test_the_command_explains_what_is_wrong(cnn_run, photos, tmp_path):
         assert done.stderr.startswith("error: ")
 
 
+def test_the_command_opens_a_format_that_is_not_safe_only_if_it_is_told_to(cnn_run, photos, tmp_path):
+    (tmp_path / "model.tflite").write_bytes(b"no model")
+    done = run_command(tmp_path / "model.tflite", photos[0])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "if you made it yourself, add --trust" in done.stderr
+    trusted = run_command(tmp_path / "model.tflite", photos[0], "--trust")
+    assert trusted.returncode == 2
+    assert "--trust" not in trusted.stderr, "it goes on to the next thing that is wrong"
+    for kind in ("litert", "torch"):
+        known = formats.FORMATS[kind]
+        if BACKEND in known.writers and select.is_installed(known.runtime):
+            written = export_model(cnn_run, format=kind, output=tmp_path / "new" / known.file_name).path
+            assert "--trust" in run_command(written, photos[0]).stderr
+            done = run_command(written, photos[0], "--trust")
+            assert (done.returncode, done.stderr) == (0, "")
+            assert kind in done.stdout
+
+
 def test_a_model_whose_card_names_other_classes_is_explained(tmp_path, runtime):
+    """Before it is saved; before it is put to work, where it was saved by something else; and at the latest then."""
     card = ModelCard(title="wrong", class_names=("yes", "no"), pictures=runtime.card.pictures)
+    model = cnn_classifier(input_shape=card.pictures.shape, filters=(2,), dropout=0, num_classes=5)
+    message = "gives 5 numbers for a picture, and its card names 2 classes; give it a card of its own"
     with RunDirectory(tmp_path / "run") as run:
-        run.save_model(cnn_classifier(input_shape=card.pictures.shape, filters=(2,), dropout=0, num_classes=5), card)
+        with pytest.raises(CourseError, match=f"^the model {message}"):
+            run.save_model(model, card)
+        assert list(run.path.glob("*model*")) == []
+    model.save(tmp_path / "model.keras")
+    with zipfile.ZipFile(tmp_path / "model.keras", "a") as archive:
+        archive.writestr("card.json", card.to_json())
+    for use in (open_model, lambda path: export_model(path, format="onnx")):
+        with pytest.raises(CourseError, match=f"model.keras {message}"):
+            use(tmp_path / "model.keras")
     with pytest.raises(CourseError, match=r"gives \(1, 5\) for 1 pictures, and its card names 2 classes"):
-        list(predict(open_model(tmp_path / "run"), [np.zeros((9, 9), "uint8")]))
+        list(predict(replace(runtime, card=card), [np.zeros((9, 9), "uint8")]))

@@ -4,12 +4,15 @@ import asyncio
 import http.client
 import io
 import json
+import re
 import signal
 import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,7 @@ from keras_course._backend import select
 from keras_course.cards import read_card
 from keras_course.deployment import serve as serving
 from keras_course.deployment.model_files import load_keras_model
+from keras_course.deployment.predict import predictions_of
 from keras_course.deployment.runtimes import Runtime
 from keras_course.deployment.service import Limits, make_app
 from keras_course.errors import CourseError, MissingPackageError
@@ -259,11 +263,11 @@ def test_what_is_under_way_is_finished_when_it_is_told_to_stop(start_server, onn
 # --- A model that fails ------------------------------------------------------------------------------------------
 
 
-def ask_in_process(card, run, **limits):
-    """Sends one picture to an application with such a model, and returns the status and what came back as JSON."""
+def ask_in_process(card, run, content=None, kind="image/png", path="/predict", query="", **limits):
+    """Sends something to an application with such a model, and returns the status and what came back as JSON."""
     runtime = Runtime(Path("model.onnx"), "onnx", "Nothing 1.0", card, run)
     app = make_app(runtime, limits=Limits(**limits))
-    sent, body = [], [photo(), b""]
+    sent, body = [], [photo() if content is None else content, b""]
 
     async def receive():
         return {"type": "http.request", "body": body.pop(0), "more_body": bool(body)}
@@ -271,8 +275,8 @@ def ask_in_process(card, run, **limits):
     async def send(message):
         sent.append(message)
 
-    headers = [(b"content-type", b"image/png"), (b"host", b"localhost")]
-    scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": headers}
+    headers = [(b"content-type", kind.encode()), (b"host", b"localhost")]
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": query.encode(), "headers": headers}
     with suppress(OSError, CourseError):  # goes on to the server, which logs it
         asyncio.run(app(scope, receive, send))
     return sent[0]["status"], json.loads(b"".join(message.get("body", b"") for message in sent))
@@ -292,6 +296,141 @@ def test_a_model_that_takes_too_long_is_busy(card):
 
     status, answer = ask_in_process(card, run, seconds=1)
     assert (status, answer["error"]) == (503, "the service is too busy to answer within 1 seconds; come again")
+
+
+# --- What is logged --------------------------------------------------------------------------------------------
+
+LINE = re.compile(
+    r"(?P<time>\S+) (?P<method>\S+) (?P<path>\".*\") (?P<status>\d+|-) (?P<took>[\d.]+) ms (?P<pictures>\d+) pictures"
+)
+
+
+@pytest.fixture(scope="module")
+def logging_server(start_server, onnx_file):
+    return start_server(onnx_file, "--log", "--seconds", 2)
+
+
+@pytest.fixture
+def logged(logging_server):
+    """The lines that a test has caused so far, once there are so many."""
+    before = len(logging_server.errors())
+
+    def logged(count):
+        for _ in range(500):
+            lines = logging_server.errors()[before:].splitlines()
+            if len(lines) >= count:
+                break
+            time.sleep(0.01)
+        found = [LINE.fullmatch(line) for line in lines]
+        assert None not in found, lines
+        return [line.groupdict() for line in found]
+
+    return logged
+
+
+def test_each_request_is_a_line(logging_server, logged, card):
+    started = datetime.now().astimezone()
+    batch = npy(np.zeros((7, *card.pictures.shape), "uint8"))
+    asked = [
+        ("POST", "/predict?top=2", photo(), PNG),
+        ("POST", "/explain", photo(), PNG),
+        ("POST", "/predict", batch, NPY),
+        ("POST", "/predict", b"no picture", PNG),
+        ("GET", "/health", None, {}),
+        ("GET", "/nowhere", None, {}),
+        ("GET", "/health", None, {"Host": "evil.example"}),
+    ]
+    answers = [logging_server.ask(*request)[0] for request in asked]
+    lines = logged(len(asked))
+    assert [int(line["status"]) for line in lines] == answers == [200, 200, 200, 422, 200, 404, 421]
+    assert [(line["method"], json.loads(line["path"])) for line in lines] == [
+        (method, path.partition("?")[0]) for method, path, _, _ in asked
+    ]
+    assert [int(line["pictures"]) for line in lines] == [1, 1, 7, 0, 0, 0, 0]
+    assert all(0 <= float(line["took"]) < 20_000 for line in lines)
+    times = [datetime.fromisoformat(line["time"]) for line in lines]
+    assert times == sorted(times)
+    assert started.replace(microsecond=0) <= times[0] <= datetime.now().astimezone()
+
+
+def test_what_a_client_sends_cannot_move_the_cursor_or_write_a_line_of_its_own(logging_server, logged):
+    paths = ["/%1b[2J%0d%0a2026-01-01%20GET%20%22/%22", "/%c2%9b31m%e2%80%ae%7f", "/" + "a" * 3000]
+    for path in paths:
+        assert logging_server.ask("GET", path)[0] == 404
+    lines = logged(len(paths))
+    assert len(lines) == len(paths)
+    assert json.loads(lines[0]["path"]) == '/\x1b[2J\r\n2026-01-01 GET "/"'
+    assert json.loads(lines[1]["path"]) == "/\x9b31m\u202e\x7f"
+    assert json.loads(lines[2]["path"]) == "/" + "a" * 199
+    assert all(" " <= letter <= "~" for line in lines for letter in "".join(line.values()))
+
+
+def test_what_is_no_request_is_a_line_too_and_what_is_not_answered(logging_server, logged):
+    assert logging_server.speak(b"no HTTP\r\n\r\n").startswith(b"HTTP/1.1 400")
+    logging_server.speak(b"GET / HTTP/1.1\r\nX: " + b"a" * 100_000)
+    first, second = logged(2)
+    assert (first["method"], first["path"], first["status"]) == ("-", '""', "400")
+    assert second["status"] == "431"
+    with socket.create_connection(("127.0.0.1", logging_server.port)) as connection:
+        connection.sendall(head_of(photo()) + photo()[:10])
+    *_, last = logged(3)
+    assert (last["method"], last["path"], last["pictures"]) == ("POST", '"/predict"', "0")
+
+
+def test_no_picture_and_no_name_of_one_is_logged(logging_server, logged):
+    content = photo()
+    part = b'--edge\r\nContent-Disposition: form-data; name="picture"; filename="secret.png"\r\n\r\n' + content
+    headers = {"Content-Type": "multipart/form-data; boundary=edge"}
+    assert logging_server.ask("POST", "/predict", part + b"\r\n--edge--\r\n", headers)[0] == 200
+    assert logging_server.ask("POST", "/predict", b"secret", PNG)[0] == 422
+    assert [line["pictures"] for line in logged(2)] == ["1", "0"]
+    assert "secret" not in logging_server.errors()
+
+
+def test_without_being_asked_for_it_nothing_is_logged(server):
+    server.ask("POST", "/predict", photo(), PNG)
+    server.speak(b"no HTTP\r\n\r\n")
+    assert server.errors() == ""
+
+
+# --- What is written ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("logits", [False, True])
+def test_an_answer_says_the_same_as_predictions_to_six_decimals(card, logits):
+    scores = np.random.default_rng(0).normal(0, 5, (300, len(card.class_names))).astype("float32")
+    scores[0] = [100, -100, 0, 0, 1e-9]  # probabilities of 1 and of 0
+    batch = npy(np.zeros((300, *card.pictures.shape), "uint8"))
+    query = "top=4&logits=true" if logits else "top=4"
+    status, answer = ask_in_process(card, lambda x: scores, batch, "application/x-npy", query=query)
+    assert status == 200
+    assert [row["picture"] for row in answer["predictions"]] == [str(number) for number in range(1, 301)]
+    assert set(answer["predictions"][0]) == {"picture", "answers"} | ({"logits"} if logits else set())
+    for row, expected, exact in zip(
+        answer["predictions"], predictions_of(scores, card.class_names, top=4), scores.tolist(), strict=True
+    ):
+        assert [found["class"] for found in row["answers"]] == [name for name, _ in expected]
+        assert [found["probability"] for found in row["answers"]] == [round(share, 6) for _, share in expected]
+        if logits:
+            np.testing.assert_allclose(row["logits"], exact, rtol=0, atol=5.1e-7)
+
+
+def test_names_of_all_kinds_come_back_as_they_are(card):
+    names = ('"', "\\", "</script>", "ß 手", "{}")
+    odd = replace(card, class_names=names)
+    files = ['a "quoted" one.png', "näme, 手.png", "{braces}.png", "%s.png"]
+    parts = b"".join(
+        b'--edge\r\nContent-Disposition: form-data; name="picture"; filename="%b"\r\n\r\n%b\r\n'
+        % (name.replace('"', '\\"').encode(), photo())
+        for name in files
+    )
+    kind = "multipart/form-data; boundary=edge"
+    status, answer = ask_in_process(
+        odd, lambda x: np.arange(5.0) * np.ones((len(x), 1)), parts + b"--edge--\r\n", kind, query="top=5"
+    )
+    assert status == 200
+    assert [row["picture"] for row in answer["predictions"]] == files
+    assert [found["class"] for found in answer["predictions"][0]["answers"]] == list(names[::-1])
 
 
 # --- Where it listens ------------------------------------------------------------------------------------------

@@ -169,19 +169,6 @@ def test_a_wrong_method_is_refused(onnx_server, method, path):
 # --- On the wire -----------------------------------------------------------------------------------------------
 
 
-def speak(server, *parts, pause=0.0):
-    """Sends bytes as they are, and returns what comes back until the end, empty if the connection is just closed."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
-        try:
-            for part in parts:
-                connection.sendall(part)
-                time.sleep(pause)
-            connection.shutdown(socket.SHUT_WR)
-            return connection.makefile("rb").read()
-        except (ConnectionResetError, BrokenPipeError):
-            return b""
-
-
 HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
 
 
@@ -205,7 +192,7 @@ HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_is_no_proper_request_is_refused(onnx_server, name, parts):
-    answer = speak(onnx_server, *parts)
+    answer = onnx_server.speak(*parts)
     line, _, body = answer.partition(b"\r\n")
     assert answer == b"" or line.split()[1][:1] == b"4", line
     assert answer == b"" or set(json.loads(body.rpartition(b"\r\n\r\n")[2])) == {"error"}
@@ -214,7 +201,7 @@ def test_what_is_no_proper_request_is_refused(onnx_server, name, parts):
 
 def test_chunks_without_end_are_cut_off_when_there_are_too_many_bytes(onnx_server):
     block = b"10000\r\n" + bytes(0x10000) + b"\r\n"
-    line = speak(onnx_server, HEAD, b"Transfer-Encoding: chunked\r\n\r\n", *[block] * 200)
+    line = onnx_server.speak(HEAD, b"Transfer-Encoding: chunked\r\n\r\n", *[block] * 200)
     assert line == b"" or line.startswith(b"HTTP/1.1 413")
     assert onnx_server.ask("POST", "/predict", GOOD, PNG)[0] == 200
 

@@ -135,6 +135,23 @@ def test_a_finger_draws_too(open_page, drawing_server):
     assert answered(page)
 
 
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (390, 660), (360, 640), (320, 568), (740, 360), (667, 375)])
+def test_on_a_phone_the_answer_is_seen_beside_the_drawing_without_scrolling(open_page, drawing_server, width, height):
+    page = open_page(drawing_server, viewport={"width": width, "height": height}, has_touch=True, is_mobile=True)
+    before = page.locator("#drawing").bounding_box()
+    draw_a_seven(page)
+    answered(page)
+    assert page.evaluate("() => scrollY") == 0
+    assert page.locator("#drawing").bounding_box() == before, "it would run away from the finger"
+    answer, bar, drawing = (page.locator(name).bounding_box() for name in ("#answers", "#bars li >> nth=0", "#drawing"))
+    assert bar["y"] + bar["height"] <= height
+    assert answer["y"] >= drawing["y"] + drawing["height"] or answer["x"] >= drawing["x"] + drawing["width"]
+    for name in ("#undo", "#clear"):
+        button = page.locator(name)
+        button.scroll_into_view_if_needed()
+        button.tap()
+
+
 def test_a_photo_is_answered_as_the_model_answers_it(open_page, server, cnn_run):
     page = open_page(server)
     assert page.locator("#tab-photo").get_attribute("aria-selected") == "true", "it is not for drawings"

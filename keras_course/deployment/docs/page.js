@@ -1,6 +1,4 @@
-"use strict";
-
-const api = JSON.parse(document.getElementById("data").textContent);
+const api = JSON.parse(document.getElementById("course").textContent);
 
 function element(tag, text = "") {
   const made = document.createElement(tag);

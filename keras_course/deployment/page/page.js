@@ -1,6 +1,4 @@
-"use strict";
-
-const course = JSON.parse(document.getElementById("data").textContent);
+const course = JSON.parse(document.getElementById("course").textContent);
 const at = (id) => document.getElementById(id);
 
 // --- Asking the service: one question at a time, and always the newest picture -------------------------------------
