@@ -240,6 +240,8 @@ def _has_display() -> bool:
     return sys.platform in ("darwin", "win32") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")))
 
 
+_MODEL = "The folder of a run, a .keras file, an export, or the name of a pre-trained model."
+
 _Trust = Annotated[
     bool,
     typer.Option(
@@ -255,7 +257,7 @@ _Trust = Annotated[
 
 @app.command()
 def predict(
-    model: Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run, a .keras file, or an export.")],
+    model: Annotated[str, typer.Argument(metavar="RUN", help=_MODEL)],
     pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE...", help="Pictures, or folders of them.")],
     top: Annotated[int, typer.Option("--top", metavar="N", help="How many answers to show.")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
@@ -280,9 +282,12 @@ def predict(
 
 def _open_model(model: str, backend: str, *, trust: bool) -> "Runtime":
     """Opens a model; Keras, if it is needed, starts on the backend that was asked for."""
-    from keras_course.deployment.model_files import find_model
+    from keras_course.deployment.model_files import find_model, is_pretrained
     from keras_course.deployment.runtimes import open_model
 
+    if is_pretrained(model):
+        select.use(backend)
+        select.import_keras()
     path = find_model(model)
     if formats.format_of(path) == "keras":
         select.use(backend)
@@ -329,7 +334,7 @@ def _show_predictions(predictions: "list[Prediction]", runtime: "Runtime", conso
 
 @app.command()
 def serve(
-    model: Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run, a .keras file, or an export.")],
+    model: Annotated[str, typer.Argument(metavar="RUN", help=_MODEL)],
     host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="0.0.0.0 for all who reach this machine.")] = (
         "127.0.0.1"
     ),
@@ -367,16 +372,17 @@ def serve(
 
 @app.command()
 def export(
-    model: Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run, or a .keras file.")],
+    model: Annotated[str, typer.Argument(metavar="RUN", help="A run, a .keras file, or a pre-trained model.")],
     kind: Annotated[str, typer.Option("--format", metavar="NAME", help=", ".join(formats.FORMATS))],
     output: Annotated[Path | None, typer.Option("--output", metavar="PATH", help="Where to write it.")] = None,
     backend: Annotated[str, typer.Option("--backend", metavar="NAME", help="What Keras runs on.")] = "",
 ) -> None:
     """Write a model in another format, and make sure that it gives the same answers there."""
     from keras_course.deployment.export import export_model
-    from keras_course.deployment.model_files import find_model
+    from keras_course.deployment.model_files import find_model, is_pretrained
 
-    find_model(model)  # a wrong name is found before Keras starts
+    if not is_pretrained(model):
+        find_model(model)  # a wrong name is found before Keras starts
     select.use(backend)
     select.import_keras()
     exported = export_model(model, format=kind, output=output)

@@ -17,7 +17,13 @@ import numpy as np
 
 from keras_course._backend import formats, select
 from keras_course.cards import ModelCard, put_card
-from keras_course.deployment.model_files import check_card, find_model, load_keras_model, read_card_or_fail
+from keras_course.deployment.model_files import (
+    check_card,
+    find_model,
+    is_pretrained,
+    load_keras_model,
+    read_card_or_fail,
+)
 from keras_course.deployment.runtimes import open_keras, open_model
 from keras_course.errors import CourseError
 
@@ -64,10 +70,10 @@ def export_model(path: str | Path, *, format: str, output: str | Path | None = N
     32.
 
     Args:
-        path: The folder of a run, or a ``.keras`` file.
+        path: The folder of a run, a ``.keras`` file, or the name of a pre-trained model.
         format: One of ``onnx``, ``saved_model``, ``litert``, ``torch`` and ``openvino``.
-        output: The file or folder to write; when left out, in ``exports`` beside the model. What is there is replaced
-            once the new one is found to be right.
+        output: The file or folder to write; when left out, in ``exports`` beside the model, or, for a pre-trained one,
+            in ``exports`` in the current folder. What is there is replaced once the new one is found to be right.
 
     Returns:
         Where it is, and what was measured.
@@ -88,7 +94,8 @@ def export_model(path: str | Path, *, format: str, output: str | Path | None = N
     if formats.format_of(source) != "keras":
         raise CourseError(f"{source} is an export already; give the folder of a run or a .keras file")
     card = read_card_or_fail(source)
-    target = Path(output) if output is not None else source.parent / "exports" / known.file_name
+    beside_model = Path("exports", path) if is_pretrained(path) else source.parent / "exports"
+    target = Path(output) if output is not None else beside_model / known.file_name
     _check_target(target, known)
 
     import keras

@@ -18,11 +18,13 @@ from keras_course._backend.formats import reason_of
 from keras_course._backend.weights import put_off
 from keras_course.cards import FILE_NAME, ModelCard, read_card
 from keras_course.errors import CourseError
+from keras_course.pretrained.names import NAMES
+from keras_course.weight_files import check_weights
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["check_card", "find_model", "load_keras_model", "read_card_or_fail"]
+__all__ = ["check_card", "find_model", "is_pretrained", "load_keras_model", "read_card_or_fail"]
 
 LARGEST_CONFIG_BYTES: Final = 2**24
 LARGEST_WEIGHTS_BYTES: Final = 2**31
@@ -53,7 +55,8 @@ def find_model(path: str | Path) -> Path:
     """Finds the file of a model: that of a run, or the one that is named.
 
     Args:
-        path: The folder of a run, or a model's file or folder in any format.
+        path: The folder of a run, a model's file or folder in any format, or the name of a pre-trained model, which is
+            then written to the cache if it is not there yet.
 
     Returns:
         Its path.
@@ -75,12 +78,32 @@ def find_model(path: str | Path) -> Path:
     except (OSError, RuntimeError):  # a name that is too long, a user who is not known
         is_there = False
     if not is_there:
+        if is_pretrained(path):
+            from keras_course.pretrained import model_file
+
+            return model_file(str(path))
         raise CourseError(f"there is no {path}; give a run folder or the file of a model")
     if not found.is_dir() and not found.is_file():  # to open a pipe is to wait for somebody who writes into it
         raise CourseError(f"{path} is not a file; give a run folder or the file of a model")
     if found.is_dir() and (found / "checkpoint.npz").exists():
         raise CourseError(f"{path} holds a run that has not ended, and no model yet; go on with it by --resume")
     return found
+
+
+def is_pretrained(path: str | Path) -> bool:
+    """Says whether the name of a pre-trained model is given, and no file or folder of that name is there.
+
+    Args:
+        path: What was given for a model.
+
+    Returns:
+        Whether Keras is needed to find it.
+
+    Example:
+        >>> is_pretrained("efficientnet_lite0"), is_pretrained("runs/04_mnist_dense")
+        (True, False)
+    """
+    return str(path) in NAMES and not Path(path).exists()
 
 
 def read_card_or_fail(path: Path, text: str | None = None) -> ModelCard:
@@ -182,7 +205,7 @@ def _check_archive(path: Path) -> tuple[dict[str, Any], int]:
                 config = json.loads(file.read(LARGEST_CONFIG_BYTES))
             _check_config(config)
             weights = io.BytesIO(archive.read(_WEIGHTS))  # HDF5 jumps to and fro, for which an archive is slow
-            return config, _check_weights(weights, sizes[_WEIGHTS])
+            return config, check_weights(weights, sizes[_WEIGHTS])
     except CourseError as error:
         raise CourseError(f"{path} is not opened: {error}") from None
     except FileNotFoundError:
@@ -252,48 +275,6 @@ def _nodes(config: Any) -> Iterator[dict[str, Any]]:
             waiting.extend(node.values())
         elif isinstance(node, list):
             waiting.extend(node)
-
-
-def _check_weights(file: Any, size: int) -> int:
-    """Makes sure that weights are plain numbers in the file itself, and counts them."""
-    import h5py
-
-    total = count = 0
-    with h5py.File(file, "r") as weights:
-        groups, seen = [weights], {_address(weights)}
-        while groups:
-            group = groups.pop()
-            for name in group:
-                if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                    raise CourseError(f"its weights {name!r} are in another place")
-                item = group[name]
-                if _address(item) in seen:
-                    raise CourseError(f"its weights {name!r} are in two places")  # and a circle would have no end
-                seen.add(_address(item))
-                if isinstance(item, h5py.Group):
-                    groups.append(item)
-                    continue
-                if item.external or item.is_virtual:
-                    raise CourseError(f"its weights {name!r} are in another file")
-                if item.chunks is not None:  # what is compressed can be larger than it claims
-                    raise CourseError(f"its weights {name!r} are compressed, which Keras does not do")
-                if item.dtype.kind not in "fiub" and not _is_bfloat16(item):
-                    raise CourseError(f"its weights {name!r} are no numbers but {item.dtype}")
-                total, count = total + item.nbytes, count + item.size
-        if total > size:
-            raise CourseError(f"its weights claim {total:,} bytes, and the file has {size:,}")
-    return count
-
-
-def _address(item: Any) -> int:
-    import h5py
-
-    return h5py.h5o.get_info(item.id).addr
-
-
-def _is_bfloat16(item: Any) -> bool:
-    """Says whether weights are two bytes that HDF5 has no name for, as Keras writes this kind of number."""
-    return item.dtype.kind == "V" and item.dtype.itemsize == 2 and item.dtype.names is None
 
 
 def _check_sizes(config: dict[str, Any], weights: int) -> None:

@@ -215,7 +215,12 @@ class RunDirectory:
         Args:
             model: The model.
             card: What it says about itself; without one it cannot be put to work by ``keras-course predict``.
+
+        Raises:
+            CourseError: The card belongs to another model.
         """
+        if card is not None:
+            card.check_model("the model", model.input_shape, model.output_shape)
         beside = self.path / f".model.keras.{os.getpid()}.part.keras"
         compiled, optimizer = model.compiled, getattr(model, "optimizer", None)
         model.compiled, model.optimizer = False, None

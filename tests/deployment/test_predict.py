@@ -19,7 +19,7 @@ from keras_course._backend import formats, select
 from keras_course.cards import ModelCard
 from keras_course.datasets import asl, mnist
 from keras_course.deployment.export import export_model
-from keras_course.deployment.model_files import load_keras_model
+from keras_course.deployment.model_files import find_model, is_pretrained, load_keras_model
 from keras_course.deployment.predict import Answer, find_pictures, predict, predictions_of
 from keras_course.deployment.runtimes import open_model
 from keras_course.errors import CourseError
@@ -374,3 +374,36 @@ def test_a_model_whose_card_names_other_classes_is_explained(tmp_path, runtime):
             use(tmp_path / "model.keras")
     with pytest.raises(CourseError, match=r"gives \(1, 5\) for 1 pictures, and its card names 2 classes"):
         list(predict(replace(runtime, card=card), [np.zeros((9, 9), "uint8")]))
+
+
+# --- pre-trained models, by name ---------------------------------------------------------------------------------
+
+
+def test_a_pretrained_model_answers_by_its_name(course_data, tmp_path):
+    environment = {**os.environ, "KERAS_COURSE_CACHE": str(tmp_path / "cache")}
+    photos = [str(course_data / "photos" / name) for name in ("corgi.jpg", "brown_bear.jpg")]
+    command = [sys.executable, "-m", "keras_course", "predict", "efficientnet_lite0", *photos, "--json", "--top", "1"]
+    for _ in range(2):  # the second time from the cache
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+        answer = json.loads(done.stdout)
+        assert answer["format"] == "keras"
+        assert [each["answers"][0]["class"] for each in answer["predictions"]] == ["Pembroke", "brown bear"]
+    assert (tmp_path / "cache" / "pretrained" / "efficientnet_lite0.keras").exists()
+
+
+def test_a_pretrained_model_without_weights_says_what_to_do(tmp_path):
+    environment = {**os.environ, "KERAS_COURSE_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "keras_course", "predict", "efficientnet_lite4", str(tmp_path)]
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 2
+    assert done.stderr.strip().endswith("give weights=FILE")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_file_of_that_name_goes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("efficientnet_lite0").write_text("not a model")
+    assert not is_pretrained("efficientnet_lite0")
+    assert find_model("efficientnet_lite0") == Path("efficientnet_lite0")
