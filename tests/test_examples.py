@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from functools import cache
@@ -16,7 +17,8 @@ from PIL import Image
 
 from keras_course import evaluation
 from keras_course.cards import read_card
-from keras_course.datasets import arrays, asl, hands, lines, mnist, noisy_points
+from keras_course.datasets import arrays, asl, doggy_door, hands, lines, mnist, noisy_points, photo_folder
+from keras_course.pretrained import record_of
 from keras_course.training import predict_logits
 
 ROOT = Path(__file__).parents[1]
@@ -259,7 +261,7 @@ def test_the_lesson_on_deployment_takes_a_run_as_it_is(lesson, tmp_path):
 
 
 def test_every_lesson_is_run_here():
-    assert {*EPOCHS, "09_doggy_door"} == set(LESSONS)
+    assert {*EPOCHS, "09_doggy_door", "10_transfer_learning"} == set(LESSONS)
 
 
 # --- The doggy door, which nothing is trained for ----------------------------------------------------------------
@@ -298,6 +300,71 @@ def test_the_door_takes_photos_of_ones_own(tmp_path):
     printed = run_lesson("09_doggy_door", "--data", folder, "--output", tmp_path / "run")
     assert "wall.png: something else" in printed
     assert read_metrics(tmp_path / "run")["known"] == 0
+
+
+# --- Transfer learning, on a handful of photos -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def few_photos(tmp_path_factory):
+    """A folder with a few photos of one cat, and of things that are none; half of them to validate with."""
+    folder = tmp_path_factory.mktemp("photos")
+    sample = doggy_door.locate("sample", cache=tmp_path_factory.mktemp("cache"))
+    for part, names in {"train": ("0[0-5]", "00"), "valid": ("0[0-2]", "01")}.items():
+        for kind, name in zip(("cat", "others"), names, strict=True):
+            (folder / part / kind).mkdir(parents=True)
+            for photo in (sample / part / kind).glob(f"*_{name}.jpg"):
+                shutil.copy(photo, folder / part / kind)
+    (folder / "train" / "cat" / "broken.jpg").write_bytes(b"not a photo")
+    return folder
+
+
+def test_the_lesson_on_transfer_learning(few_photos, tmp_path):
+    run = tmp_path / "run"
+    arguments = ("--data", few_photos, "--epochs", 1, "--batch-size", 8, "--seed", SEED, "--output", run, "--log-steps")
+    printed = run_lesson("10_transfer_learning", *arguments)
+    assert "cat: 6 photos to train on, 3 to validate with" in printed
+    assert "others: 6 photos to train on, 6 to validate with" in printed
+    beside = {"linear_probe", "deeper_head", "last_layers"}
+    assert {path.name for path in run.iterdir()} == {
+        *("checkpoint.npz", "figures", "history.csv", "metrics.json", "model.keras", "report.html", "steps.csv"),
+        *beside,
+    }
+    assert len(read_csv(run / "linear_probe" / "history.csv")) == 12
+    assert len(read_csv(run / "history.csv")) == len(read_csv(run / "last_layers" / "history.csv")) == 1
+    metrics = read_metrics(run)
+    assert list(metrics["ways"]) == ["linear probe", "deeper head, 3 views", "last 20 layers", "everything"]
+    trained = [way["trained"] for way in metrics["ways"].values()]
+    assert trained[0] == 1280 * 2 + 2
+    assert trained[1] == 1280 * 128 + 128 + 128 * 2 + 2
+    assert trained[0] < trained[2] < trained[3] == 3_371_008 + trained[0]
+    # a cat's face and a motorcycle are not hard to tell apart for a network that knows both
+    assert all(way["accuracy"] >= 7 / 9 for way in metrics["ways"].values())
+
+    pictures = record_of("efficientnet_lite0").pictures
+    photos = photo_folder.load_data(few_photos, pictures=pictures, cache=tmp_path / "cache")
+    model = keras.saving.load_model(run / "model.keras", compile=False, safe_mode=True)
+    logits = predict_logits(model, photos.valid.pictures)
+    assert metrics["accuracy"] == metrics["ways"]["everything"]["accuracy"]
+    assert metrics["accuracy"] == evaluation.accuracy(logits, photos.valid.labels)
+    assert metrics["loss"] == pytest.approx(evaluation.cross_entropy(logits, photos.valid.labels), abs=1e-4)
+    assert read_card(run / "model.keras").class_names == ("cat", "others")
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert page.count("<img") == len(list((run / "figures").iterdir())) == 7
+
+    weights = model.get_weights()
+    printed = run_lesson("10_transfer_learning", *arguments, "--resume")
+    assert not re.search(r"^epoch ", printed, flags=re.MULTILINE)
+    again = keras.saving.load_model(run / "model.keras", compile=False).get_weights()
+    for weight, expected in zip(again, weights, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+
+    command = [sys.executable, "-m", "keras_course", "predict", run, few_photos / "valid" / "cat", "--json"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    answers = [each["answers"][0] for each in json.loads(done.stdout)["predictions"]]
+    expected = logits[photos.valid.labels == 0]
+    assert [answer["class"] for answer in answers] == [("cat", "others")[row.argmax()] for row in expected]
 
 
 # --- How lessons are written -----------------------------------------------------------------------------------

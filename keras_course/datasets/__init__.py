@@ -1,3 +1,16 @@
 """The data sets of the course: one module each, with ``load_data()`` and what is worth knowing about the data."""
 
-__all__ = ["arrays", "asl", "download", "exam", "hands", "lines", "mnist", "noisy_line", "noisy_points"]
+__all__ = [
+    "animals",
+    "arrays",
+    "asl",
+    "doggy_door",
+    "download",
+    "exam",
+    "hands",
+    "lines",
+    "mnist",
+    "noisy_line",
+    "noisy_points",
+    "photo_folder",
+]

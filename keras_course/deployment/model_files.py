@@ -165,7 +165,8 @@ def load_keras_model(path: str | Path) -> "keras.Model":
     import keras
 
     import keras_course.augmentation
-    import keras_course.randomness  # noqa: F401 - both register the layers of the course
+    import keras_course.pretrained.transfer
+    import keras_course.randomness  # noqa: F401 - they register the layers of the course
 
     config, weights = _check_archive(path)
     try:

@@ -10,6 +10,7 @@ it when it is the last value of a cell.
 | ``pictures`` | samples, mistakes, the confusion matrix |
 | ``history`` | one training: loss and accuracy by epoch, loss by batch |
 | ``families`` | several trainings side by side, as a riddle and with its answer |
+| ``comparison`` | several ways to the same end: how good, and at what cost |
 | ``functions`` | activations with their slopes, any curves over one axis |
 | ``fits`` | models on the points they learn from; their error by the size of the model |
 | ``convolutions`` | kernels, feature maps, what a kernel does to a picture, where an answer comes from |
@@ -23,6 +24,7 @@ what it is given with ``checks`` and name the function here.
 
 from keras_course.plots.animation import Animation, descent_animation, save_animation
 from keras_course.plots.answers import answers
+from keras_course.plots.comparison import comparison
 from keras_course.plots.convolutions import (
     convolution_steps,
     feature_map_grid,
@@ -44,6 +46,7 @@ __all__ = [
     "Animation",
     "activations",
     "answers",
+    "comparison",
     "confusion_matrix",
     "convolution_steps",
     "curves",

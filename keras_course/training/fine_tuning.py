@@ -148,6 +148,7 @@ def fine_tune(
     augmentation: Augmentation | None = None,
     seed: int = 0,
     run: RunDirectory | None = None,
+    log_steps: bool = False,
     progress: bool = True,
 ) -> Columns:
     """Trains the backbone of a transfer classifier on, or its last layers, and the head with it, in small steps.
@@ -169,6 +170,7 @@ def fine_tune(
         augmentation: What to do to the photos of each batch.
         seed: Seed of the order.
         run: Where to write the history and checkpoints, as for ``fit``.
+        log_steps: Whether to write the loss of each batch, as for ``fit``.
         progress: Whether to show a progress bar and a line an epoch.
 
     Returns:
@@ -191,6 +193,7 @@ def fine_tune(
         augmentation=augmentation,
         seed=seed,
         run=run,
+        log_steps=log_steps,
         progress=progress,
     )
 

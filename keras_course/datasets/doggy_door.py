@@ -1,0 +1,105 @@
+"""Photos for a door that knows one animal from all others: the course's own, a folder of yours, or a sample.
+
+The course's own are 139 photos of one dog and of other dogs and cats, in ``presidential_doggy_door`` with a folder
+``bo`` and one ``not_bo`` in ``train`` and in ``valid``. They cannot be had without an account; whoever has them lets
+``KERAS_COURSE_DATA`` name the folder that they are in. Fruit, fresh and rotten, is taken where there are no dogs.
+
+The sample is cut out of seven photos of the package scikit-image: one cat, and things that are none. It shows how the
+lesson goes. How good a network is it cannot show, as each photo is in both parts.
+"""
+
+import io
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from PIL import Image
+
+from keras_course import randomness
+from keras_course.datasets import arrays
+from keras_course.errors import CourseError, MissingPackageError
+from keras_course.files import replacing
+
+__all__ = ["locate"]
+
+FOLDERS: Final = ("presidential_doggy_door", "doggy_door", "fruit")
+"""Looked for in ``KERAS_COURSE_DATA`` and in the cache, in this order."""
+
+SAMPLE: Final = "one_cat"
+_CAT: Final = "chelsea.png"
+_OTHERS: Final = ("astronaut.png", "coffee.png", "motorcycle_left.png", "rocket.jpg", "retina.jpg", "gravel.png")
+_CUTS: Final = {"train": (16, 10), "valid": (6, 4)}
+"""How many are cut out of the cat, and of each other photo."""
+_SIDE: Final = 240
+
+
+def locate(source: str | Path = "auto", *, cache: str | Path | None = None) -> Path:
+    """Finds a folder of photos, in which each class has a folder.
+
+    Args:
+        source: ``"auto"`` for the course's photos or, where there are none, the sample; ``"full"`` for the course's
+            alone; ``"sample"``; or the path of a folder.
+        cache: The cache folder; without it ``KERAS_COURSE_CACHE`` or the user's own cache folder.
+
+    Returns:
+        The folder, for ``photo_folder.load_data``.
+
+    Raises:
+        CourseError: There is none.
+
+    Example:
+        >>> locate("no_such_folder")
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.CourseError: there is no folder no_such_folder; give one with a folder for each class
+    """
+    if source in ("auto", "full"):
+        for name in FOLDERS:
+            for folder in arrays.places(name, cache):
+                if folder.is_dir():
+                    return folder
+        if source == "full":
+            raise CourseError(
+                f"there is none of the folders {', '.join(FOLDERS)} in KERAS_COURSE_DATA; give --data FOLDER"
+            )
+    if source in ("auto", "sample"):
+        return _sample(arrays.cache_folder(cache) / "photos" / SAMPLE)
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        raise CourseError(f"there is no folder {source}; give one with a folder for each class")
+    return folder
+
+
+def _sample(folder: Path) -> Path:
+    """Cuts the sample out, if it is not there yet; the same one everywhere."""
+    for part, (cats, others) in _CUTS.items():
+        for name in (_CAT, *_OTHERS):
+            count, kind = (cats, "cat") if name == _CAT else (others, "others")
+            for number in range(count):
+                target = folder / part / kind / f"{Path(name).stem}_{number:02}.jpg"
+                if not target.exists():
+                    with replacing(target) as file:
+                        file.write(_cut(name, f"{part}{number}"))
+    return folder
+
+
+def _cut(name: str, which: str) -> bytes:
+    """Gives a part of a photo, turned by chance into its mirror image, as a JPEG file."""
+    try:
+        path = Path(str(metadata.distribution("scikit-image").locate_file(f"skimage/data/{name}")))
+    except metadata.PackageNotFoundError:
+        raise MissingPackageError(
+            "the sample of photos", "scikit-image", 'pip install "keras-course[pretrained]"; or give --data FOLDER'
+        ) from None
+    draws = randomness.uniform(randomness.stream_key(0, "sample", name, which), (4,))
+    with Image.open(path) as photo:
+        side = round(min(photo.size) * (0.45 + 0.45 * float(draws[0])))
+        left, top = (
+            int((length - side + 1) * float(draw)) for length, draw in zip(photo.size, draws[1:3], strict=True)
+        )
+        cut = photo.convert("RGB").crop((left, top, left + side, top + side)).resize((_SIDE, _SIDE))
+    pixels = np.asarray(cut)
+    file = io.BytesIO()
+    Image.fromarray(pixels[:, ::-1] if draws[3] < 0.5 else pixels).save(file, "JPEG", quality=90)
+    return file.getvalue()

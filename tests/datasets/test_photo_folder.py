@@ -1,0 +1,1316 @@
+"""Photos in folders, made small here: layouts, classes, splits, what is no picture, and what is kept of them."""
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import textwrap
+import time
+import unicodedata
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from filelock import FileLock
+from PIL import Image
+
+from keras_course.datasets import photo_folder
+from keras_course.datasets.photo_folder import class_weights, load_data
+from keras_course.errors import CourseError
+from keras_course.preprocessing import PictureFormat, images
+
+# Pictures of this size stay as they are, so that what is expected is what was drawn.
+SIZE = PictureFormat(height=12, width=10, channels=3)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_COURSE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("KERAS_COURSE_DATA", raising=False)
+    return tmp_path / "cache" / "photos"
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """Counts the photos that are decoded."""
+    contents = []
+    prepare = images.prepare
+
+    def counting(content, *arguments, **options):
+        contents.append(content)
+        return prepare(content, *arguments, **options)
+
+    monkeypatch.setattr(images, "prepare", counting)
+    return contents
+
+
+def drawing(name):
+    """A picture that is another one for each name."""
+    seed = int.from_bytes(hashlib.md5(str(name).encode()).digest()[:4], "big")
+    return np.random.default_rng(seed).integers(0, 256, (12, 10, 3), dtype=np.uint8)
+
+
+def save(path, pixels=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(drawing(path.name) if pixels is None else np.asarray(pixels, np.uint8)).save(path)
+    return path
+
+
+def make(folder, **counts):
+    """A folder of photos for each class; the names of the files say which ones they are: cat/cat_00.png."""
+    for name, count in counts.items():
+        for number in range(count):
+            save(folder / name.replace("__", "/") / f"{name.split('__')[-1]}_{number:02}.png")
+        if not count:
+            (folder / name.replace("__", "/")).mkdir(parents=True)
+    return folder
+
+
+def load(folder, **options):
+    return load_data(folder, pictures=SIZE, **options)
+
+
+def names(part):
+    return [path.name for path in part.paths]
+
+
+def classes_of(photos, part):
+    return [photos.class_names[label] for label in part.labels]
+
+
+def assert_true(part):
+    """Pictures, hashes and paths belong together, whatever they are."""
+    assert part.pictures.dtype == np.uint8
+    assert part.labels.dtype == np.int32
+    assert part.pictures.shape == (len(part.paths), 12, 10, 3)
+    assert part.labels.shape == (len(part.paths),)
+    for pixels, path, sha256 in zip(part.pictures, part.paths, part.hashes, strict=True):
+        np.testing.assert_array_equal(pixels, np.asarray(Image.open(path)))
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+
+
+def assert_refused(folder, *reasons, **options):
+    with pytest.raises(CourseError) as error:
+        load(folder, **options)
+    message = str(error.value)
+    assert "\n" not in message
+    for reason in reasons:
+        assert reason in message
+    return message
+
+
+# --- Layouts ---------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_for_each_class(tmp_path, capsys):
+    folder = make(tmp_path / "photos", dog=10, cat=5)
+    photos = load(folder, valid_share=0.2)
+    assert photos.class_names == ("cat", "dog")
+    assert photos.skipped == []
+    assert_true(photos.train)
+    assert_true(photos.valid)
+    assert [len(photos.train.paths), len(photos.valid.paths)] == [12, 3]
+    for part in (photos.train, photos.valid):
+        assert classes_of(photos, part) == [path.parent.name for path in part.paths]
+        assert list(part.paths) == sorted(part.paths)
+    assert sorted(photos.train.paths + photos.valid.paths) == sorted(folder.rglob("*.png"))
+    assert capsys.readouterr() == ("", "")  # no bar where nobody looks
+
+
+def test_it_unpacks_as_the_other_data_sets_do(tmp_path):
+    photos = load(make(tmp_path / "photos", cat=4, dog=4))
+    (x_train, y_train), (x_valid, y_valid) = photos.parts
+    assert x_train is photos.train.pictures
+    assert y_train is photos.train.labels
+    assert x_valid is photos.valid.pictures
+    assert y_valid is photos.valid.labels
+
+
+@pytest.mark.parametrize("train", ["train", "training", "Train"])
+@pytest.mark.parametrize("valid", ["valid", "val", "validation", "test", "testing", "VAL"])
+def test_parts_above_the_classes(tmp_path, train, valid):
+    folder = tmp_path / "photos"
+    make(folder / train, cat=3, dog=2)
+    make(folder / valid, cat=1, dog=2)
+    for split in ("auto", "given"):
+        photos = load(folder, split=split)
+        assert [path.relative_to(folder).as_posix() for path in photos.valid.paths] == [
+            f"{valid}/cat/cat_00.png",
+            f"{valid}/dog/dog_00.png",
+            f"{valid}/dog/dog_01.png",
+        ]
+        assert classes_of(photos, photos.train) == ["cat"] * 3 + ["dog"] * 2
+        assert_true(photos.train)
+        assert_true(photos.valid)
+
+
+def test_valid_parts_are_chosen_and_the_test_part_stays_unseen(tmp_path):
+    folder = tmp_path / "photos"
+    for part, count in (("train", 4), ("val", 2), ("test", 3)):
+        make(folder / part, cat=count, dog=count)
+
+    def parts(**options):
+        photos = load(folder, **options)
+        assert_true(photos.valid)
+        return {path.relative_to(folder).parts[0] for path in photos.valid.paths}, len(photos.train.paths)
+
+    assert parts() == ({"val"}, 8)
+    assert parts(valid_parts=("valid",)) == ({"val"}, 8)
+    assert parts(valid_parts="validation") == ({"val"}, 8)
+    assert parts(valid_parts=("test",)) == ({"test"}, 8)
+    assert parts(valid_parts=("test", "valid")) == ({"val", "test"}, 8)
+
+
+def test_parts_that_are_split_anew_are_put_together(tmp_path):
+    folder = tmp_path / "photos"
+    make(folder / "train", cat=6, dog=6)
+    make(folder / "valid", cat=4, dog=4)
+    make(folder / "test", cat=5, dog=5)
+    photos = load(folder, split="stratified", valid_share=0.5)
+    paths = photos.train.paths + photos.valid.paths
+    assert len(paths) == 20
+    assert {path.relative_to(folder).parts[0] for path in paths} == {"train", "valid"}
+    assert len(load(folder, split="stratified", valid_parts=("valid", "test")).train.paths) == 24
+
+
+def test_a_train_part_alone_is_split(tmp_path):
+    make(tmp_path / "photos" / "train", cat=5, dog=5)
+    photos = load(tmp_path / "photos")
+    assert photos.class_names == ("cat", "dog")
+    assert len(photos.valid.paths) == 2
+    assert_refused(tmp_path / "photos", "split is 'given'", "only train", split="given")
+
+
+def test_a_train_can_be_a_class(tmp_path):
+    photos = load(make(tmp_path / "photos", train=4, bus=4))
+    assert photos.class_names == ("bus", "train")
+
+
+def test_folders_in_a_class_belong_to_it(tmp_path):
+    folder = make(tmp_path / "photos", cat=2, cat__kittens__small=2, dog__2023=2, dog__2024=2, fox__2023=2, fox__2024=1)
+    photos = load(folder)
+    assert photos.class_names == ("cat", "dog", "fox")
+    assert np.bincount(np.concatenate([photos.train.labels, photos.valid.labels])).tolist() == [4, 4, 3]
+
+
+def test_hidden_files_and_others_are_passed_over(tmp_path, capsys):
+    folder = make(tmp_path / "photos", cat=3, dog=3)
+    save(folder / ".thumbnails" / "1.png")
+    save(folder / "cat" / "._cat_00.png")
+    save(folder / "__MACOSX" / "cat" / "cat_00.png")
+    (folder / "cat" / ".hidden.jpg").write_bytes(b"?")
+    for name in ("notes.txt", "labels.csv", "noending"):
+        (folder / "cat" / name).write_text("?")
+        (folder / name).write_text("?")
+    photos = load(folder)
+    assert photos.class_names == ("cat", "dog")
+    assert len(photos.train.paths + photos.valid.paths) == 6
+    assert photos.skipped == []
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
+def test_every_kind_of_picture_is_prepared_as_in_serving(tmp_path, kind):
+    ending = {"JPEG": ".JPG"}.get(kind, f".{kind.lower()}")
+    for name in ("cat/1", "cat/2", "dog/1", "dog/2"):
+        path = tmp_path / "photos" / f"{name}{ending}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        large = np.kron(drawing(name)[:, :, 0], np.ones((9, 13))).astype("uint8")
+        Image.fromarray(large).save(path, kind)
+    grey = PictureFormat(height=16, width=16, channels=1, resize="pad")
+    photos = load_data(tmp_path / "photos", pictures=grey)
+    for part in (photos.train, photos.valid):
+        assert part.pictures.shape == (2, 16, 16, 1)
+        for pixels, path in zip(part.pictures, part.paths, strict=True):
+            np.testing.assert_array_equal(pixels, images.prepare(path, grey))
+
+
+def test_names_in_any_script_and_either_spelling_of_accents(tmp_path):
+    decomposed = unicodedata.normalize("NFD", "Käse")
+    folder = make(tmp_path / "photos", **{decomposed: 3, "猫": 3, "a b's": 3})
+    assert load(folder).class_names == (unicodedata.normalize("NFC", "Käse"), "a b's", "猫")
+    photos = load(folder, classes=(unicodedata.normalize("NFC", "Käse"), "猫"))
+    assert photos.class_names == (unicodedata.normalize("NFC", "Käse"), "猫")
+    assert len(photos.train.paths + photos.valid.paths) == 6
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are text there")
+def test_names_that_are_no_text(tmp_path, capsys):
+    folder = make(tmp_path / "photos", cat=3, dog=3)
+    shutil.copy(folder / "cat" / "cat_00.png", os.fsencode(folder / "cat") + b"/\xff\n\x1b[31m.png")
+    Path(os.fsdecode(os.fsencode(folder / "dog") + b"/\xfe\n\x1b[31m.png")).write_bytes(b"?")
+    for _ in range(2):
+        photos = load(folder)
+        assert_true(photos.train)
+        assert len(photos.train.paths + photos.valid.paths) == 7
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert "\x1b" not in error
+
+
+# --- Classes ---------------------------------------------------------------------------------------------------
+
+FRUIT = {"fresh_apple": 4, "fresh_kiwi": 3, "rotten_apple": 5, "rotten_kiwi": 2, "crate": 6}
+
+
+@pytest.mark.parametrize(
+    ("classes", "others", "expected"),
+    [
+        (None, None, FRUIT),
+        (["crate", "fresh_kiwi"], None, {"crate": 6, "fresh_kiwi": 3}),
+        ({"fresh_kiwi"}, "rest", {"fresh_kiwi": 3, "rest": 17}),
+        ({"fresh_*": "fresh", "rotten_*": "rotten"}, None, {"fresh": 7, "rotten": 7}),
+        ({"fresh_*": "fresh", "rotten_*": "rotten"}, "fresh", {"fresh": 13, "rotten": 7}),
+        ({"*_apple": "apple", "fresh_*": "fresh"}, None, {"apple": 9, "fresh": 3}),
+        ({"fresh_*": "fresh", "*_apple": "apple"}, None, {"fresh": 7, "apple": 5}),
+        ({"[cf]*": "c or f", "*": "others"}, None, {"c or f": 13, "others": 7}),
+        (("crate",), "no crate", {"crate": 6, "no crate": 14}),
+    ],
+)
+def test_classes_are_chosen_and_regrouped(tmp_path, classes, others, expected):
+    folder = make(tmp_path / "photos", **FRUIT)
+    photos = load(folder, classes=classes, others=others)
+    assert photos.class_names == tuple(sorted(expected))
+    labels = np.concatenate([photos.train.labels, photos.valid.labels])
+    assert dict(zip(photos.class_names, np.bincount(labels).tolist(), strict=True)) == expected
+    assert_true(photos.train)
+    assert_true(photos.valid)
+
+
+def test_a_name_is_no_pattern(tmp_path):
+    folder = make(tmp_path / "photos", **{"cat [old]": 3, "cat o": 3, "dog": 3})
+    assert load(folder, classes=["cat [old]", "dog"]).class_names == ("cat [old]", "dog")
+    assert load(folder, classes={"cat [old]": "old", "dog": "dog"}).class_names == ("dog", "old")
+    assert_refused(folder, "'d*'", "cat [old], cat o, dog", classes=["d*", "dog"])
+
+
+def test_classes_are_regrouped_within_given_parts(tmp_path):
+    folder = tmp_path / "photos"
+    make(folder / "train", fresh_apple=2, fresh_kiwi=1, rotten_apple=3)
+    make(folder / "valid", fresh_apple=1, rotten_apple=1, rotten_kiwi=2)
+    assert_refused(folder, "class 'fresh_kiwi' has photos for training only", "split='stratified'")
+    photos = load(folder, classes={"fresh_*": "fresh", "rotten_*": "rotten"})
+    assert photos.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert photos.valid.labels.tolist() == [0, 1, 1, 1]
+
+
+# --- Splits ----------------------------------------------------------------------------------------------------
+
+
+def rotated(word, distance):
+    return (word << np.uint32(distance)) | (word >> np.uint32(32 - distance))
+
+
+def threefry(key, counter0, counter1):
+    """Threefry-2x32 with 20 rounds, written from Salmon et al. (2011) in unsigned numbers."""
+    with np.errstate(over="ignore"):
+        keys = [np.uint32(key[0]), np.uint32(key[1]), np.uint32(key[0] ^ key[1] ^ 0x1BD11BDA)]
+        x, y = counter0.astype("uint32") + keys[0], counter1.astype("uint32") + keys[1]
+        for number in range(20):
+            x = x + y
+            y = rotated(y, (13, 15, 26, 6, 17, 29, 16, 24)[number % 8]) ^ x
+            if number % 4 == 3:
+                turn = number // 4 + 1
+                x = x + keys[turn % 3]
+                y = y + keys[(turn + 1) % 3] + np.uint32(turn)
+    return x, y
+
+
+def expected_places(count, share, seed, name):
+    """Which of a class are validated with, calculated without the course's generator."""
+    key = (seed & 0xFFFFFFFF, seed >> 32)
+    for step in ("photo_folder", name):
+        words = np.frombuffer(hashlib.blake2b(f"str:{step}".encode(), digest_size=8).digest(), "<u4")
+        x, y = threefry(key, words[:1], words[1:])
+        key = (int(x[0]), int(y[0]))
+    lanes = np.arange((count + 1) // 2)
+    words = np.concatenate(threefry(key, lanes, np.zeros_like(lanes)))[:count].astype("int32")
+    order = sorted(range(count), key=lambda place: words[place])
+    return sorted(order[: min(max(1, int(share * count + 0.5)), count - 1)])
+
+
+def test_the_calculation_of_what_is_expected():
+    x, y = threefry((0, 0), np.zeros(1), np.zeros(1))
+    assert [hex(x[0]), hex(y[0])] == ["0x6b200159", "0x99ba4efe"]  # the authors' first known answer
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**40 + 1])
+@pytest.mark.parametrize("share", [0.2, 0.35, 0.5, 0.01, 0.99])
+def test_stratified_draws_from_each_class_alike(tmp_path, seed, share):
+    counts = {"cat": 17, "dog": 8, "fox": 2}
+    folder = make(tmp_path / "photos", **counts)
+    photos = load(folder, split="stratified", valid_share=share, seed=seed)
+    expected = [
+        f"{name}_{place:02}.png"
+        for name, count in counts.items()
+        for place in expected_places(count, share, seed, name)
+    ]
+    assert names(photos.valid) == expected
+    assert not set(photos.train.paths) & set(photos.valid.paths)
+    assert len(photos.train.paths + photos.valid.paths) == 27
+    assert set(photos.train.labels) == set(photos.valid.labels) == {0, 1, 2}
+
+
+def test_a_split_does_not_depend_on_the_order_in_the_file_system(tmp_path, monkeypatch):
+    folder = make(tmp_path / "photos", cat=12, dog=9)
+    expected = load(folder)
+    scandir = os.scandir
+
+    class Backwards:
+        def __init__(self, path):
+            with scandir(path) as entries:
+                self.entries = sorted(entries, key=lambda entry: entry.name, reverse=True)
+
+        def __enter__(self):
+            return iter(self.entries)
+
+        def __exit__(self, *error):
+            return None
+
+    monkeypatch.setattr(os, "scandir", Backwards)
+    for part, again in zip((expected.train, expected.valid), (photos := load(folder)).parts, strict=True):
+        np.testing.assert_array_equal(part.pictures, again[0])
+    assert photos.valid.paths == expected.valid.paths
+    assert names(load(folder, seed=1).valid) != names(expected.valid)
+
+
+def test_one_class_does_not_change_what_is_drawn_of_another(tmp_path):
+    folder = make(tmp_path / "photos", cat=12, dog=9)
+    before = names(load(folder).valid)
+    make(folder, bear=7)
+    assert [name for name in names(load(folder).valid) if "bear" not in name] == before
+
+
+def test_a_single_photo_is_trained_on(tmp_path):
+    photos = load(make(tmp_path / "photos", cat=1, dog=2))
+    assert names(photos.train)[0] == "cat_00.png"
+    assert photos.valid.labels.tolist() == [1]
+    assert_refused(make(tmp_path / "two", cat=1, dog=1), "none to validate with")
+
+
+def test_grouped_keeps_near_copies_on_one_side(tmp_path):
+    large = PictureFormat(height=64, width=96, channels=3)
+    for name in ("cat", "dog"):
+        for motif in range(8):
+            blots = np.random.default_rng([motif, len(name), name == "cat"]).integers(40, 160, (4, 6, 3))
+            for copy in range(4):  # brighter each time
+                pixels = np.kron(blots, np.ones((20, 20, 1))) * (1 + copy / 8) + copy
+                save(tmp_path / "photos" / name / f"{name}_{copy}_{motif}.png", pixels)
+    photos = load_data(tmp_path / "photos", pictures=large, split="grouped", valid_share=0.25)
+    sides = [{path.stem[:3] + path.stem[-1] for path in part.paths} for part in (photos.train, photos.valid)]
+    assert [len(side) for side in sides] == [12, 4]  # of 16 motifs
+    assert not sides[0] & sides[1]
+    assert np.bincount(photos.valid.labels).tolist() == [8, 8]
+    # a random split parts nearly all series
+    stratified = load_data(tmp_path / "photos", pictures=large, split="stratified", valid_share=0.25)
+    motifs = [{path.stem[:3] + path.stem[-1] for path in part.paths} for part in (stratified.train, stratified.valid)]
+    assert len(motifs[0] & motifs[1]) > 4
+    again = load_data(tmp_path / "photos", pictures=large, split="grouped", valid_share=0.25)
+    assert again.valid.paths == photos.valid.paths
+    seeds = {
+        load_data(tmp_path / "photos", pictures=large, split="grouped", valid_share=0.25, seed=seed).valid.paths
+        for seed in range(4)
+    }
+    assert len(seeds) > 1
+
+
+def test_grouped_says_which_class_is_one_series(tmp_path):
+    folder = make(tmp_path / "photos", dog=4)
+    for number in range(3):
+        save(folder / "cat" / f"{number}.png", drawing("one") // 2 + number)
+    assert_refused(folder, "class cat is in a single group", split="grouped")
+
+
+def test_the_pictures_of_one_colour_are_no_near_copies(tmp_path):
+    folder = make(tmp_path / "photos", dog=4)
+    for number in range(4):
+        save(folder / "cat" / f"{number}.png", np.full((12, 10, 3), 50))
+    assert np.bincount(load(folder, split="grouped", valid_share=0.5).valid.labels).tolist() == [2, 2]
+
+
+def test_class_weights():
+    weights = class_weights([0, 0, 0, 2, 1, 0, 1, 0], 3)  # 5, 2 and 1 of 8
+    assert weights.dtype == np.float32
+    np.testing.assert_allclose(weights, [8 / 15, 8 / 6, 8 / 3], rtol=1e-6)
+    np.testing.assert_allclose(class_weights(np.repeat([0, 1], 4).astype("uint8"), 2), [1, 1])
+
+
+@pytest.mark.parametrize(
+    ("labels", "num_classes", "reason"),
+    [
+        ([0, 2, 2], 3, "none of class 1"),
+        ([0, 1, 2], 2, "0 to 2; give 0 to 1"),
+        ([-1, 0, 1], 2, "-1 to 1"),
+        ([0.0, 1.0], 2, "float64"),
+        ([], 2, "(0,)"),
+        ([[0], [1]], 2, "(2, 1)"),
+        ([0, 1], 0, "num_classes is 0"),
+        ([0, 1], True, "num_classes is True"),
+    ],
+)
+def test_class_weights_refuse(labels, num_classes, reason):
+    with pytest.raises(CourseError) as error:
+        class_weights(labels, num_classes)
+    assert reason in str(error.value)
+
+
+# --- What is no picture ----------------------------------------------------------------------------------------
+
+
+def png_claiming(width, height):
+    """A PNG of a few bytes that claims any size."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def encoded(kind):
+    stream = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 80, 3), dtype=np.uint8)).save(stream, kind)
+    return stream.getvalue()
+
+
+DAMAGED = {
+    "empty.jpg": (b"", "none of JPEG"),
+    "text.jpg": (b"I am no picture", "none of JPEG"),
+    "page.png": (b"<!DOCTYPE html><html>404</html>", "none of JPEG"),
+    "cut.jpg": (encoded("JPEG")[:2000], "truncated"),
+    "cut.png": (encoded("PNG")[:2000], "it cannot be read as a picture"),
+    "pickle.png": (pickle.dumps(print), "none of JPEG"),
+    "gif.jpg": (encoded("GIF"), "none of JPEG"),
+    "huge.png": (png_claiming(10_000, 10_000), "10,000 × 10,000 pixels; give a picture of at most 64,000,000"),
+    "bomb.png": (png_claiming(100_000, 100_000), "pixels; give a picture of at most 64,000,000"),
+    "photo.heic": (b"\x00\x00\x00\x18ftypheic", ".heic is not read; save it as JPEG or PNG"),
+    "scan.TIFF": (encoded("TIFF"), ".tiff is not read"),
+}
+
+
+def test_what_is_no_picture_is_named_and_skipped(tmp_path, capsys, decoded):
+    folder = make(tmp_path / "photos", cat=4, dog=4)
+    for number, (name, (content, _)) in enumerate(DAMAGED.items()):
+        (folder / ("cat", "dog")[number % 2] / name).write_bytes(content)
+    save(folder / "stray.png")
+    for start in range(2):  # the second time they are known
+        photos = load(folder)
+        assert len(photos.train.paths + photos.valid.paths) == 8
+        assert_true(photos.train)
+        assert_true(photos.valid)
+        reasons = {path.name: reason for path, reason in photos.skipped}
+        assert set(reasons) == {*DAMAGED, "stray.png"}
+        assert "no class folder" in reasons["stray.png"]
+        for name, (_, reason) in DAMAGED.items():
+            assert reason in reasons[name]
+        assert all(path.is_file() for path, _ in photos.skipped)
+        error = capsys.readouterr().err
+        assert error.startswith(f"{folder}: 12 skipped: cat/bomb.png (")
+        assert error.endswith(", and 2 more\n")
+        assert error.count("\n") == 1
+        assert sum(name in error for name in reasons) == 10
+        assert len(decoded) == 8 + 9, start  # neither the second time, nor what has another ending
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path, decoded):
+    folder = make(tmp_path / "photos", cat=3, dog=3)
+    with (folder / "cat" / "large.jpg").open("wb") as file:
+        file.truncate(2**25 + 1)
+    photos = load(folder)
+    assert photos.skipped == [(folder / "cat" / "large.jpg", "it has 33,554,433 bytes; at most 33,554,432 are read")]
+    assert len(decoded) == 6
+
+
+def test_a_picture_that_can_only_be_prepared_into_nothing(tmp_path):
+    """One pixel high and very wide: Pillow refuses to shrink it, with an error of its own."""
+    folder = make(tmp_path / "photos", cat=3, dog=3)
+    save(folder / "cat" / "line.png", np.zeros((1, 60_000, 3)))
+    padded = PictureFormat(height=12, width=10, channels=3, resize="pad")
+    photos = load_data(folder, pictures=padded)
+    assert len(photos.train.paths + photos.valid.paths) + len(photos.skipped) == 7
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
+def test_pipes_and_folders_with_a_pictures_name(tmp_path):
+    folder = make(tmp_path / "photos", cat=3, dog=3)
+    os.mkfifo(folder / "cat" / "pipe.jpg")
+    (folder / "cat" / "folder.jpg").mkdir()
+    photos = load(folder)
+    assert photos.skipped == [(folder / "cat" / "pipe.jpg", "it is not a file")]
+
+
+def without_permission(monkeypatch, name):
+    opened, scandir = Path.open, os.scandir
+
+    def check(path):
+        if Path(path).name == name:
+            raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", lambda path, *rest, **more: (check(path), opened(path, *rest, **more))[1])
+    monkeypatch.setattr(os, "scandir", lambda path: (check(path), scandir(path))[1])
+
+
+def test_a_photo_that_may_not_be_read_is_tried_again_the_next_time(tmp_path, monkeypatch, decoded):
+    folder = make(tmp_path / "photos", cat=4, dog=3)
+    with monkeypatch.context() as context:
+        without_permission(context, "cat_02.png")
+        for _ in range(2):
+            photos = load(folder)
+            assert photos.skipped == [(folder / "cat" / "cat_02.png", "Permission denied")]
+            assert len(decoded) == 6
+    photos = load(folder)
+    assert photos.skipped == []
+    assert len(decoded) == 7
+    assert "cat_02.png" in names(photos.train) + names(photos.valid)
+    assert_true(photos.train)
+
+
+def test_folders_that_may_not_be_read(tmp_path, monkeypatch):
+    folder = make(tmp_path / "photos", cat=4, cat__inner=2, dog=3)
+    with monkeypatch.context() as context:
+        without_permission(context, "inner")
+        photos = load(folder)
+        assert photos.skipped == [(folder / "cat" / "inner", "Permission denied")]
+    with monkeypatch.context() as context:
+        without_permission(context, "dog")
+        assert_refused(folder, "class 'dog' has no photos (1 skipped, such as dog: Permission denied)")
+    with monkeypatch.context() as context:
+        without_permission(context, "photos")
+        assert_refused(folder, f"{folder} cannot be read: Permission denied")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_permissions_of_a_real_file_system(tmp_path):
+    folder = make(tmp_path / "photos", cat=4, dog=3)
+    (folder / "cat" / "cat_01.png").chmod(0)
+    assert load(folder).skipped == [(folder / "cat" / "cat_01.png", "Permission denied")]
+    (folder / "dog").chmod(0)
+    assert_refused(folder, "class 'dog' has no photos", "Permission denied")
+    folder.chmod(0)
+    assert_refused(folder, "cannot be read: Permission denied")
+    folder.chmod(0o700)
+    (folder / "dog").chmod(0o700)
+
+
+def test_memory_that_runs_out_is_no_property_of_a_photo(tmp_path, monkeypatch):
+    folder = make(tmp_path / "photos", cat=4, dog=3)
+    content = (folder / "cat" / "cat_01.png").read_bytes()
+    image_open = Image.open
+
+    def hungry(stream, **options):
+        if stream.getvalue() == content:
+            raise MemoryError
+        return image_open(stream, **options)
+
+    with monkeypatch.context() as context:
+        context.setattr(Image, "open", hungry)
+        assert load(folder).skipped == [(folder / "cat" / "cat_01.png", "there is not enough memory")]
+    assert load(folder).skipped == []
+
+
+def test_links_are_followed_within_the_folder(tmp_path):
+    folder = make(tmp_path / "photos", cat=3, dog=3)
+    outside = save(tmp_path / "outside" / "secret.png")
+    (folder / "cat" / "inner.png").symlink_to(folder / "dog" / "dog_00.png")
+    (folder / "fox").symlink_to(folder / "dog")
+    (folder / "cat" / "outer.png").symlink_to(outside)
+    (folder / "cat" / "away").symlink_to(outside.parent)
+    (folder / "cat" / "beside").symlink_to(tmp_path / "photos_of_others")
+    (folder / "cat" / "up").symlink_to(folder)
+    (folder / "cat" / "self").symlink_to(folder / "cat")
+    (folder / "cat" / "broken.png").symlink_to(folder / "nothing.png")
+    (folder / "cat" / "circle.png").symlink_to(folder / "cat" / "circle.png")
+    make(tmp_path / "photos_of_others", cat=1)
+    photos = load(folder)
+    assert photos.class_names == ("cat", "dog", "fox")
+    assert np.bincount(np.concatenate([photos.train.labels, photos.valid.labels])).tolist() == [4, 3, 3]
+    reasons = {path.name: reason for path, reason in photos.skipped}
+    assert reasons.pop("broken.png") == "No such file or directory"
+    assert "symbolic links" in reasons.pop("circle.png")
+    leaves, returns = "it is a link that leaves the folder", "it is a link that leads back to a folder around it"
+    assert reasons == {"outer.png": leaves, "away": leaves, "beside": leaves, "up": returns, "self": returns}
+
+
+def test_links_that_lead_to_each_other_come_to_an_end(tmp_path):
+    folder = make(tmp_path / "photos", cat__one=2, dog__two=2)
+    (folder / "cat" / "one" / "to_two").symlink_to(folder / "dog" / "two")
+    (folder / "dog" / "two" / "to_one").symlink_to(folder / "cat" / "one")
+    photos = load(folder)
+    # cat: two of its own and two through the link, which leads back; dog likewise
+    assert np.bincount(np.concatenate([photos.train.labels, photos.valid.labels])).tolist() == [4, 4]
+    assert len(photos.skipped) == 2
+
+
+def test_the_folder_itself_may_be_a_link(tmp_path):
+    folder = make(tmp_path / "photos", cat=3, dog=3)
+    (tmp_path / "link").symlink_to(folder)
+    photos = load(tmp_path / "link")
+    assert photos.train.paths[0].parent.parent == tmp_path / "link"
+    assert_true(photos.train)
+
+
+# --- Errors ----------------------------------------------------------------------------------------------------
+
+
+def test_no_folder_and_files_in_its_place(tmp_path, monkeypatch):
+    assert_refused(tmp_path / "nowhere", f"there is no folder {tmp_path / 'nowhere'}; give one with")
+    archive = tmp_path / "photos.zip"
+    archive.write_bytes(b"PK")
+    assert_refused(archive, "photos.zip is a file; give a folder", "unpack it first")
+    assert_refused(save(tmp_path / "cat.png"), "cat.png is a file; give a folder")
+    assert_refused(tmp_path / "cat.png" / "inside", "cannot be read: Not a directory")
+    assert_refused(tmp_path / "zero\0byte", "cannot be read")
+    for wrong in (None, 5, "", b"photos"):
+        assert_refused(wrong, f"folder is {wrong!r}; give the path")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert_refused("~/nowhere", f"there is no folder {tmp_path / 'nowhere'}")
+
+
+def test_no_class_folders(tmp_path):
+    folder = make(tmp_path / "photos")
+    folder.mkdir()
+    assert_refused(folder, "has no class folders and no photos; put photos into a folder for each class")
+    save(folder / "1.png")
+    assert_refused(folder, "has no class folders and photos directly in it")
+
+
+def test_one_class(tmp_path):
+    folder = make(tmp_path / "photos", cat=3)
+    assert_refused(folder, "only the class 'cat'", "add a folder with another class")
+    make(folder, dog=3)
+    assert_refused(folder, "only the class 'pet'", "let classes or others name", classes={"*": "pet"})
+    assert_refused(folder, "only the class 'dog'", classes=["dog"])
+    assert_refused(folder, "only the class 'dog'", classes=["dog"], others="dog")
+
+
+def test_an_empty_class(tmp_path):
+    folder = make(tmp_path / "photos", cat=3, dog=3, fox=0)
+    (folder / "fox" / "notes.txt").write_text("?")
+    assert_refused(folder, "class 'fox' has no photos; add .jpg", "to fox, remove it, or let classes name the others")
+    assert load(folder, classes=["cat", "dog"]).class_names == ("cat", "dog")
+    assert load(folder, classes={"cat": "cat"}, others="others").class_names == ("cat", "others")
+
+
+def test_a_class_of_which_no_photo_can_be_read(tmp_path, capsys):
+    folder = make(tmp_path / "photos", cat=3, dog=3, fox=0)
+    for number in range(2):
+        (folder / "fox" / f"{number}.jpg").write_bytes(b"?")
+    assert_refused(folder, "class 'fox' has no photos (2 skipped, such as fox/0.jpg: it cannot be read as a picture")
+    assert "fox/1.jpg" in capsys.readouterr().err
+
+
+def test_a_class_on_one_side_only(tmp_path):
+    folder = tmp_path / "photos"
+    make(folder / "train", cat=3, dog=3)
+    make(folder / "valid", cat=3, dog=0, fox=2)
+    assert_refused(folder, "class 'dog' has photos for training only; add some for validation")
+    (folder / "valid" / "dog" / "1.jpg").write_bytes(b"?")
+    reason = "class 'dog' has photos for training only (1 skipped, such as valid/dog/1.jpg: it cannot be read as"
+    assert_refused(folder, reason, classes=["cat", "dog"])
+    save(folder / "valid" / "dog" / "2.png")
+    assert_refused(folder, "class 'fox' has photos for validation only; add some for training")
+    assert load(folder, classes=["cat", "dog"]).class_names == ("cat", "dog")
+    assert load(folder, split="stratified").class_names == ("cat", "dog", "fox")
+
+
+def test_parts_that_are_missing_or_twice(tmp_path):
+    folder = make(tmp_path / "photos", cat=3, dog=3)
+    assert_refused(folder, "split is 'given'", "no folders train and valid", split="given")
+    assert_refused(folder, "valid_parts is ('test',)", "no folders train and valid", valid_parts=("test",))
+    parts = tmp_path / "parts"
+    for name in ("train", "valid"):
+        make(parts / name, cat=3, dog=3)
+    assert_refused(parts, "valid_parts has 'test'", "give of what it has: valid", valid_parts=("test",))
+    for wrong in ((), ("train",), "training", ("dev",), 5, (None,)):
+        assert_refused(parts, f"valid_parts is {wrong!r}; give some of", valid_parts=wrong)
+    make(parts / "val", cat=1, dog=1)
+    assert_refused(parts, "has val, valid, which mean the same")
+    without_train = tmp_path / "without_train"
+    for name in ("test", "valid"):
+        make(without_train / name, cat=3, dog=3)
+    assert_refused(without_train, "test, valid but no train")
+
+
+def test_photos_directly_in_the_parts_are_no_classes(tmp_path):
+    assert_refused(make(tmp_path / "photos", train=3, valid=3), "photos directly in train, valid; put photos into")
+
+
+def test_photos_outside_of_class_folders_are_named(tmp_path):
+    folder = tmp_path / "photos"
+    for part in ("train", "valid"):
+        make(folder / part, cat=2, dog=2)
+    save(folder / "train" / "overview.png")
+    save(folder / "unknown" / "1.png")
+    photos = load(folder)
+    assert [path.relative_to(folder).as_posix() for path, _ in photos.skipped] == [
+        "train/overview.png",
+        "unknown/1.png",
+    ]
+    assert len(photos.train.paths) == 4
+
+
+def test_one_more_level_of_classes(tmp_path):
+    folder = make(tmp_path / "photos", data__cat=3, data__dog=3)
+    message = assert_refused(folder, "does not show which folders are the classes", "the folders cat, dog")
+    assert message.endswith(f"if those are the classes, give {folder / 'data'}")
+    assert load(folder / "data").class_names == ("cat", "dog")
+    deep = make(tmp_path / "deep", pets__cat=3, pets__dog=3, wild__bear=3, wild__fox=3)
+    assert_refused(
+        deep, f"{deep / 'pets'} has no photos but the folders cat, dog", "if pets, wild are the classes, name"
+    )
+    assert load(deep, classes=("pets", "wild")).class_names == ("pets", "wild")
+    mixed = make(tmp_path / "mixed", cat=3, others__bear=3, others__fox=3)
+    assert_refused(mixed, f"{mixed / 'others'} has no photos but the folders bear, fox")
+
+
+def test_parts_below_the_classes(tmp_path):
+    folder = make(tmp_path / "photos", cat__train=3, cat__valid=2, dog__train=3, dog__valid=2)
+    assert_refused(folder, f"{folder / 'cat'} has train, valid in it", "as in train/cat")
+    assert_refused(folder, "as in train/cat", classes=["cat", "dog"])
+    assert len(load(folder, split="stratified").train.paths) == 8
+
+
+def test_too_many_classes_and_too_many_files(tmp_path, monkeypatch):
+    folder = make(tmp_path / "photos", **{f"class_{number}": 1 for number in range(7)})
+    monkeypatch.setattr(photo_folder, "LARGEST_CLASSES", 6)
+    assert_refused(folder, "7 class folders; give at most 6")
+    assert load(make(folder, class_0=2), classes={"*[0-3]": "low", "*": "high"}).class_names == ("high", "low")
+    monkeypatch.setattr(photo_folder.arrays, "LARGEST_COUNT", 6)
+    assert_refused(folder, "8 photos; give a folder of at most 6")
+    monkeypatch.setattr(photo_folder, "_LARGEST_ENTRIES", 5)
+    assert_refused(folder, "more than 5 files")
+
+
+def test_the_claim_is_checked_before_anything_is_decoded(tmp_path, decoded):
+    folder = make(tmp_path / "photos", cat=5, dog=5)
+    assert_refused(folder, "10 photos, which take 3,600 bytes", "largest_bytes is 3,599", largest_bytes=3599)
+    assert_refused(folder, "largest_bytes is 0", largest_bytes=0)
+    huge = PictureFormat(height=4096, width=4096, channels=3)
+    make(folder, cat=50, dog=50)
+    with pytest.raises(CourseError, match="100 photos, which take 5,033,164,800 bytes at 4096 × 4096 pixels"):
+        load_data(folder, pictures=huge)
+    assert not decoded
+    assert len(load(folder, classes=["cat"], others="dog", largest_bytes=36_000).train.paths) == 80
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"split": "random"}, "split is 'random'; give one of auto, given, stratified, grouped"),
+        ({"split": None}, "split is None"),
+        ({"valid_share": 0}, "valid_share is 0; give a number between 0 and 1"),
+        ({"valid_share": 1.0}, "valid_share is 1.0"),
+        ({"valid_share": float("nan")}, "valid_share is nan"),
+        ({"valid_share": "0.2"}, "valid_share is '0.2'"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": 0.5}, "seed is 0.5"),
+        ({"workers": 0}, "workers is 0"),
+        ({"workers": 1.5}, "workers is 1.5"),
+        ({"others": "rest"}, "others is 'rest', but classes names none"),
+        ({"classes": "cat"}, "classes is 'cat'"),
+        ({"classes": ()}, "classes is ()"),
+        ({"classes": {}}, "classes is {}"),
+        ({"classes": 5}, "classes is 5"),
+        ({"classes": ["cat", 5]}, "classes is ['cat', 5]"),
+        ({"classes": {"cat": ""}}, "classes is {'cat': ''}"),
+        ({"classes": ["cat"], "others": 3}, "others 3"),
+        ({"classes": ["cat", "cow"]}, "classes has 'cow', which is none of the class folders"),
+        ({"classes": {"c*": "cat", "x*": "other"}}, "classes has 'x*', which is none"),
+        ({"classes": ["cat", "dog"], "others": "rest"}, "others is 'rest', but classes names every class folder"),
+    ],
+)
+def test_arguments_that_make_no_sense(tmp_path, options, reason, decoded):
+    assert_refused(make(tmp_path / "photos", cat=2, dog=2), reason, **options)
+    assert not decoded
+
+
+def test_pictures_must_be_a_format(tmp_path):
+    for wrong in (224, (224, 224), None):
+        with pytest.raises(CourseError, match="give a PictureFormat"):
+            load_data(tmp_path, pictures=wrong)
+
+
+# --- What is kept ----------------------------------------------------------------------------------------------
+
+
+def same(one, other):
+    for part, again in ((one.train, other.train), (one.valid, other.valid)):
+        np.testing.assert_array_equal(part.pictures, again.pictures)
+        np.testing.assert_array_equal(part.labels, again.labels)
+        assert part[2:] == again[2:]
+    assert one.class_names == other.class_names
+    assert one.skipped == other.skipped
+
+
+def kept_files(folder):
+    """All that is kept, but for the locks."""
+    return sorted(path for path in folder.iterdir() if path.suffix != ".lock")
+
+
+def test_a_second_start_decodes_nothing(tmp_path, own_cache, decoded):
+    folder = make(tmp_path / "photos", cat=6, dog=5)
+    first = load(folder)
+    assert len(decoded) == 11
+    assert len(kept_files(own_cache)) == 1
+    for options in ({}, {"seed": 3}, {"classes": ["cat"], "others": "no cat"}, {"split": "grouped"}, {"workers": 1}):
+        photos = load(folder, **options)
+        assert_true(photos.train)
+        assert_true(photos.valid)
+    same(first, load(folder))
+    assert len(decoded) == 11
+    assert len(kept_files(own_cache)) == 1
+
+
+def test_what_is_kept_is_a_plain_array(tmp_path, own_cache):
+    folder = make(tmp_path / "photos", cat=3, dog=2)
+    load(folder)
+    pixels = np.load(kept_files(own_cache)[0], allow_pickle=False)
+    assert pixels.shape == (5, 12, 10, 3)
+    for number, path in enumerate(sorted(folder.rglob("*.png"))):
+        np.testing.assert_array_equal(pixels[number], drawing(path.name))
+
+
+def test_arrays_can_be_written_to_and_the_cache_stays(tmp_path, own_cache):
+    folder = tmp_path / "photos"
+    for part in ("train", "valid"):
+        make(folder / part, cat=2, dog=2)
+    load(folder)
+    before = kept_files(own_cache)[0].read_bytes()
+    photos = load(folder)
+    photos.train.pictures[...] = 0
+    photos.train.labels[...] = 0
+    assert kept_files(own_cache)[0].read_bytes() == before
+    assert_true(load(folder).train)
+
+
+def test_parts_in_one_piece_are_not_copied(tmp_path):
+    """A view of the file: its pages are read only when they are used."""
+    folder = tmp_path / "photos"
+    for part in ("train", "valid"):
+        make(folder / part, cat=2, dog=2)
+    photos = load(folder)
+    assert not photos.train.pictures.flags.owndata
+    assert np.shares_memory(photos.train.pictures, photos.train.pictures[:1])
+    base = photos.valid.pictures
+    while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
+        base = base.base
+    assert isinstance(base, np.memmap)
+
+
+def test_only_what_has_changed_is_decoded_again(tmp_path, own_cache, decoded):
+    folder = make(tmp_path / "photos", cat=6, dog=5)
+    load(folder)
+    before = kept_files(own_cache)
+    decoded.clear()
+
+    changed = save(folder / "cat" / "cat_01.png", drawing("another one"))
+    os.utime(changed, ns=(1, 10**18 + 1))
+    photos = load(folder)
+    assert decoded == [changed.read_bytes()]
+    assert_true(photos.train)
+    assert_true(photos.valid)
+
+    (folder / "dog" / "dog_00.png").unlink()
+    photos = load(folder)
+    assert len(decoded) == 1
+    assert len(photos.train.paths + photos.valid.paths) == 10
+
+    added = save(folder / "dog" / "a.png")
+    (folder / "cat" / "cat_02.png").rename(folder / "cat" / "z.png")
+    photos = load(folder)
+    assert sorted(decoded[1:]) == sorted([added.read_bytes(), (folder / "cat" / "z.png").read_bytes()])
+    assert_true(photos.train)
+    assert_true(photos.valid)
+    assert len(kept_files(own_cache)) == 1
+    assert kept_files(own_cache) != before
+    assert np.load(kept_files(own_cache)[0]).shape[0] == 11  # the photo that went is no longer kept
+
+
+def test_the_same_size_and_another_time_is_a_change(tmp_path, decoded):
+    folder = make(tmp_path / "photos", cat=3, dog=3)
+    photo = save(folder / "cat" / "cat_00.bmp", np.full((12, 10, 3), 10))
+    load(folder)
+    size = photo.stat().st_size
+    save(photo, np.full((12, 10, 3), 200))
+    assert photo.stat().st_size == size
+    os.utime(photo, ns=(0, photo.stat().st_mtime_ns + 1))  # a billionth of a second
+    photos = load(folder)
+    assert len(decoded) == 8
+    assert_true(photos.train)
+    assert_true(photos.valid)
+
+
+def test_other_classes_and_parts_are_added_to_what_is_kept(tmp_path, own_cache, decoded):
+    folder = tmp_path / "photos"
+    for part in ("train", "valid", "test"):
+        make(folder / part, cat=2, dog=2, fox=2)
+    for options, count in (
+        ({"classes": ["cat", "dog"]}, 8),
+        ({}, 12),
+        ({"valid_parts": ["test"]}, 18),
+        ({"classes": ["fox", "dog"]}, 18),
+        ({"split": "stratified", "valid_parts": ["valid", "test"]}, 18),
+    ):
+        photos = load(folder, **options)
+        assert len(decoded) == count
+        assert_true(photos.train)
+        assert_true(photos.valid)
+        assert len(kept_files(own_cache)) == 1
+
+
+def test_each_format_and_each_folder_is_kept_by_itself(tmp_path, own_cache, decoded):
+    folder, other = (make(tmp_path / name, cat=2, dog=2) for name in ("photos", "others"))
+    small = PictureFormat(height=5, width=5, channels=3)
+    assert load(folder).train.pictures.shape[1:] == (12, 10, 3)
+    assert load_data(folder, pictures=small).train.pictures.shape[1:] == (5, 5, 3)
+    load(other)
+    assert len(decoded) == 12
+    assert len(kept_files(own_cache)) == 3
+    load(folder)
+    load_data(folder, pictures=small)
+    load(other)
+    assert len(decoded) == 12
+
+
+def test_another_pillow_decodes_anew(tmp_path, own_cache, decoded, monkeypatch, capsys):
+    folder = make(tmp_path / "photos", cat=2, dog=2)
+    load(folder)
+    monkeypatch.setattr(photo_folder.PIL, "__version__", "99.0")
+    load(folder)
+    load(folder)
+    assert len(decoded) == 8
+    assert len(kept_files(own_cache)) == 1
+    assert capsys.readouterr().err == ""
+
+
+def other_header(content, **changes):
+    stream = io.BytesIO()
+    header = {"descr": "|u1", "fortran_order": False, "shape": (4, 12, 10, 3)} | changes
+    np.lib.format.write_array_header_1_0(stream, header)
+    return stream.getvalue() + content[128:]
+
+
+def other_facts(content, change):
+    """Changes what is known of the photos, with a hash that is right."""
+    length = struct.unpack("<Q", content[-8:])[0]
+    facts = json.loads(content[-40 - length : -40])
+    text = json.dumps(change(facts)).encode()
+    return content[: -40 - length] + text + hashlib.sha256(text).digest() + struct.pack("<Q", len(text))
+
+
+def zip_of(content):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("x.npy", content)
+    return stream.getvalue()
+
+
+class Bomb:
+    def __reduce__(self):
+        return os._exit, (3,)
+
+
+DAMAGES = {
+    "empty": lambda content: b"",
+    "short": lambda content: content[:20],
+    "cut": lambda content: content[:-1],
+    "half": lambda content: content[: len(content) // 2],
+    "longer": lambda content: content + b"\0",
+    "a row less": lambda content: content[:128] + content[128 + 360 :],
+    "a byte more in the middle": lambda content: content[:300] + b"\0" + content[300:],
+    "zeros": lambda content: bytes(len(content)),
+    "no numpy": lambda content: b"x" + content[1:],
+    "a zip": zip_of,
+    "a pickle": lambda content: pickle.dumps(Bomb()) + content[128:],
+    "objects": lambda content: other_header(content, descr="|O"),
+    "other type": lambda content: other_header(content, descr="|i1"),
+    "other order": lambda content: other_header(content, shape=(4, 10, 12, 3)),
+    "more rows": lambda content: other_header(content, shape=(5, 12, 10, 3)),
+    "very many rows": lambda content: other_header(content, shape=(10**15, 12, 10, 3)),
+    "a wrong fact": lambda content: content.replace(b"cat_01", b"cat_07"),
+    "a wrong length": lambda content: content[:-8] + struct.pack("<Q", 2**62),
+    "facts of another kind": lambda content: other_facts(content, lambda facts: [facts]),
+    "no files": lambda content: other_facts(content, lambda facts: facts | {"files": []}),
+    "files without hashes": lambda content: other_facts(
+        content, lambda facts: facts | {"files": [row[:3] for row in facts["files"]]}
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_made_anew(tmp_path, own_cache, decoded, capsys, damage):
+    folder = make(tmp_path / "photos", cat=2, dog=2)
+    first = load(folder)
+    (kept,) = kept_files(own_cache)
+    content = kept.read_bytes()
+    kept.unlink()  # `first` may still be looking at it
+    assert len(content) == 128 + 4 * 360 + 40 + struct.unpack("<Q", content[-8:])[0]
+    kept.write_bytes(DAMAGES[damage](content))
+    assert kept.read_bytes() != content
+    assert capsys.readouterr().err == ""
+    same(first, load(folder))
+    assert len(decoded) == 8
+    error = capsys.readouterr().err
+    assert error.startswith(f"{kept} is damaged and is made anew: ")
+    assert error.count("\n") == 1
+    assert kept_files(own_cache) == [kept]
+    assert kept.read_bytes() == content
+    same(first, load(folder))
+    assert len(decoded) == 8
+
+
+def test_a_cache_that_cannot_be_made(tmp_path, capsys, decoded):
+    folder = make(tmp_path / "photos", cat=3, dog=3)
+    (tmp_path / "file").write_text("?")
+    for count in (6, 12):
+        photos = load(folder, cache=tmp_path / "file")
+        assert_true(photos.train)
+        assert_true(photos.valid)
+        assert photos.train.pictures.flags.writeable
+        assert len(decoded) == count
+        error = capsys.readouterr().err
+        assert error.startswith("the decoded photos are not kept for the next time: cannot write to")
+        assert error.count("\n") == 1
+
+
+def test_a_full_disk(tmp_path, own_cache, monkeypatch, capsys):
+    folder = make(tmp_path / "photos", cat=3, dog=3)
+    (folder / "cat" / "damaged.png").write_bytes(b"?")
+    first = load(folder)
+    save(folder / "cat" / "new.png")
+    capsys.readouterr()
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as context:
+        context.setattr(np.lib.format, "write_array_header_1_0", full)
+        photos = load(folder)
+    assert_true(photos.train)
+    assert_true(photos.valid)
+    assert len(photos.train.paths + photos.valid.paths) == 7
+    assert photos.skipped == first.skipped
+    error = capsys.readouterr().err
+    assert f"not kept for the next time: {own_cache} cannot be written: No space left on device" in error
+    assert not list(own_cache.glob(".*.part"))
+    same(photos, load(folder, cache=tmp_path / "another"))
+
+
+def test_a_cache_that_can_be_read_only_is_read(tmp_path, monkeypatch, capsys, decoded):
+    """As one that a teacher has filled for all."""
+    folder = make(tmp_path / "photos", cat=3, dog=3)
+    first = load(folder)
+
+    def forbidden(*arguments, **options):
+        raise CourseError("cannot write to the cache (Permission denied)")
+
+    monkeypatch.setattr(photo_folder, "locked", forbidden)
+    same(first, load(folder))
+    assert capsys.readouterr().err == ""
+    assert len(decoded) == 6
+    save(folder / "cat" / "new.png")
+    photos = load(folder)
+    assert_true(photos.train)
+    assert len(decoded) == 7  # the others come from the cache
+    assert "not kept for the next time: cannot write to the cache" in capsys.readouterr().err
+
+
+def test_a_lock_that_nobody_gives_back(tmp_path, own_cache, monkeypatch, capsys):
+    folder = make(tmp_path / "photos", cat=3, dog=3)
+    load(folder)
+    (kept,) = kept_files(own_cache)
+    kept.unlink()
+    monkeypatch.setattr(photo_folder, "_WAITING", 0.2)
+    (lock,) = own_cache.glob("*.lock")
+    with FileLock(lock):
+        photos = load(folder)
+    assert_true(photos.train)
+    assert "another process holds" in capsys.readouterr().err
+    assert kept_files(own_cache) == []
+
+
+def run(folder, cache, prelude=""):
+    """Starts another process that loads a folder, and prints how many it decoded and what it got."""
+    program = f"""
+        import hashlib, os, sys, time
+        import keras_course
+        from keras_course.datasets import photo_folder
+        from keras_course.preprocessing import PictureFormat, images
+        prepare, count = images.prepare, []
+        def counting(*arguments, **options):
+            count.append(1)
+            time.sleep(0.02)
+            return prepare(*arguments, **options)
+        images.prepare = counting
+        {{}}
+        print("ready", flush=True)
+        sys.stdin.readline()
+        size = PictureFormat(height=12, width=10, channels=3)
+        photos = photo_folder.load_data({str(folder)!r}, pictures=size, cache={str(cache)!r})
+        print(len(count), hashlib.sha256(photos.train.pictures.tobytes()).hexdigest())
+    """
+    program = textwrap.dedent(program).format(prelude)
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    return subprocess.Popen([sys.executable, "-c", program], text=True, **pipes)
+
+
+def test_two_processes_at_once_decode_once(tmp_path, own_cache):
+    folder = make(tmp_path / "photos", cat=20, dog=20)
+    processes = [run(folder, own_cache.parent) for _ in range(2)]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    outputs = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    counts, hashes = zip(*(output.split() for output, _ in outputs), strict=True)
+    assert sorted(map(int, counts)) == [0, 40]
+    assert set(hashes) == {hashlib.sha256(load(folder).train.pictures.tobytes()).hexdigest()}
+    assert len(kept_files(own_cache)) == 1
+
+
+KILLS = {
+    "in decoding": (
+        "def killing(*arguments, **options):\n"
+        "    if len(count) > 5:\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "    return counting(*arguments, **options)\n"
+        "images.prepare = killing"
+    ),
+    "in writing": (
+        "header = photo_folder.np.lib.format.write_array_header_1_0\n"
+        "def killing(file, *rest):\n"
+        "    header(file, *rest)\n"
+        "    file.write(bytes(1000))\n"
+        "    file.flush()\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "photo_folder.np.lib.format.write_array_header_1_0 = killing"
+    ),
+    "before it is in place": "photo_folder.Path.replace = lambda *a: os.kill(os.getpid(), 9)",
+    "before the old one goes": "photo_folder.Path.unlink = lambda path, **o: os.kill(os.getpid(), 9)",
+}
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="a process cannot be killed like that")
+@pytest.mark.parametrize("moment", KILLS)
+def test_a_kill_leaves_nothing_half_done(tmp_path, own_cache, decoded, capsys, moment):
+    folder = make(tmp_path / "photos", cat=6, dog=6)
+    load(folder)
+    save(folder / "cat" / "new_1.png")
+    for number in range(8):
+        save(folder / "dog" / f"new_{number}.png", drawing(f"{number}!"))
+    killed = run(folder, own_cache.parent, KILLS[moment])
+    output = killed.communicate("go\n", timeout=120)
+    assert killed.returncode == -signal.SIGKILL, output
+    if moment in ("in writing", "before it is in place"):
+        assert list(own_cache.glob(".*.part"))
+    decoded.clear()
+    photos = load(folder)
+    assert capsys.readouterr().err == ""
+    assert_true(photos.train)
+    assert_true(photos.valid)
+    assert len(photos.train.paths + photos.valid.paths) == 21
+    # after the kill between putting the new one in place and removing the old one nothing is left to do
+    assert len(decoded) == (0 if moment == "before the old one goes" else 9)
+    assert not list(own_cache.glob(".*.part"))
+    save(folder / "cat" / "new_2.png")
+    load(folder)
+    assert len(kept_files(own_cache)) == 1
+
+
+def test_a_bar_for_a_person(tmp_path, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    folder = make(tmp_path / "photos", cat=3, dog=3)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    load(folder)
+    assert "6/6" in sys.stderr.getvalue()
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    load(folder)
+    assert sys.stderr.getvalue() == ""
+
+
+def test_somebody_who_ends_it_does_not_wait(tmp_path, monkeypatch, own_cache):
+    folder = make(tmp_path / "photos", cat=100, dog=100)
+    prepare = images.prepare
+    count = []
+
+    def slow(*arguments, **options):
+        count.append(1)
+        time.sleep(0.02)
+        return prepare(*arguments, **options)
+
+    def ended(steps, total):
+        next(iter(steps))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(images, "prepare", slow)
+    with monkeypatch.context() as context:
+        context.setattr(photo_folder, "_with_progress_bar", ended)
+        with pytest.raises(KeyboardInterrupt):
+            load(folder, workers=2)
+    assert len(count) < 20
+    assert kept_files(own_cache) == []
+    assert len(load(folder, workers=64).train.paths) == 160
+
+
+# --- Real photos -----------------------------------------------------------------------------------------------
+
+AS_IN_IMAGENET = PictureFormat(height=224, width=224, channels=3, middle=0.875)
+
+
+def test_fruit(course_data, tmp_path, capsys):
+    folder = course_data / "fruit"
+    started = time.perf_counter()
+    photos = load_data(folder, pictures=AS_IN_IMAGENET, cache=tmp_path, valid_parts=("valid", "test"))
+    first = time.perf_counter() - started
+    assert photos.train.pictures.shape == (448, 224, 224, 3)
+    assert photos.valid.pictures.shape == (128 + 64, 224, 224, 3)
+    assert photos.skipped == []
+    fruits = ("apple", "banana", "grape", "guava", "jujube", "orange", "pomegranate", "strawberry")
+    assert photos.class_names == tuple(f"{state}_{fruit}" for state in ("fresh", "rotten") for fruit in fruits)
+    for part in (photos.train, photos.valid):
+        assert classes_of(photos, part) == [path.parent.name for path in part.paths]
+        for place in (0, 17, 127):
+            np.testing.assert_array_equal(part.pictures[place], images.prepare(part.paths[place], AS_IN_IMAGENET))
+    seconds = []
+    for options, count in (({}, 128), ({"valid_parts": ("test",)}, 64), ({"split": "stratified"}, 115)):
+        started = time.perf_counter()
+        again = load_data(folder, pictures=AS_IN_IMAGENET, cache=tmp_path, **options)
+        seconds.append(f"{time.perf_counter() - started:.3f}")
+        assert abs(len(again.valid.paths) - count) <= 8  # a stratified share is rounded in each of 16 classes
+        assert again.train.pictures.shape[1:] == (224, 224, 3)
+    assert capsys.readouterr().err == ""
+    with capsys.disabled():
+        print(f"\n640 photos: {first:.2f} s decoded, then {', '.join(seconds)} s from the cache")
+
+
+def test_fresh_or_rotten_fruit(course_data, tmp_path):
+    small = PictureFormat(height=64, width=64, channels=3)
+    options = {"pictures": small, "cache": tmp_path, "classes": {"fresh_*": "fresh", "rotten_*": "rotten"}}
+    photos = load_data(course_data / "fruit", **options)
+    assert photos.class_names == ("fresh", "rotten")
+    assert [len(photos.train.paths), len(photos.valid.paths)] == [448, 128]
+    for part in (photos.train, photos.valid):
+        assert classes_of(photos, part) == [path.parent.name.split("_")[0] for path in part.paths]
+    grouped = load_data(course_data / "fruit", **options, split="grouped")
+    assert len(grouped.train.paths) + len(grouped.valid.paths) == 576
+    shares = np.bincount(grouped.valid.labels) / np.bincount(np.concatenate([photos.train.labels, photos.valid.labels]))
+    np.testing.assert_allclose(shares, 0.2, atol=0.01)
+    one = load_data(course_data / "fruit", **options | {"classes": ["fresh_apple"], "others": "others"})
+    counts = np.bincount(one.train.labels)
+    assert counts.tolist() == [30, 418]
+    np.testing.assert_allclose(class_weights(one.train.labels, 2) * counts, [224, 224], rtol=1e-6)
