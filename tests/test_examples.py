@@ -321,7 +321,7 @@ def few_photos(tmp_path_factory):
 
 def test_the_lesson_on_transfer_learning(few_photos, tmp_path):
     run = tmp_path / "run"
-    arguments = ("--data", few_photos, "--epochs", 1, "--batch-size", 8, "--seed", SEED, "--output", run, "--log-steps")
+    arguments = ("--data", few_photos, "--epochs", 1, "--batch-size", 6, "--seed", SEED, "--output", run, "--log-steps")
     printed = run_lesson("10_transfer_learning", *arguments)
     assert "cat: 6 photos to train on, 3 to validate with" in printed
     assert "others: 6 photos to train on, 6 to validate with" in printed

@@ -5,6 +5,7 @@
 
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import keras
@@ -29,11 +30,13 @@ from keras_course.augmentation import (
     Shift,
     Zoom,
 )
-from keras_course.datasets import lines, mnist, noisy_line, noisy_points
+from keras_course.datasets import doggy_door, lines, mnist, noisy_line, noisy_points, photo_folder
 from keras_course.errors import CourseError
 from keras_course.models import cnn_classifier, dense_classifier, dense_regressor, line_loss
+from keras_course.preprocessing import PictureFormat
+from keras_course.pretrained import load_backbone, load_pretrained, transfer_classifier
 from keras_course.surfaces import SURFACES
-from keras_course.training import RunDirectory, compare, fit, predict_logits
+from keras_course.training import RunDirectory, compare, fit, predict_logits, train_head
 from keras_course.update_rules import UPDATE_RULES
 
 KEY = randomness.stream_key(0, "parity")
@@ -183,6 +186,22 @@ def augmented():
             yield f"labels/{kind}/{fill}", ops.convert_to_numpy(labels)
 
 
+def transfer():
+    """What a pre-trained network says of some photos, and a head that is trained on its features."""
+    shape = (96, 96, 3)
+    pictures = PictureFormat(height=96, width=96, channels=3)
+    with tempfile.TemporaryDirectory() as cache:
+        photos = photo_folder.load_data(doggy_door.locate("sample", cache=cache), pictures=pictures, cache=cache)
+        yield (
+            "logits",
+            predict_logits(load_pretrained("efficientnet_lite0", input_shape=shape).model, photos.valid.pictures),
+        )
+        backbone = load_backbone("efficientnet_lite0", input_shape=shape)
+        model = transfer_classifier(backbone=backbone, num_classes=2)
+        history = train_head(model, *photos.parts, epochs=20, batch_size=16, cache=cache, progress=False)
+        yield "head", np.array([history["loss"], history["val_loss"]])
+
+
 def run(folder, *, epochs, resume=False):
     """A run of the course's net on a part of the sample: its losses and its accuracy."""
     (x, y), valid = mnist.load_data("sample")
@@ -202,6 +221,7 @@ def main(folder):
     recorded |= {f"convolutional/{name}": array for name, array in convolutional_curves()}
     recorded |= {f"descents/{name}": array for name, array in descents()}
     recorded |= {f"augmented/{name}": array for name, array in augmented()}
+    recorded |= {f"transfer/{name}": array for name, array in transfer()}
     recorded["logits"] = predict_logits(dense_classifier(), mnist.load_data("sample")[1][0][:100])
     shutil.rmtree(folder / f"run_{backend}", ignore_errors=True)
     run(folder / f"run_{backend}", epochs=1)

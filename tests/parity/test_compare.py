@@ -140,6 +140,15 @@ def test_augmented_pictures_are_the_same(recordings, kind, tolerance):
             np.testing.assert_allclose(first, other, atol=tolerance, err_msg=name)
 
 
+@pytest.mark.parametrize(("name", "tolerance"), [("logits", 1e-4), ("head", 1e-4)])
+def test_a_pretrained_network_says_the_same(recordings, name, tolerance):
+    """Photos through EfficientNet-Lite0, and the losses of a new head over 20 epochs."""
+    for first, second in PAIRS:
+        ours, theirs = (recordings[backend][f"transfer/{name}"] for backend in (first, second))
+        assert ours.std() > 0.01
+        np.testing.assert_allclose(ours, theirs, atol=tolerance)
+
+
 def test_a_run_goes_on_on_another_backend(recordings):
     """`resumed/<a>` in the recording of <b>: one epoch on a, two more on b. All agree with a run that never moved."""
     loss, accuracy, valid_loss, valid_accuracy = range(4)
