@@ -55,12 +55,13 @@ class TestAgainstTheFramework:
         )
 
     @pytest.mark.parametrize(("size", "strides", "dilation"), [*((*both, 1) for both in SIZES_AND_STRIDES), (3, 1, 2)])
-    def test_depthwise_convolution(self, size, strides, dilation, padding):
+    @pytest.mark.parametrize("multiplier", [1, 2])
+    def test_depthwise_convolution(self, multiplier, size, strides, dilation, padding):
         assert_same(
             lambda x, kernel: products.depthwise_conv(x, kernel, strides, padding, dilation),
             lambda x, kernel: nn.depthwise_conv(x, kernel, strides, padding, "channels_last", dilation),
             random_array(2, 7, 8, 3),
-            random_array(size, size, 3, 2),
+            random_array(size, size, 3, multiplier),
         )
 
     @pytest.mark.parametrize(("size", "strides"), SIZES_AND_STRIDES)

@@ -17,6 +17,7 @@ from math import prod
 from typing import Any
 
 from keras import ops
+from keras.backend import backend
 from keras.src.backend import nn  # what layers and keras.ops look their operations up in
 
 _LARGEST_PATCHES = 2**28
@@ -24,18 +25,19 @@ _LARGEST_PATCHES = 2**28
 
 
 @contextmanager
-def instead_of_convolutions(*, wanted: bool) -> Iterator[None]:
+def instead_of_convolutions(*, wanted: bool, names: Sequence[str] = ()) -> Iterator[None]:
     """Lets Keras' layers convolve and pool in this way as long as a program is being traced.
 
     Where channels come first, or in groups, the framework's own remains.
 
     Args:
         wanted: Whether to; a GPU has kernels of its own for both.
+        names: Which of them; all when left out.
     """
     if not wanted:
         yield
         return
-    native = {name: getattr(nn, name) for name in _OURS}
+    native = {name: getattr(nn, name) for name in names or _OURS}
     for name in native:
         setattr(nn, name, partial(_ours_or_native, name, native[name]))
     try:
@@ -121,10 +123,94 @@ def depthwise_conv(
     """
     kernel = ops.convert_to_tensor(kernel)
     *size, channels, multiplier = kernel.shape
+    if multiplier == 1 and set(_for_each(dilation_rate, len(size))) == {1} and backend() != "torch":
+        return _depthwise(inputs, kernel, _for_each(strides, len(size)), padding)
     kernel = ops.reshape(kernel, (-1, channels, multiplier))
     places = _windows(inputs, size, strides, padding, dilation_rate, fill=0.0)
     total = sum(ops.expand_dims(place, -1) * kernel[number] for number, place in enumerate(places))
     return ops.reshape(total, (*total.shape[:-2], channels * multiplier))
+
+
+def _depthwise(inputs: Any, kernel: Any, strides: Sequence[int], padding: str) -> Any:
+    """Convolves each channel by itself to one other, with a gradient of its own.
+
+    What a compiler derives spreads each product over the whole picture again, three times as long.
+    """
+    *size, channels, _ = kernel.shape
+
+    @ops.custom_gradient
+    def convolved(inputs: Any, kernel: Any) -> Any:
+        flat = ops.reshape(kernel, (-1, channels))
+        places = _windows(inputs, size, strides, padding, 1, fill=0.0)
+        outputs = sum(place * flat[number] for number, place in enumerate(places))
+
+        def gradients(*upstream: Any, **_: Any) -> tuple[Any, Any]:
+            (change,) = upstream
+            of_inputs = _gradient_of_inputs(change, kernel, strides, padding, inputs.shape)
+            return of_inputs, _gradient_of_kernel(change, inputs, kernel.shape, strides, padding)
+
+        return outputs, gradients
+
+    return convolved(inputs, kernel)
+
+
+def _gradient_of_kernel(change: Any, inputs: Any, shape: Sequence[int], strides: Sequence[int], padding: str) -> Any:
+    """Sums, for each place in a window, the products of what all windows have there and their change.
+
+    One place after the other, in a loop: side by side, XLA makes of them one that takes three times as long.
+    """
+    *size, channels, _ = shape
+    reach = [(count - 1) * stride + 1 for count, stride in zip(change.shape[1:-1], strides, strict=True)]
+    edges = []
+    for window, far, width in zip(size, reach, inputs.shape[1:-1], strict=True):
+        missing = max(0, far - 1 + window - width) if padding == "same" else 0
+        edges.append((missing // 2, missing - missing // 2))
+    padded = ops.pad(inputs, [(0, 0), *edges, (0, 0)])
+    steps = (slice(None), *(slice(None, None, stride) for stride in strides))
+    batch = ops.shape(inputs)[0]
+
+    def add(number: Any, sums: Any) -> Any:
+        start, rest = [], number
+        for window in reversed(size):
+            start.insert(0, rest % window)
+            rest = rest // window
+        place = ops.slice(padded, ops.stack([0 * number, *start, 0 * number]), (batch, *reach, channels))
+        total = ops.sum(place[steps] * change, axis=tuple(range(len(size) + 1)))
+        return ops.slice_update(sums, ops.stack([number, 0 * number]), total[None])
+
+    sums = ops.fori_loop(0, prod(size), add, ops.zeros((prod(size), channels), change.dtype))
+    return ops.reshape(sums, shape)
+
+
+def _gradient_of_inputs(change: Any, kernel: Any, strides: Sequence[int], padding: str, shape: Sequence[int]) -> Any:
+    """Goes back through a depthwise convolution: the changes, with zeros between, under the kernel turned round."""
+    size, pixels = kernel.shape[:-2], shape[1:-1]
+    edges, kept, behind = [], [], []
+    for window, stride, count, width in zip(size, strides, change.shape[1:-1], pixels, strict=True):
+        needed = (count - 1) * stride + window
+        before = max(0, needed - width) // 2 if padding == "same" else 0
+        edges.append((window - 1, window - 1))
+        kept.append(slice(before, min(needed, before + width)))
+        behind.append((0, max(0, width - needed)))
+    spread = ops.pad(_with_zeros_between(change, strides), [(0, 0), *edges, (0, 0)])
+    turned = ops.reshape(ops.flip(kernel, tuple(range(len(size)))), (-1, kernel.shape[-2]))
+    places = _windows(spread, size, 1, "valid", 1, fill=0.0)
+    whole = sum(place * turned[number] for number, place in enumerate(places))
+    return ops.pad(whole[(slice(None), *kept)], [(0, 0), *behind, (0, 0)])
+
+
+def _with_zeros_between(tensor: Any, strides: Sequence[int]) -> Any:
+    for axis, stride in enumerate(strides, start=1):
+        if stride == 1:
+            continue
+        count = tensor.shape[axis]
+        tensor = ops.expand_dims(tensor, axis + 1)
+        edges = [(0, stride - 1) if number == axis + 1 else (0, 0) for number in range(tensor.ndim)]
+        tensor = ops.pad(tensor, edges)
+        tensor = ops.reshape(tensor, (-1, *tensor.shape[1:axis], count * stride, *tensor.shape[axis + 2 :]))
+        # none after the last
+        tensor = tensor[(slice(None),) * axis + (slice(0, (count - 1) * stride + 1),)]
+    return tensor
 
 
 def conv_transpose(inputs: Any, kernel: Any, strides: int | Sequence[int] = 1, padding: str = "valid") -> Any:
