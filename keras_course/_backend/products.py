@@ -170,7 +170,8 @@ def _gradient_of_kernel(change: Any, inputs: Any, shape: Sequence[int], strides:
     batch = ops.shape(inputs)[0]
 
     def add(number: Any, sums: Any) -> Any:
-        start, rest = [], number
+        start: list[Any] = []
+        rest = number
         for window in reversed(size):
             start.insert(0, rest % window)
             rest = rest // window
