@@ -151,6 +151,7 @@ run.write_json(
 page = report.write_report(
     run.path,
     title="A doggy door",
+    trained=False,
     captions={
         "answers": "Each animal, what reaches the network of it, and the five most probable names.",
         "grad_cam": "Where in each picture the reasons for its name are.",

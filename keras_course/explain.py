@@ -284,10 +284,19 @@ def _convolutions(model: keras.Model) -> list[keras.layers.Layer]:
 def _last_maps(model: keras.Model) -> keras.layers.Layer:
     """The last convolution, or the last of the layers that normalise and activate what comes out of it."""
     everything = list(_layers(model))
-    here = everything.index(_convolutions(model)[-1])
+    convolutions = _convolutions(model)
+    # some nets end with convolutions over the one place that is left after pooling
+    over_places = [layer for layer in convolutions if _places(layer) != 1]
+    here = everything.index((over_places or convolutions)[-1])
     while here + 1 < len(everything) and isinstance(everything[here + 1], _AFTER_A_CONVOLUTION):
         here += 1
     return everything[here]
+
+
+def _places(layer: keras.layers.Layer) -> int | None:
+    """How many places the maps of a layer have; None if that depends on the picture."""
+    sides = layer.output.shape[1:3]
+    return None if None in sides else sides[0] * sides[1]
 
 
 def _names(layers: Iterable[keras.layers.Layer]) -> str:

@@ -76,6 +76,7 @@ def write_report(
     title: str,
     captions: Mapping[str, str] | None = None,
     sections: Mapping[str, str] | None = None,
+    trained: bool = True,
 ) -> Path:
     r"""Write ``report.html`` into a run directory from the files in it.
 
@@ -85,6 +86,7 @@ def write_report(
         captions: The figures to show, in this order: the name of the PNG or GIF file without its ending, and its
             caption, which is also what a screen reader says. Without it, all in ``figures/``, sorted by name.
         sections: Texts to put before the results: heading and plain text, an empty line between paragraphs.
+        trained: Whether anything was trained, so that there is a history.
 
     Returns:
         The path of the page. It is written beside and renamed, so that a reader never meets half of it.
@@ -104,7 +106,6 @@ def write_report(
     """
     folder = Path(run_directory)
     metrics = read_metrics(folder / "metrics.json")
-    trained = (folder / "history.csv").exists()
     history = read_history(folder / "history.csv") if trained else {}
     if captions is None:
         found = {path.stem for ending in ("png", "gif") for path in (folder / "figures").glob(f"*.{ending}")}

@@ -1,5 +1,6 @@
 """What tests share: the data that does not ship with the package, and what happens where it is not there."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -52,6 +53,22 @@ def course_data(request):
     if not folder or not Path(folder).is_dir():
         return _do_without(request, f"KERAS_COURSE_DATA is {folder!r}; let it name the folder of prepared data sets")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def record_accuracies():
+    """A function that keeps the accuracies of some seeds, which tests/parity/test_accuracies.py then compares."""
+
+    def record(name, accuracies):
+        if folder := os.environ.get("KERAS_COURSE_ACCURACIES"):
+            import keras
+
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            file = Path(folder) / f"{keras.backend.backend()}.json"
+            recorded = json.loads(file.read_text()) if file.exists() else {}
+            file.write_text(json.dumps({**recorded, name: accuracies}))
+
+    return record
 
 
 @pytest.fixture(scope="module")

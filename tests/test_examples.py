@@ -432,7 +432,7 @@ CLAIMS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CLAIMS)
-def test_a_lesson_is_as_accurate_as_claimed(name, request, tmp_path):
+def test_a_lesson_is_as_accurate_as_claimed(name, request, record_accuracies, tmp_path):
     if "asl" in name:
         data = request.getfixturevalue("course_data") / asl.FILE_NAME
     else:
@@ -446,8 +446,4 @@ def test_a_lesson_is_as_accurate_as_claimed(name, request, tmp_path):
         assert facts.items() <= metrics.items()
         accuracies.append(metrics["accuracy"])
     assert np.mean(accuracies) >= least, accuracies
-    if recordings := os.environ.get("KERAS_COURSE_ACCURACIES"):  # tests/parity/test_accuracies.py compares the backends
-        Path(recordings).mkdir(parents=True, exist_ok=True)
-        record = Path(recordings) / f"{keras.backend.backend()}.json"
-        recorded = json.loads(record.read_text()) if record.exists() else {}
-        record.write_text(json.dumps({**recorded, name: accuracies}))
+    record_accuracies(name, accuracies)

@@ -64,8 +64,9 @@ def test_only_a_lesson_that_takes_a_model_has_an_option_for_it(tmp_path):
         parse_options("A lesson.", ["--model", "new"])
     assert parse_options("A lesson.", [], model="auto").model == "auto"
     assert parse_options("A lesson.", ["--model", str(tmp_path)], model="auto").model == str(tmp_path)
-    with pytest.raises(CourseError, match=r"--model is 'no_such_run'.*auto or new, or the folder of a run"):
+    with pytest.raises(CourseError, match=r"--model is 'no_such_run'.*auto or new, the folder of a run, or the name"):
         parse_options("A lesson.", ["--model", "no_such_run"], model="auto")
+    assert parse_options("A lesson.", ["--model", "vgg16"], model="auto").model == "vgg16"
 
 
 @pytest.mark.parametrize(

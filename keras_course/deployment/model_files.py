@@ -261,6 +261,9 @@ def _known_classes() -> dict[str, set[str]]:
         "keras": {*_NETS, "DTypePolicy"},
         "keras.src.models.functional": {"Functional"},
         "keras.models": {"Sequential"},
+        # what some of keras.applications have beside layers: sums and products of two outputs, and two of ConvNeXt's
+        "keras.src.ops.numpy": {"Add", "Multiply"},
+        "keras.src.applications.convnext": {"LayerScale", "StochasticDepth"},
     }
     for kind in ("initializers", "regularizers", "constraints", "dtype_policies"):
         parts[f"keras.{kind}"] = classes(getattr(keras, kind))

@@ -175,9 +175,10 @@ def load_backbone(
 
 
 def _feature_maps(model: keras.Model) -> Any:
-    """Finds the last output that still has a place for each part of the picture."""
-    maps = [layer.output for layer in model.layers if len(layer.output.shape) == 4]
-    return next((output for output in reversed(maps) if output.shape[1] * output.shape[2] > 1), maps[-1])
+    """Finds what goes into the last pooling over the whole picture, or into the layer that makes a row of it."""
+    ends = (keras.layers.GlobalAveragePooling2D, keras.layers.Flatten)
+    found = next(layer for end in ends for layer in reversed(model.layers) if isinstance(layer, end))
+    return found.input
 
 
 # --- published weights -----------------------------------------------------------------------------------------

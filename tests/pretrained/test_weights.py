@@ -19,10 +19,12 @@ import keras
 import numpy as np
 import pytest
 
+from keras_course import explain
+from keras_course.deployment.model_files import load_keras_model
 from keras_course.errors import CourseError, MissingPackageError
 from keras_course.pretrained import RECORDS, imagenet_class_names, load_backbone, load_pretrained, record_of, weights
 from keras_course.pretrained.records import Download
-from keras_course.training import predict_logits
+from keras_course.training import RunDirectory, predict_logits
 
 DATA = Path(__file__).parent.parent / "data"
 PHOTOS = ("brown_bear", "corgi", "happy_dog", "sleepy_cat")
@@ -116,6 +118,19 @@ def test_models_of_keras_have_backbones_without_their_answers(name):
     backbone = load_backbone(name, weights=None, input_shape=(64, 64, 3))
     assert backbone.output_shape[1:3] == (2, 2)
     assert not any("Dense" in type(layer).__name__ for layer in backbone.layers if layer.name == "predictions")
+
+
+@pytest.mark.parametrize(
+    "name", ["efficientnet_lite0", "mobilenet_v2", "mobilenet_v3_large", "efficientnet_v2_b0", "convnext_tiny"]
+)
+def test_each_family_can_be_saved_opened_and_explained(tmp_path, name):
+    model, card = load_pretrained(name, weights=None, input_shape=(64, 64, 3))
+    with RunDirectory(tmp_path) as run:
+        run.save_model(model, card)
+    opened = load_keras_model(tmp_path / "model.keras")
+    pictures = np.random.default_rng(1).integers(0, 256, (1, 64, 64, 3)).astype("uint8")
+    np.testing.assert_allclose(predict_logits(opened, pictures), predict_logits(model, pictures), atol=1e-4)
+    assert explain._places(explain._last_maps(model)) > 1
 
 
 # --- from the package ------------------------------------------------------------------------------------------

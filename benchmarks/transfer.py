@@ -1,0 +1,126 @@
+"""Training a new head on a frozen backbone: features that are found once, beside Keras' `fit` through the backbone.
+
+    KERAS_BACKEND=torch python benchmarks/transfer.py [FOLDER] [--epochs 20] [--fine-tuning]
+
+FOLDER has a folder of photos for each class; without it, the fruit of the course's data, or the sample. Both ways get
+the same photos, decoded, the same backbone, the same head with the same weights, and the same optimizer. Printed are
+the seconds from decoded photos to a trained head, with an empty cache and with one that has seen the photos, the
+accuracy on the validation photos, and the ratios. `--fine-tuning` adds one epoch of training everything, in photos a
+second.
+"""
+
+import argparse
+import tempfile
+import time
+
+import keras_course  # noqa: F401 - chooses the backend, before Keras is imported
+
+# isort: split
+
+import keras
+import numpy as np
+
+from keras_course import evaluation
+from keras_course.datasets import doggy_door, photo_folder
+from keras_course.pretrained import load_backbone, record_of, transfer_classifier, unfreeze
+from keras_course.training import fine_tune, predict_logits, train_head
+
+BATCH_SIZE = 64
+
+
+def optimizer(steps):
+    """As ``train_head`` has it."""
+    adam = keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(0.003, decay_steps=steps), weight_decay=0.01)
+    adam.exclude_from_weight_decay(var_names=["bias"])
+    return adam
+
+
+def usual_classifier(name, num_classes):
+    """What the guides of Keras build: the backbone frozen, pooled, and a dense layer."""
+    backbone = load_backbone(name)
+    backbone.trainable = False
+    inputs = keras.Input(backbone.input_shape[1:])
+    x = keras.layers.GlobalAveragePooling2D()(backbone(inputs, training=False))
+    outputs = keras.layers.Dense(num_classes, name="logits")(keras.layers.Dropout(0.2)(x))
+    return keras.Model(inputs, outputs)
+
+
+def accuracy(model, valid):
+    """Measured alike for both."""
+    return evaluation.accuracy(predict_logits(model, valid[0], batch_size=32), valid[1])
+
+
+def through_the_backbone(name, train, valid, classes, epochs):
+    """Seconds and accuracy of Keras' `fit`, its compilation left out by an epoch before."""
+    model = usual_classifier(name, classes)
+    ours = transfer_classifier(backbone=name, num_classes=classes)
+    steps = -(-len(train[0]) // BATCH_SIZE)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer(epochs * steps), loss, metrics=["accuracy"])
+    settings = {"batch_size": BATCH_SIZE, "validation_data": valid, "verbose": 0}
+    model.fit(*train, epochs=1, **settings)
+    model.get_layer("logits").set_weights(ours.get_layer("logits").get_weights())
+    model.compile(optimizer(epochs * steps), loss, metrics=["accuracy"])
+    started = time.perf_counter()
+    model.fit(*train, epochs=epochs, **settings)
+    return time.perf_counter() - started, accuracy(model, valid)
+
+
+def on_features(name, train, valid, classes, epochs, cache):
+    """Seconds and accuracy of ``train_head``, all compilation included."""
+    model = transfer_classifier(backbone=name, num_classes=classes)
+    started = time.perf_counter()
+    train_head(model, train, valid, epochs=epochs, batch_size=BATCH_SIZE, cache=cache, progress=False)
+    return time.perf_counter() - started, accuracy(model, valid)
+
+
+def fine_tuning(name, train, classes):
+    """Photos a second while everything is trained: Keras' `fit`, and ours, each in its second epoch."""
+    model = usual_classifier(name, classes)
+    model.trainable = True
+    model.compile(keras.optimizers.AdamW(1e-4), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(*train, batch_size=16, epochs=1, verbose=0)
+    started = time.perf_counter()
+    model.fit(*train, batch_size=16, epochs=1, verbose=0)
+    usual = time.perf_counter() - started
+    ours = transfer_classifier(backbone=name, num_classes=classes)
+    unfreeze(ours)
+    seconds = fine_tune(ours, train, epochs=2, batch_size=16, progress=False)["seconds"][-1]
+    return len(train[0]) / usual, len(train[0]) / seconds
+
+
+def main():
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", nargs="?", default="auto")
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--model", default="efficientnet_lite0")
+    parser.add_argument("--photos", type=int, help="take no more than so many to train on")
+    parser.add_argument("--fine-tuning", action="store_true")
+    options = parser.parse_args()
+    pictures = record_of(options.model).pictures
+    photos = photo_folder.load_data(doggy_door.locate(options.folder), pictures=pictures, valid_parts=None)
+    train, valid = photos.parts
+    classes = len(photos.class_names)
+    if options.photos:
+        some = np.linspace(0, len(train[0]) - 1, options.photos).astype(int)
+        train = train[0][some], train[1][some]
+    print(f"{keras.backend.backend()}, {options.model}: {len(train[0])} + {len(valid[0])} photos, {classes} classes")
+    with tempfile.TemporaryDirectory() as cache:
+        ways = {
+            "ours, nothing kept yet": on_features(options.model, train, valid, classes, options.epochs, cache),
+            "ours, photos seen before": on_features(options.model, train, valid, classes, options.epochs, cache),
+        }
+    usual = through_the_backbone(options.model, train, valid, classes, options.epochs)
+    print(f"{'':28}{'seconds':>10}{'accuracy':>10}{'times as fast':>15}")
+    for name, (seconds, right) in {"Keras' fit": usual, **ways}.items():
+        print(f"{name:28}{seconds:>10.1f}{right:>10.2%}{usual[0] / seconds:>15.1f}")
+    if options.fine_tuning:
+        theirs, ours = fine_tuning(options.model, train, classes)
+        print(
+            f"fine-tuning everything, photos a second: Keras' fit {theirs:.1f}, ours {ours:.1f} ({ours / theirs:.2f})"
+        )
+
+
+if __name__ == "__main__":
+    main()
