@@ -406,8 +406,9 @@ def test_a_lock_is_waited_for_while_the_other_one_gets_data(tmp_path: Path) -> N
     is_released = threading.Event()
 
     def other_process() -> None:
-        for size in range(0, 1_400_000, 100_000):  # two seconds in all, twice the patience below
-            (tmp_path / "digits.bin.part").write_bytes(bytes(size))
+        for _ in range(14):  # two seconds in all, twice the patience below
+            with (tmp_path / "digits.bin.part").open("ab") as part:  # as a download grows, never shorter in between
+                part.write(bytes(100_000))
             time.sleep(0.15)
         is_released.set()
         lock.release()
