@@ -148,7 +148,7 @@ def feature_extractor(model: keras.Model) -> keras.Model:
         A model from raw pixels to features (batch, channels), which shares the weights.
     """
     backbone = backbone_of(model)
-    return keras.Model(backbone.inputs, keras.layers.GlobalAveragePooling2D(dtype="float32")(backbone.output))
+    return keras.Model(backbone.input, keras.layers.GlobalAveragePooling2D(dtype="float32")(backbone.output))
 
 
 def head_of(model: keras.Model) -> keras.Model:

@@ -171,7 +171,7 @@ def load_backbone(
         (None, 2, 2, 1280)
     """
     model = load_pretrained(name, weights=weights, input_shape=input_shape, cache=cache).model
-    return keras.Model(model.inputs, _feature_maps(model), name=name)
+    return keras.Model(model.input, _feature_maps(model), name=name)
 
 
 def _feature_maps(model: keras.Model) -> Any:
