@@ -9,6 +9,7 @@ The rooms, in the order in which data flows:
 | ``randomness`` | one generator for initial weights, shuffling, dropout and augmentation |
 | ``files`` | files that are either whole or as they were before |
 | ``weight_files`` | files of weights that may come from anybody |
+| ``progress`` | a bar for a person who waits |
 | ``update_rules`` | the optimizers as a table |
 | ``surfaces`` | losses of two parameters to go down on |
 | ``preprocessing/`` | the same steps in training and in serving |

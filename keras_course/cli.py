@@ -16,10 +16,10 @@ import keras_course
 from keras_course._backend import formats, select
 from keras_course.errors import CourseError, check_positive
 from keras_course.lesson import PRECISIONS, explain_errors
+from keras_course.progress import with_progress_bar
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterable
 
     from rich.console import Console
 
@@ -271,7 +271,7 @@ def predict(
     check_positive(top=top)
     found = find_pictures(pictures)
     runtime = _open_model(model, backend, trust=trust)
-    predictions = _with_progress_bar(predict_pictures(runtime, found, top=top), len(found), "pictures")
+    predictions = with_progress_bar(predict_pictures(runtime, found, top=top), len(found), "pictures")
     if as_json:
         facts = {"model": str(runtime.path), "format": runtime.format, "runtime": runtime.name}
         print(json.dumps({**facts, "predictions": [prediction.to_dict() for prediction in predictions]}, indent=2))
@@ -295,17 +295,6 @@ def _open_model(model: str, backend: str, *, trust: bool) -> "Runtime":
     elif backend:
         raise CourseError(f"--backend is {backend!r}, but {path} is an export, which no backend opens; leave it out")
     return open_model(path, trust=trust)
-
-
-def _with_progress_bar(steps: "Iterable[T]", total: int, unit: str) -> "list[T]":
-    """Goes through something that takes its time; the bar is shown to a person, on the error output, and vanishes."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        return list(progress.track(steps, total=total))
 
 
 def _show_predictions(predictions: "list[Prediction]", runtime: "Runtime", console: "Console") -> None:

@@ -16,6 +16,7 @@ ROOMS = (
     "errors",
     "files",
     "weight_files",
+    "progress",
     "_backend",
     "randomness",
     "update_rules",

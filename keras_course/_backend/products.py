@@ -186,31 +186,30 @@ def _gradient_of_kernel(change: Any, inputs: Any, shape: Sequence[int], strides:
 def _gradient_of_inputs(change: Any, kernel: Any, strides: Sequence[int], padding: str, shape: Sequence[int]) -> Any:
     """Goes back through a depthwise convolution: the changes, with zeros between, under the kernel turned round."""
     size, pixels = kernel.shape[:-2], shape[1:-1]
-    edges, kept, behind = [], [], []
+    edges, kept, behind, between = [], [], [], []
     for window, stride, count, width in zip(size, strides, change.shape[1:-1], pixels, strict=True):
         needed = (count - 1) * stride + window
         before = max(0, needed - width) // 2 if padding == "same" else 0
+        between.append(slice(0, (count - 1) * stride + 1))
         edges.append((window - 1, window - 1))
         kept.append(slice(before, min(needed, before + width)))
         behind.append((0, max(0, width - needed)))
-    spread = ops.pad(_with_zeros_between(change, strides), [(0, 0), *edges, (0, 0)])
+    spread = ops.pad(_spread(change, strides)[(slice(None), *between)], [(0, 0), *edges, (0, 0)])
     turned = ops.reshape(ops.flip(kernel, tuple(range(len(size)))), (-1, kernel.shape[-2]))
     places = _windows(spread, size, 1, "valid", 1, fill=0.0)
     whole = sum(place * turned[number] for number, place in enumerate(places))
     return ops.pad(whole[(slice(None), *kept)], [(0, 0), *behind, (0, 0)])
 
 
-def _with_zeros_between(tensor: Any, strides: Sequence[int]) -> Any:
+def _spread(tensor: Any, strides: Sequence[int]) -> Any:
+    """Puts zeros between the pixels, and after the last."""
     for axis, stride in enumerate(strides, start=1):
-        if stride == 1:
-            continue
-        count = tensor.shape[axis]
         tensor = ops.expand_dims(tensor, axis + 1)
         edges = [(0, stride - 1) if number == axis + 1 else (0, 0) for number in range(tensor.ndim)]
         tensor = ops.pad(tensor, edges)
-        tensor = ops.reshape(tensor, (-1, *tensor.shape[1:axis], count * stride, *tensor.shape[axis + 2 :]))
-        # none after the last
-        tensor = tensor[(slice(None),) * axis + (slice(0, (count - 1) * stride + 1),)]
+        tensor = ops.reshape(
+            tensor, (-1, *tensor.shape[1:axis], tensor.shape[axis] * stride, *tensor.shape[axis + 2 :])
+        )
     return tensor
 
 
@@ -229,14 +228,7 @@ def conv_transpose(inputs: Any, kernel: Any, strides: int | Sequence[int] = 1, p
     kernel = ops.convert_to_tensor(kernel)
     size, pixels = kernel.shape[:-2], inputs.shape[1:-1]
     strides = _for_each(strides, len(size))
-    spread = inputs
-    for axis, stride in enumerate(strides, start=1):  # zeros between the pixels, and after the last
-        spread = ops.expand_dims(spread, axis + 1)
-        edges = [(0, stride - 1) if number == axis + 1 else (0, 0) for number in range(spread.ndim)]
-        spread = ops.pad(spread, edges)
-        spread = ops.reshape(
-            spread, (-1, *spread.shape[1:axis], spread.shape[axis] * stride, *spread.shape[axis + 2 :])
-        )
+    spread = _spread(inputs, strides)
     edges, wanted = [], []
     for window, stride, count in zip(size, strides, pixels, strict=True):
         before = max(0, window - stride) // 2 if padding == "same" else 0

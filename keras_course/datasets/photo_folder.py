@@ -31,8 +31,6 @@ import numpy as np
 import numpy.typing as npt
 import PIL
 from PIL import Image
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from keras_course import randomness
 from keras_course.datasets import arrays, asl
@@ -41,6 +39,7 @@ from keras_course.errors import CourseError, check_positive
 from keras_course.files import replacing
 from keras_course.preprocessing import images
 from keras_course.preprocessing.images import PictureFormat
+from keras_course.progress import with_progress_bar
 
 __all__ = [
     "LARGEST_BYTES",
@@ -733,7 +732,7 @@ def _decode(
     steps = partial(_decode_one, folder, pictures)
     with ThreadPoolExecutor(min(workers or _cores(), len(files))) as pool:
         try:
-            results = _with_progress_bar(pool.map(steps, files, pixels), len(files))
+            results = with_progress_bar(pool.map(steps, files, pixels), len(files), "photos")
         except BaseException:  # somebody who ends the program does not want to wait for the rest
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -768,14 +767,6 @@ def _cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # only some systems tell
         return os.cpu_count() or 1
-
-
-def _with_progress_bar(steps: Iterable[T], total: int) -> list[T]:
-    """Goes through something that takes its time; the bar is shown to a person, on the error output, and vanishes."""
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("photos"), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        return list(progress.track(steps, total=total))
 
 
 def _write(place: Path, key: str, made_from: dict[str, Any], sources: Sequence[tuple[_Known, Pictures]]) -> Path:

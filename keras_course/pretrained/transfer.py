@@ -8,7 +8,6 @@ from keras import layers
 
 from keras_course import randomness
 from keras_course.errors import CourseError, check_fractions, check_positive
-from keras_course.pretrained.weights import load_backbone
 
 
 @keras.saving.register_keras_serializable(package="keras_course")
@@ -90,6 +89,9 @@ def transfer_classifier(
     check_positive(num_classes=num_classes, **{f"hidden[{i}]": units for i, units in enumerate(hidden)})
     check_fractions(dropout=dropout)
     if isinstance(backbone, str):
+        # not above: whoever opens a saved model needs this file, and none of what downloads
+        from keras_course.pretrained.weights import load_backbone
+
         backbone = load_backbone(backbone)
     if len(backbone.output_shape) != 4:
         raise CourseError(f"backbone gives {backbone.output_shape}; give one that ends with feature maps")

@@ -8,8 +8,8 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -130,18 +130,14 @@ def model_file(name: str, *, cache: str | Path | None = None) -> Path:
         if read_card(path) == _card(record, record.pictures, origin, is_published=True):
             return path
     model, card = load_pretrained(name, cache=cache)
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        model.save(beside)
-        put_card(beside, card)
-        beside.replace(path)
+        with _beside(path) as beside:
+            model.save(beside)
+            put_card(beside, card)
     except OSError as error:
         raise CourseError(
             f"cannot write {path} ({error.strerror}); KERAS_COURSE_CACHE may name another folder"
         ) from None
-    finally:
-        beside.unlink(missing_ok=True)
     return path
 
 
@@ -219,7 +215,8 @@ def _from_package(record: Record, package: Package, shape: tuple[int, ...], fold
             if (model := from_cache()) is not None:  # another process has just done it
                 return model, origin
             model = _converted(record, shape, source)
-            _save_weights(model, converted)
+            with _beside(converted) as beside:
+                model.save_weights(beside)
             facts = {
                 "name": record.name,
                 "source": f"{origin}, {package.file}",
@@ -230,8 +227,7 @@ def _from_package(record: Record, package: Package, shape: tuple[int, ...], fold
                 "origin": record.origin,
                 "keras_course": keras_course.__version__,
             }
-            with files.replacing(note) as file:
-                file.write((json.dumps(facts, indent=2) + "\n").encode())
+            _write_note(note, facts)
     except (OSError, CourseError) as error:
         if model is None:
             model = _converted(record, shape, source)
@@ -277,8 +273,7 @@ def _from_web(record: Record, source: Download, shape: tuple[int, ...], folder: 
         raise
     if not known_hash:
         facts = {"name": record.name, "source": source.url, "known_hash": f"sha256:{_sha256(path)}"}
-        with files.replacing(note) as file:
-            file.write((json.dumps(facts, indent=2) + "\n").encode())
+        _write_note(note, facts)
     return model, source.url
 
 
@@ -290,10 +285,18 @@ def _read_note(note: Path) -> dict[str, Any]:
     return facts if isinstance(facts, dict) else {}
 
 
-def _save_weights(model: keras.Model, path: Path) -> None:
+def _write_note(note: Path, facts: dict[str, Any]) -> None:
+    with files.replacing(note) as file:
+        file.write((json.dumps(facts, indent=2) + "\n").encode())
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """Gives a path for Keras, which writes to names alone; what is there takes its place when the block ends well."""
     beside = path.with_name(f".{os.getpid()}.{path.name}")
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        model.save_weights(beside)
+        yield beside
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)

@@ -1253,13 +1253,13 @@ def test_somebody_who_ends_it_does_not_wait(tmp_path, monkeypatch, own_cache):
         time.sleep(0.02)
         return prepare(*arguments, **options)
 
-    def ended(steps, total):
+    def ended(steps, total, unit):
         next(iter(steps))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(images, "prepare", slow)
     with monkeypatch.context() as context:
-        context.setattr(photo_folder, "_with_progress_bar", ended)
+        context.setattr(photo_folder, "with_progress_bar", ended)
         with pytest.raises(KeyboardInterrupt):
             load(folder, workers=2)
     assert len(count) < 20
