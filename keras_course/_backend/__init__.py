@@ -6,12 +6,14 @@
 | ``set_precision(name)`` | what a float32 matrix product may be on a GPU: exact, or rounded to tf32 |
 | ``replica()`` | the number of this copy of the model when the batch is split over several |
 | ``training_loop(...)`` | the compiled training loop of a model: several steps in one call |
-| ``forward(model)`` | the compiled forward pass of a model: a NumPy batch in, NumPy logits out |
+| ``forward(model, frozen=)`` | the compiled forward pass of a model: a NumPy batch in, NumPy logits out |
 | ``export(model, path, kind)`` | the model in one of the ``formats`` that the framework can write |
 | ``resample(images, columns, rows, fill)`` | pictures read at other places, bilinearly |
 | ``value_and_grad(function)`` | the function that also differentiates |
 | ``vectorise(function)`` | the function over a new first axis of all its arguments and results |
 | ``scan(step)`` | the compiled loop over any step: NumPy arrays in, NumPy arrays out |
+
+``forward`` takes the weights as they are when it runs; if they are ``frozen``, it may keep those of its first run.
 
 ``value_and_grad`` takes a function from a list of tensors, and any other arguments, to a scalar and a list of tensors
 beside it. The new function takes the same and returns ``(scalar, beside), gradients``.

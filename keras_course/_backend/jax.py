@@ -42,8 +42,8 @@ def replica() -> int:
     return 0
 
 
-def forward(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
-    """Compiles the forward pass of a model in inference mode."""
+def forward(model: keras.Model, *, frozen: bool = False) -> Callable[[np.ndarray], np.ndarray]:
+    """Compiles the forward pass of a model in inference mode, which is the same whether it is frozen or not."""
 
     @jax.jit
     def logits(trainable: list[Any], non_trainable: list[Any], x: Any) -> Any:

@@ -39,8 +39,8 @@ def replica() -> Any:
     return context.replica_id_in_sync_group
 
 
-def forward(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
-    """Compiles the forward pass of a model in inference mode."""
+def forward(model: keras.Model, *, frozen: bool = False) -> Callable[[np.ndarray], np.ndarray]:
+    """Compiles the forward pass of a model in inference mode, which is the same whether it is frozen or not."""
     logits = tf.function(lambda x: tf.cast(model(x, training=False), "float32"), jit_compile=True)
     programs: dict[Any, Any] = {}
 

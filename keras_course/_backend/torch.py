@@ -23,16 +23,15 @@ import keras
 import numpy as np
 import torch
 from keras.src.backend.torch import core
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_leaves, tree_map
 
 from keras_course._backend import index_of, quiet
 from keras_course._backend.resampling import Places
+from keras_course._backend.torch_graphs import fold_constants, multiply_with_onednn, trace, trace_frozen
 
 Metric = Callable[[Any, Any], Any]
 Change = Callable[[Any, Any, Any], tuple[Any, Any]]
 _aten = torch.ops.aten
-_FACTORIES = (_aten.arange.default, _aten.arange.start, _aten.arange.start_step, _aten.full.default)
 
 
 def describe_devices() -> list[dict[str, Any]]:
@@ -59,15 +58,31 @@ def replica() -> int:
     return 0
 
 
-def forward(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns the forward pass of a model in inference mode."""
+def forward(model: keras.Model, *, frozen: bool = False) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns the forward pass of a model in inference mode; traced, if its weights are not to change any more."""
+    graphs: dict[Any, Callable[[torch.Tensor], torch.Tensor]] = {}
+    call = partial(model, training=False)
+    if frozen:
+        _keep_freed_memory()
 
     @torch.no_grad()
     def run(x: np.ndarray) -> np.ndarray:
-        logits = model(keras.ops.convert_to_tensor(x), training=False)
-        return logits.float().cpu().numpy()
+        batch = keras.ops.convert_to_tensor(x)
+        if frozen and x.shape not in graphs:
+            graphs[x.shape] = _trace_frozen(model, batch)
+        return graphs.get(x.shape, call)(batch).float().cpu().numpy()
 
     return run
+
+
+def _trace_frozen(model: keras.Model, x: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    count = len(model.trainable_variables)
+
+    def call(x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
+        return model.stateless_call(weights[:count], weights[count:], x, training=False)[0]
+
+    variables = [*model.trainable_variables, *model.non_trainable_variables]
+    return trace_frozen(call, x, [variable.value.detach().clone() for variable in variables])
 
 
 def export(model: keras.Model, path: Path, kind: str) -> None:
@@ -112,8 +127,8 @@ def scan(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[[Any, Any, int
         shapes = tuple((tensor.shape, tensor.dtype) for tensor in tree_leaves((state, rows)))
         with torch.no_grad():
             if shapes not in graphs:
-                graph = graphs[shapes] = make_fx(step)(state, tree_map(itemgetter(0), rows))
-                _fold_constants(graph)
+                graph = graphs[shapes] = trace(step, state, tree_map(itemgetter(0), rows))
+                fold_constants(graph)
                 graph.graph.eliminate_dead_code()
                 graph.recompile()
             outputs = []
@@ -185,10 +200,10 @@ class TrainingLoop:
         return [*model.trainable_variables, *model.non_trainable_variables, *self._optimizer.variables]
 
     def _compile(self, state: list[torch.Tensor], x: torch.Tensor, y: torch.Tensor) -> Callable[..., torch.Tensor]:
-        graph = make_fx(self._step)(*(tensor.clone() for tensor in state), x, y)
-        _fold_constants(graph)
+        graph = trace(self._step, *(tensor.clone() for tensor in state), x, y)
+        fold_constants(graph)
         if x.device.type == "cpu" and torch.backends.mkldnn.is_available():
-            _multiply_with_onednn(graph)
+            multiply_with_onednn(graph)
         graph.graph.eliminate_dead_code()
         graph.recompile()
         return partial(graph, *state)
@@ -299,64 +314,3 @@ def _update_fused(optimizer: keras.optimizers.Adam, gradients: Any, variables: A
         amsgrad=False,
         maximize=False,
     )
-
-
-def _fold_constants(graph: torch.fx.GraphModule) -> None:
-    """Computes once what depends on no input of the graph, and drops the detachments, which no longer mean anything."""
-    constants: dict[torch.fx.Node, Any] = {}
-    for node in list(graph.graph.nodes):
-        if node.op == "get_attr":
-            constants[node] = getattr(graph, node.target)
-        elif node.target is _aten.detach.default:
-            node.replace_all_uses_with(node.args[0])
-        elif _can_be_folded(node, constants):
-            args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), constants.__getitem__)
-            name = f"folded_{len(constants)}"
-            graph.register_buffer(name, node.target(*args, **kwargs))
-            with graph.graph.inserting_before(node):
-                folded = graph.graph.get_attr(name)
-            constants[folded] = getattr(graph, name)
-            node.replace_all_uses_with(folded)
-
-
-def _can_be_folded(node: torch.fx.Node, constants: Mapping[torch.fx.Node, Any]) -> bool:
-    if any(_writes_to(node, source) for source in node.all_input_nodes):
-        return False
-    if any(_writes_to(user, node) for user in node.users):
-        return False
-    if not node.all_input_nodes:
-        return node.target in _FACTORIES
-    return node.op == "call_function" and all(source in constants for source in node.all_input_nodes)
-
-
-def _writes_to(node: torch.fx.Node, source: torch.fx.Node) -> bool:
-    """Says whether an operation changes one of its arguments in place."""
-    schema = getattr(node.target, "_schema", None)
-    if schema is None or not schema.is_mutable:
-        return False
-    for argument, value in zip(schema.arguments, node.args, strict=False):
-        if argument.is_write and (value is source or (isinstance(value, list | tuple) and source in value)):
-            return True
-    return False
-
-
-def _multiply_with_onednn(graph: torch.fx.GraphModule) -> None:
-    """Replaces float32 matrix products by oneDNN's linear layer, which multiplies by the transpose."""
-    linear = torch.ops.mkldnn._linear_pointwise.default
-    for node in list(graph.graph.nodes):
-        if node.target is _aten.addmm.default and not node.kwargs:
-            bias, left, right = node.args
-        elif node.target is _aten.mm.default:
-            bias, (left, right) = None, node.args
-        else:
-            continue
-        if node.meta["val"].dtype != torch.float32 or (bias is not None and bias.meta["val"].ndim != 1):
-            continue
-        with graph.graph.inserting_before(node):
-            if right.target is _aten.t.default:
-                transposed = right.args[0]
-            else:
-                transposed = graph.graph.call_function(_aten.t.default, (right,))
-            product = graph.graph.call_function(linear, (left, transposed, bias, "none", [], ""))
-        node.replace_all_uses_with(product)
-        graph.graph.erase_node(node)

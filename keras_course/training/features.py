@@ -86,7 +86,7 @@ def extract_features(
         missing = [number for number, name in enumerate(names) if name not in kept]
         for start in range(0, len(missing), batch_size):
             rows = missing[start : start + batch_size]
-            run = run or [_backend.forward(backbone)]
+            run = run or [_backend.forward(backbone, frozen=True)]
             batch = _view(pictures, rows, augmentation, view)
             filled = np.resize(batch, (batch_size, *batch.shape[1:]))  # one shape, one compilation
             kept.add([names[row] for row in rows], np.asarray(run[0](filled), "float32")[: len(rows)])

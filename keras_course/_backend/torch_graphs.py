@@ -1,0 +1,192 @@
+"""What is done to a graph that ``make_fx`` has traced, so that it runs as one that was written by hand.
+
+A traced graph repeats what Keras does at each call. What depends on no input is computed once; what several kernels do
+one after the other, each of them going through all of memory, becomes one kernel where PyTorch has it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+
+_aten = torch.ops.aten
+_FACTORIES = (_aten.arange.default, _aten.arange.start, _aten.arange.start_step, _aten.full.default)
+_CHANNELS_LAST = [0, 2, 3, 1]
+_AFFINE = (_aten.add.Tensor, _aten.sub.Tensor, _aten.mul.Tensor)
+
+
+def trace(function: Callable[..., Any], *arguments: Any) -> torch.fx.GraphModule:
+    """Records what reaches PyTorch when a function is called; nothing is computed meanwhile, only shapes."""
+    return make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)(*arguments)
+
+
+def fold_constants(graph: torch.fx.GraphModule) -> None:
+    """Computes once what depends on no input of the graph, and drops the detachments, which no longer mean anything."""
+    constants: dict[torch.fx.Node, Any] = {}
+    for node in list(graph.graph.nodes):
+        if node.op == "get_attr":
+            constants[node] = getattr(graph, node.target)
+        elif node.target is _aten.detach.default:
+            node.replace_all_uses_with(node.args[0])
+        elif _can_be_folded(node, constants):
+            args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), constants.__getitem__)
+            folded = _constant(graph, node, node.target(*args, **kwargs))
+            constants[folded] = getattr(graph, folded.target)
+            node.replace_all_uses_with(folded)
+
+
+def multiply_with_onednn(graph: torch.fx.GraphModule) -> None:
+    """Replaces float32 matrix products by oneDNN's linear layer, which multiplies by the transpose."""
+    linear = torch.ops.mkldnn._linear_pointwise.default
+    for node in list(graph.graph.nodes):
+        if node.target is _aten.addmm.default and not node.kwargs:
+            bias, left, right = node.args
+        elif node.target is _aten.mm.default:
+            bias, (left, right) = None, node.args
+        else:
+            continue
+        if node.meta["val"].dtype != torch.float32 or (bias is not None and bias.meta["val"].ndim != 1):
+            continue
+        with graph.graph.inserting_before(node):
+            if right.target is _aten.t.default:
+                transposed = right.args[0]
+            else:
+                transposed = graph.graph.call_function(_aten.t.default, (right,))
+            product = graph.graph.call_function(linear, (left, transposed, bias, "none", [], ""))
+        node.replace_all_uses_with(product)
+        graph.graph.erase_node(node)
+
+
+def trace_frozen(
+    function: Callable[..., torch.Tensor], x: torch.Tensor, weights: Sequence[torch.Tensor]
+) -> torch.fx.GraphModule:
+    """Traces a function of an input and of weights, which will not change any more: they become part of the graph.
+
+    After each convolution, the normalisation goes into its weights. On a CPU the activation becomes part of it, too:
+    of some seven ways through memory one is left.
+    """
+    graph = trace(torch.func.functionalize(function), x, *weights)
+    placeholders = graph.graph.find_nodes(op="placeholder")[1:]
+    for placeholder, value in zip(placeholders, weights, strict=True):
+        placeholder.replace_all_uses_with(_constant(graph, placeholder, value))
+        graph.graph.erase_node(placeholder)
+    fold_constants(graph)
+    with_activation = x.device.type == "cpu" and torch.backends.mkldnn.is_available()
+    for node in list(graph.graph.nodes):
+        if node.target is _aten.convolution.default:
+            _skip_copies(node)
+            _fold_into_convolution(graph, node, with_activation=with_activation)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return graph
+
+
+def _can_be_folded(node: torch.fx.Node, constants: Mapping[torch.fx.Node, Any]) -> bool:
+    if any(_writes_to(node, source) for source in node.all_input_nodes):
+        return False
+    if any(_writes_to(user, node) for user in node.users):
+        return False
+    if not node.all_input_nodes:
+        return node.target in _FACTORIES
+    return node.op == "call_function" and all(source in constants for source in node.all_input_nodes)
+
+
+def _writes_to(node: torch.fx.Node, source: torch.fx.Node) -> bool:
+    """Says whether an operation changes one of its arguments in place."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None or not schema.is_mutable:
+        return False
+    for argument, value in zip(schema.arguments, node.args, strict=False):
+        if argument.is_write and (value is source or (isinstance(value, list | tuple) and source in value)):
+            return True
+    return False
+
+
+def _constant(graph: torch.fx.GraphModule, before: torch.fx.Node, value: Any, kind: str = "value") -> torch.fx.Node:
+    """Keeps a value with the graph."""
+    name = f"{kind}_of_{before.name}"
+    graph.register_buffer(name, value)
+    with graph.graph.inserting_before(before):
+        return graph.graph.get_attr(name)
+
+
+def _skip_copies(node: torch.fx.Node) -> None:
+    """Hands a convolution the pictures as they lie in memory; it reads channels in either order."""
+    source = node.args[0]
+    while source.target is _aten.clone.default:
+        source = source.args[0]
+    node.update_arg(0, source)
+    if source.target is _aten.constant_pad_nd.default:
+        _skip_copies(source)
+
+
+def _fold_into_convolution(graph: torch.fx.GraphModule, convolution: torch.fx.Node, *, with_activation: bool) -> None:
+    """Multiplies weights and bias by what is multiplied and added to each channel afterwards."""
+    x, weight, bias, stride, padding, dilation, transposed, _, groups = convolution.args
+    last = _only_user(convolution)
+    if transposed or last is None or last.target is not _aten.permute.default or last.args[1] != _CHANNELS_LAST:
+        return
+    if not all(node is None or node.op == "get_attr" for node in (weight, bias)):
+        return
+    kernel = getattr(graph, weight.target)
+    scale = torch.ones_like(kernel[:, 0, 0, 0])
+    shift = torch.zeros_like(scale) if bias is None else getattr(graph, bias.target)
+    while (user := _only_user(last)) is not None and (value := _beside(graph, user, last, scale)) is not None:
+        if user.target is _aten.mul.Tensor:
+            scale, shift = scale * value, shift * value
+        else:
+            shift = shift + (value if user.target is _aten.add.Tensor else -value)
+        last = user
+    new_weight = _constant(graph, convolution, (kernel * scale.reshape(-1, 1, 1, 1)).contiguous(), "kernel")
+    new_bias = _constant(graph, convolution, shift.contiguous(), "bias")
+    following = _only_user(last)
+    activation = _activation(following) if with_activation and kernel.dtype == torch.float32 else None
+    with graph.graph.inserting_before(convolution):
+        if activation is None or following is None:
+            args = (x, new_weight, new_bias, *convolution.args[3:])
+            new = graph.graph.call_function(_aten.convolution.default, args)
+        else:
+            last = following
+            pointwise = torch.ops.mkldnn._convolution_pointwise.default
+            args = (x, new_weight, new_bias, padding, stride, dilation, groups, *activation, "")
+            new = graph.graph.call_function(pointwise, args)
+        result = graph.graph.call_function(_aten.permute.default, (new, _CHANNELS_LAST))
+    last.replace_all_uses_with(result)
+
+
+def _only_user(node: torch.fx.Node) -> torch.fx.Node | None:
+    return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def _beside(
+    graph: torch.fx.GraphModule, node: torch.fx.Node, channels: torch.fx.Node, like: torch.Tensor
+) -> torch.Tensor | None:
+    """Returns what an operation adds to the channels, or multiplies them by, if that is one constant for each."""
+    if node.target not in _AFFINE or node.kwargs:
+        return None
+    left, right = node.args
+    if node.target is not _aten.sub.Tensor and right is channels:
+        left, right = right, left
+    if left is not channels or right is channels:
+        return None
+    if isinstance(right, torch.fx.Node):
+        value = getattr(graph, right.target) if right.op == "get_attr" else None
+    else:
+        value = torch.as_tensor(right, dtype=like.dtype, device=like.device)
+    if value is None or value.dtype != like.dtype or value.shape.numel() not in (1, len(like)):
+        return None
+    if value.ndim and value.shape[-1] != value.shape.numel():
+        return None
+    return value.reshape(-1)
+
+
+def _activation(node: torch.fx.Node | None) -> tuple[str, list[float]] | None:
+    """Says what oneDNN calls an activation, and its arguments."""
+    if node is None:
+        return None
+    if node.target is _aten.relu.default:
+        return "relu", []
+    if node.target is _aten.hardtanh.default:
+        return "hardtanh", list(node.args[1:])
+    return None

@@ -1,0 +1,151 @@
+"""What is done to traced graphs: products by oneDNN, constants, and what follows a convolution."""
+
+from collections import Counter
+
+import keras
+import numpy as np
+import pytest
+import torch
+from keras import layers
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from keras_course._backend import torch as backend
+from keras_course._backend.torch_graphs import fold_constants, multiply_with_onednn
+
+aten = torch.ops.aten
+fused_convolution = torch.ops.mkldnn._convolution_pointwise.default
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch without oneDNN")
+@pytest.mark.parametrize(
+    "product",
+    [
+        lambda a, b: a @ b,
+        lambda a, b: (b.t() @ a.t()).t(),
+        lambda a, b: a @ b.t().contiguous().t(),
+        lambda a, b: torch.addmm(torch.arange(5.0), a, b),
+        lambda a, b: torch.addmm(torch.ones(7, 5), a, b),
+        lambda a, b: torch.addmm(torch.arange(5.0), a, b, beta=0.5, alpha=2.0),
+        lambda a, b: (a.double() @ b.double()).float(),
+    ],
+    ids=["plain", "transposed", "strided", "bias", "matrix bias", "scaled", "double"],
+)
+def test_products_by_onednn_are_products(product):
+    a, b = torch.randn(7, 3), torch.randn(3, 5)
+    graph = make_fx(product)(a, b)
+    multiply_with_onednn(graph)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    torch.testing.assert_close(graph(a, b), product(a, b), atol=1e-5, rtol=1e-5)
+
+
+def test_onednn_takes_the_products_of_a_dense_net():
+    graph = make_fx(lambda a, b: a @ b)(torch.randn(2, 3), torch.randn(3, 4))
+    multiply_with_onednn(graph)
+    targets = [node.target for node in graph.graph.nodes]
+    assert aten.mm.default not in targets
+    assert torch.ops.mkldnn._linear_pointwise.default in targets
+
+
+def test_constants_are_computed_once_and_arguments_are_not():
+    weights = torch.arange(3.0)
+
+    def function(x):
+        x.add_(weights * 2)
+        return x + torch.arange(3) * 10
+
+    graph = make_fx(function)(torch.zeros(3))
+    fold_constants(graph)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    targets = [node.target for node in graph.graph.nodes if node.op == "call_function"]
+    assert targets == [aten.add_.Tensor, aten.add.Tensor]
+    x = torch.zeros(3)
+    torch.testing.assert_close(graph(x), torch.tensor([0.0, 12.0, 24.0]))
+    torch.testing.assert_close(x, torch.tensor([0.0, 2.0, 4.0]))
+    torch.testing.assert_close(graph(x), torch.tensor([0.0, 14.0, 28.0]))
+
+
+def targets_of(model, x):
+    with torch.no_grad():
+        graph = backend._trace_frozen(model, torch.from_numpy(x))
+    return Counter(node.target for node in graph.graph.nodes if node.op == "call_function")
+
+
+def with_statistics(model, seed=0):
+    """Gives every weight a value that leaving it out, or taking it in another order, would show."""
+    random = np.random.default_rng(seed)
+    for variable in model.variables:
+        low, high = (0.5, 2.0) if "variance" in variable.path or "gamma" in variable.path else (-1.0, 1.0)
+        variable.assign(random.uniform(low, high, variable.shape))
+    return model
+
+
+def net(*after, convolution=None):
+    """A convolution, what comes after it, and two ends, so that shapes and layout are seen to be kept."""
+    inputs = keras.Input((9, 8, 3))
+    x = (convolution or layers.Conv2D(6, 3, use_bias=False))(inputs)
+    for layer in after:
+        x = layer(x)
+    return with_statistics(keras.Model(inputs, layers.Flatten()(x)))
+
+
+NETS = {
+    "alone": lambda: net(),
+    "bias": lambda: net(convolution=layers.Conv2D(6, 3, padding="same", strides=2)),
+    "normalised": lambda: net(layers.BatchNormalization(), layers.ReLU()),
+    "bias and normalised": lambda: net(layers.BatchNormalization(), layers.ReLU(6.0), convolution=layers.Conv2D(4, 1)),
+    "depthwise": lambda: net(
+        layers.BatchNormalization(),
+        layers.ReLU(6.0),
+        convolution=layers.DepthwiseConv2D(3, 2, padding="same", use_bias=False),
+    ),
+    "twice": lambda: net(layers.BatchNormalization(), layers.Rescaling(-2.0, 0.25), layers.ReLU()),
+    "activation first": lambda: net(layers.ReLU(), layers.BatchNormalization()),
+    "leaky": lambda: net(layers.BatchNormalization(), layers.LeakyReLU(0.3)),
+    "grouped": lambda: net(layers.BatchNormalization(), convolution=layers.Conv2D(6, 3, groups=3)),
+    "dilated": lambda: net(layers.ReLU(), convolution=layers.Conv2D(6, 3, dilation_rate=2)),
+    "transposed": lambda: net(layers.BatchNormalization(), convolution=layers.Conv2DTranspose(5, 3, 2)),
+    "pooled": lambda: net(layers.MaxPooling2D(), layers.BatchNormalization()),
+    "pictures beside": lambda: net(layers.Lambda(lambda x: x * keras.ops.mean(x, axis=-1, keepdims=True))),
+    "rows beside": lambda: net(layers.Lambda(lambda x: x + keras.ops.reshape(keras.ops.arange(6.0), (1, 1, 6, 1)))),
+}
+
+
+@pytest.mark.parametrize("build", NETS.values(), ids=NETS)
+def test_a_frozen_net_gives_what_keras_gives(build):
+    model = build()
+    x = np.random.default_rng(1).normal(size=(5, *model.input_shape[1:])).astype("float32")
+    expected = model.predict(x, verbose=0)
+    run = backend.forward(model, frozen=True)
+    np.testing.assert_allclose(run(x), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(run(x[:2]), expected[:2], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(run(2 * x), model.predict(2 * x, verbose=0), rtol=1e-4, atol=1e-5)
+
+
+def test_two_uses_of_a_convolution_both_get_what_it_gives():
+    inputs = keras.Input((6, 6, 3))
+    x = layers.Conv2D(4, 3)(inputs)
+    model = with_statistics(keras.Model(inputs, layers.Add()([layers.BatchNormalization()(x), layers.ReLU()(x)])))
+    x = np.random.default_rng(1).normal(size=(3, 6, 6, 3)).astype("float32")
+    np.testing.assert_allclose(backend.forward(model, frozen=True)(x), model.predict(x, verbose=0), atol=1e-5)
+
+
+def test_a_frozen_net_does_not_see_later_weights_and_another_does():
+    model = net(layers.BatchNormalization())
+    x = np.ones((1, 9, 8, 3), "float32")
+    frozen, living = backend.forward(model, frozen=True), backend.forward(model)
+    before = frozen(x)
+    with_statistics(model, seed=5)
+    np.testing.assert_array_equal(frozen(x), before)
+    assert np.abs(living(x) - before).max() > 0.1
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch without oneDNN")
+def test_normalisation_and_activation_are_part_of_the_convolution():
+    model = net(
+        layers.BatchNormalization(), layers.ReLU(6.0), layers.Conv2D(4, 3), layers.BatchNormalization(), layers.ReLU()
+    )
+    targets = targets_of(model, np.ones((2, 9, 8, 3), "float32"))
+    assert targets[fused_convolution] == 2
+    assert not targets.keys() & {aten.convolution.default, aten.mul.Tensor, aten.sub.Tensor, aten.clone.default}
