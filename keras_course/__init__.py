@@ -22,11 +22,12 @@ The rooms, in the order in which data flows:
 | ``evaluation`` | metrics and the confusion matrix |
 | ``explain`` | convolutional nets from the inside: kernels, feature maps, Grad-CAM |
 | ``plots/`` | every picture that a lesson shows |
+| ``documents`` | HTML that holds all it shows |
 | ``report`` | the page that a run leaves behind |
 | ``pages`` | pages for the browser, in one file |
 | ``play/`` | a page on which to play with gradient descent |
 | ``deployment/`` | a picture in, a class name out |
-| ``assessment`` | the grader |
+| ``assessment/`` | the grader |
 | ``cli`` | the command ``keras-course`` |
 
 A room imports only from rooms above it. Importing the package chooses an installed backend (KERAS_BACKEND,

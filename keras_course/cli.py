@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from keras_course.assessment.exam import Exam
+    from keras_course.assessment.grades import Grade
     from keras_course.deployment.predict import Prediction
     from keras_course.deployment.runtimes import Runtime
 
@@ -377,6 +379,193 @@ def export(
     exported = export_model(model, format=kind, output=output)
     print(f"{exported.path}: {exported.size:,} bytes, written by {exported.written_by}")
     print(f"{exported.runtime} gives the logits of Keras, to {exported.difference:.1g}")
+
+
+# --- assess ----------------------------------------------------------------------------------------------------
+
+_Data = Annotated[
+    Path,
+    typer.Option("--data", metavar="FOLDER", help="Photos to examine with: a folder for each class, or such in valid."),
+]
+_Parts = Annotated[
+    list[str] | None, typer.Option("--part", metavar="NAME", help="valid, test, or both, of a folder that has them.")
+]
+_Classes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class",
+        metavar="FOLDER[=CLASS]",
+        help="A folder to take, and the class that it is; again for each. * fits all.",
+    ),
+]
+_PassMark = Annotated[float, typer.Option("--pass-mark", metavar="SHARE", help="How much has to be right.")]
+_Key = Annotated[
+    Path | None, typer.Option("--key", metavar="FILE", help="Sign results with this key; new-key makes one.")
+]
+_Seconds = Annotated[int, typer.Option("--seconds", metavar="N", help="How long a model may take.")]
+_Memory = Annotated[int, typer.Option("--memory", metavar="MIB", help="How much memory a model may take.")]
+
+
+@app.command()
+def assess(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="The folder of a run, a .keras file, or an export as ONNX.")
+    ],
+    data: _Data,
+    parts: _Parts = None,
+    classes: _Classes = None,
+    pass_mark: _PassMark = 0.92,
+    key: _Key = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FOLDER", help="Write result.json and pictures there.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    seconds: _Seconds = 600,
+    memory: _Memory = 6144,
+    backend: Annotated[str, typer.Option("--backend", metavar="NAME", help="What Keras runs on.")] = "",
+) -> int:
+    """Grade a model: 0 is passed, 1 is not."""
+    from keras_course.assessment.grader import Limits, grade
+    from keras_course.assessment.grades import read_key, sign, write_result
+
+    secret = read_key(key) if key else None
+    exam = _exam(data, parts, classes, pass_mark)
+    limits = Limits(seconds=seconds, memory=memory * 2**20)
+    result = grade(model, exam, limits=limits, backend=backend, figures=output)
+    signed = sign(result, secret)
+    if output is not None:
+        write_result(signed, output / "result.json")
+    if as_json:
+        print(json.dumps(signed, indent=2))
+    else:
+        _show_grade(result, _console())
+    return 0 if result.passed else 1
+
+
+@app.command()
+def classroom(
+    submissions: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="A model of each learner, or a folder of each with one in it.")
+    ],
+    data: _Data,
+    output: Annotated[Path, typer.Option("--output", metavar="FOLDER", help="Where to write.")],
+    parts: _Parts = None,
+    classes: _Classes = None,
+    pass_mark: _PassMark = 0.92,
+    key: _Key = None,
+    jobs: Annotated[int, typer.Option("--jobs", metavar="N", help="How many models at the same time.")] = 0,
+    seconds: _Seconds = 600,
+    memory: _Memory = 6144,
+    backend: Annotated[str, typer.Option("--backend", metavar="NAME", help="What Keras runs on.")] = "",
+) -> None:
+    """Grade the models of a whole class into a table and a page."""
+    from keras_course.assessment.classroom import find_submissions, grade_all
+    from keras_course.assessment.grader import Limits
+    from keras_course.assessment.grades import read_key
+
+    secret = read_key(key) if key else None
+    exam = _exam(data, parts, classes, pass_mark)
+    found = find_submissions(submissions)
+    processors = _cpu_count() or 1
+    # each process has a backend to start, which keeps one processor and some memory busy
+    at_once = jobs or max(1, min(len(found), processors, (_memory_bytes() or 0) // (memory * 2**20)))
+    limits = Limits(seconds=seconds, memory=memory * 2**20, threads=max(1, processors // at_once))
+    grades = grade_all(
+        found,
+        exam,
+        output,
+        key=secret,
+        limits=limits,
+        backend=backend,
+        jobs=at_once,
+        progress=lambda one, result: print(f"{one.name}: {result.verdict}, {result.reason}", flush=True),
+    )
+    passed = sum(result.passed for result in grades)
+    print(f"{passed} of {len(grades)} passed; {output / 'grades.html'} and {output / 'grades.csv'}")
+
+
+@app.command("new-key")
+def make_key(path: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it.")]) -> None:
+    """Make a key to sign results with."""
+    from keras_course.assessment.grades import new_key
+
+    new_key(path)
+    print(f"{path}: a new key; whoever can read it can sign results")
+
+
+@app.command()
+def verify(
+    result: Annotated[Path, typer.Argument(metavar="RESULT", help="A result.json.")],
+    key: Annotated[Path, typer.Option("--key", metavar="FILE", help="The key that it was signed with.")],
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="MODEL", help="Make sure that it is the grade of this model.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="FOLDER", help="Make sure that it was examined with these photos.")
+    ] = None,
+) -> None:
+    """Make sure that a result is signed, and unchanged."""
+    from keras_course.assessment.grades import read_key
+    from keras_course.assessment.grades import verify as verify_result
+
+    try:
+        text = result.read_bytes()
+    except OSError as error:
+        raise CourseError(f"{result} cannot be read: {error.strerror}") from None
+    content = verify_result(text, read_key(key))
+    if model is not None:
+        from keras_course.assessment.grader import check_model
+
+        check_model(content, model)
+    if data is not None:
+        from keras_course.assessment.exam import check_data
+
+        check_data(content, data)
+    print(
+        f"signed and unchanged: {content['model']} {content['verdict']}, {content['reason']} ({content['graded_at']})"
+    )
+
+
+def _exam(data: Path, parts: list[str] | None, classes: list[str] | None, pass_mark: float) -> "Exam":
+    from keras_course.assessment.exam import Exam
+
+    pairs = [name.partition("=") for name in classes or []]
+    mapping = {folder: class_name or folder for folder, _, class_name in pairs} or None
+    return Exam(folder=data, classes=mapping, parts=parts or ["valid"], pass_mark=pass_mark)
+
+
+def _show_grade(result: "Grade", console: "Console") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    console.print(Text(f"{result.model}: {result.verdict}", "green" if result.passed else "red"))
+    console.print(f"{result.reason}.")
+    if result.accuracy is None:
+        return
+    facts = Table(box=None, pad_edge=False, show_header=False)
+    facts.add_column(no_wrap=True, style="bold")
+    facts.add_column(overflow="fold")
+    facts.add_row("runtime", f"{result.format}, {result.runtime}, {result.seconds:.1f} s")
+    facts.add_row("classes", result.class_order)
+    facts.add_row("photos", f"{result.photos:,}, {result.skipped:,} could not be read")
+    facts.add_row("unanswered", f"{result.unanswered:,}")
+    console.print("", facts, "")
+
+    matrix = Table(box=None, pad_edge=False)
+    matrix.add_column("is", overflow="fold")
+    for name in (*result.class_names, "right"):
+        matrix.add_column(name, justify="right", overflow="fold")
+    for name, row, recall in zip(result.class_names, result.confusion_matrix, result.recalls, strict=True):
+        matrix.add_row(name, *map(str, row), f"{recall:.1%}")
+    console.print(matrix, "")
+
+    mistakes = Table(box=None, pad_edge=False)
+    for heading in ("worst mistakes", "is", "said"):
+        mistakes.add_column(heading, overflow="fold")
+    for photo, label, answer, probability in result.mistakes[:8]:
+        mistakes.add_row(photo, label, f"{answer} {probability:.1%}")
+    if result.mistakes:
+        console.print(mistakes)
 
 
 # --- doctor ----------------------------------------------------------------------------------------------------

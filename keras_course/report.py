@@ -14,60 +14,20 @@ The page holds its pictures and its style, asks the network for nothing, runs no
 folder gives the same bytes.
 """
 
-import base64
 import csv
-import html
 import json
 import math
 import os
-import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_course.documents import NOTHING, Html, data_address, document, element, image, number_table, section
 from keras_course.errors import CourseError
 from keras_course.files import replacing
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_GIF_SIGNATURES = (b"GIF87a", b"GIF89a")
 _NO_MOTION = "(prefers-reduced-motion: reduce), print"
-_CSS_PIXELS_PER_PIXEL = 96 / 120  # our figures have 120 dots per inch, a browser counts 96
 _ABSENT = "–"
-
-_CSS = """
-:root { color-scheme: light dark; --text: #1f2328; --quiet: #59636e; --line: #d9dee3; --page: #fff;
-  --card: #f6f8fa; }
-@media (prefers-color-scheme: dark) {
-  :root { --text: #e6e9ec; --quiet: #9aa4af; --line: #363c44; --page: #15181c; --card: #1d2126; }
-}
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2.5rem 1.25rem 3rem; max-width: 62rem; background: var(--page); color: var(--text);
-  font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
-h1 { margin: 0 0 .35rem; font-size: 1.9rem; line-height: 1.2; overflow-wrap: anywhere; }
-h2 { margin: 2.6rem 0 .7rem; font-size: 1.25rem; }
-p { max-width: 42rem; margin: 0 0 .8rem; overflow-wrap: anywhere; }
-.summary { color: var(--quiet); font-size: 1.1rem; }
-.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); column-gap: 3rem; }
-.facts table { width: 100%; }
-.facts th { width: 9.5rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .38rem 1.1rem .38rem 0; border-bottom: 1px solid var(--line); text-align: left;
-  vertical-align: top; }
-th { font-weight: 500; color: var(--quiet); }
-thead th { white-space: nowrap; }
-td { overflow-wrap: anywhere; }
-.numbers th:not(:first-child), .numbers td { text-align: right; white-space: nowrap; padding: .38rem 0 .38rem 1.6rem; }
-pre { margin: 0; padding: .8rem 1rem; white-space: pre-wrap; overflow-wrap: anywhere;
-  background: var(--card); border-radius: .5rem; }
-code { font: .92rem/1.5 ui-monospace, "Cascadia Mono", Menlo, Consolas, monospace; }
-figure { margin: 0 0 2rem; }
-img { display: block; max-width: 100%; height: auto; padding: .5rem; background: #fff; border: 1px solid var(--line);
-  border-radius: .5rem; }
-figcaption { margin-top: .5rem; max-width: 42rem; color: var(--quiet); overflow-wrap: anywhere; }
-footer { margin-top: 3rem; padding-top: 1rem; border-top: 1px solid var(--line); color: var(--quiet);
-  font-size: .9rem; }
-"""
 
 
 def write_report(
@@ -112,7 +72,7 @@ def write_report(
         captions = {stem: _label(stem).capitalize() for stem in sorted(found)}
     sources = ", history.csv and figures/" if trained else " and figures/"
     body = [
-        _element("h1", title),
+        element("h1", title),
         _summary(metrics),
         *(_text_section(heading, text) for heading, text in (sections or {}).items()),
         _facts(metrics),
@@ -120,11 +80,11 @@ def write_report(
         *([_epochs(history)] if trained else []),
         _classes(metrics.get("per_class"), folder / "metrics.json"),
         _command(metrics.get("command")),
-        _element("footer", f"Read from metrics.json{sources} in the folder of this page."),
+        element("footer", f"Read from metrics.json{sources} in the folder of this page."),
     ]
     page = folder / "report.html"
     with replacing(page) as file:
-        file.write(_page(title, body).encode())
+        file.write(document(title, body).encode())
     return page
 
 
@@ -201,47 +161,7 @@ def read_history(path: str | os.PathLike[str]) -> dict[str, list[float]]:
 # The parts of the page, from top to bottom.
 
 
-class _Html(str):
-    """Text that is HTML already. Every other string is escaped on its way into an element."""
-
-    __slots__ = ()
-
-
-_NOTHING = _Html("")
-
-
-def _element(tag: str, *children: str, **attributes: str) -> _Html:
-    inside = "".join(child if isinstance(child, _Html) else html.escape(child) for child in children)
-    # Python has no keyword "class": class_ stands for it. A hyphen is written as an underscore.
-    named = {name.rstrip("_").replace("_", "-"): html.escape(value) for name, value in attributes.items()}
-    opening = " ".join([tag, *(f'{name}="{value}"' for name, value in named.items())])
-    return _Html(f"<{opening}>" if tag in ("img", "source") else f"<{opening}>{inside}</{tag}>")
-
-
-def _section(heading: str, *children: str) -> _Html:
-    return _element("section", _element("h2", heading), *children)
-
-
-def _page(title: str, body: Iterable[str]) -> str:
-    # The policy makes the browser enforce that the page asks for nothing and runs nothing.
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<link rel="icon" href="data:,">
-<title>{html.escape(title)}</title>
-<style>{_CSS}</style>
-</head>
-<body>
-{_element("main", *body)}
-</body>
-</html>
-"""
-
-
-def _summary(metrics: Mapping[str, Any]) -> _Html:
+def _summary(metrics: Mapping[str, Any]) -> Html:
     """Say the result in one line, from what there is of it."""
     parts = []
     if _is_number(metrics.get("accuracy")):
@@ -257,15 +177,15 @@ def _summary(metrics: Mapping[str, Any]) -> _Html:
     ]
     if any(training):
         parts.append(" ".join(["trained", *filter(None, training)]))
-    return _element("p", " · ".join(parts), class_="summary") if parts else _NOTHING
+    return element("p", " · ".join(parts), class_="summary") if parts else NOTHING
 
 
-def _text_section(heading: str, text: str) -> _Html:
+def _text_section(heading: str, text: str) -> Html:
     paragraphs = (" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
-    return _section(heading, *(_element("p", paragraph) for paragraph in paragraphs if paragraph))
+    return section(heading, *(element("p", paragraph) for paragraph in paragraphs if paragraph))
 
 
-def _facts(metrics: Mapping[str, Any]) -> _Html:
+def _facts(metrics: Mapping[str, Any]) -> Html:
     """Tabulate the results and, beside them, how they came about."""
     results = {name: metrics[name] for name in _RESULTS if name in metrics}
     elsewhere = {*results, "per_class", "command", "loss_name"}
@@ -278,80 +198,47 @@ def _facts(metrics: Mapping[str, Any]) -> _Html:
         "Results": [(names[name], _value(value, _RESULTS[name][1])) for name, value in results.items()],
         "How it was made": [(_label(name), _value(value, _plain)) for name, value in origin.items()],
     }
-    tables = [_section(heading, _fact_table(facts)) for heading, facts in rows.items() if facts]
-    return _element("div", *tables, class_="facts") if tables else _NOTHING
+    tables = [section(heading, _fact_table(facts)) for heading, facts in rows.items() if facts]
+    return element("div", *tables, class_="facts") if tables else NOTHING
 
 
-def _fact_table(facts: Iterable[tuple[str, str]]) -> _Html:
-    rows = (_element("tr", _element("th", name, scope="row"), _element("td", value)) for name, value in facts)
-    return _element("table", _element("tbody", *rows))
+def _fact_table(facts: Iterable[tuple[str, str]]) -> Html:
+    rows = (element("tr", element("th", name, scope="row"), element("td", value)) for name, value in facts)
+    return element("table", element("tbody", *rows))
 
 
-def _figures(folder: Path, captions: Mapping[str, str]) -> _Html:
+def _figures(folder: Path, captions: Mapping[str, str]) -> Html:
     figures = [
-        _element("figure", _picture(folder, stem, caption), _element("figcaption", caption))
+        element("figure", _picture(folder, stem, caption), element("figcaption", caption))
         for stem, caption in captions.items()
     ]
-    return _section("Figures", *figures) if figures else _NOTHING
+    return section("Figures", *figures) if figures else NOTHING
 
 
-def _picture(folder: Path, stem: str, caption: str) -> _Html:
+def _picture(folder: Path, stem: str, caption: str) -> Html:
     """Embed a PNG, or a GIF and, where there is one, the PNG that stands for it."""
     still, moving = folder / f"{stem}.png", folder / f"{stem}.gif"
     if not moving.is_file():
-        return _image(still, caption)
+        return image(still, caption)
     if not still.is_file():
-        return _image(moving, caption)
-    source = _element("source", srcset=_data_address(still), media=_NO_MOTION)
-    return _element("picture", source, _image(moving, caption))
+        return image(moving, caption)
+    source = element("source", srcset=data_address(still), media=_NO_MOTION)
+    return element("picture", source, image(moving, caption))
 
 
-def _image(path: Path, caption: str) -> _Html:
-    width, height = _size(path)  # it lets a browser keep the place free
-    return _element(
-        "img",
-        src=_data_address(path),
-        alt=caption,
-        width=str(round(width * _CSS_PIXELS_PER_PIXEL)),
-        height=str(round(height * _CSS_PIXELS_PER_PIXEL)),
-    )
-
-
-def _data_address(path: Path) -> str:
-    _size(path)  # checks that it is a picture
-    return f"data:image/{path.suffix[1:]};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
-
-
-def _size(path: Path) -> tuple[int, int]:
-    """Read width and height from the first bytes of a PNG or GIF file."""
-    kind = path.suffix[1:].upper()
-    remedy = f"draw it with keras_course.plots.{'save' if kind == 'PNG' else 'save_animation'} before the report"
-    if not path.is_file():
-        raise CourseError(f"{path} is missing; {remedy}")
-    with path.open("rb") as file:
-        head = file.read(24)
-    if kind == "PNG" and len(head) == 24 and head.startswith(_PNG_SIGNATURE):
-        width, height = struct.unpack(">II", head[16:24])
-    elif kind == "GIF" and len(head) >= 10 and head.startswith(_GIF_SIGNATURES):
-        width, height = struct.unpack("<HH", head[6:10])
-    else:
-        raise CourseError(f"{path} is not a {kind} picture; {remedy}")
-    return width, height
-
-
-def _epochs(history: Mapping[str, Sequence[float]]) -> _Html:
+def _epochs(history: Mapping[str, Sequence[float]]) -> Html:
     formats = {name: _history_format(name) for name in history}
     header = [_label(name) for name in history]
     rows = [
         [_value(cell, form) for cell, form in zip(row, formats.values(), strict=True)]
         for row in zip(*history.values(), strict=True)
     ]
-    return _section("Epochs", _number_table(header, rows, "Table of epochs"))
+    return section("Epochs", number_table(header, rows, "Table of epochs"))
 
 
-def _classes(per_class: Any, path: Path) -> _Html:
+def _classes(per_class: Any, path: Path) -> Html:
     if per_class is None:
-        return _NOTHING
+        return NOTHING
     try:
         rows = [
             [str(scores["name"]), _percent(scores["precision"]), _percent(scores["recall"]), _whole(scores["support"])]
@@ -362,25 +249,11 @@ def _classes(per_class: Any, path: Path) -> _Html:
             f"{path} has a malformed per_class ({type(error).__name__}: {error}); "
             "write what keras_course.evaluation.per_class returns"
         ) from error
-    return _section("Each class", _number_table(["class", "precision", "recall", "pictures"], rows, "Table of classes"))
+    return section("Each class", number_table(["class", "precision", "recall", "pictures"], rows, "Table of classes"))
 
 
-def _number_table(header: Sequence[str], rows: Iterable[Sequence[str]], name: str) -> _Html:
-    """Tabulate rows whose first cell is their heading, in a frame that scrolls sideways on a phone."""
-    head = _element("thead", _element("tr", *(_element("th", cell, scope="col") for cell in header)))
-    body = _element(
-        "tbody",
-        *(
-            _element("tr", _element("th", row[0], scope="row"), *(_element("td", cell) for cell in row[1:]))
-            for row in rows
-        ),
-    )
-    table = _element("table", head, body, class_="numbers")
-    return _element("div", table, class_="scroll", role="region", aria_label=name, tabindex="0")
-
-
-def _command(command: Any) -> _Html:
-    return _section("Command", _element("pre", _element("code", str(command)))) if command else _NOTHING
+def _command(command: Any) -> Html:
+    return section("Command", element("pre", element("code", str(command)))) if command else NOTHING
 
 
 # Numbers as a person writes them.

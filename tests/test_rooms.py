@@ -32,6 +32,7 @@ ROOMS = (
     "evaluation",
     "explain",
     "plots",
+    "documents",
     "report",
     "pages",
     "play",

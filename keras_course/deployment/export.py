@@ -18,11 +18,11 @@ import numpy as np
 from keras_course._backend import formats, select
 from keras_course.cards import ModelCard, put_card
 from keras_course.deployment.model_files import (
-    check_card,
     find_model,
     is_pretrained,
     load_keras_model,
     read_card_or_fail,
+    shapes_of,
 )
 from keras_course.deployment.runtimes import open_keras, open_model
 from keras_course.errors import CourseError
@@ -105,7 +105,7 @@ def export_model(path: str | Path, *, format: str, output: str | Path | None = N
         known.runtime, what=f"the format {format!r}, which is tried before it is handed out,", install=known.install
     )
     model = _in_float32(load_keras_model(source))
-    check_card(source, card, model)
+    card.check_model(str(source), *shapes_of(model))
     pictures = _pictures(card)
     expected = open_keras(model)[1](pictures)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from keras_course._backend.formats import reason_of
+from keras_course._backend.formats import Shape, reason_of
 from keras_course._backend.weights import put_off
 from keras_course.cards import FILE_NAME, ModelCard, read_card
 from keras_course.errors import CourseError
@@ -24,7 +24,7 @@ from keras_course.weight_files import check_weights
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["check_card", "find_model", "is_pretrained", "load_keras_model", "read_card_or_fail"]
+__all__ = ["find_card", "find_model", "is_pretrained", "load_keras_model", "read_card_or_fail", "shapes_of"]
 
 LARGEST_CONFIG_BYTES: Final = 2**24
 LARGEST_WEIGHTS_BYTES: Final = 2**31
@@ -106,12 +106,30 @@ def is_pretrained(path: str | Path) -> bool:
     return str(path) in NAMES and not Path(path).exists()
 
 
+def find_card(path: Path, text: str | None = None) -> ModelCard | None:
+    """Reads the card of a model, if it has one.
+
+    Args:
+        path: A model, as for ``cards.read_card``.
+        text: The card, where the format has a place of its own for it; empty if nothing is there.
+
+    Returns:
+        The card, or None.
+
+    Raises:
+        CourseError: It cannot be read.
+    """
+    if text is None:
+        return read_card(path)
+    return ModelCard.from_json(text) if text else None
+
+
 def read_card_or_fail(path: Path, text: str | None = None) -> ModelCard:
     """Reads the card of a model that is to be put to work.
 
     Args:
         path: A model, as for ``cards.read_card``.
-        text: The card, where the format has a place of its own for it; empty if nothing is there.
+        text: As for ``find_card``.
 
     Returns:
         The card.
@@ -119,10 +137,7 @@ def read_card_or_fail(path: Path, text: str | None = None) -> ModelCard:
     Raises:
         CourseError: The model has none, or it cannot be read.
     """
-    if text is None:
-        card = read_card(path)
-    else:
-        card = ModelCard.from_json(text) if text else None
+    card = find_card(path, text)
     if card is None:
         raise CourseError(
             f"{path} has no card, which says what its answers mean; save it by RunDirectory.save_results(card=...)"
@@ -130,23 +145,21 @@ def read_card_or_fail(path: Path, text: str | None = None) -> ModelCard:
     return card
 
 
-def check_card(path: Path, card: ModelCard, model: "keras.Model") -> None:
-    """Makes sure that a card belongs to a net.
+def shapes_of(model: "keras.Model") -> tuple[Shape | None, Shape | None]:
+    """Says what a net takes and gives, as ``ModelCard.check_model`` asks for it.
 
     Args:
-        path: What to call the net in an error.
-        card: The card.
         model: The net.
 
-    Raises:
-        CourseError: The net takes other pictures, or gives another number of answers.
+    Returns:
+        The shapes of a batch, with None for a side of any length; None for what is not one array, or not known yet.
     """
 
-    def shape(name: str) -> Any:
+    def shape(name: str) -> Shape | None:
         ends: Any = getattr(model, name, ())  # a net that has not seen a picture yet has none
-        return ends[0].shape if len(ends) == 1 else None
+        return tuple(ends[0].shape) if len(ends) == 1 else None
 
-    card.check_model(str(path), shape("inputs"), shape("outputs"))
+    return shape("inputs"), shape("outputs")
 
 
 def load_keras_model(path: str | Path) -> "keras.Model":

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_course._backend import formats
-from keras_course.cards import ModelCard
-from keras_course.deployment.model_files import check_card, find_model, load_keras_model, read_card_or_fail
+from keras_course.cards import ModelCard, Shape
+from keras_course.deployment.model_files import find_card, find_model, load_keras_model, read_card_or_fail, shapes_of
 from keras_course.errors import CourseError
 
 if TYPE_CHECKING:
@@ -73,13 +73,21 @@ class Runtime:
         return ", ".join(map(str, self.card.pictures.shape))
 
 
-def open_model(path: str | Path, *, threads: int | None = None, trust: bool = False) -> Runtime:
+def open_model(
+    path: str | Path,
+    *,
+    threads: int | None = None,
+    trust: bool = False,
+    default_card: "Callable[[Shape | None, Shape | None], ModelCard] | None" = None,
+) -> Runtime:
     """Opens a model in the runtime of its format: Keras for a run or a ``.keras`` file, else that of the export.
 
     Args:
         path: The folder of a run, or the file or folder of a model.
         threads: How many threads the runtime may use; None leaves it to the runtime. Keras ignores it.
         trust: Whether to open formats, too, in which a stranger's model could run code or end the process.
+        default_card: Makes a card for a model that has none, from the shapes of what it takes and gives for a batch;
+            without it, such a model is not opened.
 
     Returns:
         The model, ready to answer.
@@ -91,18 +99,21 @@ def open_model(path: str | Path, *, threads: int | None = None, trust: bool = Fa
     started = time.perf_counter()
     found = find_model(path)
     kind = formats.format_of(found)
+    read = find_card if default_card else read_card_or_fail
     model = None
     if kind == "keras":
-        card = read_card_or_fail(found)
         model = load_keras_model(found)
-        check_card(found, card, model)
+        card = read(found)
         name, run = open_keras(model)
+        opened = formats.Opened(name, run, *shapes_of(model))
     else:
         opened = formats.open_export(found, threads=threads, trust=trust)
-        name, run = opened.runtime, opened.run
-        card = read_card_or_fail(found, opened.card)
-        card.check_model(str(found), opened.takes, opened.gives)
-    return Runtime(found, kind, name, card, run, time.perf_counter() - started, model)
+        card = read(found, opened.card)
+    if card is None and default_card is not None:
+        card = default_card(opened.takes, opened.gives)
+    assert card is not None  # `read_card_or_fail` gives one
+    card.check_model(str(found), opened.takes, opened.gives)
+    return Runtime(found, kind, opened.runtime, card, opened.run, time.perf_counter() - started, model)
 
 
 def open_keras(model: "keras.Model") -> tuple[str, Callable[[np.ndarray], np.ndarray]]:

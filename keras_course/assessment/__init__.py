@@ -1,0 +1,16 @@
+"""The grader: a saved model goes in, a grade comes out, and nothing that the learner wrote is run or believed.
+
+The grader owns the photos, how they are decoded and prepared, and the metric. The model is a file; it is opened in a
+process of its own, which gets pixels, in an order drawn by chance, and gives logits. That process never sees a label,
+the name of a file, or the folder that they are in.
+
+| file | what it is for |
+|---|---|
+| ``exam`` | the photos, and what it takes to pass |
+| ``examinee`` | the process that opens the model and answers |
+| ``grader`` | asks the process, with limits on its time and memory, and counts what is right |
+| ``grades`` | the grade, as JSON that the teacher signs and anybody with the key can verify |
+| ``classroom`` | many models side by side, as a table and a page |
+
+Nothing is imported here, so that the examinee is small: ``from keras_course.assessment.grader import grade``.
+"""

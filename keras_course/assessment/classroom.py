@@ -1,0 +1,232 @@
+"""Many models against one exam: a folder of submissions becomes a table and a page."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from keras_course._backend import formats
+from keras_course.assessment.exam import Exam
+from keras_course.assessment.grader import Limits, grade
+from keras_course.assessment.grades import VERDICTS, Grade, printable, sign, write_result
+from keras_course.documents import Html, document, element, image, number_table, section
+from keras_course.errors import CourseError, check_positive
+from keras_course.files import replacing
+
+__all__ = ["Submission", "find_submissions", "grade_all"]
+
+_LARGEST_CLASSROOM: Final = 10_000
+_COLUMNS: Final = (
+    *("submission", "verdict", "accuracy", "reason", "same_as", "model", "format", "runtime", "photos", "seconds"),
+    *("model_sha256", "data_sha256", "graded_at"),
+)
+_BEGINS_A_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+
+
+class Submission(NamedTuple):
+    """What one learner has handed in.
+
+    Args:
+        name: Of the learner, or whatever the file or folder is called.
+        model: The model, or None where it is unclear which that is.
+        reason: Why it is unclear, else empty.
+    """
+
+    name: str
+    model: Path | None
+    reason: str = ""
+
+
+def find_submissions(folder: str | Path) -> list[Submission]:
+    """Finds what has been handed in: models in a folder, and folders with one model in each.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        A submission for each model, and for each folder, by their names. Hidden files and those that are no models are
+        passed over.
+
+    Raises:
+        CourseError: There is no such folder, or nothing in it.
+
+    Example:
+        >>> find_submissions("no_such_folder")
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.CourseError: no_such_folder is no folder; give one with a model of each learner
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise CourseError(f"{folder} is no folder; give one with a model of each learner")
+    try:
+        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise CourseError(f"{folder} cannot be read: {error.strerror}") from None
+    found = [one._replace(name=printable(one.name)) for entry in entries if (one := _submission(entry)) is not None]
+    if not found:
+        raise CourseError(f"{folder} has no models; give a folder with one of each learner")
+    if len(found) > _LARGEST_CLASSROOM:
+        raise CourseError(f"{folder} has {len(found):,} submissions; at most {_LARGEST_CLASSROOM:,} are graded at once")
+    twice = {name for name, count in Counter(submission.name for submission in found).items() if count > 1}
+    # ann.keras and ann.onnx are two submissions of one name
+    return [one._replace(name=printable(one.model.name)) if one.name in twice and one.model else one for one in found]
+
+
+def grade_all(
+    submissions: Sequence[Submission],
+    exam: Exam,
+    folder: str | Path,
+    *,
+    key: bytes | None = None,
+    limits: Limits | None = None,
+    backend: str = "",
+    jobs: int = 1,
+    figures: bool = True,
+    progress: Callable[[Submission, Grade], None] | None = None,
+) -> list[Grade]:
+    """Grades all submissions, and writes ``grades.csv``, ``grades.html`` and a folder for each into a folder.
+
+    Args:
+        submissions: As ``find_submissions`` finds them.
+        exam: The exam.
+        folder: Where to write.
+        key: What to sign the results with.
+        limits: What each model may take.
+        backend: On which Keras opens ``.keras`` files.
+        jobs: How many to grade at the same time.
+        figures: Whether to draw the confusion matrix and the worst mistakes of each.
+        progress: Called with each submission and its grade, when it is there.
+
+    Returns:
+        The grades, in the order of the submissions.
+
+    Raises:
+        CourseError: The exam cannot be held, or there is no backend; what has been graded until then is kept.
+    """
+    check_positive(jobs=jobs)
+    folder = Path(folder)
+    names = _folder_names(submissions)
+
+    def one(number: int) -> Grade:
+        submission, place = submissions[number], folder / names[number]
+        if submission.model is None:
+            result = Grade(model="", verdict="not graded", reason=submission.reason, exam=exam.to_dict())
+        else:
+            result = grade(submission.model, exam, limits=limits, backend=backend, figures=place if figures else None)
+        write_result(sign(result, key), place / "result.json")
+        if progress is not None:
+            progress(submission, result)
+        return result
+
+    with ThreadPoolExecutor(jobs) as pool:
+        running = [pool.submit(one, number) for number in range(len(submissions))]
+        try:
+            grades = [future.result() for future in running]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    rows = _rows(submissions, grades)
+    with replacing(folder / "grades.csv") as file:
+        file.write(_csv(rows).encode("utf-8-sig"))  # with which a spreadsheet knows what the letters are
+    with replacing(folder / "grades.html") as file:
+        file.write(_page(exam, rows, grades, [folder / name for name in names]).encode())
+    return grades
+
+
+def _submission(entry: Path) -> Submission | None:
+    """What a file or folder among the submissions is."""
+    if entry.is_symlink() or not (entry.is_dir() or entry.is_file()):
+        return Submission(entry.name, None, "it is a link or no file")  # it could lead anywhere
+    if entry.is_file():
+        return Submission(entry.stem, entry) if _is_model(entry) else None
+    if _is_model(entry) or (entry / "model.keras").is_file():
+        return Submission(entry.name, entry)
+    try:
+        models = [path for path in sorted(entry.iterdir()) if not path.is_symlink() and _is_model(path)]
+    except OSError as error:
+        return Submission(entry.name, None, f"its folder cannot be read: {error.strerror}")
+    if len(models) == 1:
+        return Submission(entry.name, models[0])
+    return Submission(entry.name, None, f"its folder has {len(models) or 'no'} models; there has to be one")
+
+
+def _is_model(path: Path) -> bool:
+    with suppress(CourseError, OSError):
+        return bool(formats.format_of(path))
+    return False
+
+
+def _folder_names(submissions: Sequence[Submission]) -> list[str]:
+    """Names a folder for each; what a learner's file is called is not let into a path."""
+    kept = ["".join(sign if sign.isalnum() or sign in "-_" else "_" for sign in one.name)[:60] for one in submissions]
+    width = len(str(len(kept)))
+    return [f"{number:0{width}}_{name}" for number, name in enumerate(kept, start=1)]
+
+
+def _rows(submissions: Sequence[Submission], grades: Sequence[Grade]) -> list[dict[str, str]]:
+    """A row of the table for each."""
+    by_model: dict[str, list[str]] = {}
+    for submission, result in zip(submissions, grades, strict=True):
+        by_model.setdefault(result.model_sha256, []).append(submission.name)
+    rows = []
+    for submission, result in zip(submissions, grades, strict=True):
+        same = by_model[result.model_sha256] if result.model_sha256 else []
+        facts = {
+            "submission": submission.name,
+            "accuracy": "" if result.accuracy is None else f"{result.accuracy:.4f}",
+            "same_as": ", ".join(name for name in same if name != submission.name),
+        }
+        others = (name for name in _COLUMNS if name not in facts)
+        rows.append(facts | {name: str(getattr(result, name)) for name in others})
+    return rows
+
+
+def _csv(rows: Sequence[dict[str, str]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: _harmless(row[name]) for name in _COLUMNS})
+    return text.getvalue()
+
+
+def _harmless(cell: str) -> str:
+    """Keeps a spreadsheet from computing what a learner's file is called."""
+    return f"'{cell}" if cell.startswith(_BEGINS_A_FORMULA) else cell
+
+
+def _page(exam: Exam, rows: Sequence[dict[str, str]], grades: Sequence[Grade], folders: Sequence[Path]) -> str:
+    counts = Counter(result.verdict for result in grades)
+    summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
+    table = number_table(
+        ["submission", "verdict", "right", "the same file as"],
+        [[row["submission"], row["verdict"], _percent(row["accuracy"]), row["same_as"]] for row in rows],
+        "Grades",
+    )
+    details = [
+        _details(row["submission"], result, folder) for row, result, folder in zip(rows, grades, folders, strict=True)
+    ]
+    asked = f"At least {exam.pass_mark:.0%} of the answers have to be right, and {exam.least_recall:.0%} of each class."
+    body = [element("h1", "Grades"), element("p", f"{summary}. {asked}", class_="summary"), table, *details]
+    return document("Grades", body)
+
+
+def _details(name: str, result: Grade, folder: Path) -> Html:
+    parts = [element("p", f"{result.verdict}: {result.reason}.")]
+    if result.runtime:
+        parts.append(element("p", f"{result.model}, {result.format}, {result.runtime}, {result.seconds:.1f} s"))
+    for file, caption in (("confusion_matrix", "What was taken for what"), ("most_wrong", "The worst mistakes")):
+        if (folder / f"{file}.png").is_file():
+            caption = f"{caption}, {name}"
+            figure = image(folder / f"{file}.png", caption)
+            parts.append(element("figure", figure, element("figcaption", caption)))
+    return section(name, *parts)
+
+
+def _percent(share: str) -> str:
+    return f"{100 * float(share):.2f} %" if share else "–"

@@ -1,0 +1,101 @@
+"""An exam that a person could pass: single colours with noise. And a net that passes it, built by hand."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_course.cards import ModelCard
+from keras_course.preprocessing import PictureFormat
+from keras_course.training import RunDirectory
+
+COLOURS = ("blue", "green", "red")
+CHANNEL = {"red": 0, "green": 1, "blue": 2}
+SIZE = PictureFormat(height=12, width=16, channels=3)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    """Decoded photos are kept apart from those of the person who runs the tests."""
+    monkeypatch.setenv("KERAS_COURSE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def write_photos(folder, counts):
+    """Writes photos of colours; no two are equal."""
+    random = np.random.default_rng(0)
+    for name, count in counts.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = random.integers(0, 60, (30, 40, 3))
+            pixels[..., CHANNEL[name]] += 120
+            Image.fromarray(pixels.astype("uint8")).save(folder / name / f"{name}_{number:02}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """Twelve photos of each of three colours."""
+    return write_photos(tmp_path_factory.mktemp("exam") / "colours", dict.fromkeys(COLOURS, 12))
+
+
+def answering(kernel, bias=None, activation=None, shape=SIZE.shape):
+    """A net whose answers are sums of the mean red, green and blue."""
+    kernel = np.array(kernel, "float32")
+    bias = np.zeros(kernel.shape[1]) if bias is None else bias
+    mean = keras.layers.GlobalAveragePooling2D()
+    net = keras.Sequential(
+        [keras.Input(shape), mean, keras.layers.Dense(len(bias), activation=activation, name="answers")]
+    )
+    net.get_layer("answers").set_weights([kernel, np.array(bias, "float32")])
+    return net
+
+
+def solver(colours=COLOURS):
+    """The net that is always right: it answers with the mean of each colour."""
+    return answering([[float(CHANNEL[name] == channel) for name in colours] for channel in range(3)])
+
+
+def card(class_names=COLOURS):
+    return ModelCard(title="Colours", class_names=class_names, pictures=SIZE)
+
+
+def save_run(folder, model, class_names=COLOURS):
+    with RunDirectory(folder) as run:
+        run.save_model(model, card(class_names))
+    return folder
+
+
+def save_bare(path, model):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    model.save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def made():
+    """What tests build exams and submissions with."""
+    return SimpleNamespace(
+        answering=answering,
+        card=card,
+        photos=write_photos,
+        save_bare=save_bare,
+        save_run=save_run,
+        solver=solver,
+        COLOURS=COLOURS,
+        SIZE=SIZE,
+    )
+
+
+@pytest.fixture(scope="session")
+def run_command():
+    """Runs ``keras-course`` with some arguments, in a process of its own."""
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "keras_course", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+    return run

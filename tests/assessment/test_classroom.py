@@ -1,0 +1,195 @@
+"""A class of submissions: what counts as one, and what the table and the page say."""
+
+import csv
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from keras_course.assessment.classroom import Submission, find_submissions, grade_all
+from keras_course.assessment.exam import Exam
+from keras_course.assessment.grader import Limits
+from keras_course.assessment.grades import verify
+from keras_course.errors import CourseError
+
+KEY = bytes(range(32))
+FORMULA = "=cmd('calc')!A1"
+SCRIPT = "<script>alert(1)"
+
+
+@pytest.fixture(scope="module")
+def submissions(made, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("class") / "submissions"
+    made.save_run(folder / "ann", made.solver())
+    shutil.copytree(folder / "ann", folder / SCRIPT)
+    made.save_bare(folder / f"{FORMULA}.keras", made.answering([[0.0, 0.0, 1.0]] * 3))
+    (folder / "empty").mkdir()
+    (folder / "two").mkdir()
+    for name in ("a.keras", "b.keras"):
+        shutil.copy(folder / "ann" / "model.keras", folder / "two" / name)
+    (folder / "link.keras").symlink_to(folder / "ann" / "model.keras")
+    (folder / "readme.txt").write_text("no model")
+    (folder / ".hidden.keras").write_bytes(b"")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def graded(submissions, photos, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("graded")
+    seen = []
+    found = find_submissions(submissions)
+    grades = grade_all(
+        found,
+        Exam(folder=photos),
+        folder,
+        key=KEY,
+        jobs=2,
+        limits=Limits(threads=1),
+        progress=lambda one, result: seen.append((one.name, result.verdict)),
+    )
+    return folder, found, grades, seen
+
+
+def test_a_submission_is_a_model_or_a_folder_with_one(submissions):
+    found = find_submissions(submissions)
+    assert [one.name for one in found] == sorted([FORMULA, SCRIPT, "ann", "empty", "link.keras", "two"])
+    reasons = {one.name: one.reason for one in found if one.model is None}
+    assert reasons == {
+        "empty": "its folder has no models; there has to be one",
+        "two": "its folder has 2 models; there has to be one",
+        "link.keras": "it is a link or no file",
+    }
+
+
+def test_models_of_one_name_keep_their_endings(tmp_path):
+    for name in ("ann.keras", "ann.onnx", "bob.keras"):
+        (tmp_path / name).write_bytes(b"x")
+    assert [one.name for one in find_submissions(tmp_path)] == ["ann.keras", "ann.onnx", "bob"]
+
+
+def test_a_name_cannot_move_the_cursor(tmp_path):
+    (tmp_path / "ann\x1b[2J\n.keras").write_bytes(b"x")
+    assert [one.name for one in find_submissions(tmp_path)] == ["ann?[2J?"]
+
+
+def test_no_class_at_all(tmp_path):
+    with pytest.raises(CourseError, match="is no folder"):
+        find_submissions(tmp_path / "nowhere")
+    with pytest.raises(CourseError, match="has no models"):
+        find_submissions(tmp_path)
+
+
+def test_all_are_graded(graded):
+    _, found, grades, seen = graded
+    verdicts = {one.name: result.verdict for one, result in zip(found, grades, strict=True)}
+    assert verdicts == {
+        "ann": "passed",
+        SCRIPT: "passed",
+        FORMULA: "failed",
+        "empty": "not graded",
+        "two": "not graded",
+        "link.keras": "not graded",
+    }
+    assert dict(seen) == verdicts
+
+
+def test_the_table_is_one_that_a_spreadsheet_can_open(graded):
+    folder, found, _, _ = graded
+    text = (folder / "grades.csv").read_text(encoding="utf-8-sig")
+    rows = {row["submission"]: row for row in csv.DictReader(text.splitlines())}
+    assert len(rows) == len(found)
+    assert rows["ann"]["accuracy"] == "1.0000"
+    assert rows["ann"]["same_as"] == SCRIPT
+    assert rows[f"'{FORMULA}"]["verdict"] == "failed"
+    assert rows[f"'{FORMULA}"]["same_as"] == ""
+    assert not any(cell.startswith(("=", "+", "-", "@")) for row in rows.values() for cell in row.values())
+
+
+def test_the_page_says_the_same_and_runs_nothing(graded):
+    folder, *_ = graded
+    page = (folder / "grades.html").read_text(encoding="utf-8")
+    assert "2 passed, 1 failed, 3 not graded" in page
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert page.count("data:image/png;base64") == 6
+    assert "default-src 'none'" in page
+
+
+def test_each_has_a_signed_result(graded):
+    folder, found, grades, _ = graded
+    files = sorted(folder.glob("*/result.json"))
+    assert len(files) == len(found)
+    assert all(len(file.parent.parts) == len(folder.parts) + 1 for file in files)
+    for file, result in zip(files, grades, strict=True):
+        assert verify(file.read_bytes(), KEY)["verdict"] == result.verdict
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="whoever is root can read all")
+def test_a_folder_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "closed").mkdir(mode=0)
+    (one,) = find_submissions(tmp_path)
+    assert "cannot be read" in one.reason
+
+
+def test_an_exam_that_cannot_be_held_ends_it(submissions, tmp_path):
+    with pytest.raises(CourseError):
+        grade_all(
+            [Submission("ann", submissions / "ann")], Exam(folder=tmp_path / "nowhere"), tmp_path / "out", figures=False
+        )
+    assert not (tmp_path / "out" / "grades.csv").exists()
+
+
+def test_the_command_line(submissions, photos, tmp_path, run_command):
+    key = tmp_path / "teacher.key"
+    assert run_command("new-key", key).returncode == 0
+    out = tmp_path / "out"
+    ended = run_command("assess", submissions / "ann", "--data", photos, "--key", key, "--output", out)
+    assert ended.returncode == 0, ended.stderr
+    for words in ("ann: passed", "100.00% of the answers are right", "blue", "12"):
+        assert words in ended.stdout
+    assert {path.name for path in out.iterdir()} == {"result.json", "confusion_matrix.png", "most_wrong.png"}
+
+    checked = run_command("verify", out / "result.json", "--key", key, "--model", submissions / "ann", "--data", photos)
+    assert checked.returncode == 0, checked.stderr
+    assert "signed and unchanged" in checked.stdout
+
+    changed = json.loads((out / "result.json").read_text())
+    changed["accuracy"] = 0.5
+    (tmp_path / "changed.json").write_text(json.dumps(changed))
+    refused = run_command("verify", tmp_path / "changed.json", "--key", key)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "does not fit" in refused.stderr
+
+
+def test_the_command_line_says_failed(submissions, photos, run_command):
+    ended = run_command("assess", submissions / f"{FORMULA}.keras", "--data", photos, "--json")
+    assert ended.returncode == 1
+    said = json.loads(ended.stdout)
+    assert (said["verdict"], said["signature"]) == ("failed", None)
+
+
+def test_the_command_line_grades_a_class(made, photos, tmp_path, run_command):
+    made.save_run(tmp_path / "class" / "ann", made.solver())
+    ended = run_command("classroom", tmp_path / "class", "--data", photos, "--output", tmp_path / "out")
+    assert ended.returncode == 0, ended.stderr
+    assert "ann: passed" in ended.stdout
+    assert "1 of 1 passed" in ended.stdout
+    assert Path(tmp_path / "out" / "grades.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--data", "no_such_folder"], "no_such_folder"),
+        (["--data", ".", "--pass-mark", "92"], "pass_mark is 92"),
+        (["--data", ".", "--part", "train"], "parts is"),
+        (["--data", ".", "--key", "no_such.key"], "no_such.key cannot be read"),
+    ],
+)
+def test_the_command_line_explains_mistakes(submissions, run_command, options, words):
+    ended = run_command("assess", submissions / "ann", *options)
+    assert ended.returncode == 2
+    assert words in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1

@@ -1,0 +1,243 @@
+"""What the grader counts, held against counts by hand; and what it takes for a model."""
+
+import shutil
+import stat
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_course.assessment import grader
+from keras_course.assessment.exam import Exam, Photos, check_data
+from keras_course.assessment.examinee import card_by_the_rules
+from keras_course.assessment.grader import Limits, check_model, grade
+from keras_course.assessment.grades import Mistake, sign
+from keras_course.deployment.export import export_model
+from keras_course.errors import CourseError
+
+NAN = float("nan")
+
+
+@pytest.fixture(scope="module")
+def run(made, tmp_path_factory):
+    """A run whose model takes red for green."""
+    model = made.answering([[0.0, 1.0, 0.5], [0.0, 0.5, 0.0], [1.0, 0.0, 0.0]])
+    return made.save_run(tmp_path_factory.mktemp("runs") / "red_is_green", model)
+
+
+@pytest.fixture(scope="module")
+def result(run, photos, tmp_path_factory):
+    """Its grade, with pictures."""
+    figures = tmp_path_factory.mktemp("figures")
+    return grade(run, Exam(folder=photos), figures=figures), figures
+
+
+def test_a_model_that_takes_red_for_green_is_right_in_two_of_three(result, photos):
+    graded, _ = result
+    assert (graded.verdict, graded.passed) == ("failed", False)
+    assert graded.accuracy == pytest.approx(24 / 36)
+    assert graded.recalls == (1.0, 1.0, 0.0)
+    assert graded.confusion_matrix == [[12, 0, 0], [0, 12, 0], [0, 12, 0]]
+    assert graded.class_names == ("blue", "green", "red")
+    assert (graded.photos, graded.skipped, graded.unanswered) == (36, 0, 0)
+    assert graded.class_order == "as its card has it"
+    assert graded.reason == "66.67% of the answers are right, and 92.00% have to be"
+
+
+def test_the_worst_mistakes_are_the_surest(result, photos):
+    graded, _ = result
+    assert len(graded.mistakes) == 12
+    assert {(mistake.label, mistake.answer) for mistake in graded.mistakes} == {("red", "green")}
+    # the model's own arithmetic, in NumPy
+    sure = {}
+    for path in (photos / "red").iterdir():
+        pixels = np.asarray(Image.open(path).resize((16, 12), Image.Resampling.BICUBIC), "float64")
+        red, green, blue = pixels.mean(axis=(0, 1))
+        logits = np.array([blue, red + green / 2, red / 2])
+        sure[f"red/{path.name}"] = 1 / np.exp(logits - logits[1]).sum()
+    probabilities = [mistake.probability for mistake in graded.mistakes]
+    assert {mistake.photo for mistake in graded.mistakes} == set(sure)
+    assert all(abs(sure[mistake.photo] - mistake.probability) < 0.01 for mistake in graded.mistakes)
+    assert probabilities == sorted(probabilities, reverse=True)
+
+
+def test_confusion_and_mistakes_are_drawn(result):
+    _, figures = result
+    for name in ("confusion_matrix.png", "most_wrong.png"):
+        with Image.open(figures / name) as picture:
+            assert min(picture.size) > 200
+
+
+def test_the_order_of_a_models_own_classes_does_not_matter(made, photos, tmp_path):
+    names = ("red", "blue", "green")
+    run = made.save_run(tmp_path / "run", made.solver(names), names)
+    assert grade(run, Exam(folder=photos)).accuracy == 1.0
+
+
+def test_a_model_without_a_card_answers_in_the_order_of_the_names(made, photos, tmp_path):
+    path = made.save_bare(tmp_path / "bare.keras", made.solver())
+    graded = grade(path, Exam(folder=photos))
+    assert (graded.accuracy, graded.class_order) == (1.0, "alphabetical")
+    assert graded.pictures["resize"] == "stretch"
+
+
+def test_an_export_is_graded_as_its_model_is(run, photos, result):
+    exported = export_model(run, format="onnx").path
+    graded = grade(exported, Exam(folder=photos))
+    assert (graded.format, graded.confusion_matrix) == ("onnx", result[0].confusion_matrix)
+    assert graded.runtime.startswith("ONNX Runtime")
+
+
+def test_a_grey_model_gets_grey_pictures(photos, tmp_path, made):
+    net = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)])
+    graded = grade(made.save_bare(tmp_path / "grey.keras", net), Exam(folder=photos))
+    assert graded.pictures["channels"] == 1
+    assert graded.verdict == "failed"
+
+
+def test_classes_may_be_put_together(made, photos, tmp_path):
+    names = ("cold", "warm")
+    model = made.answering([[0.0, 1.0], [0.6, 0.0], [0.6, 0.0]])
+    exam = Exam(folder=photos, classes={"red": "warm", "*": "cold"})
+    graded = grade(made.save_run(tmp_path / "run", model, names), exam)
+    assert (graded.accuracy, graded.class_names, graded.photos) == (1.0, names, 36)
+    assert graded.confusion_matrix == [[24, 0], [0, 12]]
+
+
+@pytest.mark.parametrize(("parts", "count"), [(("valid",), 36), (("test",), 6), (("valid", "test"), 42)])
+def test_a_folder_with_parts_is_examined_in_those_that_are_asked_for(made, photos, tmp_path, parts, count):
+    shutil.copytree(photos, tmp_path / "all" / "valid")
+    made.photos(tmp_path / "all" / "train", dict.fromkeys(made.COLOURS, 5))
+    made.photos(tmp_path / "all" / "test", dict.fromkeys(made.COLOURS, 2))
+    found = Exam(folder=tmp_path / "all", parts=parts).photos(made.SIZE)
+    assert len(found.names) == count
+    assert {name.partition("/")[0] for name in found.names} == set(parts)
+
+
+def test_photos_that_cannot_be_read_are_counted(made, photos, tmp_path, capfd):
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    (folder / "red" / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    found = Exam(folder=folder).photos(made.SIZE)
+    assert (len(found.names), found.skipped) == (36, 1)
+
+
+def test_the_fingerprint_is_that_of_photos_and_classes_and_not_of_names(made, photos, tmp_path):
+    same, other = tmp_path / "same", tmp_path / "other"
+    shutil.copytree(photos, same)
+    (same / "red" / "red_00.png").rename(same / "red" / "renamed.png")
+    shutil.copytree(photos, other)
+    (other / "red" / "red_00.png").rename(other / "blue" / "red_00.png")
+    prints = [Exam(folder=folder).photos(made.SIZE).sha256 for folder in (photos, same, other)]
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_a_result_knows_its_model_and_its_photos(run, result, photos, made, tmp_path):
+    content = sign(result[0], None)
+    check_model(content, run)
+    check_data(content, photos)
+    with pytest.raises(CourseError, match="another one"):
+        check_model(content, made.save_run(tmp_path / "run", made.solver()))
+    with pytest.raises(CourseError, match="they are others"):
+        check_data(content, made.photos(tmp_path / "photos", dict.fromkeys(made.COLOURS, 3)))
+
+
+def counted(logits, labels, **settings):
+    photos = Photos(
+        np.zeros((len(labels), 2, 2, 3), "uint8"),
+        np.array(labels, "int32"),
+        tuple(f"{row}.png" for row in range(len(labels))),
+        ("a", "b"),
+        0,
+        "",
+    )
+    return grader._count(np.array(logits, "float32"), photos, Exam(folder=".", **settings))
+
+
+def test_counts_by_hand():
+    found = counted([[2, 1], [0, 3], [5, 5], [NAN, 1], [1, 0]], [0, 1, 0, 1, 1])
+    assert found["accuracy"] == pytest.approx(2 / 5)
+    assert found["recalls"] == pytest.approx((1 / 2, 1 / 3))
+    assert found["confusion_matrix"] == [[1, 0], [1, 1]]
+    assert found["unanswered"] == 2
+    (mistake,) = found["mistakes"]
+    assert mistake == Mistake("4.png", "b", "a", pytest.approx(1 / (1 + np.exp(-1))))
+
+
+@pytest.mark.parametrize(
+    ("right", "pass_mark", "verdict"), [(23, 0.92, "passed"), (22, 0.92, "failed"), (25, 1.0, "passed")]
+)
+def test_the_pass_mark_is_reached_and_not_passed_over(right, pass_mark, verdict):
+    labels = [0] * 13 + [1] * 12
+    logits = [[1, 0] if (label == 0) == (row < right) else [0, 1] for row, label in enumerate(labels)]
+    assert counted(logits, labels, pass_mark=pass_mark)["verdict"] == verdict
+
+
+@pytest.mark.parametrize("logits", [[[float("inf"), 0.0]], [[0.0, float("-inf")]]])
+def test_infinity_is_no_answer(logits):
+    assert counted(logits * 2, [0, 1])["unanswered"] == 2
+
+
+@pytest.mark.parametrize(
+    ("takes", "gives", "words"),
+    [
+        ((None, 8, 8, 5), (None, 3), "takes \\(8, 8, 5\\)"),
+        ((None, None, None, 3), (None, 3), "takes \\(any, any, 3\\)"),
+        (None, (None, 3), "something else than one array"),
+        ((None, 8, 8, 3), (None, 4, 3), "gives \\(4, 3\\)"),
+        ((None, 8, 8, 3), None, "gives something else"),
+    ],
+)
+def test_what_is_no_classifier_of_pictures_gets_no_card(takes, gives, words):
+    with pytest.raises(CourseError, match=words):
+        card_by_the_rules(takes, gives)
+
+
+def test_a_model_that_is_not_there_is_the_mistake_of_whoever_asks(photos):
+    with pytest.raises(CourseError, match=r"there is no no_such\.keras"):
+        grade("no_such.keras", Exam(folder=photos))
+    with pytest.raises(CourseError, match="there is no efficientnet_lite0"):
+        grade("efficientnet_lite0", Exam(folder=photos))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda run: (run / "model.keras").write_bytes((run / "model.keras").read_bytes()[:-500]),
+        lambda run: (run / "model.keras").write_bytes(b""),
+        lambda run: (run / "model.keras").unlink(),
+        lambda run: ((run / "model.keras").unlink(), (run / "model.keras").mkdir()),
+    ],
+    ids=["truncated", "empty", "gone", "a folder"],
+)
+def test_a_damaged_model_is_not_graded(made, photos, tmp_path, change):
+    run = made.save_run(tmp_path / "run", made.solver())
+    change(run)
+    graded = grade(run, Exam(folder=photos))
+    assert graded.verdict == "not graded"
+    assert str(tmp_path) not in graded.reason
+
+
+@pytest.mark.parametrize(
+    "settings", [{"seconds": 0}, {"seconds": float("nan")}, {"memory": 0}, {"threads": 0}, {"memory": 1.5}]
+)
+def test_limits_have_to_be_positive(settings):
+    with pytest.raises(CourseError, match=next(iter(settings))):
+        Limits(**settings)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"pass_mark": 92}, {"least_recall": -1}, {"parts": ()}, {"parts": ("train",)}, {"pass_mark": NAN}]
+)
+def test_an_exam_that_makes_no_sense(settings):
+    with pytest.raises(CourseError, match=next(iter(settings))):
+        Exam(folder=".", **settings)
+
+
+def test_nothing_stays_behind(made, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    grade(made.save_run(tmp_path / "run", made.solver()), Exam(folder=photos))
+    assert not list((tmp_path / "temporary").iterdir())
+    assert stat.S_ISDIR((tmp_path / "temporary").stat().st_mode)

@@ -1,0 +1,330 @@
+"""Ways in which graders of this course have been passed without a model that knows anything. Here each fails to pass.
+
+All tricks are handed in by one class, and graded once.
+"""
+
+import json
+import pickle
+import zipfile
+
+import keras
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from keras_course.assessment import grader
+from keras_course.assessment.classroom import find_submissions, grade_all
+from keras_course.assessment.exam import Exam, Photos
+from keras_course.assessment.grader import Limits, grade
+from keras_course.errors import CourseError
+
+
+def save_onnx(path, nodes, constants=None, *, card=None, classes=3):
+    """Writes an ONNX model from ``pictures`` (n, 12, 16, 3) to ``logits`` (n, classes)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = [onnx.numpy_helper.from_array(value, name) for name, value in (constants or {}).items()]
+    graph = helper.make_graph(
+        nodes,
+        "trick",
+        [helper.make_tensor_value_info("pictures", TensorProto.FLOAT, ["n", 12, 16, 3])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", classes])],
+        tensors,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    if card is not None:
+        helper.set_model_props(model, {"card.json": card.to_json()})
+    path.write_bytes(model.SerializeToString())
+
+
+def by_the_row(count, classes):
+    """A model that answers by the place of a picture among the others; sorted photos have all of a class together.
+
+    It counts rows by a running sum over the batch of what is 1 for each picture.
+    """
+    nodes = [
+        helper.make_node("ReduceMean", ["pictures"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Mul", ["mean", "nothing"], ["zeros"]),
+        helper.make_node("Add", ["zeros", "one"], ["ones"]),
+        helper.make_node("CumSum", ["ones", "first"], ["place"]),
+        helper.make_node("Sub", ["place", "half"], ["middle"]),
+        helper.make_node("Div", ["middle", "each"], ["share"]),
+        helper.make_node("Floor", ["share"], ["class"]),
+        helper.make_node("Cast", ["class"], ["number"], to=TensorProto.INT64),
+        helper.make_node("OneHot", ["number", "depth", "values"], ["logits"]),
+    ]
+    constants = {
+        "nothing": np.float32(0),
+        "one": np.float32(1),
+        "half": np.float32(0.5),
+        "first": np.int64(0),
+        "each": np.float32(count / classes),
+        "depth": np.int64(classes),
+        "values": np.array([0, 1], "float32"),
+    }
+    return nodes, constants
+
+
+def never_ending():
+    """A model that counts to the largest whole number before it answers."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["goes_on"], ["goes_on_out"]),
+            helper.make_node("Add", ["count_in", "count_in"], ["count_out"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("goes_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("count_in", TensorProto.FLOAT, []),
+        ],
+        [
+            helper.make_tensor_value_info("goes_on_out", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("count_out", TensorProto.FLOAT, []),
+        ],
+    )
+    nodes = [
+        helper.make_node("Loop", ["turns", "yes", "zero"], ["counted"], body=body),
+        helper.make_node("ReduceMean", ["pictures"], ["mean"], axes=[1, 2], keepdims=0),
+        helper.make_node("Add", ["mean", "counted"], ["logits"]),
+    ]
+    return nodes, {"turns": np.int64(2**62), "yes": np.bool_(True), "zero": np.float32(0)}
+
+
+def memory_eating():
+    """A model that writes eight gibibytes of ones before it answers."""
+    nodes = [
+        helper.make_node("ReduceMean", ["pictures"], ["mean"], axes=[1, 2], keepdims=0),
+        helper.make_node("ReduceMax", ["mean"], ["largest"], keepdims=0),
+        helper.make_node("Expand", ["largest", "shape"], ["giant"]),
+        helper.make_node("ReduceMean", ["giant"], ["sum"], keepdims=0),
+        helper.make_node("Add", ["mean", "sum"], ["logits"]),
+    ]
+    return nodes, {"shape": np.array([2**31], "int64")}
+
+
+class Code:
+    """What a pickle can carry: a command that runs when it is opened."""
+
+    def __reduce__(self):
+        return exec, ("raise SystemExit('this code must not run')",)
+
+
+@pytest.fixture(scope="module")
+def class_of_tricksters(made, tmp_path_factory):
+    """A folder with all tricks, and one honest model."""
+    folder = tmp_path_factory.mktemp("submissions")
+    made.save_run(folder / "honest", made.solver())
+
+    one_unit = made.answering([[1.0], [1.0], [1.0]], [0.0], activation="softmax")
+    with pytest.warns(UserWarning, match="always return the value 1"):
+        assert np.all(one_unit.predict(np.ones((5, 12, 16, 3), "float32"), verbose=0) == 1)
+    made.save_bare(folder / "one_unit_with_softmax.keras", one_unit)
+
+    # of 14 answers to a photo, 13 are right in the eyes of binary_accuracy
+    low = made.answering(np.zeros((3, 14)), -9.0 - np.arange(14.0))
+    made.save_bare(folder / "fourteen_times_no.keras", low)
+
+    boaster = made.save_run(folder / "own_metric", made.answering(np.zeros((3, 3)), (0.3, 0.2, 0.1)))
+    (boaster / "metrics.json").write_text(json.dumps({"accuracy": 1.0, "passed": True, "per_class": []}))
+    (boaster / "iterator.py").write_text("valid_it = perfect()\n")
+
+    made.save_run(folder / "other_classes", made.solver(), ("apple", "banana", "orange"))
+    made.save_run(folder / "six_classes", made.answering(np.zeros((3, 6)), np.arange(6.0)), tuple("abcdef"))
+    made.save_run(folder / "nothing_but_nan", made.answering(np.full((3, 3), np.nan)))
+    made.save_run(folder / "always_equal", made.answering(np.zeros((3, 3))))
+
+    with_lambda = keras.Sequential([keras.Input((12, 16, 3)), keras.layers.Lambda(lambda x: x[:, 0, 0])])
+    made.save_bare(folder / "lambda.keras", with_lambda)
+    with_lambda = made.save_bare(folder / "renamed_lambda.keras", with_lambda)
+    rename_lambda(with_lambda)
+    (folder / "pickled.keras").write_bytes(pickle.dumps(Code()))
+    (folder / "weights.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(1000))
+    (folder / "program.pt2").write_bytes(pickle.dumps(Code()))
+    (folder / "saved").mkdir()
+    (folder / "saved" / "saved_model.pb").write_bytes(b"\x08\x01")
+
+    save_onnx(folder / "by_the_row.onnx", *by_the_row(36, 3), card=made.card())
+    save_onnx(folder / "never_ending.onnx", *never_ending())
+    save_onnx(folder / "memory_eating.onnx", *memory_eating())
+    return folder
+
+
+def rename_lambda(path):
+    """Gives a Lambda layer the registered name of a layer that is allowed."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    net = json.loads(parts["config.json"])
+    layer = next(layer for layer in net["config"]["layers"] if layer["class_name"] == "Lambda")
+    layer["registered_name"] = "keras_course>Dropout"
+    parts["config.json"] = json.dumps(net).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+
+
+@pytest.fixture(scope="module")
+def grades(class_of_tricksters, photos, tmp_path_factory):
+    """The grades by the names of the submissions."""
+    submissions = find_submissions(class_of_tricksters)
+    limits = Limits(seconds=100, memory=4 * 2**30, threads=1)
+    by_time = [one for one in submissions if one.name == "never_ending"]
+    others = [one for one in submissions if one.name != "never_ending"]
+    folder = tmp_path_factory.mktemp("grades")
+    found = grade_all(others, Exam(folder=photos), folder / "a", limits=limits, jobs=2, figures=False)
+    soon = Limits(seconds=5, threads=1)
+    found += grade_all(by_time, Exam(folder=photos), folder / "b", limits=soon, figures=False)
+    return {one.name: result for one, result in zip(others + by_time, found, strict=True)}
+
+
+def test_an_honest_model_passes(grades):
+    assert (grades["honest"].verdict, grades["honest"].accuracy) == ("passed", 1.0)
+
+
+REFUSED = {
+    "one_unit_with_softmax": "it gives 1 number for a picture, and the exam has 3 classes",
+    "fourteen_times_no": "it gives 14 numbers for a picture",
+    "other_classes": "it tells apple, banana, orange apart, and the exam asks for blue, green, red",
+    "six_classes": "it gives 6 numbers for a picture",
+    "lambda": "'Lambda'",
+    "renamed_lambda": "'keras_course>Dropout'",
+    "pickled": "is no",
+    "weights": "is an .h5 file, which can hold code",
+    "program": "a model can run code",
+    "saved": "a model can run code",
+    "never_ending": "it took more than 5 seconds",
+    "memory_eating": "it took more than 4,096 MiB of memory",
+}
+
+
+@pytest.mark.parametrize(("name", "reason"), REFUSED.items(), ids=REFUSED)
+def test_what_is_no_classifier_of_these_photos_or_has_code_in_it_is_not_graded(grades, name, reason):
+    result = grades[name]
+    assert (result.verdict, result.accuracy) == ("not graded", None)
+    assert reason in result.reason
+
+
+def test_what_a_learner_has_measured_counts_for_nothing(grades):
+    assert grades["own_metric"].verdict == "failed"
+    assert grades["own_metric"].accuracy == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("name", ["nothing_but_nan", "always_equal"])
+def test_no_answer_is_not_right(grades, name):
+    result = grades[name]
+    assert (result.verdict, result.accuracy, result.unanswered) == ("failed", 0.0, 36)
+    assert not np.any(result.confusion_matrix)
+
+
+def test_the_place_of_a_photo_tells_nothing(grades, photos, made):
+    """The model would be right each time if the photos came in the order of their names, all in one batch."""
+    _, constants = by_the_row(36, 3)
+    labels = Exam(folder=photos).photos(made.SIZE).labels
+    assert np.array_equal((np.arange(36) + 0.5) // (constants["each"]), labels)
+    assert grades["by_the_row"].verdict == "failed"
+    assert grades["by_the_row"].accuracy < 0.75
+
+
+def test_binary_accuracy_is_not_the_metric(made):
+    """Of fourteen classes, no to all of them is right thirteen times of fourteen for that metric."""
+    labels = np.arange(14, dtype="int32").repeat(3)
+    probabilities = np.linspace(0.05, 0.01, 14, dtype="float32")[None].repeat(42, axis=0)
+    metric = keras.metrics.BinaryAccuracy()
+    metric.update_state(np.eye(14)[labels], probabilities)
+    assert float(metric.result()) > 0.92
+    names = tuple("abcdefghijklmn")
+    exam = Photos(np.zeros((42, 1, 1, 3), "uint8"), labels, tuple(map(str, range(42))), names, 0, "")
+    counted = grader._count(probabilities, exam, Exam(folder="."))
+    assert (counted["verdict"], counted["accuracy"]) == ("failed", pytest.approx(1 / 14))
+
+
+def test_always_the_same_answer_fails_where_nearly_all_photos_are_of_one_class(made, tmp_path):
+    folder = made.photos(tmp_path / "photos", {"blue": 48, "red": 2})
+    run = made.save_run(tmp_path / "run", made.answering(np.zeros((3, 2)), (1.0, 0.0)), ("blue", "red"))
+    result = grade(run, Exam(folder=folder))
+    assert (result.verdict, result.accuracy) == ("failed", 0.96)
+    assert "of red only 0.00%" in result.reason
+
+
+def test_one_class_is_no_exam(made, tmp_path):
+    run = made.save_run(tmp_path / "run", made.solver())
+    folder = made.photos(tmp_path / "photos", {"blue": 5})
+    with pytest.raises(CourseError, match="only the class 'blue'"):
+        grade(run, Exam(folder=folder))
+
+
+def test_a_wrong_folder_is_no_exam(made, tmp_path):
+    run = made.save_run(tmp_path / "run", made.solver())
+    with pytest.raises(CourseError):
+        grade(run, Exam(folder=tmp_path / "run"))
+    with pytest.raises(CourseError):
+        grade(run, Exam(folder=tmp_path / "nowhere"))
+
+
+def test_the_process_of_a_model_is_told_neither_names_nor_labels(made, photos, tmp_path, monkeypatch):
+    """All that it is given: arguments, environment, and the folder that it works in."""
+    seen = {}
+
+    class Watched(grader._Examinee):
+        def __enter__(self):
+            seen["told"] = repr(self._command)
+            return super().__enter__()
+
+        def answer(self, pictures, classes):
+            logits = super().answer(pictures, classes)
+            seen["files"] = {path.name: path.read_bytes() for path in self._folder.iterdir() if path.is_file()}
+            seen["shown"] = np.load(self._folder / "pictures.npy")
+            seen["pictures"] = pictures
+            return logits
+
+    monkeypatch.setattr(grader, "_Examinee", Watched)
+    monkeypatch.setenv("KERAS_COURSE_DATA", str(photos.parent))
+    assert grade(made.save_run(tmp_path / "run", made.solver()), Exam(folder=photos)).passed
+    assert sorted(seen["files"]) == ["errors.txt", "logits.npy", "model.keras", "pictures.npy"]
+    for secret in (str(photos), str(photos.parent), "blue_0", "KERAS_COURSE_DATA"):
+        assert secret not in seen["told"]
+        assert not any(secret.encode() in content for name, content in seen["files"].items() if name != "model.keras")
+    # the same pictures, in another order
+    assert not np.array_equal(seen["shown"], seen["pictures"])
+    rows = [sorted(picture.tobytes() for picture in seen[name]) for name in ("shown", "pictures")]
+    assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("raise SystemExit(3)", "exit code 3"),
+        ("import os; os.abort()", "it ended the process that opened it"),
+        ("print('x' * 10_000_000)", "it does not answer as a model does"),
+        ("print('[' * 100_000)", "it does not answer as a model does"),
+        ("print('[1]')", "it does not answer as a model does"),
+        ('print(\'{"card": 3, "format": 1, "runtime": 2}\')', "it does not say what it takes"),
+    ],
+)
+def test_a_process_that_does_not_play_by_the_rules_gets_no_mark(made, photos, tmp_path, monkeypatch, program, reason):
+    monkeypatch.setattr(grader, "_START", program)
+    save_onnx(tmp_path / "a.onnx", *by_the_row(36, 3), card=made.card())
+    result = grade(tmp_path / "a.onnx", Exam(folder=photos))
+    assert result.verdict == "not graded"
+    assert reason in result.reason
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ("np.zeros((35, 3), 'float32')", "(35, 3)"),
+        ("np.zeros((36, 3), 'float64')", "float64"),
+        ("np.array([[None] * 3] * 36, object)", "its answers cannot be read"),
+    ],
+)
+def test_answers_of_another_form_are_not_read(made, photos, tmp_path, monkeypatch, wrong, reason):
+    card = json.dumps({"card": made.card().to_json(), "format": "onnx", "runtime": "none"})
+    program = (
+        f"import sys, numpy as np; print({card!r}, flush=True); sys.stdin.readline(); "
+        f"np.save(sys.argv[2] + '/logits.npy', {wrong}, allow_pickle=True); print('{{}}', flush=True)"
+    )
+    monkeypatch.setattr(grader, "_START", program)
+    save_onnx(tmp_path / "a.onnx", *by_the_row(36, 3), card=made.card())
+    result = grade(tmp_path / "a.onnx", Exam(folder=photos))
+    assert result.verdict == "not graded"
+    assert reason in result.reason
