@@ -17,7 +17,8 @@ from PIL import Image
 
 from keras_course import evaluation
 from keras_course.cards import read_card
-from keras_course.datasets import arrays, asl, doggy_door, hands, lines, mnist, noisy_points, photo_folder
+from keras_course.datasets import arrays, asl, doggy_door, fruit, hands, lines, mnist, noisy_points, photo_folder
+from keras_course.preprocessing import prepare
 from keras_course.pretrained import record_of
 from keras_course.training import predict_logits
 
@@ -261,7 +262,7 @@ def test_the_lesson_on_deployment_takes_a_run_as_it_is(lesson, tmp_path):
 
 
 def test_every_lesson_is_run_here():
-    assert {*EPOCHS, "09_doggy_door", "10_transfer_learning"} == set(LESSONS)
+    assert {*EPOCHS, "09_doggy_door", "10_transfer_learning", "17_assessment"} == set(LESSONS)
 
 
 # --- The doggy door, which nothing is trained for ----------------------------------------------------------------
@@ -367,6 +368,40 @@ def test_the_lesson_on_transfer_learning(few_photos, tmp_path):
     assert [answer["class"] for answer in answers] == [("cat", "others")[row.argmax()] for row in expected]
 
 
+# --- The assessment, on a handful of drawn fruit -----------------------------------------------------------------
+
+
+def test_the_assessment_is_graded_on_photos_put_aside(tmp_path):
+    folder, run = tmp_path / "fruit", tmp_path / "run"
+    names = ("freshoranges", "rottenoranges")
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        for number in range(10):
+            Image.fromarray(fruit.draw(name, number)).save(folder / name / f"{number}.png")
+    arguments = ("--data", folder, "--epochs", 1, "--batch-size", 8, "--seed", SEED, "--output", run)
+    printed = run_lesson("17_assessment", *arguments)
+    assert "16 photos to train on, 4 for the exam" in printed
+    metrics = read_metrics(run)
+    assert metrics["exam"]["photos"] == 4
+
+    # the files of the exam, prepared and answered without the grader
+    model = keras.saving.load_model(run / "model.keras", compile=False, safe_mode=True)
+    files = sorted((run / "exam").glob("*/*.png"))
+    pictures = np.stack([prepare(file, record_of("efficientnet_lite0").pictures) for file in files])
+    answers = [names[row.argmax()] for row in predict_logits(model, pictures)]
+    right = sum(file.parent.name == answer for file, answer in zip(files, answers, strict=True))
+    assert len(files) == 4
+    assert metrics["accuracy"] == right / 4
+    assert metrics["exam"]["verdict"] == ("passed" if right == 4 else "failed")
+    assert f"{metrics['exam']['verdict']}: " in printed
+    assert (run / "report.html").read_text(encoding="utf-8").count("<img") == 5
+
+    command = [sys.executable, "-m", "keras_course", "assess", run, "--data", run / "exam", "--json"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == (0 if right == 4 else 1), done.stderr
+    assert json.loads(done.stdout)["accuracy"] == metrics["accuracy"]
+
+
 # --- How lessons are written -----------------------------------------------------------------------------------
 
 
@@ -447,3 +482,32 @@ def test_a_lesson_is_as_accurate_as_claimed(name, request, record_accuracies, tm
         accuracies.append(metrics["accuracy"])
     assert np.mean(accuracies) >= least, accuracies
     record_accuracies(name, accuracies)
+
+
+def course_edition(name):
+    """What the course calls a class of the shared photos: fresh_apple is freshapples there."""
+    return name.replace("_", "") + ("" if name.endswith("banana") else "s")
+
+
+EXAMS = {
+    "fresh or rotten": lambda name: f"{name.partition('_')[0]}/{name.partition('_')[2]}",
+    "six classes": lambda name: course_edition(name) if name.endswith(("apple", "banana", "orange")) else None,
+}
+"""The folder of each class folder of the shared photos, for each exam."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("exam", EXAMS)
+def test_the_reference_solution_passes_the_assessment(exam, course_data, record_accuracies, tmp_path):
+    for source in (course_data / "fruit").glob("*/*"):
+        if (target := EXAMS[exam](source.name)) is not None:
+            shutil.copytree(source, tmp_path / "photos" / source.parent.name / target)
+    accuracies = []
+    for seed in range(3):
+        run = tmp_path / str(seed)
+        arguments = ("--data", tmp_path / "photos", "--seed", seed, "--output", run, "--quiet")
+        printed = run_lesson("17_assessment", *arguments, timeout=3600)
+        assert printed.count("passed: ") == 1
+        accuracies.append(read_metrics(run)["accuracy"])
+    assert min(accuracies) >= 0.92, accuracies
+    record_accuracies(f"17_assessment, {exam}", accuracies)

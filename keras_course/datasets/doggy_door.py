@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image
 
 from keras_course import randomness
-from keras_course.datasets import arrays
-from keras_course.errors import CourseError, MissingPackageError
+from keras_course.datasets import arrays, photo_folder
+from keras_course.errors import MissingPackageError
 from keras_course.files import replacing
 
 __all__ = ["locate"]
@@ -54,21 +54,7 @@ def locate(source: str | Path = "auto", *, cache: str | Path | None = None) -> P
         ...
         keras_course.errors.CourseError: there is no folder no_such_folder; give one with a folder for each class
     """
-    if source in ("auto", "full"):
-        for name in FOLDERS:
-            for folder in arrays.places(name, cache):
-                if folder.is_dir():
-                    return folder
-        if source == "full":
-            raise CourseError(
-                f"there is none of the folders {', '.join(FOLDERS)} in KERAS_COURSE_DATA; give --data FOLDER"
-            )
-    if source in ("auto", "sample"):
-        return _sample(arrays.cache_folder(cache) / "photos" / SAMPLE)
-    folder = Path(source).expanduser()
-    if not folder.is_dir():
-        raise CourseError(f"there is no folder {source}; give one with a folder for each class")
-    return folder
+    return photo_folder.locate(source, FOLDERS, lambda: _sample(arrays.cache_folder(cache) / "photos" / SAMPLE), cache)
 
 
 def _sample(folder: Path) -> Path:

@@ -17,7 +17,7 @@ import struct
 import sys
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -48,6 +48,7 @@ __all__ = [
     "PhotoPart",
     "class_weights",
     "load_data",
+    "locate",
 ]
 
 LARGEST_BYTES: Final = 2**32
@@ -187,6 +188,47 @@ class _Decoded(NamedTuple):
 
 
 _NOTHING: Final = _Decoded(np.zeros((0, 1, 1, 1), "uint8"), {})
+
+
+def locate(
+    source: str | Path, names: Sequence[str], sample: Callable[[], Path], cache: str | Path | None = None
+) -> Path:
+    """Finds the folder that a lesson's ``--data`` means.
+
+    Args:
+        source: ``"auto"`` for the first folder of one of the names or, where there is none, the sample; ``"full"`` for
+            such a folder alone; ``"sample"``; or the path of a folder.
+        names: Names of folders in ``KERAS_COURSE_DATA`` or the cache, in the order in which they are looked for.
+        sample: Makes the sample if it is not there yet, and gives its folder.
+        cache: The cache folder; without it ``KERAS_COURSE_CACHE`` or the user's own cache folder.
+
+    Returns:
+        The folder.
+
+    Raises:
+        CourseError: There is none.
+
+    Example:
+        >>> locate("full", ["no_such_folder"], Path)
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.CourseError: there is none of the folders no_such_folder in KERAS_COURSE_DATA; give ...
+    """
+    if source in ("auto", "full"):
+        for name in names:
+            for folder in arrays.places(name, cache):
+                if folder.is_dir():
+                    return folder
+        if source == "full":
+            raise CourseError(
+                f"there is none of the folders {', '.join(names)} in KERAS_COURSE_DATA; give --data FOLDER"
+            )
+    if source in ("auto", "sample"):
+        return sample()
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        raise CourseError(f"there is no folder {source}; give one with a folder for each class")
+    return folder
 
 
 def load_data(

@@ -1,0 +1,215 @@
+"""Fruit, fresh and rotten, for the exam of the course: its own photos, a folder of yours, or fruit that is drawn.
+
+The course's own photos are of apples, bananas and oranges, in ``train`` and ``valid`` with the folders ``freshapples``
+to ``rottenoranges``. They cannot be had without an account; whoever has them, or other photos of fruit, lets
+``KERAS_COURSE_DATA`` name the folder in which ``fruits`` or ``fruit`` is.
+
+Drawn fruit is drawn by the course's generator, the same everywhere: an outline, a ball's light and shade, a stem; what
+is rotten has brown spots, mould, and less colour. It shows how the lesson goes. A network that knows it knows nothing
+of real fruit.
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from keras_course import randomness
+from keras_course.datasets import arrays, photo_folder
+from keras_course.errors import CourseError, check_positive
+from keras_course.files import replacing
+
+__all__ = ["CLASS_NAMES", "draw", "locate"]
+
+CLASS_NAMES: Final = (
+    *("freshapples", "freshbanana", "freshoranges"),
+    *("rottenapples", "rottenbanana", "rottenoranges"),
+)
+"""As the course's own photos have them."""
+FOLDERS: Final = ("fruits", "fruit")
+"""Looked for in ``KERAS_COURSE_DATA`` and in the cache, in this order."""
+SAMPLE: Final = "drawn_fruit"
+_DRAWN: Final = {"train": 24, "valid": 10}
+"""How many of each class."""
+_SIDE: Final = 160
+
+Plane = npt.NDArray[np.float64]
+
+_COLOURS: Final = {
+    "apples": ((0.75, 0.10, 0.12), (0.55, 0.68, 0.20)),
+    "banana": ((0.95, 0.80, 0.20), (0.85, 0.82, 0.35)),
+    "oranges": ((0.96, 0.55, 0.08), (0.93, 0.47, 0.12)),
+}
+"""Two colours, between which each fruit is somewhere."""
+_BROWN: Final = (0.22, 0.13, 0.07)
+_MOULD: Final = (0.78, 0.80, 0.74)
+
+
+def locate(source: str | Path = "auto", *, cache: str | Path | None = None) -> Path:
+    """Finds a folder of photos, in which each class has a folder.
+
+    Args:
+        source: ``"auto"`` for photos of fruit or, where there are none, drawn ones; ``"full"`` for photos alone;
+            ``"sample"`` for drawn ones; or the path of a folder.
+        cache: The cache folder; without it ``KERAS_COURSE_CACHE`` or the user's own cache folder.
+
+    Returns:
+        The folder, for ``photo_folder.load_data``.
+
+    Raises:
+        CourseError: There is none.
+
+    Example:
+        >>> locate("no_such_folder")
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.CourseError: there is no folder no_such_folder; give one with a folder for each class
+    """
+    return photo_folder.locate(source, FOLDERS, lambda: _sample(arrays.cache_folder(cache) / "photos" / SAMPLE), cache)
+
+
+def draw(class_name: str, number: int, *, seed: int = 0, side: int = _SIDE) -> npt.NDArray[np.uint8]:
+    """Draws one fruit.
+
+    Args:
+        class_name: One of ``CLASS_NAMES``.
+        number: Which of them; each is another one.
+        seed: Seed of all that chance decides.
+        side: Pixels of a side.
+
+    Returns:
+        uint8 (side, side, 3).
+
+    Raises:
+        CourseError: There is no such class, or a number is not positive.
+
+    Example:
+        >>> draw("freshapples", 3).shape
+        (160, 160, 3)
+    """
+    if class_name not in CLASS_NAMES:
+        raise CourseError(f"class_name is {class_name!r}; give one of {', '.join(CLASS_NAMES)}")
+    check_positive(side=side)
+    is_rotten = class_name.startswith("rotten")
+    kind = class_name.removeprefix("rotten").removeprefix("fresh")
+    chance = _Chance(seed, class_name, number)
+
+    turn, size = chance.between(-0.5, 0.5), chance.between(0.55, 0.8)
+    x, y = np.meshgrid(*2 * [np.linspace(-1, 1, side)])
+    x, y = x - chance.between(-0.15, 0.15), y - chance.between(-0.15, 0.15)
+    x, y = (np.cos(turn) * x + np.sin(turn) * y) / size, (np.cos(turn) * y - np.sin(turn) * x) / size
+    inside, height = _banana(x, y, chance) if kind == "banana" else _ball(x, y, dent=0.25 * (kind == "apples"))
+
+    first, second = map(np.array, _COLOURS[kind])
+    mix = np.clip(chance.between(-0.3, 1.0) + 0.5 * (chance.cloud(side, 4) - 0.5), 0, 1)
+    colour = first + (second - first) * mix[..., None]
+    if kind == "oranges":
+        colour = colour * (1 + 0.25 * (chance.cloud(side, side // 4) - 0.5))[..., None]
+    if is_rotten:
+        colour = _rotten(colour, chance, side)
+    elif kind == "banana":  # freckles, which are no rot
+        colour = _blend(colour, _BROWN, 0.7 * (chance.cloud(side, 24) > 0.93))
+    stem = (np.abs(x - 0.15 * (y + 1)) < 0.05) & (y < -0.7) & (y > -1.15) & (kind == "apples")
+    colour, inside = _blend(colour, _BROWN, stem), np.maximum(inside, stem)
+
+    light = np.array([chance.between(-0.7, 0.7), -0.6, 0.8])
+    slope = np.stack([*np.gradient(-height, 2 / side / size)[::-1], np.ones_like(height)])
+    lit = np.clip(np.tensordot(light / np.linalg.norm(light), slope / np.linalg.norm(slope, axis=0), 1), 0, 1)
+    gloss = 0.0 if is_rotten else 0.5 * lit**24
+    picture = colour * (0.35 + 0.75 * lit)[..., None] + np.asarray(gloss)[..., None]
+
+    table = np.array([chance.between(0.25, 0.9) for _ in range(3)]) * (0.85 + 0.3 * chance.cloud(side, 3))[..., None]
+    shadow = 1 - 0.5 * _soft(_shifted(inside, side // 16), side / 20)
+    picture = np.where(inside[..., None] > 0, picture, table * shadow[..., None])
+    noise = chance.draws((side, side, 3)) - 0.5
+    return np.asarray(255 * np.clip(_soft(picture, 0.7) + 0.06 * noise, 0, 1), "uint8")
+
+
+class _Chance:
+    """One number after the other of a stream."""
+
+    def __init__(self, seed: int, class_name: str, number: int) -> None:
+        self._seed, self._names, self._count = seed, ("fruit", class_name, number), 0
+
+    def draws(self, shape: Sequence[int]) -> Plane:
+        """Gives numbers from 0 to 1."""
+        self._count += 1
+        key = randomness.stream_key(self._seed, *self._names, self._count)
+        return np.asarray(randomness.uniform(key, tuple(shape)), "float64")
+
+    def between(self, low: float, high: float) -> float:
+        return low + (high - low) * float(self.draws((1,))[0])
+
+    def cloud(self, side: int, cells: int) -> Plane:
+        """Gives a plane of values from 0 to 1 that change over one cell."""
+        small = Image.fromarray(self.draws((cells, cells)).astype("float32"))
+        plane = np.asarray(small.resize((side, side), Image.Resampling.BICUBIC), "float64")
+        return (plane - plane.min()) / max(float(np.ptp(plane)), 1e-9)
+
+
+def _ball(x: Plane, y: Plane, *, dent: float) -> tuple[Plane, Plane]:
+    """An outline and the height above it; an apple has a dent where its stem is."""
+    radius = np.hypot(x, y) / (1 - dent * np.exp(-12 * x**2) * (y < 0))
+    return (radius < 1).astype("float64"), np.sqrt(np.clip(1 - radius**2, 0, None))
+
+
+def _banana(x: Plane, y: Plane, chance: _Chance) -> tuple[Plane, Plane]:
+    """A piece of a ring that becomes thinner towards its ends."""
+    bend = chance.between(1.0, 1.4)
+    angle, distance = np.arctan2(x, y + bend - 0.2), np.hypot(x, y + bend - 0.2) - bend
+    along = angle * bend / 1.05
+    thickness = 0.3 * np.sqrt(np.clip(1 - along**4, 1e-9, None))
+    across = distance / thickness
+    inside = (np.abs(across) < 1) & (np.abs(along) < 1)
+    return inside.astype("float64"), 0.3 * np.sqrt(np.clip(1 - across**2, 0, None)) * inside
+
+
+def _rotten(colour: Plane, chance: _Chance, side: int) -> Plane:
+    """Takes colour away, and puts brown spots and mould on it."""
+    grey = colour.mean(axis=-1, keepdims=True)
+    colour = 0.75 * (grey + chance.between(0.35, 0.7) * (colour - grey))
+    spots = np.clip(6 * (chance.cloud(side, 5) - chance.between(0.4, 0.6)), 0, 1)
+    colour = _blend(colour, _BROWN, 0.9 * spots)
+    mould = np.clip(8 * (chance.cloud(side, 4) - chance.between(0.75, 0.95)), 0, 1)
+    return _blend(colour, _MOULD, 0.8 * mould * chance.cloud(side, side // 3))
+
+
+def _blend(colour: Plane, other: Sequence[float], share: npt.NDArray[np.generic]) -> Plane:
+    return colour + (np.array(other) - colour) * np.asarray(share, "float64")[..., None]
+
+
+def _shifted(plane: Plane, by: int) -> Plane:
+    return np.pad(plane, [(by, 0), (by, 0)], mode="edge")[: len(plane), : len(plane)]
+
+
+def _soft(plane: Plane, radius: float) -> Plane:
+    """Blurs a plane, or each channel of a picture, by two running means."""
+    width = max(1, round(radius))
+    for axis in (0, 1):
+        for _ in range(2):
+            pads = [(width, width) if place == axis else (0, 0) for place in range(plane.ndim)]
+            sums = np.cumsum(np.pad(plane, pads, mode="edge"), axis=axis)
+            before = np.concatenate([np.zeros_like(np.take(sums, [0], axis)), sums], axis=axis)
+            length = plane.shape[axis]
+            ahead = np.take(before, range(2 * width + 1, 2 * width + 1 + length), axis)
+            plane = (ahead - np.take(before, range(length), axis)) / (2 * width + 1)
+    return plane
+
+
+def _sample(folder: Path) -> Path:
+    """Draws the sample, if it is not there yet."""
+    for part, count in _DRAWN.items():
+        for class_name in CLASS_NAMES:
+            for number in range(count):
+                target = folder / part / class_name / f"{number:02}.jpg"
+                if not target.exists():
+                    file = io.BytesIO()
+                    drawn = draw(class_name, number + sum(_DRAWN.values()) * (part == "valid"))
+                    Image.fromarray(drawn).save(file, "JPEG", quality=90)
+                    with replacing(target) as out:
+                        out.write(file.getvalue())
+    return folder
