@@ -258,8 +258,8 @@ class Counter:
         self.count = 0
         real = features_module._backend.forward
 
-        def forward(model):
-            run = real(model)
+        def forward(model, **settings):
+            run = real(model, **settings)
 
             def counted(batch):
                 self.count += 1

@@ -154,6 +154,29 @@ def without_chatter() -> Iterator[None]:
             os.close(standard_error)
 
 
+def choose_for_second_process(requested: str = "") -> str:
+    """Says which backend another process is to use, whatever Keras runs on in this one.
+
+    Args:
+        requested: The value of ``--backend``, empty for the backend of this process.
+
+    Returns:
+        The name of the backend.
+
+    Raises:
+        CourseError: If it is unknown or not installed.
+
+    Example:
+        >>> choose_for_second_process() == choose().backend
+        True
+    """
+    if not requested:
+        return choose().backend
+    if requested not in INSTALL:
+        raise _unknown(requested, "--backend")
+    return _installed_or_error(requested, "--backend")
+
+
 def second_process(backend: str, *arguments: str) -> dict[str, Any]:
     """Says how to start Python once more, on another backend, so that it finds what this process finds.
 

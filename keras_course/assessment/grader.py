@@ -187,7 +187,7 @@ class _Examinee:
 
     def __init__(self, model: Path, folder: Path, limits: Limits, backend: str) -> None:
         self._model, self._folder, self._limits = model, folder, limits
-        name = select.choose(backend).backend if formats.format_of(model) == "keras" else ""
+        name = select.choose_for_second_process(backend) if formats.format_of(model) == "keras" else ""
         process = select.second_process(name, "-c", _START, str(model), str(folder), str(limits.threads or 0))
         # where the data of the course are is nothing to a model
         process["env"] = {key: value for key, value in process["env"].items() if not key.startswith("KERAS_COURSE_")}

@@ -36,6 +36,7 @@ SAMPLE: Final = "drawn_fruit"
 _DRAWN: Final = {"train": 24, "valid": 10}
 """How many of each class."""
 _SIDE: Final = 160
+_SMALLEST: Final = 16
 
 Plane = npt.NDArray[np.float64]
 
@@ -85,7 +86,7 @@ def draw(class_name: str, number: int, *, seed: int = 0, side: int = _SIDE) -> n
         uint8 (side, side, 3).
 
     Raises:
-        CourseError: There is no such class, or a number is not positive.
+        CourseError: There is no such class, or the side is too small.
 
     Example:
         >>> draw("freshapples", 3).shape
@@ -94,6 +95,8 @@ def draw(class_name: str, number: int, *, seed: int = 0, side: int = _SIDE) -> n
     if class_name not in CLASS_NAMES:
         raise CourseError(f"class_name is {class_name!r}; give one of {', '.join(CLASS_NAMES)}")
     check_positive(side=side)
+    if side < _SMALLEST:
+        raise CourseError(f"side is {side}; give at least {_SMALLEST} pixels")
     is_rotten = class_name.startswith("rotten")
     kind = class_name.removeprefix("rotten").removeprefix("fresh")
     chance = _Chance(seed, class_name, number)

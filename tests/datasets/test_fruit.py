@@ -27,7 +27,7 @@ def test_what_is_rotten_has_less_colour():
         assert colour(f"fresh{kind}") > 1.5 * colour(f"rotten{kind}")
 
 
-@pytest.mark.parametrize(("name", "side"), [("apple", 8), ("freshapples", 0), ("freshapples", 1.5)])
+@pytest.mark.parametrize(("name", "side"), [("apple", 8), ("freshapples", 15), ("freshapples", 20.5)])
 def test_a_fruit_that_nobody_can_draw(name, side):
     with pytest.raises(CourseError):
         fruit.draw(name, 0, side=side)
