@@ -1,9 +1,10 @@
 """What a model is examined with: photos whose classes the grader alone knows, and what it takes to pass."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -49,7 +50,8 @@ class Exam:
     Args:
         folder: A folder with a folder of photos for each class, or with such folders in ``valid`` or ``test``.
         classes: Which folders are which classes, as for ``photo_folder.load_data``; None for all, by their names.
-        parts: Of a folder that has parts, those to examine with; a folder without parts is taken as a whole.
+        parts: Of a folder that has parts, such as ``train`` and ``valid``, those to examine with; a folder without
+            parts is taken as a whole.
         pass_mark: The share of right answers from which an exam is passed.
         least_recall: The share of each class that has to be right, too. Whoever always gives the same answer is right
             often where one class has most of the photos, and still has not passed.
@@ -88,28 +90,51 @@ class Exam:
             The photos, in the order of their names.
 
         Raises:
-            CourseError: There are not at least two classes with photos that can be read.
+            CourseError: There are not at least two classes with photos that can be read, or no such part.
         """
-        folder = Path(self.folder).expanduser()
-        valid_parts = [part for part in self.parts if (folder / part).is_dir()] or None
-        found = photo_folder.load_data(folder, pictures=pictures, classes=self.classes, valid_parts=valid_parts)
-        is_split_by_folder = any(path.is_relative_to(folder / "train") for path in found.train.paths)
-        parts = [found.valid] if is_split_by_folder else [found.train, found.valid]
-        rows = sorted(
-            (path.relative_to(folder).as_posix(), number, row)
-            for number, part in enumerate(parts)
-            for row, path in enumerate(part.paths)
-        )
-        labels = np.array([parts[number].labels[row] for _, number, row in rows], "int32")
-        hashes = [parts[number].hashes[row] for _, number, row in rows]
+        whole = Path(self.folder).expanduser()
+        rows: list[tuple[str, str, photo_folder.PhotoPart, int]] = []  # name, class, and where it is
+        classes: set[tuple[str, ...]] = set()
+        skipped = 0
+        for folder in self._folders(whole):
+            found = photo_folder.load_data(folder, pictures=pictures, classes=self.classes)
+            classes.add(found.class_names)
+            skipped += len(found.skipped)
+            for part in (found.train, found.valid):  # which are no parts here, where nothing is trained
+                names = [path.relative_to(whole).as_posix() for path in part.paths]
+                rows += [(name, found.class_names[part.labels[row]], part, row) for row, name in enumerate(names)]
+        if len(classes) > 1:
+            raise CourseError(f"{whole} has other classes in {self.parts[0]} than in {self.parts[1]}; give one of them")
+        class_names = classes.pop()
+        rows.sort(key=itemgetter(0))
         return Photos(
-            np.stack([parts[number].pictures[row] for _, number, row in rows]),
-            labels,
-            tuple(name for name, _, _ in rows),
-            found.class_names,
-            len(found.skipped),
-            _fingerprint(hashes, [found.class_names[label] for label in labels]),
+            np.stack([part.pictures[row] for _, _, part, row in rows]),
+            np.array([class_names.index(class_name) for _, class_name, _, _ in rows], "int32"),
+            tuple(name for name, _, _, _ in rows),
+            class_names,
+            skipped,
+            _fingerprint(f"{part.hashes[row]} {class_name}" for _, class_name, part, row in rows),
         )
+
+    def _folders(self, whole: Path) -> list[Path]:
+        """Finds the folders whose folders are the classes: those of the parts that are asked for, or the whole."""
+        try:
+            inside = [entry for entry in whole.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+            has_parts = bool(inside) and all(
+                entry.name.lower() in photo_folder.PART_NAMES and any(child.is_dir() for child in entry.iterdir())
+                for entry in inside
+            )
+        except OSError:  # which `load_data` explains
+            has_parts = False
+        if not has_parts:
+            return [whole]
+        there = {photo_folder.PART_NAMES[entry.name.lower()]: entry for entry in inside}
+        if missing := [part for part in self.parts if part not in there]:
+            raise CourseError(
+                f"{whole} has no part {missing[0]}, but {', '.join(sorted(there))}; ask for one that it has, or give "
+                "the folder of one"
+            )
+        return [there[part] for part in self.parts]
 
     def to_dict(self) -> dict[str, Any]:
         """Says what a grade records of it."""
@@ -142,7 +167,6 @@ def check_data(result: Mapping[str, Any], folder: str | Path) -> None:
         raise CourseError(f"the result is not that of the photos in {folder}: they are others, or of other classes")
 
 
-def _fingerprint(hashes: Sequence[str], classes: Sequence[str]) -> str:
+def _fingerprint(photos: Iterable[str]) -> str:
     """One name for all photos and what they show, whatever the files are called."""
-    rows = sorted(f"{sha256} {name}" for sha256, name in zip(hashes, classes, strict=True))
-    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+    return hashlib.sha256("\n".join(sorted(photos)).encode()).hexdigest()

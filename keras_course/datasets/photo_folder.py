@@ -44,6 +44,7 @@ from keras_course.progress import with_progress_bar
 __all__ = [
     "LARGEST_BYTES",
     "LARGEST_CLASSES",
+    "PART_NAMES",
     "PhotoFolder",
     "PhotoPart",
     "class_weights",

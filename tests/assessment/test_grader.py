@@ -115,6 +115,29 @@ def test_a_folder_with_parts_is_examined_in_those_that_are_asked_for(made, photo
     assert {name.partition("/")[0] for name in found.names} == set(parts)
 
 
+def test_parts_go_by_several_names_and_need_no_training_photos(made, photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "a" / "Validation")
+    made.photos(tmp_path / "a" / "training", dict.fromkeys(made.COLOURS, 2))
+    shutil.copytree(photos, tmp_path / "b" / "valid")
+    for folder in ("a", "b"):
+        assert len(Exam(folder=tmp_path / folder).photos(made.SIZE).names) == 36
+    with pytest.raises(CourseError, match="has no part test, but train, valid"):
+        Exam(folder=tmp_path / "a", parts=["test"]).photos(made.SIZE)
+
+
+def test_a_class_may_be_called_valid(made, tmp_path):
+    made.photos(tmp_path / "coupons", {"blue": 3, "red": 3})
+    (tmp_path / "coupons" / "blue").rename(tmp_path / "coupons" / "valid")
+    assert Exam(folder=tmp_path / "coupons").photos(made.SIZE).class_names == ("red", "valid")
+
+
+def test_parts_have_to_have_the_same_classes(made, tmp_path):
+    made.photos(tmp_path / "valid", dict.fromkeys(made.COLOURS, 2))
+    made.photos(tmp_path / "test", {"blue": 2, "red": 2})
+    with pytest.raises(CourseError, match="other classes in valid than in test"):
+        Exam(folder=tmp_path, parts=("valid", "test")).photos(made.SIZE)
+
+
 def test_photos_that_cannot_be_read_are_counted(made, photos, tmp_path, capfd):
     folder = tmp_path / "photos"
     shutil.copytree(photos, folder)
