@@ -71,8 +71,7 @@ def test_confusion_and_mistakes_are_drawn(result):
 
 def test_the_order_of_a_models_own_classes_does_not_matter(made, photos, tmp_path):
     names = ("red", "blue", "green")
-    run = made.save_run(tmp_path / "run", made.solver(names), names)
-    assert grade(run, Exam(folder=photos)).accuracy == 1.0
+    assert grade(made.save_solver(tmp_path / "a.onnx", names), Exam(folder=photos)).accuracy == 1.0
 
 
 def test_a_model_without_a_card_answers_in_the_order_of_the_names(made, photos, tmp_path):
@@ -98,9 +97,9 @@ def test_a_grey_model_gets_grey_pictures(photos, tmp_path, made):
 
 def test_classes_may_be_put_together(made, photos, tmp_path):
     names = ("cold", "warm")
-    model = made.answering([[0.0, 1.0], [0.6, 0.0], [0.6, 0.0]])
+    model = made.save_answering(tmp_path / "a.onnx", [[0.0, 1.0], [0.6, 0.0], [0.6, 0.0]], class_names=names)
     exam = Exam(folder=photos, classes={"red": "warm", "*": "cold"})
-    graded = grade(made.save_run(tmp_path / "run", model, names), exam)
+    graded = grade(model, exam)
     assert (graded.accuracy, graded.class_names, graded.photos) == (1.0, names, 36)
     assert graded.confusion_matrix == [[24, 0], [0, 12]]
 
@@ -161,7 +160,7 @@ def test_a_result_knows_its_model_and_its_photos(run, result, photos, made, tmp_
     check_model(content, run)
     check_data(content, photos)
     with pytest.raises(CourseError, match="another one"):
-        check_model(content, made.save_run(tmp_path / "run", made.solver()))
+        check_model(content, made.save_solver(tmp_path / "a.onnx"))
     with pytest.raises(CourseError, match="they are others"):
         check_data(content, made.photos(tmp_path / "photos", dict.fromkeys(made.COLOURS, 3)))
 
@@ -261,6 +260,6 @@ def test_an_exam_that_makes_no_sense(settings):
 def test_nothing_stays_behind(made, photos, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
-    grade(made.save_run(tmp_path / "run", made.solver()), Exam(folder=photos))
+    grade(made.save_solver(tmp_path / "a.onnx"), Exam(folder=photos))
     assert not list((tmp_path / "temporary").iterdir())
     assert stat.S_ISDIR((tmp_path / "temporary").stat().st_mode)

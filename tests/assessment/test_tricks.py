@@ -9,7 +9,6 @@ import zipfile
 
 import keras
 import numpy as np
-import onnx
 import pytest
 from onnx import TensorProto, helper
 
@@ -18,23 +17,6 @@ from keras_course.assessment.classroom import find_submissions, grade_all
 from keras_course.assessment.exam import Exam, Photos
 from keras_course.assessment.grader import Limits, grade
 from keras_course.errors import CourseError
-
-
-def save_onnx(path, nodes, constants=None, *, card=None, classes=3):
-    """Writes an ONNX model from ``pictures`` (n, 12, 16, 3) to ``logits`` (n, classes)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = [onnx.numpy_helper.from_array(value, name) for name, value in (constants or {}).items()]
-    graph = helper.make_graph(
-        nodes,
-        "trick",
-        [helper.make_tensor_value_info("pictures", TensorProto.FLOAT, ["n", 12, 16, 3])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", classes])],
-        tensors,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    if card is not None:
-        helper.set_model_props(model, {"card.json": card.to_json()})
-    path.write_bytes(model.SerializeToString())
 
 
 def by_the_row(count, classes):
@@ -129,10 +111,10 @@ def class_of_tricksters(made, tmp_path_factory):
     (boaster / "metrics.json").write_text(json.dumps({"accuracy": 1.0, "passed": True, "per_class": []}))
     (boaster / "iterator.py").write_text("valid_it = perfect()\n")
 
-    made.save_run(folder / "other_classes", made.solver(), ("apple", "banana", "orange"))
-    made.save_run(folder / "six_classes", made.answering(np.zeros((3, 6)), np.arange(6.0)), tuple("abcdef"))
-    made.save_run(folder / "nothing_but_nan", made.answering(np.full((3, 3), np.nan)))
-    made.save_run(folder / "always_equal", made.answering(np.zeros((3, 3))))
+    made.save_solver(folder / "other_classes.onnx", class_names=("apple", "banana", "orange"))
+    made.save_answering(folder / "six_classes.onnx", np.zeros((3, 6)), np.arange(6.0), tuple("abcdef"))
+    made.save_answering(folder / "nothing_but_nan.onnx", np.full((3, 3), np.nan))
+    made.save_answering(folder / "always_equal.onnx", np.zeros((3, 3)))
 
     with_lambda = keras.Sequential([keras.Input((12, 16, 3)), keras.layers.Lambda(lambda x: x[:, 0, 0])])
     made.save_bare(folder / "lambda.keras", with_lambda)
@@ -144,9 +126,9 @@ def class_of_tricksters(made, tmp_path_factory):
     (folder / "saved").mkdir()
     (folder / "saved" / "saved_model.pb").write_bytes(b"\x08\x01")
 
-    save_onnx(folder / "by_the_row.onnx", *by_the_row(36, 3), card=made.card())
-    save_onnx(folder / "never_ending.onnx", *never_ending())
-    save_onnx(folder / "memory_eating.onnx", *memory_eating())
+    made.save_onnx(folder / "by_the_row.onnx", *by_the_row(36, 3), card=made.card())
+    made.save_onnx(folder / "never_ending.onnx", *never_ending())
+    made.save_onnx(folder / "memory_eating.onnx", *memory_eating())
     return folder
 
 
@@ -177,10 +159,6 @@ def grades(class_of_tricksters, photos, tmp_path_factory):
     return {one.name: result for one, result in zip(others + by_time, found, strict=True)}
 
 
-def test_an_honest_model_passes(grades):
-    assert (grades["honest"].verdict, grades["honest"].accuracy) == ("passed", 1.0)
-
-
 REFUSED = {
     "one_unit_with_softmax": "it gives 1 number for a picture, and the exam has 3 classes",
     "fourteen_times_no": "it gives 14 numbers for a picture",
@@ -197,32 +175,26 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("name", "reason"), REFUSED.items(), ids=REFUSED)
-def test_what_is_no_classifier_of_these_photos_or_has_code_in_it_is_not_graded(grades, name, reason):
-    result = grades[name]
-    assert (result.verdict, result.accuracy) == ("not graded", None)
-    assert reason in result.reason
+NOT_RIGHT = {"own_metric": (1 / 3, 0), "nothing_but_nan": (0, 36), "always_equal": (0, 36)}
+"""The share of right answers, and for how many photos there is none."""
 
 
-def test_what_a_learner_has_measured_counts_for_nothing(grades):
-    assert grades["own_metric"].verdict == "failed"
-    assert grades["own_metric"].accuracy == pytest.approx(1 / 3)
-
-
-@pytest.mark.parametrize("name", ["nothing_but_nan", "always_equal"])
-def test_no_answer_is_not_right(grades, name):
-    result = grades[name]
-    assert (result.verdict, result.accuracy, result.unanswered) == ("failed", 0.0, 36)
-    assert not np.any(result.confusion_matrix)
-
-
-def test_the_place_of_a_photo_tells_nothing(grades, photos, made):
-    """The model would be right each time if the photos came in the order of their names, all in one batch."""
+def test_an_honest_model_passes_and_no_trick_does(grades, made, photos):
+    """All in one test, so that of two processes that test one grades them."""
+    assert (grades["honest"].verdict, grades["honest"].accuracy) == ("passed", 1.0)
+    for name, reason in REFUSED.items():
+        assert (grades[name].verdict, grades[name].accuracy) == ("not graded", None), name
+        assert reason in grades[name].reason, name
+    for name, (accuracy, unanswered) in NOT_RIGHT.items():
+        assert grades[name].verdict == "failed", name
+        assert (grades[name].accuracy, grades[name].unanswered) == (pytest.approx(accuracy), unanswered), name
+    # it would be right each time if the photos came in the order of their names, all in one batch
     _, constants = by_the_row(36, 3)
     labels = Exam(folder=photos).photos(made.SIZE).labels
     assert np.array_equal((np.arange(36) + 0.5) // (constants["each"]), labels)
     assert grades["by_the_row"].verdict == "failed"
     assert grades["by_the_row"].accuracy < 0.75
+    assert grades.keys() == {"honest", "by_the_row", *REFUSED, *NOT_RIGHT}
 
 
 def test_binary_accuracy_is_not_the_metric(made):
@@ -240,25 +212,25 @@ def test_binary_accuracy_is_not_the_metric(made):
 
 def test_always_the_same_answer_fails_where_nearly_all_photos_are_of_one_class(made, tmp_path):
     folder = made.photos(tmp_path / "photos", {"blue": 48, "red": 2})
-    run = made.save_run(tmp_path / "run", made.answering(np.zeros((3, 2)), (1.0, 0.0)), ("blue", "red"))
-    result = grade(run, Exam(folder=folder))
+    model = made.save_answering(tmp_path / "a.onnx", np.zeros((3, 2)), (1.0, 0.0), ("blue", "red"))
+    result = grade(model, Exam(folder=folder))
     assert (result.verdict, result.accuracy) == ("failed", 0.96)
     assert "of red only 0.00%" in result.reason
 
 
 def test_one_class_is_no_exam(made, tmp_path):
-    run = made.save_run(tmp_path / "run", made.solver())
+    model = made.save_solver(tmp_path / "a.onnx")
     folder = made.photos(tmp_path / "photos", {"blue": 5})
     with pytest.raises(CourseError, match="only the class 'blue'"):
-        grade(run, Exam(folder=folder))
+        grade(model, Exam(folder=folder))
 
 
 def test_a_wrong_folder_is_no_exam(made, tmp_path):
-    run = made.save_run(tmp_path / "run", made.solver())
+    model = made.save_solver(tmp_path / "a.onnx")
     with pytest.raises(CourseError):
-        grade(run, Exam(folder=tmp_path / "run"))
+        grade(model, Exam(folder=tmp_path / "a.onnx"))
     with pytest.raises(CourseError):
-        grade(run, Exam(folder=tmp_path / "nowhere"))
+        grade(model, Exam(folder=tmp_path / "nowhere"))
 
 
 def test_the_process_of_a_model_is_told_neither_names_nor_labels(made, photos, tmp_path, monkeypatch):
@@ -279,11 +251,11 @@ def test_the_process_of_a_model_is_told_neither_names_nor_labels(made, photos, t
 
     monkeypatch.setattr(grader, "_Examinee", Watched)
     monkeypatch.setenv("KERAS_COURSE_DATA", str(photos.parent))
-    assert grade(made.save_run(tmp_path / "run", made.solver()), Exam(folder=photos)).passed
-    assert sorted(seen["files"]) == ["errors.txt", "logits.npy", "model.keras", "pictures.npy"]
+    assert grade(made.save_solver(tmp_path / "a.onnx"), Exam(folder=photos)).passed
+    assert sorted(seen["files"]) == ["errors.txt", "logits.npy", "model.onnx", "pictures.npy"]
     for secret in (str(photos), str(photos.parent), "blue_0", "KERAS_COURSE_DATA"):
         assert secret not in seen["told"]
-        assert not any(secret.encode() in content for name, content in seen["files"].items() if name != "model.keras")
+        assert not any(secret.encode() in content for name, content in seen["files"].items() if name != "model.onnx")
     # the same pictures, in another order
     assert not np.array_equal(seen["shown"], seen["pictures"])
     rows = [sorted(picture.tobytes() for picture in seen[name]) for name in ("shown", "pictures")]
@@ -303,7 +275,7 @@ def test_the_process_of_a_model_is_told_neither_names_nor_labels(made, photos, t
 )
 def test_a_process_that_does_not_play_by_the_rules_gets_no_mark(made, photos, tmp_path, monkeypatch, program, reason):
     monkeypatch.setattr(grader, "_START", program)
-    save_onnx(tmp_path / "a.onnx", *by_the_row(36, 3), card=made.card())
+    made.save_onnx(tmp_path / "a.onnx", *by_the_row(36, 3), card=made.card())
     result = grade(tmp_path / "a.onnx", Exam(folder=photos))
     assert result.verdict == "not graded"
     assert reason in result.reason
@@ -324,7 +296,7 @@ def test_answers_of_another_form_are_not_read(made, photos, tmp_path, monkeypatc
         f"np.save(sys.argv[2] + '/logits.npy', {wrong}, allow_pickle=True); print('{{}}', flush=True)"
     )
     monkeypatch.setattr(grader, "_START", program)
-    save_onnx(tmp_path / "a.onnx", *by_the_row(36, 3), card=made.card())
+    made.save_onnx(tmp_path / "a.onnx", *by_the_row(36, 3), card=made.card())
     result = grade(tmp_path / "a.onnx", Exam(folder=photos))
     assert result.verdict == "not graded"
     assert reason in result.reason
