@@ -719,6 +719,23 @@ def test_evaluate_names_bad_data(data, message):
         evaluate(tiny(), data)
 
 
+@pytest.mark.parametrize(
+    ("shape", "largest"), [((28, 28, 1), 256), ((1280,), 256), ((224, 224, 3), 32), ((3000, 3000, 3), 1)]
+)
+def test_fewer_large_samples_run_together(monkeypatch, shape, largest):
+    seen = []
+
+    def forward(model):
+        return lambda batch: seen.append(batch.shape) or batch.reshape(len(batch), -1)[:, :2]
+
+    monkeypatch.setattr(fit_room._backend, "forward", forward, raising=False)
+    count = min(2 * largest + 1, 300)
+    x = np.broadcast_to(np.uint8(1), (count, *shape))
+    model = keras.Sequential([keras.Input(shape), keras.layers.Flatten()])
+    assert predict_logits(model, x).shape == (count, 2)
+    assert set(seen) == {(largest, *shape)}
+
+
 def test_predict_logits_names_bad_arguments():
     with pytest.raises(CourseError, match="batch_size is 0"):
         predict_logits(tiny(), X, batch_size=0)

@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import keras
 import numpy as np
@@ -21,6 +22,10 @@ from keras_course.training.run_directory import Checkpoint, Columns, RunDirector
 
 Metric = Callable[[Any, Any], Any]
 Forward = Callable[[np.ndarray], np.ndarray]
+
+_SAMPLES_TOGETHER: Final = 256
+_NUMBERS_TOGETHER: Final = 2**23
+"""What runs together in inference mode: so many samples, or fewer with so many numbers."""
 
 
 def accuracy(labels: Any, logits: Any) -> Any:
@@ -200,13 +205,14 @@ def evaluate(
     return _measure(_backend.forward(model), data, loss, {"accuracy": accuracy} if metrics is None else metrics)
 
 
-def predict_logits(model: keras.Model, x: np.ndarray, *, batch_size: int = 256) -> np.ndarray:
+def predict_logits(model: keras.Model, x: np.ndarray, *, batch_size: int | None = None) -> np.ndarray:
     """Runs a model over samples in inference mode.
 
     Args:
         model: A built model.
         x: Samples (n, ...).
-        batch_size: Samples that run together.
+        batch_size: Samples that run together; without it up to 256, and fewer large ones, such as 32 photos of 224 by
+            224 pixels.
 
     Returns:
         The model's outputs, float32 (n, ...).
@@ -216,7 +222,7 @@ def predict_logits(model: keras.Model, x: np.ndarray, *, batch_size: int = 256) 
         >>> predict_logits(dense_classifier(), np.zeros((3, 28, 28, 1), "uint8")).shape
         (3, 10)
     """
-    check_positive(batch_size=batch_size)
+    check_positive(batch_size=1 if batch_size is None else batch_size)
     check_samples(model, x, "x")
     return _predict(_backend.forward(model), x, batch_size)
 
@@ -230,7 +236,11 @@ def _measure(forward: Forward, data: Data, loss: keras.Loss, metrics: Mapping[st
     return measured
 
 
-def _predict(forward: Forward, x: np.ndarray, batch_size: int = 256) -> np.ndarray:
+def _predict(forward: Forward, x: np.ndarray, batch_size: int | None = None) -> np.ndarray:
+    if batch_size is None:
+        # a net makes many times as many numbers of a photo as it has: 256 of them filled 20 GiB
+        fitting = max(1, _NUMBERS_TOGETHER // math.prod(x.shape[1:]))
+        batch_size = min(_SAMPLES_TOGETHER, 1 << (fitting.bit_length() - 1))
     outputs = []
     for start in range(0, len(x), batch_size):
         batch = x[start : start + batch_size]
