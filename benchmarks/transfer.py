@@ -48,7 +48,7 @@ def usual_classifier(name, num_classes):
 
 def accuracy(model, valid):
     """Measured alike for both."""
-    return evaluation.accuracy(predict_logits(model, valid[0], batch_size=32), valid[1])
+    return evaluation.accuracy(predict_logits(model, valid[0]), valid[1])
 
 
 def through_the_backbone(name, train, valid, classes, epochs, measured):

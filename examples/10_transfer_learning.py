@@ -110,7 +110,7 @@ ways = {}
 def measure(name, network, started):
     """Notes how good a network is, how many numbers were trained, and how long that took."""
     trained = count_trained(network)
-    logits = predict_logits(network, x_valid, batch_size=32)
+    logits = predict_logits(network, x_valid)
     seconds = time.perf_counter() - started
     ways[name] = (evaluation.accuracy(logits, y_valid), evaluation.cross_entropy(logits, y_valid), trained, seconds)
     print(f"{name}: {ways[name][0]:.2%} of new photos, {trained:,} parameters trained in {seconds:.0f} s")
@@ -176,7 +176,7 @@ plots.save(
 plots.save(plots.training_curves(history), run.figures / "curves.png")
 
 # %%
-logits = predict_logits(model, x_valid, batch_size=32)
+logits = predict_logits(model, x_valid)
 matrix = evaluation.confusion_matrix(y_valid, logits.argmax(axis=-1), num_classes=len(class_names))
 plots.save(plots.confusion_matrix(matrix, class_names), run.figures / "confusion_matrix.png")
 plots.save(plots.most_wrong(x_valid, y_valid, logits, class_names, count=8), run.figures / "most_wrong.png")

@@ -5,6 +5,7 @@ import os
 import re
 import runpy
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,6 +15,7 @@ import typer
 
 import keras_course
 from keras_course._backend import formats, select
+from keras_course.assessment import MOST_MEBIBYTES, MOST_SECONDS, PASS_MARK
 from keras_course.errors import CourseError, check_positive
 from keras_course.lesson import PRECISIONS, explain_errors
 from keras_course.progress import with_progress_bar
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     import subprocess
 
     from rich.console import Console
+    from rich.table import Table
 
     from keras_course.assessment.exam import Exam
     from keras_course.assessment.grades import Grade
@@ -303,13 +306,12 @@ def _show_predictions(predictions: "list[Prediction]", runtime: "Runtime", conso
     from rich.table import Table
     from rich.text import Text
 
-    facts = Table(box=None, pad_edge=False, show_header=False)
-    facts.add_column(no_wrap=True, style="bold")
-    facts.add_column(overflow="fold")
-    facts.add_row("model", f"{runtime.path} ({runtime.card.title})")
-    facts.add_row("format", runtime.format)
-    facts.add_row("runtime", f"{runtime.name}, opened in {runtime.seconds:.1f} s")
-    console.print(facts, "")
+    facts = [
+        ("model", f"{runtime.path} ({runtime.card.title})"),
+        ("format", runtime.format),
+        ("runtime", f"{runtime.name}, opened in {runtime.seconds:.1f} s"),
+    ]
+    console.print(_fact_table(facts), "")
 
     table = Table(box=None, pad_edge=False)
     table.add_column("picture", overflow="fold")
@@ -414,14 +416,14 @@ def assess(
     data: _Data,
     parts: _Parts = None,
     classes: _Classes = None,
-    pass_mark: _PassMark = 0.92,
+    pass_mark: _PassMark = PASS_MARK,
     key: _Key = None,
     output: Annotated[
         Path | None, typer.Option("--output", metavar="FOLDER", help="Write result.json and pictures there.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-    seconds: _Seconds = 600,
-    memory: _Memory = 6144,
+    seconds: _Seconds = MOST_SECONDS,
+    memory: _Memory = MOST_MEBIBYTES,
     backend: Annotated[str, typer.Option("--backend", metavar="NAME", help="What Keras runs on.")] = "",
 ) -> int:
     """Grade a model: 0 is passed, 1 is not."""
@@ -451,11 +453,11 @@ def classroom(
     output: Annotated[Path, typer.Option("--output", metavar="FOLDER", help="Where to write.")],
     parts: _Parts = None,
     classes: _Classes = None,
-    pass_mark: _PassMark = 0.92,
+    pass_mark: _PassMark = PASS_MARK,
     key: _Key = None,
     jobs: Annotated[int, typer.Option("--jobs", metavar="N", help="How many models at the same time.")] = 0,
-    seconds: _Seconds = 600,
-    memory: _Memory = 6144,
+    seconds: _Seconds = MOST_SECONDS,
+    memory: _Memory = MOST_MEBIBYTES,
     backend: Annotated[str, typer.Option("--backend", metavar="NAME", help="What Keras runs on.")] = "",
 ) -> None:
     """Grade the models of a whole class into a table and a page."""
@@ -542,14 +544,13 @@ def _show_grade(result: "Grade", console: "Console") -> None:
     console.print(f"{result.reason}.")
     if result.accuracy is None:
         return
-    facts = Table(box=None, pad_edge=False, show_header=False)
-    facts.add_column(no_wrap=True, style="bold")
-    facts.add_column(overflow="fold")
-    facts.add_row("runtime", f"{result.format}, {result.runtime}, {result.seconds:.1f} s")
-    facts.add_row("classes", result.class_order)
-    facts.add_row("photos", f"{result.photos:,}, {result.skipped:,} could not be read")
-    facts.add_row("unanswered", f"{result.unanswered:,}")
-    console.print("", facts, "")
+    facts = [
+        ("runtime", f"{result.format}, {result.runtime}, {result.seconds:.1f} s"),
+        ("classes", result.class_order),
+        ("photos", f"{result.photos:,}, {result.skipped:,} could not be read"),
+        ("unanswered", f"{result.unanswered:,}"),
+    ]
+    console.print("", _fact_table(facts), "")
 
     matrix = Table(box=None, pad_edge=False)
     matrix.add_column("is", overflow="fold")
@@ -706,12 +707,7 @@ def _show(report: dict[str, Any], console: "Console") -> None:
         frameworks.add_row(name, framework["version"] or "-", works, _devices_or_remedy(framework))
     console.print(frameworks, "")
 
-    facts = Table(box=None, pad_edge=False, show_header=False)
-    facts.add_column(no_wrap=True, style="bold")
-    facts.add_column(overflow="fold")
-    for row in _facts(report):
-        facts.add_row(*row)
-    console.print(facts)
+    console.print(_fact_table(_facts(report)))
 
 
 def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
@@ -745,6 +741,17 @@ def _device(device: dict[str, Any]) -> str:
 
 def _gibibytes(count: int | None) -> str:
     return f"{count / 2**30:.1f} GiB" if count else "unknown"
+
+
+def _fact_table(facts: Iterable[tuple[str, str]]) -> "Table":
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    for name, value in facts:
+        table.add_row(name, value)
+    return table
 
 
 def _console() -> "Console":

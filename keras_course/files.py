@@ -1,5 +1,6 @@
 """Files that are either whole or as they were before."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -39,6 +40,26 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def sha256_of(path: str | Path) -> str:
+    """Computes the SHA-256 of a file, a piece at a time.
+
+    Args:
+        path: The file.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "empty.txt"
+        >>> path.touch()
+        >>> sha256_of(path)[:8]
+        'e3b0c442'
+    """
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _default_mode() -> int:

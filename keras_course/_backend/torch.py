@@ -27,7 +27,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from keras_course._backend import index_of, quiet
 from keras_course._backend.resampling import Places
-from keras_course._backend.torch_graphs import fold_constants, multiply_with_onednn, trace, trace_frozen
+from keras_course._backend.torch_graphs import finish, fold_constants, multiply_with_onednn, trace, trace_frozen
 
 Metric = Callable[[Any, Any], Any]
 Change = Callable[[Any, Any, Any], tuple[Any, Any]]
@@ -129,8 +129,7 @@ def scan(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[[Any, Any, int
             if shapes not in graphs:
                 graph = graphs[shapes] = trace(step, state, tree_map(itemgetter(0), rows))
                 fold_constants(graph)
-                graph.graph.eliminate_dead_code()
-                graph.recompile()
+                finish(graph)
             outputs = []
             for index in range(count):
                 state, output = graphs[shapes](state, tree_map(itemgetter(index), rows))
@@ -204,8 +203,7 @@ class TrainingLoop:
         fold_constants(graph)
         if x.device.type == "cpu" and torch.backends.mkldnn.is_available():
             multiply_with_onednn(graph)
-        graph.graph.eliminate_dead_code()
-        graph.recompile()
+        finish(graph)
         return partial(graph, *state)
 
     def _step(self, *tensors: torch.Tensor) -> torch.Tensor:

@@ -77,9 +77,14 @@ def trace_frozen(
         if node.target is _aten.convolution.default:
             _skip_copies(node)
             _fold_into_convolution(graph, node, with_activation=with_activation)
+    finish(graph)
+    return graph
+
+
+def finish(graph: torch.fx.GraphModule) -> None:
+    """Leaves out what nobody uses any more, and writes the code of a changed graph anew."""
     graph.graph.eliminate_dead_code()
     graph.recompile()
-    return graph
 
 
 def _can_be_folded(node: torch.fx.Node, constants: Mapping[torch.fx.Node, Any]) -> bool:

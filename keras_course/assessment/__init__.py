@@ -14,3 +14,12 @@ the name of a file, or the folder that they are in.
 
 Nothing is imported here, so that the examinee is small: ``from keras_course.assessment.grader import grade``.
 """
+
+from typing import Final
+
+PASS_MARK: Final = 0.92
+"""The share of right answers that the course asks for."""
+MOST_SECONDS: Final = 600
+"""How long a model may take."""
+MOST_MEBIBYTES: Final = 6144
+"""How much memory it may fill."""

@@ -11,14 +11,13 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from keras_course.assessment import PASS_MARK
 from keras_course.datasets import photo_folder
 from keras_course.errors import CourseError
 from keras_course.preprocessing import PictureFormat
 
-__all__ = ["PASS_MARK", "Exam", "Photos"]
+__all__ = ["Exam", "Photos"]
 
-PASS_MARK: Final = 0.92
-"""That of the course."""
 LEAST_RECALL: Final = 0.5
 PARTS: Final = ("valid", "test")
 

