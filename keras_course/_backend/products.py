@@ -263,13 +263,16 @@ def _ours_or_native(name: str, native: Callable[..., Any], *arguments: Any, **se
     known = inspect.signature(ours).parameters
     others = {name: value for name, value in given.items() if name not in known}
     in_groups = name == "conv" and given["inputs"].shape[-1] != given["kernel"].shape[-2]
-    if in_groups or not all(_means_nothing(value) for value in others.values()):
+    if in_groups or not all(_means_nothing(name, value) for name, value in others.items()):
         return native(*arguments, **settings)
     return ours(**{name: value for name, value in given.items() if name in known})
 
 
-def _means_nothing(value: Any) -> bool:
-    return value in (None, 1, "channels_last") or (isinstance(value, Sequence) and set(value) == {1})
+def _means_nothing(name: str, value: Any) -> bool:
+    """Whether an argument that ours do not know says what they do anyway; 1 pixel of output padding does not."""
+    if name == "dilation_rate":
+        return set(_for_each(value, 1)) == {1}
+    return value is None or (name == "data_format" and value == "channels_last")
 
 
 def _windows(
