@@ -107,19 +107,18 @@ train, valid = (x_train, y_train), (x_valid, y_valid)
 ways = {}
 
 
-def measure(name, network, started):
-    """Notes how good a network is, how many numbers were trained, and how long that took."""
-    trained = count_trained(network)
-    logits = predict_logits(network, x_valid)
-    seconds = time.perf_counter() - started
-    ways[name] = (evaluation.accuracy(logits, y_valid), evaluation.cross_entropy(logits, y_valid), trained, seconds)
-    print(f"{name}: {ways[name][0]:.2%} of new photos, {trained:,} parameters trained in {seconds:.0f} s")
+def note(name, network, history, started):
+    """Notes how good a network became, how many numbers were trained, and how long that took."""
+    accuracy, loss = history["val_accuracy"][-1], history["val_loss"][-1]
+    trained, seconds = count_trained(network), time.perf_counter() - started
+    ways[name] = (accuracy, loss, trained, seconds)
+    print(f"{name}: {accuracy:.2%} of new photos, {trained:,} parameters trained in {seconds:.0f} s")
 
 
 started = time.perf_counter()
 with run.inside("linear_probe") as beside:
-    train_head(model, train, valid, run=beside, **HEAD)
-measure("linear probe", model, started)
+    history = train_head(model, train, valid, run=beside, **HEAD)
+note("linear probe", model, history, started)
 
 # %% [markdown]
 # A head with a layer in between can learn more, and learn more by heart. Augmented views of each photo are seen once
@@ -131,8 +130,8 @@ deeper = transfer_classifier(
 )
 started = time.perf_counter()
 with run.inside("deeper_head") as beside:
-    train_head(deeper, train, valid, augmentation=augment, views=3, run=beside, **HEAD)
-measure("deeper head, 3 views", deeper, started)
+    history = train_head(deeper, train, valid, augmentation=augment, views=3, run=beside, **HEAD)
+note("deeper head, 3 views", deeper, history, started)
 
 # %% [markdown]
 # ### Fine-tuning
@@ -153,13 +152,13 @@ FINE = {
 }
 started = time.perf_counter()
 with run.inside("last_layers") as beside:
-    fine_tune(partly, train, valid, last=20, run=beside, progress=False, **FINE)
-measure("last 20 layers", partly, started)
+    history = fine_tune(partly, train, valid, last=20, run=beside, progress=False, **FINE)
+note("last 20 layers", partly, history, started)
 
 # %%
 started = time.perf_counter()
 history = fine_tune(model, train, valid, run=run, log_steps=options.log_steps, progress=not options.quiet, **FINE)
-measure("everything", model, started)
+note("everything", model, history, started)
 
 # %% [markdown]
 # ## 5. Evaluate

@@ -23,6 +23,14 @@ def pytest_addoption(parser):
     )
 
 
+def pytest_configure():
+    """Gives each of several test processes cores of its own: one that shares them waits for threads that wait, too."""
+    count, name = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)), os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    if count > 1 and hasattr(os, "sched_setaffinity"):
+        cores, number = sorted(os.sched_getaffinity(0)), int(name.removeprefix("gw"))
+        os.sched_setaffinity(0, cores[number % len(cores) :: count])
+
+
 def pytest_collection_modifyitems(items):
     """Lessons first: of two processes the second takes its work from the end, and would run half of a lesson again."""
     items.sort(key=lambda item: item.path.name != "test_examples.py")
