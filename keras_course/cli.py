@@ -468,7 +468,7 @@ def classroom(
     secret = read_key(key) if key else None
     exam = _exam(data, parts, classes, pass_mark)
     found = find_submissions(submissions)
-    processors = _cpu_count() or 1
+    processors = select.processors()
     # each process has a backend to start, which keeps one processor and some memory busy
     at_once = jobs or max(1, min(len(found), processors, (_memory_bytes() or 0) // (memory * 2**20)))
     limits = Limits(seconds=seconds, memory=memory * 2**20, threads=max(1, processors // at_once))
@@ -615,7 +615,7 @@ def _examine() -> dict[str, Any]:
         "frameworks": frameworks,
         "backend": backend,
         "precisions": [name for name in PRECISIONS if name != "tf32" or "gpu" in kinds] if kinds else [],
-        "machine": {"system": platform.platform(), "cpus": _cpu_count(), "memory_bytes": _memory_bytes()},
+        "machine": {"system": platform.platform(), "cpus": select.processors(), "memory_bytes": _memory_bytes()},
         "data": _examine_data(),
     }
 
@@ -681,11 +681,6 @@ def _version(package: str) -> str | None:
     # The import name is not always the distribution: a framework has builds under names of their own.
     distributions = packages_distributions().get(package)
     return version(distributions[0]) if distributions else None
-
-
-def _cpu_count() -> int | None:
-    """Counts the processors that this process may use, which in a container are fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _memory_bytes() -> int | None:

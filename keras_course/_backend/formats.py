@@ -8,7 +8,9 @@ but believes where in the memory a file says that things are, and a damaged one 
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache, partial
 from importlib import import_module
 from numbers import Integral
 from pathlib import Path
@@ -24,6 +26,10 @@ CARD: Final = "card.json"
 """The name of a model's card, in whatever place a format has for it."""
 
 LARGEST_FILE_BYTES: Final = 2**31
+
+_PROCESSOR: Final = "CPUExecutionProvider"
+_SMALLEST_PART: Final = 16
+"""As many pictures for each processor, and a batch is worth a thread of its own for each part."""
 
 Run: TypeAlias = "Callable[[np.ndarray], np.ndarray]"
 Shape: TypeAlias = tuple[int | None, ...]
@@ -238,29 +244,48 @@ def write_openvino(onnx: Path, folder: Path) -> None:
 
 
 def _open_onnx(path: Path, threads: int | None) -> Opened:
+    import numpy as np
+
     runtime: Any = import_module("onnxruntime")
-    options = runtime.SessionOptions()
-    options.log_severity_level = 4  # what is wrong is said in the exception
-    # threads that wait by counting take the processor from whoever else has something to do on it
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if threads is not None:
-        options.intra_op_num_threads = threads
     # from bytes: a model in memory cannot ask for files beside it
-    session = runtime.InferenceSession(path.read_bytes(), options, providers=_providers(runtime))
+    content, providers = path.read_bytes(), _providers(runtime)
+    workers = threads or select.processors()
+
+    def open_session(threads: int) -> Any:
+        options = runtime.SessionOptions()
+        options.log_severity_level = 4  # what is wrong is said in the exception
+        # threads that wait by counting take the processor from whoever else has something to do on it
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.intra_op_num_threads = threads
+        return runtime.InferenceSession(content, options, providers=providers)
+
+    session = open_session(workers)
     taken, given = session.get_inputs()[0], session.get_outputs()[0]
+    takes = _shape(taken.shape)
+    in_parts = workers > 1 and providers == [_PROCESSOR] and takes is not None and takes[0] is None
+
+    def answer(session: Any, pictures: "np.ndarray") -> "np.ndarray":
+        return session.run(None, {taken.name: pictures})[0]
+
+    @cache  # opened for the first large batch
+    def single_thread() -> tuple[Any, ThreadPoolExecutor]:
+        return open_session(1), ThreadPoolExecutor(workers, thread_name_prefix="onnx")
 
     def run(pictures: "np.ndarray") -> "np.ndarray":
-        return session.run(None, {taken.name: pictures.astype("float32", copy=False)})[0]
+        pictures = pictures.astype("float32", copy=False)
+        # the threads of one run wait for each other in every layer, those of parts of a batch once
+        if not in_parts or len(pictures) < workers * _SMALLEST_PART:
+            return answer(session, pictures)
+        single, pool = single_thread()
+        return np.concatenate(list(pool.map(partial(answer, single), np.array_split(pictures, workers))))
 
     card = session.get_modelmeta().custom_metadata_map.get(CARD, "")
-    return Opened(f"ONNX Runtime {runtime.__version__}", run, _shape(taken.shape), _shape(given.shape), card)
+    return Opened(f"ONNX Runtime {runtime.__version__}", run, takes, _shape(given.shape), card)
 
 
 def _providers(runtime: Any) -> list[str]:
     """A GPU where there is one, then the processor; what asks the network or compiles for minutes is left out."""
-    return [
-        name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in runtime.get_available_providers()
-    ]
+    return [name for name in ("CUDAExecutionProvider", _PROCESSOR) if name in runtime.get_available_providers()]
 
 
 def _open_saved_model(path: Path, threads: int | None) -> Opened:

@@ -196,6 +196,19 @@ def second_process(backend: str, *arguments: str) -> dict[str, Any]:
     return {"args": [sys.executable, "-P", *arguments], "env": environment}
 
 
+def processors() -> int:
+    """Counts the processors that this process may use, which in a container are fewer than the machine has.
+
+    Returns:
+        Their number, at least 1.
+
+    Example:
+        >>> 1 <= processors() <= os.cpu_count()
+        True
+    """
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def is_installed(name: str) -> bool:
     """Says whether a package can be found, without importing it.
 

@@ -17,7 +17,6 @@ from drawn hands alone; the validation part had no part in it.
 """
 
 import math
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral
@@ -27,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_course import randomness
+from keras_course._backend import select
 from keras_course.errors import CourseError, check_positive
 from keras_course.preprocessing import PictureFormat
 
@@ -542,7 +542,7 @@ def _draw(part: str, letters: npt.ArrayLike, seed: int, size: int, first: int) -
         dice = _Dice(seed, part, int(first) + start, len(some))
         return _render(_draw_shapes(some, dice), _draw_look(dice), dice.noise(size), size)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy lets other threads run while it computes
+    with ThreadPoolExecutor(select.processors()) as pool:  # NumPy lets other threads run while it computes
         return np.concatenate(list(pool.map(chunk, range(0, len(letters), step))))
 
 

@@ -33,6 +33,7 @@ import PIL
 from PIL import Image
 
 from keras_course import randomness
+from keras_course._backend import select
 from keras_course.datasets import arrays, asl
 from keras_course.datasets.download import Patience, locked
 from keras_course.errors import CourseError, check_positive
@@ -773,7 +774,7 @@ def _decode(
     """Decodes photos in several threads: Pillow lets others work meanwhile."""
     pixels = np.zeros((len(files), *pictures.shape), "uint8")
     steps = partial(_decode_one, folder, pictures)
-    with ThreadPoolExecutor(min(workers or _cores(), len(files))) as pool:
+    with ThreadPoolExecutor(min(workers or select.processors(), len(files))) as pool:
         try:
             results = with_progress_bar(pool.map(steps, files, pixels), len(files), "photos")
         except BaseException:  # somebody who ends the program does not want to wait for the rest
@@ -802,14 +803,6 @@ def _decode_one(folder: Path, pictures: PictureFormat, file: _File, row: Picture
             return "", "there is not enough memory"
         return sha256, _words(error)
     return sha256, ""
-
-
-def _cores() -> int:
-    """The cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # only some systems tell
-        return os.cpu_count() or 1
 
 
 def _write(place: Path, key: str, made_from: dict[str, Any], sources: Sequence[tuple[_Known, Pictures]]) -> Path:

@@ -122,6 +122,41 @@ def test_an_export_is_opened_without_keras(exported, kind):
     assert done.stdout.splitlines()[-1:] == ["(2, 5) []"], done.stderr
 
 
+def write_companions(path, side):
+    """Writes a model that answers each picture with its mean and with how many are computed together with it."""
+    from onnx import TensorProto, helper, save
+
+    nodes = [
+        helper.make_node("ReduceMean", ["pictures"], ["mean"], axes=[1, 2, 3]),
+        helper.make_node("Flatten", ["mean"], ["means"]),
+        helper.make_node("Mul", ["means", "nothing"], ["zeros"]),
+        helper.make_node("Shape", ["pictures"], ["shape"], start=0, end=1),
+        helper.make_node("Cast", ["shape"], ["count"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["zeros", "count"], ["counts"]),
+        helper.make_node("Concat", ["means", "counts"], ["answers"], axis=1),
+    ]
+    taken = helper.make_tensor_value_info("pictures", TensorProto.FLOAT, [side, 2, 2, 1])
+    given = helper.make_tensor_value_info("answers", TensorProto.FLOAT, [side, 2])
+    nothing = helper.make_tensor("nothing", TensorProto.FLOAT, [], [0.0])
+    graph = helper.make_graph(nodes, "companions", [taken], [given], [nothing])
+    save(helper.make_model(graph, ir_version=9, opset_imports=[helper.make_opsetid("", 17)]), path)
+
+
+@pytest.mark.parametrize(
+    ("side", "pictures", "parts"), [("n", 49, [17, 16, 16]), ("n", 48, [16, 16, 16]), ("n", 47, [47]), (49, 49, [49])]
+)
+def test_a_large_batch_is_computed_in_parts_side_by_side(tmp_path, monkeypatch, side, pictures, parts):
+    """A model that takes batches of one size alone gets them whole, and so do those that are not worth a thread."""
+    monkeypatch.setattr(select, "processors", lambda: 3)
+    write_companions(tmp_path / "companions.onnx", side)
+    opened = formats.open_export(tmp_path / "companions.onnx")
+    pixels = np.arange(pictures * 4).astype("uint8").reshape(pictures, 2, 2, 1)
+    for _ in range(2):
+        means, companions = opened.run(pixels).T
+        np.testing.assert_allclose(means, pixels.mean(axis=(1, 2, 3)))
+        assert companions.tolist() == [count for count in parts for _ in range(count)]
+
+
 @KINDS
 def test_the_same_model_can_be_exported_again_and_elsewhere(make_run, tmp_path, kind):
     run = make_run("dense")
