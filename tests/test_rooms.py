@@ -162,3 +162,10 @@ def test_a_private_part_of_a_room_stays_in_it():
 def test_the_search_for_frameworks_finds_what_it_should(tmp_path, code, found):
     (tmp_path / "code.py").write_text(code)
     assert any(FRAMEWORKS.search(text) for _, text in identifiers(tmp_path / "code.py")) == found
+
+
+def test_what_needs_all_backends_at_once_is_run_where_all_are():
+    skipped = "is not installed; tox -e export has all"
+    files = {str(path.relative_to(ROOT)) for path in ROOT.glob("tests/*/*.py") if skipped in path.read_text()}
+    command = re.search(r"^\[testenv:export\].*?^commands =\s+(.*?)$", (ROOT / "tox.ini").read_text(), re.M | re.S)[1]
+    assert files == set(command.split()) - {"python", "-m", "pytest"}
