@@ -428,7 +428,7 @@ def main() -> None:
     check_positive(rounds=options.rounds)
     litserve = find_litserve(options.litserve)
     busy = ", ".join(f"{number:.1f}" for number in os.getloadavg())
-    print(f"{len(os.sched_getaffinity(0))} processors, load {busy}; {options.rounds} rounds of {options.seconds} s")
+    print(f"{select.processors()} processors, load {busy}; {options.rounds} rounds of {options.seconds} s")
     if not litserve:
         print("LitServe is left out; pip install litserve, or give --litserve PYTHON")
     with tempfile.TemporaryDirectory() as folder:

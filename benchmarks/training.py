@@ -556,11 +556,10 @@ def prepare(connection: Connection, data_file: Path, epochs: int) -> None:
 def describe_machine(backend: str, device: str) -> dict[str, str]:
     """Says what the numbers were measured on."""
     packages = ("keras-course", "keras", backend, "numpy")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "backend": backend,
         "device": device,
-        "processor": f"{_processor()}, {cores} cores",
+        "processor": f"{_processor()}, {select.processors()} cores",
         "versions": ", ".join(f"{name} {version(name)}" for name in packages) + f", Python {platform.python_version()}",
         "load at the start": f"{os.getloadavg()[0]:.2f}",
     }

@@ -66,7 +66,8 @@ class Format:
         install: What brings that package.
         writers: The backends that can write it, and for each what has to be installed besides: packages, as they are
             imported, and what brings them.
-        open: Opens a file or folder with at most so many threads, None for as many as the runtime likes.
+        open: Opens a file or folder with at most so many threads; None for one for each processor (ONNX), or as many as
+            the runtime likes.
         is_safe: Whether a stranger's can be opened.
         card_folder: Where in the archive the card is, if the file is one.
     """

@@ -271,7 +271,7 @@ def _ours_or_native(name: str, native: Callable[..., Any], *arguments: Any, **se
 def _means_nothing(name: str, value: Any) -> bool:
     """Whether an argument that ours do not know says what they do anyway; 1 pixel of output padding does not."""
     if name == "dilation_rate":
-        return set(_for_each(value, 1)) == {1}
+        return value is None or set(_for_each(value, 1)) == {1}
     return value is None or (name == "data_format" and value == "channels_last")
 
 

@@ -84,7 +84,8 @@ def open_model(
 
     Args:
         path: The folder of a run, or the file or folder of a model.
-        threads: How many threads the runtime may use; None leaves it to the runtime. Keras ignores it.
+        threads: How many threads the runtime may use; None for one for each processor (ONNX), or as many as it likes.
+            Keras ignores it.
         trust: Whether to open formats, too, in which a stranger's model could run code or end the process.
         default_card: Makes a card for a model that has none, from the shapes of what it takes and gives for a batch;
             without it, such a model is not opened.
