@@ -13,7 +13,8 @@ NumPy, for a pipeline on the host, and in ``keras.ops``, inside a compiled step.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, cached_property
+from itertools import count
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -698,36 +699,57 @@ class Augmentation(keras.layers.Layer):
             >>> sorted({tuple(mirror.apply(row, step=step, library=np).ravel().tolist()) for step in range(20)})
             [(0, 1, 2, 3), (3, 2, 1, 0)]
         """
-        batch, height, width, channels = images.shape if library is np else keras.ops.shape(images)
-        kind = images.dtype if library is np else keras.backend.standardize_dtype(images.dtype)
-        drawn = self._draw(batch, step, first_row, library)
-        pixels = cast(images, "float32", library)
-        pixels = self._move(pixels, drawn, height, width, library)
-        pixels = self._recolour(pixels, drawn, height, width, library)
-        pixels = self._disturb(pixels, drawn, step, first_row, (batch, height, width, channels), library)
-        pixels, labels = self._mix(pixels, labels, drawn, height, width, library)
-        if kind == "uint8":
-            pixels = library.round(pixels)
-        pixels = cast(pixels, kind, library)
+        change = self._on_the_host if library is np else self._on_the_device
+        pixels, (numbers, _) = change(images, step, first_row)
+        if self._mixes:
+            pixels, labels = self._mix(pixels, labels, self._deal(numbers), library)
+            pixels = _back_to(_kind(images, library), pixels, library)
         return pixels if labels is None else (pixels, labels)
 
-    def _draw(self, batch: Any, step: Any, first_row: Any, library: ModuleType) -> list[tuple[Transform, list[Any]]]:
-        """Draws the numbers of all transforms for each picture at once, and deals them out."""
-        count = sum(transform.draws for transform in self.transforms)
-        shape = (batch, max(1, count))
-        numbers = randomness.uniform(self._key, shape, step=step, first_row=first_row, library=library)
-        columns = iter([numbers[:, column] for column in range(count)])
-        return [(transform, [next(columns) for _ in range(transform.draws)]) for transform in self.transforms]
+    @property
+    def _mixes(self) -> bool:
+        return any(isinstance(transform, MixUp) for transform in self.transforms)
 
-    def _move(self, pixels: Any, drawn: Any, height: int, width: int, library: ModuleType) -> Any:
-        """Composes the maps of all geometry and resamples once."""
+    @cached_property
+    def _on_the_host(self) -> resampling.Run:
+        return resampling.by_pictures_on_the_host(self._draw, self._change)
+
+    @cached_property
+    def _on_the_device(self) -> resampling.Run:
+        return _backend.by_pictures(self._draw, self._change)
+
+    def _draw(self, shape: Any, step: Any, first_row: Any, library: ModuleType) -> tuple[Any, Any]:
+        """Draws the numbers of all transforms, (batch, numbers), and composes the maps of all geometry, (batch, 6)."""
+        batch, height, width, _ = shape
+        columns = max(1, sum(transform.draws for transform in self.transforms))
+        numbers = randomness.uniform(self._key, (batch, columns), step=step, first_row=first_row, library=library)
         back = IDENTITY
-        for transform, u in drawn:
+        for transform, u in self._deal(numbers):
             if isinstance(transform, Geometry):
                 back = compose(back, transform.map(u, height, width, library))
-        if back is IDENTITY:
-            return pixels
-        return warp(pixels, back, fill=self.fill, fill_value=self.fill_value, library=library)
+        zeros = library.zeros_like(numbers[:, 0])
+        return numbers, library.stack([zeros + value for value in back], axis=1)
+
+    def _deal(self, numbers: Any) -> list[tuple[Transform, list[Any]]]:
+        """Deals the numbers out to the transforms."""
+        columns = count()
+        return [
+            (transform, [numbers[:, next(columns)] for _ in range(transform.draws)]) for transform in self.transforms
+        ]
+
+    def _change(self, images: Any, drawn: Any, first_row: Any, step: Any, library: ModuleType) -> Any:
+        """Does all but the mixing, for which pictures are left in float32."""
+        shape = images.shape if library is np else keras.ops.shape(images)
+        _, height, width, _ = shape
+        numbers, back = drawn
+        dealt = self._deal(numbers)
+        pixels = cast(images, "float32", library)
+        if any(isinstance(transform, Geometry) for transform in self.transforms):
+            places = tuple(back[:, column] for column in range(len(IDENTITY)))
+            pixels = warp(pixels, places, fill=self.fill, fill_value=self.fill_value, library=library)
+        pixels = self._recolour(pixels, dealt, height, width, library)
+        pixels = self._disturb(pixels, dealt, step, first_row, shape, library)
+        return pixels if self._mixes else _back_to(_kind(images, library), pixels, library)
 
     def _recolour(self, pixels: Any, drawn: Any, height: int, width: int, library: ModuleType) -> Any:
         """Composes all changes of colour and light, and applies them in one pass."""
@@ -771,10 +793,9 @@ class Augmentation(keras.layers.Layer):
                 pixels = library.where(inside, np.float32(transform.value), pixels)
         return pixels
 
-    def _mix(
-        self, pixels: Any, labels: Any, drawn: Any, height: int, width: int, library: ModuleType
-    ) -> tuple[Any, Any]:
+    def _mix(self, pixels: Any, labels: Any, drawn: Any, library: ModuleType) -> tuple[Any, Any]:
         """Mixes pictures and labels with their neighbours."""
+        _, height, width, _ = pixels.shape if library is np else keras.ops.shape(pixels)
         for transform, u in drawn:
             if not isinstance(transform, MixUp):
                 continue
@@ -856,9 +877,20 @@ def warp(images: Any, back: Map, *, fill: str = "constant", fill_value: float = 
     offset = np.float32(fill_value if fill == "constant" else 0.0)
     if offset:
         images = images - offset
-    sample = resampling.resample_on_the_host if library is np else _backend.resample
-    sampled = sample(images, columns, rows, fill)
+    if library is np:
+        sampled = resampling.resample(images, columns, rows, fill, np)
+    else:
+        sampled = _backend.resample(images, columns, rows, fill)
     return sampled + offset if offset else sampled
+
+
+def _kind(images: Any, library: ModuleType) -> str:
+    return str(images.dtype) if library is np else keras.backend.standardize_dtype(images.dtype)
+
+
+def _back_to(kind: str, pixels: Any, library: ModuleType) -> Any:
+    """Gives float32 pixels the type that they came with."""
+    return cast(library.round(pixels) if kind == "uint8" else pixels, kind, library)
 
 
 def _over_pixels(values: Any) -> Any:

@@ -9,9 +9,14 @@
 | ``forward(model, frozen=)`` | the compiled forward pass of a model: a NumPy batch in, NumPy logits out |
 | ``export(model, path, kind)`` | the model in one of the ``formats`` that the framework can write |
 | ``resample(images, columns, rows, fill)`` | pictures read at other places, bilinearly |
+| ``by_pictures(draw, change)`` | random changes of pictures: compiled, or in parts that fit in the cache |
 | ``value_and_grad(function)`` | the function that also differentiates |
 | ``vectorise(function)`` | the function over a new first axis of all its arguments and results |
 | ``scan(step)`` | the compiled loop over any step: NumPy arrays in, NumPy arrays out |
+
+``by_pictures`` takes ``draw(shape, step, first_row, library)``, which gives arrays (batch, ...), and
+``change(pictures, drawn, first_row, step, library)``, in which no picture may depend on another. It returns the
+function from pictures, the step and the first row to the changed pictures and what was drawn.
 
 ``forward`` takes the weights as they are when it runs; if they are ``frozen``, it may keep those of its first run.
 
@@ -34,6 +39,7 @@ from typing import Any
 from keras_course.errors import CourseError
 
 _FUNCTIONS = (
+    "by_pictures",
     "describe_devices",
     "export",
     "forward",

@@ -153,6 +153,17 @@ def resample(images: Any, columns: resampling.Places, rows: resampling.Places, f
     return resampling.resample(images, columns, rows, fill, keras.ops, partial(jnp.take, mode="clip"))
 
 
+def by_pictures(draw: resampling.Draw, change: resampling.Change) -> resampling.Run:
+    """Compiles random changes of pictures."""
+
+    @jax.jit
+    def compiled(pictures: Any, step: Any, first_row: Any) -> Any:
+        drawn = draw(pictures.shape, step, first_row, keras.ops)
+        return change(pictures, drawn, first_row, step, keras.ops), drawn
+
+    return compiled
+
+
 class TrainingLoop:
     """Runs training steps; the weights live here between ``load`` and ``sync``."""
 

@@ -1,5 +1,6 @@
-"""Bilinear resampling of pictures, in operations that NumPy and ``keras.ops`` share."""
+"""Bilinear resampling of pictures, and batches in parts: operations that NumPy and ``keras.ops`` share."""
 
+import math
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -10,6 +11,18 @@ from keras_course._backend.libraries import cast
 
 Places = tuple[Any, Any]
 """x and y, counted in pixels from the centre of the first."""
+
+Drawn = tuple[Any, ...]
+"""What is drawn at random for each picture, and what follows from it: arrays (batch, ...)."""
+
+Draw = Callable[[Any, Any, Any, ModuleType], Drawn]
+"""From the shape of a batch, the step and the first row to what is drawn."""
+
+Change = Callable[[Any, Drawn, Any, Any, ModuleType], Any]
+"""From pictures (batch, height, width, channels), what is drawn, the first row and the step to changed pictures."""
+
+Run = Callable[[Any, Any, Any], tuple[Any, Drawn]]
+"""From pictures, the step and the first row to changed pictures and what was drawn."""
 
 _VALUES_TOGETHER = 2**16
 
@@ -50,20 +63,39 @@ def resample(
     return total
 
 
-def resample_on_the_host(images: np.ndarray, columns: Places, rows: Places, fill: str) -> np.ndarray:
-    """Does the same in NumPy, a few pictures at a time, so that all of it stays in the processor's cache."""
-    batch, height, width, channels = images.shape
+def in_parts(change: Callable[..., Any], pictures: Any, drawn: Drawn, first_row: Any, *, together: int) -> list[Any]:
+    """Changes a few pictures at a time, so that all that comes between stays in the processor's cache.
 
-    def of(places: Places, some: slice) -> Places:
-        x, y = (np.broadcast_to(part, (batch, part.shape[1]))[some] for part in places)
-        return x, y
+    Args:
+        change: From pictures, what is drawn for them and the row of the first of them to changed pictures.
+        pictures: An array or tensor (batch, height, width, channels).
+        drawn: What is drawn for all of them.
+        first_row: The row of the first picture.
+        together: How many pictures at a time.
 
-    together = max(1, _VALUES_TOGETHER // (height * width * channels))
-    sampled = []
-    for start in range(0, batch, together):
-        some = slice(start, start + together)
-        sampled.append(resample(images[some], of(columns, some), of(rows, some), fill, np))
-    return np.concatenate(sampled)
+    Returns:
+        Changed pictures (part, height, width, channels).
+    """
+    parts = [slice(start, start + together) for start in range(0, max(1, pictures.shape[0]), together)]
+    return [change(pictures[part], tuple(array[part] for array in drawn), first_row + part.start) for part in parts]
+
+
+def together(pictures: Any, values: int) -> int:
+    """Returns how many pictures have as many values as that; one at least."""
+    return max(1, values // max(1, math.prod(pictures.shape[1:])))
+
+
+def by_pictures_on_the_host(draw: Draw, change: Change) -> Run:
+    """Does in NumPy what each backend's ``by_pictures`` does."""
+
+    def run(pictures: np.ndarray, step: Any, first_row: Any) -> tuple[np.ndarray, Drawn]:
+        def change_some(pictures: Any, drawn: Drawn, first_row: Any) -> Any:
+            return change(pictures, drawn, first_row, step, np)
+
+        drawn, few = draw(pictures.shape, step, first_row, np), together(pictures, _VALUES_TOGETHER)
+        return np.concatenate(in_parts(change_some, pictures, drawn, first_row, together=few)), drawn
+
+    return run
 
 
 def _within_reach(place: Any, size: int, fill: str, library: ModuleType) -> Any:

@@ -129,7 +129,23 @@ def scan(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[[Any, Any, int
 
 def resample(images: Any, columns: resampling.Places, rows: resampling.Places, fill: str) -> Any:
     """Reads pictures (batch, height, width, channels) at other places, bilinearly."""
-    return resampling.resample(images, columns, rows, fill, keras.ops)
+    # Keras' take looks for places outside, of which there are none here
+    return resampling.resample(images, columns, rows, fill, keras.ops, tf.gather)
+
+
+def by_pictures(draw: resampling.Draw, change: resampling.Change) -> resampling.Run:
+    """Compiles random changes of pictures, by XLA also where Keras does without it, which is on every CPU."""
+
+    @tf.function(jit_compile=True, autograph=False)
+    def compiled(pictures: Any, step: Any, first_row: Any) -> Any:
+        drawn = draw(keras.ops.shape(pictures), step, first_row, keras.ops)
+        return change(pictures, drawn, first_row, step, keras.ops), drawn
+
+    def run(pictures: Any, step: Any, first_row: Any) -> Any:
+        # as tensors: of numbers, each would be a program
+        return compiled(tf.convert_to_tensor(pictures), tf.cast(step, "int32"), tf.cast(first_row, "int32"))
+
+    return run
 
 
 class TrainingLoop:

@@ -23,15 +23,16 @@ import keras
 import numpy as np
 import torch
 from keras.src.backend.torch import core
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from keras_course._backend import index_of, quiet
-from keras_course._backend.resampling import Places
+from keras_course._backend import index_of, quiet, resampling
 from keras_course._backend.torch_graphs import finish, fold_constants, multiply_with_onednn, trace, trace_frozen
 
 Metric = Callable[[Any, Any], Any]
 Change = Callable[[Any, Any, Any], tuple[Any, Any]]
 _aten = torch.ops.aten
+_VALUES_TOGETHER = 2**18
 
 
 def describe_devices() -> list[dict[str, Any]]:
@@ -140,19 +141,51 @@ def scan(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[[Any, Any, int
     return run
 
 
-def resample(images: torch.Tensor, columns: Places, rows: Places, fill: str) -> torch.Tensor:
+def resample(images: torch.Tensor, columns: resampling.Places, rows: resampling.Places, fill: str) -> torch.Tensor:
     """Reads pictures (batch, height, width, channels) at other places, bilinearly."""
     batch, height, width, _ = images.shape
     # grid_sample counts from -1, the outer edge of the first pixel, to 1, that of the last
-    scale = torch.tensor([2 / width, 2 / height], device=images.device)
-    across = torch.stack(torch.broadcast_tensors(*columns), dim=-1) * scale  # (batch or 1, width', 2)
-    down = torch.stack(torch.broadcast_tensors(*rows), dim=-1) * scale + (scale / 2 - 1)
-    grid = across[:, None] + down[:, :, None]  # (batch or 1, height', width', 2)
+    scale = torch.tensor([[2 / width], [2 / height]], device=images.device)
+    across = torch.stack(torch.broadcast_tensors(*columns), dim=1) * scale  # (batch or 1, 2, width')
+    down = torch.stack(torch.broadcast_tensors(*rows), dim=1) * scale + (scale / 2 - 1)
+    # all x, then all y: side by side, pairs would be added one by one
+    grid = (across[:, :, None] + down[:, :, :, None]).permute(0, 2, 3, 1)  # (batch or 1, height', width', 2)
     padding = {"constant": "zeros", "nearest": "border", "reflect": "reflection"}[fill]
     sampled = torch.nn.functional.grid_sample(
         images.permute(0, 3, 1, 2), grid.expand(batch, -1, -1, -1), padding_mode=padding, align_corners=False
     )
     return sampled.permute(0, 2, 3, 1)
+
+
+def by_pictures(draw: resampling.Draw, change: resampling.Change) -> resampling.Run:
+    """Changes pictures at random: on a CPU a few at a time, in memory that is still in the cache."""
+
+    def run(pictures: Any, step: Any, first_row: Any) -> tuple[torch.Tensor, resampling.Drawn]:
+        def change_some(pictures: Any, drawn: resampling.Drawn, first_row: Any) -> Any:
+            return change(pictures, drawn, first_row, step, keras.ops)
+
+        pictures = keras.ops.convert_to_tensor(pictures)
+        if _is_known(step) and _is_known(first_row):  # then NumPy has the few numbers sooner
+            on_the_host = draw(tuple(pictures.shape), int(step), int(first_row), np)
+            drawn = tuple(torch.from_numpy(array).to(pictures.device, non_blocking=True) for array in on_the_host)
+        else:
+            drawn = draw(pictures.shape, step, first_row, keras.ops)
+        if pictures.device.type != "cpu":
+            return change_some(pictures, drawn, first_row), drawn
+        threads = torch.get_num_threads()  # each has a picture at a time
+        together = -(-resampling.together(pictures, _VALUES_TOGETHER) // threads) * threads
+        parts = resampling.in_parts(change_some, pictures, drawn, first_row, together=together)
+        return parts[0] if len(parts) == 1 else torch.cat(parts), drawn
+
+    return run
+
+
+def _is_known(number: Any) -> bool:
+    """Whether a number is at hand on the host, and not the input of a program that is being recorded."""
+    if isinstance(number, torch.Tensor):
+        is_recorded = torch.compiler.is_compiling() or _get_current_dispatch_mode() is not None
+        return number.device.type == "cpu" and not is_recorded
+    return isinstance(number, int | np.integer)
 
 
 class TrainingLoop:
