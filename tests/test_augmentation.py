@@ -321,6 +321,55 @@ def test_what_is_drawn_depends_on_seed_step_name_and_place():
     np.testing.assert_array_equal(changed()[2:5], changed(first=2, count=3))
 
 
+def test_a_large_batch_is_changed_as_its_pictures_are_one_by_one():
+    pictures = np.random.default_rng(1).integers(0, 256, (7, 240, 250, 3)).astype("uint8")
+    augment = Augmentation(EVERYTHING, seed=2)
+    alone = [augment.apply(pictures[row : row + 1], step=4, first_row=row, library=np) for row in range(7)]
+    np.testing.assert_array_equal(augment.apply(pictures, step=4, library=np), np.concatenate(alone))
+    found = to_numpy(augment.apply(keras.ops.convert_to_tensor(pictures), step=4))
+    assert np.abs(found.astype(int) - np.concatenate(alone)).mean() < 0.01  # of 255: few places are a rounding apart
+
+
+@pytest.mark.parametrize("kind", ["uint8", "float32"])
+def test_the_number_of_a_step_may_be_a_tensor(kind):
+    augment = Augmentation(EVERYTHING, seed=2)
+    pictures = keras.ops.convert_to_tensor(PICTURES.astype(kind))
+    expected = to_numpy(augment.apply(pictures, step=9, first_row=3))
+    step, row = (keras.ops.convert_to_tensor(number, "int32") for number in (9, 3))
+    np.testing.assert_allclose(to_numpy(augment.apply(pictures, step=step, first_row=row)), expected, atol=0.255)
+    assert not np.allclose(to_numpy(augment.apply(pictures, step=8, first_row=3)), expected, atol=1)
+
+
+def test_no_pictures_are_no_pictures():
+    for library in LIBRARIES:
+        none = PICTURES[:0] if library is np else keras.ops.convert_to_tensor(PICTURES[:0])
+        assert to_numpy(Augmentation(EVERYTHING).apply(none, step=0, library=library)).shape == (0, 12, 9, 3)
+
+
+@pytest.mark.parametrize("with_keras", [False, True], ids=["fit", "keras.Model.fit"])
+def test_as_a_layer_it_changes_each_batch_that_a_model_is_trained_on(with_keras):
+    x, y = np.resize(PICTURES, (28, 12, 9, 3)).astype("float32"), np.arange(28) % 3
+    inputs = keras.Input((12, 9, 3))
+    layer = Augmentation([Rotation(20), Shift(0.1, 0.1), Contrast(0.3)], seed=5)
+    head = dense_classifier(input_shape=(12, 9, 3), hidden=(), num_classes=3)
+    model = keras.Model(inputs, head(layer(inputs)))
+    head.set_weights([np.zeros_like(weight) for weight in head.get_weights()])
+    losses = numpy_curve(x, y, layer, batch_size=8, learning_rate=0.01, epochs=2)
+    expected = [np.average(losses[4 * epoch : 4 * epoch + 4], weights=[8, 8, 8, 4]) for epoch in range(2)]
+    order = [randomness.permutation(randomness.stream_key(0, "shuffle"), 28, step=epoch) for epoch in range(2)]
+    if with_keras:
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(optimizer=keras.optimizers.SGD(0.01), loss=loss)
+        found = [
+            model.fit(x[rows], y[rows], batch_size=8, shuffle=False, verbose=0).history["loss"][0] for rows in order
+        ]
+    else:
+        settings = {"optimizer": keras.optimizers.SGD(0.01), "epochs": 2, "batch_size": 8, "progress": False}
+        found = fit(model, (x, y), **settings)["loss"]
+    np.testing.assert_allclose(found, expected, rtol=2e-4)
+    assert int(layer.step.value) == 8
+
+
 def test_in_a_model_it_changes_pictures_in_training_only():
     inputs = keras.Input((12, 9, 3))
     layer = Augmentation([Rotation(40)], name="augment")
