@@ -8,7 +8,8 @@ numbers for every picture from ``randomness``, and applies them together:
 - all colour is one line a·v + b for each picture, and light from one side a plane over it, in one pass.
 
 What is drawn depends on the seed, the step and the place in the batch, and on nothing else. The same code runs in
-NumPy, for a pipeline on the host, and in ``keras.ops``, inside a compiled step.
+NumPy, for a pipeline on the host, and in ``keras.ops``, inside a compiled step or on its own: then XLA compiles it on
+TensorFlow and JAX, and PyTorch changes a few pictures at a time.
 """
 
 from collections.abc import Sequence

@@ -461,7 +461,7 @@ def classroom(
     backend: Annotated[str, typer.Option("--backend", metavar="NAME", help="What Keras runs on.")] = "",
 ) -> None:
     """Grade the models of a whole class into a table and a page."""
-    from keras_course.assessment.classroom import find_submissions, grade_all
+    from keras_course.assessment.classroom import find_other_files, find_submissions, grade_all
     from keras_course.assessment.grader import Limits
     from keras_course.assessment.grades import read_key
 
@@ -484,6 +484,8 @@ def classroom(
     )
     passed = sum(result.passed for result in grades)
     print(f"{passed} of {len(grades)} passed; {output / 'grades.html'} and {output / 'grades.csv'}")
+    for name in find_other_files(submissions):
+        print(f"{name}: passed over, it is no model")
 
 
 @app.command("new-key")

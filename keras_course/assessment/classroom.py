@@ -17,7 +17,7 @@ from keras_course.documents import Html, document, element, image, number_table,
 from keras_course.errors import CourseError, check_positive
 from keras_course.files import replacing
 
-__all__ = ["Submission", "find_submissions", "grade_all"]
+__all__ = ["Submission", "find_other_files", "find_submissions", "grade_all"]
 
 _LARGEST_CLASSROOM: Final = 10_000
 _COLUMNS: Final = (
@@ -49,7 +49,7 @@ def find_submissions(folder: str | Path) -> list[Submission]:
 
     Returns:
         A submission for each model, and for each folder, by their names. Hidden files and those that are no models are
-        passed over.
+        passed over; ``find_other_files`` finds these.
 
     Raises:
         CourseError: There is no such folder, or nothing in it.
@@ -60,13 +60,7 @@ def find_submissions(folder: str | Path) -> list[Submission]:
         ...
         keras_course.errors.CourseError: no_such_folder is no folder; give one with a model of each learner
     """
-    folder = Path(folder).expanduser()
-    if not folder.is_dir():
-        raise CourseError(f"{folder} is no folder; give one with a model of each learner")
-    try:
-        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    except OSError as error:
-        raise CourseError(f"{folder} cannot be read: {error.strerror}") from None
+    entries = _entries(folder)
     found = [one._replace(name=printable(one.name)) for entry in entries if (one := _submission(entry)) is not None]
     if not found:
         raise CourseError(f"{folder} has no models; give a folder with one of each learner")
@@ -75,6 +69,27 @@ def find_submissions(folder: str | Path) -> list[Submission]:
     twice = {name for name, count in Counter(submission.name for submission in found).items() if count > 1}
     # ann.keras and ann.onnx are two submissions of one name
     return [one._replace(name=printable(one.model.name)) if one.name in twice and one.model else one for one in found]
+
+
+def find_other_files(folder: str | Path) -> list[str]:
+    """Finds what lies among the submissions and is none: somebody may have handed it in for one.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        The names of files that are no models, without hidden ones; signs that cannot be printed are replaced.
+
+    Raises:
+        CourseError: There is no such folder.
+
+    Example:
+        >>> find_other_files("no_such_folder")
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.CourseError: no_such_folder is no folder; give one with a model of each learner
+    """
+    return [printable(entry.name) for entry in _entries(folder) if _submission(entry) is None]
 
 
 def grade_all(
@@ -136,6 +151,17 @@ def grade_all(
     with replacing(folder / "grades.html") as file:
         file.write(_page(exam, rows, grades, [folder / name for name in names]).encode())
     return grades
+
+
+def _entries(folder: str | Path) -> list[Path]:
+    """What is in the folder of submissions and not hidden, by name."""
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise CourseError(f"{folder} is no folder; give one with a model of each learner")
+    try:
+        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise CourseError(f"{folder} cannot be read: {error.strerror}") from None
 
 
 def _submission(entry: Path) -> Submission | None:

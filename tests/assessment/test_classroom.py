@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from keras_course.assessment.classroom import Submission, find_submissions, grade_all
+from keras_course.assessment.classroom import Submission, find_other_files, find_submissions, grade_all
 from keras_course.assessment.exam import Exam
 from keras_course.assessment.grader import Limits
 from keras_course.assessment.grades import verify
@@ -63,6 +63,7 @@ def test_a_submission_is_a_model_or_a_folder_with_one(submissions):
         "two": "its folder has 2 models; there has to be one",
         "link.keras": "it is a link or no file",
     }
+    assert find_other_files(submissions) == ["readme.txt"]
 
 
 def test_models_of_one_name_keep_their_endings(tmp_path):
@@ -179,10 +180,12 @@ def test_the_command_line_says_failed(made, photos, tmp_path, capsys):
 
 def test_the_command_line_grades_a_class(made, photos, tmp_path, capsys):
     made.save_solver(tmp_path / "class" / "ann.onnx")
+    (tmp_path / "class" / "bob.py").write_text("model = None")
     command("classroom", tmp_path / "class", "--data", photos, "--output", tmp_path / "out")
     said = capsys.readouterr().out
     assert "ann: passed" in said
     assert "1 of 1 passed" in said
+    assert "bob.py: passed over, it is no model" in said
     assert Path(tmp_path / "out" / "grades.html").is_file()
 
 
