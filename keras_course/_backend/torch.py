@@ -175,7 +175,8 @@ def by_pictures(draw: resampling.Draw, change: resampling.Change) -> resampling.
         threads = torch.get_num_threads()  # each has a picture at a time
         together = -(-resampling.together(pictures, _VALUES_TOGETHER) // threads) * threads
         parts = resampling.in_parts(change_some, pictures, drawn, first_row, together=together)
-        return parts[0] if len(parts) == 1 else torch.cat(parts), drawn
+        # channels first, as ``resample`` leaves them in memory: bytes that lie side by side are copied at once
+        return torch.cat([part.movedim(-1, 1) for part in parts]).movedim(1, -1), drawn
 
     return run
 
