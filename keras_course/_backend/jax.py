@@ -149,8 +149,12 @@ def scan(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[[Any, Any, int
 
 def resample(images: Any, columns: resampling.Places, rows: resampling.Places, fill: str) -> Any:
     """Reads pictures (batch, height, width, channels) at other places, bilinearly."""
-    # Keras' take looks for places outside, of which there are none here
-    return resampling.resample(images, columns, rows, fill, keras.ops, partial(jnp.take, mode="clip"))
+
+    def take(pixels: Any, places: Any, axis: int) -> Any:
+        # Keras' take looks for places outside, of which there are none here; of no pixels, JAX's loses axes
+        return jnp.take(pixels, places, axis=axis, mode="clip").reshape(*places.shape, *pixels.shape[1:])
+
+    return resampling.resample(images, columns, rows, fill, keras.ops, take)
 
 
 def by_pictures(draw: resampling.Draw, change: resampling.Change) -> resampling.Run:
