@@ -467,7 +467,7 @@ def classroom(
 
     secret = read_key(key) if key else None
     exam = _exam(data, parts, classes, pass_mark)
-    found = find_submissions(submissions)
+    found, others = find_submissions(submissions), find_other_files(submissions)
     processors = select.processors()
     # each process has a backend to start, which keeps one processor and some memory busy
     at_once = jobs or max(1, min(len(found), processors, (_memory_bytes() or 0) // (memory * 2**20)))
@@ -484,7 +484,7 @@ def classroom(
     )
     passed = sum(result.passed for result in grades)
     print(f"{passed} of {len(grades)} passed; {output / 'grades.html'} and {output / 'grades.csv'}")
-    for name in find_other_files(submissions):
+    for name in others:
         print(f"{name}: passed over, it is no model")
 
 

@@ -63,37 +63,47 @@ def resample(
     return total
 
 
-def in_parts(change: Callable[..., Any], pictures: Any, drawn: Drawn, first_row: Any, *, together: int) -> list[Any]:
+def in_parts(
+    change: Change,
+    pictures: Any,
+    drawn: Drawn,
+    first_row: Any,
+    step: Any,
+    library: ModuleType,
+    *,
+    values: int,
+    threads: int = 1,
+) -> list[Any]:
     """Changes a few pictures at a time, so that all that comes between stays in the processor's cache.
 
     Args:
-        change: From pictures, what is drawn for them and the row of the first of them to changed pictures.
+        change: What to do, called with all that follows, for one part after the other.
         pictures: An array or tensor (batch, height, width, channels).
         drawn: What is drawn for all of them.
         first_row: The row of the first picture.
-        together: How many pictures at a time.
+        step: The number of the batch.
+        library: ``numpy`` or ``keras.ops``.
+        values: How many values the pictures of a part have together, about.
+        threads: How many pictures are changed at the same time: a part has as many, or a multiple.
 
     Returns:
         Changed pictures (part, height, width, channels).
     """
+    together = max(1, values // max(1, math.prod(pictures.shape[1:])))
+    together = -(-together // threads) * threads
     parts = [slice(start, start + together) for start in range(0, max(1, pictures.shape[0]), together)]
-    return [change(pictures[part], tuple(array[part] for array in drawn), first_row + part.start) for part in parts]
-
-
-def together(pictures: Any, values: int) -> int:
-    """Returns how many pictures have as many values as that; one at least."""
-    return max(1, values // max(1, math.prod(pictures.shape[1:])))
+    return [
+        change(pictures[part], tuple(array[part] for array in drawn), first_row + part.start, step, library)
+        for part in parts
+    ]
 
 
 def by_pictures_on_the_host(draw: Draw, change: Change) -> Run:
     """Does in NumPy what each backend's ``by_pictures`` does."""
 
     def run(pictures: np.ndarray, step: Any, first_row: Any) -> tuple[np.ndarray, Drawn]:
-        def change_some(pictures: Any, drawn: Drawn, first_row: Any) -> Any:
-            return change(pictures, drawn, first_row, step, np)
-
-        drawn, few = draw(pictures.shape, step, first_row, np), together(pictures, _VALUES_TOGETHER)
-        return np.concatenate(in_parts(change_some, pictures, drawn, first_row, together=few)), drawn
+        drawn = draw(pictures.shape, step, first_row, np)
+        return np.concatenate(in_parts(change, pictures, drawn, first_row, step, np, values=_VALUES_TOGETHER)), drawn
 
     return run
 

@@ -161,20 +161,16 @@ def by_pictures(draw: resampling.Draw, change: resampling.Change) -> resampling.
     """Changes pictures at random: on a CPU a few at a time, in memory that is still in the cache."""
 
     def run(pictures: Any, step: Any, first_row: Any) -> tuple[torch.Tensor, resampling.Drawn]:
-        def change_some(pictures: Any, drawn: resampling.Drawn, first_row: Any) -> Any:
-            return change(pictures, drawn, first_row, step, keras.ops)
-
         pictures = keras.ops.convert_to_tensor(pictures)
         if _is_known(step) and _is_known(first_row):  # then NumPy has the few numbers sooner
             on_the_host = draw(tuple(pictures.shape), int(step), int(first_row), np)
             drawn = tuple(torch.from_numpy(array).to(pictures.device, non_blocking=True) for array in on_the_host)
         else:
             drawn = draw(pictures.shape, step, first_row, keras.ops)
+        arguments = (pictures, drawn, first_row, step, keras.ops)
         if pictures.device.type != "cpu":
-            return change_some(pictures, drawn, first_row), drawn
-        threads = torch.get_num_threads()  # each has a picture at a time
-        together = -(-resampling.together(pictures, _VALUES_TOGETHER) // threads) * threads
-        parts = resampling.in_parts(change_some, pictures, drawn, first_row, together=together)
+            return change(*arguments), drawn
+        parts = resampling.in_parts(change, *arguments, values=_VALUES_TOGETHER, threads=torch.get_num_threads())
         # channels first, as ``resample`` leaves them in memory: bytes that lie side by side are copied at once
         return torch.cat([part.movedim(-1, 1) for part in parts]).movedim(1, -1), drawn
 
