@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_course.deployment.model_files import load_keras_model
 from keras_course.errors import CourseError
 from keras_course.models import efficientnet_lite
 from keras_course.models.efficientnet_lite import SIZES
@@ -74,7 +75,7 @@ def test_it_is_saved_and_opened_again(tmp_path):
     expected = predict_logits(model, pictures)
     assert np.isfinite(expected).all()
     model.save(tmp_path / "model.keras")
-    opened = keras.saving.load_model(tmp_path / "model.keras")
+    opened = load_keras_model(tmp_path / "model.keras")
     np.testing.assert_allclose(predict_logits(opened, pictures), expected, atol=1e-6)
 
 

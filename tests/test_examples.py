@@ -18,6 +18,7 @@ from PIL import Image
 from keras_course import evaluation
 from keras_course.cards import read_card
 from keras_course.datasets import arrays, asl, doggy_door, fruit, hands, lines, mnist, noisy_points, photo_folder
+from keras_course.deployment.model_files import load_keras_model
 from keras_course.preprocessing import prepare
 from keras_course.pretrained import record_of
 from keras_course.training import predict_logits
@@ -252,12 +253,12 @@ def test_a_finished_lesson_is_not_trained_again(lesson):
     unchanged = ("history.csv", "steps.csv", "checkpoint.npz", "figures/curves.png", "figures/confusion_matrix.png")
     unchanged += tuple(f"{beside}/checkpoint.npz" for beside in BESIDE.get(name, ()))
     before = {path: (folder / path).read_bytes() for path in unchanged if (folder / path).exists()}
-    weights = keras.saving.load_model(folder / "model.keras", compile=False).get_weights()
+    weights = load_keras_model(folder / "model.keras").get_weights()
     metrics = read_metrics(folder)
     printed = run_lesson(name, *options_of(name, folder), "--resume", "--quiet")
     assert not re.search(r"^epoch ", printed, flags=re.MULTILINE)
     assert {path: (folder / path).read_bytes() for path in before} == before
-    again = keras.saving.load_model(folder / "model.keras", compile=False).get_weights()
+    again = load_keras_model(folder / "model.keras").get_weights()
     for weight, expected in zip(again, weights, strict=True):
         np.testing.assert_array_equal(weight, expected)
     assert {**read_metrics(folder), "command": ""} == {**metrics, "command": ""}
@@ -363,7 +364,7 @@ def test_the_lesson_on_transfer_learning(few_photos, tmp_path):
 
     pictures = record_of("efficientnet_lite0").pictures
     photos = photo_folder.load_data(few_photos, pictures=pictures, cache=tmp_path / "cache")
-    model = keras.saving.load_model(run / "model.keras", compile=False, safe_mode=True)
+    model = load_keras_model(run / "model.keras")
     logits = predict_logits(model, photos.valid.pictures)
     assert metrics["accuracy"] == metrics["ways"]["everything"]["accuracy"]
     assert metrics["accuracy"] == evaluation.accuracy(logits, photos.valid.labels)
@@ -376,7 +377,7 @@ def test_the_lesson_on_transfer_learning(few_photos, tmp_path):
     weights = model.get_weights()
     printed = run_lesson("10_transfer_learning", *arguments, "--resume")
     assert not re.search(r"^epoch ", printed, flags=re.MULTILINE)
-    again = keras.saving.load_model(run / "model.keras", compile=False).get_weights()
+    again = load_keras_model(run / "model.keras").get_weights()
     for weight, expected in zip(again, weights, strict=True):
         np.testing.assert_array_equal(weight, expected)
 
@@ -405,7 +406,7 @@ def test_the_assessment_is_graded_on_photos_put_aside(tmp_path):
     assert metrics["exam"]["photos"] == 4
 
     # the files of the exam, prepared and answered without the grader
-    model = keras.saving.load_model(run / "model.keras", compile=False, safe_mode=True)
+    model = load_keras_model(run / "model.keras")
     files = sorted((run / "exam").glob("*/*.png"))
     pictures = np.stack([prepare(file, record_of("efficientnet_lite0").pictures) for file in files])
     answers = [names[row.argmax()] for row in predict_logits(model, pictures)]

@@ -8,6 +8,7 @@ of Keras and of this course, nothing pickled, no code, no more weights than the 
 import io
 import json
 import math
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from keras_course._backend.formats import Shape, reason_of
-from keras_course._backend.weights import put_off
+from keras_course._backend.weights import make, put_off
 from keras_course.cards import FILE_NAME, ModelCard, read_card
 from keras_course.errors import CourseError
 from keras_course.pretrained.names import NAMES
@@ -183,8 +184,14 @@ def load_keras_model(path: str | Path) -> "keras.Model":
 
     config, weights = _check_archive(path)
     try:
-        _check_sizes(config, weights)
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        with put_off() as asked:
+            model = keras.saving.deserialize_keras_object({**config, "compile_config": None}, safe_mode=True)
+        _check_sizes(model, asked, weights)
+        make(asked)
+        if model.built:  # one that has not seen a picture yet has no weights
+            with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path) as archive:
+                model.load_weights(archive.extract(_WEIGHTS, folder))
+        return model
     except CourseError as error:
         raise CourseError(f"{path} is not opened: {error}") from None
     except Exception as error:  # a damaged file can make Keras raise nearly anything
@@ -294,19 +301,17 @@ def _nodes(config: Any) -> Iterator[dict[str, Any]]:
             waiting.extend(node)
 
 
-def _check_sizes(config: dict[str, Any], weights: int) -> None:
+def _check_sizes(model: "keras.Model", asked: "list[keras.Variable]", weights: int) -> None:
     """Makes sure that a model has no more weights than the file, and makes no giant of a picture.
 
-    It is put together once without making the weights: those of a description of a few lines could fill any memory.
+    It is put together without its weights: those of a description of a few lines could fill any memory.
     """
     import keras
 
-    with put_off() as variables:
-        model = keras.saving.deserialize_keras_object({**config, "compile_config": None}, safe_mode=True)
-    asked = sum(math.prod(variable.shape) for variable in variables)
+    count = sum(math.prod(variable.shape) for variable in asked)
     # a part that two layers share is counted twice
-    if asked > 2 * weights + 1000:
-        raise CourseError(f"its layers ask for {asked:,} weights, and it has {weights:,}")
+    if count > 2 * weights + 1000:
+        raise CourseError(f"its layers ask for {count:,} weights, and it has {weights:,}")
     for layer in _layers(model):
         with suppress(AttributeError):  # one that is used more than once has not one output
             for output in keras.tree.flatten(layer.output):

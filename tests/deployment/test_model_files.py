@@ -87,6 +87,32 @@ def test_a_compiled_model_is_opened_without_what_it_was_compiled_with(tmp_path):
     assert not load_keras_model(tmp_path / "model.keras").compiled
 
 
+def test_nothing_is_drawn_for_weights_that_are_in_the_file(tmp_path, monkeypatch):
+    model = recurrent_model()  # its weights start as Glorot uniform and as orthogonal ones
+    model.save(tmp_path / "model.keras")
+    for kind in (keras.initializers.VarianceScaling, keras.initializers.Orthogonal):
+        monkeypatch.setattr(kind, "__call__", None)
+    opened = load_keras_model(tmp_path / "model.keras")
+    for weight, expected in zip(opened.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, expected)
+
+
+def test_dropout_of_keras_keeps_the_seed_that_the_description_gives(tmp_path):
+    seed = 7
+    layers = [keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dropout(0.5, seed=seed, name="dropout")]
+    keras.Sequential(layers).save(tmp_path / "model.keras")
+    state = load_keras_model(tmp_path / "model.keras").get_layer("dropout").seed_generator.state
+    assert keras.ops.convert_to_numpy(state).tolist() == [seed, 0]
+
+
+def test_a_net_that_has_not_seen_a_picture_yet_is_opened(tmp_path):
+    with pytest.warns(UserWarning, match="not yet been built"):
+        keras.Sequential([keras.layers.Dense(3)]).save(tmp_path / "model.keras")
+    opened = load_keras_model(tmp_path / "model.keras")
+    assert not opened.built
+    assert opened(np.ones((2, 4), "float32")).shape == (2, 3)
+
+
 # --- What is in config.json ------------------------------------------------------------------------------------
 
 
