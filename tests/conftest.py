@@ -32,8 +32,8 @@ def pytest_configure():
 
 
 def pytest_collection_modifyitems(items):
-    """Lessons first: of two processes the second takes its work from the end, and would run half of a lesson again."""
-    items.sort(key=lambda item: item.path.name != "test_examples.py")
+    """What takes minutes goes first; and of two processes the second would run half of a lesson again."""
+    items.sort(key=lambda item: item.path.name not in ("test_examples.py", "test_record.py"))
 
 
 def _do_without(request, reason):

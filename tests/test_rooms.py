@@ -168,4 +168,4 @@ def test_what_needs_all_backends_at_once_is_run_where_all_are():
     skipped = "is not installed; tox -e export has all"
     files = {str(path.relative_to(ROOT)) for path in ROOT.glob("tests/*/*.py") if skipped in path.read_text()}
     command = re.search(r"^\[testenv:export\].*?^commands =\s+(.*?)$", (ROOT / "tox.ini").read_text(), re.M | re.S)[1]
-    assert files == set(command.split()) - {"python", "-m", "pytest"}
+    assert files == {word for word in command.split() if word.endswith(".py")}
