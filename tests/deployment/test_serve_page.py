@@ -28,7 +28,7 @@ def open_page(browser):
 
     def open_page(server, expected_complaint=None, **options):
         context = browser.new_context(**{"viewport": {"width": 1100, "height": 800}} | options)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(60_000)
         contexts.append(context)
         page = context.new_page()
 

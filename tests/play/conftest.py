@@ -17,7 +17,7 @@ def open_page(browser, page_file):
 
     def open_page(link="", **options):
         context = browser.new_context(offline=True, **{"viewport": {"width": 1280, "height": 800}} | options)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(60_000)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: complaints.append(message.text))
