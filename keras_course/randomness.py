@@ -378,26 +378,6 @@ def initialize(model: keras.Model, *, seed: int) -> keras.Model:
     return model
 
 
-def blank(model: keras.Model) -> keras.Model:
-    """Makes all weights of a model zero, for one that is given its weights from a file next.
-
-    Args:
-        model: A model that is built in a ``keras.StatelessScope``, so that Keras has not drawn its weights yet.
-
-    Returns:
-        The same model.
-
-    Example:
-        >>> with keras.StatelessScope():
-        ...     model = blank(keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]))
-        >>> float(model.get_weights()[0].sum())
-        0.0
-    """
-    for variable in model.variables:
-        variable._initializer = _returning(np.zeros(variable.shape, variable.dtype))
-    return model
-
-
 def draw_weights(initializer: keras.initializers.Initializer, shape: tuple[int, ...], key: Key) -> np.ndarray:
     """Draws one weight from the distribution of a Keras initialiser, with the course's generator.
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 import keras
 
 from keras_course import randomness
+from keras_course._backend.weights import make, put_off
 from keras_course.errors import CourseError
 from keras_course.models import efficientnet_lite
 from keras_course.models.efficientnet_lite import SIZES
@@ -177,17 +178,20 @@ def _build_application(
 ) -> keras.Model:
     """Builds a model of Keras' own from raw pixels to logits, its scaling as the first layer.
 
-    Without a seed its weights are zeros, for others to take their place. Some of Keras' ``preprocess_input`` change the
-    array that they are given; none is called here.
+    Without a seed no random numbers are drawn, for other weights will take their place. Some of Keras'
+    ``preprocess_input`` change the array that they are given; none is called here.
     """
-    with keras.StatelessScope():
+    with put_off() as asked:
         inputs = keras.Input(input_shape, name="pictures")
         pixels: Any = inputs
         if (scale, offset) != (1.0, 0.0):
             pixels = keras.layers.Rescaling(scale, offset=offset, name="pixels")(inputs)
         builder = getattr(keras.applications, function)
         model = builder(weights=None, input_tensor=pixels, classifier_activation=None)
-        return randomness.blank(model) if seed is None else randomness.initialize(model, seed=seed)
+        if seed is not None:
+            randomness.initialize(model, seed=seed)
+    make(asked)
+    return model
 
 
 # Accuracies as the publishers give them; parameters as Keras counts them.
