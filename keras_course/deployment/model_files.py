@@ -11,11 +11,11 @@ import math
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from keras_course._backend.formats import Shape, reason_of
+from keras_course._backend.outputs import find_larger
 from keras_course._backend.weights import make, put_off
 from keras_course.cards import FILE_NAME, ModelCard, read_card
 from keras_course.errors import CourseError
@@ -186,9 +186,10 @@ def load_keras_model(path: str | Path) -> "keras.Model":
     try:
         with put_off() as asked:
             model = keras.saving.deserialize_keras_object({**config, "compile_config": None}, safe_mode=True)
-        _check_sizes(model, asked, weights)
+        _check_weights(asked, weights)
         make(asked)
-        if model.built:  # one that has not seen a picture yet has no weights
+        if model.built:  # one that has not seen a picture yet has no weights, and makes nothing
+            _check_outputs(model)
             with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path) as archive:
                 model.load_weights(archive.extract(_WEIGHTS, folder))
         return model
@@ -301,31 +302,16 @@ def _nodes(config: Any) -> Iterator[dict[str, Any]]:
             waiting.extend(node)
 
 
-def _check_sizes(model: "keras.Model", asked: "list[keras.Variable]", weights: int) -> None:
-    """Makes sure that a model has no more weights than the file, and makes no giant of a picture.
-
-    It is put together without its weights: those of a description of a few lines could fill any memory.
-    """
-    import keras
-
+def _check_weights(asked: "list[keras.Variable]", weights: int) -> None:
+    """Makes sure that a model has no more weights than the file: a description of a few lines could fill any memory."""
     count = sum(math.prod(variable.shape) for variable in asked)
     # a part that two layers share is counted twice
     if count > 2 * weights + 1000:
         raise CourseError(f"its layers ask for {count:,} weights, and it has {weights:,}")
-    for layer in _layers(model):
-        with suppress(AttributeError):  # one that is used more than once has not one output
-            for output in keras.tree.flatten(layer.output):
-                count = math.prod(side for side in output.shape if side)
-                if count > LARGEST_OUTPUT:
-                    raise CourseError(
-                        f"its layer {layer.name!r} makes {count:,} numbers of a picture; {LARGEST_OUTPUT:,} are allowed"
-                    )
 
 
-def _layers(model: "keras.Model") -> Iterator["keras.layers.Layer"]:
-    import keras
-
-    for layer in model.layers:
-        yield layer
-        if isinstance(layer, keras.Model):
-            yield from _layers(layer)
+def _check_outputs(model: "keras.Model") -> None:
+    """Makes sure that a model makes no giant of a picture."""
+    if larger := find_larger(model, LARGEST_OUTPUT):
+        name, count = larger
+        raise CourseError(f"its layer {name!r} makes {count:,} numbers of a picture; {LARGEST_OUTPUT:,} are allowed")

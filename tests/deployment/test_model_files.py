@@ -18,6 +18,7 @@ from keras_course.deployment import model_files
 from keras_course.deployment.model_files import find_model, load_keras_model, read_card_or_fail
 from keras_course.deployment.runtimes import open_model
 from keras_course.errors import CourseError
+from keras_course.pretrained.transfer import Backbone
 from keras_course.training import predict_logits
 
 
@@ -295,6 +296,48 @@ def test_a_layer_that_makes_a_giant_of_a_picture_is_refused(tmp_path):
     assert load_keras_model(tmp_path / "large.keras").output_shape == (None, 28, 28, 1)
     message = r"its layer 'up_sampling2d\w*' makes 7,840,000,000 numbers of a picture; 134,217,728 are allowed"
     assert_too_large(tmp_path / "large.keras", parts, message, UpSampling2D={"size": [1000, 10_000]})
+
+
+def enlarged(picture, name="enlarged"):
+    """A picture of 8×8 numbers, each repeated to 2**28 of them, and their mean."""
+    layers = keras.layers
+    return layers.GlobalAveragePooling2D()(layers.UpSampling2D((2**14, 2**14 // 64), name=name)(picture))
+
+
+def inside(*shape):
+    picture = keras.Input(shape)
+    return keras.Model(picture, enlarged(picture), name="inside")
+
+
+def used_twice(picture):
+    layer = keras.layers.UpSampling2D((2**14, 2**14 // 64), name="enlarged")
+    return keras.layers.GlobalAveragePooling2D()(keras.layers.maximum([layer(picture), layer(picture)]))
+
+
+def in_every_row(picture):
+    rows = keras.layers.Reshape((1, 8, 8, 1))(picture)
+    return keras.layers.Flatten()(keras.layers.TimeDistributed(inside(8, 8, 1))(rows))
+
+
+def a_product(picture):
+    numbers = keras.layers.Flatten()(keras.layers.UpSampling2D((16, 16))(picture))  # 2**14
+    row, column = keras.layers.Reshape((1, 2**14))(numbers), keras.layers.Reshape((2**14, 1))(numbers)
+    return keras.layers.GlobalAveragePooling1D()(row * column)
+
+
+@pytest.mark.parametrize(
+    "hide",
+    [enlarged, inside(8, 8, 1), Backbone(inside(8, 8, 1)), inside(None, None, 1), used_twice, in_every_row, a_product],
+    ids=["itself", "net", "backbone", "any size", "twice", "rows", "product"],
+)
+def test_a_giant_is_found_wherever_it_is_made(tmp_path, hide):
+    picture = keras.Input((8, 8, 1))
+    keras.Model(picture, keras.layers.Dense(1)(hide(picture))).save(tmp_path / "large.keras")
+    resource = pytest.importorskip("resource", reason="measures memory as Linux does")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(CourseError, match=r"its layer '(enlarged|multiply\w*)' makes 268,435,456 numbers of a picture"):
+        load_keras_model(tmp_path / "large.keras")
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 500e6  # 4 times 2**28 would be more
 
 
 @pytest.mark.parametrize("text", ["", "no JSON", "null", "[]", "{}", '{"class_name": "Sequential"}', "[" * 200_000])
