@@ -67,6 +67,7 @@ EPOCHS = {
     "08_deployment": 3,
     "18_digits_augmented": 4,
 }
+OF_A_BACKBONE = ("09_doggy_door", "10_transfer_learning", "19_asl_pretrained")
 OF_A_CLASSIFIER = ["loss", "accuracy", "val_loss", "val_accuracy"]
 COLUMNS = {
     "01_gradient_descent": ["loss"],
@@ -282,7 +283,7 @@ def test_the_lesson_on_deployment_takes_a_run_as_it_is(lesson, tmp_path):
 
 
 def test_every_lesson_is_run_here():
-    assert {*EPOCHS, "09_doggy_door", "10_transfer_learning", "17_assessment"} == set(LESSONS)
+    assert {*EPOCHS, *OF_A_BACKBONE, "17_assessment"} == set(LESSONS)
 
 
 # --- The doggy door, which nothing is trained for ----------------------------------------------------------------
@@ -391,6 +392,35 @@ def test_the_lesson_on_transfer_learning(few_photos, tmp_path):
     assert [answer["class"] for answer in answers] == [("cat", "others")[row.argmax()] for row in expected]
 
 
+def test_the_lesson_on_hand_signs_and_a_pretrained_network(tmp_path):
+    arrays.save(tmp_path / asl.FILE_NAME, few_hands())
+    run = tmp_path / "run"
+    printed = run_lesson("19_asl_pretrained", "--data", tmp_path / asl.FILE_NAME, "--output", run)
+    assert "72 series, 3.0 of a letter; the largest has 8 pictures" in printed
+    assert {path.name for path in run.iterdir()} == {
+        *("figures", "history.csv", "metrics.json", "model.keras", "report.html")
+    }
+    metrics = read_metrics(run)
+    assert list(metrics["held_back"]) == [f"block {number}" for number in (3, 4, 5, 6, 7)]
+    least = max(metrics["held_back"].values()) - 0.01
+    features = {"block 3": 4840, "block 4": 2880, "block 5": 4032, "block 6": 1728, "block 7": 2880}
+    good = [name for name, share in metrics["held_back"].items() if share > least]
+    assert metrics["cut"] == min(good, key=features.__getitem__)
+    assert f"the network is cut after {metrics['cut']}" in printed
+    # half of what it is measured on are copies of what it has seen
+    assert 0.5 < metrics["accuracy"] < 1
+
+    x, labels = few_hands()[1]
+    logits = predict_logits(load_keras_model(run / "model.keras"), x)
+    assert logits.shape == (len(x), len(asl.CLASS_NAMES))
+    assert metrics["accuracy"] == pytest.approx(evaluation.accuracy(logits, labels), abs=1.5 / len(x))
+    assert metrics["loss"] == pytest.approx(evaluation.cross_entropy(logits, labels), abs=1e-3)
+    assert read_card(run / "model.keras").class_names == asl.CLASS_NAMES
+    assert (
+        (run / "report.html").read_text(encoding="utf-8").count("<img") == len(list((run / "figures").iterdir())) == 4
+    )
+
+
 # --- The assessment, on a handful of drawn fruit -----------------------------------------------------------------
 
 
@@ -485,6 +515,7 @@ CLAIMS = {
     "06_asl_cnn": ({"epochs": 15, "samples": 5_465, "parameters": 404_401}, 0.91),
     "07_asl_augmentation": ({"epochs": 30, "samples": 5_465, "parameters": 483_903}, 0.965),
     "18_digits_augmented": ({"epochs": 18, "samples": 60_000, "parameters": 298_989}, 0.996),
+    "19_asl_pretrained": ({"samples": 5_465, "cut": "block 6"}, 0.975),
 }
 
 

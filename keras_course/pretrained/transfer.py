@@ -48,6 +48,7 @@ def transfer_classifier(
     *,
     backbone: str | keras.Model = "efficientnet_lite0",
     num_classes: int,
+    pool: bool = True,
     hidden: Sequence[int] = (),
     dropout: float = 0.2,
     seed: int = 0,
@@ -55,23 +56,24 @@ def transfer_classifier(
 ) -> keras.Model:
     """Puts a new head on a pre-trained backbone, which is frozen.
 
-    The head takes the mean of each feature map over the picture. The backbone is called in inference mode for good: its
-    batch normalisation keeps the means and variances that it has learned from millions of pictures, also where its
-    weights are trained on later, and its dropout is off. A few photos could only spoil the one, and would see other
-    features with the other.
+    The head takes the mean of each feature map over the picture, or all of the map where places matter. The backbone is
+    called in inference mode for good: its batch normalisation keeps the means and variances that it has learned from
+    millions of pictures, also where its weights are trained on later, and its dropout is off. A few photos could only
+    spoil the one, and would see other features with the other.
 
     Args:
         backbone: The name of a pre-trained model, with the weights of ImageNet; or a model from raw pixels to feature
             maps (batch, rows, columns, channels), as ``load_backbone`` gives it. It becomes part of the new model.
         num_classes: Number of classes.
+        pool: Whether the features are the means of the feature maps; else they are all numbers in them.
         hidden: Units of dense layers with ReLU between the features and the logits.
         dropout: Fraction of what goes into each dense layer of the head to drop in training.
         seed: Seed of the head's initial weights and of its dropout.
         name: Name of the model.
 
     Returns:
-        A model from raw pixels to float32 logits (batch, num_classes). Its layers are ``backbone``, ``pool``,
-        ``dropout1``, ``hidden1``, ..., ``dropout`` and ``logits``.
+        A model from raw pixels to float32 logits (batch, num_classes). Its layers are ``backbone``, ``pool`` or
+        ``flatten``, ``dropout1``, ``hidden1``, ..., ``dropout`` and ``logits``.
 
     Raises:
         CourseError: The backbone has no feature maps, or a number is out of range.
@@ -97,7 +99,10 @@ def transfer_classifier(
         raise CourseError(f"backbone gives {backbone.output_shape}; give one that ends with feature maps")
     with keras.StatelessScope():  # the head's weights are drawn once, by `initialize`, and not by Keras before
         maps = keras.Input(backbone.output_shape[1:])
-        x = layers.GlobalAveragePooling2D(name="pool", dtype="float32")(maps)
+        if pool:
+            x = layers.GlobalAveragePooling2D(name="pool", dtype="float32")(maps)
+        else:
+            x = layers.Flatten(name="flatten", dtype="float32")(maps)
         for number, units in enumerate(hidden, start=1):
             if dropout:
                 x = randomness.Dropout(dropout, seed=seed, name=f"dropout{number}")(x)
@@ -134,23 +139,20 @@ def backbone_of(model: keras.Model) -> keras.Model:
         ...
         keras_course.errors.CourseError: model 'dense_classifier' has no backbone; build it by transfer_classifier
     """
-    found = [layer.model for layer in model.layers if isinstance(layer, Backbone)]
-    if len(found) != 1:
-        raise CourseError(f"model {model.name!r} has no backbone; build it by transfer_classifier")
-    return found[0]
+    return model.layers[_place_of_the_backbone(model)].model
 
 
 def feature_extractor(model: keras.Model) -> keras.Model:
-    """Gives the part of a transfer classifier that makes features of pictures: the backbone, and the mean of each map.
+    """Gives the part of a transfer classifier that makes features of pictures: the backbone, and the means of its maps.
 
     Args:
         model: What ``transfer_classifier`` has built.
 
     Returns:
-        A model from raw pixels to features (batch, channels), which shares the weights.
+        A model from raw pixels to features (batch, features), which shares the weights.
     """
-    backbone = backbone_of(model)
-    return keras.Model(backbone.input, keras.layers.GlobalAveragePooling2D(dtype="float32")(backbone.output))
+    backbone, (last, *_) = backbone_of(model), _after_the_backbone(model)
+    return keras.Model(backbone.input, type(last).from_config(last.get_config())(backbone.output))
 
 
 def head_of(model: keras.Model) -> keras.Model:
@@ -160,11 +162,11 @@ def head_of(model: keras.Model) -> keras.Model:
         model: What ``transfer_classifier`` has built.
 
     Returns:
-        A model from features (batch, channels) to logits, which shares the weights: to train it is to train the head.
+        A model from features (batch, features) to logits, which shares the weights: to train it is to train the head.
     """
-    features = x = keras.Input((backbone_of(model).output_shape[-1],))
-    place = model.layers.index(model.get_layer("pool"))
-    for layer in model.layers[place + 1 :]:
+    last, *head = _after_the_backbone(model)
+    features = x = keras.Input(last.output.shape[1:])
+    for layer in head:
         x = layer(x)
     return keras.Model(features, x, name=f"{model.name}_head")
 
@@ -211,6 +213,17 @@ def unfreeze(model: keras.Model, *, last: int | None = None) -> int:
     for layer in with_weights[: len(with_weights) - (last or len(with_weights))]:
         layer.trainable = False
     return sum(int(keras.ops.size(weight)) for weight in backbone.trainable_weights)
+
+
+def _place_of_the_backbone(model: keras.Model) -> int:
+    found = [place for place, layer in enumerate(model.layers) if isinstance(layer, Backbone)]
+    if len(found) != 1:
+        raise CourseError(f"model {model.name!r} has no backbone; build it by transfer_classifier")
+    return found[0]
+
+
+def _after_the_backbone(model: keras.Model) -> list[keras.layers.Layer]:
+    return model.layers[_place_of_the_backbone(model) + 1 :]
 
 
 def _flat(model: keras.Model) -> list[keras.layers.Layer]:

@@ -2,6 +2,7 @@
 
 from keras_course.training.compare import compare
 from keras_course.training.descent import Descent
+from keras_course.training.discriminant import solve_head
 from keras_course.training.features import extract_features
 from keras_course.training.fine_tuning import WeightedCrossEntropy, fine_tune, train_head
 from keras_course.training.fit import evaluate, fit, predict_logits
@@ -23,6 +24,7 @@ __all__ = [
     "loss_surface",
     "open_run",
     "predict_logits",
+    "solve_head",
     "train_head",
     "value_and_grad",
 ]

@@ -1,0 +1,170 @@
+"""A head that is solved for, against the formula of a Gaussian cloud for each class, computed picture by picture."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_course.errors import CourseError
+from keras_course.pretrained import transfer_classifier
+from keras_course.training import evaluate, predict_logits, solve_head
+
+SHAPE = (2, 2, 2)
+CLASSES = 3
+
+
+def classifier(**settings):
+    """Its features are the numbers of a picture, from 0 to 1."""
+    pictures = keras.Input(SHAPE)
+    backbone = keras.Model(pictures, keras.layers.Rescaling(1 / 255)(pictures))
+    return transfer_classifier(backbone=backbone, num_classes=CLASSES, **{"pool": False} | settings)
+
+
+def wide_classifier():
+    """Its features are many more than the photos: all shades of each number of a picture."""
+    pictures = keras.Input(SHAPE)
+    x = keras.layers.Rescaling(1 / 255)(pictures)
+    shades = [keras.layers.Rescaling(number, offset=-number / 2)(x) for number in range(1, 17)]
+    curved = keras.layers.Activation("sigmoid")(keras.layers.Concatenate()(shades))
+    return transfer_classifier(backbone=keras.Model(pictures, curved), num_classes=CLASSES, pool=False)
+
+
+def clouds(count=90, seed=0, spread=35):
+    """Three clouds of one shape that lie across each other, the first of them the largest."""
+    draws = np.random.default_rng(seed)
+    labels = np.sort(draws.choice(CLASSES, count, p=(0.5, 0.25, 0.25))).astype("int32")
+    means = draws.uniform(90, 160, (CLASSES, 8))
+    shape = draws.normal(size=(8, 8)) * spread / 8**0.5
+    pixels = means[labels] + draws.normal(size=(count, 8)) @ shape
+    order = draws.permutation(count)
+    return np.clip(pixels, 0, 255).astype("uint8").reshape(-1, *SHAPE)[order], labels[order]
+
+
+def shades(pixels):
+    """What the wide classifier finds in pictures."""
+    scales = np.arange(1, 17)
+    values = np.concatenate([scale * pixels / 255.0 - scale / 2 for scale in scales], axis=-1)
+    return 1 / (1 + np.exp(-values))
+
+
+def log_likelihoods(x, labels, asked, shrinkage, find=lambda pixels: pixels / 255.0):
+    """Of each asked picture in each class: the logarithm of a normal density, and of how common the class is."""
+    x, asked = (find(pixels).reshape(len(pixels), -1) for pixels in (x, asked))
+    members = [x[labels == number] for number in range(CLASSES)]
+    within = sum((each - each.mean(0)).T @ (each - each.mean(0)) for each in members) / len(x)
+    within = (1 - shrinkage) * within + shrinkage * np.trace(within) / len(within) * np.eye(len(within))
+    inverse = np.linalg.inv(within)
+    found = np.empty((len(asked), CLASSES))
+    for row, picture in enumerate(asked):
+        for number, each in enumerate(members):
+            away = picture - each.mean(0)
+            found[row, number] = np.log(len(each) / len(x)) - away @ inverse @ away / 2
+    return found
+
+
+def centred(logits):
+    """What is the same in all classes changes no answer."""
+    return logits - logits.mean(axis=1, keepdims=True)
+
+
+def cross_entropy(logits, labels):
+    likelihoods = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return -np.log(likelihoods[np.arange(len(labels)), labels] / likelihoods.sum(axis=1)).mean()
+
+
+@pytest.mark.parametrize("shrinkage", [0.0, 0.1, 0.9])
+def test_logits_are_those_of_a_normal_density_times_one_number(tmp_path, shrinkage):
+    x, labels = clouds()
+    model = classifier()
+    solve_head(model, (x, labels), shrinkage=shrinkage, cache=tmp_path)
+    logits, expected = centred(predict_logits(model, x)), centred(log_likelihoods(x, labels, x, shrinkage))
+    sharpness = (logits * expected).sum() / (expected**2).sum()
+    assert 0.01 < sharpness <= 1 + 1e-4
+    np.testing.assert_allclose(logits, sharpness * expected, atol=2e-4 * abs(expected).max())
+
+
+def test_more_features_than_photos(tmp_path):
+    x, labels = clouds()
+    model = wide_classifier()
+    assert model.get_layer("flatten").output.shape[-1] == 128 > len(x)
+    solve_head(model, (x, labels), cache=tmp_path)
+    logits, expected = (
+        centred(found) for found in (predict_logits(model, x), log_likelihoods(x, labels, x, 0.1, shades))
+    )
+    sharpness = (logits * expected).sum() / (expected**2).sum()
+    assert 0.001 < sharpness <= 1 + 1e-4
+    np.testing.assert_allclose(logits, sharpness * expected, atol=5e-4 * abs(expected).max())
+    with pytest.raises(CourseError, match=r"shrinkage is 0\.0, and the photos do not vary"):
+        solve_head(model, (x, labels), shrinkage=0.0, cache=tmp_path)
+
+
+def test_folds_are_answered_by_the_others_and_the_number_is_the_likeliest(tmp_path):
+    x, labels = clouds(spread=45)
+    solved = solve_head(classifier(), (x, labels), folds=4, cache=tmp_path)
+    answers, held_back = np.empty((len(x), CLASSES)), np.empty(len(x), "int64")
+    for number in range(CLASSES):  # each class is dealt like cards
+        held_back[labels == number] = np.arange((labels == number).sum()) % 4
+    for fold in range(4):
+        known = held_back != fold
+        answers[~known] = log_likelihoods(x[known], labels[known], x[~known], 0.1)
+    assert solved["fold_accuracy"] == [pytest.approx((answers.argmax(1) == labels).mean())]
+    assert 0.5 < solved["fold_accuracy"][0] < 1
+    losses = [cross_entropy(sharpness * answers, labels) for sharpness in np.geomspace(1e-3, 1, 2000)]
+    assert solved["fold_loss"] == [pytest.approx(min(losses), abs=1e-4)]
+
+
+def test_what_is_returned_is_what_the_model_does(tmp_path):
+    train, valid = clouds(), clouds(seed=1)
+    model = classifier()
+    solved = solve_head(model, train, valid, cache=tmp_path)
+    assert list(solved) == [
+        *("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "fold_loss", "fold_accuracy", "seconds")
+    ]
+    for data, prefix in ((train, ""), (valid, "val_")):
+        for name, value in evaluate(model, data).items():
+            assert solved[f"{prefix}{name}"] == [pytest.approx(value, abs=1e-5)]
+
+
+def test_a_series_is_held_back_as_a_whole(tmp_path):
+    draws = np.random.default_rng(0)
+    photos = draws.integers(0, 256, (36, *SHAPE), "uint8")  # which say nothing of their labels
+    x, labels = np.repeat(photos, 10, axis=0), np.repeat(np.arange(36) % CLASSES, 10).astype("int32")
+    alone = solve_head(classifier(), (x, labels), shrinkage=0.0, cache=tmp_path)
+    series = solve_head(classifier(), (x, labels), shrinkage=0.0, groups=np.repeat(np.arange(36), 10), cache=tmp_path)
+    assert alone["accuracy"] == series["accuracy"]
+    assert alone["fold_accuracy"][0] > alone["accuracy"][0] - 0.1
+    assert series["fold_accuracy"][0] < alone["fold_accuracy"][0] - 0.2
+
+
+def test_means_of_maps_are_solved_for_too(tmp_path):
+    model = classifier(pool=True, dropout=0.5)
+    solved = solve_head(model, clouds(), cache=tmp_path)
+    assert [layer.name for layer in model.layers[1:]] == ["backbone", "pool", "dropout", "logits"]
+    assert solved["accuracy"] == [pytest.approx(evaluate(model, clouds())["accuracy"])]
+    assert not model.get_layer("backbone").model.trainable
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"shrinkage": 1.5}, "shrinkage is 1.5"),
+        ({"shrinkage": float("nan")}, "shrinkage is nan"),
+        ({"folds": 1}, "folds is 1; give a whole number from 2 up"),
+        ({"groups": np.zeros(5)}, r"groups have the shape \(5,\); give one for each of the 90 photos"),
+        ({"groups": np.zeros(90)}, "class 0 has 1 groups of photos|class 1 has 0 groups of photos"),
+    ],
+)
+def test_bad_settings_are_explained(tmp_path, settings, message):
+    with pytest.raises(CourseError, match=message):
+        solve_head(classifier(), clouds(), cache=tmp_path, **settings)
+
+
+def test_a_head_that_cannot_be_solved_for_is_named(tmp_path):
+    with pytest.raises(CourseError, match=r"has hidden layers \(hidden1\); only logits can be solved for"):
+        solve_head(classifier(hidden=(4,)), clouds(), cache=tmp_path)
+    x, labels = clouds()
+    x[..., 0] = 7
+    with pytest.raises(
+        CourseError, match=r"shrinkage is 0\.0, and the photos do not vary within the classes in every feature"
+    ):
+        solve_head(classifier(), (x, labels), shrinkage=0.0, cache=tmp_path)
+    solve_head(classifier(), (x, labels), cache=tmp_path)
