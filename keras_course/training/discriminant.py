@@ -192,13 +192,17 @@ def _folds(labels: npt.NDArray[np.int64], groups: npt.ArrayLike, folds: int, cla
 
 
 def _likeliest(logits: _Numbers, labels: npt.NDArray[np.int64]) -> float:
-    """Finds the factor for logits, 1 at most, with which the labels are likeliest: the loss has one valley in it."""
+    """Finds the factor for logits, 1 at most, with which the labels are likeliest: the loss has one valley in it.
+
+    Where all answers are right, the surest would be the likeliest. So one more answer is counted, which is any class.
+    """
+    count = len(logits)
+    target = (logits[np.arange(count), labels].sum() + logits.mean()) / (count + 1)
     low, high = _BLUNTEST, 1.0
     for _ in range(_HALVINGS):
         middle = math.sqrt(low * high)
         probabilities = np.exp(_log_probabilities(middle * logits))
-        slope = np.mean((probabilities * logits).sum(axis=-1) - logits[np.arange(len(labels)), labels])
-        low, high = (low, middle) if slope > 0 else (middle, high)
+        low, high = (low, middle) if (probabilities * logits).sum(axis=-1).mean() > target else (middle, high)
     return high
 
 

@@ -36,7 +36,7 @@ from keras_course.models import cnn_classifier, dense_classifier, dense_regresso
 from keras_course.preprocessing import PictureFormat
 from keras_course.pretrained import load_backbone, load_pretrained, transfer_classifier
 from keras_course.surfaces import SURFACES
-from keras_course.training import RunDirectory, compare, fit, predict_logits, train_head
+from keras_course.training import RunDirectory, compare, fit, predict_logits, solve_head, train_head
 from keras_course.update_rules import UPDATE_RULES
 
 KEY = randomness.stream_key(0, "parity")
@@ -187,7 +187,7 @@ def augmented():
 
 
 def transfer():
-    """What a pre-trained network says of some photos, and a head that is trained on its features."""
+    """What a pre-trained network says of some photos, and heads on its features: one that is trained, one solved."""
     shape = (96, 96, 3)
     pictures = PictureFormat(height=96, width=96, channels=3)
     with tempfile.TemporaryDirectory() as cache:
@@ -200,6 +200,8 @@ def transfer():
         model = transfer_classifier(backbone=backbone, num_classes=2)
         history = train_head(model, *photos.parts, epochs=20, batch_size=16, cache=cache, progress=False)
         yield "head", np.array([history["loss"], history["val_loss"]])
+        solved = solve_head(model, *photos.parts, cache=cache)
+        yield "solved", np.array([solved[f"{part}loss"] for part in ("", "val_", "fold_")])
 
 
 def run(folder, *, epochs, resume=False):
