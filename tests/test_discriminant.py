@@ -173,6 +173,21 @@ def test_bad_settings_are_explained(tmp_path, settings, message):
         solve_head(classifier(), clouds(), cache=tmp_path, **settings)
 
 
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ((clouds()[0], clouds()[1] + 1), "train has labels from 1 to 3"),
+        ((clouds()[0], np.eye(CLASSES)[clouds()[1]]), r"train has labels of shape \(90, 3\)"),
+        ((clouds()[0][:, :1], clouds()[1]), "train has samples of shape"),
+        ((clouds()[0].astype("float32"), clouds()[1]), "pictures are float32; give uint8"),
+        ((clouds()[0][:5], clouds()[1]), "train has 5 samples and 90 labels"),
+    ],
+)
+def test_data_that_do_not_fit_are_explained(tmp_path, train, message):
+    with pytest.raises(CourseError, match=message):
+        solve_head(classifier(), train, cache=tmp_path)
+
+
 def test_a_head_that_cannot_be_solved_for_is_named(tmp_path):
     with pytest.raises(CourseError, match=r"has hidden layers \(hidden1\); only logits can be solved for"):
         solve_head(classifier(hidden=(4,)), clouds(), cache=tmp_path)

@@ -15,7 +15,7 @@ from keras_course.errors import CourseError, check_fractions
 from keras_course.pretrained.transfer import feature_extractor, freeze, head_of
 from keras_course.training.features import extract_features
 from keras_course.training.fit import Columns, evaluate
-from keras_course.training.inputs import Data, check_labels
+from keras_course.training.inputs import Data, check_data, on_logits
 
 _Numbers = npt.NDArray[np.float64]
 
@@ -62,8 +62,8 @@ def solve_head(
         photos of which the answering head knew nothing.
 
     Raises:
-        CourseError: The model has no backbone or has hidden layers, a class has fewer than two groups, or a number is
-            out of range.
+        CourseError: The data do not fit, the model has no backbone or has hidden layers, a class has fewer than two
+            groups, or a number is out of range.
 
     Example:
         >>> import tempfile
@@ -86,7 +86,7 @@ def solve_head(
     check_fractions(shrinkage=shrinkage)
     if folds < 2:
         raise CourseError(f"folds is {folds}; give a whole number from 2 up")
-    check_labels(*train, "train")
+    check_data(model, train, on_logits("sparse_categorical_crossentropy"), "train")
     head = head_of(model)
     if dense := [
         layer.name for layer in head.layers if isinstance(layer, keras.layers.Dense) and layer.name != "logits"
