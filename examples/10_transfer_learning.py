@@ -27,7 +27,7 @@ from keras_course import augmentation, evaluation, explain, plots, report
 from keras_course.cards import ModelCard
 from keras_course.datasets import doggy_door, photo_folder
 from keras_course.pretrained import record_of, transfer_classifier
-from keras_course.training import fine_tune, open_run, predict_logits, train_head
+from keras_course.training import fine_tune, open_run, predict_logits, solve_head, train_head
 
 # %% [markdown]
 # ## 1. Data
@@ -119,6 +119,17 @@ started = time.perf_counter()
 with run.inside("linear_probe") as beside:
     history = train_head(model, train, valid, run=beside, **HEAD)
 note("linear probe", model, history, started)
+
+# %% [markdown]
+# The same head need not be trained. What each class has in the mean, and how photos of one class differ, are enough to
+# *solve* for it: no steps, no seed, and with few photos often the better one.
+
+# %%
+straight = build()
+started = time.perf_counter()
+history = solve_head(straight, train, valid)
+note("solved head", straight, history, started)
+print(f"of photos that were held back, it would have named {history['fold_accuracy'][0]:.2%} right")
 
 # %% [markdown]
 # A head with a layer in between can learn more, and learn more by heart. Augmented views of each photo are seen once

@@ -162,7 +162,7 @@ print(f"accuracy {metrics['accuracy']:.2%} on {len(x_valid):,} hand signs; the r
 # %% [markdown]
 # ## 6. What to try next
 # - `pool=True` in section 3, as in lesson 10: how much does it matter where a finger is?
-# - `shrinkage=0.01` and `0.5` in `solve_head`: how round may the clouds be?
+# - `shrinkage=0.01` and `0.9` in `solve_head`: how round may the clouds be?
 # - Leave out `groups` in section 4. The series held back are now pictures held back: how much too good does it look?
 # - `train_head(model, (x_train, y_train), (x_valid, y_valid))` in place of `solve_head`: the same head by gradient
 #   descent. Which of the two reads more, and how long do they take?

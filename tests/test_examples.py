@@ -357,11 +357,13 @@ def test_the_lesson_on_transfer_learning(few_photos, tmp_path):
     assert len(read_csv(run / "linear_probe" / "history.csv")) == 12
     assert len(read_csv(run / "history.csv")) == len(read_csv(run / "last_layers" / "history.csv")) == 1
     metrics = read_metrics(run)
-    assert list(metrics["ways"]) == ["linear probe", "deeper head, 3 views", "last 20 layers", "everything"]
+    assert list(metrics["ways"]) == [
+        *("linear probe", "solved head", "deeper head, 3 views", "last 20 layers", "everything")
+    ]
     trained = [way["trained"] for way in metrics["ways"].values()]
-    assert trained[0] == 1280 * 2 + 2
-    assert trained[1] == 1280 * 128 + 128 + 128 * 2 + 2
-    assert trained[0] < trained[2] < trained[3] == 3_371_008 + trained[0]
+    assert trained[0] == trained[1] == 1280 * 2 + 2
+    assert trained[2] == 1280 * 128 + 128 + 128 * 2 + 2
+    assert trained[0] < trained[3] < trained[4] == 3_371_008 + trained[0]
     # a cat's face and a motorcycle are not hard to tell apart for a network that knows both
     assert all(way["accuracy"] >= 7 / 9 for way in metrics["ways"].values())
 

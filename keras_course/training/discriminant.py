@@ -28,7 +28,7 @@ def solve_head(
     train: Data,
     valid: Data | None = None,
     *,
-    shrinkage: float = 0.1,
+    shrinkage: float = 0.3,
     groups: npt.ArrayLike | None = None,
     folds: int = 5,
     cache: str | Path | None = None,
@@ -53,7 +53,7 @@ def solve_head(
             directions of the cloud are there by chance.
         groups: A whole number (n,) for each photo; those with the same one stay in one fold, as ``asl.near_copies``
             finds series of pictures that are nearly the same. Without it each photo stands alone.
-        folds: In how many parts the data are cut, fewer where a class has not so many groups.
+        folds: In how many parts the data are cut. The only group of a class is never held back.
         cache: The cache folder, as for ``train_head``.
         on_features: Called with the number of photos whose features have just been found.
 
@@ -62,8 +62,8 @@ def solve_head(
         photos of which the answering head knew nothing.
 
     Raises:
-        CourseError: The data do not fit, the model has no backbone or has hidden layers, a class has fewer than two
-            groups, or a number is out of range.
+        CourseError: The data do not fit, the model has no backbone or has hidden layers, a class has no photos, no
+            class has two groups, or a number is out of range.
 
     Example:
         >>> import tempfile
@@ -102,13 +102,14 @@ def solve_head(
     if len(x) < width:  # what photos can tell lies in as many directions as there are photos
         axes = np.linalg.qr(x.T)[0]
         x = x @ axes
-    clouds = [_clouds(x[part == fold], labels[part == fold], head.output_shape[-1]) for fold in range(part.max() + 1)]
-    together = sum(clouds[1:], clouds[0])
-    logits = np.empty((len(labels), head.output_shape[-1]))
-    for fold, cloud in enumerate(clouds):
-        kernel, bias = (together - cloud).discriminant(shrinkage, width)
-        logits[part == fold] = x[part == fold] @ kernel + bias
-    sharpness = _likeliest(logits, labels)
+    together = _clouds(x, labels, head.output_shape[-1])
+    logits, asked = np.zeros((len(labels), head.output_shape[-1])), part >= 0
+    for fold in np.unique(part[asked]):
+        rows = part == fold
+        kernel, bias = (together - _clouds(x[rows], labels[rows], head.output_shape[-1])).discriminant(shrinkage, width)
+        logits[rows] = x[rows] @ kernel + bias
+    logits, answers = logits[asked], labels[asked]
+    sharpness = _likeliest(logits, answers)
     kernel, bias = together.discriminant(shrinkage, width)
     if axes is not None:
         kernel = axes @ kernel
@@ -118,15 +119,15 @@ def solve_head(
     if valid is not None:
         measured = evaluate(head, (extract_features(extractor, valid[0], cache=cache, progress=on_features), valid[1]))
         row |= {f"val_{name}": value for name, value in measured.items()}
-    row["fold_loss"] = -_log_probabilities(sharpness * logits)[np.arange(len(labels)), labels].mean()
-    row["fold_accuracy"] = np.mean(logits.argmax(axis=-1) == labels)
+    row["fold_loss"] = -_log_probabilities(sharpness * logits)[np.arange(len(answers)), answers].mean()
+    row["fold_accuracy"] = np.mean(logits.argmax(axis=-1) == answers)
     columns = {name: [float(value)] for name, value in row.items()}
     return {"epoch": [1], **columns, "seconds": [time.perf_counter() - started]}
 
 
 @dataclass(frozen=True)
 class _Clouds:
-    """What has to be known of features for a discriminant: it can be added up, and taken away again.
+    """What has to be known of features for a discriminant; what some of them add to it can be taken away again.
 
     Attributes:
         counts: How many there are of each class (classes,).
@@ -137,9 +138,6 @@ class _Clouds:
     counts: _Numbers
     sums: _Numbers
     products: npt.NDArray[np.float32]
-
-    def __add__(self, other: "_Clouds") -> "_Clouds":
-        return _Clouds(self.counts + other.counts, self.sums + other.sums, self.products + other.products)
 
     def __sub__(self, other: "_Clouds") -> "_Clouds":
         return _Clouds(self.counts - other.counts, self.sums - other.sums, self.products - other.products)
@@ -172,22 +170,21 @@ def _clouds(features: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], cl
 
 
 def _folds(labels: npt.NDArray[np.int64], groups: npt.ArrayLike, folds: int, classes: int) -> npt.NDArray[np.int64]:
-    """Deals the groups of each class to the folds, as one deals cards."""
+    """Deals the groups of each class to the folds, as one deals cards; -1 is for the only one of a class."""
     groups = np.asarray(groups)
     if groups.shape != labels.shape:
         raise CourseError(f"groups have the shape {groups.shape}; give one for each of the {len(labels):,} photos")
     firsts, group = np.unique(groups, return_index=True, return_inverse=True)[1:]
     order = np.argsort(firsts)  # in the order of their first photos
-    counts = np.bincount(labels[firsts], minlength=classes)
-    if counts.min() < 2:
-        raise CourseError(
-            f"class {counts.argmin()} has {counts.min()} groups of photos; give each class two or more, so that one "
-            "can be held back"
-        )
-    fold = np.empty(len(firsts), "int64")
+    fold = np.full(len(firsts), -1)
     for number in range(classes):
         members = order[labels[firsts[order]] == number]
-        fold[members] = np.arange(len(members)) % min(folds, counts.min())
+        if not len(members):
+            raise CourseError(f"class {number} has no photos; give each class at least one")
+        if len(members) > 1:
+            fold[members] = np.arange(len(members)) % folds
+    if fold.max() < 0:
+        raise CourseError("no class has two groups of photos, so that one could be held back; give more photos")
     return fold[group]
 
 
