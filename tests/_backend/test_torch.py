@@ -16,6 +16,7 @@ def dropped_in_process(rank, world_size, folder):
     rows = np.ones((8 // world_size, 6), "float32")
     dropped = randomness.Dropout(0.5, seed=0, name="drop")(rows, training=True)
     np.save(f"{folder}/{rank}.npy", keras.ops.convert_to_numpy(dropped))
+    torch.distributed.barrier()  # whoever goes first would hang up on one that is still connecting
     torch.distributed.destroy_process_group()
 
 
