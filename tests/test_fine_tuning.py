@@ -86,15 +86,24 @@ def test_the_backbone_keeps_its_weights_and_the_seed_draws_the_head():
     assert (kernels[0] != kernels[2]).any()
 
 
-def test_extractor_and_head_are_the_model():
-    model = classifier(hidden=(4,))
+def sequential_backbone():
+    return randomness.initialize(keras.Sequential([keras.Input(SHAPE), layers.Conv2D(4, 3, name="only")]), seed=1)
+
+
+@pytest.mark.parametrize("backbone", [small_backbone, sequential_backbone])
+@pytest.mark.parametrize("pool", [True, False])
+def test_extractor_and_head_are_the_model(backbone, pool):
+    model = transfer_classifier(backbone=backbone(), num_classes=2, hidden=(4,), pool=pool)
+    rows, columns, channels = backbone().output_shape[1:]
+    assert feature_extractor(model).output_shape == (None, channels if pool else channels * rows * columns)
     x = photos()[0]
     apart = predict_logits(head_of(model), predict_logits(feature_extractor(model), x))
     np.testing.assert_allclose(apart, predict_logits(model, x), atol=1e-6)
 
 
-def test_it_is_saved_and_opened_again(tmp_path):
-    model = classifier()
+@pytest.mark.parametrize("pool", [True, False])
+def test_it_is_saved_and_opened_again(tmp_path, pool):
+    model = classifier(pool=pool)
     model.save(tmp_path / "model.keras")
     opened = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(predict_logits(opened, photos()[0]), predict_logits(model, photos()[0]), atol=1e-6)

@@ -152,7 +152,8 @@ def feature_extractor(model: keras.Model) -> keras.Model:
         A model from raw pixels to features (batch, features), which shares the weights.
     """
     backbone, (last, *_) = backbone_of(model), _after_the_backbone(model)
-    return keras.Model(backbone.input, type(last).from_config(last.get_config())(backbone.output))
+    # not `input` and `output`, which a Sequential has not
+    return keras.Model(backbone.inputs[0], type(last).from_config(last.get_config())(backbone.outputs[0]))
 
 
 def head_of(model: keras.Model) -> keras.Model:
