@@ -44,7 +44,7 @@ def find_larger(model: Any, largest: int) -> tuple[str, int] | None:
     from keras.src.ops.operation import Operation
 
     found: list[tuple[str, int]] = []
-    thread, call = get_ident(), Operation.__call__
+    thread = get_ident()
 
     def shapes(values: Any) -> Any:
         return keras.tree.map_structure(
@@ -67,6 +67,7 @@ def find_larger(model: Any, largest: int) -> tuple[str, int] | None:
 
     ends = getattr(model, "_functional", model)._inputs_struct
     with _only_one:
+        call = Operation.__call__  # not before: it could be that of another thread's search
         Operation.__call__ = watched
         try:
             compute_output_spec(partial(model, training=False), keras.tree.map_structure(one, ends))
