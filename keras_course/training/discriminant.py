@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from keras_course import evaluation
 from keras_course.errors import CourseError, check_fractions
 from keras_course.pretrained.transfer import feature_extractor, freeze, head_of
 from keras_course.training.features import extract_features
@@ -93,7 +94,8 @@ def solve_head(
     ]:
         raise CourseError(f"model {model.name!r} has hidden layers ({', '.join(dense)}); only logits can be solved for")
     labels = np.asarray(train[1]).astype("int64")
-    part = _folds(labels, np.arange(len(labels)) if groups is None else groups, folds, head.output_shape[-1])
+    classes = head.output_shape[-1]
+    part = _folds(labels, np.arange(len(labels)) if groups is None else groups, folds, classes)
     freeze(model)
     extractor = feature_extractor(model)
     features = extract_features(extractor, train[0], cache=cache, progress=on_features)
@@ -102,11 +104,11 @@ def solve_head(
     if len(x) < width:  # what photos can tell lies in as many directions as there are photos
         axes = np.linalg.qr(x.T)[0]
         x = x @ axes
-    together = _clouds(x, labels, head.output_shape[-1])
-    logits, asked = np.zeros((len(labels), head.output_shape[-1])), part >= 0
+    together = _clouds(x, labels, classes)
+    logits, asked = np.zeros((len(labels), classes)), part >= 0
     for fold in np.unique(part[asked]):
         rows = part == fold
-        kernel, bias = (together - _clouds(x[rows], labels[rows], head.output_shape[-1])).discriminant(shrinkage, width)
+        kernel, bias = (together - _clouds(x[rows], labels[rows], classes)).discriminant(shrinkage, width)
         logits[rows] = x[rows] @ kernel + bias
     logits, answers = logits[asked], labels[asked]
     sharpness = _likeliest(logits, answers)
@@ -119,9 +121,9 @@ def solve_head(
     if valid is not None:
         measured = evaluate(head, (extract_features(extractor, valid[0], cache=cache, progress=on_features), valid[1]))
         row |= {f"val_{name}": value for name, value in measured.items()}
-    row["fold_loss"] = -_log_probabilities(sharpness * logits)[np.arange(len(answers)), answers].mean()
-    row["fold_accuracy"] = np.mean(logits.argmax(axis=-1) == answers)
-    columns = {name: [float(value)] for name, value in row.items()}
+    row["fold_loss"] = evaluation.cross_entropy(sharpness * logits, answers)
+    row["fold_accuracy"] = evaluation.accuracy(logits, answers)
+    columns = {name: [value] for name, value in row.items()}
     return {"epoch": [1], **columns, "seconds": [time.perf_counter() - started]}
 
 
@@ -198,11 +200,6 @@ def _likeliest(logits: _Numbers, labels: npt.NDArray[np.int64]) -> float:
     low, high = _BLUNTEST, 1.0
     for _ in range(_HALVINGS):
         middle = math.sqrt(low * high)
-        probabilities = np.exp(_log_probabilities(middle * logits))
+        probabilities = evaluation.softmax(middle * logits)
         low, high = (low, middle) if (probabilities * logits).sum(axis=-1).mean() > target else (middle, high)
     return high
-
-
-def _log_probabilities(logits: _Numbers) -> _Numbers:
-    logits = logits - logits.max(axis=-1, keepdims=True)
-    return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
