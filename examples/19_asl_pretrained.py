@@ -97,7 +97,7 @@ ways, solved = {}, {}
 for name, last in CUTS.items():
     model = build(last)
     features = model.get_layer("flatten").output.shape[-1]
-    history = solve_head(model, (x_train, y_train), (x_valid, y_valid), groups=series)
+    history = solve_head(model, (x_train, y_train), groups=series)
     solved[name] = model, history
     ways[name] = 100 * history["fold_accuracy"][0], features
     print(f"{name}: {features:,} features of a picture; reads {ways[name][0]:.1f} % of the series held back")
