@@ -298,10 +298,10 @@ def test_a_layer_that_makes_a_giant_of_a_picture_is_refused(tmp_path):
     assert_too_large(tmp_path / "large.keras", parts, message, UpSampling2D={"size": [1000, 10_000]})
 
 
-def enlarged(picture, name="enlarged"):
+def enlarged(picture):
     """A picture of 8×8 numbers, each repeated to 2**28 of them, and their mean."""
     layers = keras.layers
-    return layers.GlobalAveragePooling2D()(layers.UpSampling2D((2**14, 2**14 // 64), name=name)(picture))
+    return layers.GlobalAveragePooling2D()(layers.UpSampling2D((2**14, 2**14 // 64), name="enlarged")(picture))
 
 
 def inside(*shape):

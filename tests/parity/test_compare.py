@@ -140,12 +140,14 @@ def test_augmented_pictures_are_the_same(recordings, kind, tolerance):
             np.testing.assert_allclose(first, other, atol=tolerance, err_msg=name)
 
 
-@pytest.mark.parametrize(("name", "tolerance"), [("logits", 1e-4), ("head", 1e-4), ("solved", 1e-5)])
-def test_a_pretrained_network_says_the_same(recordings, name, tolerance):
+@pytest.mark.parametrize(
+    ("name", "tolerance", "spread"), [("logits", 1e-4, 0.01), ("head", 1e-4, 0.01), ("solved", 1e-5, 0.001)]
+)
+def test_a_pretrained_network_says_the_same(recordings, name, tolerance, spread):
     """Photos through EfficientNet-Lite0, the losses of a new head over 20 epochs, and of one that is solved for."""
     for first, second in PAIRS:
         ours, theirs = (recordings[backend][f"transfer/{name}"] for backend in (first, second))
-        assert ours.std() > 0.001
+        assert ours.std() > spread
         np.testing.assert_allclose(ours, theirs, atol=tolerance)
 
 
