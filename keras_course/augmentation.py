@@ -490,6 +490,14 @@ class Augmentation(keras.layers.Layer):
             raise CourseError(f"fill is {fill!r}; give one of {', '.join(FILLS)}")
         if not value_range[0] < value_range[1]:
             raise CourseError(f"value_range is {value_range}; give two rising numbers")
+        # what a byte makes of 300 differs from backend to backend
+        values = {"fill_value": fill_value} if fill == "constant" else {}
+        for transform in transforms:
+            if isinstance(transform, Erasing):
+                values[f"value of {transform}"] = transform.value
+        low, high = value_range
+        for what, value in values.items():
+            _check(low <= value <= high, what, value, f"a number within value_range, {value_range}")
         self.transforms = tuple(transforms)
         self.fill, self.fill_value, self.value_range = fill, float(fill_value), tuple(map(float, value_range))
         self.num_classes, self.seed = num_classes, seed
@@ -891,7 +899,9 @@ def _kind(images: Any, library: ModuleType) -> str:
 
 def _back_to(kind: str, pixels: Any, library: ModuleType) -> Any:
     """Gives float32 pixels the type that they came with."""
-    return cast(library.round(pixels) if kind == "uint8" else pixels, kind, library)
+    if kind == "uint8":  # by way of int16: PyTorch turns floats into bytes one by one, and these eight at a time
+        pixels = cast(library.round(pixels), "int16", library)
+    return cast(pixels, kind, library)
 
 
 def _over_pixels(values: Any) -> Any:

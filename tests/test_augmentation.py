@@ -459,6 +459,10 @@ def test_nothing_to_do_changes_nothing():
         (lambda: Augmentation(["rotate"]), "transforms has 'rotate'; give some of Rotation, Shift"),
         (lambda: Augmentation([], fill="mirror"), "fill is 'mirror'; give one of constant, nearest, reflect"),
         (lambda: Augmentation([], value_range=(1, 0)), r"value_range is \(1, 0\)"),
+        (lambda: Augmentation([], fill_value=300), r"fill_value is 300; give .* value_range, \(0.0, 255.0\)"),
+        (lambda: Augmentation([], fill_value=float("nan")), "fill_value is nan; give a number within value_range"),
+        (lambda: Augmentation([Erasing(value=-1)]), r"value=-1\) is -1; give a number within value_range"),
+        (lambda: Augmentation([Erasing(value=2)], value_range=(0, 1)), r"is 2; give .* value_range, \(0, 1\)"),
         (lambda: Augmentation([MixUp()]).apply(PICTURES, step=0, library=np), "labels are left out"),
         (
             lambda: Augmentation([MixUp()]).apply(PICTURES, np.zeros(6, int), step=0, library=np),

@@ -32,7 +32,7 @@ from keras_course._backend.torch_graphs import finish, fold_constants, multiply_
 Metric = Callable[[Any, Any], Any]
 Change = Callable[[Any, Any, Any], tuple[Any, Any]]
 _aten = torch.ops.aten
-_VALUES_TOGETHER = 2**18
+_VALUES_TOGETHER = 2**19
 
 
 def describe_devices() -> list[dict[str, Any]]:
