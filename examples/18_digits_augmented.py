@@ -5,7 +5,7 @@
 #
 # - needs: one backend
 # - data: MNIST, 60,000 + 10,000 digits (a sample of 10,000 + 2,000 ships with the package)
-# - time: fifteen to thirty minutes on two cores, two to four with the sample
+# - time: ten to thirty minutes on two cores, two to four with the sample
 #
 # It is an extra, which any time after lesson 07 is right for. Run it with `keras-course run 18_digits_augmented`, with
 # `python examples/18_digits_augmented.py`, or cell by cell in JupyterLab.
