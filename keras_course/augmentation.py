@@ -346,7 +346,7 @@ class Erasing(Transform):
         probability: How likely that happens to a picture.
         scale: The smallest and the largest share of the area; the drawn one is uniform.
         ratio: The least and the greatest width over height, relative to the picture's.
-        value: What the rectangle is painted with, in the unit of the pixels.
+        value: What the rectangle is painted with, in the unit of the pixels and within their range.
 
     Example:
         >>> Erasing(0.5).scale
@@ -452,7 +452,7 @@ class Augmentation(keras.layers.Layer):
     Args:
         transforms: What to do.
         fill: What lies outside of a picture, one of ``FILLS``.
-        fill_value: That value, in the unit of the pixels, for "constant".
+        fill_value: That value, in the unit of the pixels and within their range, for "constant".
         value_range: The least and the greatest value of a pixel.
         num_classes: Number of classes, where labels are mixed.
         seed: Seed of all draws.
@@ -491,10 +491,9 @@ class Augmentation(keras.layers.Layer):
         if not value_range[0] < value_range[1]:
             raise CourseError(f"value_range is {value_range}; give two rising numbers")
         # what a byte makes of 300 differs from backend to backend
-        values = {"fill_value": fill_value} if fill == "constant" else {}
-        for transform in transforms:
-            if isinstance(transform, Erasing):
-                values[f"value of {transform}"] = transform.value
+        values = {f"value of {one}": one.value for one in transforms if isinstance(one, Erasing)}
+        if fill == "constant":
+            values["fill_value"] = fill_value
         low, high = value_range
         for what, value in values.items():
             _check(low <= value <= high, what, value, f"a number within value_range, {value_range}")
@@ -899,7 +898,7 @@ def _kind(images: Any, library: ModuleType) -> str:
 
 def _back_to(kind: str, pixels: Any, library: ModuleType) -> Any:
     """Gives float32 pixels the type that they came with."""
-    if kind == "uint8":  # by way of int16: PyTorch turns floats into bytes one by one, and these eight at a time
+    if kind == "uint8":  # by way of int16: PyTorch turns floats into bytes one by one, and these many at a time
         pixels = cast(library.round(pixels), "int16", library)
     return cast(pixels, kind, library)
 

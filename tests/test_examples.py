@@ -542,12 +542,10 @@ def test_a_lesson_is_as_accurate_as_claimed(name, request, record_accuracies, tm
 @pytest.mark.slow
 @pytest.mark.parametrize(("with_photos", "least"), [(False, 0.7), (True, 0.94)])
 def test_drawn_hands_teach_to_read_real_ones(with_photos, least, course_data, record_accuracies, tmp_path):
-    train, valid = asl.load_data(course_data / asl.FILE_NAME)
+    photos, valid = asl.load_data(course_data / asl.FILE_NAME)
+    train, _ = hands.load_data()
     if with_photos:
-        drawn, _ = hands.load_data()
-        train = tuple(np.concatenate(both) for both in zip(train, drawn, strict=True))
-    else:
-        train, _ = hands.load_data()
+        train = tuple(np.concatenate(both) for both in zip(photos, train, strict=True))
     arrays.save(tmp_path / asl.FILE_NAME, (train, valid))
     # one seed: this is three times as many pictures as lesson 07 has
     data = ("--data", tmp_path / asl.FILE_NAME, "--seed", 0)
