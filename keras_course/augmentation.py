@@ -14,8 +14,8 @@ TensorFlow and JAX, and PyTorch changes a few pictures at a time.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cache, cached_property
-from itertools import count
+from functools import cache, cached_property, partial
+from itertools import accumulate
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -708,9 +708,9 @@ class Augmentation(keras.layers.Layer):
             [(0, 1, 2, 3), (3, 2, 1, 0)]
         """
         change = self._on_the_host if library is np else self._on_the_device
-        pixels, (numbers, _) = change(images, step, first_row)
+        pixels, (numbers, *_) = change(images, step, first_row)
         if self._mixes:
-            pixels, labels = self._mix(pixels, labels, self._deal(numbers), library)
+            pixels, labels = self._mix(pixels, labels, numbers, library)
             pixels = _back_to(_kind(images, library), pixels, library)
         return pixels if labels is None else (pixels, labels)
 
@@ -720,50 +720,53 @@ class Augmentation(keras.layers.Layer):
 
     @cached_property
     def _on_the_host(self) -> resampling.Run:
-        return resampling.by_pictures_on_the_host(self._draw, self._change)
+        return resampling.by_pictures_on_the_host(partial(self._draw, axis=resampling.axis), self._change)
 
     @cached_property
     def _on_the_device(self) -> resampling.Run:
-        return _backend.by_pictures(self._draw, self._change)
+        return _backend.by_pictures(partial(self._draw, axis=_backend.axis), self._change)
 
-    def _draw(self, shape: Any, step: Any, first_row: Any, library: ModuleType) -> tuple[Any, Any]:
-        """Draws the numbers of all transforms, (batch, numbers), and composes the maps of all geometry, (batch, 6)."""
+    def _draw(
+        self, shape: Any, step: Any, first_row: Any, library: ModuleType, axis: resampling.Axis = resampling.axis
+    ) -> tuple[Any, ...]:
+        """Draws the numbers of all transforms, (batch, numbers), and finds the places that all geometry leads to."""
         batch, height, width, _ = shape
         columns = max(1, sum(transform.draws for transform in self.transforms))
         numbers = randomness.uniform(self._key, (batch, columns), step=step, first_row=first_row, library=library)
         back = IDENTITY
-        for transform, u in self._deal(numbers):
-            if isinstance(transform, Geometry):
-                back = compose(back, transform.map(u, height, width, library))
-        zeros = library.zeros_like(numbers[:, 0])
-        return numbers, library.stack([zeros + value for value in back], axis=1)
+        for transform, u in self._deal(numbers, Geometry):
+            back = compose(back, transform.map(u, height, width, library))
+        if back is IDENTITY:
+            return (numbers,)
+        return numbers, *_places(back, library.zeros_like(numbers[:, 0]), height, width, axis, library)
 
-    def _deal(self, numbers: Any) -> list[tuple[Transform, list[Any]]]:
-        """Deals the numbers out to the transforms."""
-        columns = count()
+    def _deal(self, numbers: Any, kinds: type | tuple[type, ...] = Transform) -> list[tuple[Any, list[Any]]]:
+        """Deals the numbers out to the transforms, and returns those of some kinds with theirs."""
+        ends = list(accumulate(transform.draws for transform in self.transforms))
         return [
-            (transform, [numbers[:, next(columns)] for _ in range(transform.draws)]) for transform in self.transforms
+            (transform, [numbers[:, column] for column in range(end - transform.draws, end)])
+            for transform, end in zip(self.transforms, ends, strict=True)
+            if isinstance(transform, kinds)
         ]
 
     def _change(self, images: Any, drawn: Any, first_row: Any, step: Any, library: ModuleType) -> Any:
         """Does all but the mixing, for which pictures are left in float32."""
         shape = images.shape if library is np else keras.ops.shape(images)
         _, height, width, _ = shape
-        numbers, back = drawn
-        dealt = self._deal(numbers)
+        numbers, *places = drawn
         pixels = cast(images, "float32", library)
-        if any(isinstance(transform, Geometry) for transform in self.transforms):
-            places = tuple(back[:, column] for column in range(len(IDENTITY)))
-            pixels = warp(pixels, places, fill=self.fill, fill_value=self.fill_value, library=library)
-        pixels = self._recolour(pixels, dealt, height, width, library)
-        pixels = self._disturb(pixels, dealt, step, first_row, shape, library)
+        if places:
+            columns, rows = places
+            pixels = _resample(pixels, columns, rows, self.fill, self.fill_value, library)
+        pixels = self._recolour(pixels, numbers, height, width, library)
+        pixels = self._disturb(pixels, numbers, step, first_row, shape, library)
         return pixels if self._mixes else _back_to(_kind(images, library), pixels, library)
 
-    def _recolour(self, pixels: Any, drawn: Any, height: int, width: int, library: ModuleType) -> Any:
+    def _recolour(self, pixels: Any, numbers: Any, height: int, width: int, library: ModuleType) -> Any:
         """Composes all changes of colour and light, and applies them in one pass."""
         gain, share, offset = 1.0, 0.0, 0.0
-        changes = [transform.line(u, library) for transform, u in drawn if isinstance(transform, Colour)]
-        lights = [transform.plane(u, height, width, library) for transform, u in drawn if isinstance(transform, Light)]
+        changes = [transform.line(u, library) for transform, u in self._deal(numbers, Colour)]
+        lights = [transform.plane(u, height, width, library) for transform, u in self._deal(numbers, Light)]
         if not changes and not lights:
             return pixels
         for next_gain, next_share, next_offset in changes:
@@ -780,12 +783,12 @@ class Augmentation(keras.layers.Layer):
         return library.clip(pixels * gain + offset, low, high)
 
     def _disturb(
-        self, pixels: Any, drawn: Any, step: Any, first_row: Any, shape: tuple[Any, ...], library: ModuleType
+        self, pixels: Any, numbers: Any, step: Any, first_row: Any, shape: tuple[Any, ...], library: ModuleType
     ) -> Any:
         """Adds noise, and paints rectangles over."""
         batch, height, width, channels = shape
         low, high = self.value_range
-        for transform, u in drawn:
+        for transform, u in self._deal(numbers, (Noise, Erasing)):
             if isinstance(transform, Noise):
                 noise = randomness.normal(
                     self._noise_key,
@@ -796,17 +799,15 @@ class Augmentation(keras.layers.Layer):
                 )
                 noise = library.reshape(noise, (-1, height, width, channels))
                 pixels = library.clip(pixels + np.float32(transform.deviation * (high - low)) * noise, low, high)
-            elif isinstance(transform, Erasing):
+            else:
                 inside = _inside(transform.box(u, library), height, width, library)
                 pixels = library.where(inside, np.float32(transform.value), pixels)
         return pixels
 
-    def _mix(self, pixels: Any, labels: Any, drawn: Any, library: ModuleType) -> tuple[Any, Any]:
+    def _mix(self, pixels: Any, labels: Any, numbers: Any, library: ModuleType) -> tuple[Any, Any]:
         """Mixes pictures and labels with their neighbours."""
         _, height, width, _ = pixels.shape if library is np else keras.ops.shape(pixels)
-        for transform, u in drawn:
-            if not isinstance(transform, MixUp):
-                continue
+        for transform, u in self._deal(numbers, MixUp):
             if labels is None:
                 raise CourseError(f"labels are left out; {transform} changes them, so it has no place in a model")
             labels = self._as_probabilities(labels, library)
@@ -873,15 +874,35 @@ def warp(images: Any, back: Map, *, fill: str = "constant", fill_value: float = 
         >>> warp(row, (1.0, 0.0, 0.5, 0.0, 1.0, 0.0), fill="nearest").ravel().tolist()
         [0.5, 1.5, 2.5, 3.0]
     """
-    _, height, width, _ = images.shape if library is np else keras.ops.shape(images)
-    a, b, c, d, e, f = (value if isinstance(value, float) else value[:, None] for value in back)
-    across = np.arange(width, dtype="float32")[None] - np.float32((width - 1) / 2)
-    down = np.arange(height, dtype="float32")[None] - np.float32((height - 1) / 2)
+    batch, height, width, _ = images.shape if library is np else keras.ops.shape(images)
+    axis = resampling.axis if library is np else _backend.axis
+    columns, rows = _places(back, library.zeros((batch,), dtype="float32"), height, width, axis, library)
+    return _resample(images, columns, rows, fill, fill_value, library)
+
+
+def _places(
+    back: Map, zeros: Any, height: int, width: int, axis: resampling.Axis, library: ModuleType
+) -> tuple[Any, Any]:
+    """Finds where a map leads: a place is what its column gives plus what its row gives.
+
+    Returns:
+        x and y that the columns give, (batch, 2, width), and that the rows give, (batch, 2, height), as ``axis``
+        counts.
+    """
+    matrix = library.reshape(library.stack([zeros + value for value in back], axis=1), (-1, 2, 3))
+    by_column, by_row, shift = (matrix[..., column : column + 1] for column in range(3))  # (batch, 2, 1) each
+    first, step = np.asarray([axis(width), axis(height)], "float32").T[..., None]  # (2, 1) each
+    centre = np.asarray([[width - 1], [height - 1]], "float32") / 2
+    across = (np.arange(width, dtype="float32") - centre[0]) * step
+    down = (np.arange(height, dtype="float32") - centre[1]) * step
+    middle = first + centre * step
     if library is not np:
-        across, down = library.convert_to_tensor(across), library.convert_to_tensor(down)
-    # a place is what its column gives plus what its row gives: one addition for each pixel
-    columns = a * across, d * across  # (batch or 1, width) each
-    rows = b * down + (c + np.float32((width - 1) / 2)), e * down + (f + np.float32((height - 1) / 2))
+        across, down, middle, step = (library.convert_to_tensor(array) for array in (across, down, middle, step))
+    return by_column * across, by_row * down + (shift * step + middle)
+
+
+def _resample(images: Any, columns: Any, rows: Any, fill: str, fill_value: float, library: ModuleType) -> Any:
+    """Reads pictures at the places of their columns and rows, with a value of one's own outside."""
     offset = np.float32(fill_value if fill == "constant" else 0.0)
     if offset:
         images = images - offset

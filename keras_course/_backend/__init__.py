@@ -9,6 +9,7 @@
 | ``forward(model, frozen=)`` | the compiled forward pass of a model: a NumPy batch in, NumPy logits out |
 | ``export(model, path, kind)`` | the model in one of the ``formats`` that the framework can write |
 | ``resample(images, columns, rows, fill)`` | pictures read at other places, bilinearly |
+| ``axis(size)`` | how ``resample`` counts: where the first pixel of an axis lies, and how far off the next one |
 | ``by_pictures(draw, change)`` | random changes of pictures: compiled, or in parts that fit in the cache |
 | ``value_and_grad(function)`` | the function that also differentiates |
 | ``vectorise(function)`` | the function over a new first axis of all its arguments and results |
@@ -39,6 +40,7 @@ from typing import Any
 from keras_course.errors import CourseError
 
 _FUNCTIONS = (
+    "axis",
     "by_pictures",
     "describe_devices",
     "export",
@@ -59,7 +61,9 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import keras
 
-    return getattr(import_module(f"{__name__}.{keras.backend.backend()}"), name)
+    function = getattr(import_module(f"{__name__}.{keras.backend.backend()}"), name)
+    globals()[name] = function  # the next time it is at hand
+    return function
 
 
 def index_of(wanted: Any, things: Sequence[Any]) -> int:

@@ -147,7 +147,10 @@ def scan(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[[Any, Any, int
     return run
 
 
-def resample(images: Any, columns: resampling.Places, rows: resampling.Places, fill: str) -> Any:
+axis = resampling.axis
+
+
+def resample(images: Any, columns: Any, rows: Any, fill: str) -> Any:
     """Reads pictures (batch, height, width, channels) at other places, bilinearly."""
 
     def take(pixels: Any, places: Any, axis: int) -> Any:

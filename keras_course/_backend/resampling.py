@@ -1,7 +1,7 @@
 """Bilinear resampling of pictures, and batches in parts: operations that NumPy and ``keras.ops`` share."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -9,8 +9,8 @@ import numpy as np
 
 from keras_course._backend.libraries import cast
 
-Places = tuple[Any, Any]
-"""x and y, counted in pixels from the centre of the first."""
+Axis = Callable[[int], tuple[float, float]]
+"""From the number of pixels side by side to the place of the first one, and the distance to the next."""
 
 Drawn = tuple[Any, ...]
 """What is drawn at random for each picture, and what follows from it: arrays (batch, ...)."""
@@ -27,15 +27,20 @@ Run = Callable[[Any, Any, Any], tuple[Any, Drawn]]
 _VALUES_TOGETHER = 2**16
 
 
+def axis(size: int) -> tuple[float, float]:
+    """Counts in pixels, from the centre of the first."""
+    return 0.0, 1.0
+
+
 def resample(
-    images: Any, columns: Places, rows: Places, fill: str, library: ModuleType, take: Callable[..., Any] | None = None
+    images: Any, columns: Any, rows: Any, fill: str, library: ModuleType, take: Callable[..., Any] | None = None
 ) -> Any:
     """Reads pictures at other places, each of which is the sum of what its column and its row in the result give.
 
     Args:
         images: Pictures (batch, height, width, channels), float32.
-        columns: What the columns give, float32 (batch or 1, width').
-        rows: What the rows give, (batch or 1, height').
+        columns: What the columns give, x and y as ``axis`` counts: float32 (batch, 2, width').
+        rows: What the rows give, likewise: (batch, 2, height').
         fill: What lies outside: "constant" (0), "nearest" or "reflect".
         library: ``numpy`` or ``keras.ops``.
         take: A faster ``library.take``, for places that are known to be inside.
@@ -44,22 +49,18 @@ def resample(
         Pictures (batch, height', width', channels).
     """
     take = take or library.take
-    x, y = (column[:, None, :] + row[:, :, None] for column, row in zip(columns, rows, strict=True))
     batch, height, width, channels = images.shape if library is np else library.shape(images)
-    # a far place is as good as one just outside, and fits into an integer
-    x, y = _within_reach(x, width, fill, library), _within_reach(y, height, fill, library)
-    left, top = library.floor(x), library.floor(y)
-    right_share, bottom_share = x - left, y - top
+    # each by itself: x and y side by side would be an array of their own where XLA compiles this
+    x, y = (columns[:, axis, None, :] + rows[:, axis, :, None] for axis in range(2))  # (batch, height', width')
+    left, right, *across = _neighbours(x, width, fill, library)
+    above, below, *down = _neighbours(y, height, fill, library)
     flat = library.reshape(images, (-1, channels))
     first = library.reshape(library.arange(batch, dtype="int32") * (height * width), (-1, 1, 1))
     total: Any = 0.0
-    for row, row_share in ((top, 1.0 - bottom_share), (top + 1.0, bottom_share)):
-        for column, column_share in ((left, 1.0 - right_share), (left + 1.0, right_share)):
-            share = row_share * column_share
-            if fill == "constant":
-                share = share * _is_inside(row, height, library) * _is_inside(column, width, library)
-            place = first + _index(row, height, library) * width + _index(column, width, library)
-            total = total + library.expand_dims(share, -1) * take(flat, place, axis=0)
+    for row, row_share in zip((above, below), down, strict=True):
+        for column, column_share in zip((left, right), across, strict=True):
+            share = library.expand_dims(row_share * column_share, -1)
+            total = total + share * take(flat, first + row * width + column, axis=0)
     return total
 
 
@@ -73,7 +74,7 @@ def in_parts(
     *,
     values: int,
     threads: int = 1,
-) -> list[Any]:
+) -> Iterator[tuple[slice, Any]]:
     """Changes a few pictures at a time, so that all that comes between stays in the processor's cache.
 
     Args:
@@ -86,16 +87,14 @@ def in_parts(
         values: How many values the pictures of a part have together, about.
         threads: How many pictures are changed at the same time: a part has as many, or a multiple.
 
-    Returns:
-        Changed pictures (part, height, width, channels).
+    Yields:
+        Which pictures, and how they look now, (part, height, width, channels).
     """
     together = max(1, values // max(1, math.prod(pictures.shape[1:])))
     together = -(-together // threads) * threads
-    parts = [slice(start, start + together) for start in range(0, max(1, pictures.shape[0]), together)]
-    return [
-        change(pictures[part], tuple(array[part] for array in drawn), first_row + part.start, step, library)
-        for part in parts
-    ]
+    for start in range(0, max(1, pictures.shape[0]), together):
+        part = slice(start, start + together)
+        yield part, change(pictures[part], tuple(array[part] for array in drawn), first_row + start, step, library)
 
 
 def by_pictures_on_the_host(draw: Draw, change: Change) -> Run:
@@ -103,25 +102,25 @@ def by_pictures_on_the_host(draw: Draw, change: Change) -> Run:
 
     def run(pictures: np.ndarray, step: Any, first_row: Any) -> tuple[np.ndarray, Drawn]:
         drawn = draw(pictures.shape, step, first_row, np)
-        return np.concatenate(in_parts(change, pictures, drawn, first_row, step, np, values=_VALUES_TOGETHER)), drawn
+        parts = in_parts(change, pictures, drawn, first_row, step, np, values=_VALUES_TOGETHER)
+        return np.concatenate([changed for _, changed in parts]), drawn
 
     return run
 
 
-def _within_reach(place: Any, size: int, fill: str, library: ModuleType) -> Any:
+def _neighbours(place: Any, size: int, fill: str, library: ModuleType) -> tuple[Any, Any, Any, Any]:
+    """Finds the two pixels that places on an axis lie between, and how much each of them counts.
+
+    A pixel counts for 1 where it lies, less and less up to the next one, and for nothing from there on. So a place
+    outside may be given any two pixels: those at the edge are always there to be read.
+    """
     if fill == "reflect":  # about the outer edges of the first and the last pixel: d c b a | a b c d | d c b a
-        place = library.abs(library.mod(place + 0.5, 2.0 * size) - size)
-        return library.clip(size - 0.5 - place, 0.0, size - 1.0)
-    if fill == "nearest":
-        return library.clip(place, 0.0, size - 1.0)
-    return library.clip(place, -1.0, float(size))
-
-
-def _is_inside(index: Any, size: int, library: ModuleType) -> Any:
-    inside = library.logical_and(index >= 0.0, index <= size - 1.0)
-    return cast(inside, "float32", library)
-
-
-def _index(place: Any, size: int, library: ModuleType) -> Any:
-    place = library.clip(place, 0.0, size - 1.0)
-    return cast(place, "int32", library)
+        place = size - 0.5 - library.abs(library.mod(place + 0.5, 2.0 * size) - size)
+    if fill != "constant":
+        place = library.clip(place, 0.0, size - 1.0)
+    step = min(1, size - 1)  # a single pixel has no neighbour
+    low = library.clip(library.floor(place), 0.0, max(0.0, size - 2.0))
+    low_share = library.maximum(1.0 - library.abs(place - low), 0.0)
+    high_share = library.maximum(step - library.abs(place - (low + 1.0)), 0.0)
+    low = cast(low, "int32", library)
+    return low, low + step, low_share, high_share

@@ -127,7 +127,10 @@ def scan(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[[Any, Any, int
     return run
 
 
-def resample(images: Any, columns: resampling.Places, rows: resampling.Places, fill: str) -> Any:
+axis = resampling.axis
+
+
+def resample(images: Any, columns: Any, rows: Any, fill: str) -> Any:
     """Reads pictures (batch, height, width, channels) at other places, bilinearly."""
     # Keras' take looks for places outside, of which there are none here
     return resampling.resample(images, columns, rows, fill, keras.ops, tf.gather)

@@ -32,7 +32,7 @@ from keras_course._backend.torch_graphs import finish, fold_constants, multiply_
 Metric = Callable[[Any, Any], Any]
 Change = Callable[[Any, Any, Any], tuple[Any, Any]]
 _aten = torch.ops.aten
-_VALUES_TOGETHER = 2**19
+_VALUES_TOGETHER = 2**18
 
 
 def describe_devices() -> list[dict[str, Any]]:
@@ -141,18 +141,18 @@ def scan(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[[Any, Any, int
     return run
 
 
-def resample(images: torch.Tensor, columns: resampling.Places, rows: resampling.Places, fill: str) -> torch.Tensor:
+def axis(size: int) -> tuple[float, float]:
+    """Counts as ``grid_sample`` does: from -1, the outer edge of the first pixel, to 1, that of the last."""
+    return 1 / size - 1, 2 / size
+
+
+def resample(images: torch.Tensor, columns: torch.Tensor, rows: torch.Tensor, fill: str) -> torch.Tensor:
     """Reads pictures (batch, height, width, channels) at other places, bilinearly."""
-    batch, height, width, _ = images.shape
-    # grid_sample counts from -1, the outer edge of the first pixel, to 1, that of the last
-    scale = torch.tensor([[2 / width], [2 / height]], device=images.device)
-    across = torch.stack(torch.broadcast_tensors(*columns), dim=1) * scale  # (batch or 1, 2, width')
-    down = torch.stack(torch.broadcast_tensors(*rows), dim=1) * scale + (scale / 2 - 1)
     # all x, then all y: side by side, pairs would be added one by one
-    grid = (across[:, :, None] + down[:, :, :, None]).permute(0, 2, 3, 1)  # (batch or 1, height', width', 2)
+    grid = (columns[:, :, None] + rows[:, :, :, None]).permute(0, 2, 3, 1)  # (batch, height', width', 2)
     padding = {"constant": "zeros", "nearest": "border", "reflect": "reflection"}[fill]
     sampled = torch.nn.functional.grid_sample(
-        images.permute(0, 3, 1, 2), grid.expand(batch, -1, -1, -1), padding_mode=padding, align_corners=False
+        images.permute(0, 3, 1, 2), grid, padding_mode=padding, align_corners=False
     )
     return sampled.permute(0, 2, 3, 1)
 
@@ -171,10 +171,25 @@ def by_pictures(draw: resampling.Draw, change: resampling.Change) -> resampling.
         if pictures.device.type != "cpu":
             return change(*arguments), drawn
         parts = resampling.in_parts(change, *arguments, values=_VALUES_TOGETHER, threads=torch.get_num_threads())
-        # channels first, as ``resample`` leaves them in memory: bytes that lie side by side are copied at once
-        return torch.cat([part.movedim(-1, 1) for part in parts]).movedim(1, -1), drawn
+        return _joined(parts, len(pictures)), drawn
 
     return run
+
+
+def _joined(parts: Iterator[tuple[slice, torch.Tensor]], count: int) -> torch.Tensor:
+    """Puts each part in its place as soon as it is there, while it is in the cache."""
+    rows, part = next(parts)
+    if len(part) == count:
+        return part
+    # with channels first or last in memory as the parts have them: bytes that lie side by side are copied at once
+    part = part.movedim(-1, 1)
+    layout = torch.contiguous_format if part.is_contiguous() else torch.channels_last
+    size = (count, *part.shape[1:])
+    joined = torch.empty(size, dtype=part.dtype, device=part.device, memory_format=layout).movedim(1, -1)
+    joined[rows] = part.movedim(1, -1)
+    for rows, part in parts:
+        joined[rows] = part
+    return joined
 
 
 def _is_known(number: Any) -> bool:

@@ -31,8 +31,12 @@ def fold_constants(graph: torch.fx.GraphModule) -> None:
             node.replace_all_uses_with(node.args[0])
         elif _can_be_folded(node, constants):
             args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), constants.__getitem__)
-            folded = _constant(graph, node, node.target(*args, **kwargs))
-            constants[folded] = getattr(graph, folded.target)
+            value = node.target(*args, **kwargs)
+            if not isinstance(value, torch.Tensor):  # parts of a tensor, which are taken one by one
+                constants[node] = value
+                continue
+            folded = _constant(graph, node, value)
+            constants[folded] = value
             node.replace_all_uses_with(folded)
 
 

@@ -66,6 +66,20 @@ def test_constants_are_computed_once_and_arguments_are_not():
     torch.testing.assert_close(graph(x), torch.tensor([0.0, 14.0, 28.0]))
 
 
+def test_parts_of_a_constant_are_constants():
+    def function(x):
+        first, second = (torch.arange(4.0) * 2).split(2)
+        return x * first + second
+
+    graph = make_fx(function)(torch.zeros(2))
+    fold_constants(graph)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    targets = [node.target for node in graph.graph.nodes if node.op == "call_function"]
+    assert targets == [aten.mul.Tensor, aten.add.Tensor]
+    torch.testing.assert_close(graph(torch.tensor([3.0, 5.0])), torch.tensor([4.0, 16.0]))
+
+
 def targets_of(model, x):
     with torch.no_grad():
         graph = backend._trace_frozen(model, torch.from_numpy(x))
