@@ -50,8 +50,8 @@ def resample(
     """
     take = take or library.take
     batch, height, width, channels = images.shape if library is np else library.shape(images)
-    # each by itself: x and y side by side would be an array of their own where XLA compiles this
-    x, y = (columns[:, axis, None, :] + rows[:, axis, :, None] for axis in range(2))  # (batch, height', width')
+    # x and y are added up apart: as one array of both, XLA would write them to memory before it reads a picture
+    x, y = (columns[:, i, None, :] + rows[:, i, :, None] for i in range(2))  # (batch, height', width')
     left, right, *across = _neighbours(x, width, fill, library)
     above, below, *down = _neighbours(y, height, fill, library)
     flat = library.reshape(images, (-1, channels))
