@@ -492,7 +492,7 @@ class Augmentation(keras.layers.Layer):
             raise CourseError(f"value_range is {value_range}; give two rising numbers")
         # what a byte makes of 300 differs from backend to backend
         values = {f"value of {one}": one.value for one in transforms if isinstance(one, Erasing)}
-        if fill == "constant":
+        if fill == "constant" and any(isinstance(one, Geometry) for one in transforms):
             values["fill_value"] = fill_value
         low, high = value_range
         for what, value in values.items():
@@ -699,7 +699,8 @@ class Augmentation(keras.layers.Layer):
             Pictures of the same shape and type; with labels, the pair. Mixed labels are probabilities, float32.
 
         Raises:
-            CourseError: Labels are mixed and not given, or the number of classes is not known.
+            CourseError: Labels are mixed and not given, or the number of classes is not known, or images are uint8
+                and the value range is not one of theirs.
 
         Example:
             >>> mirror = Augmentation([Flip(horizontal=True)])
@@ -754,13 +755,17 @@ class Augmentation(keras.layers.Layer):
         shape = images.shape if library is np else keras.ops.shape(images)
         _, height, width, _ = shape
         numbers, *places = drawn
+        kind = _kind(images, library)
+        low, high = self.value_range
+        if kind == "uint8" and not 0 <= low < high <= 255:
+            raise CourseError(f"value_range is {self.value_range} and images are uint8; give a range from 0 to 255")
         pixels = cast(images, "float32", library)
         if places:
             columns, rows = places
             pixels = _resample(pixels, columns, rows, self.fill, self.fill_value, library)
         pixels = self._recolour(pixels, numbers, height, width, library)
         pixels = self._disturb(pixels, numbers, step, first_row, shape, library)
-        return pixels if self._mixes else _back_to(_kind(images, library), pixels, library)
+        return pixels if self._mixes else _back_to(kind, pixels, library)
 
     def _recolour(self, pixels: Any, numbers: Any, height: int, width: int, library: ModuleType) -> Any:
         """Composes all changes of colour and light, and applies them in one pass."""

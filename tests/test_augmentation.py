@@ -474,8 +474,14 @@ def test_nothing_to_do_changes_nothing():
         (lambda: Augmentation(["rotate"]), "transforms has 'rotate'; give some of Rotation, Shift"),
         (lambda: Augmentation([], fill="mirror"), "fill is 'mirror'; give one of constant, nearest, reflect"),
         (lambda: Augmentation([], value_range=(1, 0)), r"value_range is \(1, 0\)"),
-        (lambda: Augmentation([], fill_value=300), r"fill_value is 300; give .* value_range, \(0.0, 255.0\)"),
-        (lambda: Augmentation([], fill_value=float("nan")), "fill_value is nan; give a number within value_range"),
+        (
+            lambda: Augmentation([Rotation(5)], fill_value=300),
+            r"fill_value is 300; give .* value_range, \(0.0, 255.0\)",
+        ),
+        (
+            lambda: Augmentation([Rotation(5)], fill_value=float("nan")),
+            "fill_value is nan; give a number within value_range",
+        ),
         (lambda: Augmentation([Erasing(value=-1)]), r"value=-1\) is -1; give a number within value_range"),
         (lambda: Augmentation([Erasing(value=2)], value_range=(0, 1)), r"is 2; give .* value_range, \(0, 1\)"),
         (lambda: Augmentation([MixUp()]).apply(PICTURES, step=0, library=np), "labels are left out"),
@@ -488,6 +494,24 @@ def test_nothing_to_do_changes_nothing():
 def test_bad_input_is_explained(make, message):
     with pytest.raises(CourseError, match=message):
         make()
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("limits", [(0, 300), (-1, 1)], ids=str)
+def test_a_range_that_bytes_do_not_have_is_refused_for_them(limits, library):
+    """What a byte makes of 300, or of -1, differs from backend to backend."""
+    augment = Augmentation([Brightness(0.5)], value_range=limits)
+    with pytest.raises(CourseError, match=r"value_range is \(.*\) and images are uint8; give a range from 0 to 255"):
+        augment.apply(PICTURES, step=0, library=library)
+    augment.apply(PICTURES.astype("float32"), step=0, library=library)
+
+
+def test_a_range_without_zero_needs_a_value_for_outside_only_where_something_is_moved():
+    pictures = np.full((2, 3, 3, 1), 1.5, "float32")
+    brighter = Augmentation([Brightness(0.1)], value_range=(1, 2)).apply(pictures, step=0, library=np)
+    assert np.all(brighter != pictures)
+    with pytest.raises(CourseError, match=r"fill_value is 0\.0; give a number within value_range"):
+        Augmentation([Shift(0.1)], value_range=(1, 2))
 
 
 # --- The two older ways of saying it ---------------------------------------------------------------------------
