@@ -182,11 +182,11 @@ def _joined(parts: Iterator[tuple[slice, torch.Tensor]], count: int) -> torch.Te
     if len(part) == count:
         return part
     # with channels first or last in memory as the parts have them: bytes that lie side by side are copied at once
-    part = part.movedim(-1, 1)
-    layout = torch.contiguous_format if part.is_contiguous() else torch.channels_last
-    size = (count, *part.shape[1:])
+    channels_first = part.movedim(-1, 1)
+    layout = torch.contiguous_format if channels_first.is_contiguous() else torch.channels_last
+    size = (count, *channels_first.shape[1:])
     joined = torch.empty(size, dtype=part.dtype, device=part.device, memory_format=layout).movedim(1, -1)
-    joined[rows] = part.movedim(1, -1)
+    joined[rows] = part
     for rows, part in parts:
         joined[rows] = part
     return joined

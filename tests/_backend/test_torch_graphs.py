@@ -10,7 +10,7 @@ from keras import layers
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from keras_course._backend import torch as backend
-from keras_course._backend.torch_graphs import fold_constants, multiply_with_onednn
+from keras_course._backend.torch_graphs import finish, fold_constants, multiply_with_onednn
 
 aten = torch.ops.aten
 fused_convolution = torch.ops.mkldnn._convolution_pointwise.default
@@ -34,8 +34,7 @@ def test_products_by_onednn_are_products(product):
     a, b = torch.randn(7, 3), torch.randn(3, 5)
     graph = make_fx(product)(a, b)
     multiply_with_onednn(graph)
-    graph.graph.eliminate_dead_code()
-    graph.recompile()
+    finish(graph)
     torch.testing.assert_close(graph(a, b), product(a, b), atol=1e-5, rtol=1e-5)
 
 
@@ -47,6 +46,14 @@ def test_onednn_takes_the_products_of_a_dense_net():
     assert torch.ops.mkldnn._linear_pointwise.default in targets
 
 
+def folded(function, x):
+    """The graph of a function whose constants have been computed, and what is left to do at each call."""
+    graph = make_fx(function)(x)
+    fold_constants(graph)
+    finish(graph)
+    return graph, [node.target for node in graph.graph.nodes if node.op == "call_function"]
+
+
 def test_constants_are_computed_once_and_arguments_are_not():
     weights = torch.arange(3.0)
 
@@ -54,11 +61,7 @@ def test_constants_are_computed_once_and_arguments_are_not():
         x.add_(weights * 2)
         return x + torch.arange(3) * 10
 
-    graph = make_fx(function)(torch.zeros(3))
-    fold_constants(graph)
-    graph.graph.eliminate_dead_code()
-    graph.recompile()
-    targets = [node.target for node in graph.graph.nodes if node.op == "call_function"]
+    graph, targets = folded(function, torch.zeros(3))
     assert targets == [aten.add_.Tensor, aten.add.Tensor]
     x = torch.zeros(3)
     torch.testing.assert_close(graph(x), torch.tensor([0.0, 12.0, 24.0]))
@@ -71,11 +74,7 @@ def test_parts_of_a_constant_are_constants():
         first, second = (torch.arange(4.0) * 2).split(2)
         return x * first + second
 
-    graph = make_fx(function)(torch.zeros(2))
-    fold_constants(graph)
-    graph.graph.eliminate_dead_code()
-    graph.recompile()
-    targets = [node.target for node in graph.graph.nodes if node.op == "call_function"]
+    graph, targets = folded(function, torch.zeros(2))
     assert targets == [aten.mul.Tensor, aten.add.Tensor]
     torch.testing.assert_close(graph(torch.tensor([3.0, 5.0])), torch.tensor([4.0, 16.0]))
 
