@@ -5,20 +5,24 @@ const at = (id) => document.getElementById(id);
 
 let waiting = null;
 let asking = false;
-let encoding = 0; // drawings on their way to becoming files
 let cleared = 0; // what was asked before the last clearing is not shown any more
 
-/** Sends a picture; one that comes meanwhile is sent next, and those in between are left out. */
-async function ask(blob) {
-  waiting = blob;
+/**
+ * Sends a picture, made when its turn comes; one that comes meanwhile is sent next, and those in between are left out.
+ * A browser that turns several canvases into files at once may finish the newest first: so only one is made at a time.
+ */
+async function ask(makePicture) {
+  waiting = makePicture;
   if (asking) return;
   asking = true;
   showBusy();
   while (waiting) {
-    const picture = waiting;
+    const makePicture = waiting;
     const before = cleared;
     waiting = null;
     try {
+      const picture = await makePicture();
+      if (!picture || before !== cleared) continue; // the camera has been stopped, or the drawing cleared
       const top = Math.min(5, course.classes);
       const answer = await post(`predict?top=${top}`, picture);
       if (before === cleared) showAnswer(answer);
@@ -37,7 +41,12 @@ async function ask(blob) {
 
 /** Tells a screen reader, and a test, whether what is shown is final. */
 function showBusy() {
-  document.querySelector("main").setAttribute("aria-busy", String(asking || encoding > 0));
+  document.querySelector("main").setAttribute("aria-busy", String(asking));
+}
+
+/** What a canvas shows, as a file. */
+function fileOf(canvas, ...format) {
+  return new Promise((resolve) => { canvas.toBlob(resolve, ...format); });
 }
 
 async function post(path, blob) {
@@ -182,17 +191,8 @@ function pointOf({ clientX, clientY }) {
 }
 
 function askAboutDrawing() {
-  if (!strokes.length) {
-    showNothing();
-    return;
-  }
-  encoding += 1;
-  showBusy();
-  drawing.toBlob((blob) => {
-    encoding -= 1;
-    if (strokes.length) ask(blob); // it may have been cleared meanwhile
-    showBusy();
-  }, "image/png");
+  if (strokes.length) ask(() => fileOf(drawing, "image/png"));
+  else showNothing();
 }
 
 drawing.addEventListener("pointerdown", (event) => {
@@ -245,7 +245,7 @@ function takeFile(file) {
   at("preview").alt = file.name;
   at("preview").hidden = false;
   at("drop-text").textContent = file.name;
-  ask(file);
+  ask(() => file);
 }
 
 at("file").addEventListener("change", ({ target }) => {
@@ -294,14 +294,17 @@ function stopCamera() {
 
 /** Sends the square in the middle, which is what the page shows. */
 function askAboutFrame() {
+  if (at("video").videoWidth) ask(frameOfCamera);
+}
+
+function frameOfCamera() {
   const { videoWidth: width, videoHeight: height } = at("video");
-  if (!width) return;
   const side = Math.min(width, height);
   const frame = document.createElement("canvas");
   frame.width = frame.height = Math.min(side, 480);
   frame.getContext("2d")
     .drawImage(at("video"), (width - side) / 2, (height - side) / 2, side, side, 0, 0, frame.width, frame.height);
-  frame.toBlob((blob) => stream && ask(blob), "image/jpeg", 0.92);
+  return fileOf(frame, "image/jpeg", 0.92);
 }
 
 // --- The model ----------------------------------------------------------------------------------------------------
