@@ -16,15 +16,47 @@ BROWSER_OPTIONS = (
     "--use-fake-ui-for-media-stream",
 )
 
+# What these test needs no backend. tox runs them once, where there is none, and not again where there is one.
+WITHOUT_BACKEND = (
+    "datasets/test_arrays.py",
+    "datasets/test_download.py",
+    "datasets/test_lines.py",
+    "plots",
+    "test_cards.py",
+    "test_evaluation.py",
+    "test_files.py",
+    "test_plots.py",
+    "test_report.py",
+    "test_rooms.py",
+)
+
 
 def pytest_addoption(parser):
     parser.addoption(
         "--require-data", action="store_true", help="fail, instead of skipping, where a test's data is not there"
     )
+    parser.addoption(
+        "--without-backend",
+        choices=("too", "only", "not"),
+        default="too",
+        help="whether to run the tests of what needs no backend",
+    )
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Chooses among files and folders; None leaves one to the others who may have a say."""
+    places = [Path(__file__).parent / name for name in WITHOUT_BACKEND]
+    needs_none = any(collection_path.is_relative_to(place) for place in places)
+    holds_some = any(place.is_relative_to(collection_path) for place in places)
+    wanted = config.getoption("--without-backend")
+    ignored = {"too": False, "not": needs_none, "only": not (needs_none or holds_some)}[wanted]
+    return True if ignored else None
 
 
 def pytest_configure():
     """Gives each of several test processes cores of its own: one that shares them waits for threads that wait, too."""
+    if missing := [name for name in WITHOUT_BACKEND if not (Path(__file__).parent / name).exists()]:
+        raise pytest.UsageError(f"WITHOUT_BACKEND names {', '.join(missing)}, which tests/ does not have")
     count, name = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)), os.environ.get("PYTEST_XDIST_WORKER", "gw0")
     if count > 1 and hasattr(os, "sched_setaffinity"):
         cores, number = sorted(os.sched_getaffinity(0)), int(name.removeprefix("gw"))

@@ -16,12 +16,20 @@ from keras_course.errors import CourseError, check_positive
 from keras_course.plots import checks
 from keras_course.plots.checks import Numbers
 from keras_course.plots.pictures import check_pictures
-from keras_course.plots.style import COLOURS, in_course_style, new_figure, plain_number
+from keras_course.plots.style import (
+    COLOURS,
+    in_course_style,
+    new_figure,
+    plain_number,
+    tiled_axes,
+    title_of_tiles,
+)
 
 _BELOW_AND_ABOVE_ZERO = "RdBu_r"
 _FROM_ZERO_UP = "magma"
 _HEAT = "plasma"
 _KERNEL_INCHES = 1.05
+_BAR_INCHES = 0.32  # with the distance from what it belongs to
 _SMALLEST_NUMBER = 8.0  # points
 
 
@@ -274,26 +282,43 @@ def _tile_grid(
     cells = len(tiles) + (image is not None)
     across = min(cells, int(np.ceil(np.sqrt(1.6 * cells))))
     down = -(-cells // across)
-    width = max(across * tile_inches + 1.3, _title_width(title))
-    shape = tiles.shape[1] / tiles.shape[2]
-    figure = new_figure(width, max(down * tile_inches * shape, 1.6) + 0.35 + (0.45 if title else 0), title)
-    figure.set_layout_engine("constrained", w_pad=0.04, h_pad=0.04)
-    grid = figure.add_gridspec(down, across)
-    panels = [figure.add_subplot(grid[index // across, index % across]) for index in range(cells)]
-    if image is not None:
-        panels[0].imshow(_as_rgb(image), interpolation="nearest")
-        panels[0].set_title("picture", fontsize=11, pad=3)
     # a few pixels at the border of a picture are often so large that all the rest would be dark
     within = np.clip(tiles, *(np.quantile(np.abs(tiles), cut) * np.array([-1, 1])))
     norm, colours = _balanced(within) if around_zero else (Normalize(0, within.max() or 1.0), _FROM_ZERO_UP)
+    beyond = {(False, False): "neither", (False, True): "max", (True, False): "min", (True, True): "both"}
+    extend = beyond[bool(tiles.min() < norm.vmin), bool(tiles.max() > norm.vmax)]
+
+    high = max(down * tile_inches * tiles.shape[1] / tiles.shape[2], 1.6)  # inches
+    right = _BAR_INCHES + _beside_bar(high, norm, colours, label, extend=extend)
+    named = 0.0 if image is None else 0.22
+    figure = new_figure(
+        max(across * tile_inches + right + 0.1, _title_width(title)), high + named + 0.2 + (0.4 if title else 0)
+    )
+    width, height = figure.get_size_inches()
+    top = title_of_tiles(figure, title) + named
+    panels = tiled_axes(figure, cells, across, right=right, top=top)
+    if image is not None:
+        panels[0].imshow(_as_rgb(image), interpolation="nearest")
+        panels[0].set_title("picture", fontsize=11, pad=3)
     for axes, tile in zip(panels[cells - len(tiles) :], tiles, strict=True):
         axes.imshow(tile, cmap=colours, norm=norm, interpolation="nearest")
     for axes in panels:
         _only_a_frame(axes)
-    beyond = {(False, False): "neither", (False, True): "max", (True, False): "min", (True, True): "both"}
-    extend = beyond[bool(tiles.min() < norm.vmin), bool(tiles.max() > norm.vmax)]
-    _bar(figure, panels, norm, colours, label, extend=extend)
+    # the lowest number is as high as half a line below the bar, the highest one above it
+    place = (1 - (right - 0.15) / width, 0.18 / height, (_BAR_INCHES - 0.15) / width, 1 - (top + 0.36) / height)
+    _bar(figure, figure.add_axes(place), norm, colours, label, extend=extend)
     return figure
+
+
+def _beside_bar(height: float, norm: Normalize, colours: str, label: str, *, extend: str) -> float:
+    """Measure how many inches the numbers and the label take at the right of a bar of that height."""
+    figure = new_figure(1.0, height)
+    figure.set_layout_engine("none")
+    axes = figure.add_axes((0, 0, 1, 1))
+    _bar(figure, axes, norm, colours, label, extend=extend)
+    box = axes.get_tightbbox()
+    assert box is not None
+    return float((box.x1 - figure.bbox.x1) / figure.dpi) + 0.1
 
 
 def _title_width(title: str | None) -> float:
@@ -319,7 +344,7 @@ def _answers_around_zero(kernel: Numbers | str | None, made: Numbers) -> bool:
 
 def _bar(
     figure: Figure,
-    panels: list[Axes],
+    where: Axes | list[Axes],
     norm: Normalize,
     colours: str,
     label: str,
@@ -327,7 +352,9 @@ def _bar(
     ticks: Sequence[float] | None = None,
     extend: str = "neither",
 ) -> None:
-    bar = figure.colorbar(ScalarMappable(norm, colours), ax=panels, aspect=24, pad=0.03, ticks=ticks, extend=extend)
+    """Draw the bar of the colours into axes of its own, or beside those to which it belongs."""
+    place = {"ax": where, "aspect": 24, "pad": 0.03} if isinstance(where, list) else {"cax": where}
+    bar = figure.colorbar(ScalarMappable(norm, colours), **place, ticks=ticks, extend=extend)
     bar.formatter = FuncFormatter(lambda value, _: plain_number(value))
     bar.set_label(label)
     bar.outline.set_visible(False)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from keras_course import evaluation
 from keras_course.errors import CourseError, check_positive
-from keras_course.plots.style import COLOURS, STYLE, in_course_style, new_figure
+from keras_course.plots.style import COLOURS, STYLE, in_course_style, new_figure, tiled_axes, title_of_tiles
 
 
 @in_course_style
@@ -166,12 +166,13 @@ def _picture_grid(
     # Neither a title may run into its neighbour nor the heading of a short row be cut off: about 0.1 inch a letter.
     tile_width = max(tile_inches, 0.1 * max(len(line) for title in lines for line in title))
     width = max(columns * tile_width, 0.13 * len(heading or ""))
-    tile_height = tile_width * images.shape[1] / images.shape[2] + 0.22 * max(len(title) for title in lines)
-    figure = new_figure(width, rows * tile_height + (0.5 if heading else 0), heading)
-    for position, (image, title) in enumerate(zip(images, titles, strict=True), start=1):
-        axes = figure.add_subplot(rows, columns, position)
+    above = 0.06 + 0.2 * max(len(title) for title in lines)
+    tile_height = tile_width * images.shape[1] / images.shape[2] + above
+    figure = new_figure(width, rows * tile_height + 0.1 + (0.4 if heading else 0))
+    panels = tiled_axes(figure, len(images), columns, above=above, top=title_of_tiles(figure, heading))
+    for axes, image, title in zip(panels, images, titles, strict=True):
         show_picture(axes, image)
-        axes.set_title(title, fontsize=12, pad=4)
+        axes.set_title(title, fontsize=12, pad=4, y=1.0)  # without y it would be looked for
     return figure
 
 
@@ -218,7 +219,7 @@ def _write_counts(
             va="center",
             fontsize=size,
             color="white" if brightness[row, column] < 0.5 else COLOURS["text"],
-        )
+        ).set_in_layout(False)  # it lies in its cell; the layout need not measure hundreds of them
 
 
 def _frame_cells(axes: Axes, classes: int) -> None:
