@@ -166,4 +166,7 @@ print(f"accuracy {metrics['accuracy']:.2%} on {len(x_valid):,} hand signs; the r
 # - Leave out `groups` in section 4. The series held back are now pictures held back: how much too good does it look?
 # - `train_head(model, (x_train, y_train), (x_valid, y_valid))` in place of `solve_head`: the same head by gradient
 #   descent. Which of the two reads more, and how long do they take?
-# - The mean of these logits and those of lesson 07's network: two that make different mistakes.
+# - Solve for the head with pictures that `augmentation` has changed beside the others, in one call. Is it better? What
+#   a cloud looks like is all that such a head knows.
+# - The mean of these probabilities and those of lesson 07's network. Do two that make different mistakes read more than
+#   the better one? What if one of them is too sure of itself?
