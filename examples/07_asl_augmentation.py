@@ -158,6 +158,17 @@ without = evaluation.accuracy(predict_logits(plain, x_valid), y_valid)
 print(f"new hand signs that are read: without {without:.2%}, with {evaluation.accuracy(logits, y_valid):.2%}")
 plots.save(plots.training_curves(history), run.figures / "curves.png")
 
+# %% [markdown]
+# ### Asked more than once
+# Who is not sure looks again, from a little nearer or with the head tilted. So can the network: it is shown variants of
+# each new picture, changed as in training, and the mean of what it says of them counts. That takes no training, only
+# time to answer.
+
+# %%
+VARIANTS = 16
+several = evaluation.accuracy(predict_logits(model, x_valid, augmentation=augment, variants=VARIANTS), y_valid)
+print(f"asked about {VARIANTS} variants of each: {several:.2%}")
+
 # %%
 both = {"without augmentation": plain_history, "with augmentation": history}
 plots.save(
@@ -189,6 +200,8 @@ metrics = run.save_results(
     samples=len(x_train),
     card=asl.card("Hand signs, with augmentation", source),
     per_class=evaluation.per_class(matrix, asl.CLASS_NAMES),
+    variants=VARIANTS,
+    accuracy_of_variants=several,
 )
 page = report.write_report(
     run.path,
@@ -211,6 +224,7 @@ print(f"accuracy {metrics['accuracy']:.2%} on {len(x_valid):,} hand signs; the r
 # - Add `augmentation.Flip(horizontal=True)`. All hands here are right ones; does it help, and whom would it help?
 # - `augmentation.MixUp(0.2)` with `num_classes=24`: two pictures at once, and the label is both.
 # - `--epochs 10`: is augmentation better from the start, or only in the end?
+# - `VARIANTS = 4`, or 64. And half as much of every change for the variants than in training: what is best for them?
 # - Put the layer into the model: `keras.Sequential([augment, build()])` trains with Keras' own `fit`, and augments
 #   nothing when it predicts.
 # - `convolutions=1` in section 3: the network of lesson 06. How much is the depth worth, and how much the augmentation?

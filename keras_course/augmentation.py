@@ -710,13 +710,14 @@ class Augmentation(keras.layers.Layer):
         """
         change = self._on_the_host if library is np else self._on_the_device
         pixels, (numbers, *_) = change(images, step, first_row)
-        if self._mixes:
+        if self.mixes:
             pixels, labels = self._mix(pixels, labels, numbers, library)
             pixels = _back_to(_kind(images, library), pixels, library)
         return pixels if labels is None else (pixels, labels)
 
     @property
-    def _mixes(self) -> bool:
+    def mixes(self) -> bool:
+        """Whether pictures are mixed with each other, and their labels with them."""
         return any(isinstance(transform, MixUp) for transform in self.transforms)
 
     @cached_property
@@ -765,7 +766,7 @@ class Augmentation(keras.layers.Layer):
             pixels = _resample(pixels, columns, rows, self.fill, self.fill_value, library)
         pixels = self._recolour(pixels, numbers, height, width, library)
         pixels = self._disturb(pixels, numbers, step, first_row, shape, library)
-        return pixels if self._mixes else _back_to(kind, pixels, library)
+        return pixels if self.mixes else _back_to(kind, pixels, library)
 
     def _recolour(self, pixels: Any, numbers: Any, height: int, width: int, library: ModuleType) -> Any:
         """Composes all changes of colour and light, and applies them in one pass."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_course import randomness
+from keras_course import augmentation, randomness
 from keras_course.errors import CourseError, DivergenceError
 from keras_course.models import dense_classifier
 from keras_course.randomness import initialize
@@ -736,11 +736,43 @@ def test_fewer_large_samples_run_together(monkeypatch, shape, largest):
     assert set(seen) == {(largest, *shape)}
 
 
+@pytest.mark.parametrize("batch_size", [3, None])
+def test_the_mean_of_what_is_said_of_variants(batch_size):
+    random = np.random.default_rng(0)
+    pictures = random.integers(0, 256, (8, 6, 5, 3), dtype="uint8")
+    model = keras.Sequential([keras.Input((6, 5, 3)), keras.layers.Flatten(), keras.layers.Dense(4)])
+    model.set_weights([random.normal(0, 1e-3, weight.shape) for weight in model.get_weights()])
+    kernel, bias = model.get_weights()
+    transforms = [augmentation.Rotation(40), augmentation.Contrast(0.5), augmentation.Noise(0.05)]
+    augment = augmentation.Augmentation(transforms, seed=3)
+    shown = [augment.apply(pictures, step=step, library=np).reshape(8, -1) for step in range(5)]
+    expected = np.mean([changed @ kernel.astype("float64") + bias for changed in shown], axis=0)
+    logits = predict_logits(model, pictures, batch_size=batch_size, augmentation=augment, variants=5)
+    assert logits.dtype == np.float32
+    # a byte may be rounded the other way on another backend, and weighs a thousandth
+    np.testing.assert_allclose(logits, expected, atol=2e-3)
+    once = predict_logits(model, pictures)
+    assert np.abs(once - logits).max() > 0.02, "the pictures themselves are shown"
+    np.testing.assert_array_equal(
+        predict_logits(model, pictures, augmentation=augmentation.Augmentation([]), variants=2), once
+    )
+
+
 def test_predict_logits_names_bad_arguments():
     with pytest.raises(CourseError, match="batch_size is 0"):
         predict_logits(tiny(), X, batch_size=0)
     with pytest.raises(CourseError, match="x has no samples"):
         predict_logits(tiny(), X[:0])
+    mixing = augmentation.Augmentation([augmentation.MixUp()], num_classes=2)
+    pictures = np.zeros((2, 4, 4, 1), "uint8")
+    model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten()])
+    with pytest.raises(CourseError, match="variants is 0"):
+        predict_logits(model, pictures, augmentation=augmentation.Augmentation([]), variants=0)
+    with pytest.raises(CourseError, match="leave out MixUp and CutMix"):
+        predict_logits(model, pictures, augmentation=mixing)
+    flat = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    with pytest.raises(CourseError, match=r"x has samples of shape \(4,\); only pictures"):
+        predict_logits(flat, np.zeros((2, 4), "float32"), augmentation=augmentation.Augmentation([]))
 
 
 # --- What is shown ---------------------------------------------------------------------------------------------

@@ -205,7 +205,14 @@ def evaluate(
     return _measure(_backend.forward(model), data, loss, {"accuracy": accuracy} if metrics is None else metrics)
 
 
-def predict_logits(model: keras.Model, x: np.ndarray, *, batch_size: int | None = None) -> np.ndarray:
+def predict_logits(
+    model: keras.Model,
+    x: np.ndarray,
+    *,
+    batch_size: int | None = None,
+    augmentation: Augmentation | None = None,
+    variants: int = 16,
+) -> np.ndarray:
     """Runs a model over samples in inference mode.
 
     Args:
@@ -213,18 +220,42 @@ def predict_logits(model: keras.Model, x: np.ndarray, *, batch_size: int | None 
         x: Samples (n, ...).
         batch_size: Samples that run together; without it up to 256, and fewer large ones, such as 32 photos of 224 by
             224 pixels.
+        augmentation: With it the model does not see the pictures themselves, but several variants of each, changed as
+            in training; what it says of them is averaged. A net that has learned from changed pictures is often right
+            with the mean where it was wrong with the picture. The variants of a picture depend on its row, and not on
+            ``batch_size``.
+        variants: How many; the time that it takes is as many times as long.
 
     Returns:
-        The model's outputs, float32 (n, ...).
+        The model's outputs, float32 (n, ...); with an augmentation their means.
+
+    Raises:
+        CourseError: The samples do not fit the model, are no pictures where they are to be changed, or the
+            augmentation mixes pictures with each other.
 
     Example:
+        >>> from keras_course.augmentation import Augmentation, Rotation
         >>> from keras_course.models import dense_classifier
-        >>> predict_logits(dense_classifier(), np.zeros((3, 28, 28, 1), "uint8")).shape
+        >>> black = np.zeros((3, 28, 28, 1), "uint8")
+        >>> predict_logits(dense_classifier(), black).shape
         (3, 10)
+        >>> predict_logits(dense_classifier(), black, augmentation=Augmentation([Rotation(20)]), variants=4).shape
+        (3, 10)
+
+    Source: A. Krizhevsky, I. Sutskever and G. Hinton, "ImageNet classification with deep convolutional neural
+    networks", 2012, which averages over ten crops.
     """
-    check_positive(batch_size=1 if batch_size is None else batch_size)
+    check_positive(batch_size=1 if batch_size is None else batch_size, variants=variants)
     check_samples(model, x, "x")
-    return _predict(_backend.forward(model), x, batch_size)
+    forward = _backend.forward(model)
+    if augmentation is None:
+        return _predict(forward, x, batch_size)
+    if x.ndim != 4:
+        raise CourseError(f"x has samples of shape {x.shape[1:]}; only pictures (height, width, channels) are changed")
+    if augmentation.mixes:
+        raise CourseError("augmentation mixes pictures with each other; leave out MixUp and CutMix")
+    shown = (augmentation.apply(x, step=step, library=np) for step in range(variants))
+    return np.mean([_predict(forward, pictures, batch_size) for pictures in shown], axis=0)
 
 
 def _measure(forward: Forward, data: Data, loss: keras.Loss, metrics: Mapping[str, Metric]) -> dict[str, float]:
