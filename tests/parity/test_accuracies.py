@@ -10,12 +10,12 @@ FOLDER = Path(os.environ.get("KERAS_COURSE_ACCURACIES", "accuracies"))
 LARGEST_DIFFERENCES = {
     "04_mnist_dense": 0.003,
     "05_asl_dense": 0.05,
-    "07_asl_augmentation, drawn hands": 0.05,
+    "07_asl_augmentation, drawn hands": 0.1,
     "07_asl_augmentation, drawn hands and photos": 0.02,
     "18_digits_augmented": 0.002,
 }
 """Of the means of three seeds, but for drawn hands, which have one; the dense net on hand signs, which over-fits, ends
-each run at another place."""
+each run at another place, and so does a net that has seen no photo."""
 
 
 def test_backends_are_as_accurate_as_each_other():
