@@ -520,7 +520,7 @@ def test_the_search_for_results_finds_what_it_should(text, found):
 
 
 # For each lesson the facts of its run, and the least mean of seeds 0, 1 and 2; README tells what was measured. On
-# another machine, which rounds in another way, a seed of lesson 07 ends up to 1.3 points off, and the mean of three
+# another machine, which rounds in another way, a seed of lesson 07 ends up to two points off, and the mean of three
 # half a point.
 CLAIMS = {
     "04_mnist_dense": ({"epochs": 5, "samples": 60_000, "parameters": 669_706}, {"accuracy": 0.978}),
