@@ -221,9 +221,8 @@ def predict_logits(
         batch_size: Samples that run together; without it up to 256, and fewer large ones, such as 32 photos of 224 by
             224 pixels.
         augmentation: With it the model does not see the pictures themselves, but several variants of each, changed as
-            in training; what it says of them is averaged. A net that has learned from changed pictures is often right
-            with the mean where it was wrong with the picture. The variants of a picture depend on its row, and not on
-            ``batch_size``.
+            in training; what it says of them is averaged. A net that has learned from changed pictures is mostly right
+            a little more often so. The variants of a picture depend on its row, and not on ``batch_size``.
         variants: How many; the time that it takes is as many times as long.
 
     Returns:
