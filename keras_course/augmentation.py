@@ -708,16 +708,20 @@ class Augmentation(keras.layers.Layer):
             >>> sorted({tuple(mirror.apply(row, step=step, library=np).ravel().tolist()) for step in range(20)})
             [(0, 1, 2, 3), (3, 2, 1, 0)]
         """
+        if self._mixes and labels is None:
+            raise CourseError(
+                "labels are left out; MixUp and CutMix change them, so they have no place in a model or where it "
+                "predicts; give labels, or leave out MixUp and CutMix"
+            )
         change = self._on_the_host if library is np else self._on_the_device
         pixels, (numbers, *_) = change(images, step, first_row)
-        if self.mixes:
+        if self._mixes:
             pixels, labels = self._mix(pixels, labels, numbers, library)
             pixels = _back_to(_kind(images, library), pixels, library)
         return pixels if labels is None else (pixels, labels)
 
     @property
-    def mixes(self) -> bool:
-        """Whether pictures are mixed with each other, and their labels with them."""
+    def _mixes(self) -> bool:
         return any(isinstance(transform, MixUp) for transform in self.transforms)
 
     @cached_property
@@ -766,7 +770,7 @@ class Augmentation(keras.layers.Layer):
             pixels = _resample(pixels, columns, rows, self.fill, self.fill_value, library)
         pixels = self._recolour(pixels, numbers, height, width, library)
         pixels = self._disturb(pixels, numbers, step, first_row, shape, library)
-        return pixels if self.mixes else _back_to(kind, pixels, library)
+        return pixels if self._mixes else _back_to(kind, pixels, library)
 
     def _recolour(self, pixels: Any, numbers: Any, height: int, width: int, library: ModuleType) -> Any:
         """Composes all changes of colour and light, and applies them in one pass."""
@@ -814,8 +818,6 @@ class Augmentation(keras.layers.Layer):
         """Mixes pictures and labels with their neighbours."""
         _, height, width, _ = pixels.shape if library is np else keras.ops.shape(pixels)
         for transform, u in self._deal(numbers, MixUp):
-            if labels is None:
-                raise CourseError(f"labels are left out; {transform} changes them, so it has no place in a model")
             labels = self._as_probabilities(labels, library)
             neighbours, share = _rolled(pixels, library), transform.share(u, library)
             if isinstance(transform, CutMix):

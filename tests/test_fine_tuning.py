@@ -13,7 +13,7 @@ import pytest
 from keras import layers
 
 from keras_course import randomness
-from keras_course.augmentation import Augmentation, Brightness, Contrast, Flip, Rotation, Shift, Zoom
+from keras_course.augmentation import Augmentation, Brightness, Contrast, Flip, MixUp, Rotation, Shift, Zoom
 from keras_course.datasets import photo_folder
 from keras_course.errors import CourseError
 from keras_course.evaluation import accuracy
@@ -439,6 +439,7 @@ def test_two_processes_at_once_are_both_right(tmp_path):
         (np.zeros((0, *SHAPE), "uint8"), {}, "has no samples"),
         (np.zeros((2, *SHAPE), "uint8"), {"views": 2}, "there is no augmentation"),
         (np.zeros((2, *SHAPE), "uint8"), {"batch_size": 0}, "batch_size is 0"),
+        (np.zeros((2, *SHAPE), "uint8"), {"augmentation": Augmentation([MixUp()])}, "leave out MixUp and CutMix"),
     ],
 )
 def test_pictures_that_do_not_fit_are_named(tmp_path, pictures, settings, message):

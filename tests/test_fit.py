@@ -710,6 +710,12 @@ def test_bad_arguments_are_named(arguments, message):
         train(tiny(), **arguments)
 
 
+def test_only_pictures_are_augmented():
+    flat = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    with pytest.raises(CourseError, match=r"train has samples of shape \(4,\); only pictures"):
+        fit(flat, (np.zeros((2, 4), "float32"), np.zeros(2, int)), augmentation=augmentation.Augmentation([]))
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [((X, Y[:-1]), "48 samples and 47 labels"), ((X, Y + 1), "labels from"), ((X[:, 1:], Y), "samples of shape")],

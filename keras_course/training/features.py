@@ -52,7 +52,7 @@ def extract_features(
         pictures: uint8 (n, height, width, channels), as the model takes them.
         augmentation: What is done to the pictures before, if anything; each view is another one. What it draws depends
             on the place in ``pictures``, so that another order is another set of features. Transforms that mix
-            pictures, and so would change labels, find each picture alone and leave it as it is.
+            pictures, and so would change labels, are refused.
         views: How often each picture is seen; more than once only with an augmentation.
         batch_size: Pictures that run together.
         cache: The cache folder; without it ``KERAS_COURSE_CACHE`` or the user's own cache folder.

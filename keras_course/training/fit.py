@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from keras_course import _backend
 from keras_course.augmentation import Augmentation
 from keras_course.errors import CourseError, DivergenceError, check_positive
-from keras_course.training.inputs import Batches, Data, check_data, check_samples, on_logits
+from keras_course.training.inputs import Batches, Data, check_data, check_pictures, check_samples, on_logits
 from keras_course.training.run_directory import Checkpoint, Columns, RunDirectory
 
 Metric = Callable[[Any, Any], Any]
@@ -113,6 +113,8 @@ def fit(
             raise CourseError("early_stopping needs validation data; give valid or leave early_stopping out")
     loss = on_logits(loss)
     check_data(model, train, loss, "train")
+    if augmentation is not None:
+        check_pictures(train[0], "train")
     if valid is not None:
         check_data(model, valid, loss, "valid")
     optimizer = keras.optimizers.get(optimizer)
@@ -221,8 +223,9 @@ def predict_logits(
         batch_size: Samples that run together; without it up to 256, and fewer large ones, such as 32 photos of 224 by
             224 pixels.
         augmentation: With it the model does not see the pictures themselves, but several variants of each, changed as
-            in training; what it says of them is averaged. A net that has learned from changed pictures is mostly right
-            a little more often so. The variants of a picture depend on its row, and not on ``batch_size``.
+            in training; what it says of them is averaged. A net that has learned from changed pictures is usually
+            right a little more often that way. The variants of a picture depend on its row, and not on
+            ``batch_size``.
         variants: How many; the time that it takes is as many times as long.
 
     Returns:
@@ -249,10 +252,7 @@ def predict_logits(
     forward = _backend.forward(model)
     if augmentation is None:
         return _predict(forward, x, batch_size)
-    if x.ndim != 4:
-        raise CourseError(f"x has samples of shape {x.shape[1:]}; only pictures (height, width, channels) are changed")
-    if augmentation.mixes:
-        raise CourseError("augmentation mixes pictures with each other; leave out MixUp and CutMix")
+    check_pictures(x, "x")
     shown = (augmentation.apply(x, step=step, library=np) for step in range(variants))
     return np.mean([_predict(forward, pictures, batch_size) for pictures in shown], axis=0)
 

@@ -123,6 +123,25 @@ def check_samples(model: keras.Model, x: np.ndarray, name: str) -> None:
     _check_finite(x, f"{name} has a sample")
 
 
+def check_pictures(x: np.ndarray, name: str) -> None:
+    """Checks that samples are pictures, which can be augmented.
+
+    Args:
+        x: Samples (n, ...).
+        name: What the person calls them.
+
+    Raises:
+        CourseError: They are none.
+
+    Example:
+        >>> check_pictures(np.zeros((2, 28, 28, 1)), "train")
+    """
+    if x.ndim != 4:
+        raise CourseError(
+            f"{name} has samples of shape {x.shape[1:]}; only pictures (height, width, channels) are changed"
+        )
+
+
 def check_labels(x: np.ndarray, y: np.ndarray, name: str) -> None:
     """Checks that there are as many labels as samples, and that they are finite.
 
