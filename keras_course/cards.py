@@ -18,7 +18,7 @@ from typing import Any, Final
 from keras_course.errors import CourseError
 from keras_course.preprocessing import PictureFormat
 
-__all__ = ["FILE_NAME", "ModelCard", "put_card", "read_card", "without_folders"]
+__all__ = ["FILE_NAME", "ModelCard", "put_card", "read_card", "shapes_of", "without_folders"]
 
 FILE_NAME: Final = "card.json"
 _DESCRIPTION: Final = "config.json"
@@ -159,6 +159,31 @@ class ModelCard:
             return cls(**{**fields, "pictures": PictureFormat(**fields["pictures"])})
         except (CourseError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CourseError(f"the model's card cannot be read: {error}") from None
+
+
+def shapes_of(model: Any) -> tuple[tuple[int | None, ...] | None, tuple[int | None, ...] | None]:
+    """Says what a Keras model takes and gives, as ``ModelCard.check_model`` asks for it.
+
+    Args:
+        model: The model.
+
+    Returns:
+        The shapes of a batch, with None for a side of any length; None for what is not known yet.
+
+    Raises:
+        CourseError: It has several inputs or outputs, of which a card cannot tell.
+    """
+
+    def shape(name: str) -> tuple[int | None, ...] | None:
+        ends: Any = getattr(model, name, None) or ()  # a model that has not seen a picture yet has none
+        if len(ends) > 1:
+            raise CourseError(
+                f"the model has {len(ends)} {name}, and a card is for models that take one picture and give one row of "
+                "numbers; use it without a card, from Python"
+            )
+        return tuple(ends[0].shape) if ends else None
+
+    return shape("inputs"), shape("outputs")
 
 
 def without_folders(words: str, source: str | os.PathLike[str]) -> str:

@@ -37,6 +37,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
+from keras_course._backend.select import version_of
 from keras_course.errors import CourseError
 
 _FUNCTIONS = (
@@ -126,4 +127,4 @@ def version() -> str:
     """Returns the version of the framework that Keras runs on."""
     import keras
 
-    return str(import_module(keras.backend.backend()).__version__)
+    return version_of(keras.backend.backend())

@@ -16,14 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from keras_course._backend import formats, select
-from keras_course.cards import ModelCard, put_card
-from keras_course.deployment.model_files import (
-    find_model,
-    is_pretrained,
-    load_keras_model,
-    read_card_or_fail,
-    shapes_of,
-)
+from keras_course.cards import ModelCard, put_card, shapes_of
+from keras_course.deployment.model_files import find_model, is_pretrained, load_keras_model, read_card_or_fail
 from keras_course.deployment.runtimes import open_keras, open_model
 from keras_course.errors import CourseError
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_course._backend import formats
-from keras_course.cards import ModelCard, Shape
-from keras_course.deployment.model_files import find_card, find_model, load_keras_model, read_card_or_fail, shapes_of
+from keras_course.cards import ModelCard, Shape, shapes_of
+from keras_course.deployment.model_files import find_card, find_model, load_keras_model, read_card_or_fail
 from keras_course.errors import CourseError
 
 if TYPE_CHECKING:
