@@ -57,6 +57,7 @@ REFUSED_OPERATIONS: Final = {
     **dict.fromkeys(("Arange", "Bincount", "Nonzero", "Unique", "SegmentReduction"), _NO_LIMIT),
     "Diff": "it can be told to repeat itself without an end; subtract slices, x[:, 1:] - x[:, :-1]",
     "EmptyLike": "it shows what was left in the memory; use zeros_like",
+    "Rot90": "Keras cannot call it again once it is saved; use transpose and flip",
     "ElasticTransform": "it draws random numbers of a generator of its own; use a layer for augmentation",
     **dict.fromkeys(
         ("CTCDecode", "ISTFT", "ScaleAndTranslate", "SSIM"),
@@ -106,9 +107,9 @@ def check_can_be_opened(model: "keras.Model") -> None:
             description = describe(model)
         check_description(description)
         with leaving_no_trace():
-            rebuild(description)
-        if model.built and may_be_larger(model, LARGEST_OUTPUT):
-            check_outputs(model)
+            opened, _ = rebuild(description)
+            if opened.built and may_be_larger(opened, LARGEST_OUTPUT):
+                check_outputs(opened)
     except Exception as error:  # what cannot be described makes Keras raise nearly anything
         raise CourseError(
             f"the model cannot be opened again once it is saved: {reason_of(error)}; "

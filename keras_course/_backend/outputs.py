@@ -20,6 +20,8 @@ _FAR_LESS: Final = 16
 _SCORES: Final = ("MultiHeadAttention", "GroupQueryAttention", "Attention", "AdditiveAttention", "DotProductAttention")
 """Layers and operations that compare each place of one input with each of another."""
 
+_OF_MASKS: Final = ("NotEqual", "Any")
+
 _only_one = Lock()
 
 
@@ -131,6 +133,8 @@ def may_be_larger(model: Any, largest: int) -> bool:
         if any(None in end.shape[1:] for end in graph.inputs):
             return True
         for operation in graph.operations:
+            if not isinstance(operation, keras.Layer) and type(operation).__name__ not in _OF_MASKS:
+                return True  # what Keras makes of its settings shows only when it runs
             for node in operation._inbound_nodes:
                 inside = _inside(operation, node.arguments.args, node.arguments.kwargs)
                 made = max((_count(output.shape) for output in node.outputs), default=0)

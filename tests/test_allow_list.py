@@ -1,0 +1,310 @@
+"""Every layer and every operation of the installed Keras is opened after it has been saved, or refused before."""
+
+import inspect
+import json
+import random
+import time
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from keras_course import allow_list, augmentation, models, randomness
+from keras_course._backend.outputs import operations_of_keras
+from keras_course.allow_list import REFUSED_LAYERS, REFUSED_OPERATIONS, check_can_be_opened
+from keras_course.deployment.model_files import load_keras_model
+from keras_course.errors import CourseError
+
+
+def model_of(build, *shape, dtype="float32"):
+    inputs = keras.Input(shape or (6,), dtype=dtype)
+    return keras.Model(inputs, build(inputs))
+
+
+def samples_for(model):
+    """Numbers from 0 to 4, of which some are equal, for each input of a model."""
+    draw = np.random.default_rng(0)
+    return [
+        draw.uniform(0, 4, (2, *(side or 5 for side in end.shape[1:]))).round(1).astype(end.dtype)
+        for end in model.inputs
+    ]
+
+
+def outputs_of(model, samples):
+    single = len(samples) == 1
+    return keras.tree.map_structure(ops.convert_to_numpy, model(samples[0] if single else samples, training=False))
+
+
+def assert_opened(model, folder):
+    """Saves a model that may be saved, opens it, and compares what both compute."""
+    check_can_be_opened(model)
+    model.save(folder / "model.keras")
+    opened = load_keras_model(folder / "model.keras")
+    samples = samples_for(model)
+    expected, found = outputs_of(model, samples), outputs_of(opened, samples)
+    for one, other in zip(keras.tree.flatten(found), keras.tree.flatten(expected), strict=True):
+        np.testing.assert_allclose(one.astype("complex64"), other.astype("complex64"), rtol=1e-5, atol=1e-5)
+    return opened
+
+
+# --- Layers ----------------------------------------------------------------------------------------------------
+
+SHAPES = [(4,), (6, 3), (4, 4, 3), (4, 4, 4, 3), (4, 4, 4, 4, 3)]
+REQUIRED = {
+    "activation": "relu",
+    "axes": 1,
+    "cropping": 1,
+    "dims": (2, 1),
+    "equation": "...a,ab->...b",
+    "filters": 2,
+    "head_dim": 3,
+    "height": 3,
+    "input_dim": 9,
+    "kernel_size": 2,
+    "key_dim": 3,
+    "max_number": 3,
+    "n": 2,
+    "num_heads": 2,
+    "num_key_value_heads": 2,
+    "num_query_heads": 4,
+    "output_dim": 3,
+    "output_shape": 4,
+    "output_size": 2,
+    "rate": 0.1,
+    "scale": 2.0,
+    "stddev": 0.1,
+    "target_shape": (-1,),
+    "units": 3,
+    "value_range": (0, 1),
+    "width": 3,
+    "factor": 0.2,
+    "height_factor": 0.2,
+    "width_factor": 0.2,
+    "num_bins": 3,
+}
+OF_SEVERAL = ("Add", "Average", "Concatenate", "Dot", "Maximum", "Minimum", "Multiply", "Subtract")
+OWN_WAY = {
+    "AdditiveAttention": lambda kind: model_of(lambda x: kind()([x, x]), 6, 3),
+    "Attention": lambda kind: model_of(lambda x: kind(use_scale=True)([x, x]), 6, 3),
+    "Bidirectional": lambda kind: model_of(kind(layers.GRU(3)), 6, 3),
+    "CategoryEncoding": lambda kind: model_of(kind(num_tokens=9), 4, dtype="int32"),
+    "Discretization": lambda kind: model_of(kind(bin_boundaries=[1.0, 2.0])),
+    "Embedding": lambda kind: model_of(lambda x: layers.LSTM(3)(kind(9, 3, mask_zero=True)(x)), 6, dtype="int32"),
+    "Equalization": lambda kind: model_of(kind(), 4, 4, 3),
+    "GRUCell": lambda kind: model_of(layers.RNN(kind(3)), 6, 3),
+    "GroupNormalization": lambda kind: model_of(kind(groups=3), 4, 4, 3),
+    "GroupQueryAttention": lambda kind: model_of(lambda x: kind(4, 4, 2)(x, x), None, 8),
+    "HashedCrossing": lambda kind: model_of(lambda x: kind(5)([x, x]), 1, dtype="int32"),
+    "Hashing": lambda kind: model_of(kind(5), dtype="int32"),
+    "InputLayer": lambda kind: model_of(layers.Identity()),
+    "LSTMCell": lambda kind: model_of(layers.RNN(kind(3)), 6, 3),
+    "Masking": lambda kind: model_of(lambda x: layers.LSTM(3)(kind()(x)), 6, 3),
+    "MultiHeadAttention": lambda kind: model_of(lambda x: kind(2, 4)(x, x), None, 8),
+    "Pipeline": lambda kind: model_of(kind([layers.Rescaling(2.0)])),
+    "RNN": lambda kind: model_of(kind(layers.LSTMCell(3)), 6, 3),
+    "RandomPosterization": lambda kind: model_of(kind(4), 4, 4, 3),
+    "STFTSpectrogram": lambda kind: model_of(kind(frame_length=8, frame_step=4, fft_length=8), 32, 1),
+    "SimpleRNNCell": lambda kind: model_of(layers.RNN(kind(3)), 6, 3),
+    "SpectralNormalization": lambda kind: model_of(kind(layers.Dense(3))),
+    "StackedRNNCells": lambda kind: model_of(layers.RNN(kind([layers.LSTMCell(3), layers.GRUCell(2)])), 6, 3),
+    "TimeDistributed": lambda kind: model_of(kind(layers.Dense(3)), 6, 3),
+}
+NOT_IN_A_MODEL = {
+    "CutMix": "takes pictures with their labels",
+    "MixUp": "takes pictures with their labels",
+    "MaxNumBoundingBoxes": "takes boxes",
+}
+NEEDS_TENSORFLOW = ("HashedCrossing", "Hashing")
+LAYERS = {
+    kind.__name__: kind
+    for kind in vars(layers).values()
+    if isinstance(kind, type) and issubclass(kind, keras.Layer) and kind.__name__ not in NOT_IN_A_MODEL
+}
+
+
+def model_with(kind):
+    """A small model with a layer, whatever kind of input it takes."""
+    if kind.__name__ in OWN_WAY:
+        return OWN_WAY[kind.__name__](kind)
+    needed = {
+        name: REQUIRED[name]
+        for name, parameter in inspect.signature(kind).parameters.items()
+        if name in REQUIRED and parameter.default is inspect.Parameter.empty
+    }
+    errors = []
+    for shape in SHAPES:
+        try:
+            layer = kind(**needed)
+            model = model_of(lambda x, layer=layer: layer([x, x] if kind.__name__ in OF_SEVERAL else x), *shape)
+            outputs_of(model, samples_for(model))
+        except Exception as error:  # it takes inputs of another shape
+            errors.append(error)
+        else:
+            return model
+    raise errors[0]
+
+
+@pytest.mark.parametrize("name", sorted(set(LAYERS) - set(REFUSED_LAYERS)))
+def test_a_layer_of_keras_is_opened(tmp_path, name):
+    if name in NEEDS_TENSORFLOW and keras.backend.backend() != "tensorflow":
+        pytest.skip("Keras has it on TensorFlow alone")
+    assert_opened(model_with(LAYERS[name]), tmp_path)
+
+
+def test_the_table_of_refused_layers_is_that_of_this_keras():
+    assert set(REFUSED_LAYERS) <= set(vars(layers))
+    assert all(reason and "\n" not in reason for reason in REFUSED_LAYERS.values())
+
+
+def test_layers_with_code_or_files_are_refused_by_name():
+    model = model_of(layers.Lambda(lambda x: 2 * x, name="doubled"))
+    with pytest.raises(CourseError, match=r"a 'Lambda' of 'keras.layers' \(doubled\), and it holds code of its own"):
+        check_can_be_opened(model)
+    if keras.backend.backend() == "tensorflow":
+        table = layers.IntegerLookup(vocabulary=[1, 2], name="table")
+        with pytest.raises(CourseError, match=r"\(table\), and it can read files"):
+            check_can_be_opened(model_of(table, dtype="int64"))
+
+
+# --- Operations ------------------------------------------------------------------------------------------------
+
+MODULES = operations_of_keras(["numpy", "core", "nn", "math", "linalg", "image", "einops"])
+OPERATIONS = {name: module for module, names in MODULES.items() for name in names}
+
+
+def square(x):
+    """Matrices that can be inverted, and have a Cholesky factor."""
+    return ops.matmul(x, ops.transpose(x, (0, 2, 1))) + 9.0 * np.eye(3, dtype="float32")
+
+
+def integers(x):
+    return ops.cast(x, "int32")
+
+
+ROWS, PICTURE = (3, 4), (6, 6, 3)
+WAYS = {
+    "AdaptiveAveragePool": (lambda x: ops.adaptive_average_pool(x, 2), PICTURE),
+    "AdaptiveMaxPool": (lambda x: ops.adaptive_max_pool(x, 2), PICTURE),
+    "AffineTransform": (lambda x: ops.image.affine_transform(x, np.float32([[1, 0, 1, 0, 1, 0, 0, 0]] * 2)), PICTURE),
+    "Argpartition": (lambda x: ops.shape(ops.argpartition(x, 1))[1] * ops.mean(x), ROWS),
+    "Array": (lambda x: ops.array(x), ROWS),
+    "ArraySplit": (lambda x: ops.array_split(x, 2, axis=1), ROWS),
+    "AveragePool": (lambda x: ops.average_pool(x, 2), PICTURE),
+    "BatchNorm": (lambda x: ops.batch_normalization(x, np.ones(4, "f"), np.ones(4, "f"), axis=-1), ROWS),
+    "BinaryCrossentropy": (lambda x: ops.binary_crossentropy(x, x / 9), ROWS),
+    "BroadcastTo": (lambda x: ops.broadcast_to(ops.mean(x, axis=0), (2, 3, 4)), ROWS),
+    "CTCLoss": None,
+    "Cast": (lambda x: ops.cast(x, "float16"), ROWS),
+    "CategoricalCrossentropy": (lambda x: ops.categorical_crossentropy(x, x, from_logits=True), ROWS),
+    "CDist": None,
+    "Cholesky": (lambda x: ops.cholesky(square(x)), ROWS),
+    "CholeskyInverse": None,
+    "Clip": (lambda x: ops.clip(x, 1, 2), ROWS),
+    "Concatenate": (lambda x: ops.concatenate([x, x], axis=1), ROWS),
+    "Conv": (lambda x: ops.conv(x, np.ones((2, 2, 3, 4), "f")), PICTURE),
+    "ConvTranspose": (lambda x: ops.conv_transpose(x, np.ones((2, 2, 4, 3), "f"), strides=2), PICTURE),
+    "Cross": (lambda x: ops.cross(x, x + 1.0), (4, 3)),
+    "DepthToSpace": (lambda x: ops.depth_to_space(ops.concatenate([x] * 4, axis=-1), 2), PICTURE),
+    "DepthwiseConv": (lambda x: ops.depthwise_conv(x, np.ones((2, 2, 3, 1), "f")), PICTURE),
+    "Det": (lambda x: ops.det(square(x)), ROWS),
+    "Diag": (lambda x: ops.diag(ops.mean(x, axis=(0, 1))), ROWS),
+    "Diagflat": (lambda x: ops.diagflat(ops.mean(x, axis=(0, 1))), ROWS),
+    "Digitize": (lambda x: ops.digitize(x, np.float32([1, 2])), ROWS),
+    "DotProductAttention": (lambda x: ops.dot_product_attention(x, x, x), (5, 2, 4)),
+    "Eig": None,
+    "Eigh": (lambda x: ops.eigh(square(x))[0], ROWS),
+    "Einsum": (lambda x: ops.einsum("btd,de->bte", x, np.ones((4, 5), "f")), ROWS),
+    "ExpandDims": (lambda x: ops.expand_dims(x, 1), ROWS),
+    "ExtractPatches": (lambda x: ops.image.extract_patches(x, (2, 2)), PICTURE),
+    "ExtractSequences": (lambda x: ops.extract_sequences(x, 2, 1), ROWS),
+    "Fold": None,
+    "Full": (lambda x: ops.mean(x) * ops.add(x, 1.0), ROWS),
+    "GetItem": (lambda x: x[..., None, 1:, ::2], ROWS),
+    "Gcd": (lambda x: ops.gcd(integers(x), 2), ROWS),
+    "HSVToRGB": (lambda x: ops.image.hsv_to_rgb(x / 4), PICTURE),
+    "Histogram": None,
+    "Hsplit": (lambda x: ops.hsplit(x, 3), ROWS),
+    "Inv": (lambda x: ops.inv(square(x)), ROWS),
+    "Lcm": (lambda x: ops.lcm(integers(x), 2), ROWS),
+    "Logdet": (lambda x: ops.logdet(square(x)), ROWS),
+    "MapCoordinates": None,
+    "MaxPool": (lambda x: ops.max_pool(x, 2), PICTURE),
+    "Moments": (lambda x: ops.moments(x, axes=[1]), ROWS),
+    "Moveaxis": (lambda x: ops.moveaxis(x, 1, 2), ROWS),
+    "MultiHot": (lambda x: ops.multi_hot(integers(x), 5), (4,)),
+    "OneHot": (lambda x: ops.one_hot(integers(x), 5), ROWS),
+    "Pad": (lambda x: ops.pad(x, ((0, 0), (1, 2), (0, 0))), ROWS),
+    "PadImages": (lambda x: ops.image.pad_images(x, 1, 1, target_height=9, target_width=9), PICTURE),
+    "CropImages": (lambda x: ops.image.crop_images(x, 1, 1, target_height=3, target_width=3), PICTURE),
+    "Rearrange": (lambda x: ops.rearrange(x, "b t d -> b d t"), ROWS),
+    "Repeat": (lambda x: ops.repeat(x, 3, axis=1), ROWS),
+    "Reshape": (lambda x: ops.reshape(x, (-1, 2, 6)), ROWS),
+    "Resize": (lambda x: ops.image.resize(x, (3, 9)), PICTURE),
+    "RGBToGrayscale": (lambda x: ops.image.rgb_to_grayscale(x), PICTURE),
+    "RGBToHSV": (lambda x: ops.image.rgb_to_hsv(x / 4), PICTURE),
+    "Roll": (lambda x: ops.roll(x, 1, axis=1), ROWS),
+    "SVD": (lambda x: ops.svd(x)[1], ROWS),
+    "SaturateCast": (lambda x: ops.saturate_cast(x, "uint8"), ROWS),
+    "Select": (lambda x: ops.select([x > 1.0, x > 2.0], [x, -x], 0), ROWS),
+    "Slice": (lambda x: ops.slice(x, (0, 1, 1), (1, 2, 2)), ROWS),
+    "Sobel": None,
+    "Solve": (lambda x: ops.solve(square(x), x), ROWS),
+    "SolveTriangular": (lambda x: ops.solve_triangular(ops.cholesky(square(x)), x, lower=True), ROWS),
+    "SpaceToDepth": (lambda x: ops.space_to_depth(x, 2), PICTURE),
+    "SparseCategoricalCrossentropy": (
+        lambda x: ops.sparse_categorical_crossentropy(
+            integers(x[:, :, 0]), ops.concatenate([x, x], 2), from_logits=True
+        ),
+        ROWS,
+    ),
+    "Split": (lambda x: ops.split(x, 2, axis=2), ROWS),
+    "Squeeze": (lambda x: ops.squeeze(ops.expand_dims(x, 1), 1), ROWS),
+    "Stack": (lambda x: ops.stack([x, x], axis=1), ROWS),
+    "Swapaxes": (lambda x: ops.swapaxes(x, 1, 2), ROWS),
+    "Take": (lambda x: ops.take(x, [0, 2], axis=1), ROWS),
+    "TakeAlongAxis": (lambda x: ops.take_along_axis(x, integers(x) % 3, axis=1), ROWS),
+    "Tensordot": (lambda x: ops.tensordot(x, np.ones((4, 2), "f"), 1), ROWS),
+    "Tile": (lambda x: ops.tile(x, (1, 2, 3)), ROWS),
+    "TopK": (lambda x: ops.top_k(x, 2), ROWS),
+    "Transpose": (lambda x: ops.transpose(x, (0, 2, 1)), ROWS),
+    "Unstack": (lambda x: ops.unstack(x, 3, axis=1), ROWS),
+    "Where": (lambda x: ops.where(x > 2.0, x, 0.0), ROWS),
+    "Matmul": (lambda x: ops.matmul(x, ops.transpose(x, (0, 2, 1))), ROWS),
+}
+NO_WAY = "nothing has been tried that gives the same on all backends"
+
+
+def tried(name):
+    """Models with an operation: as the table has it, or called on one input, on two, or on whole numbers."""
+    if WAYS.get(name):
+        build, shape = WAYS[name]
+        yield lambda: model_of(build, *shape)
+        return
+    module = __import__(OPERATIONS[name], fromlist=[name])
+    kind = getattr(module, name)
+    for prepare in (lambda x: x, lambda x: integers(x), lambda x: x > 1.0):
+        yield lambda prepare=prepare: model_of(lambda x: kind()(prepare(x)), *ROWS)
+        yield lambda prepare=prepare: model_of(lambda x: kind()(prepare(x), prepare(x)), *ROWS)
+    yield lambda: model_of(lambda x: kind()([x, x]), *ROWS)
+    yield lambda: model_of(lambda x: kind()(x), *PICTURE)
+
+
+def model_with_operation(name):
+    for build in tried(name):
+        try:
+            model = build()
+            outputs_of(model, samples_for(model))
+        except Exception:  # it takes something else
+            continue
+        return model
+    return None
+
+
+@pytest.mark.parametrize("name", sorted(set(OPERATIONS) - set(REFUSED_OPERATIONS)))
+def test_an_operation_of_keras_is_opened(tmp_path, name):
+    model = model_with_operation(name)
+    if model is None:
+        pytest.skip(NO_WAY)
+    assert_opened(model, tmp_path)
