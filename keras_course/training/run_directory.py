@@ -20,6 +20,7 @@ import keras
 import numpy as np
 
 from keras_course import _backend
+from keras_course._backend.activations import output_activations
 from keras_course._backend.select import version_of
 from keras_course._backend.weights import without_training
 from keras_course.allow_list import check_can_be_opened
@@ -235,7 +236,9 @@ class RunDirectory:
                 model.save(beside)
             if card is not None:
                 try:
-                    card.check_model("the model", *shapes_of(model))
+                    shapes = shapes_of(model)
+                    card = replace(card, outputs=output_activations(model)[0] or "logits")
+                    card.check_model("the model", *shapes)
                     put_card(beside, card)
                 except CourseError as error:  # raised when the model is safe
                     mistake = error
