@@ -11,12 +11,16 @@ import random
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from threading import Lock, get_ident
 from typing import Any, Final
 
 import numpy as np
 
 _LIST: Final = "uninitialized_variables"
 _NAMES: Final = "object_name_uids"
+_LARGEST_SIDE: Final = 2**62
+
+_only_one = Lock()
 
 
 def describe(model: Any) -> dict[str, Any]:
@@ -59,8 +63,37 @@ def rebuild(description: Any) -> tuple[Any, list[Any]]:
     import keras
     from keras.src.saving.serialization_lib import ObjectSharingScope
 
-    with put_off() as asked, ObjectSharingScope():  # in which a layer that is used in two places is one
+    with (
+        put_off() as asked,
+        _shapes_limited(),
+        ObjectSharingScope(),
+    ):  # in which a layer that is used in two places is one
         return keras.saving.deserialize_keras_object(description, safe_mode=True), asked
+
+
+@contextmanager
+def _shapes_limited() -> Iterator[None]:
+    """Ends the making of a model whose shapes are no shapes any more.
+
+    A chain of products of something with itself squares the number of elements each time: after forty of them, the
+    number alone fills the memory.
+    """
+    import keras
+
+    thread = get_ident()
+
+    def limited(tensor: Any, shape: Any, *args: Any, **settings: Any) -> None:
+        if get_ident() == thread and any(isinstance(side, int) and side > _LARGEST_SIDE for side in shape):
+            raise ValueError(f"a layer makes a side of more than {_LARGEST_SIDE:,} numbers")
+        make_tensor(tensor, shape, *args, **settings)
+
+    with _only_one:
+        make_tensor = keras.KerasTensor.__init__
+        keras.KerasTensor.__init__ = limited
+        try:
+            yield
+        finally:
+            keras.KerasTensor.__init__ = make_tensor
 
 
 @contextmanager
