@@ -41,7 +41,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
@@ -560,9 +560,17 @@ def describe_machine(backend: str, device: str) -> dict[str, str]:
         "backend": backend,
         "device": device,
         "processor": f"{_processor()}, {select.processors()} cores",
-        "versions": ", ".join(f"{name} {version(name)}" for name in packages) + f", Python {platform.python_version()}",
+        "versions": ", ".join(f"{name} {_version(name)}" for name in packages)
+        + f", Python {platform.python_version()}",
         "load at the start": f"{os.getloadavg()[0]:.2f}",
     }
+
+
+def _version(package: str) -> str:
+    try:  # the module would say it, too, but this process imports none
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def _processor() -> str:

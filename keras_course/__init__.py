@@ -18,6 +18,7 @@ The rooms, in the order in which data flows:
 | ``augmentation`` | random changes of the training pictures, in batches, on the device |
 | ``models/`` | one family of architectures per file; each builder returns a ``keras.Model`` |
 | ``pretrained/`` | models that others have trained, and what is known about them |
+| ``allow_list`` | the layers and operations that a model file may be made of |
 | ``training/`` | the loops |
 | ``evaluation`` | metrics and the confusion matrix |
 | ``explain`` | convolutional nets from the inside: kernels, feature maps, Grad-CAM |

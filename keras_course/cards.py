@@ -18,7 +18,7 @@ from typing import Any, Final
 from keras_course.errors import CourseError
 from keras_course.preprocessing import PictureFormat
 
-__all__ = ["FILE_NAME", "ModelCard", "put_card", "read_card", "without_folders"]
+__all__ = ["FILE_NAME", "ModelCard", "put_card", "read_card", "shapes_of", "without_folders"]
 
 FILE_NAME: Final = "card.json"
 _DESCRIPTION: Final = "config.json"
@@ -28,6 +28,9 @@ _LARGEST_CLASSES: Final = 100_000
 _LONGEST_TEXT: Final = 10_000
 _DEEPEST: Final = 4
 _VERSION: Final = 1
+_LOGITS: Final = "logits"
+_SIGMOID: Final = "sigmoid"
+_OUTPUTS: Final = (_LOGITS, "softmax", _SIGMOID)
 
 Shape = Sequence[int | None]
 
@@ -48,6 +51,8 @@ class ModelCard:
         licence: Of the weights.
         metrics: What was measured, on pictures that it was not trained on.
         training: How it was made: seed, epochs, backend, versions and the like; numbers and texts.
+        outputs: What the model's numbers are: ``logits``, or the probabilities that ``softmax`` or ``sigmoid`` makes. A
+            sigmoid gives one number, the probability of the second of two classes.
 
     Raises:
         CourseError: A field makes no sense.
@@ -69,6 +74,7 @@ class ModelCard:
     licence: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
+    outputs: str = _LOGITS
 
     def __post_init__(self) -> None:
         for name in ("title", "data", "limits", "licence"):
@@ -82,6 +88,8 @@ class ModelCard:
             _check_text(f"class_names[{number}]", class_name)
         if len(set(self.class_names)) < len(self.class_names):
             raise CourseError("class_names has a name twice; give each class its own")
+        if self.outputs not in _OUTPUTS:
+            raise CourseError(f"outputs is {self.outputs!r:.40}; give one of {', '.join(_OUTPUTS)}")
         if not isinstance(self.pictures, PictureFormat):
             raise CourseError(f"pictures is a {type(self.pictures).__name__}; give a PictureFormat")
         for name in ("metrics", "training"):
@@ -93,6 +101,11 @@ class ModelCard:
                 raise CourseError(f"metrics[{name!r}] is {value!r:.40}; give a number")
         for name in ("metrics", "training"):  # a copy, as plain as it will come back from a file
             object.__setattr__(self, name, _plain(name, getattr(self, name), _DEEPEST))
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers the model gives for a picture."""
+        return 1 if self.outputs == _SIGMOID else len(self.class_names)
 
     def check_model(self, name: str, takes: Shape | None, gives: Shape | None) -> None:
         """Makes sure that a model takes the pictures of the card, and gives a number for each of its classes.
@@ -115,9 +128,16 @@ class ModelCard:
             give it a card of its own
         """
         classes = len(self.class_names)
+        if self.outputs == _SIGMOID and (classes != 2 or (gives is not None and not _fits(gives, (1,)))):
+            shown = "numbers" if gives is None else f"{_in_words(gives[1:])} numbers"
+            raise CourseError(
+                f"{name} ends with sigmoid and gives {shown} for a picture, and its card names {classes} classes; one "
+                "sigmoid tells two classes apart, more of them do not exclude each other: give one number and the "
+                "names of two classes, or end the model with softmax"
+            )
         if takes is not None and not _fits(takes, self.pictures.shape):
             mistake = f"takes pictures {_in_words(takes[1:])}, and its card says {_in_words(self.pictures.shape)}"
-        elif gives is not None and not _fits(gives, (classes,)):
+        elif gives is not None and not _fits(gives, (self.numbers,)):
             mistake = f"gives {_in_words(gives[1:])} numbers for a picture, and its card names {classes} classes"
         else:
             return
@@ -133,6 +153,8 @@ class ModelCard:
             CourseError: It is so large that nobody would read it.
         """
         fields = {**asdict(self), "class_names": list(self.class_names), "version": _VERSION}
+        if self.outputs == _LOGITS:  # as every card was before there was a choice
+            del fields["outputs"]
         text = json.dumps(fields, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         _check_size(text)
         return text
@@ -159,6 +181,31 @@ class ModelCard:
             return cls(**{**fields, "pictures": PictureFormat(**fields["pictures"])})
         except (CourseError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CourseError(f"the model's card cannot be read: {error}") from None
+
+
+def shapes_of(model: Any) -> tuple[tuple[int | None, ...] | None, tuple[int | None, ...] | None]:
+    """Says what a Keras model takes and gives, as ``ModelCard.check_model`` asks for it.
+
+    Args:
+        model: The model.
+
+    Returns:
+        The shapes of a batch, with None for a side of any length; None for what is not known yet.
+
+    Raises:
+        CourseError: It has several inputs or outputs, of which a card cannot tell.
+    """
+
+    def shape(name: str) -> tuple[int | None, ...] | None:
+        ends: Any = getattr(model, name, None) or ()  # a model that has not seen a picture yet has none
+        if len(ends) > 1:
+            raise CourseError(
+                f"the model has {len(ends)} {name}, and a card is for models that take one picture and give one row of "
+                "numbers; use it without a card, from Python"
+            )
+        return tuple(ends[0].shape) if ends else None
+
+    return shape("inputs"), shape("outputs")
 
 
 def without_folders(words: str, source: str | os.PathLike[str]) -> str:

@@ -681,8 +681,10 @@ def _version(package: str) -> str | None:
     from importlib.metadata import packages_distributions, version
 
     # The import name is not always the distribution: a framework has builds under names of their own.
-    distributions = packages_distributions().get(package)
-    return version(distributions[0]) if distributions else None
+    try:
+        return version(packages_distributions()[package][0])
+    except (KeyError, IndexError, OSError, ValueError):  # it is there without a record of how it was installed
+        return None
 
 
 def _memory_bytes() -> int | None:

@@ -27,6 +27,7 @@ ROOMS = (
     "augmentation",
     "models",
     "pretrained",
+    "allow_list",
     "lesson",
     "evaluation",
     "training",

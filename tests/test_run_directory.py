@@ -1,6 +1,7 @@
 """The folder of a run: what is in it, and that neither a kill nor a full disk nor a second process spoils it."""
 
 import errno
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -8,6 +9,7 @@ import re
 import runpy
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import zipfile
@@ -17,12 +19,13 @@ import keras
 import numpy as np
 import pytest
 
+from keras_course import _backend
 from keras_course.cards import ModelCard, read_card
 from keras_course.errors import CourseError
 from keras_course.lesson import Options
 from keras_course.models import dense_classifier
 from keras_course.preprocessing import PictureFormat
-from keras_course.training import RunDirectory, fit, open_run, predict_logits
+from keras_course.training import RunDirectory, fit, open_run, predict_logits, run_directory
 from keras_course.training.fine_tuning import WeightedCrossEntropy
 from keras_course.training.run_directory import Checkpoint, latest_folder, new_folder
 
@@ -536,3 +539,70 @@ def test_a_full_disk_leaves_the_files_whole(folder, monkeypatch, owner, name, wr
     with RunDirectory(folder, resume=True) as run, pytest.raises(OSError, match="No space left"):
         write(run)
     assert contents(folder) == before
+
+
+# --- What only describes a run never costs its result ----------------------------------------------------------
+
+
+HISTORY = {"epoch": [1], "loss": [0.5], "seconds": [0.1]}
+
+
+def test_a_package_under_another_name_costs_nothing(tmp_path, monkeypatch):
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    with RunDirectory(tmp_path) as run:
+        metrics = run.save_results(tiny(), HISTORY, Options(), samples=8, card=CARD)
+    assert metrics["versions"]["keras"] == keras.__version__
+    assert read_card(tmp_path / "model.keras").training["versions"]["numpy"] == np.__version__
+
+
+@pytest.mark.parametrize("name", ["device_in_use", "_versions", "median"])
+def test_what_cannot_be_found_out_is_left_out(tmp_path, monkeypatch, name):
+    def fails(*_):
+        raise RuntimeError("nobody knows")
+
+    owner = {"device_in_use": _backend, "_versions": run_directory, "median": statistics}[name]
+    monkeypatch.setattr(owner, name, fails)
+    with RunDirectory(tmp_path) as run:
+        metrics = run.save_results(tiny(), HISTORY, Options(), samples=8, card=CARD, accuracy=np.float32(0.5))
+    missing = {"device_in_use": "device", "_versions": "versions", "median": "steps_per_second"}[name]
+    assert missing not in metrics
+    assert json.loads((tmp_path / "metrics.json").read_text())["accuracy"] == 0.5
+    assert read_card(tmp_path / "model.keras").metrics == {"accuracy": 0.5}
+
+
+def test_numbers_that_a_card_cannot_hold_are_left_out_of_it(tmp_path):
+    with RunDirectory(tmp_path) as run:
+        run.save_results(tiny(), {}, Options(), samples=8, card=CARD, loss=float("nan"), per_class=np.ones(2))
+    assert read_card(tmp_path / "model.keras").metrics == {}
+    assert json.loads((tmp_path / "metrics.json").read_text())["per_class"] == [1, 1]
+
+
+def test_a_wrong_card_does_not_cost_the_model(tmp_path):
+    with RunDirectory(tmp_path) as run, pytest.raises(CourseError, match=r"8 numbers .* \(it is saved without one"):
+        run.save_results(tiny(num_classes=8), HISTORY, Options(), samples=8, card=CARD)
+    assert read_card(tmp_path / "model.keras") is None
+    assert (tmp_path / "metrics.json").exists()
+
+
+def test_of_a_model_that_no_file_describes_the_weights_are_kept(tmp_path):
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, keras.layers.Lambda(lambda x: x)(keras.layers.Dense(2)(inputs)))
+    with RunDirectory(tmp_path) as run, pytest.raises(CourseError, match=r"'Lambda' .*\(they are in .*weights\.h5\)"):
+        run.save_model(model)
+    assert not (tmp_path / "model.keras").exists()
+    before = model.get_weights()
+    model.set_weights([0 * array for array in before])
+    model.load_weights(tmp_path / "model.weights.h5")
+    np.testing.assert_array_equal(model.get_weights()[0], before[0])
+
+
+def test_a_model_of_several_inputs_is_saved_without_a_card(tmp_path):
+    one, two = keras.Input((3,)), keras.Input((3,))
+    model = keras.Model([one, two], keras.layers.Add()([one, two]))
+    with RunDirectory(tmp_path) as run:
+        run.save_model(model)
+        with pytest.raises(CourseError, match="the model has 2 inputs, and a card is for models that take one picture"):
+            run.save_model(model, CARD)

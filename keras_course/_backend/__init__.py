@@ -39,6 +39,7 @@ from importlib import import_module
 from typing import Any
 
 from keras_course._backend.loops import TrainingLoop, Update
+from keras_course._backend.select import version_of
 from keras_course.errors import CourseError
 
 __all__ = ["TrainingLoop", "Update"]
@@ -131,4 +132,4 @@ def version() -> str:
     """Returns the version of the framework that Keras runs on."""
     import keras
 
-    return str(import_module(keras.backend.backend()).__version__)
+    return version_of(keras.backend.backend())

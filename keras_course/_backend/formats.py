@@ -281,7 +281,7 @@ def _open_onnx(path: Path, threads: int | None) -> Opened:
         return np.concatenate(list(pool.map(partial(answer, single), np.array_split(pictures, workers))))
 
     card = session.get_modelmeta().custom_metadata_map.get(CARD, "")
-    return Opened(f"ONNX Runtime {runtime.__version__}", run, takes, _shape(given.shape), card)
+    return Opened(f"ONNX Runtime {select.version_of('onnxruntime')}", run, takes, _shape(given.shape), card)
 
 
 def _providers(runtime: Any) -> list[str]:
@@ -301,7 +301,7 @@ def _open_saved_model(path: Path, threads: int | None) -> Opened:
         return logits.numpy()
 
     vars(run)["loaded"] = loaded  # its variables live only as long as it does
-    return Opened(f"TensorFlow {framework.__version__}", run, _shape(taken.shape), _shape(given.shape))
+    return Opened(f"TensorFlow {select.version_of('tensorflow')}", run, _shape(taken.shape), _shape(given.shape))
 
 
 def _open_litert(path: Path, threads: int | None) -> Opened:
@@ -324,7 +324,7 @@ def _open_litert(path: Path, threads: int | None) -> Opened:
     with select.without_chatter():  # its first run tells how it computes
         run(numpy.zeros((2, *taken["shape"][1:]), "float32"))
     takes, gives = (_shape(details["shape_signature"]) for details in (taken, given))
-    return Opened(f"LiteRT {_version('ai-edge-litert')}", run, takes, gives)
+    return Opened(f"LiteRT {select.version_of('ai_edge_litert')}", run, takes, gives)
 
 
 def _open_torch(path: Path, threads: int | None) -> Opened:
@@ -338,7 +338,7 @@ def _open_torch(path: Path, threads: int | None) -> Opened:
         with framework.no_grad():
             return module(framework.from_numpy(pictures.astype("float32", copy=False))).numpy()
 
-    return Opened(f"PyTorch {framework.__version__}", run, _shape(shapes[taken]), _shape(shapes[given]))
+    return Opened(f"PyTorch {select.version_of('torch')}", run, _shape(shapes[taken]), _shape(shapes[given]))
 
 
 def _open_openvino(path: Path, threads: int | None) -> Opened:
@@ -353,7 +353,7 @@ def _open_openvino(path: Path, threads: int | None) -> Opened:
         return compiled(pictures.astype("float32", copy=False))[0]
 
     takes, gives = (_openvino_shape(end.get_partial_shape()) for end in (compiled.inputs[0], compiled.outputs[0]))
-    return Opened(f"OpenVINO {runtime.__version__.partition('-')[0]}", run, takes, gives)
+    return Opened(f"OpenVINO {select.version_of('openvino').partition('-')[0]}", run, takes, gives)
 
 
 def _openvino_shape(sides: Any) -> Shape | None:
@@ -378,12 +378,6 @@ def _shape(sides: Iterable[Any]) -> Shape | None:
     """Brings each runtime's way to say how long a side is, and that it may be of any length, to ours."""
     # what is of any length has a name, or is -1
     return tuple(int(side) if isinstance(side, Integral) and int(side) >= 0 else None for side in sides) or None
-
-
-def _version(distribution: str) -> str:
-    from importlib.metadata import version
-
-    return version(distribution)
 
 
 def _extra(name: str) -> str:

@@ -226,6 +226,25 @@ def is_installed(name: str) -> bool:
     return spec is not None and spec.origin is not None
 
 
+def version_of(name: str) -> str:
+    """Asks a module for its version; the package that brings it may go by another name, such as tensorflow-cpu.
+
+    Args:
+        name: The name under which it is imported.
+
+    Returns:
+        Its version, or ``unknown``: a version is never worth an error.
+
+    Example:
+        >>> version_of("keras_course"), version_of("no_such_module")
+        ('0.1.0', 'unknown')
+    """
+    try:
+        return str(import_module(name).__version__)
+    except Exception:  # a module can raise nearly anything
+        return "unknown"
+
+
 def _of_imported_keras(running: str, requested: str | None) -> Choice:
     if requested not in (None, "", running):
         raise CourseError(

@@ -1,4 +1,4 @@
-"""Weights that are asked for and not made yet, or made without drawing any.
+"""The description of a model, and the model that is made from it with weights that are put off or not drawn.
 
 This room may use what Keras does not make public, and here it has to: Keras keeps a list of the weights that it has put
 off, and makes them at the end of some later scope. Whoever wants to know how many a description asks for needs that
@@ -6,13 +6,146 @@ list. The weights of the net that comes of it are not all: a description can nam
 memory, and then are no part of the net. And what is left in the list would be made by whoever comes next.
 """
 
+import json
+import random
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from threading import Lock, get_ident
 from typing import Any, Final
 
 import numpy as np
 
 _LIST: Final = "uninitialized_variables"
+_NAMES: Final = "object_name_uids"
+_LARGEST_SIDE: Final = 2**62
+
+_only_one = Lock()
+
+
+def describe(model: Any) -> dict[str, Any]:
+    """Returns what Keras would write about a model into a file: its layers, without weights.
+
+    Args:
+        model: A Keras model.
+
+    Returns:
+        The description, as it comes back from JSON.
+
+    Example:
+        >>> import keras
+        >>> describe(keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]))["class_name"]
+        'Sequential'
+    """
+    import keras
+    from keras.src.saving.serialization_lib import ObjectSharingScope
+
+    with warnings.catch_warnings(), ObjectSharingScope():
+        warnings.simplefilter("ignore")  # of functions that will not be opened again
+        return dict(json.loads(json.dumps(keras.saving.serialize_keras_object(model))))
+
+
+def rebuild(description: Any) -> tuple[Any, list[Any]]:
+    """Makes a model from its description, without its weights.
+
+    Args:
+        description: What `describe` returned, or what a file holds.
+
+    Returns:
+        The model, and the weights that were asked for, which `make` makes.
+
+    Example:
+        >>> import keras
+        >>> model, asked = rebuild(describe(keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])))
+        >>> [tuple(weight.shape) for weight in asked]
+        [(2, 1), (1,)]
+    """
+    import keras
+    from keras.src.saving.serialization_lib import ObjectSharingScope
+
+    with (
+        put_off() as asked,
+        _shapes_limited(),
+        ObjectSharingScope(),
+    ):  # in which a layer that is used in two places is one
+        return keras.saving.deserialize_keras_object(description, safe_mode=True), asked
+
+
+@contextmanager
+def _shapes_limited() -> Iterator[None]:
+    """Ends the making of a model whose shapes are no shapes any more.
+
+    A chain of products of something with itself squares the number of elements each time: after forty of them, the
+    number alone fills the memory.
+    """
+    import keras
+
+    thread = get_ident()
+
+    def limited(tensor: Any, shape: Any, *args: Any, **settings: Any) -> None:
+        if get_ident() == thread and any(isinstance(side, int) and side > _LARGEST_SIDE for side in shape):
+            raise ValueError(f"a layer makes a side of more than {_LARGEST_SIDE:,} numbers")
+        make_tensor(tensor, shape, *args, **settings)
+
+    with _only_one:
+        make_tensor = keras.KerasTensor.__init__
+        keras.KerasTensor.__init__ = limited
+        try:
+            yield
+        finally:
+            keras.KerasTensor.__init__ = make_tensor
+
+
+@contextmanager
+def leaving_no_trace() -> Iterator[None]:
+    """Lets layers be made without a change to the names and the random numbers of those that are made later.
+
+    Example:
+        >>> import keras
+        >>> with leaving_no_trace():
+        ...     name = keras.layers.Dense(1).name
+        >>> keras.layers.Dense(1).name == name
+        True
+    """
+    from keras.src.backend.common import global_state
+
+    names, state = global_state.get_global_attribute(_NAMES), random.getstate()
+    before = None if names is None else names.copy()
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute(_NAMES, before)
+        random.setstate(state)
+
+
+@contextmanager
+def without_training(model: Any) -> Iterator[None]:
+    """Takes from a model, for as long as it is described, what only its training needs.
+
+    These are its optimizer and compile settings, which differ from backend to backend, and arrays that weights start
+    from, which can be larger than all the rest, and are replaced by what has been learned.
+
+    Args:
+        model: A Keras model.
+    """
+    import keras
+
+    compiled, optimizer = model.compiled, getattr(model, "optimizer", None)
+    starts = [
+        (initializer, initializer.value)
+        for layer in model._flatten_layers()
+        for initializer in vars(layer).values()
+        if isinstance(initializer, keras.initializers.Constant) and np.ndim(initializer.value)
+    ]
+    model.compiled, model.optimizer = False, None
+    try:
+        for initializer, _ in starts:
+            initializer.value = 0.0
+        yield
+    finally:
+        for initializer, value in starts:
+            initializer.value = value
+        model.compiled, model.optimizer = compiled, optimizer
 
 
 @contextmanager
@@ -44,7 +177,7 @@ def put_off() -> Iterator[list[Any]]:
 
 
 def make(asked: Iterable[Any]) -> None:
-    """Makes the weights that were put off, with zeros in place of random numbers, for values from a file.
+    """Makes the weights that were put off, with zeros in place of random numbers and arrays, for values from a file.
 
     On JAX, drawing those of an EfficientNet takes half a minute: a program is compiled for each shape.
 
@@ -60,10 +193,13 @@ def make(asked: Iterable[Any]) -> None:
         >>> bool((keras.ops.convert_to_numpy(layer.kernel) == 0).all())
         True
     """
-    from keras import ops
+    from keras import initializers, ops
     from keras.src.initializers.random_initializers import RandomInitializer
 
     for weight in asked:
-        if isinstance(weight._initializer, RandomInitializer):
+        start = weight._initializer
+        # an array may be larger than the weight: together they would make as many numbers as their product
+        is_array = isinstance(start, initializers.Constant) and np.ndim(start.value)
+        if is_array or isinstance(start, RandomInitializer):
             weight._initializer = lambda shape, dtype=None: ops.convert_to_tensor(np.zeros(shape), dtype)
         weight._deferred_initialize()

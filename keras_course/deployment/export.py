@@ -16,15 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from keras_course._backend import formats, select
-from keras_course.cards import ModelCard, put_card
-from keras_course.deployment.model_files import (
-    find_model,
-    is_pretrained,
-    load_keras_model,
-    read_card_or_fail,
-    shapes_of,
-)
-from keras_course.deployment.runtimes import open_keras, open_model
+from keras_course.cards import ModelCard, put_card, shapes_of
+from keras_course.deployment.model_files import find_model, is_pretrained, load_keras_model, read_card_or_fail
+from keras_course.deployment.runtimes import open_keras, open_model, told_by_graph
 from keras_course.errors import CourseError
 
 if TYPE_CHECKING:
@@ -105,6 +99,7 @@ def export_model(path: str | Path, *, format: str, output: str | Path | None = N
         known.runtime, what=f"the format {format!r}, which is tried before it is handed out,", install=known.install
     )
     model = _in_float32(load_keras_model(source))
+    card = told_by_graph(card, model)
     card.check_model(str(source), *shapes_of(model))
     pictures = _pictures(card)
     expected = open_keras(model)[1](pictures)
@@ -192,7 +187,7 @@ def _compare(path: Path, pictures: np.ndarray, expected: np.ndarray) -> tuple[st
     kind = formats.format_of(path)
     try:
         runtime = open_model(path, trust=True)  # it was written a moment ago
-        difference = max(float(np.abs(runtime.logits(pictures[:count]) - expected[:count]).max()) for count in BATCHES)
+        difference = max(float(np.abs(runtime.outputs(pictures[:count]) - expected[:count]).max()) for count in BATCHES)
     except CourseError as error:
         reason = formats.reason_of(error.__cause__ or error)
         raise CourseError(f"what is written in the format {kind!r} does not run: {reason}{_remedy(kind)}") from error
@@ -249,7 +244,8 @@ def _main(source: str, target: str, kind: str) -> dict[str, Any]:
     """What the second process does."""
     path = Path(target)
     try:
-        _write(_in_float32(load_keras_model(source)), read_card_or_fail(Path(source)), path, kind)
+        model = _in_float32(load_keras_model(source))
+        _write(model, told_by_graph(read_card_or_fail(Path(source)), model), path, kind)
         with np.load(path.parent / "task.npz", allow_pickle=False) as task:
             runtime, difference = _compare(path, task["pictures"], task["expected"])
     except CourseError as error:

@@ -10,13 +10,12 @@ import json
 import math
 import tempfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from keras_course._backend.formats import Shape, reason_of
-from keras_course._backend.outputs import find_larger
-from keras_course._backend.weights import make, put_off
+from keras_course._backend.formats import reason_of
+from keras_course._backend.weights import make, rebuild
+from keras_course.allow_list import check_description, check_outputs, register_layers
 from keras_course.cards import FILE_NAME, ModelCard, read_card
 from keras_course.errors import CourseError
 from keras_course.pretrained.names import NAMES
@@ -25,31 +24,19 @@ from keras_course.weight_files import check_weights
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["find_card", "find_model", "is_pretrained", "load_keras_model", "read_card_or_fail", "shapes_of"]
+__all__ = ["find_card", "find_model", "is_pretrained", "load_keras_model", "read_card_or_fail"]
 
 LARGEST_CONFIG_BYTES: Final = 2**24
+LARGEST_ARRAYS_BYTES: Final = 2**27
+"""How large the description may be that holds arrays, if it is not compressed: the file is then as large."""
 LARGEST_WEIGHTS_BYTES: Final = 2**31
-LARGEST_OUTPUT: Final = 2**27
-"""How many numbers a layer may make of one picture."""
 LARGEST_EXPANSION: Final = 100
 """How much larger than in the archive the weights may be: Keras does not compress them, and they do not compress well.
 """
 
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 _PARTS: Final = (_CONFIG, _METADATA, _WEIGHTS, FILE_NAME)
-_OF_THE_COURSE: Final = "keras_course>"
-_NETS: Final = ("Functional", "Sequential")
-_TENSOR: Final = "__keras_tensor__"
-"""Not a class, but how Keras writes which layer's output another one takes."""
 _PACKED: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_NOT_LAYERS_ALONE: Final = (
-    # code of their own
-    *("Lambda", "Wrapper", "TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer"),
-    # files that they name
-    *("TextVectorization", "StringLookup", "IntegerLookup"),
-    # a table as large as they say, which is no weight
-    "MelSpectrogram",
-)
 
 
 def find_model(path: str | Path) -> Path:
@@ -146,23 +133,6 @@ def read_card_or_fail(path: Path, text: str | None = None) -> ModelCard:
     return card
 
 
-def shapes_of(model: "keras.Model") -> tuple[Shape | None, Shape | None]:
-    """Says what a net takes and gives, as ``ModelCard.check_model`` asks for it.
-
-    Args:
-        model: The net.
-
-    Returns:
-        The shapes of a batch, with None for a side of any length; None for what is not one array, or not known yet.
-    """
-
-    def shape(name: str) -> Shape | None:
-        ends: Any = getattr(model, name, ())  # a net that has not seen a picture yet has none
-        return tuple(ends[0].shape) if len(ends) == 1 else None
-
-    return shape("inputs"), shape("outputs")
-
-
 def load_keras_model(path: str | Path) -> "keras.Model":
     """Opens a ``.keras`` file that may come from anybody.
 
@@ -176,20 +146,14 @@ def load_keras_model(path: str | Path) -> "keras.Model":
         CourseError: The file is damaged, too large, or holds anything but layers and weights.
     """
     path = Path(path)
-    import keras
-
-    import keras_course.augmentation
-    import keras_course.pretrained.transfer
-    import keras_course.randomness  # noqa: F401 - they register the layers of the course
-
+    register_layers()
     config, weights = _check_archive(path)
     try:
-        with put_off() as asked:
-            model = keras.saving.deserialize_keras_object({**config, "compile_config": None}, safe_mode=True)
+        model, asked = rebuild({**config, "compile_config": None})
         _check_weights(asked, weights)
         make(asked)
         if model.built:  # one that has not seen a picture yet has no weights, and makes nothing
-            _check_outputs(model)
+            check_outputs(model)
             with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path) as archive:
                 model.load_weights(archive.extract(_WEIGHTS, folder))
         return model
@@ -213,6 +177,8 @@ def _check_archive(path: Path) -> tuple[dict[str, Any], int]:
             if unknown := [name for name in sizes if name not in _PARTS]:
                 raise CourseError(f"it has a part {unknown[0]!r}, which models of this course do not have")
             for name, largest in ((_CONFIG, LARGEST_CONFIG_BYTES), (_WEIGHTS, LARGEST_WEIGHTS_BYTES)):
+                if name == _CONFIG and name in sizes and archive.getinfo(name).compress_type == zipfile.ZIP_STORED:
+                    largest = LARGEST_ARRAYS_BYTES
                 if name not in sizes:
                     raise CourseError(f"it has no {name}")
                 if sizes[name] > largest:
@@ -224,8 +190,8 @@ def _check_archive(path: Path) -> tuple[dict[str, Any], int]:
             if sizes[_WEIGHTS] > LARGEST_EXPANSION * stored + LARGEST_CONFIG_BYTES:
                 raise CourseError(f"its {_WEIGHTS} claims {sizes[_WEIGHTS]:,} bytes, of which it has {stored:,}")
             with archive.open(_CONFIG) as file:
-                config = json.loads(file.read(LARGEST_CONFIG_BYTES))
-            _check_config(config)
+                config = json.loads(file.read(LARGEST_ARRAYS_BYTES))
+            check_description(config)
             weights = io.BytesIO(archive.read(_WEIGHTS))  # HDF5 jumps to and fro, for which an archive is slow
             return config, check_weights(weights, sizes[_WEIGHTS])
     except CourseError as error:
@@ -238,80 +204,9 @@ def _check_archive(path: Path) -> tuple[dict[str, Any], int]:
         raise CourseError(f"{path} is no Keras model: {' '.join(str(error).split())}") from None
 
 
-def _check_config(config: Any) -> None:
-    """Makes sure that a model is described in layers of Keras and of this course, and in nothing else.
-
-    Keras in safe mode refuses lambdas, and would still look up any name in any of its own modules: functions that
-    download, or that open other models. So what is not on the list of what layers are made of is refused.
-    """
-    if not isinstance(config, dict) or str(config.get("class_name")) not in _NETS:
-        raise CourseError(f"its config.json describes no net; it has to be one of {' and '.join(_NETS)}")
-    config = {name: value for name, value in config.items() if name != "compile_config"}  # which is not read
-    known = _known_classes()
-    for node in _nodes(config):
-        if "class_name" not in node:
-            continue
-        name, module = node["class_name"], node.get("module")
-        if name == _TENSOR and module is None:
-            continue
-        registered = node.get("registered_name")
-        if isinstance(registered, str) and registered.startswith(_OF_THE_COURSE):
-            import keras
-
-            # by another name, Keras could find something else
-            if registered != f"{_OF_THE_COURSE}{name}" or keras.saving.get_registered_object(registered) is None:
-                raise CourseError(f"it has a {registered!r}, which this version of the course does not have")
-        elif (
-            not isinstance(name, str)
-            or not isinstance(module, str)
-            or name not in known.get(module, ())
-            or registered not in (None, name)
-        ):
-            raise CourseError(f"it has a {name!r} of {module!r}; only layers of Keras and of this course are opened")
-
-
-def _known_classes() -> dict[str, set[str]]:
-    """What a layer may be made of, by the module under which Keras writes it."""
-    import keras
-
-    def classes(module: Any) -> set[str]:
-        return {name for name, value in vars(module).items() if isinstance(value, type)}
-
-    parts: dict[str, set[str]] = {
-        "keras.layers": classes(keras.layers) - set(_NOT_LAYERS_ALONE),
-        "keras": {*_NETS, "DTypePolicy"},
-        "keras.src.models.functional": {"Functional"},
-        "keras.models": {"Sequential"},
-        # what some of keras.applications have beside layers: sums and products of two outputs, and two of ConvNeXt's
-        "keras.src.ops.numpy": {"Add", "Multiply"},
-        "keras.src.applications.convnext": {"LayerScale", "StochasticDepth"},
-    }
-    for kind in ("initializers", "regularizers", "constraints", "dtype_policies"):
-        parts[f"keras.{kind}"] = classes(getattr(keras, kind))
-    return parts
-
-
-def _nodes(config: Any) -> Iterator[dict[str, Any]]:
-    waiting = [config]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, dict):
-            yield node
-            waiting.extend(node.values())
-        elif isinstance(node, list):
-            waiting.extend(node)
-
-
 def _check_weights(asked: "list[keras.Variable]", weights: int) -> None:
     """Makes sure that a model has no more weights than the file: a description of a few lines could fill any memory."""
     count = sum(math.prod(variable.shape) for variable in asked)
     # a part that two layers share is counted twice
     if count > 2 * weights + 1000:
         raise CourseError(f"its layers ask for {count:,} weights, and it has {weights:,}")
-
-
-def _check_outputs(model: "keras.Model") -> None:
-    """Makes sure that a model makes no giant of a picture."""
-    if larger := find_larger(model, LARGEST_OUTPUT):
-        name, count = larger
-        raise CourseError(f"its layer {name!r} makes {count:,} numbers of a picture; {LARGEST_OUTPUT:,} are allowed")

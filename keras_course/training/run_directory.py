@@ -1,7 +1,6 @@
 """The folder that a training run leaves behind, and goes on from."""
 
 import csv
-import importlib.metadata
 import io
 import json
 import os
@@ -10,7 +9,7 @@ import re
 import shlex
 import statistics
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +20,11 @@ import keras
 import numpy as np
 
 from keras_course import _backend
-from keras_course.cards import ModelCard, put_card
+from keras_course._backend.activations import output_activations
+from keras_course._backend.select import version_of
+from keras_course._backend.weights import without_training
+from keras_course.allow_list import check_can_be_opened
+from keras_course.cards import ModelCard, put_card, shapes_of
 from keras_course.errors import CourseError
 from keras_course.files import replacing
 from keras_course.lesson import Options
@@ -222,26 +225,50 @@ class RunDirectory:
     def save_model(self, model: keras.Model, card: ModelCard | None = None) -> None:
         """Writes ``model.keras``, without optimizer or compile settings, so that it opens on every backend.
 
+        Arrays that weights started from, as in ``Constant(array)``, are left out, too: the file has what was learned.
+
         Args:
             model: The model.
             card: What it says about itself; without one it cannot be put to work by ``keras-course predict``.
 
         Raises:
-            CourseError: The card belongs to another model.
+            CourseError: The file could not be opened again, and only the weights are kept, in ``model.weights.h5``; or
+                the card belongs to another model, and the model is saved without it.
         """
-        if card is not None:
-            card.check_model("the model", model.input_shape, model.output_shape)
-        beside = self.path / f".model.keras.{os.getpid()}.part.keras"
-        compiled, optimizer = model.compiled, getattr(model, "optimizer", None)
-        model.compiled, model.optimizer = False, None
         try:
-            model.save(beside)
+            check_can_be_opened(model)
+        except CourseError as error:
+            raise CourseError(f"{error}{self._keep_weights(model)}") from error
+        beside = self.path / f".model.keras.{os.getpid()}.part.keras"
+        mistake: CourseError | None = None
+        try:
+            with without_training(model):
+                model.save(beside)
             if card is not None:
-                put_card(beside, card)
+                try:
+                    shapes = shapes_of(model)
+                    card = replace(card, outputs=output_activations(model)[0] or "logits")
+                    card.check_model("the model", *shapes)
+                    put_card(beside, card)
+                except CourseError as error:  # raised when the model is safe
+                    mistake = error
             beside.replace(self.path / "model.keras")
         finally:
-            model.compiled, model.optimizer = compiled, optimizer
             beside.unlink(missing_ok=True)
+        if mistake is not None:
+            raise CourseError(f"{mistake} (it is saved without one, in {self.path / 'model.keras'})") from mistake
+
+    def _keep_weights(self, model: keras.Model) -> str:
+        """Saves what has been learned by a model that no file describes; returns where, in words."""
+        beside, path = self.path / f".model.{os.getpid()}.part.weights.h5", self.path / "model.weights.h5"
+        try:
+            model.save_weights(beside)
+            beside.replace(path)
+        except Exception:  # the reason why there is no model is told in any case
+            return ""
+        finally:
+            beside.unlink(missing_ok=True)
+        return f" (they are in {path})"
 
     def save_results(
         self,
@@ -255,6 +282,8 @@ class RunDirectory:
     ) -> dict[str, Any]:
         """Writes ``model.keras`` and ``metrics.json``.
 
+        What only describes the run, such as the name of the device, is left out where it cannot be found out.
+
         Args:
             model: The trained model.
             history: The columns that ``fit`` returned.
@@ -265,33 +294,36 @@ class RunDirectory:
 
         Returns:
             What ``metrics.json`` holds.
+
+        Raises:
+            CourseError: As for ``save_model``; ``metrics.json`` is written in any case.
         """
-        steps = -(-samples // options.batch_size)
+        seconds = history.get("seconds", [])
         metrics = {
             **facts,
-            "parameters": model.count_params(),
-            "seconds": round(sum(history["seconds"]), 3),
-            # validation included
-            "steps_per_second": round(steps / max(0.001, statistics.median(history["seconds"])), 1),
-            "seed": options.seed,
-            "epochs": len(history["epoch"]),
-            "batch_size": options.batch_size,
-            "backend": keras.backend.backend(),
-            "device": _backend.device_in_use(),
-            "precision": options.precision,
-            "data": options.data,
-            "samples": samples,
-            "command": shlex.join(["python", *sys.argv]),
-            "versions": _versions("keras-course", "keras", keras.backend.backend(), "numpy"),
+            **_found_out(
+                parameters=model.count_params,
+                seconds=lambda: round(sum(seconds), 3),
+                # validation included
+                steps_per_second=lambda: round(
+                    -(-samples // options.batch_size) / max(0.001, statistics.median(seconds)), 1
+                ),
+                seed=lambda: options.seed,
+                epochs=lambda: len(history["epoch"]),
+                batch_size=lambda: options.batch_size,
+                backend=keras.backend.backend,
+                device=_backend.device_in_use,
+                precision=lambda: options.precision,
+                data=lambda: options.data,
+                samples=lambda: samples,
+                command=lambda: shlex.join(["python", *sys.argv]),
+                versions=_versions,
+            ),
         }
-        if card is not None:
-            card = replace(
-                card,
-                metrics={name: metrics[name] for name in ("accuracy", "loss") if name in metrics},
-                training={name: metrics[name] for name in _ON_THE_CARD},
-            )
-        self.save_model(model, card)
-        self.write_json("metrics.json", metrics)
+        try:
+            self.save_model(model, None if card is None else _with_results(card, metrics))
+        finally:
+            self.write_json("metrics.json", metrics)
         return metrics
 
     def write_json(self, name: str, content: Any) -> None:
@@ -299,10 +331,10 @@ class RunDirectory:
 
         Args:
             name: Its name in the folder.
-            content: What ``json`` can write.
+            content: What ``json`` can write, and NumPy's numbers and arrays; of all else, what it is in words.
         """
         with replacing(self.path / name) as file:
-            file.write(json.dumps(content, indent=2).encode() + b"\n")
+            file.write(json.dumps(content, indent=2, default=_plain).encode() + b"\n")
 
 
 def open_run(lesson: str, options: Options) -> RunDirectory:
@@ -405,8 +437,41 @@ def find_run(model: str, lessons: Sequence[str], parent: str | Path = "runs") ->
     return None
 
 
-def _versions(*packages: str) -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
+def _versions() -> dict[str, str]:
+    """The versions of what a result depends on; modules are asked, for a package may go by several names."""
+    packages = ("keras", keras.backend.backend(), "numpy")
+    return {
+        "python": platform.python_version(),
+        "keras-course": version_of("keras_course"),
+        **{name: version_of(name) for name in packages},
+    }
+
+
+def _found_out(**facts: Callable[[], Any]) -> dict[str, Any]:
+    """Asks for what only describes a run, which must never cost its result: what fails is left out."""
+    found = {}
+    for name, ask in facts.items():
+        with suppress(Exception):
+            found[name] = ask()
+    return found
+
+
+def _with_results(card: ModelCard, metrics: Mapping[str, Any]) -> ModelCard:
+    """Adds to a card what was measured and how the model was made, as far as a card can say it."""
+    card = replace(card, metrics={}, training={})
+    for name in ("accuracy", "loss", *_ON_THE_CARD):
+        if name in metrics:
+            with suppress(CourseError):  # a loss that is not a number, for example
+                if name in _ON_THE_CARD:
+                    card = replace(card, training={**card.training, name: metrics[name]})
+                else:
+                    card = replace(card, metrics={**card.metrics, name: metrics[name]})
+    return card
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold of a value that it does not know."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def _csv(rows: Iterable[Iterable[Any]]) -> str:

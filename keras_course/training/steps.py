@@ -272,7 +272,8 @@ def _augmented(augmentation: Augmentation, x: Any, y: Any, step: Any) -> tuple[A
 def _metrics_go_on(model: keras.Model) -> Iterator[None]:
     """Lets metrics go on from one batch to the next, which Keras would reset; only the loss is that of the batch."""
     attributes = vars(model)
-    attributes["reset_metrics"] = model._loss_tracker.reset_state
+    own_step = _own_code(model, ("train_step", "test_step")) is not None
+    attributes["reset_metrics"] = (lambda: None) if own_step else model._loss_tracker.reset_state
     try:
         yield
     finally:

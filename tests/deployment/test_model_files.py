@@ -640,3 +640,178 @@ def test_what_is_not_a_file_is_no_card(tmp_path, make):
 def test_a_model_without_a_card_is_explained(parts, tmp_path):
     with pytest.raises(CourseError, match=r"bare.keras has no card, which says what its answers mean"):
         read_card_or_fail(write(tmp_path / "bare.keras", parts))
+
+
+# --- Operations between layers ---------------------------------------------------------------------------------
+
+
+def operation(config, kind):
+    return next(step for step in config["config"]["layers"] if step["class_name"] == kind)
+
+
+BOMBS = {
+    "Repeat": (lambda x: keras.ops.repeat(x, 2, axis=1), lambda step: step["config"].update(repeats=10**9)),
+    "Tile": (lambda x: keras.ops.tile(x, (1, 2)), lambda step: step["config"].update(repeats=[1, 10**9])),
+    "Pad": (
+        lambda x: keras.ops.pad(x, ((0, 0), (1, 1))),
+        lambda step: step["config"].update(pad_width=[[0, 0], [10**9, 0]]),
+    ),
+    "BroadcastTo": (
+        lambda x: keras.ops.broadcast_to(keras.ops.mean(x), (1, 4)),
+        lambda step: step["config"].update(shape=[10**5, 10**5]),
+    ),
+    "Full": (
+        lambda x: keras.src.ops.numpy.Full((1, 4))(keras.ops.mean(x)),
+        lambda step: step["config"].update(shape=[10**6, 10**6]),
+    ),
+    "OneHot": (
+        lambda x: keras.ops.one_hot(keras.ops.cast(x, "int32"), 3),
+        lambda step: step["config"].update(num_classes=10**9),
+    ),
+    "Linspace": (
+        lambda x: keras.ops.linspace(x, x, num=3),
+        lambda step: step["config"].update(num=10**9),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_an_operation_that_makes_a_giant_is_refused_before_it_does(tmp_path, kind):
+    build, change = BOMBS[kind]
+    inputs = keras.Input((4,))
+    keras.Model(inputs, keras.ops.mean(build(inputs))).save(tmp_path / "bomb.keras")
+    load_keras_model(tmp_path / "bomb.keras")
+    with zipfile.ZipFile(tmp_path / "bomb.keras") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    resource = pytest.importorskip("resource", reason="measures memory as Linux does")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    changed = with_config(parts, lambda config: change(operation(config, kind)))
+    with pytest.raises(CourseError, match=r"bomb\.keras (is not opened: its layer .* numbers of a picture|cannot be)"):
+        load_keras_model(write(tmp_path / "bomb.keras", changed))
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 100e6
+
+
+def test_a_chain_that_doubles_is_refused(tmp_path):
+    inputs = outputs = keras.Input((16,))
+    for _ in range(40):
+        outputs = keras.ops.concatenate([outputs, outputs], axis=1)
+    keras.Model(inputs, keras.ops.mean(outputs)).save(tmp_path / "chain.keras")
+    with pytest.raises(CourseError, match=r"chain.keras is not opened: its layer .* makes 268,435,456 numbers"):
+        load_keras_model(tmp_path / "chain.keras")
+
+
+def test_a_chain_that_squares_is_refused_before_the_number_fills_the_memory(tmp_path):
+    inputs = keras.Input((16,), batch_size=1)
+    keras.Model(inputs, keras.ops.outer(inputs, inputs)).save(tmp_path / "chain.keras")
+    with zipfile.ZipFile(tmp_path / "chain.keras") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+
+    def change(config):
+        """A chain of which each step takes what the one before makes, as a row."""
+        steps = config["config"]["layers"]
+        first = operation(config, "Outer")
+        last = first["name"]
+        for number in range(40):
+            for kind, settings in (("Ravel", {}), ("Outer", {})):
+                step = json.loads(json.dumps(first))
+                name = f"{kind}{number}".lower()
+                step.update(class_name=kind, registered_name=kind, config={"name": name, **settings}, name=name)
+                tensor = step["inbound_nodes"][0]["args"][0]
+                tensor["config"]["keras_history"] = [last, 0, 0]
+                step["inbound_nodes"] = [{"args": [tensor] * (1 if kind == "Ravel" else 2), "kwargs": {}}]
+                steps.append(step)
+                last = name
+        config["config"]["output_layers"] = [last, 0, 0]
+
+    with pytest.raises(CourseError, match=r"chain.keras cannot be opened .* a side of more than"):
+        load_keras_model(write(tmp_path / "chain.keras", with_config(parts, change)))
+
+
+def a_difference():
+    inputs = keras.Input((4,))
+    return keras.Model(inputs, keras.layers.Dense(2)(inputs - np.ones(4, "float32")))
+
+
+AROUND = {
+    "numbers alone, computed at once": (
+        lambda step: step.update(inbound_nodes=[{"args": [1.0, 2.0], "kwargs": {}}]),
+        "takes no layer's output",
+    ),
+    "a call without arguments": (lambda step: step.update(inbound_nodes=[[]]), "takes no layer's output"),
+    "an output that is only in the settings of a layer": (
+        lambda step: step.update(
+            inbound_nodes=[
+                {
+                    "args": [1.0],
+                    "kwargs": {"x2": as_class("keras.layers", "Dense", units=step["inbound_nodes"][0]["args"][0])},
+                }
+            ]
+        ),
+        "takes no layer's output",
+    ),
+    "an array of a kind that is large": (
+        lambda step: step["inbound_nodes"][0]["args"][1]["config"].update(dtype="(1000000000,)f4"),
+        "an array whose numbers are of no known kind",
+    ),
+    "an array of objects": (
+        lambda step: step["inbound_nodes"][0]["args"][1]["config"].update(value=[{"class_name": "x"}]),
+        "an array that is not made of numbers",
+    ),
+    "an array of texts": (
+        lambda step: step["inbound_nodes"][0]["args"][1]["config"].update(value=["/etc/passwd"]),
+        "an array that is not made of numbers",
+    ),
+    "an operation with code": (lambda step: step.update(as_class("keras.src.ops.core", "Map")), "holds code"),
+    "an operation from elsewhere": (
+        lambda step: step.update(as_class("keras.src.ops.operation_utils", "Subtract")),
+        "only layers of Keras",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", AROUND)
+def test_what_stands_around_an_operation_is_looked_at(tmp_path, monkeypatch, name):
+    change, message = AROUND[name]
+    a_difference().save(tmp_path / "evil.keras")
+    with zipfile.ZipFile(tmp_path / "evil.keras") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    load_keras_model(tmp_path / "evil.keras")
+    monkeypatch.setattr(keras.saving, "deserialize_keras_object", lambda *_, **__: pytest.fail("Keras has seen it"))
+    changed = with_config(parts, lambda config: change(operation(config, "Subtract")))
+    with pytest.raises(CourseError, match=rf"evil.keras is not opened: .*{message}"):
+        load_keras_model(write(tmp_path / "evil.keras", changed))
+
+
+def test_an_operation_is_opened_nowhere_but_between_layers(parts, tmp_path):
+    evil = as_class("keras.src.ops.numpy", "Repeat", repeats=10**9)
+    changed = with_config(parts, lambda config: layer_of(config)["config"].update(activation=evil))
+    with pytest.raises(CourseError, match=r"it has a 'Repeat' of 'keras\.src\.ops\.numpy'"):
+        load_keras_model(write(tmp_path / "evil.keras", changed))
+
+
+def test_an_array_to_start_from_is_not_multiplied_by_its_weight(tmp_path):
+    """A column of a million numbers for a row of a million weights would make a square of them."""
+    start = keras.initializers.Constant(np.ones((1000, 1)))
+    layer = keras.layers.Embedding(1000, 3, embeddings_initializer=start)
+    keras.Sequential([keras.Input((2,)), layer]).save(tmp_path / "start.keras")
+    with zipfile.ZipFile(tmp_path / "start.keras") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+
+    def change(config):
+        value = layer_of(config, "Embedding")["config"]["embeddings_initializer"]["config"]["value"]["config"]
+        value["value"] = [[[0]]] * 20_000
+
+    resource = pytest.importorskip("resource", reason="measures memory as Linux does")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    opened = load_keras_model(write(tmp_path / "start.keras", with_config(parts, change)))
+    np.testing.assert_array_equal(opened.get_weights()[0], np.ones((1000, 3)))
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 400e6
+
+
+@pytest.mark.parametrize("heads", [{"num_heads": 1, "key_dim": 1}])
+def test_attention_between_too_many_places_is_refused(tmp_path, heads):
+    inputs = keras.Input((20_000, 1))
+    outputs = keras.layers.MultiHeadAttention(**heads, name="attention")(inputs, inputs)
+    keras.Model(inputs, keras.layers.GlobalAveragePooling1D()(outputs)).save(tmp_path / "wide.keras")
+    with pytest.raises(CourseError, match=r"its layer 'attention' makes 400,000,000 numbers"):
+        load_keras_model(tmp_path / "wide.keras")

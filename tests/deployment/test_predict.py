@@ -1,5 +1,6 @@
 """Pictures in, class names out: in a program and on the command line."""
 
+import importlib.util
 import io
 import json
 import os
@@ -16,15 +17,16 @@ import pytest
 from PIL import Image
 
 from keras_course._backend import formats, select
-from keras_course.cards import ModelCard
+from keras_course.cards import ModelCard, put_card, read_card
 from keras_course.datasets import asl, mnist
 from keras_course.deployment.export import export_model
 from keras_course.deployment.model_files import find_model, is_pretrained, load_keras_model
-from keras_course.deployment.predict import Answer, find_pictures, predict, predictions_of
+from keras_course.deployment.predict import Answer, find_pictures, most_probable, predict, predictions_of
 from keras_course.deployment.runtimes import open_model
 from keras_course.errors import CourseError
+from keras_course.evaluation import softmax
 from keras_course.models import cnn_classifier, dense_classifier
-from keras_course.preprocessing import prepare
+from keras_course.preprocessing import PictureFormat, prepare
 from keras_course.training import RunDirectory, fit, predict_logits
 
 ROOT = Path(__file__).parents[2]
@@ -358,14 +360,13 @@ def test_the_command_opens_a_format_that_is_not_safe_only_if_it_is_told_to(cnn_r
 
 
 def test_a_model_whose_card_names_other_classes_is_explained(tmp_path, runtime):
-    """Before it is saved; before it is put to work, where it was saved by something else; and at the latest then."""
+    """When it is saved; before it is put to work, where it was saved by something else; and at the latest then."""
     card = ModelCard(title="wrong", class_names=("yes", "no"), pictures=runtime.card.pictures)
     model = cnn_classifier(input_shape=card.pictures.shape, filters=(2,), dropout=0, num_classes=5)
     message = "gives 5 numbers for a picture, and its card names 2 classes; give it a card of its own"
-    with RunDirectory(tmp_path / "run") as run:
-        with pytest.raises(CourseError, match=f"^the model {message}"):
-            run.save_model(model, card)
-        assert list(run.path.glob("*model*")) == []
+    with RunDirectory(tmp_path / "run") as run, pytest.raises(CourseError, match=f"^the model {message}"):
+        run.save_model(model, card)
+    assert read_card(tmp_path / "run" / "model.keras") is None  # the model itself is saved
     model.save(tmp_path / "model.keras")
     with zipfile.ZipFile(tmp_path / "model.keras", "a") as archive:
         archive.writestr("card.json", card.to_json())
@@ -407,3 +408,50 @@ def test_a_file_of_that_name_goes_first(tmp_path, monkeypatch):
     Path("efficientnet_lite0").write_text("not a model")
     assert not is_pretrained("efficientnet_lite0")
     assert find_model("efficientnet_lite0") == Path("efficientnet_lite0")
+
+
+# --- Models that give probabilities ----------------------------------------------------------------------------
+
+
+def ends_with(activation, units):
+    inputs = keras.Input((4, 4, 1))
+    return keras.Model(inputs, keras.layers.Dense(units, activation=activation)(keras.layers.Flatten()(inputs / 99.0)))
+
+
+def card_for(count):
+    picture = PictureFormat(height=4, width=4, channels=1)
+    return ModelCard(
+        title="Probabilities", class_names=[f"class {number}" for number in range(count)], pictures=picture
+    )
+
+
+@pytest.mark.parametrize(("activation", "units"), [("softmax", 3), ("sigmoid", 1), (None, 3)])
+def test_the_probabilities_are_those_of_the_model(tmp_path, activation, units):
+    model = ends_with(activation, units)
+    with RunDirectory(tmp_path / "run") as run:
+        run.save_model(model, card_for(max(2, units)))
+    pictures = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 1), dtype=np.uint8)
+    given = keras.ops.convert_to_numpy(model(pictures.astype("float32")))
+    if activation == "sigmoid":
+        given = np.concatenate([1 - given, given], axis=1)
+    expected = softmax(given) if activation is None else given
+    runtimes = [open_model(tmp_path / "run")]
+    if importlib.util.find_spec("onnxruntime"):
+        runtimes.append(open_model(export_model(tmp_path / "run", format="onnx").path))
+    for runtime in runtimes:
+        numbers, probabilities = most_probable(runtime.logits(pictures), top=len(expected[0]))
+        assert runtime.card.outputs == (activation or "logits")
+        np.testing.assert_allclose(probabilities, np.take_along_axis(expected, numbers, axis=1), atol=1e-5)
+
+
+def test_a_file_whose_card_is_from_before_is_told_by_its_graph(tmp_path):
+    model = ends_with("softmax", 3)
+    model.save(tmp_path / "model.keras")
+    put_card(tmp_path / "model.keras", card_for(3))
+    assert open_model(tmp_path / "model.keras").card.outputs == "softmax"
+
+
+def test_several_sigmoids_do_not_exclude_each_other(tmp_path):
+    with RunDirectory(tmp_path) as run, pytest.raises(CourseError, match="ends with sigmoid and gives 3 numbers"):
+        run.save_model(ends_with("sigmoid", 3), card_for(3))
+    assert (tmp_path / "model.keras").exists(), "the model is saved, without its card"

@@ -1,0 +1,716 @@
+"""Models, data and settings that people bring: trained to the numbers of Keras' own trainer, or refused before."""
+
+import threading
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+from keras.src.backend import nn
+
+from keras_course import randomness
+from keras_course.errors import CourseError
+from keras_course.randomness import initialize
+from keras_course.training import RunDirectory, evaluate, fit, predict_logits
+
+BATCH, SAMPLES, FEATURES, CLASSES = 8, 30, 6, 3  # a last batch of 6
+RANDOM = np.random.default_rng(0)
+X = RANDOM.normal(size=(SAMPLES, FEATURES)).astype("float32")
+Y = RANDOM.integers(0, CLASSES, SAMPLES).astype("int32")
+WEIGHTS = RANDOM.uniform(0.2, 3, SAMPLES).astype("float32")
+
+
+def net(*hidden, units=CLASSES, activation=None, shape=(FEATURES,), dtype=None, seed=1):
+    inputs = x = keras.Input(shape, dtype=dtype)
+    for layer in hidden:
+        x = layer(x)
+    outputs = layers.Dense(units, activation=activation, name="outputs")(x)
+    return initialize(keras.Model(inputs, outputs), seed=seed)
+
+
+def train(model, data=(X, Y), valid=None, **settings):
+    chosen = {"optimizer": keras.optimizers.SGD(0.2), "batch_size": BATCH, "epochs": 2, "progress": False}
+    return fit(model, data, valid, **chosen | settings)
+
+
+def keras_trains(model, data=(X, Y), valid=None, *, epochs=2, optimizer=None, **settings):
+    """Trains with Keras' own ``fit`` on the same batches; returns the history."""
+    model.compile(optimizer or keras.optimizers.SGD(0.2), **settings)
+    history = {}
+    for epoch in range(epochs):
+        order = randomness.permutation(randomness.stream_key(0, "shuffle"), SAMPLES, step=epoch)
+        x, y, *weights = keras.tree.map_structure(lambda array: array[order], data)
+        found = model.fit(
+            x, y, sample_weight=weights[0] if weights else None, validation_data=valid, batch_size=BATCH, shuffle=False,
+            verbose=0,
+        )  # fmt: skip
+        for name, values in found.history.items():
+            history.setdefault(name, []).extend(values)
+    return history
+
+
+def assert_equal_histories(ours, theirs, tolerance=2e-5):
+    for name, column in theirs.items():
+        np.testing.assert_allclose(ours[name], column, atol=tolerance, rtol=tolerance, err_msg=name)
+
+
+def assert_equal_weights(ours, theirs, tolerance=2e-5):
+    for weight, expected in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(weight, expected, atol=tolerance, rtol=tolerance)
+
+
+LOGITS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+# --- What Keras trains -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_a_model_that_ends_with_probabilities_gets_the_true_loss(activation):
+    y = Y if activation == "softmax" else np.eye(CLASSES, dtype="float32")[Y]
+    name = "sparse_categorical_crossentropy" if activation == "softmax" else "binary_crossentropy"
+    ours, theirs = net(activation=activation), net(activation=activation)
+    history = train(ours, (X, y), (X, y), loss=name)
+    assert_equal_histories(history, keras_trains(theirs, (X, y), (X, y), loss=name))
+    assert_equal_weights(ours, theirs)
+    probabilities = ours.predict(X, verbose=0)
+    if activation == "softmax":
+        expected = -np.log(probabilities[np.arange(SAMPLES), Y]).mean()
+    else:
+        expected = -(y * np.log(probabilities) + (1 - y) * np.log(1 - probabilities)).mean()
+    assert evaluate(ours, (X, y), loss=name)["loss"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_loss_of_logits_on_probabilities_is_refused():
+    with pytest.raises(CourseError, match="takes logits, and the model ends with softmax; give from_logits=False"):
+        train(net(activation="softmax"), loss=LOGITS)
+
+
+@pytest.mark.parametrize("kind", ["sequence", "pixels"])
+def test_labels_with_more_than_one_axis_have_an_accuracy_up_to_1(kind):
+    shape = (5, FEATURES) if kind == "sequence" else (4, 4, FEATURES)
+    x = RANDOM.normal(size=(SAMPLES, *shape)).astype("float32")
+    y = RANDOM.integers(0, CLASSES, (SAMPLES, *shape[:-1])).astype("int32")
+    ours, theirs = net(shape=shape), net(shape=shape)
+    history = train(ours, (x, y), (x, y))
+    assert_equal_histories(history, keras_trains(theirs, (x, y), (x, y), loss=LOGITS, metrics=["accuracy"]))
+    assert 0 < history["accuracy"][0] < 1
+
+
+def test_one_logit_is_positive_above_0_and_one_probability_above_a_half():
+    y = (X[:, :1] + X[:, 1:2] > 0.3).astype("float32")
+    model = net(units=1)
+    logits = predict_logits(model, X)
+    history = train(model, (X, y), (X, y), loss="binary_crossentropy", optimizer=keras.optimizers.SGD(0.0))
+    right = ((logits > 0) == (y > 0.5)).mean()
+    assert 0.1 < right < 0.9
+    assert history["accuracy"] == history["val_accuracy"] == pytest.approx([right] * 2)
+    history = train(net(units=1, activation="sigmoid"), (X, y), loss="binary_crossentropy", epochs=1,
+                    optimizer=keras.optimizers.SGD(0.0))  # fmt: skip
+    assert history["accuracy"] == pytest.approx([right])
+
+
+def test_a_regression_has_no_accuracy():
+    assert list(train(net(units=1), (X, X[:, 0]), loss="mse")) == ["epoch", "loss", "seconds"]
+
+
+def test_metrics_of_keras_are_over_the_whole_epoch():
+    y = (X[:, :1] > 0).astype("float32")
+
+    def metrics():
+        return [keras.metrics.AUC(from_logits=True, name="auc"), keras.metrics.Precision(thresholds=0.0, name="p")]
+
+    ours, theirs = net(units=1), net(units=1)
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    expected = keras_trains(theirs, (X, y), (X, y), loss=loss, metrics=metrics())
+    assert_equal_histories(train(ours, (X, y), (X, y), loss=loss, metrics=metrics()), expected)
+    named = train(net(units=1), (X, y), loss=loss, metrics={"area": keras.metrics.AUC(from_logits=True)})
+    assert named["area"] == pytest.approx(expected["auc"], abs=1e-5)
+
+
+def test_train_and_validation_agree_on_equal_data_without_learning():
+    def one_number_a_batch(labels, logits):
+        return ops.mean(ops.cast(ops.argmax(logits, -1) == ops.cast(labels, "int32"), "float32"))
+
+    metrics = {"mean": one_number_a_batch, "k": "sparse_top_k_categorical_accuracy"}
+    order = randomness.permutation(randomness.stream_key(0, "shuffle"), 24, step=0)
+    data = X[order], Y[order]
+    history = train(net(), (X[:24], Y[:24]), data, metrics=metrics, epochs=1, optimizer=keras.optimizers.SGD(0.0))
+    for name in ("loss", "mean", "k"):
+        assert history[name] == pytest.approx(history[f"val_{name}"], abs=1e-6)
+
+
+def test_masks_reach_loss_metrics_and_validation():
+    tokens = RANDOM.integers(1, 9, (SAMPLES, 5)).astype("int32")
+    tokens[np.arange(SAMPLES)[:, None] % 4 + 1 <= np.arange(5)] = 0
+    tags = RANDOM.integers(0, CLASSES, (SAMPLES, 5)).astype("int32")
+
+    def make():
+        return net(layers.Embedding(9, 4, mask_zero=True, name="words"), shape=(5,), dtype="int32")
+
+    ours, theirs = make(), make()
+    history = train(ours, (tokens, tags), (tokens, tags))
+    expected = keras_trains(theirs, (tokens, tags), (tokens, tags), loss=LOGITS, metrics=["accuracy"])
+    expected.pop("accuracy")  # Keras' fit on JAX loses the mask on the way to a metric; its evaluate does not
+    assert_equal_histories(history, expected)
+    still = train(make(), (tokens, tags), epochs=1, optimizer=keras.optimizers.SGD(0.0))
+    right = (make().predict(tokens, verbose=0).argmax(axis=-1) == tags)[tokens > 0]
+    assert still["accuracy"] == pytest.approx([right.mean()])
+    with pytest.raises(CourseError, match="train has tokens from 1 to 9; the layer 'words' has 9"):
+        train(make(), (np.where(tokens == 0, 9, tokens), tags))
+
+
+def test_penalties_are_in_the_validation_loss():
+    def make():
+        regulariser = keras.regularizers.L2(0.3)
+        return net(layers.Dense(4, kernel_regularizer=regulariser, name="a"), layers.ActivityRegularization(l2=0.1))
+
+    ours, theirs = make(), make()
+    history = train(ours, valid=(X, Y))
+    assert_equal_histories(history, keras_trains(theirs, valid=(X, Y), loss=LOGITS, metrics=["accuracy"]))
+    assert_equal_weights(ours, theirs)
+
+
+OPTIMIZERS = {
+    "EMA": lambda: keras.optimizers.SGD(0.2, use_ema=True, ema_momentum=0.8),
+    "EMA that overwrites": lambda: keras.optimizers.SGD(0.2, use_ema=True, ema_momentum=0.8, ema_overwrite_frequency=3),
+    "loss scale": lambda: keras.optimizers.SGD(0.2, loss_scale_factor=1024.0),
+    "dynamic loss scale": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.2), initial_scale=64.0),
+    "accumulation": lambda: keras.optimizers.SGD(0.2, gradient_accumulation_steps=3),
+    "nadam": lambda: keras.optimizers.Nadam(0.02),
+    "global clipping": lambda: keras.optimizers.Adam(0.02, global_clipnorm=0.1),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_what_an_optimizer_can_do_it_does(name):
+    ours, theirs = net(), net()
+    history = train(ours, optimizer=OPTIMIZERS[name](), metrics={})
+    expected = train_on_batches(theirs, OPTIMIZERS[name]())
+    np.testing.assert_allclose(history["loss"], expected, atol=2e-5)
+    assert_equal_weights(ours, theirs)
+
+
+def train_on_batches(model, optimizer, epochs=2):
+    """Keras' steps in one training, of which the averages come in at the end."""
+    model.compile(optimizer, LOGITS)
+    losses = []
+    for epoch in range(epochs):
+        order = randomness.permutation(randomness.stream_key(0, "shuffle"), SAMPLES, step=epoch)
+        batches = np.split(order, range(BATCH, SAMPLES, BATCH))
+        found = [float(model.train_on_batch(X[rows], Y[rows])) for rows in batches]
+        losses.append(np.average(found, weights=[len(rows) for rows in batches]))
+    optimizer.finalize_variable_values(model.trainable_variables)
+    return losses
+
+
+class HalfStep(keras.optimizers.SGD):
+    """An update of one's own, in a class derived from one of Keras'."""
+
+    def update_step(self, gradient, variable, learning_rate):
+        super().update_step(gradient * 0.5, variable, learning_rate)
+
+
+class Slower(keras.optimizers.schedules.LearningRateSchedule):
+    def __call__(self, step):
+        return 0.2 / (1.0 + ops.cast(step, "float32"))
+
+    def get_config(self):
+        return {}
+
+
+@pytest.mark.parametrize("make", [lambda: HalfStep(0.2), lambda: keras.optimizers.SGD(Slower())])
+def test_a_class_of_ones_own_is_obeyed(make):
+    ours, theirs = net(), net()
+    train(ours, optimizer=make())
+    train_on_batches(theirs, make())
+    assert_equal_weights(ours, theirs)
+
+
+def test_an_optimizer_that_has_trained_something_else_is_refused():
+    optimizer = keras.optimizers.Adam()
+    model = net(layers.Dense(4, name="hidden"))
+    train(model, optimizer=optimizer)
+    assert train(model, optimizer=optimizer)["epoch"] == [1, 2], "it trains the same weights on"
+    for other in (net(layers.Dense(4, name="hidden")), net()):
+        with pytest.raises(CourseError, match="optimizer was built for other weights.*make a new optimizer"):
+            train(other, optimizer=optimizer)
+    model.get_layer("hidden").trainable = False
+    with pytest.raises(CourseError, match="optimizer was built for other weights"):
+        train(model, optimizer=optimizer)
+
+
+# --- Layers that draw ------------------------------------------------------------------------------------------
+
+DRAWING = {
+    "dropout": ((FEATURES,), lambda: layers.Dropout(0.5, seed=7)),
+    "noise": ((FEATURES,), lambda: layers.GaussianNoise(1.0, seed=7)),
+    "recurrent dropout": ((4, 3), lambda: layers.LSTM(3, dropout=0.5, recurrent_dropout=0.3, seed=7, name="r")),
+    "flip": ((4, 4, 1), lambda: layers.RandomFlip(seed=7)),
+}
+
+
+@pytest.mark.parametrize("name", DRAWING)
+def test_layers_of_keras_that_draw_train_and_resume(tmp_path, name):
+    shape, make = DRAWING[name]
+    x = RANDOM.normal(size=(SAMPLES, *shape)).astype("float32")
+
+    def build():
+        flat = [] if len(shape) < 3 else [layers.Flatten()]
+        return net(make(), *flat, shape=shape)
+
+    whole = build()
+    expected = train(whole, (x, Y), epochs=3)["loss"]
+    assert train(build(), (x, Y), epochs=3, optimizer=keras.optimizers.SGD(0.0))["loss"][0] != pytest.approx(
+        train(build(), (x, Y), epochs=3, optimizer=keras.optimizers.SGD(0.0))["loss"][1], abs=1e-4
+    ), "each epoch draws anew"
+    with RunDirectory(tmp_path) as run:
+        train(build(), (x, Y), epochs=1, run=run)
+    resumed = build()
+    with RunDirectory(tmp_path, resume=True) as run:
+        history = train(resumed, (x, Y), epochs=3, run=run)
+    assert history["loss"] == pytest.approx(expected, abs=1e-6)
+    assert_equal_weights(resumed, whole, 1e-6)
+
+
+@pytest.mark.parametrize("reduce", ["full", "rand_like"])
+def test_a_layer_that_draws_from_a_constant_draws_in_each_step(reduce):
+    class Noise(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.generator = keras.random.SeedGenerator(3)
+
+        def call(self, x, training=False):
+            constant = ops.full((x.shape[0], 1), 0.5) if reduce == "full" else ops.zeros((x.shape[0], 1)) + 0.5
+            return x + constant * keras.random.normal((x.shape[0], 1), seed=self.generator)
+
+    inputs = keras.Input((FEATURES,))
+    model = initialize(keras.Model(inputs, layers.Dense(CLASSES)(Noise()(inputs))), seed=1)
+    x = np.ones((48, FEATURES), "float32")
+    losses = train(model, (x, np.zeros(48, "int32")), epochs=3, optimizer=keras.optimizers.SGD(0.0))["loss"]
+    assert len({round(loss, 5) for loss in losses}) == 3
+
+
+def test_python_code_of_ones_own_runs_as_often_as_under_keras():
+    """On PyTorch Keras calls a layer in each step; on the others it traces the layer, as the compiled loop does."""
+
+    class Counting(layers.Layer):
+        calls = 0
+
+        def call(self, x):
+            type(self).calls += 1
+            return x * 1.0
+
+    inputs = keras.Input((FEATURES,))
+    model = initialize(keras.Model(inputs, layers.Dense(CLASSES)(Counting()(inputs))), seed=1)
+    Counting.calls = 0
+    history = train(model, epochs=2)
+    if keras.backend.backend() == "torch":
+        assert history.way == "keras"
+        assert "Counting" in history.reason
+        assert Counting.calls >= 8
+    else:
+        assert history.way == "compiled"
+
+
+# --- Data ------------------------------------------------------------------------------------------------------
+
+
+class Frame:
+    """A data frame, as far as it matters: the tests do without pandas."""
+
+    def __init__(self, values):
+        self._values = values
+        self.shape = values.shape
+
+    def __len__(self):
+        return len(self._values)
+
+    def to_numpy(self):
+        return self._values
+
+
+class Sequence(keras.utils.PyDataset):
+    def __init__(self):
+        super().__init__()
+        order = randomness.permutation(randomness.stream_key(0, "shuffle"), SAMPLES, step=0)
+        self.batches = [(X[rows], Y[rows]) for rows in np.split(order, range(BATCH, SAMPLES, BATCH))]
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, index):
+        return self.batches[index]
+
+
+DATA = {
+    "lists": lambda: (X.tolist(), Y.tolist()),
+    "a list of both": lambda: [X, Y],
+    "data frames": lambda: (Frame(X.astype("float64")), Frame(Y)),
+    "tensors": lambda: (ops.convert_to_tensor(X), ops.convert_to_tensor(Y)),
+    "big-endian": lambda: (X.astype(">f4"), Y.astype(">i8")),
+    "float64": lambda: (X.astype("float64"), Y.astype("int64")),
+    "a PyDataset": Sequence,
+    "a list of batches": lambda: Sequence().batches,
+}
+
+
+@pytest.fixture(scope="module")
+def plain_history():
+    model = net()
+    return train(model, epochs=1, metrics={}), model.get_weights()
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_data_of_every_kind_gives_the_same_training(plain_history, name):
+    expected, weights = plain_history
+    model = net()
+    history = train(model, DATA[name](), epochs=1, metrics={})
+    assert history["loss"] == pytest.approx(expected["loss"], abs=1e-6)
+    for weight, right in zip(model.get_weights(), weights, strict=True):
+        np.testing.assert_allclose(weight, right, atol=1e-6)
+
+
+def test_a_file_that_is_mapped_into_memory_is_not_read_at_once(tmp_path, plain_history):
+    class Watched(np.memmap):
+        largest = 0
+
+        def __array_finalize__(self, parent):
+            super().__array_finalize__(parent)
+
+        def __getitem__(self, rows):
+            found = np.asarray(super().__getitem__(rows))
+            Watched.largest = max(Watched.largest, len(found) if found.ndim > 1 else 1)
+            return found
+
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r").view(Watched)
+    history = train(net(), (mapped, Y), epochs=1, metrics={})
+    assert history["loss"] == pytest.approx(plain_history[0]["loss"], abs=1e-6)
+
+
+BAD_DATA = {
+    "a generator": (lambda: (pair for pair in [(X, Y)]), "can be gone through only once"),
+    "texts": (lambda: (np.array([["a"] * FEATURES] * SAMPLES), Y), "holds <U1 and not numbers"),
+    "objects": (lambda: (X.astype(object), Y), "holds object and not numbers"),
+    "ragged lists": (lambda: ([[1.0], [1.0, 2.0]], [0, 1]), "rows of equal length"),
+    "four parts": (lambda: (X, Y, WEIGHTS, Y), "train has 4 parts"),
+    "a number": (lambda: 3, "train is a int"),
+    "no labels": (lambda: X, "train has no labels"),
+    "weights of another length": (lambda: (X, Y, WEIGHTS[1:]), "30 samples and 29 weights"),
+    "no batches": (lambda: [], "train has"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_DATA)
+def test_data_that_cannot_be_trained_on_is_named(name):
+    make, message = BAD_DATA[name]
+    with pytest.raises(CourseError, match=message):
+        train(net(), make())
+
+
+BAD_SETTINGS = {
+    "metrics": ({"metrics": ["acuracy"]}, "metrics has 'acuracy'"),
+    "optimizer": ({"optimizer": "adamm"}, "optimizer is 'adamm'"),
+    "a function as optimizer": ({"optimizer": print}, "optimizer is"),
+    "callbacks": ({"callbacks": [print]}, "callbacks has a builtin_function"),
+    "both weights": ({"sample_weight": WEIGHTS, "class_weight": {0: 2.0}}, "give one of them"),
+    "class weight": ({"class_weight": {7: 2.0}}, "class_weight has a class 7"),
+    "class weight by name": ({"class_weight": "even"}, "class_weight is 'even'"),
+    "validation split": ({"validation_split": 1.5}, "validation_split is 1.5"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_SETTINGS)
+def test_settings_that_make_no_sense_are_named(name):
+    settings, message = BAD_SETTINGS[name]
+    with pytest.raises(CourseError, match=message):
+        train(net(), **settings)
+
+
+# --- Weights, several inputs and outputs, models of one's own --------------------------------------------------
+
+
+def test_sample_weights():
+    ours, theirs = net(), net()
+    valid = X[:9], Y[:9], WEIGHTS[9:18]
+    history = train(ours, (X, Y, WEIGHTS), valid, weighted_metrics={"weighted": "accuracy"})
+    expected = keras_trains(theirs, (X, Y, WEIGHTS), valid, loss=LOGITS, weighted_metrics=["accuracy"])
+    renamed = {name.replace("accuracy", "weighted"): column for name, column in expected.items()}
+    assert_equal_histories(history, renamed)
+    assert_equal_weights(ours, theirs)
+    again = net()
+    assert train(again, sample_weight=WEIGHTS)["loss"] == history["loss"]
+
+
+@pytest.mark.parametrize("weights", ["balanced", {0: 1.0, 2: 4.0}])
+def test_class_weights(weights):
+    counts = np.bincount(Y)
+    by_class = SAMPLES / (CLASSES * counts) if weights == "balanced" else np.array([1.0, 1.0, 4.0])
+    ours, theirs = net(), net()
+    history = train(ours, class_weight=weights, metrics={})
+    expected = train(theirs, (X, Y, by_class.astype("float32")[Y]), metrics={})
+    assert history["loss"] == pytest.approx(expected["loss"], abs=1e-6)
+
+
+def test_the_last_samples_are_split_off():
+    history = train(net(), validation_split=0.3)
+    expected = train(net(), (X[:21], Y[:21]), (X[21:], Y[21:]))
+    for name in ("loss", "val_loss"):
+        assert history[name] == expected[name]
+
+
+def two_ended():
+    left, right = keras.Input((FEATURES,), name="left"), keras.Input((2,), name="right")
+    x = layers.Concatenate()([layers.Dense(4, name="hidden")(left), right])
+    outputs = {"kind": layers.Dense(CLASSES, name="kind")(x), "size": layers.Dense(1, name="size")(x)}
+    return initialize(keras.Model({"left": left, "right": right}, outputs), seed=1)
+
+
+def test_several_inputs_and_outputs_with_a_loss_a_metric_and_weights_each():
+    x = {"left": X, "right": X[:, :2] * 2}
+    y = {"kind": Y, "size": X[:, :1] - 1}
+    settings = {
+        "loss": {"kind": LOGITS, "size": "mse"},
+        "loss_weights": {"kind": 1.0, "size": 0.3},
+        "metrics": {"kind": ["accuracy"], "size": ["mae"]},
+    }
+    ours, theirs = two_ended(), two_ended()
+    history = train(ours, (x, y), (x, y), **settings)
+    assert_equal_histories(history, keras_trains(theirs, (x, y), (x, y), **settings))
+    assert_equal_weights(ours, theirs)
+    with pytest.raises(CourseError, match="the input 'right' is missing"):
+        train(two_ended(), ({"left": X}, y), **settings)
+
+
+def test_a_loss_that_leaves_a_class_out():
+    y = np.where(np.arange(SAMPLES) % 4 == 0, -1, Y)
+
+    def loss():
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
+
+    ours, theirs = net(), net()
+    history = train(ours, (X, y), (X, y), loss=loss(), metrics={})
+    assert_equal_histories(history, keras_trains(theirs, (X, y), (X, y), loss=loss()))
+
+
+def huber_of_the_difference(labels, outputs):
+    return ops.mean(ops.log(ops.cosh(outputs - labels)), axis=-1)
+
+
+def test_a_function_as_loss():
+    ours, theirs = net(), net()
+    y = X[:, :CLASSES]
+    history = train(ours, (X, y), (X, y), loss=huber_of_the_difference)
+    assert_equal_histories(history, keras_trains(theirs, (X, y), (X, y), loss=huber_of_the_difference))
+    assert history.way == "compiled", history.reason
+
+
+class Own(keras.Model):
+    """A model that is not built yet, and computes its loss itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.out = layers.Dense(4, activation="tanh"), layers.Dense(FEATURES)
+
+    def call(self, x):
+        return self.out(self.hidden(x))
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return ops.mean((y_pred - x) ** 2) + 0.1 * ops.mean(ops.abs(y_pred))
+
+
+class OwnStep(Own):
+    """A model whose training step is its own, too."""
+
+    def train_step(self, *arguments):
+        return super().train_step(*arguments)
+
+
+@pytest.mark.parametrize("kind", [Own, OwnStep])
+def test_a_model_that_computes_its_own_loss(kind):
+    def make():
+        model = kind()
+        model(X[:1])
+        values = np.random.default_rng(3)
+        model.set_weights([values.normal(size=weight.shape) * 0.3 for weight in model.get_weights()])
+        return model
+
+    ours, theirs = make(), make()
+    history = train(ours, X, epochs=2)
+    theirs.compile(keras.optimizers.SGD(0.2))
+    losses = []
+    for epoch in range(2):
+        order = randomness.permutation(randomness.stream_key(0, "shuffle"), SAMPLES, step=epoch)
+        losses += theirs.fit(X[order], batch_size=BATCH, shuffle=False, verbose=0).history["loss"]
+    np.testing.assert_allclose(history["loss"], losses, atol=2e-5)
+    assert_equal_weights(ours, theirs)
+    assert (history.way, kind is OwnStep) != ("compiled", True)
+    assert train(kind(), X, epochs=1)["loss"][0] > 0, "a model that is not built is built on the first batch"
+
+
+# --- Callbacks and runs ----------------------------------------------------------------------------------------
+
+
+def test_a_callback_stops_within_an_epoch():
+    seen = []
+
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(batch)
+            self.model.stop_training = batch == 1
+
+    history = train(net(), callbacks=[Stop()])
+    assert seen == [0, 1]
+    assert history["epoch"] == [1]
+
+
+def test_hooks_of_validation_and_the_learning_rate_are_as_under_keras():
+    seen = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_test_begin(self, logs=None):
+            seen.append("begin")
+
+        def on_test_batch_end(self, batch, logs=None):
+            seen.append(round(float(logs["loss"]), 4))
+
+        def on_test_end(self, logs=None):
+            seen.append(round(float(logs["loss"]), 4))
+
+    history = train(net(), valid=(X, Y), epochs=1,
+                    callbacks=[Watch(), keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)])  # fmt: skip
+    assert seen[0] == "begin"
+    assert len(seen) == 1 + 4 + 1
+    assert seen[-1] == seen[-2] == round(history["val_loss"][0], 4)
+    assert history["learning_rate"] == pytest.approx([0.1])
+
+
+def test_a_backup_goes_on_where_it_was(tmp_path):
+    epochs = []
+
+    class Die(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            epochs.append(epoch)
+            if epochs == [0, 1, 2]:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(net(), epochs=3, callbacks=[keras.callbacks.BackupAndRestore(tmp_path), Die()])
+    train(net(), epochs=3, callbacks=[keras.callbacks.BackupAndRestore(tmp_path), Die()])
+    assert epochs == [0, 1, 2, 2]
+
+
+def test_a_run_that_a_callback_ended_stays_ended(tmp_path):
+    def stop():
+        return [keras.callbacks.EarlyStopping("val_loss", patience=1, min_delta=10)]
+
+    with RunDirectory(tmp_path) as run:
+        ended = train(net(), valid=(X, Y), epochs=8, run=run, callbacks=stop())["epoch"]
+    assert len(ended) < 8
+    with RunDirectory(tmp_path, resume=True) as run:
+        assert train(net(), valid=(X, Y), epochs=8, run=run, callbacks=stop())["epoch"] == ended
+
+
+def test_a_second_training_does_not_wipe_the_history_of_the_first(tmp_path):
+    with RunDirectory(tmp_path) as run:
+        model = net()
+        train(model, epochs=3, run=run)
+        before = (tmp_path / "history.csv").read_text()
+        with pytest.raises(CourseError, match="holds the history of an earlier fit"):
+            train(model, epochs=1, run=run)
+    assert (tmp_path / "history.csv").read_text() == before
+
+
+CHANGES = {
+    "activation": (lambda: net(layers.Dense(4, "tanh", name="h")), lambda: net(layers.Dense(4, "relu", name="h")), "act"),
+    "rate": (lambda: net(randomness.Dropout(0.1)), lambda: net(randomness.Dropout(0.8)), "Dropout.*'s rate 0.1"),
+    "trainable": (lambda: net(layers.Dense(4, name="h")), lambda: frozen(net(layers.Dense(4, name="h"))), "trainable"),
+}
+
+
+def frozen(model):
+    model.get_layer("h").trainable = False
+    return model
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_run_with_another_setting_of_a_layer_is_not_gone_on_with(tmp_path, name):
+    before, after, message = CHANGES[name]
+    with RunDirectory(tmp_path) as run:
+        train(before(), epochs=1, run=run)
+    with RunDirectory(tmp_path, resume=True) as run, pytest.raises(CourseError, match=f"the run to resume has.*{message}"):
+        train(after(), epochs=2, run=run)
+
+
+@pytest.mark.parametrize("change", [{"class_weight": {1: 9.0}}, {"loss_weights": 3.0}])
+def test_a_run_with_other_weights_is_not_gone_on_with(tmp_path, change):
+    with RunDirectory(tmp_path) as run:
+        train(net(), epochs=1, run=run)
+    with RunDirectory(tmp_path, resume=True) as run, pytest.raises(CourseError, match="the run to resume has"):
+        train(net(), epochs=2, run=run, **change)
+
+
+def test_weights_of_16_bits_resume(tmp_path):
+    def make():
+        return net(layers.Dense(4, dtype="bfloat16", name="h"))
+
+    whole = make()
+    expected = train(whole, epochs=2)["loss"]
+    with RunDirectory(tmp_path) as run:
+        train(make(), epochs=1, run=run)
+    with RunDirectory(tmp_path, resume=True) as run:
+        assert train(make(), epochs=2, run=run)["loss"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_path_is_a_run(tmp_path):
+    train(net(), epochs=1, run=str(tmp_path / "run"))
+    assert (tmp_path / "run" / "history.csv").exists()
+
+
+def test_warnings_that_are_errors_do_not_end_a_training():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = net(layers.Dense(4, name="unused"))
+        assert train(model, valid=(X, Y))["epoch"] == [1, 2]
+
+
+# --- Threads ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["fit", "predict"])
+def test_threads_train_and_predict_at_once_and_leave_keras_as_it_was(what):
+    pictures = RANDOM.normal(size=(16, 6, 6, 2)).astype("float32")
+
+    def make():
+        inputs = keras.Input((6, 6, 2))
+        x = layers.DepthwiseConv2D(3, name="d")(layers.Conv2D(3, 3, name="c")(inputs))
+        return initialize(keras.Model(inputs, layers.Dense(CLASSES, name="o")(layers.Flatten()(x))), seed=1)
+
+    models, results = [make() for _ in range(3)], {}
+
+    def work(number):
+        try:
+            if what == "fit":
+                results[number] = train(models[number], (pictures, Y[:16]), epochs=1)["loss"][0]
+            else:
+                results[number] = float(predict_logits(models[number], pictures).sum())
+        except Exception as error:
+            results[number] = error
+
+    before = nn.conv, nn.depthwise_conv
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (nn.conv, nn.depthwise_conv) == before
+    assert all(isinstance(result, float) for result in results.values()), results
+    assert results[0] == results[1] == results[2]
+
+
+def test_the_way_is_in_the_metrics_of_the_run(tmp_path):
+    with RunDirectory(tmp_path) as run:
+        history = train(net(), epochs=1, run=run)
+    assert run.training == {"way": "compiled", "reason": None}
+    assert history.way == "compiled"
