@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from keras_course import _backend
 from keras_course._backend.loops import leaves
+from keras_course.allow_list import check_can_be_opened
 from keras_course.augmentation import Augmentation
 from keras_course.errors import CourseError, DivergenceError, check_positive
 from keras_course.training.callbacks import Callbacks
@@ -164,6 +165,8 @@ def fit(
         if validation is not None:
             problem.check(validation, "valid")
         optimizer = _optimizer_for(model, optimizer)
+        if run is not None:
+            check_can_be_opened(model)
         stack.enter_context(problem.compiled(optimizer))
         settings = _settings(model, training, validation, optimizer, problem, batch_size, seed, augmentation)
         history, best, stopped = _start(run, settings, model, optimizer, training.steps or 0)

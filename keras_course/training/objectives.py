@@ -1,6 +1,8 @@
 """What a model is trained for: losses and metrics, as Keras understands them."""
 
 import inspect
+import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -25,6 +27,11 @@ _CLASSIFIERS: Final = (
     *(keras.losses.BinaryCrossentropy, keras.losses.BinaryFocalCrossentropy),
 )
 _ACCURACY: Final = ("accuracy", "acc")
+_WARNINGS: Final = (
+    "__array__ implementation doesn't accept a copy keyword",  # Keras 3.15 converts variables in an old way
+    "Gradients do not exist for variables",  # of weights that the loss does not use
+    "The model does not have any trainable weights",
+)
 _PROGRAMS: Final = ("train_function", "test_function", "predict_function")
 """Attributes in which Keras keeps what it has compiled with this optimizer and these losses."""
 
@@ -260,6 +267,8 @@ def compiled(
         weighted_metrics: Those that take sample weights.
         loss_weights: A weight for each of several losses.
     """
+    for message in _WARNINGS:  # what Keras says to itself ends no training, also where warnings are errors
+        warnings.filterwarnings("ignore", re.escape(message))
     attributes = vars(model)
     before = dict(attributes)
     # what an earlier call has left must not count as this one's

@@ -87,6 +87,7 @@ class RunDirectory:
         self.path = Path(path)
         self.resume = resume
         self.training: dict[str, Any] = {}
+        """How the steps were taken, which ``fit`` notes here: in the compiled loop or by Keras' trainer, and why."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = filelock.FileLock(self.path / ".lock", timeout=0)
@@ -301,6 +302,7 @@ class RunDirectory:
         seconds = history.get("seconds", [])
         metrics = {
             **facts,
+            **({"training": self.training} if self.training else {}),
             **_found_out(
                 parameters=model.count_params,
                 seconds=lambda: round(sum(seconds), 3),

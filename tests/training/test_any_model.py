@@ -623,7 +623,11 @@ def test_a_second_training_does_not_wipe_the_history_of_the_first(tmp_path):
 
 
 CHANGES = {
-    "activation": (lambda: net(layers.Dense(4, "tanh", name="h")), lambda: net(layers.Dense(4, "relu", name="h")), "act"),
+    "activation": (
+        lambda: net(layers.Dense(4, "tanh", name="h")),
+        lambda: net(layers.Dense(4, "relu", name="h")),
+        "act",
+    ),
     "rate": (lambda: net(randomness.Dropout(0.1)), lambda: net(randomness.Dropout(0.8)), "Dropout.*'s rate 0.1"),
     "trainable": (lambda: net(layers.Dense(4, name="h")), lambda: frozen(net(layers.Dense(4, name="h"))), "trainable"),
 }
@@ -639,7 +643,10 @@ def test_a_run_with_another_setting_of_a_layer_is_not_gone_on_with(tmp_path, nam
     before, after, message = CHANGES[name]
     with RunDirectory(tmp_path) as run:
         train(before(), epochs=1, run=run)
-    with RunDirectory(tmp_path, resume=True) as run, pytest.raises(CourseError, match=f"the run to resume has.*{message}"):
+    with (
+        RunDirectory(tmp_path, resume=True) as run,
+        pytest.raises(CourseError, match=f"the run to resume has.*{message}"),
+    ):
         train(after(), epochs=2, run=run)
 
 
