@@ -283,6 +283,7 @@ def test_a_finished_lesson_is_not_trained_again(lesson):
     assert {**read_metrics(folder), "command": ""} == {**metrics, "command": ""}
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("lesson", ["04_mnist_dense"], indirect=True)
 def test_the_lesson_on_deployment_takes_a_run_as_it_is(lesson, tmp_path):
     _, folder, _ = lesson
@@ -343,6 +344,7 @@ def test_the_door_opens_for_dogs_alone(course_data, tmp_path):
     assert card.class_names[263] == "Pembroke"
 
 
+@pytest.mark.one_backend
 def test_the_door_takes_photos_of_ones_own(tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()

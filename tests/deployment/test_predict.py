@@ -380,6 +380,7 @@ def test_a_model_whose_card_names_other_classes_is_explained(tmp_path, runtime):
 # --- pre-trained models, by name ---------------------------------------------------------------------------------
 
 
+@pytest.mark.one_backend
 def test_a_pretrained_model_answers_by_its_name(course_data, tmp_path):
     environment = {**os.environ, "KERAS_COURSE_CACHE": str(tmp_path / "cache")}
     photos = [str(course_data / "photos" / name) for name in ("corgi.jpg", "brown_bear.jpg")]

@@ -33,6 +33,11 @@ SMALL = (32, 32, 3)
 PICTURES = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("uint8")
 
 
+def on_one_backend(*names):
+    """Parameters that are tried on one backend; on each of them, the first one of the list shows that it can."""
+    return [pytest.param(name, marks=pytest.mark.one_backend) for name in names]
+
+
 def source_of(name=LITE0):
     package = record_of(name).source
     return Path(str(metadata.distribution(package.name).locate_file(package.file)))
@@ -60,9 +65,7 @@ def cache(tmp_path_factory):
 # --- what comes out --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "size", ["lite0", *(pytest.param(f"lite{number}", marks=pytest.mark.one_backend) for number in (1, 2))]
-)
+@pytest.mark.parametrize("size", ["lite0", *on_one_backend("lite1", "lite2")])
 def test_logits_are_those_of_an_independent_implementation(course_data, tmp_path, size):
     """See data/make_efficientnet_lite.py."""
     from keras_course.preprocessing import prepare
@@ -77,6 +80,7 @@ def test_logits_are_those_of_an_independent_implementation(course_data, tmp_path
     np.testing.assert_allclose(logits, expected, atol=1e-4)
 
 
+@pytest.mark.one_backend
 def test_known_animals_are_known(course_data, cache):
     from keras_course.preprocessing import prepare
 
@@ -115,6 +119,7 @@ def test_a_backbone_gives_feature_maps(cache):
     np.testing.assert_allclose(maps.mean(axis=(1, 2)) @ kernel + bias, expected, atol=1e-4)
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_small", "resnet50_v2", "convnext_tiny"])
 def test_models_of_keras_have_backbones_without_their_answers(name):
     backbone = load_backbone(name, weights=None, input_shape=(64, 64, 3))
@@ -123,7 +128,7 @@ def test_models_of_keras_have_backbones_without_their_answers(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["efficientnet_lite0", "mobilenet_v2", "mobilenet_v3_large", "efficientnet_v2_b0", "convnext_tiny"]
+    "name", [LITE0, *on_one_backend("mobilenet_v2", "mobilenet_v3_large", "efficientnet_v2_b0", "convnext_tiny")]
 )
 def test_each_family_can_be_saved_opened_and_explained(tmp_path, name):
     model, card = load_pretrained(name, weights=None, input_shape=(64, 64, 3))
