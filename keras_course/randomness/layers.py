@@ -32,7 +32,7 @@ class Dropout(keras.layers.Layer):
 
     Example:
         >>> layer = Dropout(0.5, seed=0, name="dropout")
-        >>> kept = keras.ops.convert_to_numpy(layer(np.ones((1, 1000), "float32"), training=True))
+        >>> kept = keras.ops.convert_to_numpy(layer(keras.ops.ones((1, 1000)), training=True))
         >>> sorted(set(kept.flatten().tolist()))
         [0.0, 2.0]
 
