@@ -18,10 +18,14 @@ BROWSER_OPTIONS = (
 
 # What these test needs no backend. tox runs them once, where there is none, and not again where there is one.
 WITHOUT_BACKEND = (
-    "datasets/test_arrays.py",
-    "datasets/test_download.py",
-    "datasets/test_lines.py",
+    "_backend/test_torch_files.py",
+    "assessment/test_grades.py",
+    "datasets",
+    "deployment/test_micro_batches.py",
+    "play/test_write_page.py",
     "plots",
+    "preprocessing",
+    "randomness/test_generator.py",
     "test_cards.py",
     "test_evaluation.py",
     "test_files.py",
@@ -29,6 +33,8 @@ WITHOUT_BACKEND = (
     "test_report.py",
     "test_rooms.py",
 )
+# The same holds here for all tests but those that are marked `needs_backend`.
+MOSTLY_WITHOUT_BACKEND = ("test_cli.py", "test_readme.py", "test_select.py")
 
 
 def pytest_addoption(parser):
@@ -43,19 +49,24 @@ def pytest_addoption(parser):
     )
 
 
+def _is_in(places, path):
+    return any(path.is_relative_to(Path(__file__).parent / place) for place in places)
+
+
 def pytest_ignore_collect(collection_path, config):
     """Chooses among files and folders; None leaves one to the others who may have a say."""
-    places = [Path(__file__).parent / name for name in WITHOUT_BACKEND]
-    needs_none = any(collection_path.is_relative_to(place) for place in places)
-    holds_some = any(place.is_relative_to(collection_path) for place in places)
+    needs_none = _is_in(WITHOUT_BACKEND, collection_path)
+    places = [Path(__file__).parent / place for place in WITHOUT_BACKEND + MOSTLY_WITHOUT_BACKEND]
+    of_interest = any(place.is_relative_to(collection_path) for place in places) or needs_none
     wanted = config.getoption("--without-backend")
-    ignored = {"too": False, "not": needs_none, "only": not (needs_none or holds_some)}[wanted]
+    ignored = {"too": False, "not": needs_none, "only": not of_interest}[wanted]
     return True if ignored else None
 
 
 def pytest_configure():
     """Gives each of several test processes cores of its own: one that shares them waits for threads that wait, too."""
-    if missing := [name for name in WITHOUT_BACKEND if not (Path(__file__).parent / name).exists()]:
+    names = WITHOUT_BACKEND + MOSTLY_WITHOUT_BACKEND
+    if missing := [name for name in names if not (Path(__file__).parent / name).exists()]:
         raise pytest.UsageError(f"WITHOUT_BACKEND names {', '.join(missing)}, which tests/ does not have")
     count, name = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)), os.environ.get("PYTEST_XDIST_WORKER", "gw0")
     if count > 1 and hasattr(os, "sched_setaffinity"):
@@ -63,8 +74,18 @@ def pytest_configure():
         os.sched_setaffinity(0, cores[number % len(cores) :: count])
 
 
-def pytest_collection_modifyitems(items):
-    """What takes minutes goes first; and of two processes the second would run half of a lesson again."""
+def pytest_collection_modifyitems(items, config):
+    """Chooses among tests. What takes minutes goes first; of two processes the second would run half a lesson again."""
+    wanted = config.getoption("--without-backend")
+
+    def is_wanted(item):
+        needs_backend = item.get_closest_marker("needs_backend") is not None
+        if wanted == "only":
+            return not needs_backend
+        return wanted == "too" or needs_backend or not _is_in(MOSTLY_WITHOUT_BACKEND, item.path)
+
+    config.hook.pytest_deselected(items=[item for item in items if not is_wanted(item)])
+    items[:] = filter(is_wanted, items)
     items.sort(key=lambda item: item.path.name not in ("test_examples.py", "test_record.py"))
 
 

@@ -192,6 +192,7 @@ def test_the_lessons_of_an_installed_package_go_before_a_neighbour_named_example
     assert cli.lessons_folder() == package / "_lessons"
 
 
+@pytest.mark.needs_backend
 def test_run_is_the_same_as_running_the_script(folder):
     arguments = ["--epochs", "2", "--seed", "5"]
     through_cli = keras_course("run", "--folder", folder, "4", *arguments)
@@ -230,6 +231,7 @@ def test_run_ends_as_the_lesson_ends(folder, ending, exit_code, stderr):
     assert (done.returncode, done.stdout, done.stderr) == (exit_code, "", stderr)
 
 
+@pytest.mark.needs_backend
 def test_doctor_examines_this_machine(tmp_path):
     signs = tmp_path / asl.FILE_NAME
     signs.touch()

@@ -405,6 +405,7 @@ def start(folder, *, pause=0.0):
     )
 
 
+@pytest.mark.one_backend
 def test_a_process_that_is_killed_leaves_what_it_has_done(tmp_path):
     process = start(tmp_path, pause=0.5)
     for _ in range(3):
@@ -419,6 +420,7 @@ def test_a_process_that_is_killed_leaves_what_it_has_done(tmp_path):
     assert len(computed) <= 10 - len(kept)
 
 
+@pytest.mark.one_backend
 def test_two_processes_at_once_are_both_right(tmp_path):
     both = [start(tmp_path, pause=0.01) for _ in range(2)]
     for process in both:

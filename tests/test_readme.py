@@ -23,6 +23,7 @@ def test_ci_runs_the_test_command():
     assert (ROOT / ".ci" / "run").read_text("utf-8").splitlines()[-1] == COMMANDS[1]
 
 
+@pytest.mark.needs_backend
 def test_the_example_runs():
     """The README's Python session, as a doctest."""
     results = doctest.testfile(str(ROOT / "README.md"), module_relative=False, encoding="utf-8")

@@ -180,7 +180,7 @@ def test_a_second_process_runs_on_the_backend_it_is_given_and_finds_what_this_on
     process = select.second_process("theano", "-c", code, "an argument")
     done = subprocess.run(**process, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("found theano an argument\n", "")
-    assert os.environ["KERAS_BACKEND"] != "theano"
+    assert os.environ.get("KERAS_BACKEND") != "theano"
 
 
 def import_package(folder, *, code="", **environment):
@@ -196,6 +196,7 @@ def import_package(folder, *, code="", **environment):
     return json.loads(done.stdout)
 
 
+@pytest.mark.needs_backend
 def test_importing_the_package_chooses_a_backend_and_imports_nothing_heavy(tmp_path):
     backend, log_level, modules = import_package(tmp_path)
     assert backend in select.INSTALL

@@ -6,8 +6,8 @@ from typing import Any
 import keras
 from keras import layers
 
-from keras_course import randomness
 from keras_course.errors import CourseError, check_fractions, check_positive
+from keras_course.randomness import Dropout, initialize
 
 _PADDINGS = ("valid", "same")
 
@@ -116,7 +116,7 @@ def cnn_classifier(
         x = _dropped(x, dense_dropout, seed=seed, name="dense_dropout")
         # float32 whatever the precision of the layers before: a softmax over bfloat16 logits loses digits
         logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
-        return randomness.initialize(keras.Model(inputs, logits, name=name), seed=seed)
+        return initialize(keras.Model(inputs, logits, name=name), seed=seed)
 
 
 def _one_for_each_block(dropout: Sequence[float] | float, blocks: int) -> Sequence[float]:
@@ -128,4 +128,4 @@ def _one_for_each_block(dropout: Sequence[float] | float, blocks: int) -> Sequen
 
 
 def _dropped(x: Any, rate: float, *, seed: int, name: str) -> Any:
-    return randomness.Dropout(rate, seed=seed, name=name)(x) if rate else x
+    return Dropout(rate, seed=seed, name=name)(x) if rate else x

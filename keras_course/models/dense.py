@@ -6,8 +6,8 @@ from typing import Any
 import keras
 from keras import layers
 
-from keras_course import randomness
 from keras_course.errors import CourseError, check_positive
+from keras_course.randomness import Dropout, initialize
 
 
 def dense_classifier(
@@ -57,7 +57,7 @@ def dense_classifier(
         x = _hidden_layers(x, hidden, activation, dropout=dropout, seed=seed)
         # float32 whatever the precision of the layers before: a softmax over bfloat16 logits loses digits
         logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
-        return randomness.initialize(keras.Model(inputs, logits, name=name), seed=seed)
+        return initialize(keras.Model(inputs, logits, name=name), seed=seed)
 
 
 def dense_regressor(
@@ -95,7 +95,7 @@ def dense_regressor(
         inputs = keras.Input((input_size,), name="inputs")
         x = _hidden_layers(inputs, hidden, activation)
         outputs = layers.Dense(num_outputs, dtype="float32", name="outputs")(x)
-        return randomness.initialize(keras.Model(inputs, outputs, name=name), seed=seed)
+        return initialize(keras.Model(inputs, outputs, name=name), seed=seed)
 
 
 def _hidden_layers(x: Any, hidden: Sequence[int], activation: str, *, dropout: float = 0.0, seed: int = 0) -> Any:
@@ -104,5 +104,5 @@ def _hidden_layers(x: Any, hidden: Sequence[int], activation: str, *, dropout: f
     for number, units in enumerate(hidden, start=1):
         x = layers.Dense(units, activation=activation, name=f"hidden{number}")(x)
         if dropout:
-            x = randomness.Dropout(dropout, seed=seed, name=f"dropout{number}")(x)
+            x = Dropout(dropout, seed=seed, name=f"dropout{number}")(x)
     return x

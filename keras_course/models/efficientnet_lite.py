@@ -11,8 +11,8 @@ from typing import Any, Final, NamedTuple
 import keras
 from keras import layers
 
-from keras_course import randomness
 from keras_course.errors import CourseError, check_fractions, check_positive
+from keras_course.randomness import Dropout, initialize
 
 NUM_IMAGENET_CLASSES: Final = 1000
 
@@ -139,9 +139,9 @@ def efficientnet_lite(
         x = _convolution(x, _HEAD_FILTERS, 1, 1, name="head", momentum=momentum)
         x = layers.GlobalAveragePooling2D(name="pool")(x)
         if dropout:
-            x = randomness.Dropout(dropout, seed=seed, name="dropout")(x)
+            x = Dropout(dropout, seed=seed, name="dropout")(x)
         logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
-        return randomness.initialize(keras.Model(inputs, logits, name=name or f"efficientnet_{size}"), seed=seed)
+        return initialize(keras.Model(inputs, logits, name=name or f"efficientnet_{size}"), seed=seed)
 
 
 def scaled_stages(size: Size) -> Sequence[Stage]:
@@ -189,7 +189,7 @@ def _block(x: Any, stage: Stage, *, rate: float, momentum: float, seed: int, nam
     if inputs.shape != x.shape:
         return x
     if rate:
-        x = randomness.Dropout(rate, noise_shape=(None, 1, 1, 1), seed=seed, name=f"{name}_drop")(x)
+        x = Dropout(rate, noise_shape=(None, 1, 1, 1), seed=seed, name=f"{name}_drop")(x)
     return layers.Add(name=f"{name}_add")([x, inputs])
 
 

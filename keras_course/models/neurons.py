@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from keras import layers
 
-from keras_course import randomness
 from keras_course.errors import CourseError, check_positive
+from keras_course.randomness import initialize
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -237,7 +237,7 @@ def linear_chain(
         x = inputs
         for number, size in enumerate(units, start=1):
             x = layers.Dense(size, bias_initializer="random_normal", name=f"linear{number}")(x)
-        return randomness.initialize(keras.Model(inputs, x, name=name), seed=seed)
+        return initialize(keras.Model(inputs, x, name=name), seed=seed)
 
 
 def multiply_out(model: keras.Model) -> tuple[FloatArray, FloatArray]:

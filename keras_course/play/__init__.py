@@ -127,6 +127,6 @@ def _formula(name: str) -> dict[str, Any]:
 
 
 def _stream_words(name: str) -> list[int]:
-    """The two int32 words into which ``randomness.stream_key`` turns a stream's name; that room would import Keras."""
+    """The two int32 words into which ``randomness.stream_key`` turns a stream's name."""
     digest = hashlib.blake2b(f"str:{name}".encode(), digest_size=8).digest()
     return np.frombuffer(digest, "<i4").tolist()

@@ -1,6 +1,6 @@
 // --- random order -----------------------------------------------------------------------------------------------
-// The generator of keras_course/randomness.py: Threefry-2x32 with 20 rounds (Salmon et al., 2011), from a key and a
-// counter to 64 random bits. "| 0" keeps a sum in 32 bits.
+// The generator of keras_course/randomness/generator.py: Threefry-2x32 with 20 rounds (Salmon et al., 2011), from a key
+// and a counter to 64 random bits. "| 0" keeps a sum in 32 bits.
 
 const ROTATIONS = [[13, 15, 26, 6], [17, 29, 16, 24]];
 const KEY_PARITY = 0x1bd11bda;

@@ -8,12 +8,12 @@ from typing import Any, Final
 
 import keras
 
-from keras_course import randomness
 from keras_course._backend.weights import make, put_off
 from keras_course.errors import CourseError
 from keras_course.models import efficientnet_lite
 from keras_course.models.efficientnet_lite import SIZES
 from keras_course.preprocessing import PictureFormat
+from keras_course.randomness import initialize
 
 IMAGENET_CLASSES: Final = Path(__file__).with_name("imagenet_classes.txt")
 """A line for each class of ImageNet's challenge of 2012: WordNet's number, and the first of its words that is unique.
@@ -189,7 +189,7 @@ def _build_application(
         builder = getattr(keras.applications, function)
         model = builder(weights=None, input_tensor=pixels, classifier_activation=None)
         if seed is not None:
-            randomness.initialize(model, seed=seed)
+            initialize(model, seed=seed)
     make(asked)
     return model
 

@@ -6,8 +6,8 @@ from typing import Any
 import keras
 from keras import layers
 
-from keras_course import randomness
 from keras_course.errors import CourseError, check_fractions, check_positive
+from keras_course.randomness import Dropout, initialize
 
 
 @keras.saving.register_keras_serializable(package="keras_course")
@@ -105,12 +105,12 @@ def transfer_classifier(
             x = layers.Flatten(name="flatten", dtype="float32")(maps)
         for number, units in enumerate(hidden, start=1):
             if dropout:
-                x = randomness.Dropout(dropout, seed=seed, name=f"dropout{number}")(x)
+                x = Dropout(dropout, seed=seed, name=f"dropout{number}")(x)
             x = layers.Dense(units, activation="relu", name=f"hidden{number}")(x)
         if dropout:
-            x = randomness.Dropout(dropout, seed=seed, name="dropout")(x)
+            x = Dropout(dropout, seed=seed, name="dropout")(x)
         logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
-        head = randomness.initialize(keras.Model(maps, logits), seed=seed)
+        head = initialize(keras.Model(maps, logits), seed=seed)
     inputs = keras.Input(backbone.input_shape[1:], name="pictures")
     x = Backbone(backbone, name="backbone")(inputs)
     for layer in head.layers[1:]:

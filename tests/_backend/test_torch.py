@@ -1,12 +1,14 @@
-"""PyTorch alone: what a batch split over processes draws."""
+"""PyTorch alone: what a batch split over processes draws, and the files that it writes."""
 
 import multiprocessing
 
 import keras
 import numpy as np
+import pytest
 import torch
 
 from keras_course import randomness
+from keras_course._backend.torch_files import read_tensors
 
 
 def dropped_in_process(rank, world_size, folder):
@@ -31,3 +33,16 @@ def test_dropout_of_a_split_batch_is_that_of_the_whole(tmp_path):
     parts = [np.load(tmp_path / f"{rank}.npy") for rank in range(2)]
     key = randomness.stream_key(0, "drop", "dropout")
     np.testing.assert_array_equal(np.concatenate(parts), 2.0 * randomness.keep_mask(key, (8, 6), 0.5))
+
+
+@pytest.mark.parametrize("is_archive", [False, True])
+def test_files_of_the_framework_itself_are_read(tmp_path, is_archive):
+    layers = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Linear(4, 2).half())
+    table = layers.state_dict()
+    table["turned"] = table["0.weight"].permute(2, 3, 1, 0)
+    path = tmp_path / "weights.pth"
+    torch.save(table, path, _use_new_zipfile_serialization=is_archive)
+    tensors = read_tensors(path)
+    assert tensors.keys() == table.keys()
+    for key, value in table.items():
+        np.testing.assert_array_equal(tensors[key], value.numpy(), strict=True)

@@ -1,6 +1,5 @@
-"""Files of PyTorch, put together here byte by byte; where PyTorch is, it writes some itself."""
+"""Files of PyTorch, put together here byte by byte; test_torch.py reads some that PyTorch has written."""
 
-import importlib.util
 import io
 import os
 import pickle
@@ -201,19 +200,3 @@ def test_what_is_not_a_file_is_refused(tmp_path):
     for path in (tmp_path / "none", tmp_path, tmp_path / "pipe"):
         with pytest.raises(CourseError, match=str(path)):
             read_tensors(path)
-
-
-@pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="PyTorch writes its files only where it is")
-@pytest.mark.parametrize("is_archive", [False, True])
-def test_files_of_the_framework_itself_are_read(tmp_path, is_archive):
-    import torch
-
-    layers = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Linear(4, 2).half())
-    table = layers.state_dict()
-    table["turned"] = table["0.weight"].permute(2, 3, 1, 0)
-    path = tmp_path / "weights.pth"
-    torch.save(table, path, _use_new_zipfile_serialization=is_archive)
-    tensors = read_tensors(path)
-    assert tensors.keys() == table.keys()
-    for key, value in table.items():
-        np.testing.assert_array_equal(tensors[key], value.numpy(), strict=True)

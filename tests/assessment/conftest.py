@@ -1,19 +1,18 @@
-"""An exam that a person could pass: single colours with noise. And a net that passes it, built by hand."""
+"""An exam that a person could pass: single colours with noise. And a net that passes it, built by hand.
+
+Keras and ONNX are imported where they are needed: the tests of grades run where neither is.
+"""
 
 import subprocess
 import sys
 from types import SimpleNamespace
 
-import keras
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
 from PIL import Image
 
 from keras_course.cards import ModelCard
 from keras_course.preprocessing import PictureFormat
-from keras_course.training import RunDirectory
 
 COLOURS = ("blue", "green", "red")
 CHANNEL = {"red": 0, "green": 1, "blue": 2}
@@ -46,6 +45,8 @@ def photos(tmp_path_factory):
 
 def answering(kernel, bias=None, activation=None, shape=SIZE.shape):
     """A net whose answers are sums of the mean red, green and blue."""
+    import keras
+
     kernel = np.array(kernel, "float32")
     bias = np.zeros(kernel.shape[1]) if bias is None else bias
     mean = keras.layers.GlobalAveragePooling2D()
@@ -71,6 +72,8 @@ def card(class_names=COLOURS):
 
 
 def save_run(folder, model, class_names=COLOURS):
+    from keras_course.training import RunDirectory
+
     with RunDirectory(folder) as run:
         run.save_model(model, card(class_names))
     return folder
@@ -84,6 +87,9 @@ def save_bare(path, model):
 
 def save_onnx(path, nodes, constants=None, *, card=None, classes=3):
     """Writes an ONNX model from ``pictures`` (n, 12, 16, 3) to ``logits`` (n, classes)."""
+    import onnx
+    from onnx import TensorProto, helper
+
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in (constants or {}).items()]
     graph = helper.make_graph(
@@ -102,6 +108,8 @@ def save_onnx(path, nodes, constants=None, *, card=None, classes=3):
 
 def save_answering(path, kernel, bias=0.0, class_names=COLOURS):
     """Writes what ``answering`` builds as ONNX by hand, which opens in a tenth of the time that a backend takes."""
+    from onnx import helper
+
     nodes = [
         helper.make_node("ReduceMean", ["pictures"], ["mean"], axes=[1, 2], keepdims=0),
         helper.make_node("MatMul", ["mean", "kernel"], ["product"]),

@@ -16,6 +16,8 @@ from keras_course.assessment.grades import verify
 from keras_course.cli import app
 from keras_course.errors import CourseError
 
+pytestmark = pytest.mark.one_backend
+
 KEY = bytes(range(32))
 FORMULA = "=cmd('calc')!A1"
 SCRIPT = "<script>alert(1)"

@@ -223,6 +223,7 @@ def test_a_model_that_is_not_there_is_the_mistake_of_whoever_asks(photos):
         grade("efficientnet_lite0", Exam(folder=photos))
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "change",
     [

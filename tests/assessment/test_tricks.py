@@ -18,6 +18,8 @@ from keras_course.assessment.exam import Exam, Photos
 from keras_course.assessment.grader import Limits, grade
 from keras_course.errors import CourseError
 
+pytestmark = pytest.mark.one_backend
+
 
 def by_the_row(count, classes):
     """A model that answers by the place of a picture among the others; sorted photos have all of a class together.

@@ -1,4 +1,7 @@
-"""Small saved models with cards, whose weights are drawn and not trained, and servers that answer by them."""
+"""Small saved models with cards, whose weights are drawn and not trained, and servers that answer by them.
+
+Keras is imported where it is needed: some tests beside this file run where it is not.
+"""
 
 import http.client
 import json
@@ -12,15 +15,11 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 
 from keras_course.cards import ModelCard
-from keras_course.deployment.export import export_model
-from keras_course.models import cnn_classifier, dense_classifier
 from keras_course.preprocessing import PictureFormat
-from keras_course.training import RunDirectory
 
 ROOT = Path(__file__).parents[2]
 GREY = PictureFormat(height=28, width=28, channels=1)
@@ -30,6 +29,10 @@ CLASS_NAMES = ("ant", "bee", "cat", "dog", "eel")
 
 def make_model(kind):
     """A dense net for grey pictures, or a convolutional one for wide coloured ones; its running means are not 0."""
+    import keras
+
+    from keras_course.models import cnn_classifier, dense_classifier
+
     if kind == "dense":
         return dense_classifier(input_shape=GREY.shape, hidden=(16,), num_classes=len(CLASS_NAMES), seed=3)
     model = cnn_classifier(
@@ -45,6 +48,7 @@ def make_model(kind):
 @pytest.fixture(scope="session")
 def make_run(tmp_path_factory):
     """Saves a model in a run folder; each call gives a fresh one."""
+    from keras_course.training import RunDirectory
 
     def make_run(kind="dense", card=None):
         pictures = GREY if kind == "dense" else WIDE
@@ -73,7 +77,7 @@ class Server:
     """`keras-course serve` in a process of its own, on a free port of this machine."""
 
     def __init__(self, model, *options):
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": keras.backend.backend()}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", "keras_course", "serve", str(model), "--port", "0", *map(str, options)]
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - it is closed with the server
         self.process = subprocess.Popen(
@@ -146,6 +150,8 @@ def start_server():
 @pytest.fixture(scope="session")
 def onnx_file(cnn_run):
     """The convolutional net as ONNX."""
+    from keras_course.deployment.export import export_model
+
     return export_model(cnn_run, format="onnx").path
 
 

@@ -323,6 +323,7 @@ def test_the_command_shows_a_table_and_prints_json(cnn_run, photos, runtime):
         assert f"{prediction.answers[0].class_name} {prediction.answers[0].probability:.1%}" in done.stdout
 
 
+@pytest.mark.one_backend
 def test_the_command_explains_what_is_wrong(cnn_run, photos, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no picture")
     some = run_command(cnn_run, tmp_path / "broken.png", photos[0])
@@ -380,6 +381,7 @@ def test_a_model_whose_card_names_other_classes_is_explained(tmp_path, runtime):
 # --- pre-trained models, by name ---------------------------------------------------------------------------------
 
 
+@pytest.mark.one_backend
 def test_a_pretrained_model_answers_by_its_name(course_data, tmp_path):
     environment = {**os.environ, "KERAS_COURSE_CACHE": str(tmp_path / "cache")}
     photos = [str(course_data / "photos" / name) for name in ("corgi.jpg", "brown_bear.jpg")]
@@ -393,6 +395,7 @@ def test_a_pretrained_model_answers_by_its_name(course_data, tmp_path):
     assert (tmp_path / "cache" / "pretrained" / "efficientnet_lite0.keras").exists()
 
 
+@pytest.mark.one_backend
 def test_a_pretrained_model_without_weights_says_what_to_do(tmp_path):
     environment = {**os.environ, "KERAS_COURSE_CACHE": str(tmp_path / "cache")}
     command = [sys.executable, "-m", "keras_course", "predict", "efficientnet_lite4", str(tmp_path)]

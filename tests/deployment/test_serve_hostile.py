@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
+pytestmark = pytest.mark.one_backend
+
 PNG = {"Content-Type": "image/png"}
 NPY = {"Content-Type": "application/x-npy"}
 

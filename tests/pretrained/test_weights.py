@@ -33,6 +33,11 @@ SMALL = (32, 32, 3)
 PICTURES = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("uint8")
 
 
+def on_one_backend(*names):
+    """Parameters that are tried on one backend; on each of them, the first one of the list shows that it can."""
+    return [pytest.param(name, marks=pytest.mark.one_backend) for name in names]
+
+
 def source_of(name=LITE0):
     package = record_of(name).source
     return Path(str(metadata.distribution(package.name).locate_file(package.file)))
@@ -60,7 +65,7 @@ def cache(tmp_path_factory):
 # --- what comes out --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", ["lite0", "lite1", "lite2"])
+@pytest.mark.parametrize("size", ["lite0", *on_one_backend("lite1", "lite2")])
 def test_logits_are_those_of_an_independent_implementation(course_data, tmp_path, size):
     """See data/make_efficientnet_lite.py."""
     from keras_course.preprocessing import prepare
@@ -75,6 +80,7 @@ def test_logits_are_those_of_an_independent_implementation(course_data, tmp_path
     np.testing.assert_allclose(logits, expected, atol=1e-4)
 
 
+@pytest.mark.one_backend
 def test_known_animals_are_known(course_data, cache):
     from keras_course.preprocessing import prepare
 
@@ -113,6 +119,7 @@ def test_a_backbone_gives_feature_maps(cache):
     np.testing.assert_allclose(maps.mean(axis=(1, 2)) @ kernel + bias, expected, atol=1e-4)
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_small", "resnet50_v2", "convnext_tiny"])
 def test_models_of_keras_have_backbones_without_their_answers(name):
     backbone = load_backbone(name, weights=None, input_shape=(64, 64, 3))
@@ -121,7 +128,7 @@ def test_models_of_keras_have_backbones_without_their_answers(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["efficientnet_lite0", "mobilenet_v2", "mobilenet_v3_large", "efficientnet_v2_b0", "convnext_tiny"]
+    "name", [LITE0, *on_one_backend("mobilenet_v2", "mobilenet_v3_large", "efficientnet_v2_b0", "convnext_tiny")]
 )
 def test_each_family_can_be_saved_opened_and_explained(tmp_path, name):
     model, card = load_pretrained(name, weights=None, input_shape=(64, 64, 3))
@@ -151,6 +158,7 @@ def copy_of(cache, folder):
     return folder / "pretrained" / f"{LITE0}.weights.h5"
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("damage", ["cut", "changed", "missing", "no note", "other note"])
 def test_a_damaged_cache_is_made_anew(cache, lite0_weights, tmp_path, damage, capsys):
     kept = copy_of(cache, tmp_path / "cache")
@@ -169,11 +177,13 @@ def test_a_damaged_cache_is_made_anew(cache, lite0_weights, tmp_path, damage, ca
     assert ("is damaged" in capsys.readouterr().err) == (damage in ("cut", "changed"))
 
 
+@pytest.mark.one_backend
 def test_the_cache_is_enough_without_the_package(cache, monkeypatch):
     monkeypatch.setattr(weights, "_packaged_file", None)
     assert load_pretrained(LITE0, input_shape=SMALL, cache=cache).model.count_params() == 4_694_034
 
 
+@pytest.mark.one_backend
 def test_without_package_and_cache_the_error_says_what_to_install(tmp_path, monkeypatch):
     package = replace(record_of(LITE0).source, name="no-such-package")
     monkeypatch.setitem(RECORDS, LITE0, replace(record_of(LITE0), source=package))
@@ -182,6 +192,7 @@ def test_without_package_and_cache_the_error_says_what_to_install(tmp_path, monk
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     ("change", "message"),
     [({"sha256": "0" * 64}, "install it again: pip install --force"), ({"file": "gone.pth"}, "gone.pth is not there")],
@@ -193,6 +204,7 @@ def test_a_damaged_package_is_found(tmp_path, monkeypatch, change, message):
         load_pretrained(LITE0, cache=tmp_path)
 
 
+@pytest.mark.one_backend
 def test_a_cache_that_cannot_be_written_costs_only_time(lite0_weights, tmp_path, capsys):
     (tmp_path / "pretrained").write_text("a file where the folder should be")
     model = load_pretrained(LITE0, input_shape=SMALL, cache=tmp_path).model
@@ -200,6 +212,7 @@ def test_a_cache_that_cannot_be_written_costs_only_time(lite0_weights, tmp_path,
     assert "are not kept in the cache" in capsys.readouterr().err
 
 
+@pytest.mark.one_backend
 def test_two_processes_at_once_leave_one_good_file(tmp_path):
     code = f"""
 from keras_course.pretrained import load_pretrained
@@ -218,6 +231,7 @@ load_pretrained({LITE0!r}, input_shape={SMALL}, cache={str(tmp_path)!r})
 # --- from files ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.one_backend
 def test_a_local_file_will_do(cache, lite0_weights, tmp_path):
     for file in (source_of(), cache / "pretrained" / f"{LITE0}.weights.h5"):
         model, card = load_pretrained(LITE0, weights=file, input_shape=SMALL, cache=tmp_path)
@@ -239,6 +253,7 @@ def hdf5(path, change):
     return path
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     ("name", "make", "message"),
     [
@@ -262,6 +277,7 @@ def test_a_file_of_something_else_is_refused(tmp_path, name, make, message):
         load_pretrained(name, weights=file, input_shape=SMALL)
 
 
+@pytest.mark.one_backend
 def test_a_damaged_hdf5_file_is_refused(cache, tmp_path):
     content = (cache / "pretrained" / f"{LITE0}.weights.h5").read_bytes()
     (tmp_path / "cut.weights.h5").write_bytes(content[:100_000])
@@ -269,6 +285,7 @@ def test_a_damaged_hdf5_file_is_refused(cache, tmp_path):
         load_pretrained(LITE0, weights=tmp_path / "cut.weights.h5", input_shape=SMALL)
 
 
+@pytest.mark.one_backend
 def test_a_large_hdf5_file_is_refused_before_it_is_read(tmp_path):
     path = hdf5(tmp_path / "large.weights.h5", lambda file: None)
     os.truncate(path, 2**31 + 1)
@@ -276,17 +293,20 @@ def test_a_large_hdf5_file_is_refused_before_it_is_read(tmp_path):
         load_pretrained(LITE0, weights=path)
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("name", ["efficientnet_lite3", "efficientnet_lite4"])
 def test_weights_that_nobody_publishes_are_asked_for(name):
     with pytest.raises(CourseError, match="give weights=FILE"):
         load_pretrained(name, input_shape=SMALL)
 
 
+@pytest.mark.one_backend
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(CourseError, match="there is no pre-trained model 'vgg19'; give one of efficientnet_lite0, "):
         load_pretrained("vgg19")
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("shape", [(32, 32), (32, 32, 1), (32, 32, 4)])
 def test_a_shape_without_three_colours_is_refused(shape):
     with pytest.raises(CourseError, match="give height, width and 3"):
@@ -356,6 +376,7 @@ def test_a_model_of_keras_takes_raw_pixels(monkeypatch, site, tmp_path, mobilene
     np.testing.assert_array_equal(pictures, PICTURES)  # some of Keras' own functions would have changed them
 
 
+@pytest.mark.one_backend
 def test_a_file_without_a_published_hash_keeps_that_of_its_first_download(monkeypatch, site, tmp_path, mobilenet):
     content, _ = mobilenet
     publish(monkeypatch, site, "mobilenet_v2", content)
@@ -370,6 +391,7 @@ def test_a_file_without_a_published_hash_keeps_that_of_its_first_download(monkey
     assert load_pretrained("mobilenet_v2", input_shape=SMALL, cache=tmp_path)
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("damage", [lambda content: content[:-100_000], lambda content: b"<html>not found</html>"])
 def test_a_wrong_file_without_a_hash_is_not_kept(monkeypatch, site, tmp_path, mobilenet, damage):
     content, _ = mobilenet
@@ -380,6 +402,7 @@ def test_a_wrong_file_without_a_hash_is_not_kept(monkeypatch, site, tmp_path, mo
     assert load_pretrained("mobilenet_v2", input_shape=SMALL, cache=tmp_path)
 
 
+@pytest.mark.one_backend
 def test_offline_the_user_is_told_and_loses_nothing(monkeypatch, site, tmp_path, mobilenet):
     publish(monkeypatch, site, "mobilenet_v2", mobilenet[0], known_hash="md5:" + "0" * 32)
     (site[0] / "mobilenet_v2.h5").unlink()

@@ -1,0 +1,61 @@
+"""One counter-based generator, so that one seed means the same numbers on every backend.
+
+The generator is Threefry-2x32 with 20 rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011): a
+function from a key and a counter to 64 random bits that uses nothing but 32-bit additions, rotations and exclusive
+ors. It has no state, so what it draws depends on *where* a number is needed and on nothing else: not on the backend,
+not on the device, not on how the work is cut into batches or shards.
+
+Each function below is written once, in the operations that NumPy and ``keras.ops`` share. ``library=numpy`` (the
+default) draws on the host; ``library=keras.ops`` draws the same bits on the device, inside a compiled step.
+
+| file | what is in it |
+|---|---|
+| ``generator`` | streams and draws; NumPy is all that it needs |
+| ``weights`` | initial weights of a Keras model |
+| ``layers`` | dropout as a Keras layer |
+
+Importing this room imports no Keras; asking it for ``initialize``, ``draw_weights`` or ``Dropout`` does.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from keras_course.randomness.generator import (
+    Key,
+    integers,
+    keep_mask,
+    normal,
+    permutation,
+    random_bits,
+    stream_key,
+    threefry_2x32,
+    uniform,
+)
+
+if TYPE_CHECKING:
+    from keras_course.randomness.layers import Dropout
+    from keras_course.randomness.weights import draw_weights, initialize
+
+__all__ = [
+    "Dropout",
+    "Key",
+    "draw_weights",
+    "initialize",
+    "integers",
+    "keep_mask",
+    "normal",
+    "permutation",
+    "random_bits",
+    "stream_key",
+    "threefry_2x32",
+    "uniform",
+]
+
+_IN_KERAS = {"Dropout": "layers", "draw_weights": "weights", "initialize": "weights"}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports Keras with the first thing that needs it."""
+    if name not in _IN_KERAS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_IN_KERAS[name]}"), name)

@@ -1,0 +1,259 @@
+"""The generator itself: nothing in it needs Keras, unless ``keras.ops`` is what it is asked to draw with."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from keras_course._backend.libraries import cast
+from keras_course.errors import CourseError
+
+Key = tuple[int, int]
+
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_KEY_PARITY = 0x1BD11BDA
+_ROUNDS_OF_FOUR = 5
+_MANTISSA_BITS = 24  # a float32 holds every whole number up to 2**24 exactly
+
+
+def stream_key(seed: int, *path: str | int) -> Key:
+    """Derives the key of an independent stream of random numbers from a seed and the stream's name.
+
+    Args:
+        seed: A whole number from 0 to 2**64 - 1.
+        *path: The name of the stream, for example ``"hidden1", "dropout"`` or ``"shuffle", 3``.
+
+    Returns:
+        Two 32-bit words, each a whole number from 0 to 2**32 - 1.
+
+    Raises:
+        CourseError: The seed is not a whole number in range.
+
+    Example:
+        >>> stream_key(0, "shuffle") == stream_key(0, "shuffle")
+        True
+        >>> stream_key(0, "shuffle") == stream_key(1, "shuffle")
+        False
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
+        raise CourseError(f"seed is {seed!r}; give a whole number from 0 to 2**64 - 1")
+    key = (int(seed) & 0xFFFFFFFF, int(seed) >> 32)
+    for name in path:
+        digest = hashlib.blake2b(f"{type(name).__name__}:{name}".encode(), digest_size=8).digest()
+        counter = np.frombuffer(digest, "<i4")
+        words = threefry_2x32(key, counter[:1], counter[1:])
+        key = (int(words[0][0]) & 0xFFFFFFFF, int(words[1][0]) & 0xFFFFFFFF)
+    return key
+
+
+def threefry_2x32(key: Key, counter0: Any, counter1: Any, *, library: ModuleType = np) -> tuple[Any, Any]:
+    """Mixes a key and a counter into 64 random bits (Threefry-2x32, 20 rounds).
+
+    Args:
+        key: Two words from 0 to 2**32 - 1.
+        counter0: An int32 array.
+        counter1: An int32 array that broadcasts with ``counter0``.
+        library: ``numpy`` or ``keras.ops``.
+
+    Returns:
+        Two int32 arrays of random bits.
+
+    Example:
+        >>> word0, word1 = threefry_2x32((0, 0), np.zeros(1, "int32"), np.zeros(1, "int32"))
+        >>> [hex(int(word[0]) & 0xFFFFFFFF) for word in (word0, word1)]  # the authors' first known answer
+        ['0x6b200159', '0x99ba4efe']
+    """
+    keys = (key[0], key[1], key[0] ^ key[1] ^ _KEY_PARITY)
+    x0, x1 = counter0 + _signed(keys[0]), counter1 + _signed(keys[1])
+    for group in range(_ROUNDS_OF_FOUR):
+        for distance in _ROTATIONS[group % 2]:
+            x0 = x0 + x1
+            x1 = library.bitwise_xor(_rotate_left(x1, distance, library), x0)
+        x0 = x0 + _signed(keys[(group + 1) % 3])
+        x1 = x1 + _signed(keys[(group + 2) % 3] + group + 1)
+    return x0, x1
+
+
+def random_bits(key: Key, shape: Sequence[int], *, step: Any = 0, first_row: Any = 0, library: ModuleType = np) -> Any:
+    """Draws an int32 array of random bits.
+
+    Args:
+        key: The stream, from ``stream_key``.
+        shape: Shape of the array. All axes but the last count as rows.
+        step: The draw's number within the stream: a whole number or an int32 scalar tensor.
+        first_row: The number of the first row. A shard that starts at row ``r`` of a batch draws, with
+            ``first_row=r``, what the whole batch would have drawn there.
+        library: ``numpy`` or ``keras.ops``.
+
+    Returns:
+        An int32 array of that shape, uniform over all 2**32 values.
+
+    Example:
+        >>> random_bits(stream_key(0, "example"), (2, 3)).shape
+        (2, 3)
+    """
+    *outer, columns = shape if len(shape) else (1,)
+    lanes = (columns + 1) // 2  # each counter yields two words: the left and the right half of a row
+    rows = product_of(outer)
+    row = library.arange(rows, dtype="int32") + first_row
+    lane = library.arange(lanes, dtype="int32")
+    counter = library.expand_dims(row * lanes, 1) + lane  # (rows, lanes)
+    draw = library.broadcast_to(library.cast(step, "int32") if library is not np else np.int32(step), (1, 1))
+    left, right = threefry_2x32(key, counter, draw, library=library)
+    words = library.concatenate([left, right], axis=1)[:, :columns]
+    return library.reshape(words, tuple(shape))
+
+
+def uniform(key: Key, shape: Sequence[int], *, step: Any = 0, first_row: Any = 0, library: ModuleType = np) -> Any:
+    """Draws float32 numbers, uniform over the 2**24 multiples of 2**-24 in [0, 1); the same bits everywhere.
+
+    Args:
+        key: The stream, from ``stream_key``.
+        shape: Shape of the array.
+        step: The draw's number within the stream.
+        first_row: The number of the first row, as in ``random_bits``.
+        library: ``numpy`` or ``keras.ops``.
+
+    Returns:
+        A float32 array.
+
+    Example:
+        >>> float(uniform(stream_key(0, "example"), (1000,)).mean().round(1))
+        0.5
+    """
+    whole = _top_bits(random_bits(key, shape, step=step, first_row=first_row, library=library), library)
+    return cast(whole, "float32", library) * np.float32(2.0**-_MANTISSA_BITS)
+
+
+def normal(key: Key, shape: Sequence[int], *, step: Any = 0, first_row: Any = 0, library: ModuleType = np) -> Any:
+    """Draws float32 numbers from the standard normal distribution by the Box-Muller transform.
+
+    The bits behind them are the same everywhere; the logarithm and the cosine differ between libraries in the last bits
+    of a float32 (about 1e-6).
+
+    Args:
+        key: The stream, from ``stream_key``.
+        shape: Shape of the array.
+        step: The draw's number within the stream.
+        first_row: The number of the first row, as in ``random_bits``.
+        library: ``numpy`` or ``keras.ops``.
+
+    Returns:
+        A float32 array. The largest possible magnitude is 5.77.
+
+    Example:
+        >>> draws = normal(stream_key(0, "example"), (10_000,))
+        >>> bool(abs(draws.mean()) < 0.05 and abs(draws.std() - 1) < 0.05)
+        True
+    """
+    *outer, columns = shape if len(shape) else (1,)
+    pair = uniform(key, (*outer, 2 * columns), step=step, first_row=first_row, library=library)
+    radius, angle = pair[..., :columns], pair[..., columns:]
+    radius = library.sqrt(-2.0 * library.log(1.0 - radius))  # 1 - u lies in (0, 1], so the logarithm is finite
+    return library.reshape(radius * library.cos(np.float32(2 * math.pi) * angle), tuple(shape))
+
+
+def integers(
+    key: Key, shape: Sequence[int], high: int, *, step: Any = 0, first_row: Any = 0, library: ModuleType = np
+) -> Any:
+    """Draws int32 numbers, uniform over 0 .. high - 1 (to within high / 2**31).
+
+    Args:
+        key: The stream, from ``stream_key``.
+        shape: Shape of the array.
+        high: One more than the largest number, from 1 to 2**31 - 1.
+        step: The draw's number within the stream.
+        first_row: The number of the first row, as in ``random_bits``.
+        library: ``numpy`` or ``keras.ops``.
+
+    Returns:
+        An int32 array.
+
+    Raises:
+        CourseError: ``high`` is out of range.
+
+    Example:
+        >>> sorted(set(integers(stream_key(0, "dice"), (100,), 6).tolist()))
+        [0, 1, 2, 3, 4, 5]
+    """
+    if not 1 <= high < 2**31:
+        raise CourseError(f"high is {high}; give a whole number from 1 to 2**31 - 1")
+    words = random_bits(key, shape, step=step, first_row=first_row, library=library)
+    return library.mod(library.bitwise_and(words, 0x7FFFFFFF), high)
+
+
+def keep_mask(
+    key: Key, shape: Sequence[int], rate: float, *, step: Any = 0, first_row: Any = 0, library: ModuleType = np
+) -> Any:
+    """Draws a boolean mask in which each element is False with probability ``rate``.
+
+    Args:
+        key: The stream, from ``stream_key``.
+        shape: Shape of the mask.
+        rate: Probability of False, from 0 to 1; rounded to a multiple of 2**-24.
+        step: The draw's number within the stream.
+        first_row: The number of the first row, as in ``random_bits``.
+        library: ``numpy`` or ``keras.ops``.
+
+    Returns:
+        A boolean array.
+
+    Example:
+        >>> float(keep_mask(stream_key(0, "example"), (10_000,), 0.2).mean().round(1))
+        0.8
+    """
+    whole = _top_bits(random_bits(key, shape, step=step, first_row=first_row, library=library), library)
+    return whole >= round(rate * 2**_MANTISSA_BITS)
+
+
+def permutation(key: Key, size: int, *, step: Any = 0, library: ModuleType = np) -> Any:
+    """Draws a random order of the numbers 0 .. size - 1.
+
+    The numbers are sorted by random 32-bit keys. Two equal keys keep their order, which happens to fewer than one pair
+    in a data set of 60,000.
+
+    Args:
+        key: The stream, from ``stream_key``.
+        size: How many numbers.
+        step: The draw's number within the stream, for example the epoch.
+        library: ``numpy`` or ``keras.ops``.
+
+    Returns:
+        An int32 array of shape (size,).
+
+    Example:
+        >>> sorted(permutation(stream_key(0, "shuffle"), 5).tolist())
+        [0, 1, 2, 3, 4]
+    """
+    words = random_bits(key, (size,), step=step, library=library)
+    if library is np:
+        return np.argsort(words, kind="stable").astype("int32")
+    return library.cast(library.argsort(words), "int32")
+
+
+def _signed(word: int) -> int:
+    """The int32 with the same bits as the lowest 32 of a whole number."""
+    word &= 0xFFFFFFFF
+    return word - 2**32 if word >= 2**31 else word
+
+
+def _rotate_left(x: Any, distance: int, library: ModuleType) -> Any:
+    # >> on int32 copies the sign bit; the mask makes it a logical shift
+    low = library.bitwise_and(library.right_shift(x, 32 - distance), (1 << distance) - 1)
+    return library.bitwise_or(library.left_shift(x, distance), low)
+
+
+def _top_bits(words: Any, library: ModuleType) -> Any:
+    """The upper 24 of each 32 bits, as whole numbers from 0 to 2**24 - 1."""
+    return library.bitwise_and(library.right_shift(words, 32 - _MANTISSA_BITS), (1 << _MANTISSA_BITS) - 1)
+
+
+def product_of(sizes: Sequence[Any]) -> Any:
+    """The product of sizes that may be tensors, as those of a batch of unknown size are."""
+    total: Any = 1
+    for size in sizes:
+        total = total * size
+    return total
