@@ -276,7 +276,7 @@ RARE_WAYS = {
     ),
     "Corrcoef": (lambda x: ops.corrcoef(x), ROW),
     "Correlate": (lambda x: ops.correlate(mean(x), mean(x)), ROW),
-    "Cross": (lambda x: ops.cross(x, x + 1), (4, 3)),
+    "Cross": (lambda x: ops.cross(x, x + 1, axis=-1), (4, 3)),
     "CTCLoss": (
         lambda x: ops.ctc_loss(
             integers(x[:, :1, 0]) % 3 + 1, x, integers(0 * x[:, 0, 0]) + 1, integers(0 * x[:, 0, 0]) + 3
