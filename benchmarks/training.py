@@ -191,24 +191,28 @@ def _run_fit(turns: Turns, task: Task, parts: defaultdict[str, float] | None) ->
     fitting = importlib.import_module("keras_course.training.fit")
     turns.imported()
     model = dense_classifier(seed=SEED)
-    run_epoch = fitting._Trainer.run_epoch
+    run_epoch, choose_steps = fitting._Trainer.run_epoch, fitting.choose_steps
     losses: list[list[float]] = []
 
     def stop() -> None:
         _wait_for_device(model)
         turns.stop(losses[-1], parts=dict(parts or {}))
 
+    def choose_steps_in_turn(*arguments: Any) -> Any:
+        turns.start()  # compiling is part of the first epoch
+        return choose_steps(*arguments)
+
     def run_epoch_in_turn(trainer: Any, epoch: int) -> Any:
         if losses:
             stop()
-        turns.start()
+            turns.start()
         if parts is not None:
             parts.clear()
         logs, found = run_epoch(trainer, epoch)
         losses.append(found)
         return logs, found
 
-    fitting._Trainer.run_epoch = run_epoch_in_turn
+    fitting.choose_steps, fitting._Trainer.run_epoch = choose_steps_in_turn, run_epoch_in_turn
     fitting.fit(
         model,
         task.data(),
