@@ -344,7 +344,24 @@ class Sequence(keras.utils.PyDataset):
         return self.batches[index]
 
 
+def collection_of_the_framework():
+    """The batches of ``Sequence`` as the framework at hand hands them out; on JAX as Keras does."""
+    order = randomness.permutation(randomness.stream_key(0, "shuffle"), SAMPLES, step=0)
+    x, y = X[order], Y[order]
+    if keras.backend.backend() == "torch":
+        import torch
+
+        pairs = torch.utils.data.TensorDataset(torch.from_numpy(x), torch.from_numpy(y))
+        return torch.utils.data.DataLoader(pairs, batch_size=BATCH)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.data.Dataset.from_tensor_slices((x, y)).batch(BATCH)
+    return Sequence()
+
+
 DATA = {
+    "a collection of the framework": collection_of_the_framework,
     "lists": lambda: (X.tolist(), Y.tolist()),
     "a list of both": lambda: [X, Y],
     "data frames": lambda: (Frame(X.astype("float64")), Frame(Y)),
