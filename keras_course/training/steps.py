@@ -39,7 +39,9 @@ class CompiledSteps:
         self._model, self._augmentation = model, augmentation
         means = {metric.name for metric in _metrics(model) if isinstance(metric, keras.metrics.Mean)}
         self.names = tuple(name for name in model.get_metrics_result() if name != "loss" and name in means)
-        update = _backend.Update(self._loss, model.optimizer, model.trainable_variables, logs=self.names)
+        update = _backend.Update(
+            self._loss, model.optimizer, model.trainable_variables, logs=dict.fromkeys(self.names, ())
+        )
         self._loop = _backend.training_loop([update], [*model.non_trainable_variables, *model.metrics_variables])
 
     def compile(self, batches: Batch) -> None:
