@@ -96,12 +96,14 @@ def prepare_descent(
     def descend(epochs: Iterable[Iterable[tuple[Rows, int]]], batch_size: int | None) -> list[Descent]:
         runs.start()
         record = _Record(runs.measure(problem.train), runs.parameters())
-        record.note_validation(runs.measure(problem.valid))
+        if problem.valid:
+            record.note_validation(runs.measure(problem.valid))
         for groups in epochs:
             for rows, count in groups:
                 record.note_steps(*runs.take_steps(rows, count))
             record.note_epoch(runs.measure(problem.train), runs.parameters())
-            record.note_validation(runs.measure(problem.valid))
+            if problem.valid:
+                record.note_validation(runs.measure(problem.valid))
             if not record.is_well.any():
                 break
         return [
@@ -139,9 +141,9 @@ class _Record:
         self.is_well &= losses <= self._limits
         self.parameters = np.where(self.is_well[:, None], parameters, self.parameters)
 
-    def note_validation(self, losses: FloatArray | None) -> None:
-        """Adds the losses (runs,) on the validation data, where there is any."""
-        self._validation += [] if losses is None else [losses]
+    def note_validation(self, losses: FloatArray) -> None:
+        """Adds the losses (runs,) on the validation data."""
+        self._validation.append(losses)
 
     def descent(
         self, run: int, rule: UpdateRule, learning_rate: float, batch_size: int | None, parameters: list[np.ndarray]
@@ -266,10 +268,8 @@ class _Runs:
         losses, points = numbers[:, : self._count], numbers[:, self._count :]
         return [losses, points.reshape(count, self._count, -1)] if points.size else [losses]
 
-    def measure(self, groups: Sequence[Rows]) -> FloatArray | None:
+    def measure(self, groups: Sequence[Rows]) -> FloatArray:
         """Takes the mean loss of each run over batches that may differ in size."""
-        if not groups:
-            return None
         samples = [len(rows[0]) * len(rows[0][0]) for rows in groups]
         means = []
         for rows in groups:
