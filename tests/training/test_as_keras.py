@@ -1,0 +1,404 @@
+"""``fit`` against Keras' own ``train_on_batch`` and ``evaluate``, for all that Keras has.
+
+Both start from the same weights and see the same batches in the same order; losses, metrics, validation and weights
+after eight steps must agree. Rows of a table that do not disturb each other share a model, since compiling is what
+takes the time; where one of them fails, each of them is tried alone, and the message names those that fail.
+"""
+
+import inspect
+from functools import partial
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from keras_course import randomness
+from keras_course.training import fit
+
+from . import tables
+from .tables import CALLBACKS, DRAWN, LAYERS, LOSSES, METRICS, OPTIMIZERS, SCHEDULES, TARGETS, Row
+
+SAMPLES, BATCH, EPOCHS = 16, 4, 2  # eight steps
+VALID = 8
+SMOOTH, ROUGH = 1e-5, 1e-4
+"""How far losses may differ, after steps of SGD and of what divides by small numbers, such as Adam."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_programs():
+    """Lets XLA optimise little: it takes most of the time here, and the programs run a moment."""
+    if keras.backend.backend() != "jax":
+        yield
+        return
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+# --- Both ways -------------------------------------------------------------------------------------------------
+
+
+def take(data, rows):
+    """The rows of an array, of each array in a list or dictionary, or of nothing."""
+    return keras.tree.map_structure(lambda array: array[rows], data, none_is_leaf=False)
+
+
+def order(epoch, count=SAMPLES):
+    return randomness.permutation(randomness.stream_key(0, "shuffle"), count, step=epoch)
+
+
+def batches(epochs=EPOCHS, count=SAMPLES):
+    for epoch in range(epochs):
+        yield np.split(order(epoch, count), range(BATCH, count, BATCH))
+
+
+def start(model):
+    """Gives a model weights that are the same on each backend, and neither tiny nor symmetric."""
+    draw = np.random.default_rng(1)
+    for variable in model.trainable_variables:
+        variable.assign(draw.uniform(-0.6, 0.6, variable.shape))
+    return model
+
+
+def compiled(model, optimizer, loss, **settings):
+    jit = "auto" if keras.backend.backend() == "jax" else False
+    model.compile(optimizer, loss, jit_compile=jit, run_eagerly=keras.backend.backend() == "tensorflow", **settings)
+    return model
+
+
+def train_by_keras(model, train, valid, *, epochs=EPOCHS, **weights):
+    """Trains a compiled model as Keras does, in our order, and returns its numbers by column."""
+    x, y = train
+    columns = {}
+    for rows_of_epoch in batches(epochs, len(keras.tree.flatten(x)[0])):
+        model.reset_metrics()
+        for rows in rows_of_epoch:
+            logs = model.train_on_batch(take(x, rows), take(y, rows), **take(weights, rows), return_dict=True)
+        if valid is not None:
+            measured = model.evaluate(*valid, batch_size=BATCH, verbose=0, return_dict=True)
+            logs |= {f"val_{name}": value for name, value in measured.items()}
+        for name, value in logs.items():
+            columns.setdefault(name, []).append(float(value))
+    if getattr(model.optimizer, "use_ema", False):
+        model.optimizer.finalize_variable_values(model.trainable_variables)  # as the end of Keras' fit does
+    return columns
+
+
+def train_by_fit(model, train, valid, **settings):
+    settings = {"epochs": EPOCHS, "batch_size": BATCH, "progress": False} | settings
+    return fit(model, train, valid, **settings)
+
+
+def differences(history, expected, tolerance):
+    """The columns that differ, each with what it is and what it is to be."""
+    assert set(expected) <= set(history), f"columns are {sorted(history)}; Keras has {sorted(expected)}"
+    wrong = {}
+    for name, column in expected.items():
+        if not np.allclose(history[name], column, rtol=tolerance, atol=tolerance, equal_nan=True):
+            wrong[name] = f"{np.array(history[name])}, Keras has {np.array(column)}"
+    return wrong
+
+
+def different_weights(model, reference, tolerance):
+    """The weights that differ, and by how much."""
+    wrong = {}
+    for ours, theirs in zip(model.weights, reference.weights, strict=True):
+        values, right = (ops.convert_to_numpy(variable).astype("float64") for variable in (ours, theirs))
+        if not np.allclose(values, right, rtol=tolerance, atol=tolerance, equal_nan=True):
+            wrong[ours.path] = f"is off by {np.abs(values - right).max():.2g}"
+    return wrong
+
+
+def assert_same(wrong):
+    assert not wrong, "\n".join(f"{name}: {what}" for name, what in wrong.items())
+
+
+def each_alone(check, labels):
+    """Checks several rows together and, where that fails, each of them alone, to name those that do."""
+    try:
+        check(labels)
+        return
+    except Exception as error:
+        if len(labels) == 1:
+            raise AssertionError(f"{labels[0]}: {error}") from error
+        together = error
+    failures = []
+    for label in labels:
+        try:
+            check([label])
+        except Exception as error:
+            failures.append(f"{label}: {type(error).__name__}: {error}")
+    raise AssertionError("\n".join(failures) or "all of them together, and none alone") from together
+
+
+# --- The tables hold all that Keras has ------------------------------------------------------------------------
+
+
+def classes_of(module):
+    """The names of a module's classes; one with several names counts under each, and one of them is enough."""
+    named = {}
+    for name, value in vars(module).items():
+        if inspect.isclass(value):
+            named.setdefault(value, set()).add(name)
+    return list(named.values())
+
+
+@pytest.mark.parametrize(
+    ("module", "table", "others"),
+    [
+        (keras.layers, [*LAYERS.values(), *DRAWN.values()], tables.NOT_LAYERS),
+        (keras.losses, [LOSSES], ()),
+        (keras.metrics, METRICS.values(), tables.NOT_METRICS),
+        (keras.optimizers, [OPTIMIZERS], tables.NOT_OPTIMIZERS),
+        (keras.optimizers.schedules, [SCHEDULES], ()),
+        (keras.callbacks, [CALLBACKS], tables.NOT_CALLBACKS),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_each_class_is_in_a_table(module, table, others):
+    known = {label.split()[0] for rows in table for label in rows} | set(others)
+    missing = [sorted(names) for names in classes_of(module) if not names & known]
+    assert not missing, f"not in the table: {missing}; give each a row in tables.py"
+    gone = known - {name for names in classes_of(module) for name in names}
+    assert not gone, f"{module.__name__} has no {sorted(gone)} any more"
+
+
+# --- Layers ----------------------------------------------------------------------------------------------------
+
+
+def make_of(row):
+    return row.make if isinstance(row, Row) else row
+
+
+def runs(row):
+    return not isinstance(row, Row) or row.runs()
+
+
+def net(kind, rows, **settings):
+    """A model with one branch and one output for each row.
+
+    Each branch has a dense layer before its own, whose weights show whether its gradient is right, and one after it.
+    """
+    inputs = keras.Input(tables.SHAPES[kind], dtype="int32" if kind == "tokens" else "float32")
+    outputs = []
+    for label, make in rows.items():
+        name, x = label.replace(" ", "_"), inputs
+        if kind not in ("tokens", "pixels"):
+            x = layers.Dense(tables.SHAPES[kind][-1], name=f"{name}_stem")(x)
+        x = layers.Flatten(name=f"{name}_flat")(make(x, **settings))
+        outputs.append(layers.Dense(1, name=f"{name}_head")(x))
+    return keras.Model(inputs, layers.Concatenate(name="outputs")(outputs) if len(outputs) > 1 else outputs[0])
+
+
+def error_of(column, label):
+    """The squared error of one output, named after its row."""
+
+    def error(y_true, y_pred):
+        return ops.square(ops.subtract(y_true[:, column], y_pred[:, column]))
+
+    error.__name__ = label.replace(" ", "_")
+    return error
+
+
+def data_for(kind, outputs):
+    draw = np.random.default_rng(2)
+    return [
+        (tables.samples(kind, count, seed=count), draw.normal(size=(count, outputs)).astype("float32"))
+        for count in (SAMPLES, VALID)
+    ]
+
+
+def check_layers(kind, rows, labels, optimizer=lambda: keras.optimizers.SGD(0.02), tolerance=SMOOTH, **settings):
+    chosen = {label: make_of(rows[label]) for label in labels}
+    errors = [error_of(column, label) for column, label in enumerate(chosen)]
+    train, valid = data_for(kind, len(chosen))
+    model, reference = start(net(kind, chosen, **settings)), start(net(kind, chosen, **settings))
+    reference.set_weights(model.get_weights())
+    by_name = {error.__name__: error for error in errors}
+    history = train_by_fit(
+        model, train, valid, optimizer=optimizer(), loss=keras.losses.MeanSquaredError(), metrics=by_name
+    )
+    compiled(reference, optimizer(), keras.losses.MeanSquaredError(), metrics=errors)
+    expected = train_by_keras(reference, train, valid)
+    wrong = differences(history, expected, tolerance)
+    # each output's own loss and weights name the branch
+    assert_same(wrong | different_weights(model, reference, 10 * tolerance))
+
+
+def groups(table, size=20):
+    """Names of a kind and of some of its rows: all of them, a model's worth at a time."""
+    found = []
+    for kind, rows in table.items():
+        labels = [label for label, row in rows.items() if runs(row)]
+        found += [
+            pytest.param(kind, labels[first : first + size], id=f"{kind} {first // size + 1}")
+            for first in range(0, len(labels), size)
+        ]
+    return found
+
+
+@pytest.mark.parametrize(("kind", "labels"), groups(LAYERS))
+def test_layers(kind, labels):
+    each_alone(partial(check_layers, kind, LAYERS[kind]), labels)
+
+
+@pytest.mark.parametrize(("kind", "labels"), groups(DRAWN))
+def test_layers_that_draw_without_their_draws(kind, labels):
+    each_alone(partial(check_layers, kind, DRAWN[kind], on=0), labels)
+
+
+# --- Losses ----------------------------------------------------------------------------------------------------
+
+
+def end(x, target, name):
+    """A dense layer that ends as a target says."""
+    ending = target.ending
+    x = layers.Dense(target.units, ending if ending not in ("unit", "frames") else None, name=name)(x)
+    if ending == "unit":
+        x = layers.UnitNormalization(name=f"{name}_unit")(x)
+    if ending == "frames":
+        x = layers.Reshape((4, 3), name=f"{name}_frames")(x)
+    return x
+
+
+def small_net(targets):
+    """One hidden layer, and an output for each name in a dictionary of kinds of labels."""
+    inputs = keras.Input(tables.SHAPES["vector"], name="x")
+    x = layers.Dense(5, "tanh", name="hidden")(inputs)
+    outputs = {name: end(x, TARGETS[target], name) for name, target in targets.items()}
+    return start(keras.Model(inputs, outputs if len(outputs) > 1 else next(iter(outputs.values()))))
+
+
+def labelled(targets, count):
+    draw = np.random.default_rng(count)
+    labels = {name: TARGETS[target].draw(draw, count) for name, target in targets.items()}
+    return tables.samples("vector", count), labels if len(labels) > 1 else next(iter(labels.values()))
+
+
+def both(
+    model, reference, train, valid, *, ours, theirs, optimizer=lambda: keras.optimizers.SGD(0.05), tolerance=SMOOTH
+):
+    """Trains both ways and compares."""
+    reference.set_weights(model.get_weights())
+    history = train_by_fit(model, train, valid, optimizer=optimizer(), **ours)
+    expected = train_by_keras(compiled(reference, optimizer(), **theirs), train, valid)
+    assert_same(differences(history, expected, tolerance) | different_weights(model, reference, 10 * tolerance))
+    return history
+
+
+def check_losses(labels, **settings):
+    names = {label: label.replace(" ", "_") for label in labels}
+    targets = {names[label]: LOSSES[label][0] for label in labels}
+    made = [{names[label]: LOSSES[label][1]() for label in labels} for _ in range(2)]
+    if len(labels) == 1:
+        made = [next(iter(losses.values())) for losses in made]
+    data = labelled(targets, SAMPLES), labelled(targets, VALID)
+    both(
+        small_net(targets),
+        small_net(targets),
+        *data,
+        ours={"loss": made[0], "metrics": {}},
+        theirs={"loss": made[1]},
+        **settings,
+    )
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_losses(part):
+    each_alone(check_losses, list(LOSSES)[part::2])
+
+
+# --- Metrics ---------------------------------------------------------------------------------------------------
+
+LOSS_OF = {
+    "probability": keras.losses.BinaryCrossentropy,
+    "one hot, softmax": keras.losses.CategoricalCrossentropy,
+    "classes, softmax": keras.losses.SparseCategoricalCrossentropy,
+}
+
+
+def check_metrics(target, labels):
+    made = [[METRICS[target][label]() for label in labels] for _ in range(2)]
+    loss = LOSS_OF.get(target, keras.losses.MeanSquaredError)
+    targets = {"out": target}
+    data = labelled(targets, SAMPLES), labelled(targets, VALID)
+    ours, theirs = ({"loss": loss(), "metrics": metrics} for metrics in made)
+    both(small_net(targets), small_net(targets), *data, ours=ours, theirs=theirs)
+
+
+@pytest.mark.parametrize("target", METRICS)
+def test_metrics(target):
+    each_alone(partial(check_metrics, target), list(METRICS[target]))
+
+
+# --- Optimizers ------------------------------------------------------------------------------------------------
+
+
+def check_optimizer(make):
+    targets = {"out": "real"}
+    loss = {"loss": keras.losses.MeanSquaredError()}
+    data = labelled(targets, SAMPLES), labelled(targets, VALID)
+    both(
+        *(small_net(targets) for _ in range(2)),
+        *data,
+        ours=loss | {"metrics": {}},
+        theirs=loss,
+        optimizer=make,
+        tolerance=ROUGH,
+    )
+
+
+@pytest.mark.parametrize("label", OPTIMIZERS)
+def test_optimizer(label):
+    check_optimizer(make_of(OPTIMIZERS[label]))
+
+
+@pytest.mark.parametrize("label", SCHEDULES)
+def test_schedule(label):
+    optimizer, schedule = SCHEDULES[label]
+    check_optimizer(lambda: getattr(keras.optimizers, optimizer)(schedule()))
+
+
+# --- Callbacks -------------------------------------------------------------------------------------------------
+
+
+def fit_by_keras(model, train, valid, callbacks, epochs=EPOCHS):
+    """Keras' own ``fit``, which gets the batches in our order."""
+    x, y = train
+
+    def in_order():
+        for rows_of_epoch in batches(epochs):
+            for rows in rows_of_epoch:
+                yield take(x, rows), take(y, rows)
+
+    settings = {
+        "validation_data": valid,
+        "validation_batch_size": BATCH,
+        "verbose": 0,
+        "shuffle": False,
+        "callbacks": callbacks,
+    }
+    return model.fit(in_order(), steps_per_epoch=SAMPLES // BATCH, epochs=epochs, **settings).history
+
+
+@pytest.mark.parametrize("label", [label for label, row in CALLBACKS.items() if row.runs()])
+def test_callback(label, tmp_path):
+    row = CALLBACKS[label]
+    targets = {"out": "real"}
+    data = labelled(targets, SAMPLES), labelled(targets, VALID)
+    loss = keras.losses.MeanSquaredError()
+    folders = [tmp_path / "ours", tmp_path / "keras"]
+    made = []
+    for folder in folders:
+        folder.mkdir()
+        made.append(row.make(folder))
+    model, reference = small_net(targets), small_net(targets)
+    make = make_of(OPTIMIZERS[row.optimizer])
+    history = train_by_fit(model, *data, optimizer=make(), loss=loss, metrics={}, callbacks=made[:1], epochs=row.epochs)
+    expected = fit_by_keras(compiled(reference, make(), loss), *data, made[1:], row.epochs)
+    assert history["epoch"] == list(range(1, len(expected["loss"]) + 1))
+    assert_same(differences(history, expected, ROUGH) | different_weights(model, reference, ROUGH))
+    np.testing.assert_allclose(*(row.leaves(made[i], folders[i]) for i in range(2)), rtol=ROUGH, atol=ROUGH)
