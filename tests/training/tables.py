@@ -42,14 +42,16 @@ def _is_installed(package: str) -> bool:
 
 SHAPES = {
     "vector": (6,),
+    "features": (6,),
     "sequence": (5, 4),
     "picture": (6, 6, 3),
     "pixels": (6, 6, 3),
     "volume": (4, 4, 4, 2),
     "tokens": (5,),
 }
-"""The shape of a sample of each kind of data; ``pixels`` go into what prepares pictures, which has no gradient."""
+"""The shape of a sample of each kind; ``features`` and ``pixels`` go into what prepares data, and needs no gradient."""
 
+WITH_GRADIENT = ("vector", "sequence", "picture", "volume")
 TOKENS = 7
 
 
@@ -119,7 +121,6 @@ LAYERS: dict[str, dict[str, Callable[..., Any] | Row]] = {
         "Dense regularised": lambda x: layers.Dense(3, kernel_regularizer="l2", activity_regularizer="l1")(x),
         "Dense constrained": lambda x: layers.Dense(3, kernel_constraint=keras.constraints.MaxNorm(0.5, axis=0))(x),
         "Dense lora": lambda x: layers.Dense(3, lora_rank=2)(x),
-        "Discretization": lambda x: layers.Discretization(bin_boundaries=[-0.5, 0.5], output_mode="one_hot")(x),
         "Dot": lambda x: layers.Dot(axes=1)(_pair(x)),
         "ELU": lambda x: layers.ELU()(x),
         "EinsumDense": lambda x: layers.EinsumDense("bi,io->bo", output_shape=3, bias_axes="o")(x),
@@ -153,6 +154,7 @@ LAYERS: dict[str, dict[str, Callable[..., Any] | Row]] = {
         "Softmax": lambda x: layers.Softmax()(x),
         "SpectralNormalization": lambda x: layers.SpectralNormalization(layers.Dense(3))(x),
         "Subtract": lambda x: layers.Subtract()(_pair(x)),
+        "TorchModuleWrapper": Row(_torch_module, only="torch"),
         "UnitNormalization": lambda x: layers.UnitNormalization()(x),
         "Wrapper": lambda x: Twice(layers.Dense(3))(x),
     },
@@ -224,13 +226,15 @@ LAYERS: dict[str, dict[str, Callable[..., Any] | Row]] = {
         "UpSampling2D": lambda x: layers.UpSampling2D(2, interpolation="bilinear")(x),
         "ZeroPadding2D": lambda x: layers.ZeroPadding2D(1)(x),
     },
+    "features": {
+        "Discretization": lambda x: layers.Discretization(bin_boundaries=[-0.5, 0.5], output_mode="one_hot")(x),
+    },
     "pixels": {
         "AutoContrast": lambda x: layers.AutoContrast(value_range=(0, 1))(x),
         "ContrastLimitedAdaptiveHistogramEqualization": lambda x: layers.ContrastLimitedAdaptiveHistogramEqualization(
             value_range=(0, 1), tile_grid_size=(2, 2)
         )(x),
         "Equalization": lambda x: layers.Equalization(value_range=(0, 1))(x),
-        "Solarization": lambda x: layers.Solarization(0.1, 0.5, value_range=(0, 1))(x),
     },
     "volume": {
         "AdaptiveAveragePooling3D": lambda x: layers.AdaptiveAveragePooling3D(2)(x),
@@ -262,9 +266,9 @@ def _colour_jitter(x: Any, on: float) -> Any:
     return layers.RandomColorJitter(**factors, **COLOURS)(x)
 
 
-def _if_grey(layer: layers.Layer) -> Callable[..., Any]:
-    """Wraps a layer that always draws: without its draw all pixels are the same, and the layer changes nothing."""
-    return lambda x, on: layer(x if on else ops.zeros_like(x) + 0.5)
+def _if_black(layer: layers.Layer) -> Callable[..., Any]:
+    """Wraps a layer that always draws: of black pictures it changes nothing."""
+    return lambda x, on: layer(x if on else ops.zeros_like(x))
 
 
 DRAWN: dict[str, dict[str, Callable[..., Any] | Row]] = {
@@ -290,10 +294,12 @@ DRAWN: dict[str, dict[str, Callable[..., Any] | Row]] = {
         "SpatialDropout3D": lambda x, on: layers.SpatialDropout3D(0.5 * on, seed=1)(x),
     },
     "pixels": {
-        "AugMix": lambda x, on: _if_grey(layers.AugMix(num_chains=1, chain_depth=1, factor=0.5 * on, **COLOURS))(x, on),
-        "CutMix": lambda x, on: _if_grey(layers.CutMix(seed=1))(x, on),
-        "MixUp": lambda x, on: _if_grey(layers.MixUp(seed=1))(x, on),
-        "RandAugment": lambda x, on: _if_grey(layers.RandAugment(num_ops=1, factor=0.5 * on, **COLOURS))(x, on),
+        "AugMix": lambda x, on: _if_black(layers.AugMix(num_chains=1, chain_depth=1, factor=0.5 * on, **COLOURS))(
+            x, on
+        ),
+        "CutMix": lambda x, on: _if_black(layers.CutMix(seed=1))(x, on),
+        "MixUp": lambda x, on: _if_black(layers.MixUp(seed=1))(x, on),
+        "RandAugment": lambda x, on: _if_black(layers.RandAugment(num_ops=1, factor=0.5 * on, **COLOURS))(x, on),
         "RandomBrightness": lambda x, on: layers.RandomBrightness(0.5 * on, **COLOURS)(x),
         "RandomColorDegeneration": lambda x, on: layers.RandomColorDegeneration(0.5 * on, **COLOURS)(x),
         "RandomColorJitter": _colour_jitter,
@@ -301,7 +307,7 @@ DRAWN: dict[str, dict[str, Callable[..., Any] | Row]] = {
         "RandomCrop": _crop,
         "RandomElasticTransform": lambda x, on: layers.RandomElasticTransform(1.0 * on, **COLOURS)(x),
         "RandomErasing": lambda x, on: layers.RandomErasing(1.0 * on, **COLOURS)(x),
-        "RandomFlip": lambda x, on: _if_grey(layers.RandomFlip(seed=1))(x, on),
+        "RandomFlip": lambda x, on: _if_black(layers.RandomFlip(seed=1))(x, on),
         "RandomGaussianBlur": lambda x, on: layers.RandomGaussianBlur(1.0 * on, **COLOURS)(x),
         "RandomGrayscale": lambda x, on: layers.RandomGrayscale(0.5 * on, seed=1)(x),
         "RandomHue": lambda x, on: layers.RandomHue(0.5 * on, **COLOURS)(x),
@@ -314,6 +320,7 @@ DRAWN: dict[str, dict[str, Callable[..., Any] | Row]] = {
         "RandomShear": lambda x, on: layers.RandomShear(0.5 * on, 0.5 * on, seed=1)(x),
         "RandomTranslation": lambda x, on: layers.RandomTranslation(0.5 * on, 0.5 * on, seed=1)(x),
         "RandomZoom": lambda x, on: layers.RandomZoom(0.5 * on, seed=1)(x),
+        "Solarization": lambda x, on: layers.Solarization(0.5 * on, 0.5 * on, **COLOURS)(x),
     },
 }
 """By kind of data: what draws random numbers in training. ``on`` is 1, or 0 for a setting that changes nothing."""
@@ -354,7 +361,7 @@ TARGETS = {
     "unit": Target(4, "unit", lambda draw, count: draw.integers(0, 2, count).astype("int32")),
     "words": Target(12, "frames", lambda draw, count: draw.integers(1, 3, (count, 2)).astype("int32")),
 }
-"""Kinds of labels; a named ending is an activation, ``unit`` a vector of length 1, ``frames`` four times three logits."""
+"""Kinds of labels. An ending is an activation, ``unit`` (length 1) or ``frames`` (four times three logits)."""
 
 
 @keras.saving.register_keras_serializable("as_keras")
@@ -428,7 +435,7 @@ class Largest(metrics.Metric):
         return self.largest + 0.0
 
 
-METRICS: dict[str, dict[str, Callable[[], Any]]] = {
+METRICS: dict[str, dict[str, Callable[..., Any]]] = {
     "probability": {
         "AUC": metrics.AUC,
         "BinaryAccuracy": metrics.BinaryAccuracy,
@@ -437,11 +444,11 @@ METRICS: dict[str, dict[str, Callable[[], Any]]] = {
         "FalseNegatives": metrics.FalseNegatives,
         "FalsePositives": metrics.FalsePositives,
         "Precision": metrics.Precision,
-        "PrecisionAtRecall": lambda: metrics.PrecisionAtRecall(0.5),
+        "PrecisionAtRecall": lambda **name: metrics.PrecisionAtRecall(0.5, **name),
         "Recall": metrics.Recall,
-        "RecallAtPrecision": lambda: metrics.RecallAtPrecision(0.5),
-        "SensitivityAtSpecificity": lambda: metrics.SensitivityAtSpecificity(0.5),
-        "SpecificityAtSensitivity": lambda: metrics.SpecificityAtSensitivity(0.5),
+        "RecallAtPrecision": lambda **name: metrics.RecallAtPrecision(0.5, **name),
+        "SensitivityAtSpecificity": lambda **name: metrics.SensitivityAtSpecificity(0.5, **name),
+        "SpecificityAtSensitivity": lambda **name: metrics.SpecificityAtSensitivity(0.5, **name),
         "TrueNegatives": metrics.TrueNegatives,
         "TruePositives": metrics.TruePositives,
     },
@@ -449,26 +456,26 @@ METRICS: dict[str, dict[str, Callable[[], Any]]] = {
         "CategoricalAccuracy": metrics.CategoricalAccuracy,
         "CategoricalCrossentropy": metrics.CategoricalCrossentropy,
         "CategoricalHinge": metrics.CategoricalHinge,
-        "F1Score": lambda: metrics.F1Score(average="macro"),
-        "FBetaScore": lambda: metrics.FBetaScore(average="micro", beta=2.0),
+        "F1Score": lambda **name: metrics.F1Score(average="macro", **name),
+        "FBetaScore": lambda **name: metrics.FBetaScore(average="micro", beta=2.0, **name),
         "KLDivergence": metrics.KLDivergence,
-        "OneHotIoU": lambda: metrics.OneHotIoU(4, [0, 2]),
-        "OneHotMeanIoU": lambda: metrics.OneHotMeanIoU(4),
-        "TopKCategoricalAccuracy": lambda: metrics.TopKCategoricalAccuracy(k=2),
+        "OneHotIoU": lambda **name: metrics.OneHotIoU(4, [0, 2], **name),
+        "OneHotMeanIoU": lambda **name: metrics.OneHotMeanIoU(4, **name),
+        "TopKCategoricalAccuracy": lambda **name: metrics.TopKCategoricalAccuracy(k=2, **name),
     },
     "classes, softmax": {
-        "IoU": lambda: metrics.IoU(4, [0, 1], sparse_y_pred=False),
-        "MeanIoU": lambda: metrics.MeanIoU(4, sparse_y_pred=False),
+        "IoU": lambda **name: metrics.IoU(4, [0, 1], sparse_y_pred=False, **name),
+        "MeanIoU": lambda **name: metrics.MeanIoU(4, sparse_y_pred=False, **name),
         "SparseCategoricalAccuracy": metrics.SparseCategoricalAccuracy,
         "SparseCategoricalCrossentropy": metrics.SparseCategoricalCrossentropy,
-        "SparseTopKCategoricalAccuracy": lambda: metrics.SparseTopKCategoricalAccuracy(k=2),
+        "SparseTopKCategoricalAccuracy": lambda **name: metrics.SparseTopKCategoricalAccuracy(k=2, **name),
     },
     "real": {
         "ConcordanceCorrelation": metrics.ConcordanceCorrelation,
         "CosineSimilarity": metrics.CosineSimilarity,
         "LogCoshError": metrics.LogCoshError,
         "MeanAbsoluteError": metrics.MeanAbsoluteError,
-        "MeanMetricWrapper": lambda: metrics.MeanMetricWrapper(absolute),
+        "MeanMetricWrapper": lambda **name: metrics.MeanMetricWrapper(absolute, **name),
         "MeanSquaredError": metrics.MeanSquaredError,
         "Metric": Largest,
         "PearsonCorrelation": metrics.PearsonCorrelation,
@@ -483,7 +490,7 @@ METRICS: dict[str, dict[str, Callable[[], Any]]] = {
     },
     "signs": {"Hinge": metrics.Hinge, "SquaredHinge": metrics.SquaredHinge},
 }
-"""By kind of labels."""
+"""By kind of labels; each is made with its name, which Keras otherwise numbers."""
 
 NOT_METRICS = {
     "Mean": "takes values, and neither labels nor outputs",
@@ -670,3 +677,217 @@ CALLBACKS: dict[str, CallbackRow] = {
 }
 
 NOT_CALLBACKS = {"CallbackList": "holds callbacks, and is none"}
+
+
+# --- Models ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, its data, and how it is trained; what has a state is made anew for each of the two trainings."""
+
+    build: Callable[[], keras.Model]
+    x: Any  # for some number of samples
+    y: Any
+    loss: Callable[[], Any]
+    metrics: Callable[[], Any] = dict
+    weights: Any = None  # for some number of samples: sample_weight
+    settings: Any = None  # further arguments of both trainings: loss_weights, weighted_metrics
+    class_weight: Any = None
+    refused: str = ""
+    because: str = ""
+
+
+def _vectors(count: int) -> np.ndarray:
+    return samples("vector", count)
+
+
+def _labels(target: str) -> Callable[[int], np.ndarray]:
+    return lambda count: TARGETS[target].draw(np.random.default_rng(count), count)
+
+
+def _two_vectors(count: int) -> dict[str, np.ndarray]:
+    return {"a": samples("vector", count, seed=1), "b": samples("sequence", count, seed=2)}
+
+
+def _two_labels(count: int) -> dict[str, np.ndarray]:
+    return {"class": _labels("classes")(count), "number": _labels("real")(count)}
+
+
+def _weights(count: int) -> np.ndarray:
+    return np.random.default_rng(count).uniform(0.2, 2, count).astype("float32")
+
+
+def _x(kind: str = "vector", **settings: Any) -> Any:
+    return keras.Input(SHAPES[kind], **settings)
+
+
+def _classifier(ending: str | None = None) -> keras.Model:
+    x = _x()
+    hidden = layers.Dense(5, "tanh", name="hidden")(x)
+    return keras.Model(x, layers.Dense(4, ending, name="classes")(hidden))
+
+
+def _two_in_two_out(as_dictionary: bool) -> keras.Model:
+    a, b = _x(name="a"), _x("sequence", name="b")
+    both = layers.Concatenate()([layers.Dense(3, "tanh", name="from_a")(a), layers.GRU(3, name="from_b")(b)])
+    outputs = {"class": layers.Dense(4, name="class")(both), "number": layers.Dense(3, name="number")(both)}
+    if as_dictionary:
+        return keras.Model({"a": a, "b": b}, outputs)
+    return keras.Model([a, b], list(outputs.values()))
+
+
+def _masked_words() -> keras.Model:
+    x = _x("tokens", dtype="int32")
+    vectors = layers.Embedding(TOKENS, 3, mask_zero=True, name="embedding")(x)
+    return keras.Model(x, layers.Dense(4, name="words")(layers.LSTM(3, return_sequences=True, name="lstm")(vectors)))
+
+
+def _shared() -> keras.Model:
+    x = _x()
+    twice = layers.Dense(6, "tanh", name="shared")
+    return keras.Model(x, layers.Dense(4, name="classes")(twice(twice(x))))
+
+
+def _nested() -> keras.Model:
+    x = _x()
+    inner = keras.Sequential([layers.Dense(4, "tanh"), layers.BatchNormalization()], name="inner")
+    return keras.Model(x, layers.Dense(4, name="classes")(inner(x)))
+
+
+def _frozen() -> keras.Model:
+    x = _x()
+    frozen = layers.BatchNormalization(trainable=False, name="frozen_norm")(layers.Dense(5, trainable=False)(x))
+    return keras.Model(x, layers.Dense(4, name="classes")(frozen))
+
+
+def _penalised() -> keras.Model:
+    x = _x()
+    hidden = layers.Dense(5, "tanh", kernel_regularizer=keras.regularizers.L1L2(0.1, 0.1), activity_regularizer="l2")(x)
+    hidden = layers.ActivityRegularization(l1=0.1)(layers.Dense(5, kernel_constraint="unit_norm")(hidden))
+    orthogonal = keras.regularizers.OrthogonalRegularizer(0.1)
+    return keras.Model(x, layers.Dense(4, kernel_regularizer=orthogonal, bias_constraint="non_neg")(hidden))
+
+
+def _pixels() -> keras.Model:
+    x = _x("picture")
+    return keras.Model(x, layers.Conv2D(4, 3, padding="same", name="pixels")(x))
+
+
+def _pixel_labels(count: int) -> np.ndarray:
+    return np.random.default_rng(count).integers(0, 4, (count, 6, 6)).astype("int32")
+
+
+def _word_labels(count: int) -> np.ndarray:
+    return np.random.default_rng(count).integers(0, 4, (count, 5)).astype("int32")
+
+
+class Subclassed(keras.Model):
+    """A model that somebody wrote as a class; it is not built before it sees data."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = layers.Dense(5, "tanh", name="hidden")
+        self.classes = layers.Dense(4, name="classes")
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        return self.classes(self.hidden(inputs))
+
+
+class OwnLoss(Subclassed):
+    """A model with a loss of its own, which looks at the inputs, too."""
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, **kw: Any
+    ) -> Any:
+        return super().compute_loss(x, y, y_pred, sample_weight, **kw) + 0.1 * ops.mean(ops.square(y_pred)) * ops.mean(
+            x
+        )
+
+
+class Reconstruction(Subclassed):
+    """A model that needs no labels."""
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, **kw: Any
+    ) -> Any:
+        return ops.mean(ops.square(ops.subtract(y_pred, x[:, :4])))
+
+
+def _own_step() -> type[keras.Model]:
+    """A model whose ``train_step`` doubles the inputs; each backend has its own arguments."""
+
+    class OwnStep(Subclassed):
+        if keras.backend.backend() == "jax":
+
+            def train_step(self, state: Any, data: Any) -> Any:
+                return super().train_step(state, (data[0] * 2, *data[1:]))
+        else:
+
+            def train_step(self, data: Any) -> Any:
+                return super().train_step((data[0] * 2, *data[1:]))
+
+    return OwnStep
+
+
+def _built(kind: type[keras.Model]) -> keras.Model:
+    model = kind()
+    model(np.zeros((1, *SHAPES["vector"]), "float32"))
+    return model
+
+
+def _sparse(**settings: Any) -> Callable[[], Any]:
+    return lambda: losses.SparseCategoricalCrossentropy(**{"from_logits": True} | settings)
+
+
+def _per_output() -> dict[str, Any]:
+    return {"class": losses.SparseCategoricalCrossentropy(from_logits=True), "number": losses.MeanSquaredError()}
+
+
+CASES: dict[str, Case] = {
+    "masked words": Case(_masked_words, partial(samples, "tokens"), _word_labels, _sparse(), lambda: ["accuracy"]),
+    "ignored class": Case(
+        _pixels, partial(samples, "picture"), _pixel_labels, _sparse(ignore_class=0), lambda: ["accuracy"]
+    ),
+    "pixels": Case(_pixels, partial(samples, "picture"), _pixel_labels, _sparse(), lambda: ["accuracy"]),
+    "penalties and constraints": Case(_penalised, _vectors, _labels("classes"), _sparse()),
+    "shared layer": Case(_shared, _vectors, _labels("classes"), _sparse()),
+    "nested model": Case(_nested, _vectors, _labels("classes"), _sparse()),
+    "frozen layers": Case(_frozen, _vectors, _labels("classes"), _sparse()),
+    "softmax at the end": Case(
+        partial(_classifier, "softmax"), _vectors, _labels("classes"), _sparse(from_logits=False), lambda: ["accuracy"]
+    ),
+    "sequential": Case(
+        lambda: keras.Sequential([_x(), layers.Dense(4, name="classes")]), _vectors, _labels("classes"), _sparse()
+    ),
+    "dictionaries": Case(
+        partial(_two_in_two_out, True),
+        _two_vectors,
+        _two_labels,
+        _per_output,
+        lambda: {"class": ["accuracy"], "number": [metrics.MeanAbsoluteError(name="mae")]},
+        settings=lambda: {"loss_weights": {"class": 1.0, "number": 0.3}},
+    ),
+    "lists": Case(
+        partial(_two_in_two_out, False),
+        lambda count: list(_two_vectors(count).values()),
+        lambda count: list(_two_labels(count).values()),
+        lambda: list(_per_output().values()),
+    ),
+    "sample weights": Case(
+        _classifier,
+        _vectors,
+        _labels("classes"),
+        _sparse(),
+        lambda: ["accuracy"],
+        weights=_weights,
+        settings=lambda: {"weighted_metrics": [metrics.SparseCategoricalAccuracy(name="weighted")]},
+    ),
+    "class weights": Case(
+        _classifier, _vectors, _labels("classes"), _sparse(), class_weight={0: 1.0, 1: 2.0, 2: 0.5, 3: 1.5}
+    ),
+    "subclassed": Case(partial(_built, Subclassed), _vectors, _labels("classes"), _sparse()),
+    "own compute_loss": Case(partial(_built, OwnLoss), _vectors, _labels("classes"), _sparse()),
+    "own train_step": Case(lambda: _built(_own_step()), _vectors, _labels("classes"), _sparse(), lambda: ["accuracy"]),
+}
+"""Whole models, and ways to train them."""

@@ -186,7 +186,7 @@ def net(kind, rows, **settings):
     outputs = []
     for label, make in rows.items():
         name, x = label.replace(" ", "_"), inputs
-        if kind not in ("tokens", "pixels"):
+        if kind in tables.WITH_GRADIENT:
             x = layers.Dense(tables.SHAPES[kind][-1], name=f"{name}_stem")(x)
         x = layers.Flatten(name=f"{name}_flat")(make(x, **settings))
         outputs.append(layers.Dense(1, name=f"{name}_head")(x))
@@ -245,6 +245,7 @@ def test_layers(kind, labels):
     each_alone(partial(check_layers, kind, LAYERS[kind]), labels)
 
 
+@pytest.mark.filterwarnings("ignore:(?s).*Tensor.T is deprecated:UserWarning")  # in Keras' RandAugment
 @pytest.mark.parametrize(("kind", "labels"), groups(DRAWN))
 def test_layers_that_draw_without_their_draws(kind, labels):
     each_alone(partial(check_layers, kind, DRAWN[kind], on=0), labels)
@@ -278,13 +279,15 @@ def labelled(targets, count):
     return tables.samples("vector", count), labels if len(labels) > 1 else next(iter(labels.values()))
 
 
-def both(
-    model, reference, train, valid, *, ours, theirs, optimizer=lambda: keras.optimizers.SGD(0.05), tolerance=SMOOTH
-):
+def sgd():
+    return keras.optimizers.SGD(0.05)
+
+
+def both(model, reference, train, valid, *, ours, theirs, weights=(), optimizer=sgd, tolerance=SMOOTH):
     """Trains both ways and compares."""
     reference.set_weights(model.get_weights())
     history = train_by_fit(model, train, valid, optimizer=optimizer(), **ours)
-    expected = train_by_keras(compiled(reference, optimizer(), **theirs), train, valid)
+    expected = train_by_keras(compiled(reference, optimizer(), **theirs), train, valid, **dict(weights))
     assert_same(differences(history, expected, tolerance) | different_weights(model, reference, 10 * tolerance))
     return history
 
@@ -321,7 +324,7 @@ LOSS_OF = {
 
 
 def check_metrics(target, labels):
-    made = [[METRICS[target][label]() for label in labels] for _ in range(2)]
+    made = [[METRICS[target][label](name=label) for label in labels] for _ in range(2)]
     loss = LOSS_OF.get(target, keras.losses.MeanSquaredError)
     targets = {"out": target}
     data = labelled(targets, SAMPLES), labelled(targets, VALID)
@@ -384,6 +387,7 @@ def fit_by_keras(model, train, valid, callbacks, epochs=EPOCHS):
     return model.fit(in_order(), steps_per_epoch=SAMPLES // BATCH, epochs=epochs, **settings).history
 
 
+@pytest.mark.filterwarnings("ignore:Could not reach RemoteMonitor:UserWarning")
 @pytest.mark.parametrize("label", [label for label, row in CALLBACKS.items() if row.runs()])
 def test_callback(label, tmp_path):
     row = CALLBACKS[label]
@@ -402,3 +406,23 @@ def test_callback(label, tmp_path):
     assert history["epoch"] == list(range(1, len(expected["loss"]) + 1))
     assert_same(differences(history, expected, ROUGH) | different_weights(model, reference, ROUGH))
     np.testing.assert_allclose(*(row.leaves(made[i], folders[i]) for i in range(2)), rtol=ROUGH, atol=ROUGH)
+
+
+# --- Whole models ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("label", tables.CASES)
+def test_case(label):
+    case = tables.CASES[label]
+    model, reference = start(case.build()), start(case.build())
+    train, valid = ((case.x(count), case.y(count)) for count in (SAMPLES, VALID))
+    ours, theirs = (
+        {"loss": case.loss(), "metrics": case.metrics(), **(case.settings() if case.settings else {})} for _ in range(2)
+    )
+    weights = {"sample_weight": case.weights(SAMPLES)} if case.weights else {}
+    if case.class_weight:
+        ours["class_weight"] = case.class_weight
+        weights["sample_weight"] = np.array([case.class_weight[label] for label in train[1]], "float32")
+    if case.weights:
+        ours["sample_weight"] = weights["sample_weight"]
+    both(model, reference, train, valid, ours=ours, theirs=theirs, weights=weights)
