@@ -286,10 +286,16 @@ def test_bad_input_is_explained(arguments, message):
 
 def test_labels_that_would_be_broadcast_are_refused(points):
     x, y = points
-    with pytest.raises(CourseError, match=r"labels of shape \(50,\); the model gives \(1,\) a sample"):
-        compare(regressor(), (x, y[:, 0]))
+    with pytest.raises(CourseError, match=r"labels of shape \(50, 2\); the model gives \(1,\) a sample"):
+        compare(regressor(), (x, np.repeat(y, 2, axis=1)))
     with pytest.raises(CourseError, match="data has a sample that is nan, number 4"):
         compare(regressor(), (np.where(x == x[4, 1], np.nan, x), y))
+
+
+def test_one_number_a_sample_is_the_label_of_one_output(points):
+    x, y = points
+    runs = [compare(regressor(), (x, labels), epochs=2)["SGD"] for labels in (y, y[:, 0])]
+    np.testing.assert_array_equal(runs[0].epoch_losses, runs[1].epoch_losses)
 
 
 def test_a_run_that_diverges_in_its_very_last_step_says_so():

@@ -271,19 +271,17 @@ def test_how_many_steps_run_in_one_call_changes_no_bit(monkeypatch, run_in_one_c
         np.testing.assert_array_equal(weight, expected)
 
 
-def test_the_means_of_an_epoch_do_not_depend_on_how_the_steps_were_grouped():
-    rows = np.random.default_rng(0).lognormal(sigma=8, size=(100, 2))
-    sizes = np.full(100, 3)
+def test_the_mean_of_an_epoch_does_not_depend_on_how_the_steps_were_grouped():
+    losses = np.random.default_rng(0).lognormal(sigma=8, size=100)
 
-    def means(size):
-        totals = fit_room._Totals(["loss", "accuracy"], sizes)
+    def mean(size):
+        totals = fit_room._Totals()
         for first in range(0, 100, size):
-            totals.add(rows[first : first + size])
-        return totals.means()
+            totals.add(losses[first : first + size], 3)
+        return totals.mean()
 
-    assert means(1) == means(7) == means(100)
-    assert means(100)["loss"] == pytest.approx(rows[:, 0].mean(), rel=1e-12)
-    assert means(100)["accuracy"] == pytest.approx(rows[:, 1].sum() / 300, rel=1e-12)
+    assert mean(1) == mean(7) == mean(100)
+    assert mean(100) == pytest.approx(losses.mean(), rel=1e-12)
 
 
 @pytest.mark.parametrize("samples", [1, 8])
@@ -490,8 +488,7 @@ def test_reduce_on_plateau_is_obeyed_and_survives_a_resume(tmp_path):
     assert value(resumed) == value(whole)
 
 
-def test_batch_callbacks_see_the_logs_and_the_weights_of_their_batch(monkeypatch):
-    monkeypatch.setattr(inputs, "_STEPS_A_CALL", 1)
+def test_batch_callbacks_see_the_weights_of_their_batch_and_the_means_of_the_epoch_so_far():
     model = tiny()
     reference, optimizer = NumpyNet(model), NumpySgd(0.5)
     seen, epochs = [], []
@@ -501,13 +498,14 @@ def test_batch_callbacks_see_the_logs_and_the_weights_of_their_batch(monkeypatch
     )
     history = train(model, valid=(X_VALID, Y_VALID), optimizer=keras.optimizers.SGD(0.5), callbacks=[callback])
     assert [batch for batch, _, _ in seen] == [*range(STEPS), *range(STEPS)]
-    for (_, logs, weights), rows in zip(seen, [*batches(0), *batches(1)], strict=True):
+    losses, right = [], []
+    for (batch, logs, weights), rows in zip(seen, [*batches(0), *batches(1)], strict=True):
+        if batch == 0:
+            losses, right = [], []
         logits = reference.logits(X[rows])
-        expected = {
-            "loss": cross_entropies(logits, Y[rows]).mean(),
-            "accuracy": (logits.argmax(axis=1) == Y[rows]).mean(),
-        }
-        assert logs == pytest.approx(expected, abs=1e-5)
+        losses += cross_entropies(logits, Y[rows]).tolist()
+        right += (logits.argmax(axis=1) == Y[rows]).tolist()
+        assert logs == pytest.approx({"loss": np.mean(losses), "accuracy": np.mean(right)}, abs=1e-5)
         optimizer.update(reference.weights, reference.gradients(X[rows], Y[rows]))
         for weight, expected_weight in zip(weights, reference.weights, strict=True):
             np.testing.assert_allclose(weight, expected_weight, atol=1e-5)
@@ -600,11 +598,11 @@ def test_an_interruption_between_two_calls_leaves_a_usable_model(monkeypatch, gr
     monkeypatch.setattr(inputs, "_STEPS_A_CALL", 2)
     calls = []
 
-    def add(totals, logs):
-        calls.append(logs)
+    def add(totals, losses, size):
+        calls.append(losses)
         if len(calls) == group:
             raise KeyboardInterrupt
-        totals.losses += logs[:, 0].tolist()
+        totals.losses += losses.tolist()
 
     monkeypatch.setattr(fit_room._Totals, "add", add)
     model = tiny()
@@ -677,9 +675,28 @@ def test_samples_and_labels_that_are_not_numbers_are_named_before_the_training()
 
 
 def test_labels_that_would_be_broadcast_against_the_outputs_are_refused():
-    model = dense_classifier(input_shape=(3, 3, 1), num_classes=1)
-    with pytest.raises(CourseError, match=r"labels of shape \(48,\); the model gives \(1,\) a sample"):
+    model = dense_classifier(input_shape=(3, 3, 1), num_classes=2)
+    with pytest.raises(CourseError, match=r"labels of shape \(48,\); the model gives \(2,\) a sample"):
         train(model, (X, Y.astype("float32")), loss="mean_squared_error")
+
+
+@pytest.mark.parametrize(
+    ("x", "y"), [(X[..., 0], Y), (X, Y[:, None]), (X, Y.astype("float32")), (X.tolist(), Y.tolist())]
+)
+def test_what_keras_takes_for_the_same_samples_and_labels_is_the_same(x, y):
+    expected = without_seconds(train(tiny()))
+    history = without_seconds(train(tiny(), (x, y)))
+    assert list(history) == list(expected)
+    for name, column in history.items():
+        assert column == pytest.approx(expected[name], rel=1e-6)
+
+
+def test_one_number_a_sample_is_the_label_of_one_output():
+    x = np.random.default_rng(0).normal(size=(20, 3)).astype("float32")
+    y = x.sum(axis=1)
+    columns = [without_seconds(train(linear(), (x, labels), loss="mse")) for labels in (y, y[:, None])]
+    assert columns[0] == columns[1]
+    assert columns[0]["loss"][1] < columns[0]["loss"][0]
 
 
 # --- Bad input -------------------------------------------------------------------------------------------------
@@ -697,11 +714,11 @@ def test_labels_that_would_be_broadcast_against_the_outputs_are_refused():
         ({"data": (X, Y[:-1])}, "train has 48 samples and 47 labels"),
         ({"data": (X[:0], Y[:0])}, "train has no samples"),
         ({"data": (X[:, 1:], Y)}, r"train has samples of shape \(2, 3, 1\); the model takes \(3, 3, 1\)"),
-        ({"data": (X[..., 0], Y)}, r"train has samples of shape \(3, 3\)"),
+        ({"data": (X[..., 0, 0], Y)}, r"train has samples of shape \(3,\)"),
         ({"data": (X, Y + 1)}, r"train has labels from \d to 4 .* the model has 4 classes"),
         ({"data": (X, Y - 1)}, "train has labels from -1"),
-        ({"data": (X, Y.astype("float32"))}, "float32"),
-        ({"data": (X, Y[:, None])}, r"train has labels of shape \(48, 1\)"),
+        ({"data": (X, Y + 0.5)}, "labels from 0.5 to 3.5 .*give whole numbers"),
+        ({"data": (X, np.stack([Y, Y], axis=1))}, r"train has labels of shape \(48, 2\)"),
         ({"valid": (X_VALID, Y_VALID[:1])}, "valid has 21 samples and 1 labels"),
     ],
 )

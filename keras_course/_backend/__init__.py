@@ -5,7 +5,8 @@
 | ``describe_devices()`` | the devices that the framework sees: a list of ``{"name", "kind", "memory_bytes"}`` |
 | ``set_precision(name)`` | what a float32 matrix product may be on a GPU: exact, or rounded to tf32 |
 | ``replica()`` | the number of this copy of the model when the batch is split over several |
-| ``training_loop(...)`` | the compiled training loop of a model: several steps in one call |
+| ``training_loop(updates, state)`` | the compiled loop of ``loops.TrainingLoop``: several steps in one call |
+| ``unproven(things)`` | which of some layers, losses, ... may differ in the compiled loop; None if none |
 | ``forward(model, frozen=)`` | the compiled forward pass of a model: a NumPy batch in, NumPy logits out |
 | ``export(model, path, kind)`` | the model in one of the ``formats`` that the framework can write |
 | ``resample(images, columns, rows, fill)`` | pictures read at other places, bilinearly |
@@ -37,7 +38,10 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
+from keras_course._backend.loops import TrainingLoop, Update
 from keras_course.errors import CourseError
+
+__all__ = ["TrainingLoop", "Update"]
 
 _FUNCTIONS = (
     "axis",
@@ -50,6 +54,7 @@ _FUNCTIONS = (
     "scan",
     "set_precision",
     "training_loop",
+    "unproven",
     "value_and_grad",
     "vectorise",
 )

@@ -1,6 +1,6 @@
 """The course on JAX: the training steps of one call are one compiled ``lax.fori_loop``."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from operator import itemgetter
@@ -15,9 +15,7 @@ from jax import numpy as jnp
 from keras.src.backend import nn  # what layers look their operations up in
 
 from keras_course._backend import index_of, products, resampling
-
-Metric = Callable[[Any, Any], Any]
-Change = Callable[[Any, Any, Any], tuple[Any, Any]]
+from keras_course._backend.loops import PATCHING, Update, all_variables
 
 
 def describe_devices() -> list[dict[str, Any]]:
@@ -80,14 +78,15 @@ def _pooling_of_flax() -> Iterator[None]:
     What it makes of JAX's own pools over channels, too, which runtimes do not open. Comparisons of the pixels, as in
     ``products``, they would open, but a net then takes twice as long.
     """
-    native = {"max_pool": nn.max_pool, "average_pool": nn.average_pool}
-    nn.max_pool = partial(_pool, "max_pool")
-    nn.average_pool = partial(_pool, "avg_pool", count_include_pad=False)
-    try:
-        yield
-    finally:
-        for name, function in native.items():
-            setattr(nn, name, function)
+    with PATCHING:
+        native = {"max_pool": nn.max_pool, "average_pool": nn.average_pool}
+        nn.max_pool = partial(_pool, "max_pool")
+        nn.average_pool = partial(_pool, "avg_pool", count_include_pad=False)
+        try:
+            yield
+        finally:
+            for name, function in native.items():
+                setattr(nn, name, function)
 
 
 def _pool(
@@ -172,80 +171,89 @@ def by_pictures(draw: resampling.Draw, change: resampling.Change) -> resampling.
 
 
 class TrainingLoop:
-    """Runs training steps; the weights live here between ``load`` and ``sync``."""
+    """Runs training steps; the variables' values live here between ``load`` and ``sync``."""
 
-    def __init__(
-        self,
-        model: keras.Model,
-        optimizer: keras.Optimizer,
-        loss: Metric,
-        metrics: Mapping[str, Metric],
-        change: Change | None = None,
-    ) -> None:
-        iterations = index_of(optimizer.iterations, optimizer.variables)
-        self._variables = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
-        self._state: Any = None
+    def __init__(self, updates: Sequence[Update], state: Sequence[Any] = ()) -> None:
+        self._variables = variables = all_variables(updates, state)
+        self._values: list[Any] | None = None
+        width = sum(1 + len(update.logs) for update in updates)
 
-        def loss_and_state(trainable: Any, non_trainable: Any, x: Any, y: Any) -> Any:
-            with products.instead_of_convolutions(wanted=jax.default_backend() == "cpu"):
-                logits, non_trainable, penalties = model.stateless_call(
-                    trainable, non_trainable, x, training=True, return_losses=True
-                )
-            logits = keras.ops.cast(logits, "float32")
-            return loss(y, logits) + sum(penalties), (non_trainable, logits)
-
-        def step(state: Any, x: Any, y: Any) -> Any:
-            trainable, non_trainable, optimizer_state = state
-            if change is not None:
-                x, y = change(x, y, optimizer_state[iterations])
-            (value, (non_trainable, logits)), gradients = jax.value_and_grad(loss_and_state, has_aux=True)(
-                trainable, non_trainable, x, y
-            )
-            trainable, optimizer_state = optimizer.stateless_apply(optimizer_state, gradients, trainable)
-            logs = [value, *(jnp.sum(metric(y, logits), dtype="float32") for metric in metrics.values())]
-            return (trainable, non_trainable, optimizer_state), jnp.stack(logs)
+        def step(values: list[Any], batch: Any) -> tuple[list[Any], Any]:
+            row: list[Any] = []
+            for update in updates:
+                values, numbers = _apply(update, variables, values, batch)
+                row += numbers
+            return values, jnp.stack([jnp.asarray(number, "float32") for number in row])
 
         @partial(jax.jit, donate_argnums=0, compiler_options=_compiler_options())
-        def steps(state: Any, x: Any, y: Any, count: Any) -> Any:
+        def steps(values: list[Any], batches: Any, count: Any) -> Any:
             def body(index: Any, carry: Any) -> Any:
-                state, logs = carry
-                state, row = step(state, x[index], y[index])
-                return state, logs.at[index].set(row)
+                values, rows = carry
+                values, row = step(values, jax.tree.map(lambda array: array[index], batches))
+                return values, rows.at[index].set(row)
 
-            logs = jnp.zeros((x.shape[0], 1 + len(metrics)), "float32")
-            return lax.fori_loop(0, count, body, (state, logs))
+            rows = jnp.zeros((len(jax.tree.leaves(batches)[0]), width), "float32")
+            return lax.fori_loop(0, count, body, (values, rows))
 
         self._steps = steps
 
-    def run(self, x: np.ndarray, y: np.ndarray, count: int) -> Any:
-        """Takes the first ``count`` steps of x (steps, batch, ...) and y (steps, batch, ...).
-
-        Returns:
-            An array (steps, 1 + metrics) on its way: the loss of each batch, and the sum of each metric over it.
-        """
-        state, self._state = self._state, None  # the call takes the state's memory for its result
-        self._state, logs = self._steps(state, x, y, count)
-        return logs
+    def run(self, batches: Any, count: int) -> Any:
+        """Takes the first ``count`` steps."""
+        values, self._values = self._values, None  # the call takes the memory of the values for its result
+        self._values, rows = self._steps(values, batches, count)
+        return rows
 
     def load(self) -> None:
-        """Takes a copy of the weights and the optimizer's state from their Keras variables."""
-        self._state = jax.tree.map(jnp.copy, tuple(map(_values, self._variables)))
+        """Takes a copy of the values of the Keras variables."""
+        self._values = [jnp.copy(variable.value) for variable in self._variables]
 
     def sync(self) -> None:
-        """Hands the weights and the optimizer's state to their Keras variables; after it comes ``load``.
+        """Hands the values to the Keras variables; after it comes ``load``.
 
         After a call that failed, for want of memory for instance, the variables keep what they had at the last
         ``load``.
         """
-        if self._state is None:
+        if self._values is None:
             return
-        for variables, values in zip(self._variables, self._state, strict=True):
-            for variable, value in zip(variables, values, strict=True):
-                variable.assign(value)
-        self._state = None
+        for variable, value in zip(self._variables, self._values, strict=True):
+            variable.assign(value)
+        self._values = None
+
+
+def _apply(update: Update, variables: list[Any], values: list[Any], batch: Any) -> tuple[list[Any], list[Any]]:
+    """Computes the values after an update, and its row of numbers."""
+    optimizer = update.optimizer
+    own = [index_of(variable, variables) for variable in update.variables]
+
+    def loss_of(moved: list[Any], values: list[Any]) -> Any:
+        current = dict(enumerate(values)) | dict(zip(own, moved, strict=True))
+        mapping = [(variable, current[place]) for place, variable in enumerate(variables)]
+        with (
+            products.instead_of_convolutions(wanted=jax.default_backend() == "cpu"),
+            keras.StatelessScope(mapping, collect_losses=True) as scope,
+        ):
+            loss, row = update.measure(batch)
+            scaled = loss if optimizer is None else optimizer.scale_loss(loss)
+        return scaled, (row, [scope.get_current_value(variable) for variable in variables])
+
+    moved = [values[place] for place in own]
+    if optimizer is None or not own:
+        _, (row, values) = loss_of(moved, values)
+        return values, row
+    (_, (row, values)), gradients = jax.value_and_grad(loss_of, has_aux=True)(moved, values)
+    kept = [index_of(variable, variables) for variable in optimizer.variables]
+    moved, state = optimizer.stateless_apply([values[place] for place in kept], gradients, moved)
+    changed = dict(zip([*own, *kept], [*moved, *state], strict=True))
+    return [changed.get(place, value) for place, value in enumerate(values)], row
 
 
 training_loop = TrainingLoop
+
+
+def unproven(things: Iterable[Any]) -> str | None:
+    """Names a layer that Keras itself does not compile; the rest is traced by Keras' own trainer, too."""
+    names = (type(thing).__name__ for thing in things if not getattr(thing, "supports_jit", True))
+    return next((f"the class {name!r}" for name in names), None)
 
 
 @cache

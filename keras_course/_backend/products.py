@@ -14,11 +14,14 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import product
 from math import prod
+from threading import get_ident
 from typing import Any
 
 from keras import ops
 from keras.backend import backend
 from keras.src.backend import nn  # what layers and keras.ops look their operations up in
+
+from keras_course._backend.loops import PATCHING
 
 _LARGEST_PATCHES = 2**28
 """How many bytes all windows of a batch may take side by side; above, each place in the window is a product alone."""
@@ -37,14 +40,15 @@ def instead_of_convolutions(*, wanted: bool, names: Sequence[str] = ()) -> Itera
     if not wanted:
         yield
         return
-    native = {name: getattr(nn, name) for name in names or _OURS}
-    for name in native:
-        setattr(nn, name, partial(_ours_or_native, name, native[name]))
-    try:
-        yield
-    finally:
-        for name, function in native.items():
-            setattr(nn, name, function)
+    with PATCHING:
+        native = {name: getattr(nn, name) for name in names or _OURS}
+        for name in native:
+            setattr(nn, name, partial(_ours_or_native, name, native[name], get_ident()))
+        try:
+            yield
+        finally:
+            for name, function in native.items():
+                setattr(nn, name, function)
 
 
 def conv(
@@ -256,8 +260,13 @@ def separable_conv(
 _OURS = {ours.__name__: ours for ours in (conv, conv_transpose, depthwise_conv, max_pool, separable_conv)}
 
 
-def _ours_or_native(name: str, native: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
-    """Calls the one or the other with the arguments of Keras, of which some are nothing to ours."""
+def _ours_or_native(name: str, native: Callable[..., Any], thread: int, *arguments: Any, **settings: Any) -> Any:
+    """Calls the one or the other with the arguments of Keras, of which some are nothing to ours.
+
+    Other threads than the one that traces get Keras' own.
+    """
+    if get_ident() != thread:
+        return native(*arguments, **settings)
     ours = _OURS[name]
     given = inspect.signature(native).bind(*arguments, **settings).arguments
     known = inspect.signature(ours).parameters

@@ -1,7 +1,7 @@
 """The course on TensorFlow: the training steps of one call are one ``while_loop``, compiled whole by XLA."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_course._backend import products, quiet, resampling
+from keras_course._backend.loops import Update, shapes
 from keras_course.errors import CourseError
-
-Metric = Callable[[Any, Any], Any]
-Change = Callable[[Any, Any, Any], tuple[Any, Any]]
 
 
 def describe_devices() -> list[dict[str, Any]]:
@@ -152,50 +150,31 @@ def by_pictures(draw: resampling.Draw, change: resampling.Change) -> resampling.
 
 
 class TrainingLoop:
-    """Runs training steps on the variables of the model and of the optimizer."""
+    """Runs training steps on the Keras variables."""
 
-    def __init__(
-        self,
-        model: keras.Model,
-        optimizer: keras.Optimizer,
-        loss: Metric,
-        metrics: Mapping[str, Metric],
-        change: Change | None = None,
-    ) -> None:
-        variables = model.trainable_variables
+    def __init__(self, updates: Sequence[Update], state: Sequence[Any] = ()) -> None:
+        width = sum(1 + len(update.logs) for update in updates)
 
-        def step(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-            if change is not None:
-                x, y = change(x, y, optimizer.iterations.value)
-            with tf.GradientTape() as tape:
-                with products.instead_of_convolutions(wanted=not tf.config.list_physical_devices("GPU")):
-                    logits = tf.cast(model(x, training=True), "float32")
-                value = loss(y, logits) + sum(model.losses)
-            # A sparse gradient would count a row that repeats in the batch differently from the other backends.
-            gradients = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(value, variables)]
-            optimizer.apply(gradients, variables)
-            sums = [tf.reduce_sum(tf.cast(metric(y, logits), "float32")) for metric in metrics.values()]
-            return tf.stack([value, *sums])
+        def step(batch: Any) -> tf.Tensor:
+            row = [number for update in updates for number in _apply(update, batch)]
+            return tf.stack([tf.cast(number, "float32") for number in row])
 
         @tf.function(jit_compile=True)
-        def steps(x: tf.Tensor, y: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-            def body(index: tf.Tensor, logs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-                return index + 1, tf.tensor_scatter_nd_update(logs, [[index]], [step(x[index], y[index])])
+        def steps(batches: Any, count: tf.Tensor) -> tf.Tensor:
+            def body(index: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+                row = step(tf.nest.map_structure(lambda array: array[index], batches))
+                return index + 1, tf.tensor_scatter_nd_update(rows, [[index]], [row])
 
-            logs = tf.zeros((x.shape[0], 1 + len(metrics)))
-            return tf.while_loop(lambda index, logs: index < count, body, (tf.constant(0), logs))[1]
+            rows = tf.zeros((tf.nest.flatten(batches)[0].shape[0], width))
+            return tf.while_loop(lambda index, rows: index < count, body, (tf.constant(0), rows))[1]
 
         self._steps = steps
         self._programs: dict[Any, Any] = {}
 
-    def run(self, x: np.ndarray, y: np.ndarray, count: int) -> Any:
-        """Takes the first ``count`` steps of x (steps, batch, ...) and y (steps, batch, ...).
-
-        Returns:
-            An array (steps, 1 + metrics) on its way: the loss of each batch, and the sum of each metric over it.
-        """
-        arguments = tf.constant(x), tf.constant(y), tf.constant(count)
-        shape = (x.shape, x.dtype, y.shape, y.dtype)
+    def run(self, batches: Any, count: int) -> Any:
+        """Takes the first ``count`` steps."""
+        arguments = tf.nest.map_structure(tf.constant, batches), tf.constant(count)
+        shape = shapes(batches)
         if shape not in self._programs:
             self._programs[shape] = self._steps.get_concrete_function(*arguments)
         return self._programs[shape](*arguments)
@@ -204,7 +183,27 @@ class TrainingLoop:
         """Has nothing to do: each call works on the Keras variables."""
 
     def sync(self) -> None:
-        """Has nothing to do: each call leaves the weights in their Keras variables."""
+        """Has nothing to do: each call leaves the values in their Keras variables."""
+
+
+def _apply(update: Update, batch: Any) -> list[Any]:
+    """Takes an update; returns its row of numbers."""
+    optimizer = update.optimizer
+    with tf.GradientTape() as tape, products.instead_of_convolutions(wanted=not tf.config.list_physical_devices("GPU")):
+        loss, row = update.measure(batch)
+        scaled = loss if optimizer is None else optimizer.scale_loss(loss)
+    if optimizer is not None and update.variables:
+        sources = [variable.value for variable in update.variables]
+        gradients = tape.gradient(scaled, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        # A sparse gradient would count a row that repeats in the batch differently from the other backends.
+        optimizer.apply([tf.convert_to_tensor(gradient) for gradient in gradients], update.variables)
+    return row
 
 
 training_loop = TrainingLoop
+
+
+def unproven(things: Iterable[Any]) -> str | None:
+    """Names a layer that Keras itself does not compile; the rest is traced by Keras' own trainer, too."""
+    names = (type(thing).__name__ for thing in things if not getattr(thing, "supports_jit", True))
+    return next((f"the class {name!r}" for name in names), None)

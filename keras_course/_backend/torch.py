@@ -12,7 +12,7 @@ then make the graph as fast as one written by hand, or faster:
 import ctypes
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from operator import itemgetter
@@ -24,13 +24,13 @@ import numpy as np
 import torch
 from keras.src.backend.torch import core
 from torch.utils._python_dispatch import _get_current_dispatch_mode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from keras_course._backend import index_of, quiet, resampling
+from keras_course._backend.known_code import find_unknown
+from keras_course._backend.loops import PATCHING, Update, all_variables
 from keras_course._backend.torch_graphs import finish, fold_constants, multiply_with_onednn, trace, trace_frozen
 
-Metric = Callable[[Any, Any], Any]
-Change = Callable[[Any, Any, Any], tuple[Any, Any]]
 _aten = torch.ops.aten
 _VALUES_TOGETHER = 2**18
 
@@ -201,82 +201,85 @@ def _is_known(number: Any) -> bool:
 
 
 class TrainingLoop:
-    """Runs training steps on the variables of the model and of the optimizer, in place."""
+    """Runs training steps on the Keras variables, in place."""
 
-    def __init__(
-        self,
-        model: keras.Model,
-        optimizer: keras.Optimizer,
-        loss: Metric,
-        metrics: Mapping[str, Metric],
-        change: Change | None = None,
-    ) -> None:
-        self._change = change
-        self._model, self._optimizer, self._loss, self._metrics = model, optimizer, loss, metrics
-        self._steps: dict[tuple[Any, ...], Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {}
+    def __init__(self, updates: Sequence[Update], state: Sequence[Any] = ()) -> None:
+        self._updates, self._variables = updates, all_variables(updates, state)
+        self._steps: dict[Any, Callable[[Any], torch.Tensor]] = {}
         _keep_freed_memory()
 
-    def run(self, x: np.ndarray, y: np.ndarray, count: int) -> Any:
-        """Takes the first ``count`` steps of x (steps, batch, ...) and y (steps, batch, ...).
-
-        Returns:
-            An array (steps, 1 + metrics) on its way: the loss of each batch, and the sum of each metric over it.
-        """
-        state = [variable.value.detach() for variable in self._variables()]
-        device = state[0].device
-        pictures = torch.from_numpy(x).to(device, non_blocking=True)
-        labels = torch.from_numpy(y).to(device, non_blocking=True)
-        shape = (x.shape[1:], x.dtype, y.shape[1:], y.dtype)
+    def run(self, batches: Any, count: int) -> Any:
+        """Takes the first ``count`` steps."""
+        device = core.get_device()
+        arrays, structure = tree_flatten(batches)
+        tensors = [torch.from_numpy(array).to(device, non_blocking=True) for array in arrays]
+        state = [variable.value.detach() for variable in self._variables]
+        shape = tuple((tensor.shape[1:], tensor.dtype) for tensor in tensors)
         with torch.no_grad():
             if shape not in self._steps:
-                self._steps[shape] = self._compile(state, pictures[0], labels[0])
+                self._steps[shape] = self._compile(state, [tensor[0] for tensor in tensors], structure)
             step = self._steps[shape]
-            return _Rows([step(pictures[index], labels[index]) for index in range(count)])
+            return _Rows([step(*state, *(tensor[index] for tensor in tensors)) for index in range(count)])
 
     def load(self) -> None:
         """Has nothing to do: each call works on the Keras variables."""
 
     def sync(self) -> None:
-        """Has nothing to do: each step leaves the weights in their Keras variables."""
+        """Has nothing to do: each step leaves the values in their Keras variables."""
 
-    def _variables(self) -> list[Any]:
-        model = self._model
-        return [*model.trainable_variables, *model.non_trainable_variables, *self._optimizer.variables]
+    def _compile(self, state: list[torch.Tensor], batch: list[torch.Tensor], structure: Any) -> Any:
+        def step(*tensors: torch.Tensor) -> torch.Tensor:
+            return self._step(list(tensors[: len(state)]), tree_unflatten(list(tensors[len(state) :]), structure))
 
-    def _compile(self, state: list[torch.Tensor], x: torch.Tensor, y: torch.Tensor) -> Callable[..., torch.Tensor]:
-        graph = trace(self._step, *(tensor.clone() for tensor in state), x, y)
+        graph = trace(step, *(tensor.clone() for tensor in state), *batch)
         fold_constants(graph)
-        if x.device.type == "cpu" and torch.backends.mkldnn.is_available():
+        if batch[0].device.type == "cpu" and torch.backends.mkldnn.is_available():
             multiply_with_onednn(graph)
         finish(graph)
-        return partial(graph, *state)
+        return graph
 
-    def _step(self, *tensors: torch.Tensor) -> torch.Tensor:
+    def _step(self, state: list[torch.Tensor], batch: Any) -> torch.Tensor:
         """One training step as a function of the state, which it changes in place, and of a batch."""
-        *state, x, y = tensors
-        model, optimizer = self._model, self._optimizer
-        first, second = len(model.trainable_variables), len(model.trainable_variables + model.non_trainable_variables)
-        trainable, non_trainable, optimizer_state = state[:first], state[first:second], state[second:]
-        if self._change is not None:
-            x, y = self._change(x, y, optimizer_state[index_of(optimizer.iterations, optimizer.variables)])
-        leaves = [tensor.detach().requires_grad_() for tensor in trainable]
-        with torch.enable_grad():
-            logits, new_non_trainable, penalties = model.stateless_call(
-                leaves, non_trainable, x, training=True, return_losses=True
-            )
-            logits = logits.float()
-            value = self._loss(y, logits) + sum(penalties)
-            gradients = torch.autograd.grad(value, leaves)
-        with _traceable(optimizer):
-            new_trainable, new_optimizer_state = optimizer.stateless_apply(optimizer_state, gradients, trainable)
-        for old, new in zip(state, [*new_trainable, *new_non_trainable, *new_optimizer_state], strict=True):
+        values, row = state, []
+        for update in self._updates:
+            values, numbers = self._apply(update, values, batch)
+            row += numbers
+        for old, new in zip(state, values, strict=True):
             if new is not old:
                 old.copy_(new)
-        sums = [metric(y, logits.detach()).sum().float() for metric in self._metrics.values()]
-        return torch.stack([value.detach(), *sums])
+        return torch.stack([torch.as_tensor(number).detach().float() for number in row])
+
+    def _apply(self, update: Update, values: list[Any], batch: Any) -> tuple[list[Any], list[Any]]:
+        optimizer, variables = update.optimizer, self._variables
+        own = [index_of(variable, variables) for variable in update.variables]
+        leaves = {place: values[place].detach().requires_grad_() for place in own}
+        current = [leaves.get(place, value) for place, value in enumerate(values)]
+        mapping = list(zip(variables, current, strict=True))
+        with torch.enable_grad(), keras.StatelessScope(mapping, collect_losses=True) as scope:
+            loss, row = update.measure(batch)
+            scaled = loss if optimizer is None else optimizer.scale_loss(loss)
+        after = [
+            old if (new := scope.get_current_value(variable)) is seen else new.detach()
+            for variable, seen, old in zip(variables, current, values, strict=True)
+        ]
+        if optimizer is None or not own:
+            return after, row
+        gradients = torch.autograd.grad(scaled, list(leaves.values()), allow_unused=True, materialize_grads=True)
+        kept = [index_of(variable, variables) for variable in optimizer.variables]
+        with _traceable(optimizer):
+            moved, state = optimizer.stateless_apply(
+                [after[place] for place in kept], gradients, [after[place] for place in own]
+            )
+        changed = dict(zip([*own, *kept], [*moved, *state], strict=True))
+        return [changed.get(place, value) for place, value in enumerate(after)], row
 
 
 training_loop = TrainingLoop
+
+
+def unproven(things: Iterable[Any]) -> str | None:
+    """Names code that Keras' trainer would call in each step, and that a traced step would not."""
+    return find_unknown(things)
 
 
 class _Rows:
@@ -309,16 +312,16 @@ def _traceable(optimizer: keras.Optimizer) -> Iterator[None]:
     not. Where a schedule goes one way or the other by the step, as those that warm up do, the graph goes both and then
     chooses.
     """
-    is_plain_adam = isinstance(optimizer, keras.optimizers.Adam) and not optimizer.amsgrad
-    update = _update_fused if is_plain_adam else keras.Optimizer._backend_update_step
+    update = _update_fused if _is_plain_adam(optimizer) else _general_update(type(optimizer))
     learning_rate = optimizer._get_current_learning_rate
 
     def traceable_learning_rate() -> Any:
-        native, core.cond = core.cond, _both_ways
-        try:
-            return learning_rate()
-        finally:
-            core.cond = native
+        with PATCHING:
+            native, core.cond = core.cond, _both_ways
+            try:
+                return learning_rate()
+            finally:
+                core.cond = native
 
     optimizer._backend_update_step = partial(update, optimizer)
     optimizer._get_current_learning_rate = traceable_learning_rate
@@ -326,6 +329,17 @@ def _traceable(optimizer: keras.Optimizer) -> Iterator[None]:
         yield
     finally:
         del optimizer._backend_update_step, optimizer._get_current_learning_rate
+
+
+def _is_plain_adam(optimizer: keras.Optimizer) -> bool:
+    """Whether the update is exactly Adam's formula, and that of no class derived from it."""
+    return type(optimizer) in (type(keras.optimizers.Adam()), type(keras.optimizers.AdamW())) and not optimizer.amsgrad
+
+
+def _general_update(kind: type) -> Callable[..., None]:
+    """Returns the update that an optimizer has on all backends, which is behind the one that it has for PyTorch."""
+    general = (cls for cls in kind.__mro__ if ".backend." not in cls.__module__)
+    return next(vars(cls)["_backend_update_step"] for cls in general if "_backend_update_step" in vars(cls))
 
 
 def _both_ways(condition: Any, if_true: Callable[[], Any], if_false: Callable[[], Any]) -> torch.Tensor:

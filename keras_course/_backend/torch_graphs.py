@@ -24,12 +24,14 @@ def trace(function: Callable[..., Any], *arguments: Any) -> torch.fx.GraphModule
 def fold_constants(graph: torch.fx.GraphModule) -> None:
     """Computes once what depends on no input of the graph, and drops the detachments, which no longer mean anything."""
     constants: dict[torch.fx.Node, Any] = {}
+    written = _written(graph)
     for node in list(graph.graph.nodes):
         if node.op == "get_attr":
-            constants[node] = getattr(graph, node.target)
+            if node not in written:
+                constants[node] = getattr(graph, node.target)
         elif node.target is _aten.detach.default:
             node.replace_all_uses_with(node.args[0])
-        elif _can_be_folded(node, constants):
+        elif _can_be_folded(node, constants, written):
             args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), constants.__getitem__)
             value = node.target(*args, **kwargs)
             if not isinstance(value, torch.Tensor):  # parts of a tensor, which are taken one by one
@@ -91,25 +93,44 @@ def finish(graph: torch.fx.GraphModule) -> None:
     graph.recompile()
 
 
-def _can_be_folded(node: torch.fx.Node, constants: Mapping[torch.fx.Node, Any]) -> bool:
-    if any(_writes_to(node, source) for source in node.all_input_nodes):
-        return False
-    if any(_writes_to(user, node) for user in node.users):
+def _can_be_folded(node: torch.fx.Node, constants: Mapping[torch.fx.Node, Any], written: set[torch.fx.Node]) -> bool:
+    if node in written or _is_mutable(node) or _draws(node):
         return False
     if not node.all_input_nodes:
         return node.target in _FACTORIES
     return node.op == "call_function" and all(source in constants for source in node.all_input_nodes)
 
 
-def _writes_to(node: torch.fx.Node, source: torch.fx.Node) -> bool:
-    """Says whether an operation changes one of its arguments in place."""
+def _draws(node: torch.fx.Node) -> bool:
+    """Whether an operation gives another result each time, since it draws random numbers."""
+    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+
+
+def _is_mutable(node: torch.fx.Node) -> bool:
     schema = getattr(node.target, "_schema", None)
-    if schema is None or not schema.is_mutable:
-        return False
-    for argument, value in zip(schema.arguments, node.args, strict=False):
-        if argument.is_write and (value is source or (isinstance(value, list | tuple) and source in value)):
-            return True
-    return False
+    return schema is not None and schema.is_mutable
+
+
+def _written(graph: torch.fx.GraphModule) -> set[torch.fx.Node]:
+    """Finds the values that an operation changes in place, itself or through a view of them."""
+    written: set[torch.fx.Node] = set()
+    waiting = [source for node in graph.graph.nodes if _is_mutable(node) for source in _changed_arguments(node)]
+    while waiting:
+        node = waiting.pop()
+        schema = getattr(node.target, "_schema", None)
+        if node not in written and schema is not None and any(result.alias_info for result in schema.returns):
+            waiting += node.all_input_nodes
+        written.add(node)
+    return written
+
+
+def _changed_arguments(node: torch.fx.Node) -> list[torch.fx.Node]:
+    """Lists the arguments that an operation changes."""
+    schema = node.target._schema
+    given = dict(zip((argument.name for argument in schema.arguments), node.args, strict=False)) | node.kwargs
+    changed = [given.get(argument.name) for argument in schema.arguments if argument.is_write]
+    flat = [part for value in changed for part in (value if isinstance(value, list | tuple) else [value])]
+    return [part for part in flat if isinstance(part, torch.fx.Node)]
 
 
 def _constant(graph: torch.fx.GraphModule, before: torch.fx.Node, value: Any, kind: str = "value") -> torch.fx.Node:

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from keras_course.errors import CourseError, check_positive
 from keras_course.training.descent import Descent, Problem, Rows, Settings, prepare_descent
 from keras_course.training.gradient_descent import as_parameters, as_scalar, check_learning_rate, descend_freely
-from keras_course.training.inputs import Batches, Data, check_data, check_labels, on_logits
+from keras_course.training.inputs import Batches, Data, check_data, check_labels
+from keras_course.training.objectives import on_logits
 from keras_course.update_rules import UpdateRule, find_rule
 
 _SAMPLES_MEASURED_TOGETHER = 1024
@@ -120,7 +121,7 @@ def _epochs(data: Data, batch_size: int | None, epochs: int, seed: int) -> Itera
     """Yields for each epoch its batches, in groups that run in one call."""
     batches = Batches(*data, batch_size=batch_size or len(data[0]), seed=seed)
     for epoch in range(epochs):
-        yield (((x, y), count) for x, y, count in batches.groups(epoch, lambda: 1e9))
+        yield (((group["x"], group["y"]), count) for group, count in batches.groups(epoch, lambda: 1e9))
 
 
 def _problem(

@@ -16,7 +16,8 @@ from keras_course.errors import CourseError, check_fractions
 from keras_course.pretrained.transfer import feature_extractor, freeze, head_of
 from keras_course.training.features import extract_features
 from keras_course.training.fit import Columns, evaluate
-from keras_course.training.inputs import Data, check_data, on_logits
+from keras_course.training.inputs import Data, check_data
+from keras_course.training.objectives import on_logits
 
 _Numbers = npt.NDArray[np.float64]
 

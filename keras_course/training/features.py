@@ -9,7 +9,7 @@ import hashlib
 import json
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -115,7 +115,7 @@ def _key(backbone: keras.Model) -> str:
     graph = keras.saving.serialize_keras_object(backbone)
     names = [backbone.name, *(layer.name for layer in backbone._flatten_layers(include_self=False))]
     places = {name: place for place, name in enumerate(names)}
-    how = [_VERSION, keras.config.dtype_policy().name, _without_names(graph, places)]
+    how = [_VERSION, keras.config.dtype_policy().name, graph_without_names(graph, places)]
     digest = hashlib.sha256(json.dumps(how, sort_keys=True, default=repr).encode())
     for weights in backbone.get_weights():
         digest.update(str((weights.dtype, weights.shape)).encode())
@@ -123,13 +123,22 @@ def _key(backbone: keras.Model) -> str:
     return digest.hexdigest()[:32]
 
 
-def _without_names(node: Any, places: dict[str, int]) -> Any:
-    """Puts numbers for the names of layers: those that Keras makes up change with what has been built before."""
+def graph_without_names(node: Any, places: Mapping[str, int] | None = None) -> Any:
+    """Puts numbers for the names of layers: those that Keras makes up change with what has been built before.
+
+    Args:
+        node: What Keras writes of a model, or of a layer.
+        places: The number of each name; of those that are not there, ``name`` is left out of every description.
+
+    Returns:
+        The same without names, and without what may change between two runs.
+    """
     if isinstance(node, dict):
-        return {name: _without_names(value, places) for name, value in node.items() if name not in _NO_MATTER}
+        ignored = _NO_MATTER if places is not None else (*_NO_MATTER, "name", "registered_name", "shared_object_id")
+        return {name: graph_without_names(value, places) for name, value in node.items() if name not in ignored}
     if isinstance(node, list | tuple):
-        return [_without_names(value, places) for value in node]
-    return places.get(node, node) if isinstance(node, str) else node
+        return [graph_without_names(value, places) for value in node]
+    return (places or {}).get(node, node) if isinstance(node, str) else node
 
 
 def _names(pictures: np.ndarray, augmentation: Augmentation | None, view: int) -> list[bytes]:

@@ -107,7 +107,7 @@ def train_head(
     check_positive(views=views, epochs=epochs, batch_size=batch_size)
     if views > 1 and augmentation is None:
         raise CourseError(f"views is {views}, and there is no augmentation; give one, or see each photo once")
-    check_labels(*train, "train")
+    check_labels(train[0], train[1], "train")
     freeze(model)
     extractor = feature_extractor(model)
 
@@ -180,7 +180,7 @@ def fine_tune(
         CourseError: As for ``fit``; or the model has no backbone, or not so many layers.
     """
     check_positive(epochs=epochs, batch_size=batch_size)
-    check_labels(*train, "train")
+    check_labels(train[0], train[1], "train")
     unfreeze(model, last=last)
     return fit(
         model,

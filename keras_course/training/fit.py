@@ -1,13 +1,13 @@
-"""Training a model on labelled data: the same batches, the same curve, on every backend."""
+"""Training a model on data of any kind: the same batches, the same curve, on every backend."""
 
 import hashlib
 import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
-from typing import Any, Final, Self
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Final
 
 import keras
 import numpy as np
@@ -15,12 +15,27 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from keras_course import _backend
+from keras_course._backend.loops import leaves
 from keras_course.augmentation import Augmentation
 from keras_course.errors import CourseError, DivergenceError, check_positive
-from keras_course.training.inputs import Batches, Data, check_data, check_pictures, check_samples, on_logits
+from keras_course.training.callbacks import Callbacks
+from keras_course.training.features import graph_without_names
+from keras_course.training.inputs import (
+    Batches,
+    BatchStream,
+    Data,
+    as_batch,
+    as_batches,
+    check_data,
+    check_pictures,
+    check_samples,
+    class_weights_of,
+    split_off,
+)
+from keras_course.training.objectives import Loss, Metrics, compiled, losses_for, metrics_for
 from keras_course.training.run_directory import Checkpoint, Columns, RunDirectory
+from keras_course.training.steps import Measurement, Steps, choose_steps, has_loss_of_keras
 
-Metric = Callable[[Any, Any], Any]
 Forward = Callable[[np.ndarray], np.ndarray]
 
 _SAMPLES_TOGETHER: Final = 256
@@ -28,24 +43,18 @@ _NUMBERS_TOGETHER: Final = 2**23
 """What runs together in inference mode: so many samples, or fewer with so many numbers."""
 
 
-def accuracy(labels: Any, logits: Any) -> Any:
-    """Says for each sample whether the largest logit is that of its label.
+class History(dict[str, list[float]]):
+    """The columns of a training, a value an epoch.
 
-    Args:
-        labels: Class numbers, a tensor (batch,), or probabilities (batch, classes).
-        logits: A tensor (batch, classes).
-
-    Returns:
-        A float32 tensor (batch,) of 0 and 1.
-
-    Example:
-        >>> keras.ops.convert_to_numpy(accuracy(np.array([1, 0]), np.array([[0.0, 2.0], [0.0, 2.0]]))).tolist()
-        [1.0, 0.0]
+    Attributes:
+        way: ``"compiled"``, or ``"keras"`` where Keras' own trainer took the steps.
+        reason: Why Keras' own trainer took them; None for the compiled loop.
+        steps: How many steps were taken.
     """
-    predictions = keras.ops.cast(keras.ops.argmax(logits, axis=-1), "int32")
-    if len(labels.shape) == len(logits.shape):
-        labels = keras.ops.argmax(labels, axis=-1)
-    return keras.ops.cast(keras.ops.equal(predictions, keras.ops.cast(labels, "int32")), "float32")
+
+    way: str = "compiled"
+    reason: str | None = None
+    steps: int = 0
 
 
 def fit(
@@ -54,39 +63,58 @@ def fit(
     valid: Data | None = None,
     *,
     optimizer: keras.Optimizer | str = "adam",
-    loss: keras.Loss | str = "sparse_categorical_crossentropy",
-    metrics: Mapping[str, Metric] | None = None,
+    loss: Loss = "sparse_categorical_crossentropy",
+    metrics: Metrics = None,
+    weighted_metrics: Metrics = None,
+    loss_weights: Any = None,
+    sample_weight: Any = None,
+    class_weight: Mapping[int, float] | str | None = None,
+    validation_split: float = 0.0,
     epochs: int = 5,
     batch_size: int = 32,
     seed: int = 0,
     augmentation: Augmentation | None = None,
     early_stopping: int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-    run: RunDirectory | None = None,
+    run: RunDirectory | str | Path | None = None,
     log_steps: bool = False,
     progress: bool = True,
-) -> Columns:
-    """Trains a model, several compiled steps in one call, and goes on where a killed run stopped.
+) -> History:
+    """Trains any Keras model to the numbers of Keras' own trainer, and goes on where a killed run stopped.
 
-    The order of the samples is drawn from the seed and the epoch; so is whatever the model draws from
-    ``keras_course.randomness``. The model is not compiled and need not be.
+    Several steps run in one compiled call where that is known to give the same numbers; other models are trained by
+    Keras' own ``train_step``. The result says which (``way``, ``reason``). The order of the samples is drawn from the
+    seed and the epoch; so is whatever the model draws from ``keras_course.randomness``. The model is not compiled and
+    need not be.
 
     Args:
-        model: A built model that returns logits.
-        train: Samples (n, ...) and labels (n, ...) to train on.
-        valid: Samples and labels on which each epoch is measured.
-        optimizer: A Keras optimizer, or the name of one with its default settings.
-        loss: A Keras loss on logits, or the name of one, which is then told that it gets logits.
-        metrics: Functions from (labels, logits) to one number a sample, by name; ``accuracy`` when left out.
+        model: The model. One that is not built yet is built on the first batch.
+        train: (x, y) or (x, y, sample_weight) with samples, labels and weights (n, ...): arrays, lists, data frames or
+            tensors, or lists and dictionaries of them for several inputs and outputs. Or a collection of such batches
+            that can be gone through once an epoch: a ``keras.utils.PyDataset``, a ``DataLoader`` of PyTorch, a
+            ``tf.data.Dataset``, a list. The seed does not shuffle a collection.
+        valid: Data on which each epoch is measured, in one of these forms.
+        optimizer: A Keras optimizer that has trained no other model, or the name of one with its default settings.
+        loss: A Keras loss, a function from labels and outputs, or a name; for several outputs one for all, or a list
+            or dictionary. A loss that is named takes logits, or probabilities where the model ends with softmax or
+            sigmoid.
+        metrics: Names of Keras, metrics or functions from labels and outputs, as a list or by name; for several
+            outputs a list or dictionary as for ``Model.compile``. ``accuracy`` for a classifier when left out.
+        weighted_metrics: The same, for metrics that take the weights of the samples.
+        loss_weights: A weight for each of several losses.
+        sample_weight: Weights (n, ...) of the samples, if ``train`` has none.
+        class_weight: A weight for each class by its number, or ``"balanced"``.
+        validation_split: Which share of the samples, from the end, to measure on instead of training on them.
         epochs: How often to go through the samples, counted from the start of the run, also after a resume.
         batch_size: Samples a step. The last batch of an epoch is smaller where they do not divide.
         seed: Seed of the order.
-        augmentation: What to do to the pictures of each training batch, and to its labels, inside the compiled step.
-            Where it mixes labels, they become probabilities, and a sparse cross entropy takes them as such.
+        augmentation: What to do to the pictures of each training batch, and to its labels. Where it mixes labels, they
+            become probabilities, and a sparse cross entropy takes them as such.
         early_stopping: Epochs without a lower validation loss after which to stop and go back to the best; None to go
             on.
-        callbacks: Keras callbacks. Those for batches are called after each group of steps that ran in one call.
-        run: Where to write ``history.csv`` and a checkpoint each epoch; with ``run.resume`` the run there goes on.
+        callbacks: Keras callbacks. With one that watches batches, each step is a call of its own.
+        run: Where to write ``history.csv`` and a checkpoint each epoch; with ``run.resume`` the run there goes on. A
+            path is a new run.
         log_steps: Whether to write the loss of each batch alone to ``steps.csv`` in ``run``.
         progress: Whether to show a progress bar and a line an epoch.
 
@@ -95,85 +123,96 @@ def fit(
         metrics are means over the epoch while the model was being trained.
 
     Raises:
-        CourseError: Data and model do not fit, a sample is not finite, a number is out of range, or the checkpoint is
-            of another run.
+        CourseError: Data and model do not fit, a sample is not finite, a number is out of range, the optimizer has
+            trained another model, or the checkpoint is of another run.
         DivergenceError: The loss is no longer a number; ``found`` holds the columns of the epochs before.
 
     Example:
         >>> from keras_course.models import dense_classifier
         >>> x, y = np.zeros((8, 2, 2, 1), "uint8"), np.zeros(8, "int32")
         >>> history = fit(dense_classifier(input_shape=(2, 2, 1), hidden=()), (x, y), epochs=2, progress=False)
-        >>> history["epoch"], history["accuracy"][-1]
-        ([1, 2], 1.0)
+        >>> history["epoch"], history["accuracy"][-1], history.way
+        ([1, 2], 1.0, 'compiled')
     """
     check_positive(epochs=epochs, batch_size=batch_size)
+    if not isinstance(model, keras.Model):
+        raise CourseError(f"model is a {type(model).__name__}; give a keras.Model")
+    if validation_split:
+        if valid is not None:
+            raise CourseError("validation_split and valid are given; give one of them")
+        train, valid = split_off(train, validation_split, "train")
     if early_stopping is not None:
         check_positive(early_stopping=early_stopping)
         if valid is None:
             raise CourseError("early_stopping needs validation data; give valid or leave early_stopping out")
-    loss = on_logits(loss)
-    check_data(model, train, loss, "train")
+    if sample_weight is not None or class_weight is not None:
+        train = _weighted(model, train, sample_weight, class_weight)
+    training = as_batches(train, batch_size=batch_size, seed=seed, name="train")
+    validation = None if valid is None else as_batches(valid, batch_size=batch_size, seed=None, name="valid")
+    first = training.first()
     if augmentation is not None:
-        check_pictures(train[0], "train")
-    if valid is not None:
-        check_data(model, valid, loss, "valid")
-    optimizer = keras.optimizers.get(optimizer)
-    optimizer.build(model.trainable_variables)
-    metrics = {"accuracy": accuracy} if metrics is None else metrics
-    settings = _settings(model, train, valid, optimizer, loss, metrics, batch_size, seed, augmentation)
-
-    columns = ["loss", *metrics]
-    val_columns = [f"val_{name}" for name in columns if valid is not None]
-    history: Columns = {name: [] for name in ["epoch", *columns, *val_columns, "seconds"]}
-    best: list[np.ndarray] = []
-    if run is not None and run.resume and (checkpoint := run.load_checkpoint()) is not None:
-        _restore(checkpoint, settings, model, optimizer)
-        history, best = checkpoint.history, checkpoint.best
-        run.write_history(history)  # a run killed between the two files has a newer checkpoint
-
-    change = None if augmentation is None else partial(_augment, augmentation)
-    loop = _backend.training_loop(model, optimizer, partial(_loss_on_any_labels, loss), metrics, change)
-    forward = _backend.forward(model)
-    batches = Batches(*train, batch_size=batch_size, seed=seed)
-    if run is not None and log_steps:
-        run.start_steps(len(history["epoch"]) * batches.steps)
-    display = _Display(epochs, batches.steps, shown=progress)
-    with _Callbacks(callbacks, model, optimizer, epochs, batches.steps) as keras_callbacks:
-        for epoch in range(len(history["epoch"]), epochs):
-            if model.stop_training or _patience_is_over(history, early_stopping):
-                break
-            started = time.perf_counter()
-            keras_callbacks.list.on_epoch_begin(epoch)
-            totals = _Totals(columns, batches.sizes)
-
-            def after_group(rows: np.ndarray, totals: _Totals = totals) -> None:
-                display.advance(len(rows), totals.means())
-                if keras_callbacks.any:
-                    loop.sync()
-                    first = len(totals.losses) - len(rows)
-                    keras_callbacks.after_batches(first, rows, columns, batches.sizes[first:])
-                    loop.load()
-
-            with display.epoch(epoch):
-                _train_epoch(loop, batches, epoch, history, totals, after_group, ahead=not keras_callbacks.any)
-            logs = totals.means()
-            if valid is not None:
-                logs |= {f"val_{name}": value for name, value in _measure(forward, valid, loss, metrics).items()}
-            if not np.isfinite(logs.get("val_loss", 0.0)) or not _is_finite(model):
-                raise _diverged(epoch, (epoch + 1) * batches.steps, history, what="state after")
-            row = {"epoch": epoch + 1, **logs, "seconds": round(time.perf_counter() - started, 3)}
-            for name, value in row.items():
-                history[name].append(value)
-            if early_stopping is not None and int(np.argmin(history["val_loss"])) == epoch:
-                best = model.get_weights()
-            display.report(row)
-            keras_callbacks.list.on_epoch_end(epoch, logs)
-            if run is not None:  # after the callbacks, which may have changed the learning rate
-                if log_steps:
-                    run.append_steps(epoch * batches.steps + 1, totals.losses)
-                run.save_checkpoint(Checkpoint(settings, history, *_state(model, optimizer), best))
-    if best:
-        model.set_weights(best)
+        check_pictures(first["x"], "train")
+        if "sample_weight" in first and augmentation._mixes:
+            raise CourseError(
+                "augmentation mixes samples, whose weights would be wrong; leave MixUp and CutMix or them out"
+            )
+    with ExitStack() as stack:
+        if isinstance(run, str | Path):
+            run = stack.enter_context(RunDirectory(run))
+        problem = _Problem(model, loss, metrics, weighted_metrics, loss_weights, first, augmentation)
+        problem.check(training, "train")
+        if validation is not None:
+            problem.check(validation, "valid")
+        optimizer = _optimizer_for(model, optimizer)
+        stack.enter_context(problem.compiled(optimizer))
+        settings = _settings(model, training, validation, optimizer, problem, batch_size, seed, augmentation)
+        history, best, stopped = _start(run, settings, model, optimizer, training.steps or 0)
+        ahead = Callbacks(callbacks, model, epochs, training.steps)
+        group, _ = next(training.groups(0, lambda: 1e9, alone=ahead.watches_batches))
+        group["step"] = np.zeros(len(next(leaves(group))), "int32")
+        steps, history.reason = choose_steps(model, augmentation, group, problem.things(optimizer))
+        history.way = steps.way
+        if run is not None:
+            run.training = {"way": history.way, "reason": history.reason}
+        trainer = _Trainer(model, steps, training, history, _Display(epochs, training.steps, shown=progress), ahead)
+        measurement = None
+        if validation is not None:
+            measurement = Measurement(model, validation, _predictor(model))
+        if run is not None and log_steps:
+            run.start_steps(history.steps)
+        with ahead as watching:
+            start = max(len(history["epoch"]), watching.first_epoch)
+            for epoch in range(start, epochs):
+                if stopped or model.stop_training or _patience_is_over(history, early_stopping):
+                    break
+                started = time.perf_counter()
+                watching.list.on_epoch_begin(epoch)
+                with trainer.display.epoch(epoch):
+                    logs, losses = trainer.run_epoch(epoch)
+                if measurement is not None:
+                    watching.list.on_test_begin()
+                    test = measurement.run(watching.on_test_batch if watching.watches_test_batches else None)
+                    watching.list.on_test_end(test)
+                    logs |= {f"val_{name}": value for name, value in _in_order(test).items()}
+                history.steps = trainer.steps_done
+                if not np.isfinite(logs.get("val_loss", 0.0)) or not _is_finite(model):
+                    raise _diverged(epoch, trainer.steps_done, history, what="state after")
+                logs = watching.end_epoch(epoch, _in_order(logs))
+                row = {"epoch": epoch + 1, **logs, "seconds": round(time.perf_counter() - started, 3)}
+                _add(history, row)
+                if early_stopping is not None and int(np.argmin(history["val_loss"])) == len(history["epoch"]) - 1:
+                    best = _weights(model)
+                trainer.display.report(row)
+                if run is not None:  # after the callbacks, which may have changed the learning rate
+                    if log_steps:
+                        run.append_steps(trainer.steps_done - len(losses) + 1, losses)
+                    state = (*_state(model, optimizer), best, _random_states(model))
+                    ended = bool(model.stop_training)
+                    run.save_checkpoint(Checkpoint(settings, dict(history), *state, stopped=ended, steps=history.steps))
+            if best:
+                model.set_weights(best)
+            elif optimizer.built:
+                optimizer.finalize_variable_values(model.trainable_variables)
     return history
 
 
@@ -181,16 +220,22 @@ def evaluate(
     model: keras.Model,
     data: Data,
     *,
-    loss: keras.Loss | str = "sparse_categorical_crossentropy",
-    metrics: Mapping[str, Metric] | None = None,
+    loss: Loss = "sparse_categorical_crossentropy",
+    metrics: Metrics = None,
+    weighted_metrics: Metrics = None,
+    loss_weights: Any = None,
+    batch_size: int = 32,
 ) -> dict[str, float]:
-    """Measures a model on labelled data.
+    """Measures a model on labelled data, as Keras' own ``Model.evaluate`` does.
 
     Args:
-        model: A built model that returns logits.
-        data: Samples (n, ...) and labels (n, ...).
-        loss: A Keras loss on logits, or the name of one.
-        metrics: Functions from (labels, logits) to one number a sample, by name; ``accuracy`` when left out.
+        model: The model.
+        data: Samples, labels and weights in one of the forms of ``fit``.
+        loss: As for ``fit``.
+        metrics: As for ``fit``.
+        weighted_metrics: As for ``fit``.
+        loss_weights: As for ``fit``.
+        batch_size: Samples that are measured together, on which a loss may depend that leaves samples out.
 
     Returns:
         The loss and the mean of each metric.
@@ -202,9 +247,12 @@ def evaluate(
         >>> {name: round(value, 3) for name, value in evaluate(model, (black, np.zeros(4, "int32"))).items()}
         {'loss': 0.693, 'accuracy': 1.0}
     """
-    loss = on_logits(loss)
-    check_data(model, data, loss, "data")
-    return _measure(_backend.forward(model), data, loss, {"accuracy": accuracy} if metrics is None else metrics)
+    check_positive(batch_size=batch_size)
+    source = as_batches(data, batch_size=batch_size, seed=None, name="data")
+    problem = _Problem(model, loss, metrics, weighted_metrics, loss_weights, source.first(), None)
+    problem.check(source, "data")
+    with problem.compiled(None):
+        return _in_order(Measurement(model, source, _predictor(model)).run())
 
 
 def predict_logits(
@@ -257,15 +305,6 @@ def predict_logits(
     return np.mean([_predict(forward, pictures, batch_size) for pictures in shown], axis=0)
 
 
-def _measure(forward: Forward, data: Data, loss: keras.Loss, metrics: Mapping[str, Metric]) -> dict[str, float]:
-    x, labels = data
-    logits = _predict(forward, x)
-    measured = {"loss": float(keras.ops.convert_to_numpy(loss(labels, logits)))}
-    for name, metric in metrics.items():
-        measured[name] = float(keras.ops.convert_to_numpy(metric(labels, logits)).mean(dtype="float64"))
-    return measured
-
-
 def _predict(forward: Forward, x: np.ndarray, batch_size: int | None = None) -> np.ndarray:
     if batch_size is None:
         # a net makes many times as many numbers of a photo as it has: 256 of them filled 20 GiB
@@ -280,76 +319,242 @@ def _predict(forward: Forward, x: np.ndarray, batch_size: int | None = None) -> 
     return np.concatenate(outputs)
 
 
-class _Totals:
-    """Sums over the batches of an epoch so far."""
+class _Problem:
+    """What a model is trained for, and on which batches."""
 
-    def __init__(self, columns: list[str], sizes: np.ndarray) -> None:
-        self._columns, self._sizes = columns, sizes
-        self._sums = np.zeros(len(columns))
+    def __init__(
+        self,
+        model: keras.Model,
+        loss: Loss,
+        metrics: Metrics,
+        weighted_metrics: Metrics,
+        loss_weights: Any,
+        first: dict[str, Any],
+        augmentation: Augmentation | None,
+    ) -> None:
+        self._model, self._first, self._loss_weights = model, first, loss_weights
+        if not all(layer.built for layer in model._flatten_layers()):
+            with compiled(model, None, None):
+                self._build()
+        check_samples(model, first["x"], "train")
+        mixed = augmentation is not None and augmentation._mixes
+        own_loss = not str(type(model).compute_loss.__module__).startswith("keras.")
+        self.loss = None if own_loss else losses_for(model, loss, first["x"], mixed_labels=mixed)
+        if not own_loss and "y" not in first and not model.losses:
+            raise CourseError("train has no labels; give (x, y), or a model with a compute_loss or add_loss of its own")
+        if "y" not in first:
+            self.loss = None
+        self.metrics = metrics_for(model, metrics, self.loss, first)
+        self.weighted_metrics = None
+        if weighted_metrics is not None:
+            self.weighted_metrics = metrics_for(model, weighted_metrics, self.loss, first)
+
+    def check(self, source: Batches | BatchStream, name: str) -> None:
+        """Checks that data fits the model and its loss."""
+        parts = source.arrays if isinstance(source, Batches) else source.first()
+        check_data(self._model, (parts["x"], parts.get("y")), self.loss, name)
+
+    @contextmanager
+    def compiled(self, optimizer: keras.Optimizer | None) -> Iterator[None]:
+        """Compiles the model for a while, and builds it with its loss, metrics and optimizer."""
+        model = self._model
+        with compiled(model, optimizer, self.loss, self.metrics, self.weighted_metrics, self._loss_weights):
+            self._build()
+            if optimizer is not None and not optimizer.built:
+                optimizer.build(model.trainable_variables)
+            yield
+
+    def _build(self) -> None:
+        parts = tuple(self._first.get(name) for name in ("x", "y", "sample_weight"))
+        try:
+            self._model._symbolic_build(data_batch=parts)
+        except (ValueError, TypeError, KeyError) as error:
+            text = " ".join(str(error).split())
+            raise CourseError(f"model, data, loss and metrics do not fit together: {text[:300]}") from error
+
+    def things(self, optimizer: keras.Optimizer) -> list[Any]:
+        """Lists what the steps call beside the model."""
+        return [self.loss, self.metrics, self.weighted_metrics, optimizer]
+
+
+class _Trainer:
+    """Runs the epochs of a training."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        steps: Steps,
+        batches: Batches | BatchStream,
+        history: History,
+        display: "_Display",
+        callbacks: Callbacks,
+    ) -> None:
+        self._model, self._steps, self._batches = model, steps, batches
+        self._history, self.display, self._callbacks = history, display, callbacks
+        self.steps_done = history.steps
+
+    def run_epoch(self, epoch: int) -> tuple[dict[str, float], list[float]]:
+        """Runs one epoch; returns its logs and the loss of each batch."""
+        model, steps, watching = self._model, self._steps, self._callbacks
+        model.reset_metrics()
+        totals = _Totals()
+        # a group of steps starts before the losses of the one before have been looked at
+        waiting: list[tuple[Any, int, int]] = []
+        ahead = not watching.watches_batches
+        started = time.perf_counter()
+
+        def steps_a_second() -> float:
+            return max(1, len(totals.losses)) / (time.perf_counter() - started)
+
+        def collect(rows: Any, count: int, size: int) -> None:
+            numbers = np.asarray(rows)[:count].astype("float64")
+            totals.add(numbers[:, 0], size)
+            if not np.isfinite(numbers[:, 0]).all():
+                wrong = int(np.argmin(np.isfinite(totals.losses))) + 1
+                done = self.steps_done - len(totals.losses) + wrong
+                raise _diverged(epoch, done, self._history, what="loss of")
+            if self.display.is_shown:
+                self.display.advance(
+                    count, {"loss": totals.mean(), **dict(zip(steps.names, numbers[-1, 1:], strict=True))}
+                )
+
+        steps.begin_epoch()
+        if ahead:
+            steps.load()
+        try:
+            for group, count in self._batches.groups(epoch, steps_a_second, alone=not ahead):
+                axes = next(leaves(group)).shape
+                if not ahead:
+                    watching.list.on_train_batch_begin(len(totals.losses))
+                    steps.load()
+                group["step"] = np.arange(self.steps_done, self.steps_done + axes[0], dtype="int32")
+                waiting.append((steps.run(group, count), count, axes[1]))
+                self.steps_done += count
+                while len(waiting) > ahead:
+                    collect(*waiting.pop(0))
+                if not ahead:
+                    steps.sync()
+                    watching.list.on_train_batch_end(len(totals.losses) - 1, self._logs(totals))
+                    if model.stop_training:
+                        break
+            for rest in waiting:
+                collect(*rest)
+        finally:
+            steps.sync()
+        if not totals.losses:
+            raise CourseError("train has no batches in this epoch; give a collection that can be gone through again")
+        return self._logs(totals), totals.losses
+
+    def _logs(self, totals: "_Totals") -> dict[str, float]:
+        logs = self._steps.results()
+        if has_loss_of_keras(self._model):
+            logs["loss"] = totals.mean()
+        return _in_order(logs)
+
+
+class _Totals:
+    """The losses of an epoch so far."""
+
+    def __init__(self) -> None:
+        self._sum, self._samples = 0.0, 0
         self.losses: list[float] = []
 
-    def add(self, logs: np.ndarray) -> None:
-        """Adds rows of a batch's mean loss and of its sums of each metric."""
-        done = len(self.losses)
-        sums = logs.copy()
-        sums[:, 0] *= self._sizes[done : done + len(logs)]
-        # cumsum adds one row after the other, so that no bit depends on which rows came together
-        self._sums = np.vstack([self._sums, sums]).cumsum(axis=0)[-1]
-        self.losses += logs[:, 0].tolist()
+    def add(self, losses: np.ndarray, size: int) -> None:
+        """Adds the mean losses of batches of one size; one after the other, so that no bit depends on the grouping."""
+        for loss in losses.tolist():
+            self._sum += loss * size
+            self._samples += size
+            self.losses.append(loss)
 
-    def means(self) -> dict[str, float]:
-        """Means a sample, by column."""
-        samples = self._sizes[: len(self.losses)].sum()
-        return dict(zip(self._columns, (self._sums / samples).tolist(), strict=True))
+    def mean(self) -> float:
+        """The mean over the samples."""
+        return self._sum / self._samples
 
 
-def _train_epoch(
-    loop: Any,
-    batches: Batches,
-    epoch: int,
-    history: Columns,
-    totals: _Totals,
-    after_group: Callable[[np.ndarray], None],
-    *,
-    ahead: bool,
-) -> None:
-    """Runs one epoch; ``ahead`` lets a group of steps start before the losses of the one before have been looked at."""
-    waiting: list[tuple[Any, int]] = []
-    started = time.perf_counter()
+def _in_order(logs: Mapping[str, float]) -> dict[str, float]:
+    """Puts the loss first."""
+    return {name: logs[name] for name in sorted(logs, key=lambda name: name != "loss")}
 
-    def steps_a_second() -> float:
-        return max(1, len(totals.losses)) / (time.perf_counter() - started)
 
-    def collect(logs: Any, count: int) -> None:
-        rows = np.asarray(logs)[:count].astype("float64")
-        totals.add(rows)
-        if not np.isfinite(rows[:, 0]).all():
-            first = int(np.argmin(np.isfinite(totals.losses))) + 1
-            raise _diverged(epoch, epoch * batches.steps + first, history, what="loss of")
-        after_group(rows)
+def _add(history: Columns, row: Mapping[str, float]) -> None:
+    """Adds a row; a column that is new in it has no number in the rows before."""
+    rows = len(history["epoch"])
+    seconds = history.pop("seconds", [])
+    for name in row:
+        if name != "seconds":
+            history.setdefault(name, [math.nan] * rows)
+    history["seconds"] = seconds
+    for name, column in history.items():
+        column.append(row.get(name, math.nan))
 
-    loop.load()
+
+def _weighted(model: keras.Model, train: Data, sample_weight: Any, class_weight: Any) -> Data:
+    """Adds weights to arrays of samples and labels."""
+    if sample_weight is not None and class_weight is not None:
+        raise CourseError("sample_weight and class_weight are given; give one of them")
+    name = "sample_weight" if sample_weight is not None else "class_weight"
+    if not isinstance(train, tuple | list) or len(train) != 2:
+        raise CourseError(f"{name} needs train to be (x, y) of arrays; let a collection of batches give weights itself")
+    if class_weight is not None:
+        y = as_batch(train, "train")["y"]
+        if not isinstance(y, np.ndarray):
+            raise CourseError("class_weight needs one output; give sample_weight for several")
+        shape = getattr(model, "output_shape", None)
+        classes = shape[-1] if isinstance(shape, tuple) and isinstance(shape[-1], int) and shape[-1] > 1 else None
+        sample_weight = class_weights_of(y, class_weight, classes)
+    return (*train, sample_weight)
+
+
+def _optimizer_for(model: keras.Model, optimizer: Any) -> keras.Optimizer:
+    """Finds an optimizer, which must not have trained anything else."""
     try:
-        for x, y, count in batches.groups(epoch, steps_a_second):
-            waiting.append((loop.run(x, y, count), count))
-            while len(waiting) > ahead:
-                collect(*waiting.pop(0))
-        for group in waiting:
-            collect(*group)
-    finally:
-        loop.sync()
+        optimizer = keras.optimizers.get(optimizer)
+    except ValueError as error:
+        raise CourseError(f"optimizer is {optimizer!r}; give an optimizer of Keras or its name") from error
+    if not isinstance(optimizer, keras.Optimizer):
+        raise CourseError(f"optimizer is a {type(optimizer).__name__}; give an optimizer of Keras or its name")
+    if optimizer.built:
+        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        known = [id(variable) for variable in inner._trainable_variables]
+        if known != [id(variable) for variable in model.trainable_variables]:
+            raise CourseError(
+                "optimizer was built for other weights: it has trained another model, or this one with other layers "
+                "frozen; make a new optimizer for each model, and after freezing or unfreezing"
+            )
+    if model.dtype_policy.name == "mixed_float16" and not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return keras.optimizers.LossScaleOptimizer(optimizer)
+    return optimizer
 
 
-def _augment(augmentation: Augmentation, x: Any, y: Any, step: Any) -> tuple[Any, Any]:
-    step = keras.ops.cast(step, "int32")
-    return augmentation.apply(x, y, step=step, first_row=_backend.replica() * keras.ops.shape(x)[0])
+def _predictor(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns the forward pass over samples of any number, compiled when it is first used."""
+    compiled_forward: list[Forward] = []
+
+    def predict(x: np.ndarray) -> np.ndarray:
+        if not compiled_forward:
+            compiled_forward.append(_backend.forward(model))
+        return _predict(compiled_forward[0], x)
+
+    return predict
 
 
-def _loss_on_any_labels(loss: keras.Loss, labels: Any, logits: Any) -> Any:
-    """Takes labels that an augmentation has turned into probabilities, too."""
-    if isinstance(loss, keras.losses.SparseCategoricalCrossentropy) and len(labels.shape) == len(logits.shape):
-        return keras.losses.CategoricalCrossentropy(from_logits=loss.get_config()["from_logits"])(labels, logits)
-    return loss(labels, logits)
+def _start(
+    run: RunDirectory | None, settings: dict[str, Any], model: keras.Model, optimizer: keras.Optimizer, steps: int
+) -> tuple[History, list[np.ndarray], bool]:
+    """Begins a run, or goes on with it; returns its history, the best weights, and whether a callback has ended it."""
+    checkpoint = None if run is None else run.load_checkpoint()
+    if run is None or checkpoint is None:
+        return History({"epoch": [], "loss": [], "seconds": []}), [], False
+    if not run.resume:
+        raise CourseError(
+            f"{run.path} holds the history of an earlier fit, which this one would replace; "
+            "give another run, such as run.inside('second')"
+        )
+    _restore(checkpoint, settings, model, optimizer)
+    run.write_history(checkpoint.history)  # a run killed between the two files has a newer checkpoint
+    history = History(checkpoint.history)
+    history.steps = checkpoint.steps if checkpoint.version > 1 else len(history["epoch"]) * steps
+    return history, checkpoint.best, checkpoint.stopped
 
 
 def _is_finite(model: keras.Model) -> bool:
@@ -364,46 +569,18 @@ def _diverged(epoch: int, step: int, history: Columns, *, what: str) -> Divergen
     )
 
 
-class _Callbacks:
-    """Keras callbacks, called as ``Model.fit`` calls them, but for groups of batches."""
-
-    def __init__(
-        self, callbacks: Sequence[Any], model: keras.Model, optimizer: keras.Optimizer, epochs: int, steps: int
-    ) -> None:
-        self.any = bool(callbacks)
-        self._model = model
-        self._optimizer = optimizer
-        self.list = keras.callbacks.CallbackList(
-            list(callbacks), add_history=False, add_progbar=False, model=model, epochs=epochs, steps=steps, verbose=0
-        )
-
-    def __enter__(self) -> Self:
-        self._model.stop_training = False
-        self._before = getattr(self._model, "optimizer", None)
-        self._model.optimizer = self._optimizer  # where LearningRateScheduler and its like look for it
-        self.list.on_train_begin()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.list.on_train_end()
-        self._model.optimizer = self._before  # else a saved model would carry it, and open only where its class exists
-
-    def after_batches(self, first: int, rows: np.ndarray, columns: list[str], sizes: np.ndarray) -> None:
-        """Reports batches that have just run together."""
-        for index, row in enumerate(rows):
-            logs = dict(zip(columns, [row[0], *(row[1:] / sizes[index])], strict=True))
-            self.list.on_train_batch_begin(first + index)
-            self.list.on_train_batch_end(first + index, logs)
-
-
 class _Display:
     """A progress bar for the epoch under way, and a line for each one that is over."""
 
-    def __init__(self, epochs: int, steps: int, *, shown: bool) -> None:
+    def __init__(self, epochs: int, steps: int | None, *, shown: bool) -> None:
         self._epochs, self._steps, self._shown = epochs, steps, shown
         self._console = Console()
         self._bar: Progress | None = None
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether there is a bar to move."""
+        return self._bar is not None and not self._bar.disable
 
     @contextmanager
     def epoch(self, number: int) -> Iterator[None]:
@@ -419,7 +596,7 @@ class _Display:
 
     def advance(self, count: int, numbers: Mapping[str, float]) -> None:
         """Moves the bar."""
-        if self._bar is not None and not self._bar.disable:
+        if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], advance=count, numbers=_sentence(numbers))
 
     def report(self, row: Mapping[str, float]) -> None:
@@ -442,30 +619,78 @@ def _patience_is_over(history: Columns, patience: int | None) -> bool:
 
 def _settings(
     model: keras.Model,
-    train: Data,
-    valid: Data | None,
+    train: Batches | BatchStream,
+    valid: Batches | BatchStream | None,
     optimizer: keras.Optimizer,
-    loss: keras.Loss,
-    metrics: Mapping[str, Metric],
+    problem: _Problem,
     batch_size: int,
     seed: int,
     augmentation: Augmentation | None,
 ) -> dict[str, Any]:
-    """What has to be the same for a run to go on as if it had never stopped; names that Keras counts up have not."""
+    """What has to be the same for a run to go on as if it had never stopped; generated names are ignored."""
     config = optimizer.get_config()
+    losses = keras.tree.flatten(problem.loss) if problem.loss is not None else []
     return {
         "seed": int(seed),
         "batch_size": int(batch_size),
-        "data": _fingerprint(train),
-        "validation data": _fingerprint(valid),
+        "data": train.fingerprint(),
+        "validation data": None if valid is None else valid.fingerprint(),
         "model": f"{model.count_params()} parameters",
         "precision": model.dtype_policy.name,
         "optimizer": type(optimizer).__name__,
         **{f"optimizer's {name}": _as_json(value) for name, value in config.items() if name != "name"},
-        "loss": type(loss).__name__,
-        "metrics": list(metrics),
+        "loss": ", ".join(_name_of(loss) for loss in losses),
+        "loss's settings": [_config_of(loss) for loss in losses],
+        "loss_weights": _as_json(problem._loss_weights),
+        "metrics": [
+            _name_of(metric) for metric in keras.tree.flatten([problem.metrics, problem.weighted_metrics or []])
+        ],
         "augmentation": None if augmentation is None else _as_json(augmentation.get_config()),
+        **_layer_settings(model),
     }
+
+
+def _layer_settings(model: keras.Model) -> dict[str, Any]:
+    """Lists the settings of every layer, by its place in the model."""
+    settings: dict[str, Any] = {}
+    for number, layer in enumerate(model._flatten_layers(include_self=False), start=1):
+        if isinstance(layer, keras.Model | keras.layers.InputLayer):
+            continue
+        try:
+            config = graph_without_names({"config": layer.get_config()})["config"]
+        except Exception:  # a layer of one's own may not describe itself
+            config = {name: value for name, value in vars(layer).items() if isinstance(value, int | float | str)}
+        for name, value in config.items():
+            if name not in ("name", "trainable", "build_config"):
+                settings[f"layer {number} ({type(layer).__name__})'s {name}"] = _short(value)
+        settings[f"layer {number} ({type(layer).__name__})'s trainable"] = layer.trainable
+    return settings
+
+
+def _short(value: Any) -> Any:
+    """Keeps short values readable, and of long ones, such as arrays, a fingerprint."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return json.loads(text) if len(text) <= 200 else hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _name_of(thing: Any) -> str:
+    if isinstance(thing, keras.Metric):
+        return thing.name
+    return getattr(thing, "__name__", type(thing).__name__)
+
+
+def _config_of(loss: Any) -> Any:
+    if isinstance(loss, keras.Loss):
+        try:
+            return _short({name: value for name, value in loss.get_config().items() if name != "name"})
+        except Exception:  # a loss of one's own may not describe itself
+            return None
+    code = getattr(loss, "__code__", None)
+    return (
+        None
+        if code is None
+        else hashlib.blake2b(code.co_code + repr(code.co_consts).encode(), digest_size=8).hexdigest()
+    )
 
 
 def _as_json(value: Any) -> Any:
@@ -473,30 +698,45 @@ def _as_json(value: Any) -> Any:
     return json.loads(json.dumps(value, default=str))
 
 
-def _fingerprint(data: Data | None) -> str | None:
-    if data is None:
-        return None
-    digest = hashlib.blake2b(digest_size=8)
-    for array in data:
-        digest.update(np.ascontiguousarray(array).data)
-    return f"{len(data[0])} samples, {digest.hexdigest()}"
+def _as_plain(array: np.ndarray) -> np.ndarray:
+    """Widens bfloat16, which NumPy's files do not have."""
+    return array if array.dtype.kind in "biufc" else array.astype("float32")
+
+
+def _weights(model: keras.Model) -> list[np.ndarray]:
+    return [_as_plain(weight) for weight in model.get_weights()]
 
 
 def _state(model: keras.Model, optimizer: keras.Optimizer) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    return model.get_weights(), [keras.ops.convert_to_numpy(variable) for variable in optimizer.variables]
+    optimizer_state = [_as_plain(keras.ops.convert_to_numpy(variable)) for variable in optimizer.variables]
+    return _weights(model), optimizer_state
+
+
+def _random_variables(model: keras.Model) -> list[Any]:
+    """The states of Keras' random generators, which are no weights."""
+    weights = {id(weight) for weight in model.weights}
+    return [variable for variable in model.variables if id(variable) not in weights]
+
+
+def _random_states(model: keras.Model) -> list[np.ndarray]:
+    return [keras.ops.convert_to_numpy(variable) for variable in _random_variables(model)]
 
 
 def _restore(checkpoint: Checkpoint, settings: dict[str, Any], model: keras.Model, optimizer: keras.Optimizer) -> None:
     """Puts the state after an epoch back, whichever backend it was saved on."""
     for name, value in settings.items():
-        if checkpoint.settings.get(name) != value:
+        # a checkpoint of an earlier version says less
+        if checkpoint.settings.get(name) != value and (name in checkpoint.settings or checkpoint.version > 1):
             raise CourseError(
                 f"the run to resume has {name} {checkpoint.settings.get(name)!r}, this one {value!r}; "
                 "give the same, or start a new run in another --output"
             )
-    for variables, values in ((model.weights, checkpoint.model), (optimizer.variables, checkpoint.optimizer)):
+    parts = [(model.weights, checkpoint.model), (optimizer.variables, checkpoint.optimizer)]
+    if checkpoint.version > 1:
+        parts.append((_random_variables(model), checkpoint.random))
+    for variables, values in parts:
         if [tuple(variable.shape) for variable in variables] != [value.shape for value in values]:
             raise CourseError("the run to resume has weights of other shapes; start a new run in another --output")
-    model.set_weights(checkpoint.model)
-    for variable, value in zip(optimizer.variables, checkpoint.optimizer, strict=True):
-        variable.assign(value)
+    for variables, values in parts:
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)

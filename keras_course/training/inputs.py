@@ -1,129 +1,365 @@
-"""What the training loops take: labelled samples, cut into batches, and a loss on logits."""
+"""What the training loops take: samples with labels and weights, of any kind, cut into batches."""
 
-import inspect
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
 
 import keras
 import numpy as np
 
 from keras_course import randomness
+from keras_course._backend.loops import leaves
 from keras_course.errors import CourseError
 
-Data = tuple[np.ndarray, np.ndarray]
+Data = Any
+"""(x, y) or (x, y, sample_weight), in which x and y may be nests of arrays; or a collection of batches of that form."""
+Batch = dict[str, Any]
+"""``x`` and, where they are given, ``y`` and ``sample_weight``: nests of arrays (batch, ...)."""
 
 _STEPS_A_CALL = 64
 _BYTES_A_CALL = 2 * 2**20
 _SECONDS_A_CALL = 0.25
-_LABELS_LIKE_OUTPUTS = (keras.losses.MeanSquaredError, keras.losses.MeanAbsoluteError, keras.losses.BinaryCrossentropy)
+_VALUES_CHECKED_TOGETHER: Final = 2**22
+_PARTS: Final = ("x", "y", "sample_weight")
+_LABELS_LIKE_OUTPUTS: Final = (
+    *(keras.losses.MeanSquaredError, keras.losses.MeanAbsoluteError, keras.losses.MeanAbsolutePercentageError),
+    *(keras.losses.MeanSquaredLogarithmicError, keras.losses.Huber, keras.losses.LogCosh, keras.losses.Poisson),
+    *(keras.losses.BinaryCrossentropy, keras.losses.BinaryFocalCrossentropy, keras.losses.CategoricalCrossentropy),
+    *(keras.losses.CategoricalFocalCrossentropy, keras.losses.KLDivergence, keras.losses.Hinge),
+    *(keras.losses.SquaredHinge, keras.losses.CategoricalHinge, keras.losses.CosineSimilarity),
+)
 
 
 class Batches:
-    """Cuts labelled samples into the batches of an epoch, and hands them over in groups that run in one call."""
+    """Cuts labelled samples into the batches of an epoch, and hands them over in groups that run in one call.
 
-    def __init__(self, x: np.ndarray, y: np.ndarray, *, batch_size: int, seed: int) -> None:
-        self._x, self._y, self._batch_size = x, y, batch_size
-        self._key = randomness.stream_key(seed, "shuffle")
-        whole, rest = divmod(len(x), batch_size)
-        self.sizes = np.array([batch_size] * whole + [rest] * bool(rest))
-        self.steps = len(self.sizes)
-        bytes_a_batch = max(1, x[:1].nbytes * batch_size)
-        self._largest_group = max(1, min(_STEPS_A_CALL, _BYTES_A_CALL // bytes_a_batch, whole))
+    Args:
+        x: Samples, a nest of arrays (n, ...).
+        y: Labels, a nest of arrays (n, ...); None without labels.
+        sample_weight: Weights, the same; None without weights.
+        batch_size: Samples a batch. The last batch of an epoch is smaller where they do not divide.
+        seed: Seed of the order; None to keep the order of the arrays.
+    """
 
-    def groups(self, epoch: int, speed: Callable[[], float]) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-        """Yields x (steps, batch, ...), y (steps, batch, ...) and how many of those steps to take.
+    def __init__(
+        self, x: Any, y: Any = None, sample_weight: Any = None, *, batch_size: int, seed: int | None = 0
+    ) -> None:
+        parts = zip(_PARTS, (x, y, sample_weight), strict=True)
+        self.arrays: Batch = {name: part for name, part in parts if part is not None}
+        self._batch_size = batch_size
+        self._key = None if seed is None else randomness.stream_key(seed, "shuffle")
+        self.samples = len(next(leaves(self.arrays)))
+        whole, rest = divmod(self.samples, batch_size)
+        self.steps = whole + bool(rest)
+        bytes_a_batch = sum(_native(leaf[:1]).nbytes for leaf in leaves(x)) * batch_size
+        self._largest_group = max(1, min(_STEPS_A_CALL, _BYTES_A_CALL // max(1, bytes_a_batch), whole))
 
-        All groups of whole batches have one shape, so that one compiled program serves them; ``speed`` says how many
-        steps a second to expect, so that a slow model reports often enough.
+    def first(self) -> Batch:
+        """Returns the first samples as a batch, in the order in which they were given."""
+        return self._take(slice(self._batch_size))
+
+    def groups(self, epoch: int, speed: Callable[[], float], *, alone: bool = False) -> Iterator[tuple[Batch, int]]:
+        """Yields batches that run in one call, with the axes (steps, batch, ...), and how many of them to take.
+
+        All groups of whole batches have one shape, so that one compiled program serves them.
+
+        Args:
+            epoch: Which epoch; the order of the samples depends on it.
+            speed: Returns how many steps a second to expect, so that a slow model reports often enough.
+            alone: Whether each batch is a group of its own.
         """
-        order = randomness.permutation(self._key, len(self._x), step=epoch)
-        whole = len(order) // self._batch_size
+        order = np.arange(self.samples)
+        if self._key is not None:
+            order = randomness.permutation(self._key, self.samples, step=epoch)
+        whole = self.samples // self._batch_size
         batches = order[: whole * self._batch_size].reshape(whole, self._batch_size)
-        start = 0
+        start, largest = 0, 1 if alone else self._largest_group
         while start < whole:
-            count = min(self._largest_group, whole - start, max(1, int(speed() * _SECONDS_A_CALL)))
-            group = np.resize(batches[start : start + count], (self._largest_group, self._batch_size))
-            yield self._x[group], self._y[group], count
+            count = min(largest, whole - start, max(1, int(speed() * _SECONDS_A_CALL)))
+            yield self._take(np.resize(batches[start : start + count], (largest, self._batch_size))), count
             start += count
         rest = order[whole * self._batch_size :]
         if len(rest):
-            yield self._x[None, rest], self._y[None, rest], 1
+            yield self._take(rest[None]), 1
+
+    def fingerprint(self) -> str:
+        """Returns a text that changes with any value of the data."""
+        digest = hashlib.blake2b(digest_size=8)
+        for leaf in leaves(self.arrays):
+            for part in _chunks(leaf):
+                digest.update(np.ascontiguousarray(part).data)
+        return f"{self.samples} samples, {digest.hexdigest()}"
+
+    def _take(self, rows: Any) -> Batch:
+        return map_arrays(lambda array: _native(array[rows]), self.arrays)
 
 
-def on_logits(loss: keras.Loss | str) -> keras.Loss:
-    """Finds a loss by its name, and makes it take logits.
+class BatchStream:
+    """Takes the batches of a collection as they come, in groups that run in one call.
 
     Args:
-        loss: The name of a loss of Keras, or a loss, which is returned as it is.
+        source: What can be gone through once an epoch: a ``keras.utils.PyDataset``, a ``DataLoader`` of PyTorch, a
+            ``Dataset`` of TensorFlow, a list of batches. Each batch is x, (x, y) or (x, y, sample_weight).
+        name: What the person calls it.
+    """
+
+    samples = None
+
+    def __init__(self, source: Any, name: str) -> None:
+        self._source, self._name = source, name
+        try:
+            self.steps: int | None = len(source)
+        except TypeError:
+            self.steps = None
+        self._first: Batch | None = None
+
+    def first(self) -> Batch:
+        """Returns the first batch."""
+        if self._first is None:
+            self._first = next(self._batches(), None)
+        if self._first is None:
+            raise CourseError(f"{self._name} has no batches; give at least one")
+        return self._first
+
+    def groups(self, epoch: int, speed: Callable[[], float], *, alone: bool = False) -> Iterator[tuple[Batch, int]]:
+        """Yields groups, see ``Batches.groups``; the order is that of the collection."""
+        waiting: list[Batch] = []
+        kind: Any = None
+        largest = 1
+        for batch in self._batches():
+            shape = [(leaf.shape, leaf.dtype) for leaf in leaves(batch)]
+            if waiting and (shape != kind or len(waiting) >= min(largest, max(1, speed() * _SECONDS_A_CALL))):
+                yield _stacked(waiting, largest), len(waiting)
+                waiting = []
+            if not waiting:
+                kind = shape
+                size = max(1, sum(leaf.nbytes for leaf in leaves(batch)))
+                largest = 1 if alone else max(1, min(_STEPS_A_CALL, _BYTES_A_CALL // size, self.steps or _STEPS_A_CALL))
+            waiting.append(batch)
+        if waiting:
+            yield _stacked(waiting, largest), len(waiting)
+        if hasattr(self._source, "on_epoch_end"):
+            self._source.on_epoch_end()
+
+    def fingerprint(self) -> str:
+        """Returns a text that changes with the kind and number of batches and with the first of them."""
+        digest = hashlib.blake2b(digest_size=8)
+        for leaf in leaves(self.first()):
+            digest.update(np.ascontiguousarray(leaf).data)
+        return f"{type(self._source).__name__} of {self.steps or 'unknown'} batches, {digest.hexdigest()}"
+
+    def _batches(self) -> Iterator[Batch]:
+        source = self._source
+        count = self.steps if hasattr(source, "__getitem__") and not hasattr(source, "__iter__") else None
+        for item in source if count is None else (source[number] for number in range(count)):
+            batch = as_batch(item, f"a batch of {self._name}")
+            for leaf in leaves(batch):
+                _check_finite(leaf, f"{self._name} has a value")
+            yield map_arrays(_native, batch)
+
+
+def as_batches(data: Data, *, batch_size: int, seed: int | None, name: str) -> Batches | BatchStream:
+    """Takes data of any kind for a source of batches.
+
+    Args:
+        data: (x, y) or (x, y, sample_weight) of arrays, lists, data frames, tensors or nests of them; or a collection
+            of such batches that can be gone through once an epoch.
+        batch_size: Samples a batch, for arrays.
+        seed: Seed of the order, for arrays; None to keep their order.
+        name: What the person calls the data.
 
     Returns:
-        The loss.
+        The source.
 
     Raises:
-        CourseError: There is none of that name.
+        CourseError: It is neither, or can be gone through only once.
 
     Example:
-        >>> on_logits("sparse_categorical_crossentropy").get_config()["from_logits"]
-        True
+        >>> source = as_batches(([[1.0], [2.0], [3.0]], [0, 1, 0]), batch_size=2, seed=None, name="train")
+        >>> [(group["x"].tolist(), count) for group, count in source.groups(0, lambda: 1e9)]
+        [([[[1.0], [2.0]]], 1), ([[[3.0]]], 1)]
     """
-    if not isinstance(loss, str):
-        return loss
-    kinds = {name.lower(): kind for name, kind in vars(keras.losses).items() if isinstance(kind, type)}
-    kind = kinds.get(loss.replace("_", "").lower())
-    if kind is None or kind is keras.Loss:
-        raise CourseError(f"loss is {loss!r}; give the name of a loss of Keras, such as mean_squared_error")
-    return kind(from_logits=True) if "from_logits" in inspect.signature(kind).parameters else kind()
+    if _is_labelled_arrays(data):
+        batch = as_batch(data, name)
+        _check_lengths(batch, name)
+        for part, what in (("x", "a sample"), ("y", "a label"), ("sample_weight", "a weight")):
+            for leaf in leaves(batch.get(part, ())):
+                _check_finite(leaf, f"{name} has {what}")
+        return Batches(*(batch.get(part) for part in _PARTS), batch_size=batch_size, seed=seed)
+    if isinstance(data, Iterator):
+        raise CourseError(
+            f"{name} is a {type(data).__name__}, which can be gone through only once, and every epoch goes through it; "
+            "give a list of batches, or a keras.utils.PyDataset"
+        )
+    if isinstance(data, Iterable) or (hasattr(data, "__getitem__") and hasattr(data, "__len__")):
+        return BatchStream(data, name)
+    raise CourseError(
+        f"{name} is a {type(data).__name__}; give (x, y), (x, y, sample_weight) or a collection of batches"
+    )
 
 
-def check_data(model: keras.Model, data: Data, loss: keras.Loss, name: str) -> None:
-    """Checks that labelled samples fit a model and its loss.
+def as_batch(item: Any, name: str) -> Batch:
+    """Names the parts of x, (x, y) or (x, y, sample_weight), and turns what is in them into arrays.
 
     Args:
-        model: A built model.
+        item: The parts.
+        name: What the person calls them.
+
+    Returns:
+        The parts that are not None.
+
+    Raises:
+        CourseError: There are more of them, or one has neither numbers nor booleans.
+    """
+    parts = item if isinstance(item, tuple | list) else (item,)
+    if not 1 <= len(parts) <= 3:
+        raise CourseError(f"{name} has {len(parts)} parts; give (x, y) or (x, y, sample_weight)")
+    named = zip(_PARTS, parts, strict=False)
+    return {part: _as_arrays(value, f"{name}'s {part}") for part, value in named if value is not None}
+
+
+def split_off(data: Data, share: float, name: str) -> tuple[Data, Data]:
+    """Splits the last samples off, as ``validation_split`` of Keras does.
+
+    Args:
+        data: (x, y) or (x, y, sample_weight) of arrays.
+        share: Which share of the samples to split off, above 0 and below 1.
+        name: What the person calls the data.
+
+    Returns:
+        The first samples, and the last.
+
+    Raises:
+        CourseError: The data is a collection of batches, or one of the two would be empty.
+
+    Example:
+        >>> split_off((np.arange(4), np.arange(4)), 0.25, "train")[1]
+        (array([3]), array([3]))
+    """
+    if not 0 < share < 1:
+        raise CourseError(f"validation_split is {share}; give a share above 0 and below 1")
+    if not _is_labelled_arrays(data):
+        raise CourseError(f"validation_split needs arrays, and {name} is a {type(data).__name__}; give valid instead")
+    batch = as_batch(data, name)
+    _check_lengths(batch, name)
+    samples = len(next(leaves(batch)))
+    middle = int(samples * (1.0 - share))
+    if middle in (0, samples):
+        raise CourseError(f"validation_split is {share}, which leaves nothing on one side of {samples} samples")
+    first, last = (
+        tuple(map_arrays(lambda array, part=part: array[part], batch[name]) for name in _PARTS if name in batch)
+        for part in (slice(middle), slice(middle, None))
+    )
+    return first, last
+
+
+def class_weights_of(y: np.ndarray, class_weight: Any, num_classes: int | None = None) -> np.ndarray:
+    """Turns weights of classes into weights of samples.
+
+    Args:
+        y: Class numbers (n,) or (n, 1), or probabilities (n, classes).
+        class_weight: A mapping from class numbers to weights, in which a class that is left out has the weight 1; or
+            ``"balanced"`` for weights under which every class counts alike.
+        num_classes: How many classes there are, if that is known.
+
+    Returns:
+        float32 (n,).
+
+    Raises:
+        CourseError: The weights are neither, or a key is no class.
+
+    Example:
+        >>> class_weights_of(np.array([0, 0, 0, 0, 1]), "balanced").tolist()
+        [0.625, 0.625, 0.625, 0.625, 2.5]
+        >>> class_weights_of(np.array([0, 1]), {1: 5.0}).tolist()
+        [1.0, 5.0]
+    """
+    labels = y.argmax(axis=-1) if y.ndim > 1 and y.shape[-1] > 1 else y.reshape(len(y), -1)[:, 0]
+    if y.ndim > 2 or (y.ndim == 2 and y.size != len(y) and y.shape[-1] == 1):
+        raise CourseError(f"class_weight needs one class a sample, and the labels have the shape {y.shape}")
+    labels = np.round(labels).astype("int64")
+    if isinstance(class_weight, str):
+        if class_weight != "balanced":
+            raise CourseError(f"class_weight is {class_weight!r}; give a mapping of class numbers or 'balanced'")
+        found, places, counts = np.unique(labels, return_inverse=True, return_counts=True)
+        return (len(labels) / (len(found) * counts)).astype("float32")[places.reshape(-1)]
+    if not isinstance(class_weight, Mapping):
+        raise CourseError(
+            f"class_weight is a {type(class_weight).__name__}; give a mapping of class numbers or 'balanced'"
+        )
+    weights = np.ones(len(labels), "float32")
+    for number, weight in class_weight.items():
+        if num_classes is not None and not (isinstance(number, int | np.integer) and 0 <= number < num_classes):
+            raise CourseError(f"class_weight has a class {number!r}; the model has the classes 0 to {num_classes - 1}")
+        if not (isinstance(weight, int | float | np.number) and np.isfinite(weight) and float(weight) >= 0):
+            raise CourseError(f"class_weight of class {number} is {weight!r}; give a finite number from 0 up")
+        weights[labels == number] = weight
+    return weights
+
+
+def map_arrays(function: Callable[..., Any], nest: Any) -> Any:
+    """Applies a function to every array of a nest of dictionaries, lists and tuples."""
+    if isinstance(nest, dict):
+        return {name: map_arrays(function, part) for name, part in nest.items()}
+    if isinstance(nest, list | tuple):
+        return type(nest)(map_arrays(function, part) for part in nest)
+    return function(nest)
+
+
+def check_data(model: keras.Model, data: Data, loss: Any, name: str) -> None:
+    """Checks that labelled samples fit a model and its loss, as far as both are known.
+
+    Args:
+        model: A model.
         data: Samples and labels.
-        loss: The loss that compares labels with the model's outputs.
+        loss: The loss that compares labels with the model's output; nothing is known of several.
         name: What the person calls the data.
 
     Raises:
         CourseError: They do not fit; the message says where.
     """
-    x, y = data
+    x, y = data[:2]
     check_samples(model, x, name)
+    if y is None or not isinstance(y, np.ndarray) or not isinstance(x, np.ndarray):
+        return
     check_labels(x, y, name)
-    outputs = model.output_shape[1:]
+    shape = getattr(model, "output_shape", None) if model.built else None
+    if not isinstance(shape, tuple) or not all(side is None or isinstance(side, int) for side in shape):
+        return
+    outputs = shape[1:]
     if isinstance(loss, keras.losses.SparseCategoricalCrossentropy):
-        classes = outputs[-1]
-        if y.ndim != len(outputs):
-            raise CourseError(f"{name} has labels of shape {y.shape}; give one class number for each output")
-        if not np.issubdtype(y.dtype, np.integer) or y.min() < 0 or y.max() >= classes:
-            raise CourseError(
-                f"{name} has labels from {y.min()} to {y.max()} ({y.dtype}); "
-                f"the model has {classes} classes, so give whole numbers from 0 to {classes - 1}"
-            )
-    elif isinstance(loss, _LABELS_LIKE_OUTPUTS) and y.shape[1:] != outputs:
+        _check_class_numbers(y, outputs, loss, name)
+    elif isinstance(loss, _LABELS_LIKE_OUTPUTS) and not _fits(outputs, y.shape[1:]):
         raise CourseError(f"{name} has labels of shape {y.shape}; the model gives {outputs} a sample, so give the same")
 
 
-def check_samples(model: keras.Model, x: np.ndarray, name: str) -> None:
+def check_samples(model: keras.Model, x: Any, name: str) -> None:
     """Checks that samples are there, are finite, and have the shape that a model takes.
 
     Args:
-        model: A built model.
-        x: Samples (n, ...).
+        model: A model; of one that is not built, or tells no shapes, nothing is known.
+        x: Samples (n, ...), or a nest of them for several inputs.
         name: What the person calls them.
 
     Raises:
         CourseError: They do not fit.
     """
-    if not len(x):
+    arrays = list(leaves(x))
+    if not arrays or not len(arrays[0]):
         raise CourseError(f"{name} has no samples; give at least one")
-    expected = model.input_shape[1:]
-    fits = len(expected) == x.ndim - 1 and all(e in (None, s) for e, s in zip(expected, x.shape[1:], strict=True))
-    if not fits:
-        raise CourseError(f"{name} has samples of shape {x.shape[1:]}; the model takes {expected}")
-    _check_finite(x, f"{name} has a sample")
+    expected = _expected_inputs(model, x)
+    if expected is not None and len(expected) != len(arrays):
+        names = ", ".join(tensor.name for tensor in expected)
+        raise CourseError(f"{name} has {len(arrays)} arrays of samples; the model takes {len(expected)}: {names}")
+    for tensor, array in zip(expected or (), arrays, strict=False):
+        if not _fits(tensor.shape[1:], array.shape[1:]):
+            raise CourseError(f"{name} has samples of shape {array.shape[1:]}; the model takes {tensor.shape[1:]}")
+        _check_tokens(model, tensor, array, name)
+    for array in arrays:
+        _check_finite(array, f"{name} has a sample")
 
 
-def check_pictures(x: np.ndarray, name: str) -> None:
+def check_pictures(x: Any, name: str) -> None:
     """Checks that samples are pictures, which can be augmented.
 
     Args:
@@ -136,6 +372,8 @@ def check_pictures(x: np.ndarray, name: str) -> None:
     Example:
         >>> check_pictures(np.zeros((2, 28, 28, 1)), "train")
     """
+    if not isinstance(x, np.ndarray):
+        raise CourseError(f"{name} has several inputs; only one input of pictures (height, width, channels) is changed")
     if x.ndim != 4:
         raise CourseError(
             f"{name} has samples of shape {x.shape[1:]}; only pictures (height, width, channels) are changed"
@@ -164,7 +402,160 @@ def check_labels(x: np.ndarray, y: np.ndarray, name: str) -> None:
     _check_finite(y, f"{name} has a label")
 
 
+def _is_labelled_arrays(data: Any) -> bool:
+    """Whether data is (x, y), (x, y, sample_weight) or x, and not a collection of batches."""
+    if isinstance(data, tuple):
+        return True
+    if isinstance(data, list):  # of batches, or of x and y
+        return not data or not all(isinstance(item, tuple) for item in data)
+    return isinstance(data, np.ndarray | Mapping) or keras.ops.is_tensor(data) or hasattr(data, "to_numpy")
+
+
+def _as_arrays(value: Any, name: str) -> Any:
+    """Turns lists, data frames and tensors into arrays; a list or tuple of arrays stays one."""
+    if isinstance(value, Mapping):
+        return {key: _as_arrays(part, f"{name}[{key!r}]") for key, part in value.items()}
+    if isinstance(value, tuple | list) and value and all(hasattr(part, "shape") and part.shape for part in value):
+        return [_as_arrays(part, f"{name}[{number}]") for number, part in enumerate(value)]
+    if isinstance(value, np.ndarray):
+        array = value
+    elif hasattr(value, "to_numpy"):  # pandas and its like
+        array = value.to_numpy()
+    elif hasattr(value, "detach"):  # a tensor of PyTorch, also where Keras runs on another backend
+        array = value.detach().cpu().numpy()
+    elif hasattr(value, "numpy"):
+        array = value.numpy()
+    else:
+        try:
+            array = np.asarray(value)
+        except ValueError as error:
+            raise CourseError(f"{name} is no array: {error}; give rows of equal length") from None
+    if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool or array.dtype.kind == "V"):
+        raise CourseError(f"{name} holds {array.dtype} and not numbers; turn texts and dates into numbers first")
+    if not array.ndim:
+        raise CourseError(f"{name} is one number; give an array with a row a sample")
+    return array
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    """Returns values of a type that every backend has: floating-point numbers of Keras' own precision."""
+    kind = array.dtype
+    if np.issubdtype(kind, np.complexfloating):
+        return array
+    if np.issubdtype(kind, np.floating) or kind.kind == "V":  # NumPy knows bfloat16 only from outside
+        return array.astype(keras.config.floatx(), copy=False)
+    if kind in (np.uint16, np.uint32, np.uint64):
+        return array.astype("int32" if kind.itemsize == 2 else "int64")
+    return array if kind.isnative else array.astype(kind.newbyteorder("="))
+
+
+def _stacked(batches: list[Batch], length: int) -> Batch:
+    """Stacks batches, and fills the group up with copies, so that all groups have one shape."""
+    filled = [batches[number % len(batches)] for number in range(length)]
+    first = filled[0]
+    columns = zip(*(leaves(batch) for batch in filled), strict=True)
+    stacks = iter([np.stack(column) for column in columns])
+
+    def fill(nest: Any) -> Any:
+        if isinstance(nest, dict):
+            found = {name: fill(nest[name]) for name in sorted(nest)}
+            return {name: found[name] for name in nest}
+        return type(nest)(map(fill, nest)) if isinstance(nest, list | tuple) else next(stacks)
+
+    return fill(first)
+
+
+def _check_lengths(batch: Batch, name: str) -> None:
+    lengths = {part: [len(leaf) for leaf in leaves(value)] for part, value in batch.items()}
+    samples = next(iter(lengths.get("x", [])), 0)
+    for part, counts in lengths.items():
+        for count in counts:
+            if count != samples:
+                words = {"x": "rows in another input", "y": "labels", "sample_weight": "weights"}
+                one = {"x": "row", "y": "label", "sample_weight": "weight"}[part]
+                raise CourseError(f"{name} has {samples} samples and {count} {words[part]}; give one {one} a sample")
+
+
+def _expected_inputs(model: keras.Model, x: Any) -> list[Any] | None:
+    """Lists the model's inputs in the order of the leaves of x; None where nothing is known of them."""
+    inputs = getattr(model, "inputs", None)
+    if not inputs or not all(hasattr(tensor, "shape") for tensor in inputs):
+        return None
+    if isinstance(x, dict):
+        named = {tensor.name: tensor for tensor in inputs}
+        struct = getattr(model, "_inputs_struct", None)
+        if isinstance(struct, dict):
+            named = struct
+        if unknown := [name for name in x if name not in named]:
+            raise CourseError(f"there is no input {unknown[0]!r}; the model takes {', '.join(map(str, named))}")
+        if missing := [name for name in named if name not in x]:
+            raise CourseError(f"the input {missing[0]!r} is missing; the model takes {', '.join(map(str, named))}")
+        return [named[name] for name in sorted(x)]
+    return list(inputs)
+
+
+def _fits(expected: tuple[Any, ...], shape: tuple[int, ...]) -> bool:
+    """Whether Keras takes an array for that shape: it adds or drops a last axis of length 1."""
+
+    def equal(sides: tuple[int, ...]) -> bool:
+        return len(expected) == len(sides) and all(e in (None, s) for e, s in zip(expected, sides, strict=True))
+
+    return equal(shape) or equal((*shape, 1)) or (shape[-1:] == (1,) and equal(shape[:-1]))
+
+
+def _check_tokens(model: keras.Model, tensor: Any, array: np.ndarray, name: str) -> None:
+    """Makes sure that an embedding has every token: backends do four different things about one that it lacks."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Embedding) and _has_one_input(layer) and layer.input is tensor:
+            lowest, highest = _range(array)
+            if lowest < 0 or highest >= layer.input_dim:
+                raise CourseError(
+                    f"{name} has tokens from {lowest} to {highest}; the layer {layer.name!r} has {layer.input_dim}, "
+                    f"so give whole numbers from 0 to {layer.input_dim - 1}"
+                )
+
+
+def _has_one_input(layer: Any) -> bool:
+    return len(getattr(layer, "_inbound_nodes", ())) == 1
+
+
+def _check_class_numbers(y: np.ndarray, outputs: tuple[Any, ...], loss: Any, name: str) -> None:
+    settings = loss.get_config()
+    if settings.get("axis", -1) not in (-1, len(outputs)):
+        return
+    classes = outputs[-1]
+    if not _fits(outputs[:-1], y.shape[1:]):
+        raise CourseError(f"{name} has labels of shape {y.shape}; give one class number for each output")
+    lowest, highest = _range(y, ignored=settings.get("ignore_class"))
+    is_whole = np.issubdtype(y.dtype, np.integer) or all((part == np.round(part)).all() for part in _chunks(y))
+    if not is_whole or lowest < 0 or (classes is not None and highest >= classes):
+        raise CourseError(
+            f"{name} has labels from {lowest} to {highest} ({y.dtype}); "
+            f"the model has {classes} classes, so give whole numbers from 0 to {classes - 1}"
+        )
+
+
+def _chunks(array: np.ndarray) -> Iterator[np.ndarray]:
+    """Cuts an array into parts that fit in memory, whatever file it is mapped to."""
+    rows = max(1, _VALUES_CHECKED_TOGETHER // max(1, array[:1].size))
+    for start in range(0, len(array), rows):
+        yield array[start : start + rows]
+
+
+def _range(array: np.ndarray, ignored: Any = None) -> tuple[Any, Any]:
+    """Returns the lowest and the highest value, without those that the loss ignores."""
+    parts = ((part if ignored is None else part[part != ignored]) for part in _chunks(array))
+    ends = [(part.min(), part.max()) for part in parts if part.size]
+    return (min(low for low, _ in ends), max(high for _, high in ends)) if ends else (0, 0)
+
+
 def _check_finite(array: np.ndarray, what: str) -> None:
-    if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-        place = tuple(np.argwhere(~np.isfinite(array))[0].tolist())
-        raise CourseError(f"{what} that is {array[place]}, number {place[0]}; give finite numbers, or leave it out")
+    if not np.issubdtype(array.dtype, np.floating):
+        return
+    first = 0
+    for part in _chunks(array):
+        if not np.isfinite(part).all():
+            place = tuple(np.argwhere(~np.isfinite(part))[0].tolist())
+            number = first + place[0]
+            raise CourseError(f"{what} that is {part[place]}, number {number}; give finite numbers, or leave it out")
+        first += len(part)

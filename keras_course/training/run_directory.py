@@ -27,6 +27,7 @@ from keras_course.files import replacing
 from keras_course.lesson import Options
 
 Columns = dict[str, list[float]]
+_PARTS = ("model", "optimizer", "best", "random")
 
 _ON_THE_CARD = ("samples", "parameters", "epochs", "batch_size", "seed", "backend", "precision", "versions")
 
@@ -41,6 +42,10 @@ class Checkpoint:
         model: The weights of the model, in its order.
         optimizer: The variables of the optimizer, in its order.
         best: The weights of the best epoch, where early stopping keeps them.
+        random: The states of the random generators of Keras' layers.
+        stopped: Whether a callback has ended the run.
+        steps: How many steps the run has taken.
+        version: Of the form of the file; the first one says nothing of layers, and has no states of generators.
     """
 
     settings: dict[str, Any]
@@ -48,6 +53,10 @@ class Checkpoint:
     model: list[np.ndarray]
     optimizer: list[np.ndarray]
     best: list[np.ndarray] = field(default_factory=list)
+    random: list[np.ndarray] = field(default_factory=list)
+    stopped: bool = False
+    steps: int = 0
+    version: int = 2
 
 
 class RunDirectory:
@@ -74,6 +83,7 @@ class RunDirectory:
     def __init__(self, path: str | Path, *, resume: bool = False) -> None:
         self.path = Path(path)
         self.resume = resume
+        self.training: dict[str, Any] = {}
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = filelock.FileLock(self.path / ".lock", timeout=0)
@@ -143,11 +153,10 @@ class RunDirectory:
             checkpoint: The state.
         """
         arrays = {
-            f"{part}/{number:05}": array
-            for part in ("model", "optimizer", "best")
-            for number, array in enumerate(getattr(checkpoint, part))
+            f"{part}/{number:05}": array for part in _PARTS for number, array in enumerate(getattr(checkpoint, part))
         }
-        header = json.dumps({"settings": checkpoint.settings, "history": checkpoint.history})
+        names = ("settings", "history", "stopped", "steps", "version")
+        header = json.dumps({name: getattr(checkpoint, name) for name in names})
         with replacing(self._checkpoint) as file:
             np.savez(file, header=np.array(header), **arrays)
         self.write_history(checkpoint.history)
@@ -166,10 +175,11 @@ class RunDirectory:
         try:
             with self._checkpoint.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 header = json.loads(str(arrays["header"]))
-                parts: dict[str, list[np.ndarray]] = {"model": [], "optimizer": [], "best": []}
+                parts: dict[str, list[np.ndarray]] = {name: [] for name in _PARTS}
                 for name in sorted(set(arrays.files) - {"header"}):
                     parts[name.partition("/")[0]].append(arrays[name])
-            return Checkpoint(settings=header["settings"], history=header["history"], **parts)
+            about: dict[str, Any] = {"version": 1, **header, **parts}
+            return Checkpoint(**about)
         except Exception as error:
             raise CourseError(
                 f"{self._checkpoint} is not a checkpoint that can be read ({error}); start again in another --output"

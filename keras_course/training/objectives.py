@@ -1,0 +1,288 @@
+"""What a model is trained for: losses and metrics, as Keras understands them."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import keras
+
+from keras_course._backend.activations import output_activations
+from keras_course.errors import CourseError
+
+Loss = Any
+"""A Keras loss, its name, or a function from labels and outputs; for several outputs a list or dictionary of them."""
+Metrics = Any
+"""As for ``Model.compile``; or a mapping from names to metrics or functions from labels and outputs."""
+
+_SHORT_NAMES: Final = {
+    **{"mse": "MeanSquaredError", "mae": "MeanAbsoluteError", "mape": "MeanAbsolutePercentageError"},
+    **{"msle": "MeanSquaredLogarithmicError", "bce": "BinaryCrossentropy", "kld": "KLDivergence"},
+}
+_CLASSIFIERS: Final = (
+    *(keras.losses.SparseCategoricalCrossentropy, keras.losses.CategoricalCrossentropy),
+    *(keras.losses.CategoricalFocalCrossentropy, keras.losses.CategoricalHinge),
+    *(keras.losses.BinaryCrossentropy, keras.losses.BinaryFocalCrossentropy),
+)
+_ACCURACY: Final = ("accuracy", "acc")
+_PROGRAMS: Final = ("train_function", "test_function", "predict_function")
+"""Attributes in which Keras keeps what it has compiled with this optimizer and these losses."""
+
+
+def accuracy(labels: Any, outputs: Any) -> Any:
+    """Says for each sample whether the largest output is that of its label.
+
+    Args:
+        labels: Class numbers, a tensor (batch, ...), or probabilities (batch, ..., classes).
+        outputs: A tensor (batch, ..., classes) of logits or probabilities.
+
+    Returns:
+        A float32 tensor (batch, ...) of 0 and 1.
+
+    Example:
+        >>> import numpy as np
+        >>> keras.ops.convert_to_numpy(accuracy(np.array([1, 0]), np.array([[0.0, 2.0], [0.0, 2.0]]))).tolist()
+        [1.0, 0.0]
+    """
+    predictions = keras.ops.cast(keras.ops.argmax(outputs, axis=-1), "int32")
+    if len(labels.shape) == len(outputs.shape):
+        is_class_number = labels.shape[-1] == 1 != outputs.shape[-1]
+        labels = keras.ops.squeeze(labels, -1) if is_class_number else keras.ops.argmax(labels, axis=-1)
+    return keras.ops.cast(keras.ops.equal(predictions, keras.ops.cast(labels, "int32")), "float32")
+
+
+class LossOfAnyLabels(keras.losses.SparseCategoricalCrossentropy):
+    """Cross entropy that takes class numbers, or the probabilities that an augmentation has made of them.
+
+    Args:
+        like: The loss whose settings it has.
+
+    Example:
+        >>> import numpy as np
+        >>> loss = LossOfAnyLabels(keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        >>> logits, half = np.zeros((1, 2), "float32"), np.full((1, 2), 0.5, "float32")
+        >>> round(float(loss(np.array([1]), logits)), 3), round(float(loss(half, logits)), 3)
+        (0.693, 0.693)
+    """
+
+    def __init__(self, like: keras.losses.SparseCategoricalCrossentropy) -> None:
+        super().__init__(**like.get_config())
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Returns the loss of each sample."""
+        if len(y_true.shape) == len(y_pred.shape) and y_true.shape[-1] == y_pred.shape[-1]:
+            from_logits = self.get_config()["from_logits"]
+            return keras.losses.categorical_crossentropy(y_true, y_pred, from_logits=from_logits)
+        return super().call(y_true, y_pred)
+
+
+def on_logits(loss: keras.Loss | str) -> keras.Loss:
+    """Finds a loss by its name, and makes it take logits.
+
+    Args:
+        loss: The name of a loss of Keras, or a loss, which is returned as it is.
+
+    Returns:
+        The loss.
+
+    Raises:
+        CourseError: There is none of that name.
+
+    Example:
+        >>> on_logits("sparse_categorical_crossentropy").get_config()["from_logits"]
+        True
+    """
+    return _find_loss(loss, None)
+
+
+def losses_for(model: keras.Model, loss: Loss, x: Any = None, *, mixed_labels: bool = False) -> Loss:
+    """Finds the losses of a model: those that are named take logits, or probabilities where the model ends with them.
+
+    Args:
+        model: The model.
+        loss: A loss, its name, or a function; for several outputs one for all, or a list or dictionary of them.
+        x: Samples, from which the outputs of a subclassed model are found.
+        mixed_labels: Whether an augmentation turns class numbers into probabilities.
+
+    Returns:
+        The same nest of losses and functions.
+
+    Raises:
+        CourseError: There is no loss of that name, or a loss takes logits and the model gives probabilities.
+
+    Example:
+        >>> softmax = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
+        >>> losses_for(softmax, "categorical_crossentropy").get_config()["from_logits"]
+        False
+    """
+    activations = output_activations(model, x) or [None]
+    if not isinstance(loss, Mapping | list | tuple):
+        if len(activations) > 1 and len(set(activations)) > 1 and isinstance(loss, str):
+            return [_find_loss(loss, activation, mixed_labels) for activation in activations]
+        return _find_loss(loss, activations[0], mixed_labels)
+    names = [str(name) for name in getattr(model, "output_names", [])]
+    if isinstance(loss, Mapping):
+        by_name = dict(zip(names, activations, strict=False))
+        return {name: one and _find_loss(one, by_name.get(str(name)), mixed_labels) for name, one in loss.items()}
+    padded = [*activations, *[None] * len(loss)]
+    return [one and _find_loss(one, activation, mixed_labels) for one, activation in zip(loss, padded, strict=False)]
+
+
+def _find_loss(loss: Any, activation: str | None, mixed_labels: bool = False) -> Any:
+    if isinstance(loss, str):
+        kinds = {name.lower(): kind for name, kind in vars(keras.losses).items() if isinstance(kind, type)}
+        kind = kinds.get(_SHORT_NAMES.get(loss.lower(), loss).replace("_", "").lower())
+        if kind is None or kind is keras.Loss:
+            raise CourseError(f"loss is {loss!r}; give the name of a loss of Keras, such as mean_squared_error")
+        takes_logits = "from_logits" in inspect.signature(kind).parameters
+        loss = kind(from_logits=activation is None) if takes_logits else kind()
+    elif getattr(loss, "from_logits", None) is None and isinstance(loss, keras.Loss):
+        settings = getattr(loss, "_fn_kwargs", {})
+        _check_activation(loss, settings.get("from_logits"), activation)
+    else:
+        _check_activation(loss, getattr(loss, "from_logits", None), activation)
+    if not (isinstance(loss, keras.Loss) or callable(loss)):
+        raise CourseError(f"loss is a {type(loss).__name__}; give a loss of Keras, its name, or a function")
+    if mixed_labels and type(loss) is keras.losses.SparseCategoricalCrossentropy:
+        return LossOfAnyLabels(loss)
+    return loss
+
+
+def _check_activation(loss: Any, from_logits: bool | None, activation: str | None) -> None:
+    if from_logits and activation is not None:
+        raise CourseError(
+            f"loss is a {type(loss).__name__} that takes logits, and the model ends with {activation}; "
+            "give from_logits=False, or leave the activation out"
+        )
+
+
+def metrics_for(model: keras.Model, metrics: Metrics, loss: Loss, batch: Mapping[str, Any]) -> Any:
+    """Finds the metrics of a model, in a form that ``Model.compile`` takes.
+
+    Args:
+        model: The model.
+        metrics: What the person asked for; None for the accuracy of a classifier with one output.
+        loss: Its losses, as ``losses_for`` finds them.
+        batch: ``y``, by whose shape Keras tells which accuracy is meant.
+
+    Returns:
+        A list or dictionary of metrics.
+
+    Raises:
+        CourseError: There is no metric of a name.
+    """
+    names = [str(name) for name in getattr(model, "output_names", [])]
+    single = loss if not isinstance(loss, Mapping | list | tuple) else None
+    y, outputs = batch.get("y"), _output_shape(model)
+
+    def find(metric: Any, name: str | None = None) -> Any:
+        if isinstance(metric, str):
+            name = name or metric
+            if metric.lower() in _ACCURACY:
+                metric = _accuracy_of(single, y, outputs, name) or metric
+            else:
+                try:
+                    metric = keras.metrics.get(metric)
+                except ValueError as error:
+                    text = f"metrics has {metric!r}; give the name of a metric of Keras, or a function"
+                    raise CourseError(text) from error
+        if isinstance(metric, str | None):
+            return metric
+        if isinstance(metric, type):
+            metric = metric()
+        if not isinstance(metric, keras.Metric):
+            if not callable(metric):
+                raise CourseError(f"metrics has a {type(metric).__name__}; give a metric of Keras, or a function")
+            return keras.metrics.MeanMetricWrapper(metric, name=name or getattr(metric, "__name__", "metric"))
+        if name is not None and metric.name != name:
+            metric.name = name
+        return metric
+
+    if metrics is None:
+        default = _accuracy_of(single, y, outputs, "accuracy") if _is_classifier(single, y, outputs) else None
+        return [] if default is None else [default]
+    if isinstance(metrics, Mapping):
+        if len(names) > 1 and set(metrics) <= set(names):
+            return {name: _each(find, one) for name, one in metrics.items()}
+        return [find(metric, name) for name, metric in metrics.items()]
+    if isinstance(metrics, Sequence) and not isinstance(metrics, str):
+        return [_each(find, metric) for metric in metrics]
+    return [find(metrics)]
+
+
+def _each(find: Callable[[Any], Any], metric: Any) -> Any:
+    return [find(one) for one in metric] if isinstance(metric, list | tuple) else find(metric)
+
+
+def _output_shape(model: keras.Model) -> tuple[Any, ...] | None:
+    outputs = getattr(model, "outputs", None)
+    return tuple(outputs[0].shape) if outputs and len(outputs) == 1 else None
+
+
+def _is_classifier(loss: Any, y: Any, outputs: tuple[Any, ...] | None) -> bool:
+    """Whether the default is to measure the accuracy."""
+    if loss is None or y is None or isinstance(y, dict | list):
+        return False
+    if isinstance(loss, _CLASSIFIERS) or "crossentropy" in getattr(loss, "__name__", ""):
+        return True
+    builtin = type(loss).__module__.startswith("keras.src")
+    # a loss of one's own, on class numbers
+    return not builtin and y.dtype.kind in "iu" and outputs is not None and y.ndim < len(outputs)
+
+
+def _accuracy_of(loss: Any, y: Any, outputs: tuple[Any, ...] | None, name: str) -> Any:
+    """Returns the accuracy that Keras means by this word; of logits, one is positive above 0."""
+    is_one = outputs is not None and outputs[-1] == 1
+    if outputs is None or isinstance(y, dict | list):
+        return None  # which Keras finds out later
+    if is_one:
+        settings = getattr(loss, "_fn_kwargs", {})
+        return keras.metrics.BinaryAccuracy(name=name, threshold=0.0 if settings.get("from_logits") else 0.5)
+    return keras.metrics.MeanMetricWrapper(accuracy, name=name)
+
+
+@contextmanager
+def compiled(
+    model: keras.Model,
+    optimizer: Any,
+    loss: Loss,
+    metrics: Any = None,
+    weighted_metrics: Any = None,
+    loss_weights: Any = None,
+) -> Iterator[None]:
+    """Compiles a model for a while; afterwards it is compiled as before, or not at all.
+
+    Args:
+        model: The model.
+        optimizer: A Keras optimizer.
+        loss: Its losses, see ``losses_for``; None for a model that computes its own.
+        metrics: Its metrics, see ``metrics_for``.
+        weighted_metrics: Those that take sample weights.
+        loss_weights: A weight for each of several losses.
+    """
+    attributes = vars(model)
+    before = dict(attributes)
+    # what an earlier call has left must not count as this one's
+    for name in ("_compile_loss", "_compile_metrics", "loss"):
+        if name in attributes:
+            attributes[name] = None
+    model.compile(
+        optimizer=optimizer,
+        loss=loss,
+        metrics=metrics or None,
+        weighted_metrics=weighted_metrics or None,
+        loss_weights=loss_weights,
+        auto_scale_loss=False,
+    )
+    changed = [name for name, value in attributes.items() if name not in before or before[name] is not value]
+    changed += [name for name in _PROGRAMS if name not in changed]
+    # a model that a callback saves is not compiled: its file would name classes that only this backend has
+    attributes.pop("_compile_config", None)
+    try:
+        yield
+    finally:
+        for name in changed:
+            if name in before:
+                attributes[name] = before[name]
+            else:
+                attributes.pop(name, None)

@@ -1,0 +1,329 @@
+"""How a model takes its steps: in the compiled loop, or by Keras' own ``train_step``; and how it is measured.
+
+Both give the same numbers. The compiled loop is for what ``tests/training/test_as_keras.py`` proves equal; everything
+else that Keras trains goes through Keras' trainer, more slowly, with the same order of samples, the same augmentation
+and the same checkpoints.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+import keras
+import numpy as np
+
+from keras_course import _backend
+from keras_course._backend.loops import leaves
+from keras_course.augmentation import Augmentation
+from keras_course.training.inputs import Batch, Batches, BatchStream, map_arrays
+
+Logs = dict[str, float]
+
+_TRAINER: Final = ("train_step", "train_on_batch", "compute_metrics", "make_train_function", "compute_loss_and_updates")
+"""Methods of Keras' trainer. The compiled loop stands for those of Keras, and for no others."""
+_MEASUREMENT: Final = ("test_step", "test_on_batch", "compute_metrics", "compute_loss", "make_test_function")
+_MEANS: Final = ("sum_over_batch_size", "mean", "mean_with_sample_weight")
+
+
+class CompiledSteps:
+    """Takes training steps in the compiled loop of the backend.
+
+    Args:
+        model: A compiled and built model.
+        augmentation: What is done to each batch, inside the compiled step.
+    """
+
+    way = "compiled"
+
+    def __init__(self, model: keras.Model, augmentation: Augmentation | None) -> None:
+        self._model, self._augmentation = model, augmentation
+        means = {metric.name for metric in _metrics(model) if isinstance(metric, keras.metrics.Mean)}
+        self.names = tuple(name for name in model.get_metrics_result() if name != "loss" and name in means)
+        update = _backend.Update(self._loss, model.optimizer, model.trainable_variables, logs=self.names)
+        self._loop = _backend.training_loop([update], [*model.non_trainable_variables, *model.metrics_variables])
+
+    def compile(self, batches: Batch) -> None:
+        """Compiles the program for a group of batches and changes nothing."""
+        self._loop.load()
+        try:
+            self._loop.run(batches, 0)
+        finally:
+            self._loop.sync()
+
+    def begin_epoch(self) -> None:
+        """Has nothing to do: the loop hands nothing over that it has not finished."""
+
+    def load(self) -> None:
+        """Takes the values of the Keras variables."""
+        self._loop.load()
+
+    def run(self, batches: Batch, count: int) -> Any:
+        """Takes steps; returns a row of numbers for each: the loss of the batch, and the means of the epoch so far."""
+        return self._loop.run(batches, count)
+
+    def sync(self) -> None:
+        """Hands the values to the Keras variables."""
+        self._loop.sync()
+
+    def results(self) -> Logs:
+        """Returns the metrics of the epoch so far, from the Keras variables."""
+        return as_numbers(self._model.get_metrics_result())
+
+    def _loss(self, batch: Batch) -> Any:
+        model = self._model
+        x, y, weights = (batch.get(name) for name in ("x", "y", "sample_weight"))
+        if self._augmentation is not None:
+            x, y = _augmented(self._augmentation, x, y, batch["step"])
+        outputs = model(x, training=True) if model._call_has_training_arg else model(x)
+        loss = model._compute_loss(x=x, y=y, y_pred=outputs, sample_weight=weights, training=True)
+        results = model.compute_metrics(x, y, outputs, sample_weight=weights)
+        return (loss, {name: results[name] for name in self.names}) if self.names else loss
+
+
+class KerasSteps:
+    """Takes training steps by Keras' own trainer.
+
+    Args:
+        model: A compiled model.
+        augmentation: What is done to each batch before.
+    """
+
+    way = "keras"
+    names: tuple[str, ...] = ()
+
+    def __init__(self, model: keras.Model, augmentation: Augmentation | None) -> None:
+        self._model, self._augmentation = model, augmentation
+        self._logs: Mapping[str, Any] = {}
+        self._before: list[tuple[Any, np.ndarray]] = []
+
+    def begin_epoch(self) -> None:
+        """Keeps a copy of the values, for a step that fails and takes them with it."""
+        optimizer = self._model.optimizer
+        variables = [*self._model.variables, *(optimizer.variables if optimizer is not None else ())]
+        self._before = [(variable, keras.ops.convert_to_numpy(variable)) for variable in variables]
+
+    def run(self, batches: Batch, count: int) -> Any:
+        """Takes steps; returns a row for each with the loss of the batch."""
+        model, rows = self._model, []
+        for number in range(count):
+            x, y, weights = _tensors(batches, number)
+            if self._augmentation is not None:
+                x, y = _augmented(self._augmentation, x, y, batches["step"][number])
+            try:
+                with _metrics_go_on(model):
+                    self._logs = model.train_on_batch(x, y, sample_weight=weights, return_dict=True)
+            except BaseException:
+                self._put_back()
+                raise
+            rows.append([float(self._logs.get("loss", 0.0))])
+        return np.array(rows)
+
+    def load(self) -> None:
+        """Has nothing to do: each step works on the Keras variables."""
+
+    def sync(self) -> None:
+        """Has nothing to do: each step leaves the values in their Keras variables."""
+
+    def _put_back(self) -> None:
+        """Gives values back to variables whose memory a step has taken for its result, and then failed."""
+        for variable, value in self._before:
+            try:
+                keras.ops.convert_to_numpy(variable)
+            except Exception:  # each framework has an error of its own for memory that it has given away
+                variable.assign(value)
+
+    def results(self) -> Logs:
+        """Returns the metrics of the epoch so far."""
+        return as_numbers(self._model._get_metrics_result_or_logs(dict(self._logs)))
+
+
+Steps = CompiledSteps | KerasSteps
+
+
+def choose_steps(
+    model: keras.Model, augmentation: Augmentation | None, batches: Batch, things: list[Any]
+) -> tuple[Steps, str | None]:
+    """Chooses the compiled loop where it is known to give the numbers of Keras' trainer.
+
+    Args:
+        model: A compiled and built model.
+        augmentation: What is done to each batch.
+        batches: A group of batches, on which the loop is compiled.
+        things: The losses, metrics and the optimizer.
+
+    Returns:
+        The steps, and why Keras' trainer takes them; None for the compiled loop.
+    """
+    reason = _own_code(model, _TRAINER)
+    if reason is None and model.run_eagerly:
+        reason = "the model was compiled with run_eagerly=True"
+    if reason is None:
+        layers = model._flatten_layers()
+        reason = _backend.unproven([*layers, *things])
+        reason = reason and f"{reason} may do something else at each call"
+    if reason is None:
+        try:
+            steps = CompiledSteps(model, augmentation)
+            steps.compile(batches)
+            return steps, None
+        except Exception as error:  # each framework has errors of its own for what it cannot compile
+            text = " ".join(str(error).split())[:200]
+            reason = f"the step cannot be compiled ({type(error).__name__}: {text})"
+    return KerasSteps(model, augmentation), reason
+
+
+class Measurement:
+    """Measures a compiled and built model in inference mode, as ``Model.evaluate`` does.
+
+    Args:
+        model: The model.
+        source: The data.
+        predict: The forward pass over samples of any number, for where loss and metrics do not depend on the batches.
+    """
+
+    def __init__(self, model: keras.Model, source: Batches | BatchStream, predict: Callable[[Any], Any]) -> None:
+        self._model, self._source = model, source
+        self._predict = predict
+
+    def run(self, on_batch: Callable[[int, Logs | None], None] | None = None) -> Logs:
+        """Returns the loss and the metrics; ``on_batch`` is called before a batch with None and after it with logs."""
+        model = self._model
+        model.reset_metrics()
+        if on_batch is None and isinstance(self._source, Batches) and _is_plain(model, self._source):
+            arrays = self._source.arrays
+            outputs = keras.ops.convert_to_tensor(self._predict(arrays["x"]))
+            labels = keras.ops.convert_to_tensor(arrays["y"])
+            penalties = [model._aggregate_additional_loss(loss) for loss in model.losses]
+            value = model._compile_loss(labels, outputs) + sum(penalties)
+            results = as_numbers(model.compute_metrics(None, labels, outputs))
+            return {**results, "loss": float(keras.ops.convert_to_numpy(value))}
+        total, samples = 0.0, 0
+        logs: Mapping[str, Any] = {}
+        number = 0
+        for group, count in self._source.groups(0, lambda: 1e9, alone=True):
+            for place in range(count):
+                if on_batch is not None:
+                    on_batch(number, None)
+                with _metrics_go_on(model):
+                    x, y, weights = _tensors(group, place)
+                    logs = model.test_on_batch(x, y, sample_weight=weights, return_dict=True)
+                size = next(leaves(group)).shape[1]
+                total, samples = total + float(logs.get("loss", 0.0)) * size, samples + size
+                if on_batch is not None:
+                    on_batch(number, {**as_numbers(logs), "loss": total / samples})
+                number += 1
+        results = as_numbers(model._get_metrics_result_or_logs(dict(logs)))
+        return {**results, "loss": total / samples} if _has_loss_tracker(model) else results
+
+
+def _tensors(group: Batch, number: int) -> tuple[Any, Any, Any]:
+    """Takes one batch out of a group, as tensors: what Keras gives to metrics is else an array on PyTorch."""
+    x, y, weights = (
+        map_arrays(lambda array: keras.ops.convert_to_tensor(array[number]), group[name]) if name in group else None
+        for name in ("x", "y", "sample_weight")
+    )
+    return x, y, weights
+
+
+def as_numbers(logs: Mapping[str, Any]) -> Logs:
+    """Turns the results of metrics into numbers; what is an array becomes one number for each place in it.
+
+    Args:
+        logs: Results by name.
+
+    Returns:
+        Floats by name.
+
+    Example:
+        >>> as_numbers({"loss": np.float32(0.5), "f1": np.array([0.0, 1.0])})
+        {'loss': 0.5, 'f1_0': 0.0, 'f1_1': 1.0}
+    """
+    numbers: Logs = {}
+    for name, value in logs.items():
+        if isinstance(value, Mapping):
+            numbers |= as_numbers(value)
+            continue
+        array = np.asarray(keras.ops.convert_to_numpy(value), "float64")
+        if array.ndim == 0:
+            numbers[name] = float(array)
+        else:
+            numbers |= {f"{name}_{place}": float(one) for place, one in enumerate(array.ravel())}
+    return numbers
+
+
+def has_loss_of_keras(model: keras.Model) -> bool:
+    """Says whether the column ``loss`` is the mean of what the steps minimise, and not a metric of the model's own."""
+    return _own_code(model, ("train_step",)) is None and _has_loss_tracker(model)
+
+
+def _has_loss_tracker(model: keras.Model) -> bool:
+    return any(metric is model._loss_tracker for metric in model.metrics)
+
+
+def _augmented(augmentation: Augmentation, x: Any, y: Any, step: Any) -> tuple[Any, Any]:
+    step = keras.ops.cast(step, "int32")
+    first_row = _backend.replica() * keras.ops.shape(x)[0]
+    if y is None:
+        return augmentation.apply(x, step=step, first_row=first_row), None
+    return augmentation.apply(x, y, step=step, first_row=first_row)
+
+
+@contextmanager
+def _metrics_go_on(model: keras.Model) -> Iterator[None]:
+    """Lets metrics go on from one batch to the next, which Keras would reset; only the loss is that of the batch."""
+    attributes = vars(model)
+    attributes["reset_metrics"] = model._loss_tracker.reset_state
+    try:
+        yield
+    finally:
+        del attributes["reset_metrics"]
+
+
+def _metrics(model: keras.Model) -> list[Any]:
+    """Lists single metrics, also those that Keras keeps together."""
+    found: list[Any] = []
+    for metric in model.metrics:
+        found += getattr(metric, "metrics", None) or [metric]
+    return found
+
+
+def _own_code(model: keras.Model, names: tuple[str, ...]) -> str | None:
+    """Names a method that the class of a model has in place of Keras'."""
+    for name in names:
+        method = getattr(type(model), name, None)
+        if method is not None and not str(method.__module__).startswith("keras."):
+            return f"{type(model).__name__} has a {name} of its own"
+    return None
+
+
+def _is_plain(model: keras.Model, source: Batches) -> bool:
+    """Whether loss and metrics depend only on outputs and labels, and not on which samples are in a batch together."""
+    if _own_code(model, _MEASUREMENT) is not None:
+        return False
+    arrays, outputs = source.arrays, getattr(model, "outputs", None)
+    if set(arrays) != {"x", "y"} or not all(isinstance(part, np.ndarray) for part in arrays.values()):
+        return False
+    if not outputs or len(outputs) != 1 or getattr(outputs[0], "_keras_mask", None) is not None:
+        return False
+    structure = getattr(getattr(model, "_functional", model), "_outputs_struct", None)
+    if structure is not outputs[0] or isinstance(model._compile_loss._user_loss, dict | list):
+        return False
+    for layer in model._flatten_layers():
+        is_known = type(layer).__module__.partition(".")[0] in ("keras", "keras_course")
+        adds_loss = isinstance(layer, keras.layers.ActivityRegularization) or layer.activity_regularizer is not None
+        if not is_known or adds_loss or (layer.metrics and layer is not model):
+            return False
+    loss = model._compile_loss._user_loss
+    is_known = type(loss).__module__.partition(".")[0] in ("keras", "keras_course")
+    if not is_known or not isinstance(loss, keras.Loss) or loss.reduction not in _MEANS:
+        return False
+    if getattr(loss, "_fn_kwargs", {}).get("ignore_class") is not None:
+        return False
+    return all(_is_mean_over_samples(metric) for metric in _metrics(model))
+
+
+def _is_mean_over_samples(metric: Any) -> bool:
+    """Whether a metric is one of Keras' classes, or wraps a function that is known to give a number for each sample."""
+    function = getattr(metric, "_fn", None)
+    names = (type(metric).__module__, getattr(function, "__module__", "keras"))
+    return all(str(name).partition(".")[0] in ("keras", "keras_course") for name in names)

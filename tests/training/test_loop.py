@@ -1,0 +1,122 @@
+"""The compiled loop by itself: any losses of any batch, one or more optimizers, against NumPy."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_course import _backend
+
+STEPS = 6
+RANDOM = np.random.default_rng(0)
+NOISE = RANDOM.normal(size=(STEPS, 4, 2)).astype("float32")
+REAL = RANDOM.normal(1.5, 0.5, size=(STEPS, 4)).astype("float32")
+START = {"generator": np.array([0.3, -0.2], "float32"), "discriminator": np.array([0.5, 0.1], "float32")}
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def numpy_game():
+    """A generator w·z against a discriminator a·x + b, each by plain SGD, the second with momentum; in float64."""
+    w, (a, b) = START["generator"].astype("float64"), START["discriminator"].astype("float64")
+    velocity = np.zeros(2)
+    rows = []
+    for z, real in zip(NOISE.astype("float64"), REAL.astype("float64"), strict=True):
+        fake = z @ w
+        real_score, fake_score = a * real + b, a * fake + b
+        discriminator_loss = np.log1p(np.exp(-real_score)).mean() + np.log1p(np.exp(fake_score)).mean()
+        of_real, of_fake = -sigmoid(-real_score), sigmoid(fake_score)
+        gradient = np.array([(of_real * real + of_fake * fake).mean(), (of_real + of_fake).mean()])
+        velocity = 0.9 * velocity - 0.1 * gradient
+        a, b = a + velocity[0], b + velocity[1]
+        score = a * fake + b  # of the discriminator that has just moved
+        generator_loss = np.log1p(np.exp(-score)).mean()
+        w = w - 0.2 * ((-sigmoid(-score) * a)[:, None] * z).mean(axis=0)
+        rows.append([discriminator_loss, np.mean(real_score > 0), generator_loss])
+    return np.array(rows), w, np.array([a, b])
+
+
+def keras_game():
+    generator = keras.Variable(START["generator"], name="generator")
+    discriminator = keras.Variable(START["discriminator"], name="discriminator")
+    played = keras.Variable(0, dtype="int32", trainable=False, name="played")
+
+    def score(x):
+        return discriminator[0] * x + discriminator[1]
+
+    def fake(batch):
+        return ops.matmul(batch["noise"], generator)
+
+    def discriminator_loss(batch):
+        real = score(batch["real"])
+        played.assign(played + 1)
+        loss = ops.mean(ops.softplus(-real)) + ops.mean(ops.softplus(score(fake(batch))))
+        return loss, {"right": ops.mean(ops.cast(real > 0, "float32"))}
+
+    def generator_loss(batch):
+        return ops.mean(ops.softplus(-score(fake(batch))))
+
+    optimizers = keras.optimizers.SGD(0.1, momentum=0.9), keras.optimizers.SGD(0.2)
+    for optimizer, variable in zip(optimizers, (discriminator, generator), strict=True):
+        optimizer.build([variable])
+    updates = [
+        _backend.Update(discriminator_loss, optimizers[0], [discriminator], logs=("right",)),
+        _backend.Update(generator_loss, optimizers[1], [generator]),
+    ]
+    return _backend.training_loop(updates, [played]), generator, discriminator, played
+
+
+@pytest.mark.parametrize("group", [1, 4, STEPS])
+def test_two_optimizers_play_a_game_as_numpy_does(group):
+    expected, w, discriminated = numpy_game()
+    loop, generator, discriminator, played = keras_game()
+    loop.load()
+    rows = []
+    for start in range(0, STEPS, group):
+        count = min(group, STEPS - start)
+        places = np.resize(np.arange(start, start + count), group)  # all groups have one shape
+        batches = {"noise": NOISE[places], "real": REAL[places]}
+        rows.append(np.asarray(loop.run(batches, count))[:count])
+    loop.sync()
+    np.testing.assert_allclose(np.concatenate(rows), expected, atol=1e-6)
+    np.testing.assert_allclose(ops.convert_to_numpy(generator), w, atol=1e-6)
+    np.testing.assert_allclose(ops.convert_to_numpy(discriminator), discriminated, atol=1e-6)
+    assert int(ops.convert_to_numpy(played)) == STEPS
+
+
+def test_no_steps_compile_and_change_nothing():
+    loop, generator, discriminator, played = keras_game()
+    loop.load()
+    loop.run({"noise": NOISE, "real": REAL}, 0)
+    loop.sync()
+    np.testing.assert_array_equal(ops.convert_to_numpy(generator), START["generator"])
+    np.testing.assert_array_equal(ops.convert_to_numpy(discriminator), START["discriminator"])
+    assert int(ops.convert_to_numpy(played)) == 0
+
+
+def test_a_loss_without_an_optimizer_is_only_measured():
+    total = keras.Variable([0.0, 0.0], trainable=False)
+
+    def loss(batch):
+        total.assign(total + ops.sum(batch, axis=0))
+        return ops.sum(batch)
+
+    loop = _backend.training_loop([_backend.Update(loss)], [total])
+    loop.load()
+    rows = np.asarray(loop.run(NOISE, STEPS))
+    loop.sync()
+    np.testing.assert_allclose(rows[:, 0], NOISE.sum(axis=(1, 2)), atol=1e-5)
+    np.testing.assert_allclose(ops.convert_to_numpy(total), NOISE.sum(axis=(0, 1)), atol=1e-5)
+
+
+def test_a_variable_that_the_loss_does_not_use_has_a_gradient_of_zero():
+    used, unused = keras.Variable([1.0]), keras.Variable([2.0])
+    optimizer = keras.optimizers.SGD(0.5)
+    optimizer.build([used, unused])
+    loop = _backend.training_loop([_backend.Update(lambda batch: ops.sum(used * batch), optimizer, [used, unused])])
+    loop.load()
+    loop.run(np.ones((2, 1), "float32"), 2)
+    loop.sync()
+    assert [float(ops.convert_to_numpy(variable)[0]) for variable in (used, unused)] == [0.0, 2.0]
