@@ -137,7 +137,7 @@ LAYERS: dict[str, dict[str, Callable[..., Any] | Row]] = {
         "LeakyReLU": lambda x: layers.LeakyReLU()(x),
         "Maximum": lambda x: layers.Maximum()(_pair(x)),
         "MelSpectrogram": lambda x: layers.MelSpectrogram(
-            fft_length=4, sequence_stride=2, num_mel_bins=2, sampling_rate=100, min_freq=1.0
+            fft_length=4, sequence_stride=2, num_mel_bins=2, sampling_rate=100, power_to_db=False, mag_exp=1.0
         )(x),
         "Minimum": lambda x: layers.Minimum()(_pair(x)),
         "Multiply": lambda x: layers.Multiply()(_pair(x)),

@@ -42,17 +42,12 @@ def quick_programs():
 
 
 def take(data, rows):
-    """The rows of an array, of each array in a list or dictionary, or of nothing."""
-    return keras.tree.map_structure(lambda array: array[rows], data, none_is_leaf=False)
+    """The rows of an array, or of each array in a list or dictionary."""
+    return keras.tree.map_structure(lambda array: array[rows], data)
 
 
 def order(epoch, count=SAMPLES):
     return randomness.permutation(randomness.stream_key(0, "shuffle"), count, step=epoch)
-
-
-def batches(epochs=EPOCHS, count=SAMPLES):
-    for epoch in range(epochs):
-        yield np.split(order(epoch, count), range(BATCH, count, BATCH))
 
 
 def start(model):
@@ -69,22 +64,18 @@ def compiled(model, optimizer, loss, **settings):
     return model
 
 
-def train_by_keras(model, train, valid, *, epochs=EPOCHS, **weights):
-    """Trains a compiled model as Keras does, in our order, and returns its numbers by column."""
-    x, y = train
-    columns = {}
-    for rows_of_epoch in batches(epochs, len(keras.tree.flatten(x)[0])):
-        model.reset_metrics()
-        for rows in rows_of_epoch:
-            logs = model.train_on_batch(take(x, rows), take(y, rows), **take(weights, rows), return_dict=True)
-        if valid is not None:
-            measured = model.evaluate(*valid, batch_size=BATCH, verbose=0, return_dict=True)
-            logs |= {f"val_{name}": value for name, value in measured.items()}
-        for name, value in logs.items():
-            columns.setdefault(name, []).append(float(value))
-    if getattr(model.optimizer, "use_ema", False):
-        model.optimizer.finalize_variable_values(model.trainable_variables)  # as the end of Keras' fit does
-    return columns
+def train_by_keras(model, train, valid, *, epochs=EPOCHS, callbacks=(), order=order):
+    """Keras' own ``fit`` of a compiled model, which gets the batches in our order; returns its columns."""
+    count = len(keras.tree.flatten(train)[0])
+
+    def batches():
+        for epoch in range(epochs):
+            for rows in np.split(order(epoch, count), range(BATCH, count, BATCH)):
+                yield take(train, rows)
+
+    settings = {"steps_per_epoch": -(-count // BATCH), "epochs": epochs, "callbacks": list(callbacks)}
+    settings |= {"validation_data": valid, "validation_batch_size": BATCH, "shuffle": False, "verbose": 0}
+    return model.fit(batches(), **settings).history
 
 
 def train_by_fit(model, train, valid, **settings):
@@ -94,10 +85,11 @@ def train_by_fit(model, train, valid, **settings):
 
 def differences(history, expected, tolerance):
     """The columns that differ, each with what it is and what it is to be."""
-    assert set(expected) <= set(history), f"columns are {sorted(history)}; Keras has {sorted(expected)}"
     wrong = {}
     for name, column in expected.items():
-        if not np.allclose(history[name], column, rtol=tolerance, atol=tolerance, equal_nan=True):
+        if name not in history:
+            wrong[name] = f"is missing; the columns are {', '.join(history)}"
+        elif not np.allclose(history[name], column, rtol=tolerance, atol=tolerance, equal_nan=True):
             wrong[name] = f"{np.array(history[name])}, Keras has {np.array(column)}"
     return wrong
 
@@ -113,7 +105,21 @@ def different_weights(model, reference, tolerance):
 
 
 def assert_same(wrong):
-    assert not wrong, "\n".join(f"{name}: {what}" for name, what in wrong.items())
+    if wrong:
+        raise AssertionError("\n".join(f"{name}: {what}" for name, what in wrong.items()))
+
+
+def sgd():
+    return keras.optimizers.SGD(0.05)
+
+
+def both(model, reference, train, valid, *, ours, theirs, weighted=None, optimizer=sgd, tolerance=SMOOTH):
+    """Trains both ways and compares."""
+    reference.set_weights(model.get_weights())
+    history = train_by_fit(model, train, valid, optimizer=optimizer(), **ours)
+    expected = train_by_keras(compiled(reference, optimizer(), **theirs), weighted or train, valid)
+    assert_same(differences(history, expected, tolerance) | different_weights(model, reference, 10 * tolerance))
+    return history
 
 
 def each_alone(check, labels):
@@ -183,49 +189,38 @@ def net(kind, rows, **settings):
     Each branch has a dense layer before its own, whose weights show whether its gradient is right, and one after it.
     """
     inputs = keras.Input(tables.SHAPES[kind], dtype="int32" if kind == "tokens" else "float32")
-    outputs = []
+    outputs = {}
     for label, make in rows.items():
         name, x = label.replace(" ", "_"), inputs
         if kind in tables.WITH_GRADIENT:
             x = layers.Dense(tables.SHAPES[kind][-1], name=f"{name}_stem")(x)
-        x = layers.Flatten(name=f"{name}_flat")(make(x, **settings))
-        outputs.append(layers.Dense(1, name=f"{name}_head")(x))
-    return keras.Model(inputs, layers.Concatenate(name="outputs")(outputs) if len(outputs) > 1 else outputs[0])
+        outputs[name] = layers.Dense(1, name=name)(layers.Flatten()(make(x, **settings)))
+    return start(keras.Model(inputs, one_or_all(outputs)))
 
 
-def error_of(column, label):
-    """The squared error of one output, named after its row."""
-
-    def error(y_true, y_pred):
-        return ops.square(ops.subtract(y_true[:, column], y_pred[:, column]))
-
-    error.__name__ = label.replace(" ", "_")
-    return error
+def one_or_all(values):
+    """A dictionary, or its one value."""
+    return values if len(values) > 1 else next(iter(values.values()))
 
 
-def data_for(kind, outputs):
+def data_for(kind, outputs, count):
     draw = np.random.default_rng(2)
-    return [
-        (tables.samples(kind, count, seed=count), draw.normal(size=(count, outputs)).astype("float32"))
-        for count in (SAMPLES, VALID)
-    ]
-
-
-def check_layers(kind, rows, labels, optimizer=lambda: keras.optimizers.SGD(0.02), tolerance=SMOOTH, **settings):
-    chosen = {label: make_of(rows[label]) for label in labels}
-    errors = [error_of(column, label) for column, label in enumerate(chosen)]
-    train, valid = data_for(kind, len(chosen))
-    model, reference = start(net(kind, chosen, **settings)), start(net(kind, chosen, **settings))
-    reference.set_weights(model.get_weights())
-    by_name = {error.__name__: error for error in errors}
-    history = train_by_fit(
-        model, train, valid, optimizer=optimizer(), loss=keras.losses.MeanSquaredError(), metrics=by_name
+    return tables.samples(kind, count, seed=count), one_or_all(
+        {name: draw.normal(size=(count, 1)).astype("float32") for name in outputs}
     )
-    compiled(reference, optimizer(), keras.losses.MeanSquaredError(), metrics=errors)
-    expected = train_by_keras(reference, train, valid)
-    wrong = differences(history, expected, tolerance)
-    # each output's own loss and weights name the branch
-    assert_same(wrong | different_weights(model, reference, 10 * tolerance))
+
+
+def check_layers(kind, rows, labels, optimizer=sgd, tolerance=SMOOTH, **settings):
+    chosen = {label: make_of(rows[label]) for label in labels}
+    model, reference = (net(kind, chosen, **settings) for _ in range(2))
+    data = (data_for(kind, model.output_names, count) for count in (SAMPLES, VALID))
+    # the losses and weights of each output name its row
+    ours, theirs = (
+        {"loss": one_or_all({name: keras.losses.MeanSquaredError() for name in model.output_names})} for _ in "ab"
+    )
+    return both(
+        model, reference, *data, ours=ours | {"metrics": {}}, theirs=theirs, optimizer=optimizer, tolerance=tolerance
+    )
 
 
 def groups(table, size=20):
@@ -270,26 +265,13 @@ def small_net(targets):
     inputs = keras.Input(tables.SHAPES["vector"], name="x")
     x = layers.Dense(5, "tanh", name="hidden")(inputs)
     outputs = {name: end(x, TARGETS[target], name) for name, target in targets.items()}
-    return start(keras.Model(inputs, outputs if len(outputs) > 1 else next(iter(outputs.values()))))
+    return start(keras.Model(inputs, one_or_all(outputs)))
 
 
 def labelled(targets, count):
     draw = np.random.default_rng(count)
     labels = {name: TARGETS[target].draw(draw, count) for name, target in targets.items()}
-    return tables.samples("vector", count), labels if len(labels) > 1 else next(iter(labels.values()))
-
-
-def sgd():
-    return keras.optimizers.SGD(0.05)
-
-
-def both(model, reference, train, valid, *, ours, theirs, weights=(), optimizer=sgd, tolerance=SMOOTH):
-    """Trains both ways and compares."""
-    reference.set_weights(model.get_weights())
-    history = train_by_fit(model, train, valid, optimizer=optimizer(), **ours)
-    expected = train_by_keras(compiled(reference, optimizer(), **theirs), train, valid, **dict(weights))
-    assert_same(differences(history, expected, tolerance) | different_weights(model, reference, 10 * tolerance))
-    return history
+    return tables.samples("vector", count), one_or_all(labels)
 
 
 def check_losses(labels, **settings):
@@ -368,25 +350,6 @@ def test_schedule(label):
 # --- Callbacks -------------------------------------------------------------------------------------------------
 
 
-def fit_by_keras(model, train, valid, callbacks, epochs=EPOCHS):
-    """Keras' own ``fit``, which gets the batches in our order."""
-    x, y = train
-
-    def in_order():
-        for rows_of_epoch in batches(epochs):
-            for rows in rows_of_epoch:
-                yield take(x, rows), take(y, rows)
-
-    settings = {
-        "validation_data": valid,
-        "validation_batch_size": BATCH,
-        "verbose": 0,
-        "shuffle": False,
-        "callbacks": callbacks,
-    }
-    return model.fit(in_order(), steps_per_epoch=SAMPLES // BATCH, epochs=epochs, **settings).history
-
-
 @pytest.mark.filterwarnings("ignore:Could not reach RemoteMonitor:UserWarning")
 @pytest.mark.parametrize("label", [label for label, row in CALLBACKS.items() if row.runs()])
 def test_callback(label, tmp_path):
@@ -402,7 +365,7 @@ def test_callback(label, tmp_path):
     model, reference = small_net(targets), small_net(targets)
     make = make_of(OPTIMIZERS[row.optimizer])
     history = train_by_fit(model, *data, optimizer=make(), loss=loss, metrics={}, callbacks=made[:1], epochs=row.epochs)
-    expected = fit_by_keras(compiled(reference, make(), loss), *data, made[1:], row.epochs)
+    expected = train_by_keras(compiled(reference, make(), loss), *data, epochs=row.epochs, callbacks=made[1:])
     assert history["epoch"] == list(range(1, len(expected["loss"]) + 1))
     assert_same(differences(history, expected, ROUGH) | different_weights(model, reference, ROUGH))
     np.testing.assert_allclose(*(row.leaves(made[i], folders[i]) for i in range(2)), rtol=ROUGH, atol=ROUGH)
@@ -419,10 +382,10 @@ def test_case(label):
     ours, theirs = (
         {"loss": case.loss(), "metrics": case.metrics(), **(case.settings() if case.settings else {})} for _ in range(2)
     )
-    weights = {"sample_weight": case.weights(SAMPLES)} if case.weights else {}
+    weights = None
     if case.class_weight:
         ours["class_weight"] = case.class_weight
-        weights["sample_weight"] = np.array([case.class_weight[label] for label in train[1]], "float32")
+        weights = np.array([case.class_weight[label] for label in train[1]], "float32")
     if case.weights:
-        ours["sample_weight"] = weights["sample_weight"]
-    both(model, reference, train, valid, ours=ours, theirs=theirs, weights=weights)
+        ours["sample_weight"] = weights = case.weights(SAMPLES)
+    both(model, reference, train, valid, ours=ours, theirs=theirs, weighted=weights is not None and (*train, weights))
