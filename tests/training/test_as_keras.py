@@ -11,10 +11,12 @@ from functools import partial
 import keras
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from keras import layers, ops
 
 from keras_course import randomness
-from keras_course.training import fit
+from keras_course.training import RunDirectory, fit
 
 from . import tables
 from .tables import CALLBACKS, DRAWN, LAYERS, LOSSES, METRICS, OPTIMIZERS, SCHEDULES, TARGETS, Row
@@ -113,11 +115,20 @@ def sgd():
     return keras.optimizers.SGD(0.05)
 
 
-def both(model, reference, train, valid, *, ours, theirs, weighted=None, optimizer=sgd, tolerance=SMOOTH):
-    """Trains both ways and compares."""
+def both(model, reference, train, valid, *, ours, theirs, weighted=None, optimizer=sgd, tolerance=SMOOTH, apart=False):
+    """Trains both ways and compares.
+
+    ``apart`` lets Keras validate once, at the end: on PyTorch its history of a metric that returns a variable holds,
+    instead of the value after an epoch of training, that after the validation which follows.
+    """
     reference.set_weights(model.get_weights())
-    history = train_by_fit(model, train, valid, optimizer=optimizer(), **ours)
-    expected = train_by_keras(compiled(reference, optimizer(), **theirs), weighted or train, valid)
+    history = dict(train_by_fit(model, train, valid, optimizer=optimizer(), **ours))
+    compiled(reference, optimizer(), **theirs)
+    expected = train_by_keras(reference, weighted or train, None if apart else valid)
+    if apart:
+        measured = reference.evaluate(*valid, batch_size=BATCH, verbose=0, return_dict=True)
+        history = history | {f"val_{name}": history[f"val_{name}"][-1] for name in measured}
+        expected |= {f"val_{name}": value for name, value in measured.items()}
     assert_same(differences(history, expected, tolerance) | different_weights(model, reference, 10 * tolerance))
     return history
 
@@ -210,7 +221,11 @@ def data_for(kind, outputs, count):
     )
 
 
-def check_layers(kind, rows, labels, optimizer=sgd, tolerance=SMOOTH, **settings):
+def slow_sgd():
+    return keras.optimizers.SGD(0.005)
+
+
+def check_layers(kind, rows, labels, optimizer=slow_sgd, tolerance=SMOOTH, **settings):
     chosen = {label: make_of(rows[label]) for label in labels}
     model, reference = (net(kind, chosen, **settings) for _ in range(2))
     data = (data_for(kind, model.output_names, count) for count in (SAMPLES, VALID))
@@ -311,7 +326,7 @@ def check_metrics(target, labels):
     targets = {"out": target}
     data = labelled(targets, SAMPLES), labelled(targets, VALID)
     ours, theirs = ({"loss": loss(), "metrics": metrics} for metrics in made)
-    both(small_net(targets), small_net(targets), *data, ours=ours, theirs=theirs)
+    both(small_net(targets), small_net(targets), *data, ours=ours, theirs=theirs, apart=True)
 
 
 @pytest.mark.parametrize("target", METRICS)
@@ -389,3 +404,113 @@ def test_case(label):
     if case.weights:
         ours["sample_weight"] = weights = case.weights(SAMPLES)
     both(model, reference, train, valid, ours=ours, theirs=theirs, weighted=weights is not None and (*train, weights))
+
+
+# --- Layers that draw ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:(?s).*Tensor.T is deprecated:UserWarning")  # in Keras' RandAugment
+@pytest.mark.parametrize(("kind", "labels"), groups(DRAWN))
+def test_layers_that_draw(kind, labels, tmp_path):
+    """A run that was interrupted draws what an uninterrupted one does, and each epoch draws something else."""
+    chosen = {label: make_of(DRAWN[kind][label]) for label in labels}
+    models = [net(kind, chosen, on=1) for _ in range(2)]
+    train = data_for(kind, models[0].output_names, BATCH)  # one step an epoch, and the same samples in each
+
+    def run(model, epochs, **settings):
+        loss = one_or_all({name: keras.losses.MeanSquaredError() for name in model.output_names})
+        settings |= {"optimizer": keras.optimizers.SGD(0.0), "metrics": {}, "epochs": epochs}
+        return train_by_fit(model, train, None, loss=loss, **settings)
+
+    uninterrupted = run(models[0], 3)
+    with RunDirectory(tmp_path) as directory:
+        run(models[1], 1, run=directory)
+    with RunDirectory(tmp_path, resume=True) as directory:
+        resumed = run(net(kind, chosen, on=1), 3, run=directory)
+    assert_same(
+        differences(resumed, {name: uninterrupted[name] for name in uninterrupted if name != "seconds"}, SMOOTH)
+    )
+    columns = {name: uninterrupted[f"{name}_loss" if len(labels) > 1 else "loss"] for name in models[0].output_names}
+    assert_same(
+        {name: f"drew the same in each epoch: {column}" for name, column in columns.items() if len(set(column)) == 1}
+    )
+
+
+# --- Combinations ----------------------------------------------------------------------------------------------
+
+FLOATS = [(kind, label) for kind in tables.WITH_GRADIENT for label, row in LAYERS[kind].items() if runs(row)]
+QUIET = ["Callback", "History", "LearningRateScheduler", "ProgbarLogger", "ReduceLROnPlateau", "TerminateOnNaN"]
+"""Callbacks that write no files."""
+
+
+def as_sequence(x, y):
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return len(x) // BATCH
+
+        def __getitem__(self, index):
+            rows = np.arange(index * BATCH, (index + 1) * BATCH)
+            return take((x, y), rows)
+
+    return Batches()
+
+
+DATA = {
+    "arrays": (lambda x, y: (x, y), order),
+    "arrays of float64": (lambda x, y: (x.astype("float64"), y), order),
+    "arrays of big-endian numbers": (lambda x, y: (x.astype(">f4"), y), order),
+    "PyDataset": (as_sequence, lambda epoch, count: np.arange(count)),
+}
+"""What training data come as, and the order in which an epoch goes through them."""
+
+
+@settings(derandomize=True, deadline=None, max_examples=8, database=None, suppress_health_check=list(HealthCheck))
+@given(
+    layer=st.sampled_from(FLOATS),
+    loss=st.sampled_from(list(LOSSES)),
+    optimizer=st.sampled_from([label for label in OPTIMIZERS if label != "MultiOptimizer"]),
+    callback=st.sampled_from(QUIET),
+    data=st.sampled_from(list(DATA)),
+    metric=st.randoms(use_true_random=False),
+)
+def test_combination(layer, loss, optimizer, callback, data, metric):
+    kind, label = layer
+    target, make_loss = LOSSES[loss]
+    measured = metric.sample(sorted(METRICS.get(target, {})), min(2, len(METRICS.get(target, {}))))
+
+    def build():
+        x = keras.Input(tables.SHAPES[kind])
+        hidden = layers.Dense(3, "tanh")(layers.Flatten()(make_of(LAYERS[kind][label])(x)))
+        return start(keras.Model(x, end(hidden, TARGETS[target], "out")))
+
+    model, reference = build(), build()
+    reference.set_weights(model.get_weights())
+    (x, y), valid = (
+        (tables.samples(kind, count), TARGETS[target].draw(np.random.default_rng(count), count))
+        for count in (SAMPLES, VALID)
+    )
+    metrics = [[METRICS[target][name](name=name) for name in measured] for _ in range(2)]
+    callbacks = [CALLBACKS[callback].make(None) for _ in range(2)]
+    give, rows = DATA[data]
+    make = make_of(OPTIMIZERS[optimizer])
+    history = train_by_fit(
+        model, give(x, y), valid, optimizer=make(), loss=make_loss(), metrics=metrics[0], callbacks=callbacks[:1]
+    )
+    compiled(reference, make(), make_loss(), metrics=metrics[1])
+    expected = train_by_keras(reference, (x, y), valid, callbacks=callbacks[1:], order=rows)
+    assert_same(differences(history, expected, ROUGH))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(("kind", "labels"), groups(LAYERS))
+def test_all_layers_with_all_optimizers(kind, labels, optimizer):
+    make = make_of(OPTIMIZERS[optimizer])
+    each_alone(partial(check_layers, kind, LAYERS[kind], optimizer=make, tolerance=ROUGH), labels)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_all_losses_with_all_optimizers(optimizer):
+    make = make_of(OPTIMIZERS[optimizer])
+    each_alone(partial(check_losses, optimizer=make, tolerance=ROUGH), list(LOSSES))
