@@ -13,8 +13,13 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 _KNOWN: Final = ("keras", "keras_course", "torch")
-_NOT_REPEATABLE: Final = ("SpectralNormalization",)
-"""Layers of Keras whose calls change their own kernel, which an optimizer then moves from where it is."""
+_NOT_REPEATABLE: Final = (
+    # its calls change their own kernel, which an optimizer then moves from where it is
+    "SpectralNormalization",
+    # on PyTorch it reads a momentum that it has just changed in place, and elsewhere the one of before
+    "ScheduleFreeAdamW",
+)
+"""Classes of Keras that do something else step by step than in a graph."""
 _HARMLESS: Final = (
     *("abs", "bool", "dict", "enumerate", "float", "int", "isinstance", "len", "list", "max", "min", "range"),
     *("reversed", "round", "set", "sorted", "str", "sum", "tuple", "zip"),
