@@ -258,7 +258,8 @@ COLOURS = {"value_range": (0, 1), "seed": 1}
 
 
 def _crop(x: Any, on: float) -> Any:
-    return layers.RandomCrop(*((4, 4) if on else (6, 6)), seed=1)(x)
+    cropped = layers.RandomCrop(*((4, 4) if on else (6, 6)), seed=1)(x)
+    return layers.GlobalMaxPooling2D()(cropped)  # which takes what inference leaves uncropped, too
 
 
 def _colour_jitter(x: Any, on: float) -> Any:

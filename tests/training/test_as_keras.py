@@ -485,7 +485,9 @@ DATA = {
 def test_combination(layer, loss, optimizer, callback, data, metric):
     kind, label = layer
     target, make_loss = LOSSES[loss]
-    measured = metric.sample(sorted(METRICS.get(target, {})), min(2, len(METRICS.get(target, {}))))
+    # what returns a variable is compared in test_metrics; see ``both``
+    fitting = sorted(name for name in METRICS.get(target, {}) if not name.endswith(("Negatives", "Positives")))
+    measured = metric.sample(fitting, min(2, len(fitting)))
 
     def build():
         x = keras.Input(tables.SHAPES[kind])
