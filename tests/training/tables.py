@@ -258,7 +258,8 @@ COLOURS = {"value_range": (0, 1), "seed": 1}
 
 
 def _crop(x: Any, on: float) -> Any:
-    return layers.RandomCrop(*((4, 4) if on else (6, 6)), seed=1)(x)
+    cropped = layers.RandomCrop(*((4, 4) if on else (6, 6)), seed=1)(x)
+    return layers.GlobalMaxPooling2D()(cropped)  # which takes what inference leaves uncropped, too
 
 
 def _colour_jitter(x: Any, on: float) -> Any:
@@ -891,3 +892,14 @@ CASES: dict[str, Case] = {
     "own train_step": Case(lambda: _built(_own_step()), _vectors, _labels("classes"), _sparse(), lambda: ["accuracy"]),
 }
 """Whole models, and ways to train them."""
+
+ALONE = {
+    "Layer": "what somebody wrote makes PyTorch's graph leave the step to Keras' trainer",
+    "Wrapper": "what somebody wrote makes PyTorch's graph leave the step to Keras' trainer",
+    "Loss": "what somebody wrote makes PyTorch's graph leave the step to Keras' trainer",
+    "Metric": "what somebody wrote makes PyTorch's graph leave the step to Keras' trainer",
+    "CTC": "its shapes depend on the labels, which PyTorch's graph cannot hold",
+    "Hinge": "it looks at the labels to find their kind, which PyTorch's graph cannot hold",
+    "SquaredHinge": "it looks at the labels to find their kind, which PyTorch's graph cannot hold",
+}
+"""Rows that have a model of their own, since they would take those beside them from the compiled loop, and why."""
