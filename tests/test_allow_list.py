@@ -9,9 +9,11 @@ import pytest
 from keras import layers, ops
 
 from keras_course._backend.outputs import operations_of_keras
+from keras_course._backend.weights import is_plain
 from keras_course.allow_list import ALLOWED_OPERATIONS, REFUSED_LAYERS, REFUSED_OPERATIONS, check_can_be_opened
 from keras_course.deployment.model_files import load_keras_model
 from keras_course.errors import CourseError
+from keras_course.pretrained.transfer import Backbone
 
 
 def model_of(build, *shape, dtype="float32"):
@@ -269,7 +271,11 @@ WAYS = {
     "Where": (lambda x: ops.where(x > 2.0, x, 0.0), ROWS),
     "Matmul": (lambda x: ops.matmul(x, ops.transpose(x, (0, 2, 1))), ROWS),
 }
-NO_WAY = "nothing has been tried that gives the same on all backends"
+NOT_ON_TENSORFLOW = {
+    **dict.fromkeys(("Inner", "Nanpercentile", "Nanquantile"), "TensorFlow does not know the shape of what '"),
+    "IsIn": "Using a symbolic `tf.Tensor` as a Python `bool` is not allowed",
+}
+"""Operations that Keras runs on TensorFlow eagerly only, without a graph, and how they are refused there."""
 
 
 def tried(name):
@@ -436,6 +442,41 @@ def test_a_giant_is_refused_before_it_is_trained():
     model = model_of(lambda x: ops.mean(ops.repeat(x, 10**9, axis=1), axis=1))
     with pytest.raises(CourseError, match=r"its layer 'repeat\w*' makes 6,000,000,000 numbers"):
         check_can_be_opened(model)
+
+
+def a_net_around(net):
+    return model_of(lambda x: layers.Dense(2)(net(x)))
+
+
+def a_dense_layer_with_one_more_weight():
+    dense = layers.Dense(6)
+    model = model_of(dense)
+    dense.use_bias = False
+    return model
+
+
+def test_a_model_that_is_not_made_of_usual_layers_alone_is_made_again():
+    plain = [
+        keras.Sequential([keras.Input((6,)), layers.Dense(6), layers.BatchNormalization(scale=False)]),
+        model_of(lambda x: layers.Add()([layers.Dense(6)(x), x])),
+        a_net_around(model_of(layers.Dense(6))),
+        a_net_around(Backbone(model_of(layers.Dense(6)))),
+    ]
+    assert all(map(is_plain, plain))
+    shared = layers.Dense(6)
+    others = [
+        a_shared_model(),
+        a_shared_layer_in_two_places(),
+        a_net_around(keras.Sequential([shared, shared], name="twice")),
+        a_net_around(Backbone(a_shared_model())),
+        a_dense_layer_with_one_more_weight(),
+        model_of(lambda x: layers.Add()([x, np.ones((1, 6), "float32")])),
+        model_of(lambda x: ops.add(x, x)),
+        model_of(layers.Dense(6, activation=layers.PReLU())),
+        model_of(layers.TimeDistributed(layers.Dense(3)), 4, 3),
+        keras.Sequential([layers.Dense(6)]),
+    ]
+    assert not any(map(is_plain, others))
 
 
 def test_the_check_changes_nothing(tmp_path, monkeypatch):

@@ -88,7 +88,10 @@ def _find_larger(model: Any, largest: int, unknown_side: int) -> tuple[str, int]
                 found.append((operation.name, count))
             if found:
                 raise _Larger
-        return call(operation, *inputs, **settings)
+        outputs = call(operation, *inputs, **settings)
+        if any(getattr(getattr(value, "shape", None), "rank", 0) is None for value in keras.tree.flatten(outputs)):
+            raise ValueError(f"TensorFlow does not know the shape of what {operation.name!r} makes")
+        return outputs
 
     def one(end: Any) -> Any:
         return keras.KerasTensor((1, *(side or unknown_side for side in end.shape[1:])), dtype=end.dtype)
