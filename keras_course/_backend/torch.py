@@ -319,8 +319,12 @@ def _general_update(kind: type) -> Callable[..., None]:
     return next(vars(cls)["_backend_update_step"] for cls in general if "_backend_update_step" in vars(cls))
 
 
-def _both_ways(condition: Any, if_true: Callable[[], Any], if_false: Callable[[], Any]) -> torch.Tensor:
-    """Computes two numbers and takes one of them."""
+def _both_ways(condition: Any, if_true: Callable[[], Any], if_false: Callable[[], Any]) -> Any:
+    """Computes two numbers and takes one of them; the other is left out where it is known which, as it may write."""
+    try:
+        return if_true() if bool(condition) else if_false()
+    except RuntimeError:  # which one depends on the step
+        pass
     return torch.where(*map(keras.ops.convert_to_tensor, (condition, if_true(), if_false())))
 
 

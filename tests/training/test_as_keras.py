@@ -504,11 +504,14 @@ def test_combination(layer, loss, optimizer, callback, data, metric):
     callbacks = [CALLBACKS[callback].make(None) for _ in range(2)]
     give, rows = DATA[data]
     make = make_of(OPTIMIZERS[optimizer])
-    history = train_by_fit(
-        model, give(x, y), valid, optimizer=make(), loss=make_loss(), metrics=metrics[0], callbacks=callbacks[:1]
-    )
     compiled(reference, make(), make_loss(), metrics=metrics[1])
     expected = train_by_keras(reference, (x, y), valid, callbacks=callbacks[1:], order=rows)
+    settings = {"optimizer": make(), "loss": make_loss(), "metrics": metrics[0], "callbacks": callbacks[:1]}
+    if not np.isfinite(expected["loss"]).all():  # Keras goes on without a word
+        with pytest.raises(DivergenceError):
+            train_by_fit(model, give(x, y), valid, **settings)
+        return
+    history = train_by_fit(model, give(x, y), valid, **settings)
     assert_same(differences(history, expected, ROUGH))
 
 
