@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from keras import layers, ops
 
 from keras_course import randomness
+from keras_course.errors import DivergenceError
 from keras_course.training import RunDirectory, fit
 
 from . import tables
