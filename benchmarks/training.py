@@ -169,8 +169,8 @@ def run_fit_timed_inside(turns: Turns, task: Task) -> None:
     parts: defaultdict[str, float] = defaultdict(float)
     make_loop, groups = _backend.training_loop, fitting.Batches.groups
 
-    def timed_groups(*arguments: Any) -> Iterator[Any]:
-        iterator = groups(*arguments)
+    def timed_groups(*arguments: Any, **options: Any) -> Iterator[Any]:
+        iterator = groups(*arguments, **options)
         while True:
             with _clock(parts, "batches on the host"):
                 group = next(iterator, None)
@@ -191,25 +191,28 @@ def _run_fit(turns: Turns, task: Task, parts: defaultdict[str, float] | None) ->
     fitting = importlib.import_module("keras_course.training.fit")
     turns.imported()
     model = dense_classifier(seed=SEED)
-    train_epoch = fitting._train_epoch
+    run_epoch, choose_steps = fitting._Trainer.run_epoch, fitting.choose_steps
     losses: list[list[float]] = []
 
     def stop() -> None:
         _wait_for_device(model)
         turns.stop(losses[-1], parts=dict(parts or {}))
 
-    def train_epoch_in_turn(
-        loop: Any, batches: Any, epoch: int, history: Any, totals: Any, *others: Any, **options: Any
-    ) -> None:
+    def choose_steps_in_turn(*arguments: Any) -> Any:
+        turns.start()  # compiling is part of the first epoch
+        return choose_steps(*arguments)
+
+    def run_epoch_in_turn(trainer: Any, epoch: int) -> Any:
         if losses:
             stop()
-        losses.append(totals.losses)
-        turns.start()
+            turns.start()
         if parts is not None:
             parts.clear()
-        train_epoch(loop, batches, epoch, history, totals, *others, **options)
+        logs, found = run_epoch(trainer, epoch)
+        losses.append(found)
+        return logs, found
 
-    fitting._train_epoch = train_epoch_in_turn
+    fitting.choose_steps, fitting._Trainer.run_epoch = choose_steps_in_turn, run_epoch_in_turn
     fitting.fit(
         model,
         task.data(),

@@ -52,36 +52,11 @@ def test_gradients_may_be_vectorised():
     np.testing.assert_allclose(slopes, 3 * points**2, rtol=1e-6)
 
 
-@pytest.mark.parametrize("count", [1, 3, 4])
-def test_scan_is_the_loop_over_the_first_rows(count):
-    def step(state, row):
-        total, (steps,) = state
-        x, y = row
-        total = total + ops.sum(x) * y
-        return (total, (steps + 1,)), (total, x * 2)
+def test_an_error_in_a_loss_is_that_error():
+    def loss(batch):
+        raise CourseError("the loss is wrong")
 
-    x, y = np.arange(12, dtype="float32").reshape(4, 3), np.array([1, -1, 2, 0.5], "float32")
-    loop = _backend.scan(step)
-    (total, (steps,)), (totals, doubled) = loop((np.float32(10), (np.int32(0),)), (x, y), count)
-    expected = 10 + np.cumsum(x.sum(axis=1) * y)[:count]
-    assert total == expected[-1]
-    assert steps == count
-    np.testing.assert_array_equal(totals, expected)
-    np.testing.assert_array_equal(doubled, 2 * x[:count])
-    assert isinstance(totals, np.ndarray)
-
-
-def test_scan_takes_rows_of_another_shape():
-    loop = _backend.scan(lambda state, row: (state + ops.mean(row), row * 1))
-    for shape in ((2, 3), (5, 3), (2, 4)):
-        state, outputs = loop(np.float32(0), np.ones(shape, "float32"), shape[0])
-        assert state == shape[0]
-        assert outputs.shape == shape
-
-
-def test_an_error_in_a_step_is_that_error():
-    def step(state, row):
-        raise CourseError("the step is wrong")
-
-    with pytest.raises(CourseError, match="the step is wrong"):
-        _backend.scan(step)(np.float32(0), np.ones((2, 1), "float32"), 2)
+    loop = _backend.training_loop([_backend.Update(loss)])
+    loop.load()
+    with pytest.raises(CourseError, match="the loss is wrong"):
+        loop.run(np.ones((2, 1), "float32"), 2)

@@ -18,7 +18,7 @@ def random_array(*shape):
     return np.random.default_rng(sum(shape)).normal(size=shape).astype("float32")
 
 
-def result_and_gradients(function, *arguments):
+def result_and_gradients(function, *arguments, compiled):
     """Differentiates a sum in which each place of the result has another weight."""
 
     def loss(tensors):
@@ -26,17 +26,28 @@ def result_and_gradients(function, *arguments):
         weights = np.sin(np.arange(np.prod(result.shape))).reshape(result.shape).astype("float32")
         return ops.sum(result * ops.convert_to_tensor(weights)), [result]
 
-    def step(_, row):
-        (_, results), gradients = _backend.value_and_grad(loss)(list(row))
-        return (), (*results, *gradients)
+    if not compiled:
+        (_, results), gradients = _backend.value_and_grad(loss)([ops.convert_to_tensor(one) for one in arguments])
+        return [ops.convert_to_numpy(one) for one in (*results, *gradients)]
+    shapes = [tuple(function(*map(ops.convert_to_tensor, arguments)).shape), *(one.shape for one in arguments)]
+    names = [str(number) for number in range(len(shapes))]
 
-    rows = tuple(argument[None] for argument in arguments)
-    return [outputs[0] for outputs in _backend.scan(step)((), rows, 1)[1]]  # compiled, as training is
+    def step(batch):
+        (value, results), gradients = _backend.value_and_grad(loss)(list(batch))
+        return value, dict(zip(names, (*results, *gradients), strict=True))
+
+    loop = _backend.training_loop([_backend.Update(step, logs=dict(zip(names, shapes, strict=True)))])
+    loop.load()
+    row = np.asarray(loop.run(tuple(argument[None] for argument in arguments), 1))[0, 1:]
+    ends = np.cumsum([np.prod(shape) for shape in shapes])
+    return [part.reshape(shape) for part, shape in zip(np.split(row, ends[:-1]), shapes, strict=True)]
 
 
 def assert_same(ours, native, *arguments):
     for found, expected in zip(
-        result_and_gradients(ours, *arguments), result_and_gradients(native, *arguments), strict=True
+        result_and_gradients(ours, *arguments, compiled=True),
+        result_and_gradients(native, *arguments, compiled=False),
+        strict=True,
     ):
         assert found.shape == expected.shape
         np.testing.assert_allclose(found, expected, atol=2e-5 * max(1, np.abs(expected).max()))

@@ -14,7 +14,6 @@
 | ``by_pictures(draw, change)`` | random changes of pictures: compiled, or in parts that fit in the cache |
 | ``value_and_grad(function)`` | the function that also differentiates |
 | ``vectorise(function)`` | the function over a new first axis of all its arguments and results |
-| ``scan(step)`` | the compiled loop over any step: NumPy arrays in, NumPy arrays out |
 
 ``by_pictures`` takes ``draw(shape, step, first_row, library)``, which gives arrays (batch, ...), and
 ``change(pictures, drawn, first_row, step, library)``, in which no picture may depend on another. It returns the
@@ -24,10 +23,6 @@ function from pictures, the step and the first row to the changed pictures and w
 
 ``value_and_grad`` takes a function from a list of tensors, and any other arguments, to a scalar and a list of tensors
 beside it. The new function takes the same and returns ``(scalar, beside), gradients``.
-
-``scan`` takes a step from a state (a nest of tensors) and a row (the same) to the new state and an output (the same).
-The loop takes the state, the rows (n, ...) and how many of them to go through, and returns the last state and the
-outputs (count, ...). One shape of the rows is one program, whatever the count.
 
 ``select`` says which of the three is used, and imports none of them.
 """
@@ -52,7 +47,6 @@ _FUNCTIONS = (
     "forward",
     "replica",
     "resample",
-    "scan",
     "set_precision",
     "training_loop",
     "unproven",

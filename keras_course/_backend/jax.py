@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -121,31 +120,6 @@ def vectorise(function: Callable[..., Any]) -> Callable[..., Any]:
     return jax.vmap(function)
 
 
-def scan(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[[Any, Any, int], tuple[Any, Any]]:
-    """Compiles a loop over the rows of some arrays."""
-
-    @jax.jit
-    def loop(state: Any, rows: Any, count: Any) -> Any:
-        def row(index: Any) -> Any:
-            return jax.tree.map(lambda array: array[index], rows)
-
-        def body(index: Any, carry: Any) -> Any:
-            state, outputs = carry
-            state, output = step(state, row(index))
-            return state, jax.tree.map(lambda array, value: array.at[index].set(value), outputs, output)
-
-        length = len(jax.tree.leaves(rows)[0])
-        _, output = jax.eval_shape(step, state, row(0))
-        outputs = jax.tree.map(lambda value: jnp.zeros((length, *value.shape), value.dtype), output)
-        return lax.fori_loop(0, count, body, (state, outputs))
-
-    def run(state: Any, rows: Any, count: int) -> tuple[Any, Any]:
-        state, outputs = jax.tree.map(np.asarray, loop(state, rows, count))
-        return state, jax.tree.map(itemgetter(slice(count)), outputs)
-
-    return run
-
-
 axis = resampling.axis
 
 
@@ -176,14 +150,14 @@ class TrainingLoop:
     def __init__(self, updates: Sequence[Update], state: Sequence[Any] = ()) -> None:
         self._variables = variables = all_variables(updates, state)
         self._values: list[Any] | None = None
-        width = sum(1 + len(update.logs) for update in updates)
+        width = sum(update.width for update in updates)
 
         def step(values: list[Any], batch: Any) -> tuple[list[Any], Any]:
-            row: list[Any] = []
+            rows = []
             for update in updates:
-                values, numbers = _apply(update, variables, values, batch)
-                row += numbers
-            return values, jnp.stack([jnp.asarray(number, "float32") for number in row])
+                values, row = _apply(update, variables, values, batch)
+                rows.append(row)
+            return values, jnp.concatenate(rows)
 
         @partial(jax.jit, donate_argnums=0, compiler_options=_compiler_options())
         def steps(values: list[Any], batches: Any, count: Any) -> Any:
@@ -220,7 +194,7 @@ class TrainingLoop:
         self._values = None
 
 
-def _apply(update: Update, variables: list[Any], values: list[Any], batch: Any) -> tuple[list[Any], list[Any]]:
+def _apply(update: Update, variables: list[Any], values: list[Any], batch: Any) -> tuple[list[Any], Any]:
     """Computes the values after an update, and its row of numbers."""
     optimizer = update.optimizer
     own = [index_of(variable, variables) for variable in update.variables]

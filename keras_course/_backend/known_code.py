@@ -13,8 +13,13 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 _KNOWN: Final = ("keras", "keras_course", "torch")
-_NOT_REPEATABLE: Final = ("SpectralNormalization",)
-"""Layers of Keras whose calls change their own kernel, which an optimizer then moves from where it is."""
+_NOT_REPEATABLE: Final = (
+    # its calls change their own kernel, which an optimizer then moves from where it is
+    "SpectralNormalization",
+    # on PyTorch it reads a momentum that it has just changed in place, and elsewhere the one of before
+    "ScheduleFreeAdamW",
+)
+"""Classes of Keras that do something else step by step than in a graph."""
 _HARMLESS: Final = (
     *("abs", "bool", "dict", "enumerate", "float", "int", "isinstance", "len", "list", "max", "min", "range"),
     *("reversed", "round", "set", "sorted", "str", "sum", "tuple", "zip"),
@@ -57,12 +62,18 @@ def find_unknown(things: Iterable[Any]) -> str | None:
         elif isinstance(thing, types.FunctionType):
             if not _is_known(thing) and not _reads_only_arguments(thing):
                 return f"the function {thing.__name__!r}"
-        elif callable(thing) and not isinstance(thing, type) and hasattr(thing, "__dict__"):
+        elif _holds_code(thing):
             kind = type(thing)
             if not _is_known(kind) or kind.__name__ in _NOT_REPEATABLE:
                 return f"the class {kind.__name__!r}"
             waiting += vars(thing).values()
     return None
+
+
+def _holds_code(thing: Any) -> bool:
+    """Whether an object is called: a layer, loss, metric, schedule, ... or an optimizer, whose update is."""
+    is_called = callable(thing) or hasattr(thing, "update_step")
+    return is_called and not isinstance(thing, type) and hasattr(thing, "__dict__")
 
 
 def _is_known(thing: Any) -> bool:

@@ -4,8 +4,9 @@
 learning has batches of its own. All go through one loop, which knows a step only as a list of updates.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from threading import RLock
 from typing import Any, Final, Protocol
 
@@ -22,22 +23,32 @@ class Update:
     Args:
         loss: A function from a batch, a nest of tensors, to the loss, a scalar tensor. It is called with Keras
             variables that have their values of this step; what it assigns to other variables is kept. With ``logs`` it
-            returns the pair of the loss and a mapping that has a scalar tensor for each name there.
-        optimizer: A Keras optimizer, built for these variables; None for a loss that is only measured.
+            returns the pair of the loss and a mapping that has a tensor for each name there.
+        optimizer: A Keras optimizer, built for these variables; None for a loss that is only measured, or that assigns
+            what it changes by itself.
         variables: The Keras variables that the optimizer moves.
-        logs: Names of further numbers that ``loss`` returns.
+        logs: The shapes of further tensors that ``loss`` returns, by name.
     """
 
     loss: Callable[[Any], Any]
     optimizer: Any = None
     variables: Sequence[Any] = ()
-    logs: tuple[str, ...] = ()
+    logs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
-    def measure(self, batch: Any) -> tuple[Any, list[Any]]:
-        """Returns the loss of a batch, and the row of numbers that the loop reports: the loss and the logs."""
+    @property
+    def width(self) -> int:
+        """How many numbers the loop reports of a step: the loss and those of the logs."""
+        return 1 + sum(math.prod(shape) for shape in self.logs.values())
+
+    def measure(self, batch: Any) -> tuple[Any, Any]:
+        """Returns the loss of a batch, and the float32 row (width,) of the loss and the logs."""
+        from keras import ops
+
         result = self.loss(batch)
         loss, logs = result if self.logs else (result, {})
-        return loss, [loss, *(logs[name] for name in self.logs)]
+        parts = [loss, *(logs[name] for name in self.logs)]
+        flat = [ops.reshape(ops.cast(part, "float32"), (-1,)) for part in parts]
+        return loss, ops.concatenate(flat) if len(flat) > 1 else flat[0]
 
 
 class TrainingLoop(Protocol):
@@ -78,7 +89,8 @@ class TrainingLoop(Protocol):
             count: How many of the batches to use; 0 compiles the program and changes nothing.
 
         Returns:
-            An array of at least ``count`` rows, perhaps still being computed: for each update its loss and its logs.
+            An array of at least ``count`` rows, perhaps still being computed: for each update its loss and its logs,
+            one number beside the other.
         """
         ...
 

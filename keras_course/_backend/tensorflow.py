@@ -93,38 +93,6 @@ def vectorise(function: Callable[..., Any]) -> Callable[..., Any]:
     return vectorised
 
 
-def scan(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[[Any, Any, int], tuple[Any, Any]]:
-    """Compiles a loop over the rows of some arrays."""
-    # without autograph, which would wrap an error of the step into one of its own
-    traced = tf.function(step, autograph=False)
-
-    @tf.function(jit_compile=True, autograph=False)
-    def loop(state: Any, rows: Any, count: tf.Tensor) -> Any:
-        def row(index: Any) -> Any:
-            return tf.nest.map_structure(lambda array: array[index], rows)
-
-        def body(index: tf.Tensor, state: Any, outputs: Any) -> Any:
-            state, output = traced(state, row(index))
-            outputs = tf.nest.map_structure(
-                lambda array, value: tf.tensor_scatter_nd_update(array, [[index]], [value]), outputs, output
-            )
-            return index + 1, state, outputs
-
-        length = tf.nest.flatten(rows)[0].shape[0]
-        _, output = traced.get_concrete_function(state, row(0)).structured_outputs
-        outputs = tf.nest.map_structure(lambda value: tf.zeros((length, *value.shape), value.dtype), output)
-        _, state, outputs = tf.while_loop(lambda index, *_: index < count, body, (tf.constant(0), state, outputs))
-        return state, outputs
-
-    def run(state: Any, rows: Any, count: int) -> tuple[Any, Any]:
-        state, rows = tf.nest.map_structure(tf.constant, (state, rows))
-        state, outputs = loop(state, rows, tf.constant(count))
-        outputs = tf.nest.map_structure(lambda tensor: tensor[:count], outputs)
-        return tf.nest.map_structure(lambda tensor: tensor.numpy(), (state, outputs))
-
-    return run
-
-
 axis = resampling.axis
 
 
@@ -153,13 +121,13 @@ class TrainingLoop:
     """Runs training steps on the Keras variables."""
 
     def __init__(self, updates: Sequence[Update], state: Sequence[Any] = ()) -> None:
-        width = sum(1 + len(update.logs) for update in updates)
+        width = sum(update.width for update in updates)
 
         def step(batch: Any) -> tf.Tensor:
-            row = [number for update in updates for number in _apply(update, batch)]
-            return tf.stack([tf.cast(number, "float32") for number in row])
+            return tf.concat([_apply(update, batch) for update in updates], 0)
 
-        @tf.function(jit_compile=True)
+        # without autograph, as in Keras' trainer; it would also wrap an error of a loss into one of its own
+        @tf.function(jit_compile=True, autograph=False)
         def steps(batches: Any, count: tf.Tensor) -> tf.Tensor:
             def body(index: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
                 row = step(tf.nest.map_structure(lambda array: array[index], batches))
@@ -186,7 +154,7 @@ class TrainingLoop:
         """Has nothing to do: each call leaves the values in their Keras variables."""
 
 
-def _apply(update: Update, batch: Any) -> list[Any]:
+def _apply(update: Update, batch: Any) -> tf.Tensor:
     """Takes an update; returns its row of numbers."""
     optimizer = update.optimizer
     with tf.GradientTape() as tape, products.instead_of_convolutions(wanted=not tf.config.list_physical_devices("GPU")):

@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ import numpy as np
 import torch
 from keras.src.backend.torch import core
 from torch.utils._python_dispatch import _get_current_dispatch_mode
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from keras_course._backend import index_of, quiet, resampling
 from keras_course._backend.known_code import find_unknown
@@ -117,28 +116,6 @@ def value_and_grad(function: Callable[..., Any]) -> Callable[..., Any]:
 def vectorise(function: Callable[..., Any]) -> Callable[..., Any]:
     """Returns the function over a new first axis of all its arguments and results."""
     return torch.func.vmap(function)
-
-
-def scan(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable[[Any, Any, int], tuple[Any, Any]]:
-    """Traces a step once, and returns the loop over the rows of some arrays."""
-    graphs: dict[Any, Callable[..., Any]] = {}
-
-    def run(state: Any, rows: Any, count: int) -> tuple[Any, Any]:
-        state, rows = tree_map(keras.ops.convert_to_tensor, (state, rows))
-        shapes = tuple((tensor.shape, tensor.dtype) for tensor in tree_leaves((state, rows)))
-        with torch.no_grad():
-            if shapes not in graphs:
-                graph = graphs[shapes] = trace(step, state, tree_map(itemgetter(0), rows))
-                fold_constants(graph)
-                finish(graph)
-            outputs = []
-            for index in range(count):
-                state, output = graphs[shapes](state, tree_map(itemgetter(index), rows))
-                outputs.append(output)
-            stacked = tree_map(lambda *values: torch.stack(values), *outputs)
-        return tree_map(lambda tensor: tensor.cpu().numpy(), (state, stacked))
-
-    return run
 
 
 def axis(size: int) -> tuple[float, float]:
@@ -240,16 +217,16 @@ class TrainingLoop:
 
     def _step(self, state: list[torch.Tensor], batch: Any) -> torch.Tensor:
         """One training step as a function of the state, which it changes in place, and of a batch."""
-        values, row = state, []
+        values, rows = state, []
         for update in self._updates:
-            values, numbers = self._apply(update, values, batch)
-            row += numbers
+            values, row = self._apply(update, values, batch)
+            rows.append(row.detach())
         for old, new in zip(state, values, strict=True):
             if new is not old:
                 old.copy_(new)
-        return torch.stack([torch.as_tensor(number).detach().float() for number in row])
+        return torch.cat(rows) if len(rows) > 1 else rows[0]
 
-    def _apply(self, update: Update, values: list[Any], batch: Any) -> tuple[list[Any], list[Any]]:
+    def _apply(self, update: Update, values: list[Any], batch: Any) -> tuple[list[Any], Any]:
         optimizer, variables = update.optimizer, self._variables
         own = [index_of(variable, variables) for variable in update.variables]
         leaves = {place: values[place].detach().requires_grad_() for place in own}
@@ -342,8 +319,12 @@ def _general_update(kind: type) -> Callable[..., None]:
     return next(vars(cls)["_backend_update_step"] for cls in general if "_backend_update_step" in vars(cls))
 
 
-def _both_ways(condition: Any, if_true: Callable[[], Any], if_false: Callable[[], Any]) -> torch.Tensor:
-    """Computes two numbers and takes one of them."""
+def _both_ways(condition: Any, if_true: Callable[[], Any], if_false: Callable[[], Any]) -> Any:
+    """Computes two numbers and takes one of them; the other is left out where it is known which, as it may write."""
+    try:
+        return if_true() if bool(condition) else if_false()
+    except RuntimeError:  # which one depends on the step
+        pass
     return torch.where(*map(keras.ops.convert_to_tensor, (condition, if_true(), if_false())))
 
 

@@ -91,18 +91,19 @@ def prepare_descent(
         of steps: the rows, and how many of them to take. It raises a CourseError if the loss at the start is not a
         finite number.
     """
-    take_steps, measure = _programs(problem, settings, paths)
+    runs = _Runs(problem, settings, paths)
 
     def descend(epochs: Iterable[Iterable[tuple[Rows, int]]], batch_size: int | None) -> list[Descent]:
-        carry = _at_the_start(problem, settings)
-        record = _Record(measure(carry, problem.train), carry[0])
-        record.note_validation(measure(carry, problem.valid))
+        runs.start()
+        record = _Record(runs.measure(problem.train), runs.parameters())
+        if problem.valid:
+            record.note_validation(runs.measure(problem.valid))
         for groups in epochs:
             for rows, count in groups:
-                carry, outputs = take_steps(carry, rows, count)
-                record.note_steps(*outputs)
-            record.note_epoch(measure(carry, problem.train), carry[0])
-            record.note_validation(measure(carry, problem.valid))
+                record.note_steps(*runs.take_steps(rows, count))
+            record.note_epoch(runs.measure(problem.train), runs.parameters())
+            if problem.valid:
+                record.note_validation(runs.measure(problem.valid))
             if not record.is_well.any():
                 break
         return [
@@ -140,9 +141,9 @@ class _Record:
         self.is_well &= losses <= self._limits
         self.parameters = np.where(self.is_well[:, None], parameters, self.parameters)
 
-    def note_validation(self, losses: FloatArray | None) -> None:
-        """Adds the losses (runs,) on the validation data, where there is any."""
-        self._validation += [] if losses is None else [losses]
+    def note_validation(self, losses: FloatArray) -> None:
+        """Adds the losses (runs,) on the validation data."""
+        self._validation.append(losses)
 
     def descent(
         self, run: int, rule: UpdateRule, learning_rate: float, batch_size: int | None, parameters: list[np.ndarray]
@@ -209,42 +210,74 @@ def _split(problem: Problem, parameters: Any, library: Any) -> list[Any]:
     ]
 
 
-def _programs(problem: Problem, settings: Settings, paths: bool) -> Any:
-    """Compiles the steps of all runs, and the measurement of all of them."""
-    over_runs = _backend.vectorise if len(settings) > 1 else _over_one
-    rules = ops.convert_to_tensor(np.array([rule.numbers() for rule, _ in settings], "float32"))  # (runs, 8)
-    rates = ops.convert_to_tensor(np.array([rate for _, rate in settings], "float32"))
+class _Runs:
+    """All runs in Keras variables (runs, ...), moved by the compiled training loop."""
 
-    def step(carry: Any, row: Any) -> Any:
-        *runs, number = carry
-        number = number + 1.0
+    def __init__(self, problem: Problem, settings: Settings, paths: bool) -> None:
+        self._begin = _at_the_start(problem, settings)
+        self._variables = keras.tree.map_structure(
+            lambda array: keras.Variable(array, dtype=array.dtype, trainable=False), self._begin
+        )
+        over_runs = _backend.vectorise if len(settings) > 1 else _over_one
+        rules = ops.convert_to_tensor(np.array([rule.numbers() for rule, _ in settings], "float32"))  # (runs, 8)
+        rates = ops.convert_to_tensor(np.array([rate for _, rate in settings], "float32"))
+        self._count = len(settings)
 
-        def move(parameters: Any, velocity: Any, square: Any, state: Any, rule: Any, rate: Any) -> Any:
-            (loss, state), gradients = _backend.value_and_grad(lambda split: problem.loss(split, state, row, True))(
-                _split(problem, parameters, ops)
-            )
-            gradient = ops.concatenate([ops.reshape(part, (-1,)) for part in gradients])
-            moved = update(parameters, gradient, velocity, square, rule=rule, learning_rate=rate, step=number)
-            return *moved, state, loss
+        def step(row: Any) -> Any:
+            *runs, number = self._values()
+            number = number + 1.0
 
-        *runs, losses = over_runs(move)(*runs, rules, rates)
-        return (*runs, number), (losses, runs[0]) if paths else (losses,)
+            def move(parameters: Any, velocity: Any, square: Any, state: Any, rule: Any, rate: Any) -> Any:
+                (loss, state), gradients = _backend.value_and_grad(lambda split: problem.loss(split, state, row, True))(
+                    _split(problem, parameters, ops)
+                )
+                gradient = ops.concatenate([ops.reshape(part, (-1,)) for part in gradients])
+                moved = update(parameters, gradient, velocity, square, rule=rule, learning_rate=rate, step=number)
+                return *moved, state, loss
 
-    def look(carry: Any, row: Any) -> Any:
-        def loss(parameters: Any, state: Any) -> Any:
-            return problem.loss(_split(problem, parameters, ops), state, row, False)[0]
+            *runs, losses = over_runs(move)(*runs, rules, rates)
+            keras.tree.map_structure(lambda variable, value: variable.assign(value), self._variables, (*runs, number))
+            return ops.sum(losses), {"losses": losses, "points": runs[0]}
 
-        return carry, over_runs(loss)(*carry)
+        def look(row: Any) -> Any:
+            def loss(parameters: Any, state: Any) -> Any:
+                return problem.loss(_split(problem, parameters, ops), state, row, False)[0]
 
-    compiled_look = _backend.scan(look)
+            parameters, _, _, state, _ = self._values()
+            losses = over_runs(loss)(parameters, state)
+            return ops.sum(losses), {"losses": losses}
 
-    def measure(carry: Any, groups: Sequence[Rows]) -> FloatArray | None:
+        shapes = {"losses": (self._count,)} | ({"points": self._begin[0].shape} if paths else {})
+        variables = keras.tree.flatten(self._variables)
+        self._steps = _backend.training_loop([_backend.Update(step, logs=shapes)], variables)
+        self._looks = _backend.training_loop([_backend.Update(look, logs={"losses": (self._count,)})], variables)
+
+    def start(self) -> None:
+        """Puts all runs where they begin."""
+        keras.tree.map_structure(lambda variable, value: variable.assign(value), self._variables, self._begin)
+
+    def parameters(self) -> np.ndarray:
+        """Returns the parameters (runs, parameters)."""
+        return keras.ops.convert_to_numpy(self._variables[0].value)
+
+    def take_steps(self, rows: Rows, count: int) -> list[np.ndarray]:
+        """Takes steps; returns the losses (steps, runs) and, with paths, the parameters (steps, runs, parameters)."""
+        self._steps.load()
+        numbers = np.asarray(self._steps.run(rows, count))[:count, 1:]
+        self._steps.sync()
+        losses, points = numbers[:, : self._count], numbers[:, self._count :]
+        return [losses, points.reshape(count, self._count, -1)] if points.size else [losses]
+
+    def measure(self, groups: Sequence[Rows]) -> FloatArray:
         """Takes the mean loss of each run over batches that may differ in size."""
-        if not groups:
-            return None
-        parameters, _, _, state, _ = carry
         samples = [len(rows[0]) * len(rows[0][0]) for rows in groups]
-        losses = [compiled_look((parameters, state), rows, len(rows[0]))[1].astype("float64") for rows in groups]
-        return np.average([batches.mean(axis=0) for batches in losses], axis=0, weights=samples)
+        means = []
+        for rows in groups:
+            self._looks.load()
+            losses = np.asarray(self._looks.run(rows, len(rows[0])))[: len(rows[0]), 1:]
+            self._looks.sync()
+            means.append(losses.astype("float64").mean(axis=0))
+        return np.average(means, axis=0, weights=samples)
 
-    return _backend.scan(step), measure
+    def _values(self) -> Any:
+        return keras.tree.map_structure(ops.convert_to_tensor, self._variables)

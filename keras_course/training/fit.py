@@ -336,13 +336,19 @@ class _Problem:
         augmentation: Augmentation | None,
     ) -> None:
         self._model, self._first, self._loss_weights = model, first, loss_weights
+        if not str(type(model).compile.__module__).startswith("keras."):
+            raise CourseError(
+                f"{type(model).__name__} has a compile of its own, whose optimizers and losses are not known here; "
+                "train it with its own fit, or leave compile as Keras has it"
+            )
         if not all(layer.built for layer in model._flatten_layers()):
             with compiled(model, None, None):
                 self._build()
         check_samples(model, first["x"], "train")
         mixed = augmentation is not None and augmentation._mixes
         own_loss = not str(type(model).compute_loss.__module__).startswith("keras.")
-        self.loss = None if own_loss else losses_for(model, loss, first["x"], mixed_labels=mixed)
+        self.loss = losses_for(model, loss, first["x"], mixed_labels=mixed)
+        self._is_known = not own_loss
         if not own_loss and "y" not in first and not model.losses:
             raise CourseError("train has no labels; give (x, y), or a model with a compute_loss or add_loss of its own")
         if "y" not in first:
@@ -355,7 +361,7 @@ class _Problem:
     def check(self, source: Batches | BatchStream, name: str) -> None:
         """Checks that data fits the model and its loss."""
         parts = source.arrays if isinstance(source, Batches) else source.first()
-        check_data(self._model, (parts["x"], parts.get("y")), self.loss, name)
+        check_data(self._model, (parts["x"], parts.get("y")), self.loss if self._is_known else None, name)
 
     @contextmanager
     def compiled(self, optimizer: keras.Optimizer | None) -> Iterator[None]:

@@ -28,6 +28,8 @@ _LABELS_LIKE_OUTPUTS: Final = (
     *(keras.losses.CategoricalFocalCrossentropy, keras.losses.KLDivergence, keras.losses.Hinge),
     *(keras.losses.SquaredHinge, keras.losses.CategoricalHinge, keras.losses.CosineSimilarity),
 )
+LOSSES_OF_SAMPLES: Final = (*_LABELS_LIKE_OUTPUTS, keras.losses.SparseCategoricalCrossentropy)
+"""Losses of Keras whose value for a sample does not depend on the others in its batch."""
 
 
 class Batches:

@@ -15,13 +15,15 @@ import numpy as np
 from keras_course import _backend
 from keras_course._backend.loops import leaves
 from keras_course.augmentation import Augmentation
-from keras_course.training.inputs import Batch, Batches, BatchStream, map_arrays
+from keras_course.training.inputs import LOSSES_OF_SAMPLES, Batch, Batches, BatchStream, map_arrays
 
 Logs = dict[str, float]
 
 _TRAINER: Final = ("train_step", "train_on_batch", "compute_metrics", "make_train_function", "compute_loss_and_updates")
 """Methods of Keras' trainer. The compiled loop stands for those of Keras, and for no others."""
 _MEASUREMENT: Final = ("test_step", "test_on_batch", "compute_metrics", "compute_loss", "make_test_function")
+_LOSSES_OF_BATCHES: Final = ("circle", "dice", "tversky")
+"""Functions of Keras that compare the samples of a batch with each other, or sum over them."""
 _MEANS: Final = ("sum_over_batch_size", "mean", "mean_with_sample_weight")
 
 
@@ -39,7 +41,9 @@ class CompiledSteps:
         self._model, self._augmentation = model, augmentation
         means = {metric.name for metric in _metrics(model) if isinstance(metric, keras.metrics.Mean)}
         self.names = tuple(name for name in model.get_metrics_result() if name != "loss" and name in means)
-        update = _backend.Update(self._loss, model.optimizer, model.trainable_variables, logs=self.names)
+        update = _backend.Update(
+            self._loss, model.optimizer, model.trainable_variables, logs=dict.fromkeys(self.names, ())
+        )
         self._loop = _backend.training_loop([update], [*model.non_trainable_variables, *model.metrics_variables])
 
     def compile(self, batches: Batch) -> None:
@@ -110,7 +114,7 @@ class KerasSteps:
             if self._augmentation is not None:
                 x, y = _augmented(self._augmentation, x, y, batches["step"][number])
             try:
-                with _metrics_go_on(model):
+                with _metrics_go_on(model, "train_step"):
                     self._logs = model.train_on_batch(x, y, sample_weight=weights, return_dict=True)
             except BaseException:
                 self._put_back()
@@ -204,7 +208,7 @@ class Measurement:
             for place in range(count):
                 if on_batch is not None:
                     on_batch(number, None)
-                with _metrics_go_on(model):
+                with _metrics_go_on(model, "test_step"):
                     x, y, weights = _tensors(group, place)
                     logs = model.test_on_batch(x, y, sample_weight=weights, return_dict=True)
                 size = next(leaves(group)).shape[1]
@@ -213,7 +217,8 @@ class Measurement:
                     on_batch(number, {**as_numbers(logs), "loss": total / samples})
                 number += 1
         results = as_numbers(model._get_metrics_result_or_logs(dict(logs)))
-        return {**results, "loss": total / samples} if _has_loss_tracker(model) else results
+        of_keras = _own_code(model, ("test_step",)) is None and _has_loss_tracker(model)
+        return {**results, "loss": total / samples} if of_keras else results
 
 
 def _tensors(group: Batch, number: int) -> tuple[Any, Any, Any]:
@@ -269,10 +274,13 @@ def _augmented(augmentation: Augmentation, x: Any, y: Any, step: Any) -> tuple[A
 
 
 @contextmanager
-def _metrics_go_on(model: keras.Model) -> Iterator[None]:
-    """Lets metrics go on from one batch to the next, which Keras would reset; only the loss is that of the batch."""
+def _metrics_go_on(model: keras.Model, step: str) -> Iterator[None]:
+    """Lets metrics go on from one batch to the next, which Keras would reset; only the loss is that of the batch.
+
+    With a step of one's own, nothing is known of the loss, and it goes on, too.
+    """
     attributes = vars(model)
-    own_step = _own_code(model, ("train_step", "test_step")) is not None
+    own_step = _own_code(model, (step,)) is not None
     attributes["reset_metrics"] = (lambda: None) if own_step else model._loss_tracker.reset_state
     try:
         yield
@@ -315,8 +323,8 @@ def _is_plain(model: keras.Model, source: Batches) -> bool:
         if not is_known or adds_loss or (layer.metrics and layer is not model):
             return False
     loss = model._compile_loss._user_loss
-    is_known = type(loss).__module__.partition(".")[0] in ("keras", "keras_course")
-    if not is_known or not isinstance(loss, keras.Loss) or loss.reduction not in _MEANS:
+    of_course = type(loss).__module__.startswith("keras_course.")
+    if not (of_course or type(loss) in LOSSES_OF_SAMPLES) or loss.reduction not in _MEANS:
         return False
     if getattr(loss, "_fn_kwargs", {}).get("ignore_class") is not None:
         return False
@@ -326,5 +334,7 @@ def _is_plain(model: keras.Model, source: Batches) -> bool:
 def _is_mean_over_samples(metric: Any) -> bool:
     """Whether a metric is one of Keras' classes, or wraps a function that is known to give a number for each sample."""
     function = getattr(metric, "_fn", None)
+    if getattr(function, "__name__", None) in _LOSSES_OF_BATCHES:
+        return False
     names = (type(metric).__module__, getattr(function, "__module__", "keras"))
     return all(str(name).partition(".")[0] in ("keras", "keras_course") for name in names)

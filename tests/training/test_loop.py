@@ -62,7 +62,7 @@ def keras_game():
     for optimizer, variable in zip(optimizers, (discriminator, generator), strict=True):
         optimizer.build([variable])
     updates = [
-        _backend.Update(discriminator_loss, optimizers[0], [discriminator], logs=("right",)),
+        _backend.Update(discriminator_loss, optimizers[0], [discriminator], logs={"right": ()}),
         _backend.Update(generator_loss, optimizers[1], [generator]),
     ]
     return _backend.training_loop(updates, [played]), generator, discriminator, played
@@ -109,6 +109,19 @@ def test_a_loss_without_an_optimizer_is_only_measured():
     loop.sync()
     np.testing.assert_allclose(rows[:, 0], NOISE.sum(axis=(1, 2)), atol=1e-5)
     np.testing.assert_allclose(ops.convert_to_numpy(total), NOISE.sum(axis=(0, 1)), atol=1e-5)
+
+
+def test_logs_of_any_shape_are_reported_one_number_beside_the_other():
+    def loss(batch):
+        return ops.sum(batch["x"]), {"double": batch["x"] * 2, "step": ops.cast(batch["step"], "int32")}
+
+    loop = _backend.training_loop([_backend.Update(loss, logs={"double": (4, 2), "step": ()})])
+    loop.load()
+    for count in (2, STEPS):  # each shape of the batches is a program
+        rows = np.asarray(loop.run({"x": NOISE[:count], "step": np.arange(count, dtype="int32")}, count))
+        np.testing.assert_allclose(rows[:, 0], NOISE[:count].sum(axis=(1, 2)), atol=1e-5)
+        np.testing.assert_array_equal(rows[:, 1:-1].reshape(count, 4, 2), 2 * NOISE[:count])
+        np.testing.assert_array_equal(rows[:, -1], np.arange(count))
 
 
 def test_a_variable_that_the_loss_does_not_use_has_a_gradient_of_zero():

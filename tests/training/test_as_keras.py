@@ -1,0 +1,531 @@
+"""``fit`` against Keras' own ``train_on_batch`` and ``evaluate``, for all that Keras has.
+
+Both start from the same weights and see the same batches in the same order; losses, metrics, validation and weights
+after eight steps must agree. Rows of a table that do not disturb each other share a model, since compiling is what
+takes the time; where one of them fails, each of them is tried alone, and the message names those that fail.
+"""
+
+import inspect
+from functools import partial
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from keras import layers, ops
+
+from keras_course import randomness
+from keras_course.errors import DivergenceError
+from keras_course.training import RunDirectory, fit
+
+from . import tables
+from .tables import CALLBACKS, DRAWN, LAYERS, LOSSES, METRICS, OPTIMIZERS, SCHEDULES, TARGETS, Row
+
+SAMPLES, BATCH, EPOCHS = 16, 4, 2  # eight steps
+VALID = 8
+SMOOTH, ROUGH = 1e-5, 1e-4
+"""How far losses may differ, after steps of SGD and of what divides by small numbers, such as Adam."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_programs():
+    """Lets XLA optimise little: it takes most of the time here, and the programs run a moment."""
+    if keras.backend.backend() != "jax":
+        yield
+        return
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+# --- Both ways -------------------------------------------------------------------------------------------------
+
+
+def take(data, rows):
+    """The rows of an array, or of each array in a list or dictionary."""
+    return keras.tree.map_structure(lambda array: array[rows], data)
+
+
+def order(epoch, count=SAMPLES):
+    return randomness.permutation(randomness.stream_key(0, "shuffle"), count, step=epoch)
+
+
+def start(model):
+    """Gives a model weights that are the same on each backend, and neither tiny nor symmetric."""
+    draw = np.random.default_rng(1)
+    for variable in model.trainable_variables:
+        variable.assign(draw.uniform(-0.6, 0.6, variable.shape))
+    return model
+
+
+def compiled(model, optimizer, loss, **settings):
+    jit = "auto" if keras.backend.backend() == "jax" else False
+    model.compile(optimizer, loss, jit_compile=jit, run_eagerly=keras.backend.backend() == "tensorflow", **settings)
+    return model
+
+
+def train_by_keras(model, train, valid, *, epochs=EPOCHS, callbacks=(), order=order):
+    """Keras' own ``fit`` of a compiled model, which gets the batches in our order; returns its columns."""
+    count = len(keras.tree.flatten(train)[0])
+
+    def batches():
+        for epoch in range(epochs):
+            for rows in np.split(order(epoch, count), range(BATCH, count, BATCH)):
+                yield take(train, rows)
+
+    settings = {"steps_per_epoch": -(-count // BATCH), "epochs": epochs, "callbacks": list(callbacks)}
+    settings |= {"validation_data": valid, "validation_batch_size": BATCH, "shuffle": False, "verbose": 0}
+    return model.fit(batches(), **settings).history
+
+
+def train_by_fit(model, train, valid, **settings):
+    settings = {"epochs": EPOCHS, "batch_size": BATCH, "progress": False} | settings
+    return fit(model, train, valid, **settings)
+
+
+def differences(history, expected, tolerance):
+    """The columns that differ, each with what it is and what it is to be."""
+    wrong = {}
+    for name, column in expected.items():
+        if name not in history:
+            wrong[name] = f"is missing; the columns are {', '.join(history)}"
+        elif not np.allclose(history[name], column, rtol=tolerance, atol=tolerance, equal_nan=True):
+            wrong[name] = f"{np.array(history[name])}, Keras has {np.array(column)}"
+    return wrong
+
+
+def different_weights(model, reference, tolerance):
+    """The weights that differ, and by how much."""
+    wrong = {}
+    for ours, theirs in zip(model.weights, reference.weights, strict=True):
+        values, right = (ops.convert_to_numpy(variable).astype("float64") for variable in (ours, theirs))
+        if not np.allclose(values, right, rtol=tolerance, atol=tolerance, equal_nan=True):
+            wrong[ours.path] = f"is off by {np.abs(values - right).max():.2g}"
+    return wrong
+
+
+def assert_same(wrong):
+    if wrong:
+        raise AssertionError("\n".join(f"{name}: {what}" for name, what in wrong.items()))
+
+
+def sgd():
+    return keras.optimizers.SGD(0.05)
+
+
+def both(model, reference, train, valid, *, ours, theirs, weighted=None, optimizer=sgd, tolerance=SMOOTH, apart=False):
+    """Trains both ways and compares.
+
+    ``apart`` lets Keras validate once, at the end: on PyTorch its history of a metric that returns a variable holds,
+    instead of the value after an epoch of training, that after the validation which follows.
+    """
+    reference.set_weights(model.get_weights())
+    history = dict(train_by_fit(model, train, valid, optimizer=optimizer(), **ours))
+    compiled(reference, optimizer(), **theirs)
+    expected = train_by_keras(reference, weighted or train, None if apart else valid)
+    if apart:
+        measured = reference.evaluate(*valid, batch_size=BATCH, verbose=0, return_dict=True)
+        history = history | {f"val_{name}": history[f"val_{name}"][-1] for name in measured}
+        expected |= {f"val_{name}": value for name, value in measured.items()}
+    assert_same(differences(history, expected, tolerance) | different_weights(model, reference, 10 * tolerance))
+    return history
+
+
+def each_alone(check, labels):
+    """Checks several rows together and, where that fails, each of them alone, to name those that do."""
+    try:
+        check(labels)
+        return
+    except Exception as error:
+        if len(labels) == 1:
+            raise AssertionError(f"{labels[0]}: {error}") from error
+        together = error
+    failures = []
+    for label in labels:
+        try:
+            check([label])
+        except Exception as error:
+            failures.append(f"{label}: {type(error).__name__}: {error}")
+    raise AssertionError("\n".join(failures) or "all of them together, and none alone") from together
+
+
+# --- The tables hold all that Keras has ------------------------------------------------------------------------
+
+
+def classes_of(module):
+    """The names of a module's classes; one with several names counts under each, and one of them is enough."""
+    named = {}
+    for name, value in vars(module).items():
+        if inspect.isclass(value):
+            named.setdefault(value, set()).add(name)
+    return list(named.values())
+
+
+@pytest.mark.parametrize(
+    ("module", "table", "others"),
+    [
+        (keras.layers, [*LAYERS.values(), *DRAWN.values()], tables.NOT_LAYERS),
+        (keras.losses, [LOSSES], ()),
+        (keras.metrics, METRICS.values(), tables.NOT_METRICS),
+        (keras.optimizers, [OPTIMIZERS], tables.NOT_OPTIMIZERS),
+        (keras.optimizers.schedules, [SCHEDULES], ()),
+        (keras.callbacks, [CALLBACKS], tables.NOT_CALLBACKS),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_each_class_is_in_a_table(module, table, others):
+    known = {label.split()[0] for rows in table for label in rows} | set(others)
+    missing = [sorted(names) for names in classes_of(module) if not names & known]
+    assert not missing, f"not in the table: {missing}; give each a row in tables.py"
+    gone = known - {name for names in classes_of(module) for name in names}
+    assert not gone, f"{module.__name__} has no {sorted(gone)} any more"
+
+
+# --- Layers ----------------------------------------------------------------------------------------------------
+
+
+def make_of(row):
+    return row.make if isinstance(row, Row) else row
+
+
+def runs(row):
+    return not isinstance(row, Row) or row.runs()
+
+
+def net(kind, rows, **settings):
+    """A model with one branch and one output for each row.
+
+    Each branch has a dense layer before its own, whose weights show whether its gradient is right, and one after it.
+    """
+    inputs = keras.Input(tables.SHAPES[kind], dtype="int32" if kind == "tokens" else "float32")
+    outputs = {}
+    for label, make in rows.items():
+        name, x = label.replace(" ", "_"), inputs
+        if kind in tables.WITH_GRADIENT:
+            x = layers.Dense(tables.SHAPES[kind][-1], name=f"{name}_stem")(x)
+        outputs[name] = layers.Dense(1, name=name)(layers.Flatten()(make(x, **settings)))
+    return start(keras.Model(inputs, one_or_all(outputs)))
+
+
+def one_or_all(values):
+    """A dictionary, or its one value."""
+    return values if len(values) > 1 else next(iter(values.values()))
+
+
+def data_for(kind, outputs, count):
+    draw = np.random.default_rng(2)
+    return tables.samples(kind, count, seed=count), one_or_all(
+        {name: draw.normal(size=(count, 1)).astype("float32") for name in outputs}
+    )
+
+
+def slow_sgd():
+    return keras.optimizers.SGD(0.005)
+
+
+def check_layers(kind, rows, labels, optimizer=slow_sgd, tolerance=SMOOTH, **settings):
+    chosen = {label: make_of(rows[label]) for label in labels}
+    model, reference = (net(kind, chosen, **settings) for _ in range(2))
+    data = (data_for(kind, model.output_names, count) for count in (SAMPLES, VALID))
+    # the losses and weights of each output name its row
+    ours, theirs = (
+        {"loss": one_or_all({name: keras.losses.MeanSquaredError() for name in model.output_names})} for _ in "ab"
+    )
+    return both(
+        model, reference, *data, ours=ours | {"metrics": {}}, theirs=theirs, optimizer=optimizer, tolerance=tolerance
+    )
+
+
+def groups(table, size=20):
+    """Names of a kind and of some of its rows: all of them, a model's worth at a time."""
+    found = []
+    for kind, rows in table.items():
+        labels = [label for label, row in rows.items() if runs(row) and label not in tables.ALONE]
+        found += [pytest.param(kind, [label], id=label) for label in rows if label in tables.ALONE]
+        found += [
+            pytest.param(kind, labels[first : first + size], id=f"{kind} {first // size + 1}")
+            for first in range(0, len(labels), size)
+        ]
+    return found
+
+
+@pytest.mark.parametrize(("kind", "labels"), groups(LAYERS))
+def test_layers(kind, labels):
+    each_alone(partial(check_layers, kind, LAYERS[kind]), labels)
+
+
+@pytest.mark.filterwarnings("ignore:(?s).*Tensor.T is deprecated:UserWarning")  # in Keras' RandAugment
+@pytest.mark.parametrize(("kind", "labels"), groups(DRAWN))
+def test_layers_that_draw_without_their_draws(kind, labels):
+    each_alone(partial(check_layers, kind, DRAWN[kind], on=0), labels)
+
+
+# --- Losses ----------------------------------------------------------------------------------------------------
+
+
+def end(x, target, name):
+    """A dense layer that ends as a target says."""
+    ending = target.ending
+    x = layers.Dense(target.units, ending if ending not in ("unit", "frames") else None, name=name)(x)
+    if ending == "unit":
+        x = layers.UnitNormalization(name=f"{name}_unit")(x)
+    if ending == "frames":
+        x = layers.Reshape((4, 3), name=f"{name}_frames")(x)
+    return x
+
+
+def small_net(targets):
+    """One hidden layer, and an output for each name in a dictionary of kinds of labels."""
+    inputs = keras.Input(tables.SHAPES["vector"], name="x")
+    x = layers.Dense(5, "tanh", name="hidden")(inputs)
+    outputs = {name: end(x, TARGETS[target], name) for name, target in targets.items()}
+    return start(keras.Model(inputs, one_or_all(outputs)))
+
+
+def labelled(targets, count):
+    draw = np.random.default_rng(count)
+    labels = {name: TARGETS[target].draw(draw, count) for name, target in targets.items()}
+    return tables.samples("vector", count), one_or_all(labels)
+
+
+def check_losses(labels, **settings):
+    names = {label: label.replace(" ", "_") for label in labels}
+    targets = {names[label]: LOSSES[label][0] for label in labels}
+    made = [{names[label]: LOSSES[label][1]() for label in labels} for _ in range(2)]
+    if len(labels) == 1:
+        made = [next(iter(losses.values())) for losses in made]
+    data = labelled(targets, SAMPLES), labelled(targets, VALID)
+    both(
+        small_net(targets),
+        small_net(targets),
+        *data,
+        ours={"loss": made[0], "metrics": {}},
+        theirs={"loss": made[1]},
+        **settings,
+    )
+
+
+SHARING_LOSSES = [label for label in LOSSES if label not in tables.ALONE]
+
+
+@pytest.mark.parametrize("labels", [SHARING_LOSSES[::2], SHARING_LOSSES[1::2]], ids=["1", "2"])
+def test_losses(labels):
+    each_alone(check_losses, labels)
+
+
+@pytest.mark.parametrize("label", [label for label in LOSSES if label in tables.ALONE])
+def test_loss_alone(label):
+    check_losses([label])
+
+
+# --- Metrics ---------------------------------------------------------------------------------------------------
+
+LOSS_OF = {
+    "probability": keras.losses.BinaryCrossentropy,
+    "one hot, softmax": keras.losses.CategoricalCrossentropy,
+    "classes, softmax": keras.losses.SparseCategoricalCrossentropy,
+}
+
+
+def check_metrics(target, labels):
+    made = [[METRICS[target][label](name=label) for label in labels] for _ in range(2)]
+    loss = LOSS_OF.get(target, keras.losses.MeanSquaredError)
+    targets = {"out": target}
+    data = labelled(targets, SAMPLES), labelled(targets, VALID)
+    ours, theirs = ({"loss": loss(), "metrics": metrics} for metrics in made)
+    both(small_net(targets), small_net(targets), *data, ours=ours, theirs=theirs, apart=True)
+
+
+@pytest.mark.parametrize(("target", "labels"), groups(METRICS))
+def test_metrics(target, labels):
+    each_alone(partial(check_metrics, target), labels)
+
+
+# --- Optimizers ------------------------------------------------------------------------------------------------
+
+
+def check_optimizer(make):
+    targets = {"out": "real"}
+    loss = {"loss": keras.losses.MeanSquaredError()}
+    data = labelled(targets, SAMPLES), labelled(targets, VALID)
+    both(
+        *(small_net(targets) for _ in range(2)),
+        *data,
+        ours=loss | {"metrics": {}},
+        theirs=loss,
+        optimizer=make,
+        tolerance=ROUGH,
+    )
+
+
+@pytest.mark.parametrize("label", OPTIMIZERS)
+def test_optimizer(label):
+    check_optimizer(make_of(OPTIMIZERS[label]))
+
+
+@pytest.mark.parametrize("label", SCHEDULES)
+def test_schedule(label):
+    optimizer, schedule = SCHEDULES[label]
+    check_optimizer(lambda: getattr(keras.optimizers, optimizer)(schedule()))
+
+
+# --- Callbacks -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:Could not reach RemoteMonitor:UserWarning")
+@pytest.mark.parametrize("label", [label for label, row in CALLBACKS.items() if row.runs()])
+def test_callback(label, tmp_path):
+    row = CALLBACKS[label]
+    targets = {"out": "real"}
+    data = labelled(targets, SAMPLES), labelled(targets, VALID)
+    loss = keras.losses.MeanSquaredError()
+    folders = [tmp_path / "ours", tmp_path / "keras"]
+    made = []
+    for folder in folders:
+        folder.mkdir()
+        made.append(row.make(folder))
+    model, reference = small_net(targets), small_net(targets)
+    make = make_of(OPTIMIZERS[row.optimizer])
+    history = train_by_fit(model, *data, optimizer=make(), loss=loss, metrics={}, callbacks=made[:1], epochs=row.epochs)
+    expected = train_by_keras(compiled(reference, make(), loss), *data, epochs=row.epochs, callbacks=made[1:])
+    assert history["epoch"] == list(range(1, len(expected["loss"]) + 1))
+    assert_same(differences(history, expected, ROUGH) | different_weights(model, reference, ROUGH))
+    np.testing.assert_allclose(*(row.leaves(made[i], folders[i]) for i in range(2)), rtol=ROUGH, atol=ROUGH)
+
+
+# --- Whole models ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("label", tables.CASES)
+def test_case(label):
+    case = tables.CASES[label]
+    model, reference = start(case.build()), start(case.build())
+    train, valid = ((case.x(count), case.y(count)) for count in (SAMPLES, VALID))
+    ours, theirs = (
+        {"loss": case.loss(), "metrics": case.metrics(), **(case.settings() if case.settings else {})} for _ in range(2)
+    )
+    weights = None
+    if case.class_weight:
+        ours["class_weight"] = case.class_weight
+        weights = np.array([case.class_weight[label] for label in train[1]], "float32")
+    if case.weights:
+        ours["sample_weight"] = weights = case.weights(SAMPLES)
+    both(model, reference, train, valid, ours=ours, theirs=theirs, weighted=weights is not None and (*train, weights))
+
+
+# --- Layers that draw ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:(?s).*Tensor.T is deprecated:UserWarning")  # in Keras' RandAugment
+@pytest.mark.parametrize(("kind", "labels"), groups(DRAWN))
+def test_layers_that_draw(kind, labels, tmp_path):
+    """A run that was interrupted draws what an uninterrupted one does, and each epoch draws something else."""
+    chosen = {label: make_of(DRAWN[kind][label]) for label in labels}
+    models = [net(kind, chosen, on=1) for _ in range(2)]
+    train = data_for(kind, models[0].output_names, BATCH)  # one step an epoch, and the same samples in each
+
+    def run(model, epochs, **settings):
+        loss = one_or_all({name: keras.losses.MeanSquaredError() for name in model.output_names})
+        settings |= {"optimizer": keras.optimizers.SGD(0.0), "metrics": {}, "epochs": epochs}
+        return train_by_fit(model, train, None, loss=loss, **settings)
+
+    uninterrupted = run(models[0], 3)
+    with RunDirectory(tmp_path) as directory:
+        run(models[1], 1, run=directory)
+    with RunDirectory(tmp_path, resume=True) as directory:
+        resumed = run(net(kind, chosen, on=1), 3, run=directory)
+    assert_same(
+        differences(resumed, {name: uninterrupted[name] for name in uninterrupted if name != "seconds"}, SMOOTH)
+    )
+    columns = {name: uninterrupted[f"{name}_loss" if len(labels) > 1 else "loss"] for name in models[0].output_names}
+    assert_same(
+        {name: f"drew the same in each epoch: {column}" for name, column in columns.items() if len(set(column)) == 1}
+    )
+
+
+# --- Combinations ----------------------------------------------------------------------------------------------
+
+FLOATS = [(kind, label) for kind in tables.WITH_GRADIENT for label, row in LAYERS[kind].items() if runs(row)]
+QUIET = ["Callback", "History", "LearningRateScheduler", "ProgbarLogger", "ReduceLROnPlateau", "TerminateOnNaN"]
+"""Callbacks that write no files."""
+
+
+def as_sequence(x, y):
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return len(x) // BATCH
+
+        def __getitem__(self, index):
+            rows = np.arange(index * BATCH, (index + 1) * BATCH)
+            return take((x, y), rows)
+
+    return Batches()
+
+
+DATA = {
+    "arrays": (lambda x, y: (x, y), order),
+    "arrays of float64": (lambda x, y: (x.astype("float64"), y), order),
+    "arrays of big-endian numbers": (lambda x, y: (x.astype(">f4"), y), order),
+    "PyDataset": (as_sequence, lambda epoch, count: np.arange(count)),
+}
+"""What training data come as, and the order in which an epoch goes through them."""
+
+
+@settings(derandomize=True, deadline=None, max_examples=8, database=None, suppress_health_check=list(HealthCheck))
+@given(
+    layer=st.sampled_from(FLOATS),
+    loss=st.sampled_from(list(LOSSES)),
+    optimizer=st.sampled_from([label for label in OPTIMIZERS if label != "MultiOptimizer"]),
+    callback=st.sampled_from(QUIET),
+    data=st.sampled_from(list(DATA)),
+    metric=st.randoms(use_true_random=False),
+)
+def test_combination(layer, loss, optimizer, callback, data, metric):
+    kind, label = layer
+    target, make_loss = LOSSES[loss]
+    # what returns a variable is compared in test_metrics; see ``both``
+    fitting = sorted(name for name in METRICS.get(target, {}) if not name.endswith(("Negatives", "Positives")))
+    measured = metric.sample(fitting, min(2, len(fitting)))
+
+    def build():
+        x = keras.Input(tables.SHAPES[kind])
+        hidden = layers.Dense(3, "tanh")(layers.Flatten()(make_of(LAYERS[kind][label])(x)))
+        return start(keras.Model(x, end(hidden, TARGETS[target], "out")))
+
+    model, reference = build(), build()
+    reference.set_weights(model.get_weights())
+    (x, y), valid = (
+        (tables.samples(kind, count), TARGETS[target].draw(np.random.default_rng(count), count))
+        for count in (SAMPLES, VALID)
+    )
+    metrics = [[METRICS[target][name](name=name) for name in measured] for _ in range(2)]
+    callbacks = [CALLBACKS[callback].make(None) for _ in range(2)]
+    give, rows = DATA[data]
+    make = make_of(OPTIMIZERS[optimizer])
+    compiled(reference, make(), make_loss(), metrics=metrics[1])
+    expected = train_by_keras(reference, (x, y), valid, callbacks=callbacks[1:], order=rows)
+    settings = {"optimizer": make(), "loss": make_loss(), "metrics": metrics[0], "callbacks": callbacks[:1]}
+    if not np.isfinite(expected["loss"]).all():  # Keras goes on without a word
+        with pytest.raises(DivergenceError):
+            train_by_fit(model, give(x, y), valid, **settings)
+        return
+    history = train_by_fit(model, give(x, y), valid, **settings)
+    assert_same(differences(history, expected, ROUGH))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(("kind", "labels"), groups(LAYERS))
+def test_all_layers_with_all_optimizers(kind, labels, optimizer):
+    make = make_of(OPTIMIZERS[optimizer])
+    each_alone(partial(check_layers, kind, LAYERS[kind], optimizer=make, tolerance=ROUGH), labels)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_all_losses_with_all_optimizers(optimizer):
+    make = make_of(OPTIMIZERS[optimizer])
+    each_alone(partial(check_losses, optimizer=make, tolerance=ROUGH), list(LOSSES))
