@@ -8,9 +8,10 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import RLock
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 PATCHING: Final = RLock()
 """Held while a function of Keras is replaced: two threads would else put back what the other has put in its place."""
@@ -64,6 +65,7 @@ class TrainingLoop(Protocol):
 
     Example:
         >>> import keras
+        >>> import numpy as np
         >>> from keras_course import _backend
         >>> weight = keras.Variable([4.0])
         >>> optimizer = keras.optimizers.SGD(0.25)
@@ -118,13 +120,14 @@ def all_variables(updates: Sequence[Update], state: Sequence[Any]) -> list[Any]:
     return list({id(variable): variable for variable in [*moved, *state, *kept]}.values())
 
 
-def leaves(nest: Any) -> Iterator[np.ndarray]:
+def leaves(nest: Any) -> "Iterator[np.ndarray]":
     """Yields the arrays of a nest of dictionaries, lists and tuples, in one order.
 
     Args:
         nest: The nest.
 
     Example:
+        >>> import numpy as np
         >>> [leaf.tolist() for leaf in leaves({"b": np.zeros(1), "a": (np.ones(1), np.ones(2))})]
         [[1.0], [1.0, 1.0], [0.0]]
     """
