@@ -31,6 +31,7 @@ _WARNINGS: Final = (
     "__array__ implementation doesn't accept a copy keyword",  # Keras 3.15 converts variables in an old way
     "Gradients do not exist for variables",  # of weights that the loss does not use
     "The model does not have any trainable weights",
+    "Explicitly requested dtype int64 requested in",  # JAX has 32 bits
 )
 _PROGRAMS: Final = ("train_function", "test_function", "predict_function")
 """Attributes in which Keras keeps what it has compiled with this optimizer and these losses."""
