@@ -175,7 +175,7 @@ def test_a_checkpoint_is_nothing_but_plain_arrays_and_json(folder):
     arrays = arrays_of(folder / "checkpoint.npz")  # without pickle
     assert {array.dtype.kind for array in arrays.values()} <= set("fiuU")
     header = json.loads(str(arrays["header"]))
-    assert list(header) == ["settings", "history", "stopped", "steps", "version"]
+    assert list(header) == ["settings", "history", "stopped", "steps", "training", "version"]
     assert not re.search("torch|tensorflow|jax", str(header), re.IGNORECASE)
 
 

@@ -138,6 +138,10 @@ def fit(
     check_positive(epochs=epochs, batch_size=batch_size)
     if not isinstance(model, keras.Model):
         raise CourseError(f"model is a {type(model).__name__}; give a keras.Model")
+    if sample_weight is not None:
+        if class_weight is not None:
+            raise CourseError("sample_weight and class_weight are given; give one of them")
+        train = (*_pair(train, "sample_weight"), sample_weight)
     if validation_split:
         if valid is not None:
             raise CourseError("validation_split and valid are given; give one of them")
@@ -146,8 +150,8 @@ def fit(
         check_positive(early_stopping=early_stopping)
         if valid is None:
             raise CourseError("early_stopping needs validation data; give valid or leave early_stopping out")
-    if sample_weight is not None or class_weight is not None:
-        train = _weighted(model, train, sample_weight, class_weight)
+    if class_weight is not None:
+        train = _weighted(model, train, class_weight)
     training = as_batches(train, batch_size=batch_size, seed=seed, name="train")
     validation = None if valid is None else as_batches(valid, batch_size=batch_size, seed=None, name="valid")
     first = training.first()
@@ -170,6 +174,11 @@ def fit(
         stack.enter_context(problem.compiled(optimizer))
         settings = _settings(model, training, validation, optimizer, problem, batch_size, seed, augmentation)
         history, best, stopped = _start(run, settings, model, optimizer, training.steps or 0)
+        if stopped or len(history["epoch"]) >= epochs or _patience_is_over(history, early_stopping):
+            _finish(model, optimizer, best)
+            if run is not None:
+                run.training = {"way": history.way, "reason": history.reason}
+            return history
         ahead = Callbacks(callbacks, model, epochs, training.steps)
         group, _ = next(training.groups(0, lambda: 1e9, alone=ahead.watches_batches))
         group["step"] = np.zeros(len(next(leaves(group))), "int32")
@@ -186,7 +195,7 @@ def fit(
         with ahead as watching:
             start = max(len(history["epoch"]), watching.first_epoch)
             for epoch in range(start, epochs):
-                if stopped or model.stop_training or _patience_is_over(history, early_stopping):
+                if model.stop_training or _patience_is_over(history, early_stopping):
                     break
                 started = time.perf_counter()
                 watching.list.on_epoch_begin(epoch)
@@ -210,12 +219,17 @@ def fit(
                     if log_steps:
                         run.append_steps(trainer.steps_done - len(losses) + 1, losses)
                     state = (*_state(model, optimizer), best, _random_states(model))
-                    ended = bool(model.stop_training)
-                    run.save_checkpoint(Checkpoint(settings, dict(history), *state, stopped=ended, steps=history.steps))
-            if best:
-                model.set_weights(best)
-            elif optimizer.built:
-                optimizer.finalize_variable_values(model.trainable_variables)
+                    run.save_checkpoint(
+                        Checkpoint(
+                            settings,
+                            dict(history),
+                            *state,
+                            stopped=bool(model.stop_training),
+                            steps=history.steps,
+                            training=run.training,
+                        )
+                    )
+            _finish(model, optimizer, best)
     return history
 
 
@@ -386,6 +400,14 @@ class _Problem:
         return [self.loss, self.metrics, self.weighted_metrics, optimizer]
 
 
+def _finish(model: keras.Model, optimizer: keras.Optimizer, best: list[np.ndarray]) -> None:
+    """Takes the best weights, or those that the optimizer has averaged."""
+    if best:
+        model.set_weights(best)
+    elif optimizer.built:
+        optimizer.finalize_variable_values(model.trainable_variables)
+
+
 class _Trainer:
     """Runs the epochs of a training."""
 
@@ -497,21 +519,21 @@ def _add(history: Columns, row: Mapping[str, float]) -> None:
         column.append(row.get(name, math.nan))
 
 
-def _weighted(model: keras.Model, train: Data, sample_weight: Any, class_weight: Any) -> Data:
-    """Adds weights to arrays of samples and labels."""
-    if sample_weight is not None and class_weight is not None:
-        raise CourseError("sample_weight and class_weight are given; give one of them")
-    name = "sample_weight" if sample_weight is not None else "class_weight"
+def _pair(train: Data, name: str) -> Data:
+    """Returns samples and labels to which weights are added."""
     if not isinstance(train, tuple | list) or len(train) != 2:
         raise CourseError(f"{name} needs train to be (x, y) of arrays; let a collection of batches give weights itself")
-    if class_weight is not None:
-        y = as_batch(train, "train")["y"]
-        if not isinstance(y, np.ndarray):
-            raise CourseError("class_weight needs one output; give sample_weight for several")
-        shape = getattr(model, "output_shape", None)
-        classes = shape[-1] if isinstance(shape, tuple) and isinstance(shape[-1], int) and shape[-1] > 1 else None
-        sample_weight = class_weights_of(y, class_weight, classes)
-    return (*train, sample_weight)
+    return train
+
+
+def _weighted(model: keras.Model, train: Data, class_weight: Any) -> Data:
+    """Adds the weights of their classes to samples and labels."""
+    y = as_batch(_pair(train, "class_weight"), "train")["y"]
+    if not isinstance(y, np.ndarray):
+        raise CourseError("class_weight needs one output; give sample_weight for several")
+    shape = getattr(model, "output_shape", None) if model.built else None
+    classes = shape[-1] if isinstance(shape, tuple) and isinstance(shape[-1], int) and shape[-1] > 1 else None
+    return (*train, class_weights_of(y, class_weight, classes))
 
 
 def _optimizer_for(model: keras.Model, optimizer: Any) -> keras.Optimizer:
@@ -562,6 +584,7 @@ def _start(
     _restore(checkpoint, settings, model, optimizer)
     run.write_history(checkpoint.history)  # a run killed between the two files has a newer checkpoint
     history = History(checkpoint.history)
+    history.way, history.reason = checkpoint.training.get("way", "compiled"), checkpoint.training.get("reason")
     history.steps = checkpoint.steps if checkpoint.version > 1 else len(history["epoch"]) * steps
     return history, checkpoint.best, checkpoint.stopped
 

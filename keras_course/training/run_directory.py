@@ -48,6 +48,7 @@ class Checkpoint:
         random: The states of the random generators of Keras' layers.
         stopped: Whether a callback has ended the run.
         steps: How many steps the run has taken.
+        training: How they were taken, see ``RunDirectory.training``.
         version: Of the form of the file; the first one says nothing of layers, and has no states of generators.
     """
 
@@ -59,6 +60,7 @@ class Checkpoint:
     random: list[np.ndarray] = field(default_factory=list)
     stopped: bool = False
     steps: int = 0
+    training: dict[str, Any] = field(default_factory=dict)
     version: int = 2
 
 
@@ -159,7 +161,7 @@ class RunDirectory:
         arrays = {
             f"{part}/{number:05}": array for part in _PARTS for number, array in enumerate(getattr(checkpoint, part))
         }
-        names = ("settings", "history", "stopped", "steps", "version")
+        names = ("settings", "history", "stopped", "steps", "training", "version")
         header = json.dumps({name: getattr(checkpoint, name) for name in names})
         with replacing(self._checkpoint) as file:
             np.savez(file, header=np.array(header), **arrays)

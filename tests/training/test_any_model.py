@@ -478,6 +478,10 @@ def test_the_last_samples_are_split_off():
     expected = train(net(), (X[:21], Y[:21]), (X[21:], Y[21:]))
     for name in ("loss", "val_loss"):
         assert history[name] == expected[name]
+    weighted = train(net(), sample_weight=WEIGHTS, validation_split=0.3)
+    expected = train(net(), (X[:21], Y[:21], WEIGHTS[:21]), (X[21:], Y[21:], WEIGHTS[21:]))
+    for name in ("loss", "val_loss"):
+        assert weighted[name] == expected[name]
 
 
 def two_ended():
