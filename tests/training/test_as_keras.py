@@ -71,6 +71,11 @@ def compiled(model, optimizer, loss, **settings):
     return model
 
 
+def as_tuples(data):
+    """Turns lists into tuples: Keras on TensorFlow takes no lists from a generator."""
+    return tuple(map(as_tuples, data)) if isinstance(data, list | tuple) else data
+
+
 def train_by_keras(model, train, valid, *, epochs=EPOCHS, callbacks=(), order=order):
     """Keras' own ``fit`` of a compiled model, which gets the batches in our order; returns its columns."""
     count = len(keras.tree.flatten(train)[0])
@@ -78,7 +83,7 @@ def train_by_keras(model, train, valid, *, epochs=EPOCHS, callbacks=(), order=or
     def batches():
         for epoch in range(epochs):
             for rows in np.split(order(epoch, count), range(BATCH, count, BATCH)):
-                yield take(train, rows)
+                yield as_tuples(take(train, rows))
 
     settings = {"steps_per_epoch": -(-count // BATCH), "epochs": epochs, "callbacks": list(callbacks)}
     settings |= {"validation_data": valid, "validation_batch_size": BATCH, "shuffle": False, "verbose": 0}
