@@ -35,7 +35,7 @@ from keras_course.training.inputs import (
 )
 from keras_course.training.objectives import Loss, Metrics, compiled, losses_for, metrics_for
 from keras_course.training.run_directory import Checkpoint, Columns, RunDirectory
-from keras_course.training.steps import Measurement, Steps, choose_steps, has_loss_of_keras
+from keras_course.training.steps import Measurement, Steps, choose_steps, has_loss_of_keras, own_code
 
 Forward = Callable[[np.ndarray], np.ndarray]
 
@@ -350,9 +350,9 @@ class _Problem:
         augmentation: Augmentation | None,
     ) -> None:
         self._model, self._first, self._loss_weights = model, first, loss_weights
-        if not str(type(model).compile.__module__).startswith("keras."):
+        if found := own_code(model, ("compile",)):
             raise CourseError(
-                f"{type(model).__name__} has a compile of its own, whose optimizers and losses are not known here; "
+                f"{found}, whose optimizers and losses are not known here; "
                 "train it with its own fit, or leave compile as Keras has it"
             )
         if not all(layer.built for layer in model._flatten_layers()):
@@ -360,7 +360,7 @@ class _Problem:
                 self._build()
         check_samples(model, first["x"], "train")
         mixed = augmentation is not None and augmentation._mixes
-        own_loss = not str(type(model).compute_loss.__module__).startswith("keras.")
+        own_loss = own_code(model, ("compute_loss",)) is not None
         self.loss = losses_for(model, loss, first["x"], mixed_labels=mixed)
         self._is_known = not own_loss
         if not own_loss and "y" not in first and not model.losses:
@@ -690,7 +690,7 @@ def _layer_settings(model: keras.Model) -> dict[str, Any]:
             continue
         try:
             config = graph_without_names({"config": layer.get_config()})["config"]
-        except Exception:  # a layer of one's own may not describe itself
+        except Exception:  # a custom layer may not describe itself
             config = {name: value for name, value in vars(layer).items() if isinstance(value, int | float | str)}
         for name, value in config.items():
             if name not in ("name", "trainable", "build_config"):
@@ -715,7 +715,7 @@ def _config_of(loss: Any) -> Any:
     if isinstance(loss, keras.Loss):
         try:
             return _short({name: value for name, value in loss.get_config().items() if name != "name"})
-        except Exception:  # a loss of one's own may not describe itself
+        except Exception:  # a custom loss may not describe itself
             return None
     code = getattr(loss, "__code__", None)
     return (

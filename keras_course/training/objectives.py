@@ -234,7 +234,7 @@ def _is_classifier(loss: Any, y: Any, outputs: tuple[Any, ...] | None) -> bool:
     if isinstance(loss, _CLASSIFIERS) or "crossentropy" in getattr(loss, "__name__", ""):
         return True
     builtin = type(loss).__module__.startswith("keras.src")
-    # a loss of one's own, on class numbers
+    # a custom loss on class numbers
     return not builtin and y.dtype.kind in "iu" and outputs is not None and y.ndim < len(outputs)
 
 

@@ -158,7 +158,7 @@ def choose_steps(
     Returns:
         The steps, and why Keras' trainer takes them; None for the compiled loop.
     """
-    reason = _own_code(model, _TRAINER)
+    reason = own_code(model, _TRAINER)
     if reason is None and model.run_eagerly:
         reason = "the model was compiled with run_eagerly=True"
     if reason is None:
@@ -217,7 +217,7 @@ class Measurement:
                     on_batch(number, {**as_numbers(logs), "loss": total / samples})
                 number += 1
         results = as_numbers(model._get_metrics_result_or_logs(dict(logs)))
-        of_keras = _own_code(model, ("test_step",)) is None and _has_loss_tracker(model)
+        of_keras = own_code(model, ("test_step",)) is None and _has_loss_tracker(model)
         return {**results, "loss": total / samples} if of_keras else results
 
 
@@ -258,7 +258,7 @@ def as_numbers(logs: Mapping[str, Any]) -> Logs:
 
 def has_loss_of_keras(model: keras.Model) -> bool:
     """Says whether the column ``loss`` is the mean of what the steps minimise, and not a metric of the model's own."""
-    return _own_code(model, ("train_step",)) is None and _has_loss_tracker(model)
+    return own_code(model, ("train_step",)) is None and _has_loss_tracker(model)
 
 
 def _has_loss_tracker(model: keras.Model) -> bool:
@@ -277,10 +277,10 @@ def _augmented(augmentation: Augmentation, x: Any, y: Any, step: Any) -> tuple[A
 def _metrics_go_on(model: keras.Model, step: str) -> Iterator[None]:
     """Lets metrics go on from one batch to the next, which Keras would reset; only the loss is that of the batch.
 
-    With a step of one's own, nothing is known of the loss, and it goes on, too.
+    With an overridden step nothing is known of the loss, which then goes on, too.
     """
     attributes = vars(model)
-    own_step = _own_code(model, (step,)) is not None
+    own_step = own_code(model, (step,)) is not None
     attributes["reset_metrics"] = (lambda: None) if own_step else model._loss_tracker.reset_state
     try:
         yield
@@ -296,8 +296,20 @@ def _metrics(model: keras.Model) -> list[Any]:
     return found
 
 
-def _own_code(model: keras.Model, names: tuple[str, ...]) -> str | None:
-    """Names a method that the class of a model has in place of Keras'."""
+def own_code(model: keras.Model, names: tuple[str, ...]) -> str | None:
+    """Names a method that the class of a model overrides.
+
+    Args:
+        model: The model.
+        names: Methods of ``keras.Model``.
+
+    Returns:
+        What was found, in words; None if all of them are Keras'.
+
+    Example:
+        >>> own_code(keras.Sequential(), ("train_step",)) is None
+        True
+    """
     for name in names:
         method = getattr(type(model), name, None)
         if method is not None and not str(method.__module__).startswith("keras."):
@@ -307,7 +319,7 @@ def _own_code(model: keras.Model, names: tuple[str, ...]) -> str | None:
 
 def _is_plain(model: keras.Model, source: Batches) -> bool:
     """Whether loss and metrics depend only on outputs and labels, and not on which samples are in a batch together."""
-    if _own_code(model, _MEASUREMENT) is not None:
+    if own_code(model, _MEASUREMENT) is not None:
         return False
     arrays, outputs = source.arrays, getattr(model, "outputs", None)
     if set(arrays) != {"x", "y"} or not all(isinstance(part, np.ndarray) for part in arrays.values()):
