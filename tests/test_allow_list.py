@@ -145,6 +145,7 @@ def model_with(kind):
     raise errors[0]
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("name", sorted(set(LAYERS) - set(REFUSED_LAYERS)))
 def test_a_layer_of_keras_is_opened(tmp_path, name):
     if name in NEEDS_TENSORFLOW and keras.backend.backend() != "tensorflow":
@@ -393,6 +394,7 @@ def test_each_operation_of_this_keras_is_in_one_of_the_two_tables():
 USUAL = ("Add", "Any", "Equal", "Exp", "Log", "Maximum", "Mean", "NotEqual", "Power", "Subtract", "Sum", "TrueDivide")
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("name", [*USUAL, *sorted(WAYS)])
 def test_a_usual_operation_of_keras_is_opened(tmp_path, name):
     assert_opened(model_with_operation(name), tmp_path)

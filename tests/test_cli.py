@@ -192,6 +192,7 @@ def test_the_lessons_of_an_installed_package_go_before_a_neighbour_named_example
     assert cli.lessons_folder() == package / "_lessons"
 
 
+@pytest.mark.one_backend
 @pytest.mark.needs_backend
 def test_run_is_the_same_as_running_the_script(folder):
     arguments = ["--epochs", "2", "--seed", "5"]

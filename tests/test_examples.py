@@ -102,6 +102,7 @@ def run_lesson(name, *arguments, small=None, timeout=600):
     """
     command = [sys.executable, str(LESSONS[name]), *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": keras.backend.backend()}
+    environment.pop("XLA_FLAGS", None)  # tox has programs compiled quickly, which a lesson then runs for long
     if small is not None:
         command.insert(1, str(Path(__file__).with_name("small_network.py")))
         environment["KERAS_COURSE_CACHE"] = str(small)

@@ -175,6 +175,7 @@ def run_script(folder, start, ending, *arguments, **environment):
     return subprocess.run([sys.executable, str(script), *arguments], env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.one_backend
 def test_a_script_reads_its_command_line(tmp_path):
     done = run_script(tmp_path, READING, "", "--epochs", "2")
     assert (done.returncode, done.stdout, done.stderr) == (0, "ready 2\n", "")

@@ -461,6 +461,7 @@ def run_mortal(script, folder, moment="never", count=0):
     assert done.returncode == (0 if moment == "never" else -signal.SIGKILL), done.stderr
 
 
+@pytest.mark.one_backend
 def test_a_run_that_is_killed_again_and_again_ends_as_if_it_never_had_been(tmp_path, monkeypatch):
     script = tmp_path / "mortal.py"
     script.write_text(MORTAL)

@@ -74,6 +74,7 @@ def test_the_order_of_a_models_own_classes_does_not_matter(made, photos, tmp_pat
     assert grade(made.save_solver(tmp_path / "a.onnx", names), Exam(folder=photos)).accuracy == 1.0
 
 
+@pytest.mark.one_backend
 def test_a_model_without_a_card_answers_in_the_order_of_the_names(made, photos, tmp_path):
     path = made.save_bare(tmp_path / "bare.keras", made.solver())
     graded = grade(path, Exam(folder=photos))
@@ -81,6 +82,7 @@ def test_a_model_without_a_card_answers_in_the_order_of_the_names(made, photos, 
     assert graded.pictures["resize"] == "stretch"
 
 
+@pytest.mark.one_backend
 def test_an_export_is_graded_as_its_model_is(run, photos, result):
     exported = export_model(run, format="onnx").path
     graded = grade(exported, Exam(folder=photos))
@@ -88,6 +90,7 @@ def test_an_export_is_graded_as_its_model_is(run, photos, result):
     assert graded.runtime.startswith("ONNX Runtime")
 
 
+@pytest.mark.one_backend
 def test_a_grey_model_gets_grey_pictures(photos, tmp_path, made):
     net = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)])
     graded = grade(made.save_bare(tmp_path / "grey.keras", net), Exam(folder=photos))

@@ -155,7 +155,7 @@ def onnx_file(cnn_run):
     return export_model(cnn_run, format="onnx").path
 
 
-@pytest.fixture(scope="session", params=["keras", "onnx"])
+@pytest.fixture(scope="session", params=["keras", pytest.param("onnx", marks=pytest.mark.one_backend)])
 def server(request, start_server, cnn_run):
     """The convolutional net, answered by Keras and by ONNX Runtime."""
     server = start_server(cnn_run if request.param == "keras" else request.getfixturevalue("onnx_file"))

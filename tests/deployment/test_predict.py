@@ -287,6 +287,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_digit_on_paper_is_read_nearly_as_well_as_one_of_mnist(reader, as_they_are, name):
     """The share of right answers was 0.03 lower at worst, in strong noise."""
@@ -303,6 +304,7 @@ def run_command(*arguments):
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
 
 
+@pytest.mark.one_backend
 def test_the_command_shows_a_table_and_prints_json(cnn_run, photos, runtime):
     done = run_command(cnn_run, *photos[:2], "--top", 2, "--json")
     assert done.returncode == 0, done.stderr
@@ -342,7 +344,8 @@ def test_the_command_explains_what_is_wrong(cnn_run, photos, tmp_path):
         assert done.stderr.startswith("error: ")
 
 
-def test_the_command_opens_a_format_that_is_not_safe_only_if_it_is_told_to(cnn_run, photos, tmp_path):
+@pytest.mark.one_backend
+def test_the_command_opens_a_format_that_is_not_safe_only_if_it_is_told_to(photos, tmp_path):
     (tmp_path / "model.tflite").write_bytes(b"no model")
     done = run_command(tmp_path / "model.tflite", photos[0])
     assert (done.returncode, done.stdout) == (2, "")
@@ -350,14 +353,21 @@ def test_the_command_opens_a_format_that_is_not_safe_only_if_it_is_told_to(cnn_r
     trusted = run_command(tmp_path / "model.tflite", photos[0], "--trust")
     assert trusted.returncode == 2
     assert "--trust" not in trusted.stderr, "it goes on to the next thing that is wrong"
-    for kind in ("litert", "torch"):
-        known = formats.FORMATS[kind]
-        if BACKEND in known.writers and select.is_installed(known.runtime):
-            written = export_model(cnn_run, format=kind, output=tmp_path / "new" / known.file_name).path
-            assert "--trust" in run_command(written, photos[0]).stderr
-            done = run_command(written, photos[0], "--trust")
-            assert (done.returncode, done.stderr) == (0, "")
-            assert kind in done.stdout
+
+
+NOT_SAFE = [
+    name
+    for name, known in formats.FORMATS.items()
+    if name != "saved_model" and not known.is_safe and BACKEND in known.writers and select.is_installed(known.runtime)
+]
+
+
+@pytest.mark.parametrize("kind", NOT_SAFE)
+def test_the_command_opens_a_format_that_is_not_safe(cnn_run, photos, tmp_path, kind):
+    written = export_model(cnn_run, format=kind, output=tmp_path / "new" / formats.FORMATS[kind].file_name).path
+    done = run_command(written, photos[0], "--trust")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert kind in done.stdout
 
 
 def test_a_model_whose_card_names_other_classes_is_explained(tmp_path, runtime):

@@ -218,6 +218,7 @@ def test_of_thousands_of_requests_none_is_lost_and_each_gets_its_own_answer(serv
     assert server.ask("GET", "/health")[1] == {"status": "ok", "requests": 0}
 
 
+@pytest.mark.one_backend
 def test_more_requests_than_allowed_are_told_to_come_again(start_server, onnx_file):
     server = start_server(onnx_file, "--requests", 2, "--seconds", 2)
     content = photo()
@@ -245,6 +246,7 @@ def test_more_requests_than_allowed_are_told_to_come_again(start_server, onnx_fi
     assert server.stop() == 0
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(("told", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, -signal.SIGTERM)])
 def test_what_is_under_way_is_finished_when_it_is_told_to_stop(start_server, onnx_file, told, code):
     server = start_server(onnx_file)

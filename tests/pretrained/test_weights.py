@@ -99,6 +99,7 @@ def test_class_names_are_imagenets():
     ]
 
 
+@pytest.mark.one_backend
 def test_the_card_says_where_the_weights_come_from(cache):
     card = load_pretrained(LITE0, input_shape=SMALL, cache=cache).card
     assert card.licence == "Apache-2.0"
@@ -108,6 +109,7 @@ def test_the_card_says_where_the_weights_come_from(cache):
     assert card.pictures.shape == SMALL
 
 
+@pytest.mark.one_backend
 def test_a_backbone_gives_feature_maps(cache):
     model, backbone = (load(LITE0, input_shape=(64, 64, 3), cache=cache) for load in (load_pretrained, load_backbone))
     assert backbone.output_shape == (None, 2, 2, 1280)
@@ -127,9 +129,8 @@ def test_models_of_keras_have_backbones_without_their_answers(name):
     assert not any("Dense" in type(layer).__name__ for layer in backbone.layers if layer.name == "predictions")
 
 
-@pytest.mark.parametrize(
-    "name", [LITE0, *on_one_backend("mobilenet_v2", "mobilenet_v3_large", "efficientnet_v2_b0", "convnext_tiny")]
-)
+@pytest.mark.one_backend
+@pytest.mark.parametrize("name", [LITE0, "mobilenet_v2", "mobilenet_v3_large", "efficientnet_v2_b0", "convnext_tiny"])
 def test_each_family_can_be_saved_opened_and_explained(tmp_path, name):
     model, card = load_pretrained(name, weights=None, input_shape=(64, 64, 3))
     with RunDirectory(tmp_path) as run:
@@ -143,6 +144,7 @@ def test_each_family_can_be_saved_opened_and_explained(tmp_path, name):
 # --- from the package ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.one_backend
 def test_weights_are_converted_once(cache, monkeypatch, lite0_weights):
     monkeypatch.setattr(weights, "read_tensors", None)
     assert_same_weights(load_pretrained(LITE0, input_shape=SMALL, cache=cache).model, lite0_weights)
@@ -241,6 +243,7 @@ def test_a_local_file_will_do(cache, lite0_weights, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.one_backend
 def test_no_weights_are_the_same_ones_each_time():
     first, second = (load_pretrained("mobilenet_v2", weights=None, input_shape=SMALL).model for _ in range(2))
     assert_same_weights(first, second.get_weights())
@@ -367,6 +370,7 @@ def mobilenet(tmp_path_factory):
     return whole.with_name("weights.h5").read_bytes(), predict_logits(network, scaled)
 
 
+@pytest.mark.one_backend
 def test_a_model_of_keras_takes_raw_pixels(monkeypatch, site, tmp_path, mobilenet):
     content, expected = mobilenet
     publish(monkeypatch, site, "mobilenet_v2", content)

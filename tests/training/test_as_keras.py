@@ -32,19 +32,6 @@ SMOOTH, ROUGH = 1e-5, 1e-4
 pytestmark = pytest.mark.filterwarnings("ignore:(?s).*Explicitly requested dtype int64:UserWarning")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_programs():
-    """Lets XLA optimise little: it takes most of the time here, and the programs run a moment."""
-    if keras.backend.backend() != "jax":
-        yield
-        return
-    import jax
-
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 # --- Both ways -------------------------------------------------------------------------------------------------
 
 
