@@ -35,7 +35,7 @@ def columns_of(*names):
 
 @cache
 def few_hands():
-    """Series of near-copies, which a net soon knows, and others that it never sees; whole batches of 32 to train on."""
+    """Series of near-copies, which a net soon knows, and others that it never sees; whole batches of 16 to train on."""
     seen, unseen = hands.load_data(count=72, valid_count=72)
     random = np.random.default_rng(SEED)
 
@@ -45,26 +45,26 @@ def few_hands():
         order = random.permutation(len(labels))
         return noisy[order], labels[order]
 
-    return copies(8), tuple(map(np.concatenate, zip(copies(1), unseen, strict=True)))
+    return copies(4), tuple(map(np.concatenate, zip(copies(1), unseen, strict=True)))
 
 
 @cache
 def few_digits():
-    """Whole batches of 64; the sample is eight times as large."""
-    return tuple(tuple(array[: len(array) // 8 // 64 * 64] for array in part) for part in mnist.load_data("sample"))
+    """Whole batches of 32; the sample is twelve times as large."""
+    return tuple(tuple(array[: len(array) // 12 // 32 * 32] for array in part) for part in mnist.load_data("sample"))
 
 
 # For each lesson how many epochs are enough here, what its history holds, and on what its model is measured.
 EPOCHS = {
     "01_gradient_descent": 40,
     "02_batches_and_optimizers": 10,
-    "03_neurons": 20,
+    "03_neurons": 10,
     "04_mnist_dense": 1,
     "05_asl_dense": 6,
     "06_asl_cnn": 3,
-    "07_asl_augmentation": 5,
+    "07_asl_augmentation": 4,
     "08_deployment": 3,
-    "18_digits_augmented": 4,
+    "18_digits_augmented": 3,
 }
 OF_A_CLASSIFIER = ["loss", "accuracy", "val_loss", "val_accuracy"]
 COLUMNS = {
@@ -81,9 +81,9 @@ COLUMNS = {
 # Lessons that learn enough from a part of their sample: its file, what is in it, and the size of a batch.
 FEW = {
     **dict.fromkeys(
-        ("05_asl_dense", "06_asl_cnn", "07_asl_augmentation", "08_deployment"), (asl.FILE_NAME, few_hands, 32)
+        ("05_asl_dense", "06_asl_cnn", "07_asl_augmentation", "08_deployment"), (asl.FILE_NAME, few_hands, 16)
     ),
-    "18_digits_augmented": (mnist.FILE_NAME, few_digits, 64),
+    "18_digits_augmented": (mnist.FILE_NAME, few_digits, 32),
 }
 MEASURED_ON = {
     "01_gradient_descent": lambda: columns_of(*lines.load_data("two_points")),
@@ -92,6 +92,8 @@ MEASURED_ON = {
     "04_mnist_dense": lambda: mnist.load_data("sample")[1],
     **{name: lambda load=load: load()[1] for name, (_, load, _) in FEW.items()},
 }
+# tox has XLA compile programs quickly, which run longer then: these lessons train for longer than they compile.
+LONG = ("06_asl_cnn", "07_asl_augmentation", "08_deployment", "18_digits_augmented")
 CLASSIFIERS = {name for name, columns in COLUMNS.items() if "accuracy" in columns}
 
 
@@ -102,7 +104,8 @@ def run_lesson(name, *arguments, small=None, timeout=600):
     """
     command = [sys.executable, str(LESSONS[name]), *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": keras.backend.backend()}
-    environment.pop("XLA_FLAGS", None)  # tox has programs compiled quickly, which a lesson then runs for long
+    if name in LONG:
+        environment.pop("XLA_FLAGS", None)
     if small is not None:
         command.insert(1, str(Path(__file__).with_name("small_network.py")))
         environment["KERAS_COURSE_CACHE"] = str(small)
@@ -119,6 +122,8 @@ def options_of(name, folder):
         if not file.exists():
             arrays.save(file, load())
         data = [file, "--batch-size", batch_size]
+    if name == "03_neurons":
+        data += ["--batch-size", 50]
     if name == "08_deployment":
         data += ["--model", "new"]
     return "--data", *data, "--epochs", EPOCHS[name], "--log-steps", "--seed", SEED, "--output", folder
@@ -175,7 +180,7 @@ def test_the_history_of_a_lesson(lesson):
         assert len(shown) == len(rows)
         classes = len(read_metrics(folder)["per_class"])
         # the accuracy in training is lower where pictures are changed and units dropped
-        assert 5 / classes < float(rows[-1]["val_accuracy"]) < 1, "it has not learned, or it was told the answers"
+        assert 4 / classes < float(rows[-1]["val_accuracy"]) < 1, "it has not learned, or it was told the answers"
 
 
 def test_the_steps_of_a_lesson(lesson):
@@ -380,10 +385,16 @@ def small(tmp_path_factory):
     return tmp_path_factory.mktemp("small")
 
 
-def test_the_lesson_on_transfer_learning(few_photos, small, tmp_path):
-    run = tmp_path / "run"
-    arguments = ("--data", few_photos, "--output", run, *SHORT)
-    printed = run_lesson("10_transfer_learning", *arguments, small=small)
+@pytest.fixture(scope="module")
+def transferred(few_photos, small, tmp_path_factory):
+    """The folder that the lesson has filled, what it has printed, and its options."""
+    run = tmp_path_factory.mktemp("transfer") / "run"
+    options = ("--data", few_photos, "--output", run, *SHORT)
+    return run, run_lesson("10_transfer_learning", *options, small=small), options
+
+
+def test_the_lesson_on_transfer_learning(transferred, few_photos, tmp_path):
+    run, printed, _ = transferred
     assert "cat: 6 photos to train on, 3 to validate with" in printed
     assert "others: 6 photos to train on, 6 to validate with" in printed
     beside = {"linear_probe", "deeper_head", "last_layers"}
@@ -417,19 +428,27 @@ def test_the_lesson_on_transfer_learning(few_photos, small, tmp_path):
     page = (run / "report.html").read_text(encoding="utf-8")
     assert page.count("<img") == len(list((run / "figures").iterdir())) == 7
 
-    weights = model.get_weights()
-    printed = run_lesson("10_transfer_learning", *arguments, "--resume", small=small)
+
+@pytest.mark.one_backend
+def test_what_transfer_learning_leaves_is_resumed_and_predicted_with(transferred, few_photos, small):
+    run, _, options = transferred
+    weights = load_keras_model(run / "model.keras").get_weights()
+    printed = run_lesson("10_transfer_learning", *options, "--resume", small=small)
     assert not re.search(r"^epoch ", printed, flags=re.MULTILINE)
-    again = load_keras_model(run / "model.keras").get_weights()
-    for weight, expected in zip(again, weights, strict=True):
+    model = load_keras_model(run / "model.keras")
+    for weight, expected in zip(model.get_weights(), weights, strict=True):
         np.testing.assert_array_equal(weight, expected)
 
-    command = [sys.executable, "-m", "keras_course", "predict", run, few_photos / "valid" / "cat", "--json"]
+    cats = sorted((few_photos / "valid" / "cat").iterdir())
+    command = [sys.executable, "-m", "keras_course", "predict", run, *cats, "--json"]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     answers = [each["answers"][0] for each in json.loads(done.stdout)["predictions"]]
-    expected = logits[photos.valid.labels == 0]
-    assert [answer["class"] for answer in answers] == [("cat", "others")[row.argmax()] for row in expected]
+    pictures = np.stack([prepare(file, read_card(run / "model.keras").pictures) for file in cats])
+    assert len(answers) == 3
+    assert [answer["class"] for answer in answers] == [
+        ("cat", "others")[row.argmax()] for row in predict_logits(model, pictures)
+    ]
 
 
 def test_the_lesson_on_hand_signs_and_a_pretrained_network(tmp_path):
@@ -463,16 +482,24 @@ def test_the_lesson_on_hand_signs_and_a_pretrained_network(tmp_path):
 
 # --- The assessment, on a handful of drawn fruit -----------------------------------------------------------------
 
+FRUIT = ("freshoranges", "rottenoranges")
 
-def test_the_assessment_is_graded_on_photos_put_aside(small, tmp_path):
-    folder, run = tmp_path / "fruit", tmp_path / "run"
-    names = ("freshoranges", "rottenoranges")
-    for name, count in zip(names, (7, 8), strict=True):
+
+@pytest.fixture(scope="module")
+def assessed(small, tmp_path_factory):
+    """The folder that the lesson has filled, and what it has printed."""
+    place = tmp_path_factory.mktemp("assessment")
+    folder, run = place / "fruit", place / "run"
+    for name, count in zip(FRUIT, (7, 8), strict=True):
         (folder / name).mkdir(parents=True)
         for number in range(count):
             Image.fromarray(fruit.draw(name, number)).save(folder / name / f"{number}.png")
     # as many photos, steps and photos a step as in lesson 10 above, so that both compile one program
-    printed = run_lesson("17_assessment", "--data", folder, "--output", run, *SHORT, small=small)
+    return run, run_lesson("17_assessment", "--data", folder, "--output", run, *SHORT, small=small)
+
+
+def test_the_assessment_is_graded_on_photos_put_aside(assessed):
+    run, printed = assessed
     assert "12 photos to train on, 3 for the exam" in printed
     metrics = read_metrics(run)
     assert metrics["exam"]["photos"] == 3
@@ -481,7 +508,7 @@ def test_the_assessment_is_graded_on_photos_put_aside(small, tmp_path):
     model = load_keras_model(run / "model.keras")
     files = sorted((run / "exam").glob("*/*.png"))
     pictures = np.stack([prepare(file, read_card(run / "model.keras").pictures) for file in files])
-    answers = [names[row.argmax()] for row in predict_logits(model, pictures)]
+    answers = [FRUIT[row.argmax()] for row in predict_logits(model, pictures)]
     right = sum(file.parent.name == answer for file, answer in zip(files, answers, strict=True))
     assert len(files) == 3
     assert metrics["accuracy"] == right / 3
@@ -489,9 +516,14 @@ def test_the_assessment_is_graded_on_photos_put_aside(small, tmp_path):
     assert f"{metrics['exam']['verdict']}: " in printed
     assert (run / "report.html").read_text(encoding="utf-8").count("<img") == 5
 
+
+@pytest.mark.one_backend
+def test_the_grader_says_of_a_run_what_its_lesson_has_said(assessed):
+    run, _ = assessed
+    metrics = read_metrics(run)
     command = [sys.executable, "-m", "keras_course", "assess", run, "--data", run / "exam", "--json"]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == (0 if right == 3 else 1), done.stderr
+    assert done.returncode == (0 if metrics["accuracy"] == 1 else 1), done.stderr
     assert json.loads(done.stdout)["accuracy"] == metrics["accuracy"]
 
 

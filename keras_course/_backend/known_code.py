@@ -18,6 +18,8 @@ _NOT_REPEATABLE: Final = (
     "SpectralNormalization",
     # on PyTorch it reads a momentum that it has just changed in place, and elsewhere the one of before
     "ScheduleFreeAdamW",
+    # its module has parameters of its own, which a graph would take for constants
+    "TorchModuleWrapper",
 )
 """Classes of Keras that do something else step by step than in a graph."""
 _HARMLESS: Final = (

@@ -27,10 +27,13 @@ from keras_course.training.inputs import (
     Data,
     as_batch,
     as_batches,
+    check_batches,
     check_data,
     check_pictures,
     check_samples,
+    check_stateless,
     class_weights_of,
+    fixed_batch_size,
     split_off,
 )
 from keras_course.training.objectives import Loss, Metrics, compiled, losses_for, metrics_for
@@ -314,16 +317,24 @@ def predict_logits(
     """
     check_positive(batch_size=1 if batch_size is None else batch_size, variants=variants)
     check_samples(model, x, "x")
+    check_stateless(model)
+    size = fixed_batch_size(model)
+    if size is not None and batch_size not in (None, size):
+        raise CourseError(f"batch_size is {batch_size}; the model takes batches of {size} and no others")
     forward = _backend.forward(model)
     if augmentation is None:
-        return _predict(forward, x, batch_size)
+        return _predict(forward, x, batch_size, size)
     check_pictures(x, "x")
     shown = (augmentation.apply(x, step=step, library=np) for step in range(variants))
-    return np.mean([_predict(forward, pictures, batch_size) for pictures in shown], axis=0)
+    return np.mean([_predict(forward, pictures, batch_size, size) for pictures in shown], axis=0)
 
 
-def _predict(forward: Forward, x: np.ndarray, batch_size: int | None = None) -> np.ndarray:
-    if batch_size is None:
+def _predict(
+    forward: Forward, x: np.ndarray, batch_size: int | None = None, fixed_size: int | None = None
+) -> np.ndarray:
+    if fixed_size is not None:
+        batch_size = fixed_size
+    elif batch_size is None:
         # a net makes many times as many numbers of a photo as it has: 256 of them filled 20 GiB
         fitting = max(1, _NUMBERS_TOGETHER // math.prod(x.shape[1:]))
         batch_size = min(_SAMPLES_TOGETHER, 1 << (fitting.bit_length() - 1))
@@ -331,7 +342,7 @@ def _predict(forward: Forward, x: np.ndarray, batch_size: int | None = None) -> 
     for start in range(0, len(x), batch_size):
         batch = x[start : start + batch_size]
         # one shape, one compilation: the last batch is filled up with copies, whose outputs are dropped
-        filled = np.resize(batch, (min(batch_size, len(x)), *batch.shape[1:]))
+        filled = np.resize(batch, (fixed_size or min(batch_size, len(x)), *batch.shape[1:]))
         outputs.append(forward(filled)[: len(batch)])
     return np.concatenate(outputs)
 
@@ -358,6 +369,7 @@ class _Problem:
         if not all(layer.built for layer in model._flatten_layers()):
             with compiled(model, None, None):
                 self._build()
+        check_stateless(model)
         check_samples(model, first["x"], "train")
         mixed = augmentation is not None and augmentation._mixes
         own_loss = own_code(model, ("compute_loss",)) is not None
@@ -374,6 +386,7 @@ class _Problem:
 
     def check(self, source: Batches | BatchStream, name: str) -> None:
         """Checks that data fits the model and its loss."""
+        check_batches(self._model, source, name)
         parts = source.arrays if isinstance(source, Batches) else source.first()
         check_data(self._model, (parts["x"], parts.get("y")), self.loss if self._is_known else None, name)
 

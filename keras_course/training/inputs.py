@@ -48,7 +48,7 @@ class Batches:
     ) -> None:
         parts = zip(_PARTS, (x, y, sample_weight), strict=True)
         self.arrays: Batch = {name: part for name, part in parts if part is not None}
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._key = None if seed is None else randomness.stream_key(seed, "shuffle")
         self.samples = len(next(leaves(self.arrays)))
         whole, rest = divmod(self.samples, batch_size)
@@ -58,7 +58,7 @@ class Batches:
 
     def first(self) -> Batch:
         """Returns the first samples as a batch, in the order in which they were given."""
-        return self._take(slice(self._batch_size))
+        return self._take(slice(self.batch_size))
 
     def groups(self, epoch: int, speed: Callable[[], float], *, alone: bool = False) -> Iterator[tuple[Batch, int]]:
         """Yields batches that run in one call, with the axes (steps, batch, ...), and how many of them to take.
@@ -73,14 +73,14 @@ class Batches:
         order = np.arange(self.samples)
         if self._key is not None:
             order = randomness.permutation(self._key, self.samples, step=epoch)
-        whole = self.samples // self._batch_size
-        batches = order[: whole * self._batch_size].reshape(whole, self._batch_size)
+        whole = self.samples // self.batch_size
+        batches = order[: whole * self.batch_size].reshape(whole, self.batch_size)
         start, largest = 0, 1 if alone else self._largest_group
         while start < whole:
             count = min(largest, whole - start, max(1, int(speed() * _SECONDS_A_CALL)))
-            yield self._take(np.resize(batches[start : start + count], (largest, self._batch_size))), count
+            yield self._take(np.resize(batches[start : start + count], (largest, self.batch_size))), count
             start += count
-        rest = order[whole * self._batch_size :]
+        rest = order[whole * self.batch_size :]
         if len(rest):
             yield self._take(rest[None]), 1
 
@@ -359,6 +359,61 @@ def check_samples(model: keras.Model, x: Any, name: str) -> None:
         _check_tokens(model, tensor, array, name)
     for array in arrays:
         _check_finite(array, f"{name} has a sample")
+
+
+def fixed_batch_size(model: keras.Model) -> int | None:
+    """Finds how many samples a model takes together; None for any number.
+
+    Args:
+        model: A model; of one that tells no shapes, nothing is known.
+
+    Example:
+        >>> fixed_batch_size(keras.Sequential([keras.Input(batch_shape=(4, 3)), keras.layers.Dense(2)]))
+        4
+    """
+    inputs = model.inputs if isinstance(getattr(model, "inputs", None), list | tuple) else ()
+    return next((tensor.shape[0] for tensor in inputs if tensor.shape and tensor.shape[0] is not None), None)
+
+
+def check_stateless(model: keras.Model) -> None:
+    """Checks that no layer goes on with a batch where the last one has ended, as a stateful LSTM does.
+
+    Keras carries such a state along on TensorFlow; on JAX it is lost after each batch, and PyTorch's gradients fail.
+
+    Args:
+        model: The model.
+
+    Raises:
+        CourseError: There is such a layer.
+    """
+    for layer in model._flatten_layers():
+        if getattr(layer, "stateful", False):
+            raise CourseError(
+                f"the layer {layer.name!r} is stateful, which Keras does not do alike on its backends; "
+                "make it with stateful=False and give longer sequences"
+            )
+
+
+def check_batches(model: keras.Model, source: "Batches | BatchStream", name: str) -> None:
+    """Checks that a model which takes only batches of one size gets no others.
+
+    Args:
+        model: The model.
+        source: The batches; of those that come one by one nothing is known before.
+        name: What the person calls them.
+
+    Raises:
+        CourseError: There are other batches.
+    """
+    size = fixed_batch_size(model)
+    if size is None or not isinstance(source, Batches):
+        return
+    if source.batch_size != size:
+        raise CourseError(f"batch_size is {source.batch_size}; the model takes batches of {size} and no others")
+    if rest := source.samples % size:
+        raise CourseError(
+            f"{name} has {source.samples} samples; the model takes batches of {size}, so leave {rest} out"
+        )
 
 
 def check_pictures(x: Any, name: str) -> None:

@@ -15,7 +15,14 @@ import numpy as np
 from keras_course import _backend
 from keras_course._backend.loops import leaves
 from keras_course.augmentation import Augmentation
-from keras_course.training.inputs import LOSSES_OF_SAMPLES, Batch, Batches, BatchStream, map_arrays
+from keras_course.training.inputs import (
+    LOSSES_OF_SAMPLES,
+    Batch,
+    Batches,
+    BatchStream,
+    fixed_batch_size,
+    map_arrays,
+)
 
 Logs = dict[str, float]
 
@@ -171,8 +178,8 @@ def choose_steps(
             steps.compile(batches)
             return steps, None
         except Exception as error:  # each framework has errors of its own for what it cannot compile
-            text = " ".join(str(error).split())[:200]
-            reason = f"the step cannot be compiled ({type(error).__name__}: {text})"
+            words = [type(error).__name__, *str(error).split()]
+            reason = f"the step cannot be compiled ({' '.join(words)[:200]})"
     return KerasSteps(model, augmentation), reason
 
 
@@ -319,7 +326,7 @@ def own_code(model: keras.Model, names: tuple[str, ...]) -> str | None:
 
 def _is_plain(model: keras.Model, source: Batches) -> bool:
     """Whether loss and metrics depend only on outputs and labels, and not on which samples are in a batch together."""
-    if own_code(model, _MEASUREMENT) is not None:
+    if own_code(model, _MEASUREMENT) is not None or fixed_batch_size(model) is not None:
         return False
     arrays, outputs = source.arrays, getattr(model, "outputs", None)
     if set(arrays) != {"x", "y"} or not all(isinstance(part, np.ndarray) for part in arrays.values()):

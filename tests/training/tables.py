@@ -22,9 +22,6 @@ class Row:
     make: Callable[..., Any]
     only: str = ""  # the only backend that has it
     needs: str = ""  # a package that must be installed
-    refused: str = ""  # what fit says, a regular expression
-    by_keras: str = ""  # why Keras' own train_step trains it, and not the compiled loop
-    because: str = ""  # why it is refused
 
     def runs(self) -> bool:
         """Says whether this backend can train it."""
@@ -707,8 +704,6 @@ class Case:
     weights: Any = None  # for some number of samples: sample_weight
     settings: Any = None  # further arguments of both trainings: loss_weights, weighted_metrics
     class_weight: Any = None
-    refused: str = ""
-    because: str = ""
 
 
 def _vectors(count: int) -> np.ndarray:
@@ -905,13 +900,64 @@ CASES: dict[str, Case] = {
 }
 """Whole models, and ways to train them."""
 
-ALONE = {
-    "Layer": "what somebody wrote makes PyTorch's graph leave the step to Keras' trainer",
-    "Wrapper": "what somebody wrote makes PyTorch's graph leave the step to Keras' trainer",
-    "Loss": "what somebody wrote makes PyTorch's graph leave the step to Keras' trainer",
-    "Metric": "what somebody wrote makes PyTorch's graph leave the step to Keras' trainer",
-    "CTC": "its shapes depend on the labels, which PyTorch's graph cannot hold",
-    "Hinge": "it looks at the labels to find their kind, which PyTorch's graph cannot hold",
-    "SquaredHinge": "it looks at the labels to find their kind, which PyTorch's graph cannot hold",
+# Why Keras' own trainer takes the steps on PyTorch. There it calls Python in each step, which a graph cannot.
+_OWN_CODE = "somebody's own code may do something else at each call"
+_LOOKS = "Keras' code looks at values to choose what it does"
+
+BY_KERAS: dict[str, dict[str, str]] = {
+    **{
+        label: {"torch": _OWN_CODE}
+        for label in (
+            *("Layer", "Loss", "Metric", "Wrapper", "Optimizer", "SGD subclass", "LearningRateSchedule"),
+            *("subclassed", "own compute_loss"),
+        )
+    },
+    **{
+        label: {"torch": _LOOKS}
+        for label in (
+            *("Adam accumulating", "SGD clipped by value", "LossScaleOptimizer", "Hinge", "SquaredHinge"),
+            *("BinaryIoU", "IoU", "MeanIoU", "OneHotIoU", "OneHotMeanIoU"),
+            *(label for label in DRAWN["pixels"] if label not in ("RandomCrop", "RandomElasticTransform")),
+        )
+    },
+    "CTC": {"torch": "its shapes depend on the labels"},
+    "ScheduleFreeAdamW": {"torch": "it reads a momentum that it has just changed in place"},
+    "SpectralNormalization": {"torch": "its calls change its kernel, which the optimizer then moves from there"},
+    "TorchModuleWrapper": {"torch": "its module has parameters of its own"},
+    "own train_step": dict.fromkeys(("jax", "tensorflow", "torch"), "only Keras' trainer calls it"),
 }
-"""Rows that have a model of their own, since they would take those beside them from the compiled loop, and why."""
+"""Rows whose steps Keras' own trainer takes, on which backends, and why; all others are compiled."""
+
+ALONE = {
+    *(label for label in BY_KERAS if label not in DRAWN["pixels"]),
+    *("RandomCrop", "RandomElasticTransform"),
+}
+"""Rows that have a model of their own: in one with others they would take those from the compiled loop, or be taken."""
+
+
+# --- What fit refuses ------------------------------------------------------------------------------------------
+
+
+def _stateful() -> keras.Model:
+    x = keras.Input(batch_shape=(4, *SHAPES["sequence"]))
+    return keras.Model(x, layers.Dense(1)(layers.LSTM(2, stateful=True, name="memory")(x)))
+
+
+def _batches_of_five() -> keras.Model:
+    x = keras.Input(batch_shape=(5, *SHAPES["sequence"]))
+    return keras.Model(x, layers.Dense(1)(layers.Flatten()(x)))
+
+
+REFUSED: dict[str, tuple[Callable[[], keras.Model], str, str]] = {
+    "a stateful layer": (
+        _stateful,
+        "the layer 'memory' is stateful",
+        "Keras carries its state along on TensorFlow alone: on JAX it is lost, and PyTorch's gradients fail",
+    ),
+    "batches of another size": (
+        _batches_of_five,
+        "batch_size is 4; the model takes batches of 5 and no others",
+        "Keras fails in the first step",
+    ),
+}
+"""Models, what ``fit`` says before anything is computed, and why."""
