@@ -11,6 +11,7 @@ from keras_course.training import predict_logits
 SMALL = {"input_shape": (32, 32, 3), "num_classes": 5}
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     ("size", "pixels", "trainable", "filters", "blocks"),
     [
@@ -63,12 +64,14 @@ def test_stochastic_depth_leaves_out_whole_pictures():
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(layer(np.ones((2, 2, 2, 3), "float32"))), 1)
 
 
+@pytest.mark.one_backend
 def test_the_seed_decides_the_weights():
     first, same, other = (efficientnet_lite(seed=seed, **SMALL).get_weights() for seed in (1, 1, 2))
     assert all((a == b).all() for a, b in zip(first, same, strict=True))
     assert any((a != b).any() for a, b in zip(first, other, strict=True))
 
 
+@pytest.mark.one_backend
 def test_it_is_saved_and_opened_again(tmp_path):
     model = efficientnet_lite(**SMALL)
     pictures = np.arange(2 * 32 * 32 * 3, dtype="uint8").reshape(2, 32, 32, 3)

@@ -455,7 +455,7 @@ def test_the_lesson_on_hand_signs_and_a_pretrained_network(tmp_path):
     arrays.save(tmp_path / asl.FILE_NAME, few_hands())
     run = tmp_path / "run"
     printed = run_lesson("19_asl_pretrained", "--data", tmp_path / asl.FILE_NAME, "--output", run)
-    assert "72 series, 3.0 of a letter; the largest has 8 pictures" in printed
+    assert "72 series, 3.0 of a letter; the largest has 4 pictures" in printed
     assert {path.name for path in run.iterdir()} == {
         *("figures", "history.csv", "metrics.json", "model.keras", "report.html")
     }

@@ -412,7 +412,7 @@ def check_batches(model: keras.Model, source: "Batches | BatchStream", name: str
         raise CourseError(f"batch_size is {source.batch_size}; the model takes batches of {size} and no others")
     if rest := source.samples % size:
         raise CourseError(
-            f"{name} has {source.samples} samples; the model takes batches of {size}, so leave {rest} out"
+            f"{name} has {source.samples} samples; the model takes batches of {size}, so leave {rest} of them out"
         )
 
 

@@ -242,6 +242,49 @@ def test_an_optimizer_that_has_trained_something_else_is_refused():
         train(model, optimizer=optimizer)
 
 
+# --- Batches of one size ---------------------------------------------------------------------------------------
+
+
+def of_fixed_batch(size=BATCH):
+    return initialize(
+        keras.Sequential([keras.Input(batch_shape=(size, FEATURES)), layers.Dense(CLASSES, name="outputs")]), seed=1
+    )
+
+
+def test_a_model_of_one_batch_size_trains_and_predicts_in_such_batches():
+    whole, labels = X[: 3 * BATCH], Y[: 3 * BATCH]
+    fixed, free = of_fixed_batch(), of_fixed_batch(None)
+    free.set_weights(fixed.get_weights())
+    history, expected = (train(model, (whole, labels), (whole[:BATCH], labels[:BATCH])) for model in (fixed, free))
+    for name in ("loss", "val_loss", "val_accuracy"):
+        assert history[name] == pytest.approx(expected[name], abs=1e-6)
+    for count in (3, BATCH, 2 * BATCH + 1):
+        np.testing.assert_allclose(predict_logits(fixed, X[:count]), predict_logits(free, X[:count]), atol=1e-6)
+    measured, right = (evaluate(model, (whole, labels), batch_size=BATCH) for model in (fixed, free))
+    assert measured == pytest.approx(right, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (lambda model: train(model), "train has 30 samples; the model takes batches of 8, so leave 6 of them out"),
+        (lambda model: train(model, batch_size=6), "batch_size is 6; the model takes batches of 8 and no others"),
+        (lambda model: train(model, (X[:24], Y[:24]), (X[:9], Y[:9])), "valid has 9 samples"),
+        (lambda model: evaluate(model, (X, Y), batch_size=6), "batch_size is 6"),
+        (lambda model: predict_logits(model, X, batch_size=6), "batch_size is 6"),
+    ],
+)
+def test_other_batches_are_refused(use, message):
+    with pytest.raises(CourseError, match=message):
+        use(of_fixed_batch())
+
+
+def test_a_stateful_layer_is_refused_when_it_predicts():
+    model = keras.Sequential([keras.Input(batch_shape=(2, 4, 3)), layers.GRU(2, stateful=True, name="memory")])
+    with pytest.raises(CourseError, match="the layer 'memory' is stateful"):
+        predict_logits(model, np.zeros((2, 4, 3), "float32"))
+
+
 # --- Layers that draw ------------------------------------------------------------------------------------------
 
 DRAWING = {
