@@ -62,11 +62,11 @@ def find_unknown(things: Iterable[Any]) -> str | None:
         elif isinstance(thing, types.MethodType):
             waiting += [thing.__func__, thing.__self__]
         elif isinstance(thing, types.FunctionType):
-            if not _is_known(thing) and not _reads_only_arguments(thing):
+            if not comes_from(thing, *_KNOWN) and not _reads_only_arguments(thing):
                 return f"the function {thing.__name__!r}"
         elif _holds_code(thing):
             kind = type(thing)
-            if not _is_known(kind) or kind.__name__ in _NOT_REPEATABLE:
+            if not comes_from(kind, *_KNOWN) or kind.__name__ in _NOT_REPEATABLE:
                 return f"the class {kind.__name__!r}"
             waiting += vars(thing).values()
     return None
@@ -78,8 +78,19 @@ def _holds_code(thing: Any) -> bool:
     return is_called and not isinstance(thing, type) and hasattr(thing, "__dict__")
 
 
-def _is_known(thing: Any) -> bool:
-    return str(getattr(thing, "__module__", "")).partition(".")[0] in _KNOWN
+def comes_from(thing: Any, *packages: str) -> bool:
+    """Says whether a class, a function or a method was written in one of some packages.
+
+    Args:
+        thing: The class, function or method.
+        packages: Names of packages, without those inside of them.
+
+    Example:
+        >>> import keras
+        >>> comes_from(keras.layers.Dense, "keras"), comes_from(dis.dis, "keras", "keras_course")
+        (True, False)
+    """
+    return str(getattr(thing, "__module__", "")).partition(".")[0] in packages
 
 
 def _reads_only_arguments(function: types.FunctionType) -> bool:
@@ -108,5 +119,5 @@ def _is_constant(value: Any, user: types.FunctionType) -> bool:
     if isinstance(value, types.ModuleType):
         return value.__name__.partition(".")[0] in _KNOWN
     if isinstance(value, types.FunctionType):
-        return value is user or _is_known(value) or _reads_only_arguments(value)
-    return callable(value) and _is_known(value)
+        return value is user or comes_from(value, *_KNOWN) or _reads_only_arguments(value)
+    return callable(value) and comes_from(value, *_KNOWN)

@@ -46,14 +46,23 @@ def forward(model: keras.Model, *, frozen: bool = False) -> Callable[[np.ndarray
         with products.instead_of_convolutions(wanted=on_cpu, names=("depthwise_conv", "separable_conv")):
             return tf.cast(model(x, training=False), "float32")
 
-    logits = tf.function(call, jit_compile=True)
     programs: dict[Any, Any] = {}
 
     def run(x: np.ndarray) -> np.ndarray:
         batch = tf.constant(x)
-        if (program := programs.get(x.shape)) is None:
-            program = programs[x.shape] = logits.get_concrete_function(batch)
-        return program(batch).numpy()
+        if (program := programs.get(x.shape)) is not None:
+            return program(batch).numpy()
+        for jit_compile in (True, False):
+            program = tf.function(call, jit_compile=jit_compile).get_concrete_function(batch)
+            try:
+                outputs = program(batch).numpy()
+            except (tf.errors.InvalidArgumentError, tf.errors.InternalError, tf.errors.UnimplementedError):
+                if jit_compile:
+                    continue  # XLA has not all operations: those on strings, for instance, with which Keras hashes
+                raise
+            programs[x.shape] = program
+            break
+        return outputs
 
     return run
 

@@ -5,6 +5,7 @@ from typing import Any, Final, Self
 
 import keras
 
+from keras_course._backend.known_code import comes_from
 from keras_course.errors import CourseError
 
 _OF_TRAINING_BATCHES: Final = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
@@ -90,8 +91,7 @@ def _overrides(callbacks: Sequence[Any], names: Sequence[str]) -> bool:
     def is_own(callback: Any, name: str) -> bool:
         if name in vars(callback):
             return True
-        of_keras = type(callback).__module__.startswith("keras.")
-        if of_keras and getattr(callback, "save_freq", None) == "epoch":
+        if comes_from(type(callback), "keras") and getattr(callback, "save_freq", None) == "epoch":
             return False  # its hooks for batches do nothing then
         return getattr(type(callback), name) is not getattr(keras.callbacks.Callback, name)
 

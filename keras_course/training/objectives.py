@@ -10,6 +10,7 @@ from typing import Any, Final
 import keras
 
 from keras_course._backend.activations import output_activations
+from keras_course._backend.known_code import comes_from
 from keras_course.errors import CourseError
 
 Loss = Any
@@ -144,11 +145,9 @@ def _find_loss(loss: Any, activation: str | None, mixed_labels: bool = False) ->
             raise CourseError(f"loss is {loss!r}; give the name of a loss of Keras, such as mean_squared_error")
         takes_logits = "from_logits" in inspect.signature(kind).parameters
         loss = kind(from_logits=activation is None) if takes_logits else kind()
-    elif getattr(loss, "from_logits", None) is None and isinstance(loss, keras.Loss):
-        settings = getattr(loss, "_fn_kwargs", {})
-        _check_activation(loss, settings.get("from_logits"), activation)
     else:
-        _check_activation(loss, getattr(loss, "from_logits", None), activation)
+        settings = getattr(loss, "_fn_kwargs", {})
+        _check_activation(loss, getattr(loss, "from_logits", settings.get("from_logits")), activation)
     if not (isinstance(loss, keras.Loss) or callable(loss)):
         raise CourseError(f"loss is a {type(loss).__name__}; give a loss of Keras, its name, or a function")
     if mixed_labels and type(loss) is keras.losses.SparseCategoricalCrossentropy:
@@ -233,9 +232,10 @@ def _is_classifier(loss: Any, y: Any, outputs: tuple[Any, ...] | None) -> bool:
         return False
     if isinstance(loss, _CLASSIFIERS) or "crossentropy" in getattr(loss, "__name__", ""):
         return True
-    builtin = type(loss).__module__.startswith("keras.src")
     # a custom loss on class numbers
-    return not builtin and y.dtype.kind in "iu" and outputs is not None and y.ndim < len(outputs)
+    return (
+        not comes_from(type(loss), "keras") and y.dtype.kind in "iu" and outputs is not None and y.ndim < len(outputs)
+    )
 
 
 def _accuracy_of(loss: Any, y: Any, outputs: tuple[Any, ...] | None, name: str) -> Any:

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from keras_course import _backend
+from keras_course._backend.known_code import comes_from
 from keras_course._backend.loops import leaves
 from keras_course.augmentation import Augmentation
 from keras_course.training.inputs import (
@@ -319,7 +320,7 @@ def own_code(model: keras.Model, names: tuple[str, ...]) -> str | None:
     """
     for name in names:
         method = getattr(type(model), name, None)
-        if method is not None and not str(method.__module__).startswith("keras."):
+        if method is not None and not comes_from(method, "keras"):
             return f"{type(model).__name__} has a {name} of its own"
     return None
 
@@ -337,13 +338,12 @@ def _is_plain(model: keras.Model, source: Batches) -> bool:
     if structure is not outputs[0] or isinstance(model._compile_loss._user_loss, dict | list):
         return False
     for layer in model._flatten_layers():
-        is_known = type(layer).__module__.partition(".")[0] in ("keras", "keras_course")
+        is_known = comes_from(type(layer), "keras", "keras_course")
         adds_loss = isinstance(layer, keras.layers.ActivityRegularization) or layer.activity_regularizer is not None
         if not is_known or adds_loss or (layer.metrics and layer is not model):
             return False
     loss = model._compile_loss._user_loss
-    of_course = type(loss).__module__.startswith("keras_course.")
-    if not (of_course or type(loss) in LOSSES_OF_SAMPLES) or loss.reduction not in _MEANS:
+    if not (comes_from(type(loss), "keras_course") or type(loss) in LOSSES_OF_SAMPLES) or loss.reduction not in _MEANS:
         return False
     if getattr(loss, "_fn_kwargs", {}).get("ignore_class") is not None:
         return False
@@ -355,5 +355,5 @@ def _is_mean_over_samples(metric: Any) -> bool:
     function = getattr(metric, "_fn", None)
     if getattr(function, "__name__", None) in _LOSSES_OF_BATCHES:
         return False
-    names = (type(metric).__module__, getattr(function, "__module__", "keras"))
-    return all(str(name).partition(".")[0] in ("keras", "keras_course") for name in names)
+    parts = [type(metric)] if function is None else [type(metric), function]
+    return all(comes_from(part, "keras", "keras_course") for part in parts)

@@ -3,6 +3,13 @@
 import subprocess
 import sys
 
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from keras_course.training import evaluate, fit, predict_logits
+
 PROGRAM = """
 import contextlib, sys
 import numpy as np, tensorflow as tf
@@ -35,3 +42,26 @@ def test_dropout_of_a_split_batch_is_that_of_the_whole():
     """Two replicas with half a batch each lose what one loses, dropout and all."""
     together, apart = losses(1), losses(2)
     assert max(abs(a - b) for a, b in zip(together, apart, strict=True)) < 1e-5
+
+
+def test_what_xla_cannot_compile_is_predicted_measured_and_trained_without_it():
+    """Hashing goes through strings, which XLA does not know."""
+    inputs = keras.Input((3,), dtype="int32")
+    hashed = layers.Hashing(4, output_mode="multi_hot")(inputs)
+    model = keras.Model(inputs, layers.Dense(2)(hashed))
+    x, y = np.arange(36, dtype="int32").reshape(12, 3), np.arange(12) % 2
+    for count in (12, 5):
+        np.testing.assert_allclose(predict_logits(model, x[:count]), model(x[:count]), atol=1e-6)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    before = evaluate(model, (x, y))["loss"]
+    assert before == pytest.approx(float(loss(y, model(x))), abs=1e-6)
+    history = fit(model, (x, y), (x, y), optimizer=keras.optimizers.SGD(0.1), epochs=2, batch_size=4, progress=False)
+    assert history.way == "keras"
+    assert history["val_loss"][-1] < before
+
+
+def test_an_error_of_the_model_itself_comes_through():
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, keras.ops.reshape(inputs, (-1, 4)))
+    with pytest.raises(Exception, match=r"(?i)reshape|elements"):
+        predict_logits(model, np.zeros((3, 3), "float32"))

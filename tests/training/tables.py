@@ -903,6 +903,7 @@ CASES: dict[str, Case] = {
 # Why Keras' own trainer takes the steps on PyTorch. There it calls Python in each step, which a graph cannot.
 _OWN_CODE = "somebody's own code may do something else at each call"
 _LOOKS = "Keras' code looks at values to choose what it does"
+_NO_XLA = "XLA cannot compile it, or Keras says that it cannot"
 
 BY_KERAS: dict[str, dict[str, str]] = {
     **{
@@ -920,6 +921,18 @@ BY_KERAS: dict[str, dict[str, str]] = {
             *(label for label in DRAWN["pixels"] if label not in ("RandomCrop", "RandomElasticTransform")),
         )
     },
+    **{
+        label: {"tensorflow": _NO_XLA}
+        for label in ("CategoryEncoding", "Conv2D grouped", "HashedCrossing", "Hashing", "IntegerLookup")
+    },
+    **{label: {"torch": _LOOKS, "tensorflow": _NO_XLA} for label in ("CutMix", "MixUp")},
+    "RandomCrop": {"jax": _NO_XLA, "tensorflow": _NO_XLA},
+    **{
+        label: {"torch": _LOOKS, "jax": _NO_XLA, "tensorflow": _NO_XLA}
+        for label in (
+            *("RandAugment", "RandomPerspective", "RandomRotation", "RandomShear", "RandomTranslation", "RandomZoom"),
+        )
+    },
     "CTC": {"torch": "its shapes depend on the labels"},
     "ScheduleFreeAdamW": {"torch": "it reads a momentum that it has just changed in place"},
     "SpectralNormalization": {"torch": "its calls change its kernel, which the optimizer then moves from there"},
@@ -927,12 +940,6 @@ BY_KERAS: dict[str, dict[str, str]] = {
     "own train_step": dict.fromkeys(("jax", "tensorflow", "torch"), "only Keras' trainer calls it"),
 }
 """Rows whose steps Keras' own trainer takes, on which backends, and why; all others are compiled."""
-
-ALONE = {
-    *(label for label in BY_KERAS if label not in DRAWN["pixels"]),
-    *("RandomCrop", "RandomElasticTransform"),
-}
-"""Rows that have a model of their own: in one with others they would take those from the compiled loop, or be taken."""
 
 
 # --- What fit refuses ------------------------------------------------------------------------------------------

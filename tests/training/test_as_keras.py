@@ -113,10 +113,14 @@ def sgd():
     return keras.optimizers.SGD(0.05)
 
 
+def trained_by_keras(label):
+    """Whether the table says that Keras' own trainer takes the steps of a row."""
+    return keras.backend.backend() in tables.BY_KERAS.get(label, ())
+
+
 def assert_way(history, labels):
     """Makes sure that the compiled loop trains all but those rows of which the table says otherwise."""
-    reasons = [tables.BY_KERAS[label].get(keras.backend.backend()) for label in labels if label in tables.BY_KERAS]
-    expected = "keras" if any(reasons) else "compiled"
+    expected = "keras" if any(map(trained_by_keras, labels)) else "compiled"
     assert history.way == expected, f"{labels}: trained by {history.way}, since {history.reason}"
 
 
@@ -265,27 +269,27 @@ def check_layers(kind, rows, labels, optimizer=slow_sgd, tolerance=SMOOTH, also=
     )
 
 
-def dealt_out(params):
-    """Gives each backend a third of the rows; the others are marked slow, so that ``-m slow`` adds them."""
-    place = ("torch", "tensorflow", "jax").index(keras.backend.backend())
-    return [
-        param if number % 3 == place else pytest.param(*param.values, id=param.id, marks=pytest.mark.slow)
-        for number, param in enumerate(params)
-    ]
-
-
 def groups(table, size=20, without=()):
-    """Names of a kind and of some of its rows: all of them, a model's worth at a time."""
+    """Names of a kind and of some of its rows, a model's worth at a time: compiled ones, and those that Keras trains.
+
+    Each backend tries a third of the rows, and all that only it has; the rest is marked slow.
+    """
+    backend = keras.backend.backend()
+    place = ("torch", "tensorflow", "jax").index(backend)
     found = []
     for kind, rows in table.items():
-        runnable = [label for label, row in rows.items() if runs(row) and label not in without]
-        labels = [label for label in runnable if label not in tables.ALONE]
-        found += [pytest.param(kind, [label], id=label) for label in runnable if label in tables.ALONE]
-        found += [
-            pytest.param(kind, labels[first : first + size], id=f"{kind} {first // size + 1}")
-            for first in range(0, len(labels), size)
-        ]
-    return dealt_out(found)
+        chosen = {False: {}, True: {}}  # by whether they are slow, and by whether Keras trains them
+        for number, (label, row) in enumerate(rows.items()):
+            if runs(row) and label not in without:
+                is_slow = number % 3 != place and getattr(row, "only", "") != backend
+                chosen[is_slow].setdefault(trained_by_keras(label), []).append(label)
+        for is_slow, by_way in chosen.items():
+            for by_keras, labels in by_way.items():
+                for first in range(0, len(labels), size):
+                    name = f"{kind}{', by Keras' * by_keras}{', slow' * is_slow} {first // size + 1}"
+                    marks = pytest.mark.slow if is_slow else ()
+                    found.append(pytest.param(kind, labels[first : first + size], id=name, marks=marks))
+    return found
 
 
 @pytest.mark.parametrize(("kind", "labels"), groups(LAYERS, size=10))
@@ -356,7 +360,7 @@ def check_losses(labels, also=(), **settings):
     )
 
 
-SHARING_LOSSES = [label for label in LOSSES if label not in tables.ALONE]
+SHARING_LOSSES = [label for label in LOSSES if not trained_by_keras(label)]
 
 
 @pytest.mark.parametrize("labels", [SHARING_LOSSES[::2], SHARING_LOSSES[1::2]], ids=["1", "2"])
@@ -364,7 +368,7 @@ def test_losses(labels):
     each_alone(check_losses, labels)
 
 
-@pytest.mark.parametrize("label", [label for label in LOSSES if label in tables.ALONE])
+@pytest.mark.parametrize("label", [label for label in LOSSES if trained_by_keras(label)])
 def test_loss_alone(label):
     check_losses([label])
 
