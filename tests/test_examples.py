@@ -62,7 +62,7 @@ EPOCHS = {
     "04_mnist_dense": 1,
     "05_asl_dense": 6,
     "06_asl_cnn": 3,
-    "07_asl_augmentation": 4,
+    "07_asl_augmentation": 8,
     "08_deployment": 3,
     "18_digits_augmented": 3,
 }
@@ -180,7 +180,7 @@ def test_the_history_of_a_lesson(lesson):
         assert len(shown) == len(rows)
         classes = len(read_metrics(folder)["per_class"])
         # the accuracy in training is lower where pictures are changed and units dropped
-        assert 4 / classes < float(rows[-1]["val_accuracy"]) < 1, "it has not learned, or it was told the answers"
+        assert 5 / classes < float(rows[-1]["val_accuracy"]) < 1, "it has not learned, or it was told the answers"
 
 
 def test_the_steps_of_a_lesson(lesson):
@@ -440,7 +440,7 @@ def test_what_transfer_learning_leaves_is_resumed_and_predicted_with(transferred
         np.testing.assert_array_equal(weight, expected)
 
     cats = sorted((few_photos / "valid" / "cat").iterdir())
-    command = [sys.executable, "-m", "keras_course", "predict", run, *cats, "--json"]
+    command = [sys.executable, "-m", "keras_course", "predict", run, few_photos / "valid" / "cat", "--json"]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     answers = [each["answers"][0] for each in json.loads(done.stdout)["predictions"]]

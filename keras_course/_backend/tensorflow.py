@@ -52,17 +52,15 @@ def forward(model: keras.Model, *, frozen: bool = False) -> Callable[[np.ndarray
         batch = tf.constant(x)
         if (program := programs.get(x.shape)) is not None:
             return program(batch).numpy()
-        for jit_compile in (True, False):
-            program = tf.function(call, jit_compile=jit_compile).get_concrete_function(batch)
-            try:
-                outputs = program(batch).numpy()
-            except (tf.errors.InvalidArgumentError, tf.errors.InternalError, tf.errors.UnimplementedError):
-                if jit_compile:
-                    continue  # XLA has not all operations: those on strings, for instance, with which Keras hashes
-                raise
-            programs[x.shape] = program
-            break
-        return outputs
+        program = tf.function(call, jit_compile=True).get_concrete_function(batch)
+        try:
+            outputs = program(batch)
+        except (tf.errors.InvalidArgumentError, tf.errors.InternalError, tf.errors.UnimplementedError):
+            # XLA has not all operations: those on strings, for instance, with which Keras hashes
+            program = tf.function(call).get_concrete_function(batch)
+            outputs = program(batch)
+        programs[x.shape] = program
+        return outputs.numpy()
 
     return run
 

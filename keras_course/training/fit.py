@@ -27,6 +27,7 @@ from keras_course.training.inputs import (
     Data,
     as_batch,
     as_batches,
+    check_batch_size,
     check_batches,
     check_data,
     check_pictures,
@@ -319,8 +320,8 @@ def predict_logits(
     check_samples(model, x, "x")
     check_stateless(model)
     size = fixed_batch_size(model)
-    if size is not None and batch_size not in (None, size):
-        raise CourseError(f"batch_size is {batch_size}; the model takes batches of {size} and no others")
+    if batch_size is not None:
+        check_batch_size(model, batch_size)
     forward = _backend.forward(model)
     if augmentation is None:
         return _predict(forward, x, batch_size, size)
@@ -366,10 +367,10 @@ class _Problem:
                 f"{found}, whose optimizers and losses are not known here; "
                 "train it with its own fit, or leave compile as Keras has it"
             )
+        check_stateless(model)
         if not all(layer.built for layer in model._flatten_layers()):
             with compiled(model, None, None):
                 self._build()
-        check_stateless(model)
         check_samples(model, first["x"], "train")
         mixed = augmentation is not None and augmentation._mixes
         own_loss = own_code(model, ("compute_loss",)) is not None

@@ -394,6 +394,21 @@ def check_stateless(model: keras.Model) -> None:
             )
 
 
+def check_batch_size(model: keras.Model, batch_size: int) -> None:
+    """Checks that a model takes batches of a size.
+
+    Args:
+        model: The model.
+        batch_size: Samples that are to run together.
+
+    Raises:
+        CourseError: The model takes batches of another size, and no others.
+    """
+    size = fixed_batch_size(model)
+    if size not in (None, batch_size):
+        raise CourseError(f"batch_size is {batch_size}; the model takes batches of {size} and no others")
+
+
 def check_batches(model: keras.Model, source: "Batches | BatchStream", name: str) -> None:
     """Checks that a model which takes only batches of one size gets no others.
 
@@ -408,8 +423,7 @@ def check_batches(model: keras.Model, source: "Batches | BatchStream", name: str
     size = fixed_batch_size(model)
     if size is None or not isinstance(source, Batches):
         return
-    if source.batch_size != size:
-        raise CourseError(f"batch_size is {source.batch_size}; the model takes batches of {size} and no others")
+    check_batch_size(model, source.batch_size)
     if rest := source.samples % size:
         raise CourseError(
             f"{name} has {source.samples} samples; the model takes batches of {size}, so leave {rest} of them out"
