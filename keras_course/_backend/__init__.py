@@ -7,7 +7,7 @@
 | ``replica()`` | the number of this copy of the model when the batch is split over several |
 | ``training_loop(updates, state)`` | the compiled loop of ``loops.TrainingLoop``: several steps in one call |
 | ``unproven(things)`` | which of some layers, losses, ... may differ in the compiled loop; None if none |
-| ``forward(model, frozen=)`` | the compiled forward pass of a model: a NumPy batch in, NumPy logits out |
+| ``forward(model, frozen=)`` | the compiled forward pass of a model: NumPy batches in, NumPy outputs out |
 | ``export(model, path, kind)`` | the model in one of the ``formats`` that the framework can write |
 | ``resample(images, columns, rows, fill)`` | pictures read at other places, bilinearly |
 | ``axis(size)`` | how ``resample`` counts: where the first pixel of an axis lies, and how far off the next one |

@@ -39,7 +39,7 @@ def replica() -> int:
     return 0
 
 
-def forward(model: keras.Model, *, frozen: bool = False) -> Callable[[np.ndarray], np.ndarray]:
+def forward(model: keras.Model, *, frozen: bool = False) -> Callable[[Any], Any]:
     """Compiles the forward pass of a model in inference mode, which is the same whether it is frozen or not."""
 
     @jax.jit
@@ -48,10 +48,11 @@ def forward(model: keras.Model, *, frozen: bool = False) -> Callable[[np.ndarray
         on_cpu = jax.default_backend() == "cpu"
         with products.instead_of_convolutions(wanted=on_cpu, names=("depthwise_conv", "separable_conv")):
             outputs, _ = model.stateless_call(trainable, non_trainable, x, training=False)
-        return outputs.astype("float32")
+        return keras.tree.map_structure(lambda output: output.astype("float32"), outputs)
 
-    def run(x: np.ndarray) -> np.ndarray:
-        return np.asarray(logits(_values(model.trainable_variables), _values(model.non_trainable_variables), x))
+    def run(x: Any) -> Any:
+        outputs = logits(_values(model.trainable_variables), _values(model.non_trainable_variables), x)
+        return keras.tree.map_structure(np.asarray, outputs)
 
     return run
 

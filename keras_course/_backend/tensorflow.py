@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from keras_course._backend import products, quiet, resampling
@@ -37,21 +36,21 @@ def replica() -> Any:
     return context.replica_id_in_sync_group
 
 
-def forward(model: keras.Model, *, frozen: bool = False) -> Callable[[np.ndarray], np.ndarray]:
+def forward(model: keras.Model, *, frozen: bool = False) -> Callable[[Any], Any]:
     """Compiles the forward pass of a model in inference mode, which is the same whether it is frozen or not."""
 
-    def call(x: tf.Tensor) -> tf.Tensor:
+    def call(x: Any) -> Any:
         # XLA's own takes ten times as long there
         on_cpu = not tf.config.list_physical_devices("GPU")
         with products.instead_of_convolutions(wanted=on_cpu, names=("depthwise_conv", "separable_conv")):
-            return tf.cast(model(x, training=False), "float32")
+            return keras.tree.map_structure(lambda output: tf.cast(output, "float32"), model(x, training=False))
 
     programs: dict[Any, Any] = {}
 
-    def run(x: np.ndarray) -> np.ndarray:
-        batch = tf.constant(x)
-        if (program := programs.get(x.shape)) is not None:
-            return program(batch).numpy()
+    def run(x: Any) -> Any:
+        batch = keras.tree.map_structure(tf.constant, x)
+        if (program := programs.get(shapes(x))) is not None:
+            return keras.tree.map_structure(lambda output: output.numpy(), program(batch))
         program = tf.function(call, jit_compile=True).get_concrete_function(batch)
         try:
             outputs = program(batch)
@@ -59,8 +58,8 @@ def forward(model: keras.Model, *, frozen: bool = False) -> Callable[[np.ndarray
             # XLA has not all operations: those on strings, for instance, with which Keras hashes
             program = tf.function(call).get_concrete_function(batch)
             outputs = program(batch)
-        programs[x.shape] = program
-        return outputs.numpy()
+        programs[shapes(x)] = program
+        return keras.tree.map_structure(lambda output: output.numpy(), outputs)
 
     return run
 

@@ -27,7 +27,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from keras_course._backend import index_of, quiet, resampling
 from keras_course._backend.known_code import find_unknown
-from keras_course._backend.loops import PATCHING, Update, all_variables
+from keras_course._backend.loops import PATCHING, Update, all_variables, shapes
 from keras_course._backend.torch_graphs import finish, fold_constants, multiply_with_onednn, trace, trace_frozen
 
 _aten = torch.ops.aten
@@ -58,19 +58,20 @@ def replica() -> int:
     return 0
 
 
-def forward(model: keras.Model, *, frozen: bool = False) -> Callable[[np.ndarray], np.ndarray]:
+def forward(model: keras.Model, *, frozen: bool = False) -> Callable[[Any], Any]:
     """Returns the forward pass of a model in inference mode; traced, if its weights are not to change any more."""
-    graphs: dict[Any, Callable[[torch.Tensor], torch.Tensor]] = {}
+    graphs: dict[Any, Callable[[Any], Any]] = {}
     call = partial(model, training=False)
     if frozen:
         _keep_freed_memory()
 
     @torch.no_grad()
-    def run(x: np.ndarray) -> np.ndarray:
-        batch = keras.ops.convert_to_tensor(x)
-        if frozen and x.shape not in graphs:
-            graphs[x.shape] = _trace_frozen(model, batch)
-        return graphs.get(x.shape, call)(batch).float().cpu().numpy()
+    def run(x: Any) -> Any:
+        batch = keras.tree.map_structure(keras.ops.convert_to_tensor, x)
+        if frozen and shapes(x) not in graphs:
+            graphs[shapes(x)] = _trace_frozen(model, batch)
+        outputs = graphs.get(shapes(x), call)(batch)
+        return keras.tree.map_structure(lambda output: output.float().cpu().numpy(), outputs)
 
     return run
 

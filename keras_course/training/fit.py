@@ -27,6 +27,7 @@ from keras_course.training.inputs import (
     Data,
     as_batch,
     as_batches,
+    as_samples,
     check_batch_size,
     check_batches,
     check_data,
@@ -35,13 +36,14 @@ from keras_course.training.inputs import (
     check_stateless,
     class_weights_of,
     fixed_batch_size,
+    map_arrays,
     split_off,
 )
 from keras_course.training.objectives import Loss, Metrics, compiled, losses_for, metrics_for
 from keras_course.training.run_directory import Checkpoint, Columns, RunDirectory
 from keras_course.training.steps import Measurement, Steps, choose_steps, has_loss_of_keras, own_code
 
-Forward = Callable[[np.ndarray], np.ndarray]
+Forward = Callable[[Any], Any]
 
 _SAMPLES_TOGETHER: Final = 256
 _NUMBERS_TOGETHER: Final = 2**23
@@ -278,17 +280,17 @@ def evaluate(
 
 def predict_logits(
     model: keras.Model,
-    x: np.ndarray,
+    x: Any,
     *,
     batch_size: int | None = None,
     augmentation: Augmentation | None = None,
     variants: int = 16,
-) -> np.ndarray:
+) -> Any:
     """Runs a model over samples in inference mode.
 
     Args:
         model: A built model.
-        x: Samples (n, ...).
+        x: Samples (n, ...): an array, list, data frame or tensor; a list or dictionary of them for several inputs.
         batch_size: Samples that run together; without it up to 256, and fewer large ones, such as 32 photos of 224 by
             224 pixels.
         augmentation: With it the model does not see the pictures themselves, but several variants of each, changed as
@@ -298,7 +300,8 @@ def predict_logits(
         variants: How many; the time that it takes is as many times as long.
 
     Returns:
-        The model's outputs, float32 (n, ...); with an augmentation their means.
+        The model's outputs, float32 (n, ...), in a list or dictionary where the model has several; with an
+        augmentation their means.
 
     Raises:
         CourseError: The samples do not fit the model, are no pictures where they are to be changed, or the
@@ -317,35 +320,35 @@ def predict_logits(
     networks", 2012, which averages over ten crops.
     """
     check_positive(batch_size=1 if batch_size is None else batch_size, variants=variants)
+    x = as_samples(x, "x")
     check_samples(model, x, "x")
     check_stateless(model)
-    size = fixed_batch_size(model)
     if batch_size is not None:
         check_batch_size(model, batch_size)
     forward = _backend.forward(model)
+    batch_size = fixed_batch_size(model) or batch_size
     if augmentation is None:
-        return _predict(forward, x, batch_size, size)
+        return _predict(forward, x, batch_size)
     check_pictures(x, "x")
     shown = (augmentation.apply(x, step=step, library=np) for step in range(variants))
-    return np.mean([_predict(forward, pictures, batch_size, size) for pictures in shown], axis=0)
+    answers = [_predict(forward, pictures, batch_size) for pictures in shown]
+    return keras.tree.map_structure(lambda *outputs: np.mean(outputs, axis=0), *answers)
 
 
-def _predict(
-    forward: Forward, x: np.ndarray, batch_size: int | None = None, fixed_size: int | None = None
-) -> np.ndarray:
-    if fixed_size is not None:
-        batch_size = fixed_size
-    elif batch_size is None:
+def _predict(forward: Forward, x: Any, batch_size: int | None = None) -> Any:
+    samples = len(next(leaves(x)))
+    if batch_size is None:
         # a net makes many times as many numbers of a photo as it has: 256 of them filled 20 GiB
-        fitting = max(1, _NUMBERS_TOGETHER // math.prod(x.shape[1:]))
-        batch_size = min(_SAMPLES_TOGETHER, 1 << (fitting.bit_length() - 1))
+        fitting = max(1, _NUMBERS_TOGETHER // max(1, sum(math.prod(array.shape[1:]) for array in leaves(x))))
+        batch_size = min(_SAMPLES_TOGETHER, 1 << (fitting.bit_length() - 1), samples)
     outputs = []
-    for start in range(0, len(x), batch_size):
-        batch = x[start : start + batch_size]
+    for start in range(0, samples, batch_size):
         # one shape, one compilation: the last batch is filled up with copies, whose outputs are dropped
-        filled = np.resize(batch, (fixed_size or min(batch_size, len(x)), *batch.shape[1:]))
-        outputs.append(forward(filled)[: len(batch)])
-    return np.concatenate(outputs)
+        rows = np.resize(np.arange(start, min(start + batch_size, samples)), batch_size)
+        batch = forward(map_arrays(lambda array, rows=rows: array[rows], x))
+        kept = min(batch_size, samples - start)
+        outputs.append(keras.tree.map_structure(lambda array, kept=kept: array[:kept], batch))
+    return keras.tree.map_structure(lambda *parts: np.concatenate(parts), *outputs)
 
 
 class _Problem:
@@ -571,11 +574,11 @@ def _optimizer_for(model: keras.Model, optimizer: Any) -> keras.Optimizer:
     return optimizer
 
 
-def _predictor(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+def _predictor(model: keras.Model) -> Forward:
     """Returns the forward pass over samples of any number, compiled when it is first used."""
     compiled_forward: list[Forward] = []
 
-    def predict(x: np.ndarray) -> np.ndarray:
+    def predict(x: Any) -> Any:
         if not compiled_forward:
             compiled_forward.append(_backend.forward(model))
         return _predict(compiled_forward[0], x)

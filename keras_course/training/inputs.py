@@ -220,6 +220,28 @@ def as_batch(item: Any, name: str) -> Batch:
     return {part: _as_arrays(value, f"{name}'s {part}") for part, value in named if value is not None}
 
 
+def as_samples(x: Any, name: str) -> Any:
+    """Turns samples without labels into arrays of a type that every backend has.
+
+    Args:
+        x: Samples: an array, list, data frame or tensor, or a list or dictionary of them for several inputs.
+        name: What the person calls them.
+
+    Returns:
+        A nest of arrays (n, ...).
+
+    Raises:
+        CourseError: They are no numbers, or the inputs have different lengths.
+
+    Example:
+        >>> as_samples([[1.5, 2.0]], "x").dtype
+        dtype('float32')
+    """
+    arrays = _as_arrays(x, name)
+    _check_lengths({"x": arrays}, name)
+    return map_arrays(_native, arrays)
+
+
 def split_off(data: Data, share: float, name: str) -> tuple[Data, Data]:
     """Splits the last samples off, as ``validation_split`` of Keras does.
 

@@ -11,6 +11,7 @@ from keras import layers, ops
 from keras.src.backend import nn
 
 from keras_course import randomness
+from keras_course.augmentation import Augmentation, Flip
 from keras_course.errors import CourseError
 from keras_course.randomness import initialize
 from keras_course.training import RunDirectory, evaluate, fit, predict_logits
@@ -548,6 +549,25 @@ def test_several_inputs_and_outputs_with_a_loss_a_metric_and_weights_each():
     assert_equal_weights(ours, theirs)
     with pytest.raises(CourseError, match="the input 'right' is missing"):
         train(two_ended(), ({"left": X[:24]}, y), **settings)
+
+
+@pytest.mark.parametrize("given", ["dictionary", "list", "lists of numbers"])
+def test_several_inputs_give_several_outputs(given):
+    model = two_ended()
+    x = {"left": X[:5], "right": X[:5, :2] * 2}
+    expected = {name: keras.ops.convert_to_numpy(output) for name, output in model(x, training=False).items()}
+    forms = {"dictionary": x, "list": list(x.values()), "lists of numbers": {key: x[key].tolist() for key in x}}
+    if given == "list":
+        model = keras.Model(list(model.inputs), list(model.outputs))
+        expected = [expected["kind"], expected["size"]]
+    outputs = predict_logits(model, forms[given], batch_size=2)
+    keras.tree.assert_same_structure(outputs, expected)
+    for output, right in zip(keras.tree.flatten(outputs), keras.tree.flatten(expected), strict=True):
+        np.testing.assert_allclose(output, right, atol=1e-6)
+    with pytest.raises(CourseError, match="only one input of pictures"):
+        predict_logits(model, forms[given], augmentation=Augmentation([Flip()]))
+    with pytest.raises(CourseError, match="x has 5 samples and 3 rows in another input"):
+        predict_logits(two_ended(), {"left": X[:5], "right": X[:3, :2]})
 
 
 def test_a_loss_that_leaves_a_class_out():
