@@ -269,6 +269,9 @@ def _if_black(layer: layers.Layer) -> Callable[..., Any]:
     return lambda x, on: layer(x if on else ops.zeros_like(x))
 
 
+WITHOUT_GRADIENT = ("key/bias",)
+"""Weights that a softmax takes out again: their gradients are rounding alone, which Adam and its like make steps of."""
+
 DRAWS_REGARDLESS = {
     "AugMix": "draws how much of each picture it mixes whatever its factor",
     "RandomPosterization": "rounds to whole levels, at whose edges the last bit of a float decides",
@@ -321,7 +324,7 @@ DRAWN: dict[str, dict[str, Callable[..., Any] | Row]] = {
         "RandomGaussianBlur": lambda x, on: layers.RandomGaussianBlur(1.0 * on, **COLOURS)(x),
         "RandomGrayscale": lambda x, on: layers.RandomGrayscale(0.5 * on, seed=1)(x),
         "RandomHue": lambda x, on: layers.RandomHue(0.5 * on, **COLOURS)(x),
-        "RandomInvert": lambda x, on: layers.RandomInvert(0.5 * on, **COLOURS)(x),
+        "RandomInvert": lambda x, on: layers.RandomInvert((0.5 * on, 0.5 * on), **COLOURS)(x),
         "RandomPerspective": lambda x, on: layers.RandomPerspective(1.0 * on, seed=1)(x),
         "RandomPosterization": lambda x, on: layers.RandomPosterization(4 if on else 8, **COLOURS)(x),
         "RandomRotation": lambda x, on: layers.RandomRotation(0.5 * on, seed=1)(x),

@@ -98,6 +98,8 @@ def different_weights(model, reference, tolerance):
     """The weights that differ, and by how much."""
     wrong = {}
     for ours, theirs in zip(model.weights, reference.weights, strict=True):
+        if ours.path.endswith(tables.WITHOUT_GRADIENT):
+            continue
         values, right = (ops.convert_to_numpy(variable).astype("float64") for variable in (ours, theirs))
         if not np.allclose(values, right, rtol=tolerance, atol=tolerance, equal_nan=True):
             wrong[ours.path] = f"is off by {np.abs(values - right).max():.2g}"
@@ -207,6 +209,17 @@ def test_each_class_is_in_a_table(module, table, others):
     assert not gone, f"{module.__name__} has no {sorted(gone)} any more"
 
 
+# --- Which backend tries what ----------------------------------------------------------------------------------
+
+
+def dealt(labels, always=()):
+    """All rows on PyTorch, which compiles soonest, and half of them on each of the others; the rest is marked slow."""
+    place = {"torch": slice(None), "tensorflow": slice(0, None, 2), "jax": slice(1, None, 2)}
+    labels = list(labels)
+    mine = [*labels[place[keras.backend.backend()]], *always]
+    return [pytest.param(label, marks=() if label in mine else pytest.mark.slow) for label in labels]
+
+
 # --- Layers ----------------------------------------------------------------------------------------------------
 
 
@@ -228,7 +241,8 @@ def net(kind, rows, **settings):
     for label, make in rows.items():
         name, x = label.replace(" ", "_"), inputs
         if kind in tables.WITH_GRADIENT:
-            x = layers.Dense(tables.SHAPES[kind][-1], name=f"{name}_stem")(x)
+            has_bias = label != "BatchNormalization"  # which takes it out again
+            x = layers.Dense(tables.SHAPES[kind][-1], use_bias=has_bias, name=f"{name}_stem")(x)
         outputs[name] = layers.Dense(1, name=name)(layers.Flatten()(make(x, **settings)))
     return start(keras.Model(inputs, one_or_all(outputs)))
 
@@ -249,14 +263,21 @@ def slow_sgd():
     return keras.optimizers.SGD(0.005)
 
 
-def check_layers(kind, rows, labels, optimizer=slow_sgd, tolerance=SMOOTH, also=(), **settings):
+def check_layers(
+    kind,
+    rows,
+    labels,
+    optimizer=slow_sgd,
+    loss=keras.losses.MeanSquaredError,
+    tolerance=SMOOTH,
+    also=(),
+    **settings,
+):
     chosen = {label: make_of(rows[label]) for label in labels}
     model, reference = (net(kind, chosen, **settings) for _ in range(2))
     data = (data_for(kind, model.output_names, count) for count in (SAMPLES, VALID))
     # the losses and weights of each output name its row
-    ours, theirs = (
-        {"loss": one_or_all({name: keras.losses.MeanSquaredError() for name in model.output_names})} for _ in "ab"
-    )
+    ours, theirs = ({"loss": one_or_all({name: loss() for name in model.output_names})} for _ in "ab")
     return both(
         model,
         reference,
@@ -363,9 +384,9 @@ def check_losses(labels, also=(), **settings):
 SHARING_LOSSES = [label for label in LOSSES if not trained_by_keras(label)]
 
 
-@pytest.mark.parametrize("labels", [SHARING_LOSSES[::2], SHARING_LOSSES[1::2]], ids=["1", "2"])
-def test_losses(labels):
-    each_alone(check_losses, labels)
+@pytest.mark.parametrize("half", dealt([0, 1]))
+def test_losses(half):
+    each_alone(check_losses, SHARING_LOSSES[half::2])
 
 
 @pytest.mark.parametrize("label", [label for label in LOSSES if trained_by_keras(label)])
@@ -414,12 +435,12 @@ def check_optimizer(label, make):
     )
 
 
-@pytest.mark.parametrize("label", OPTIMIZERS)
+@pytest.mark.parametrize("label", dealt(OPTIMIZERS))
 def test_optimizer(label):
     check_optimizer(label, make_of(OPTIMIZERS[label]))
 
 
-@pytest.mark.parametrize("label", SCHEDULES)
+@pytest.mark.parametrize("label", dealt(SCHEDULES))
 def test_schedule(label):
     optimizer, schedule = SCHEDULES[label]
     check_optimizer(label, lambda: getattr(keras.optimizers, optimizer)(schedule()))
@@ -429,7 +450,9 @@ def test_schedule(label):
 
 
 @pytest.mark.filterwarnings("ignore:Could not reach RemoteMonitor:UserWarning")
-@pytest.mark.parametrize("label", [label for label, row in CALLBACKS.items() if row.runs()])
+@pytest.mark.parametrize(
+    "label", dealt((label for label, row in CALLBACKS.items() if row.runs()), always=["TensorBoard"])
+)
 def test_callback(label, tmp_path):
     row = CALLBACKS[label]
     targets = {"out": "real"}
@@ -453,7 +476,7 @@ def test_callback(label, tmp_path):
 # --- Whole models ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("label", tables.CASES)
+@pytest.mark.parametrize("label", dealt(tables.CASES))
 def test_case(label):
     case = tables.CASES[label]
     model, reference = start(case.build()), start(case.build())
@@ -583,8 +606,9 @@ def test_combination(layer, loss, optimizer, callback, data, metric):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize(("kind", "labels"), groups(LAYERS))
 def test_all_layers_with_all_optimizers(kind, labels, optimizer):
-    make = make_of(OPTIMIZERS[optimizer])
-    each_alone(partial(check_layers, kind, LAYERS[kind], optimizer=make, tolerance=ROUGH, also=[optimizer]), labels)
+    settings = {"optimizer": make_of(OPTIMIZERS[optimizer]), "tolerance": ROUGH, "also": [optimizer]}
+    # under a loss with small gradients, no optimizer diverges
+    each_alone(partial(check_layers, kind, LAYERS[kind], loss=keras.losses.Huber, **settings), labels)
 
 
 @pytest.mark.slow
