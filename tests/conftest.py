@@ -132,9 +132,53 @@ def record_accuracies():
     return record
 
 
+class Pages:
+    """Pages of a browser for one test after the other: the process of a new one starts for a second."""
+
+    def __init__(self, browser):
+        self._browser = browser
+        self._free, self._taken = {}, []
+
+    def take(self, *, viewport, **options):
+        """An empty page, of a screen of that size."""
+        key = repr(sorted(options.items()))
+        if not (free := self._free.setdefault(key, [])):
+            context = self._browser.new_context(**options)
+            context.set_default_timeout(60_000)
+            free.append(context.new_page())
+        page = free.pop()
+        page.set_viewport_size(viewport)
+        self._taken.append((key, page, []))
+        return page
+
+    def listen(self, page, **listeners):
+        """Calls functions at events of a page until it is given back."""
+        for event, listener in listeners.items():
+            page.on(event, listener)
+            self._taken[-1][2].append((event, listener))
+
+    def give_back(self):
+        """Empties the pages that were taken."""
+        for key, page, listeners in self._taken:
+            page.unroute_all()
+            page.mouse.move(0, 0)
+            page.goto("about:blank")
+            for event, listener in listeners:
+                page.remove_listener(event, listener)
+            self._free[key].append(page)
+        self._taken.clear()
+
+
+@pytest.fixture
+def pages(all_pages):
+    """Pages of a real browser, which are empty again after the test."""
+    yield all_pages
+    all_pages.give_back()
+
+
 @pytest.fixture(scope="module")
-def browser():
-    """A real browser, Debian's chromium driven by playwright; it has a camera that shows a test card.
+def all_pages():
+    """Pages of a real browser, Debian's chromium driven by playwright; it has a camera that shows a test card.
 
     Where there is none, the tests that need it are skipped; KERAS_COURSE_REQUIRE_BROWSER=1 makes them fail instead. It
     ends with each file of tests, as playwright keeps an event loop running meanwhile.
@@ -149,5 +193,5 @@ def browser():
         end('needs a browser: apt-get install chromium; pip install -e ".[browser]"')
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=BROWSER_OPTIONS)
-        yield browser
+        yield Pages(browser)
         browser.close()

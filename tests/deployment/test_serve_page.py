@@ -22,30 +22,28 @@ def drawing_server(start_server, make_run):
 
 
 @pytest.fixture
-def open_page(browser):
+def open_page(pages):
     """Opens a page of a service; in the end nothing else may have been asked and nothing complained of."""
-    contexts, complaints, requests, opened = [], [], [], []
+    complaints, requests, opened = [], [], []
 
     def open_page(server, expected_complaint=None, **options):
-        context = browser.new_context(**{"viewport": {"width": 1100, "height": 800}} | options)
-        context.set_default_timeout(60_000)
-        contexts.append(context)
-        page = context.new_page()
+        page = pages.take(**{"viewport": {"width": 1100, "height": 800}} | options)
 
         def complain(text):
             if expected_complaint is None or expected_complaint not in text:
                 complaints.append(text)
 
-        page.on("console", lambda message: complain(message.text))
-        page.on("pageerror", lambda error: complain(str(error)))
-        page.on("request", lambda request: requests.append(request.url))
+        pages.listen(
+            page,
+            console=lambda message: complain(message.text),
+            pageerror=lambda error: complain(str(error)),
+            request=lambda request: requests.append(request.url),
+        )
         page.goto(server.url)
         opened.append(server.url)
         return page
 
     yield open_page
-    for context in contexts:
-        context.close()
     assert complaints == []
     elsewhere = [url for url in requests if not url.startswith((*opened, "data:", "blob:"))]
     assert elsewhere == []
@@ -231,7 +229,7 @@ def test_the_camera_is_asked_again_and_again_until_it_is_stopped(open_page, serv
     assert page.evaluate("() => document.getElementById('video').srcObject === null")
 
 
-def test_a_camera_that_is_not_allowed_is_explained(browser, open_page, server):
+def test_a_camera_that_is_not_allowed_is_explained(open_page, server):
     page = open_page(server)
     page.evaluate(
         "() => { navigator.mediaDevices.getUserMedia = async () => { throw new Error('Permission denied'); } }"

@@ -119,12 +119,10 @@ def curves():
 
 
 def convolutional_curves():
-    """The course's convolutional net on augmented digits, without its dropout and with it, and a smooth one."""
+    """The course's convolutional net on augmented digits, and a smooth one."""
     augment = Augmentation([Rotation(15), Zoom(0.8, 1.2), Shift(0.1, 0.1), Noise(0.05)], fill="nearest", seed=1)
     settings = {"steps": 60, "augmentation": augment}
-    plain = cnn_classifier(num_classes=10, dropout=0.0, dense_dropout=0.0)
-    yield "sgd", curve(plain, keras.optimizers.SGD(3e-4), **settings)
-    yield "sgd_dropout", curve(cnn_classifier(num_classes=10), keras.optimizers.SGD(3e-4), **settings)
+    yield "sgd", curve(cnn_classifier(num_classes=10), keras.optimizers.SGD(3e-4), **settings)
     yield "adam", curve(cnn_classifier(num_classes=10), keras.optimizers.Adam(1e-3), **settings)
     yield "smooth_adam", curve(smooth_convolutional_net(), keras.optimizers.Adam(1e-3), **settings)
 

@@ -79,7 +79,6 @@ def test_one_seed_one_curve(recordings, name, pair):
 # which some flip in the first steps; in the smooth net (tanh, average pooling) nothing is left but rounding.
 CONVOLUTIONAL_TOLERANCES = {
     "sgd": {1: 1e-5, 5: 3e-4, 20: 1e-3, 60: 5e-3},
-    "sgd_dropout": {1: 1e-5, 5: 3e-4, 20: 1e-3, 60: 5e-3},
     "adam": {1: 1e-5, 5: 1e-3, 12: 2e-2, 60: 0.3},
     "smooth_adam": {1: 1e-5, 60: 5e-4},
 }

@@ -11,23 +11,21 @@ def page_file(tmp_path_factory):
 
 
 @pytest.fixture
-def open_page(browser, page_file):
+def open_page(pages, page_file):
     """Opens the page from its file, offline; in the end nothing may have been fetched and nothing complained of."""
-    contexts, complaints, requests = [], [], []
+    complaints, requests = [], []
 
     def open_page(link="", **options):
-        context = browser.new_context(offline=True, **{"viewport": {"width": 1280, "height": 800}} | options)
-        context.set_default_timeout(60_000)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: requests.append(request.url))
+        page = pages.take(**{"offline": True, "viewport": {"width": 1280, "height": 800}} | options)
+        pages.listen(
+            page,
+            console=lambda message: complaints.append(message.text),
+            pageerror=lambda error: complaints.append(str(error)),
+            request=lambda request: requests.append(request.url),
+        )
         page.goto(page_file.as_uri() + link)
         return page
 
     yield open_page
-    for context in contexts:
-        context.close()
     assert complaints == []
     assert {url.partition("#")[0] for url in requests if not url.startswith("data:")} <= {page_file.as_uri()}

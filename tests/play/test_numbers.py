@@ -15,11 +15,10 @@ RATES = {"two_points": 0.05, "ten_points": 0.004, "long_valley": 0.03, "curved_v
 
 
 @pytest.fixture(scope="module")
-def page(browser, page_file):
-    page = browser.new_page()
+def page(all_pages, page_file):
+    page = all_pages.take(viewport={"width": 1280, "height": 800})
     page.goto(page_file.as_uri())
-    yield page
-    page.close()
+    return page
 
 
 def descend(page, **settings):

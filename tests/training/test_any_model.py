@@ -291,7 +291,7 @@ def test_a_stateful_layer_is_refused_when_it_predicts():
 DRAWING = {
     "dropout": ((FEATURES,), lambda: layers.Dropout(0.5, seed=7)),
     "noise": ((FEATURES,), lambda: layers.GaussianNoise(1.0, seed=7)),
-    "recurrent dropout": ((4, 3), lambda: layers.LSTM(3, dropout=0.5, recurrent_dropout=0.3, seed=7, name="r")),
+    "recurrent dropout": ((4, 3), lambda: layers.SimpleRNN(3, dropout=0.5, recurrent_dropout=0.3, seed=7, name="r")),
     "flip": ((4, 4, 1), lambda: layers.RandomFlip(seed=7)),
 }
 
