@@ -331,6 +331,15 @@ def _both_ways(condition: Any, if_true: Callable[[], Any], if_false: Callable[[]
 
 def _update_fused(optimizer: keras.optimizers.Adam, gradients: Any, variables: Any, learning_rate: Any) -> None:
     """Adam's update of all variables by PyTorch's fused kernel, in place."""
+    # the kernel walks through memory, where orthogonal weights, for one, lie by columns
+    pairs = list(zip(gradients, variables, strict=True))
+    others = [pair for pair in pairs if not pair[1].value.is_contiguous()]
+    if others:
+        _general_update(type(optimizer))(optimizer, *map(list, zip(*others, strict=True)), learning_rate)
+        pairs = [pair for pair in pairs if pair[1].value.is_contiguous()]
+    if not pairs:
+        return
+    gradients, variables = zip(*pairs, strict=True)
     index = [optimizer._get_variable_index(variable) for variable in variables]
     count = keras.ops.cast(optimizer.iterations + 1, "float32")
     # Keras adds epsilon after the bias correction, PyTorch before it. With a step count so large that PyTorch sees no
@@ -339,7 +348,7 @@ def _update_fused(optimizer: keras.optimizers.Adam, gradients: Any, variables: A
     rate = keras.ops.cast(learning_rate, "float32") * correction
     _aten._fused_adam_.tensor_lr(
         [variable.value for variable in variables],
-        # the kernel walks through memory, and a convolution's gradient may lie there in another order than its weights
+        # a convolution's gradient may lie in memory in another order than its weights
         [gradient.contiguous() for gradient in gradients],
         [optimizer._momentums[i].value for i in index],
         [optimizer._velocities[i].value for i in index],

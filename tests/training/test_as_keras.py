@@ -352,7 +352,8 @@ def end(x, target, name):
 def small_net(targets):
     """One hidden layer, and an output for each name in a dictionary of kinds of labels."""
     inputs = keras.Input(tables.SHAPES["vector"], name="x")
-    x = layers.Dense(5, "tanh", name="hidden")(inputs)
+    # orthogonal weights lie by columns in PyTorch's memory
+    x = layers.Dense(5, "tanh", kernel_initializer="orthogonal", name="hidden")(inputs)
     outputs = {name: end(x, TARGETS[target], name) for name, target in targets.items()}
     return start(keras.Model(inputs, one_or_all(outputs)))
 
