@@ -272,6 +272,10 @@ def _if_black(layer: layers.Layer) -> Callable[..., Any]:
 WITHOUT_GRADIENT = ("key/bias",)
 """Weights that a softmax takes out again: their gradients are rounding alone, which Adam and its like make steps of."""
 
+TOKENS_THAT_REPEAT = ("Embedding", "Embedding masked", "ReversibleEmbedding")
+"""Layers for which Keras on TensorFlow, unlike elsewhere, squares the gradients of a token one by one, and then adds
+them up, as Adam and its like see. ``fit`` squares the sum on each backend; test_any_model.py compares it with NumPy."""
+
 DRAWS_REGARDLESS = {
     "AugMix": "draws how much of each picture it mixes whatever its factor",
     "RandomPosterization": "rounds to whole levels, at whose edges the last bit of a float decides",

@@ -230,6 +230,23 @@ def test_a_class_of_ones_own_is_obeyed(make):
     assert_equal_weights(ours, theirs)
 
 
+def test_a_token_that_repeats_in_a_batch_has_one_gradient():
+    """Against NumPy: Keras on TensorFlow squares the gradients of a token one by one, and then adds them up."""
+    tokens, y = RANDOM.integers(0, 4, (BATCH, 5)), Y[:BATCH]
+    model = keras.Sequential([keras.Input((5,)), layers.Embedding(4, 2), layers.Flatten(), layers.Dense(CLASSES)])
+    embeddings, kernel, bias = initialize(model, seed=1).get_weights()
+    vectors = embeddings[tokens].reshape(BATCH, -1)
+    odds = np.exp(vectors @ kernel + bias)
+    of_logits = (odds / odds.sum(axis=1, keepdims=True) - np.eye(CLASSES)[y]) / BATCH
+    of_embeddings = np.zeros((4, 2))
+    np.add.at(of_embeddings, tokens.ravel(), (of_logits @ kernel.T).reshape(-1, 2))
+    # Adam's first step, in which the root of beta_2's rest stays beside epsilon
+    expected = embeddings - 0.01 * of_embeddings / (np.abs(of_embeddings) + 0.01)
+    settings = {"optimizer": keras.optimizers.Adam(0.01, epsilon=0.01 * 0.001**0.5), "loss": LOGITS, "epochs": 1}
+    train(model, (tokens, y), **settings)
+    np.testing.assert_allclose(model.get_weights()[0], expected, atol=1e-6)
+
+
 def test_an_optimizer_that_has_trained_something_else_is_refused():
     optimizer = keras.optimizers.Adam()
     model = net(layers.Dense(4, name="hidden"))

@@ -603,9 +603,12 @@ def test_combination(layer, loss, optimizer, callback, data, metric):
     assert_same(differences(history, expected, ROUGH))
 
 
+ELSEWHERE = tables.TOKENS_THAT_REPEAT if keras.backend.backend() == "tensorflow" else ()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize(("kind", "labels"), groups(LAYERS))
+@pytest.mark.parametrize(("kind", "labels"), groups(LAYERS, without=ELSEWHERE))
 def test_all_layers_with_all_optimizers(kind, labels, optimizer):
     settings = {"optimizer": make_of(OPTIMIZERS[optimizer]), "tolerance": ROUGH, "also": [optimizer]}
     # under a loss with small gradients, no optimizer diverges
