@@ -241,7 +241,7 @@ def net(kind, rows, **settings):
     for label, make in rows.items():
         name, x = label.replace(" ", "_"), inputs
         if kind in tables.WITH_GRADIENT:
-            has_bias = label != "BatchNormalization"  # which takes it out again
+            has_bias = not label.startswith("BatchNormalization")  # which takes it out again
             x = layers.Dense(tables.SHAPES[kind][-1], use_bias=has_bias, name=f"{name}_stem")(x)
         outputs[name] = layers.Dense(1, name=name)(layers.Flatten()(make(x, **settings)))
     return start(keras.Model(inputs, one_or_all(outputs)))
