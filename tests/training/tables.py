@@ -518,11 +518,11 @@ NOT_METRICS = {
 
 
 @keras.saving.register_keras_serializable("as_keras")
-class Signs(optimizers.Optimizer):
+class SoftSigns(optimizers.Optimizer):
     """An optimizer that somebody wrote."""
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * ops.sign(gradient))
+        self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * ops.softsign(10 * gradient))
 
 
 @keras.saving.register_keras_serializable("as_keras")
@@ -570,13 +570,13 @@ OPTIMIZERS: dict[str, Callable[[], Any] | Row] = {
     "MultiOptimizer": _two_optimizers,
     "Muon": lambda: optimizers.Muon(0.05),
     "Nadam": lambda: optimizers.Nadam(0.05),
-    "Optimizer": lambda: Signs(0.01),
+    "Optimizer": lambda: SoftSigns(0.01),
     "RMSprop": lambda: optimizers.RMSprop(0.02),
     "RMSprop centered": lambda: optimizers.RMSprop(0.02, centered=True, momentum=0.5),
     "SGD": lambda: optimizers.SGD(0.1),
     "SGD clipped": lambda: optimizers.SGD(0.1, clipnorm=0.1, weight_decay=0.01),
     "SGD clipped by value": lambda: optimizers.SGD(0.1, clipvalue=0.05, use_ema=True, ema_overwrite_frequency=3),
-    "SGD nesterov": lambda: optimizers.SGD(0.1, momentum=0.9, nesterov=True),
+    "SGD nesterov": lambda: optimizers.SGD(0.03, momentum=0.9, nesterov=True),
     "SGD subclass": lambda: HalfSgd(0.1, momentum=0.5),
     "ScheduleFreeAdamW": lambda: optimizers.ScheduleFreeAdamW(0.05, warmup_steps=3),
 }
