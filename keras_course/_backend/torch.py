@@ -329,14 +329,21 @@ def _both_ways(condition: Any, if_true: Callable[[], Any], if_false: Callable[[]
     return torch.where(*map(keras.ops.convert_to_tensor, (condition, if_true(), if_false())))
 
 
+def _suits_kernel(weights: torch.Tensor) -> bool:
+    """Whether the fused kernel moves weights as Keras does: it walks through memory, and computes in 32 bits.
+
+    Orthogonal weights, for one, lie in memory by columns.
+    """
+    return weights.is_contiguous() and weights.dtype == torch.float32
+
+
 def _update_fused(optimizer: keras.optimizers.Adam, gradients: Any, variables: Any, learning_rate: Any) -> None:
     """Adam's update of all variables by PyTorch's fused kernel, in place."""
-    # the kernel walks through memory, where orthogonal weights, for one, lie by columns
     pairs = list(zip(gradients, variables, strict=True))
-    others = [pair for pair in pairs if not pair[1].value.is_contiguous()]
+    others = [pair for pair in pairs if not _suits_kernel(pair[1].value)]
     if others:
         _general_update(type(optimizer))(optimizer, *map(list, zip(*others, strict=True)), learning_rate)
-        pairs = [pair for pair in pairs if pair[1].value.is_contiguous()]
+        pairs = [pair for pair in pairs if _suits_kernel(pair[1].value)]
     if not pairs:
         return
     gradients, variables = zip(*pairs, strict=True)

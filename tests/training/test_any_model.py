@@ -774,6 +774,23 @@ def test_weights_of_16_bits_resume(tmp_path):
         assert train(make(), epochs=2, run=run)["loss"] == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize("beta_2", [0.9, 0.999])
+def test_weights_of_16_bits_are_moved_as_by_keras(beta_2):
+    """Adam computes in 16 bits, in which 0.999 is 1 and nothing moves; a kernel that computes in 32 would move them."""
+    ours, theirs = (
+        keras.Sequential([keras.Input((FEATURES,)), layers.Dense(CLASSES, dtype="bfloat16")]) for _ in range(2)
+    )
+    ours.set_weights([RANDOM.normal(size=weight.shape) for weight in ours.weights])
+    theirs.set_weights(ours.get_weights())
+    before = ours.get_weights()
+    train(ours, optimizer=keras.optimizers.Adam(0.01, beta_2=beta_2), loss=LOGITS, epochs=4)
+    keras_trains(theirs, optimizer=keras.optimizers.Adam(0.01, beta_2=beta_2), loss=LOGITS, epochs=4)
+    for weight, right, start in zip(ours.get_weights(), theirs.get_weights(), before, strict=True):
+        weight, right, start = (array.astype("float32") for array in (weight, right, start))
+        assert (np.abs(right - start).max() > 0.02) == (beta_2 == 0.9)
+        np.testing.assert_allclose(weight, right, atol=2**-8)
+
+
 def test_a_path_is_a_run(tmp_path):
     train(net(), epochs=1, run=str(tmp_path / "run"))
     assert (tmp_path / "run" / "history.csv").exists()
