@@ -289,7 +289,7 @@ def predict_logits(
     """Runs a model over samples in inference mode.
 
     Args:
-        model: A built model.
+        model: The model. One that is not built yet is built on the samples.
         x: Samples (n, ...): an array, list, data frame or tensor; a list or dictionary of them for several inputs.
         batch_size: Samples that run together; without it up to 256, and fewer large ones, such as 32 photos of 224 by
             224 pixels.
@@ -325,6 +325,8 @@ def predict_logits(
     check_stateless(model)
     if batch_size is not None:
         check_batch_size(model, batch_size)
+    if not model.built:
+        model(map_arrays(lambda array: keras.ops.convert_to_tensor(array[:1]), x))
     forward = _backend.forward(model)
     batch_size = fixed_batch_size(model) or batch_size
     if augmentation is None:
@@ -379,7 +381,7 @@ class _Problem:
         own_loss = own_code(model, ("compute_loss",)) is not None
         self.loss = losses_for(model, loss, first["x"], mixed_labels=mixed)
         self._is_known = not own_loss
-        if not own_loss and "y" not in first and not model.losses:
+        if not own_loss and "y" not in first and not _adds_losses(model, first["x"]):
             raise CourseError("train has no labels; give (x, y), or a model with a compute_loss or add_loss of its own")
         if "y" not in first:
             self.loss = None
@@ -408,13 +410,20 @@ class _Problem:
         parts = tuple(self._first.get(name) for name in ("x", "y", "sample_weight"))
         try:
             self._model._symbolic_build(data_batch=parts)
-        except (ValueError, TypeError, KeyError) as error:
+        except Exception as error:  # what the layers, losses and metrics of anybody may raise
             text = " ".join(str(error).split())
             raise CourseError(f"model, data, loss and metrics do not fit together: {text[:300]}") from error
 
     def things(self, optimizer: keras.Optimizer) -> list[Any]:
         """Lists what the steps call beside the model."""
         return [self.loss, self.metrics, self.weighted_metrics, optimizer]
+
+
+def _adds_losses(model: keras.Model, x: Any) -> bool:
+    """Whether layers of a model add losses, of regularisers or of their own, as they are called."""
+    with keras.StatelessScope(collect_losses=True) as scope:
+        model(keras.tree.map_structure(keras.ops.convert_to_tensor, x))
+    return bool(model.losses or scope.losses)
 
 
 def _finish(model: keras.Model, optimizer: keras.Optimizer, best: list[np.ndarray]) -> None:

@@ -43,9 +43,9 @@ def keras_trains(model, data=(X, Y), valid=None, *, epochs=2, optimizer=None, **
     history = {}
     for epoch in range(epochs):
         order = randomness.permutation(randomness.stream_key(0, "shuffle"), samples, step=epoch)
-        x, y, *weights = keras.tree.map_structure(partial(np.take, indices=order, axis=0), data)
+        x, y, weights, *_ = *keras.tree.map_structure(partial(np.take, indices=order, axis=0), data), None, None
         found = model.fit(
-            x, y, sample_weight=weights[0] if weights else None, validation_data=valid, batch_size=BATCH, shuffle=False,
+            x, y, sample_weight=weights, validation_data=valid, batch_size=BATCH, shuffle=False,
             verbose=0,
         )  # fmt: skip
         for name, values in found.history.items():
@@ -566,6 +566,51 @@ def test_several_inputs_and_outputs_with_a_loss_a_metric_and_weights_each():
     assert_equal_weights(ours, theirs)
     with pytest.raises(CourseError, match="the input 'right' is missing"):
         train(two_ended(), ({"left": X[:24]}, y), **settings)
+
+
+class NeverFits(keras.Metric):
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        raise RuntimeError("needs a fourth class")
+
+    def result(self):
+        return 0.0
+
+
+@keras.saving.register_keras_serializable("any_model")
+class Reconstruction(layers.Layer):
+    """Adds what is lost as a loss of its own, as autoencoders do."""
+
+    def call(self, x, reconstruction):
+        self.add_loss(ops.mean(ops.square(x - reconstruction)))
+        return reconstruction
+
+
+def test_a_loss_that_a_layer_adds_needs_no_labels():
+    def make():
+        x = keras.Input((FEATURES,))
+        return initialize(keras.Model(x, Reconstruction()(x, layers.Dense(FEATURES, name="decoder")(x))), seed=1)
+
+    ours, same, theirs = make(), make(), make()
+    history = train(ours, X[:24], X[24:])
+    train(same, (X[:24],))
+    expected = keras_trains(theirs, (X[:24],), X[24:])
+    for name in ("loss", "val_loss"):
+        assert history[name] == pytest.approx(expected[name], abs=1e-5)
+    assert_equal_weights(ours, theirs)
+    assert_equal_weights(same, theirs)
+    with pytest.raises(CourseError, match="train has no labels"):
+        train(net(), X)
+
+
+def test_a_metric_that_does_not_fit_is_refused():
+    with pytest.raises(CourseError, match="do not fit together") as caught:
+        train(net(), metrics=[keras.metrics.SparseTopKCategoricalAccuracy(k=CLASSES + 9), NeverFits()])
+    assert "needs a fourth class" in str(caught.value) or "out of range" in str(caught.value)
+
+
+def test_a_model_that_is_not_built_is_built_to_predict():
+    model = keras.Sequential([layers.Dense(3)])
+    np.testing.assert_allclose(predict_logits(model, X), keras.ops.convert_to_numpy(model(X)), atol=1e-6)
 
 
 @pytest.mark.parametrize("given", ["dictionary", "list", "lists of numbers"])
