@@ -11,7 +11,7 @@ from keras import layers, ops
 from keras.src.backend import nn
 
 from keras_course import randomness
-from keras_course.augmentation import Augmentation, Flip
+from keras_course.augmentation import Augmentation, Flip, MixUp, Noise
 from keras_course.errors import CourseError
 from keras_course.randomness import initialize
 from keras_course.training import RunDirectory, evaluate, fit, predict_logits
@@ -479,7 +479,20 @@ BAD_DATA = {
     "no labels": (lambda: X, "train has no labels"),
     "weights of another length": (lambda: (X, Y, WEIGHTS[1:]), "30 samples and 29 weights"),
     "no batches": (lambda: [], "train has"),
+    "no batches at once": (lambda: NoBatches(), "train has no batches"),
+    "numbers alone": (lambda: (3, 4), "train's x is one number"),
+    "two inputs": (lambda: ([X, X], Y), "train has 2 arrays of samples; the model takes 1: "),
+    "an unknown input": (lambda: ({"left": X}, Y), "there is no input 'left'"),
+    "a broken batch": (lambda: [(X[:2], Y[:2]), (X[:2] + np.inf, Y[:2])], "that is inf"),
 }
+
+
+class NoBatches(keras.utils.PyDataset):
+    def __len__(self):
+        return 0
+
+    def __getitem__(self, index):
+        raise IndexError
 
 
 @pytest.mark.parametrize("name", BAD_DATA)
@@ -498,6 +511,21 @@ BAD_SETTINGS = {
     "class weight": ({"class_weight": {7: 2.0}}, "class_weight has a class 7"),
     "class weight by name": ({"class_weight": "even"}, "class_weight is 'even'"),
     "validation split": ({"validation_split": 1.5}, "validation_split is 1.5"),
+    "validation twice": ({"validation_split": 0.5, "valid": (X, Y)}, "validation_split and valid are given"),
+    "all to validate": ({"validation_split": 0.99}, "leaves nothing on one side of 30 samples"),
+    "batches to split": ({"data": [(X, Y)], "validation_split": 0.5}, "validation_split needs arrays"),
+    "batches to weigh": ({"data": [(X, Y)], "class_weight": {0: 2.0}}, "class_weight needs train to be"),
+    "labels of two outputs": ({"data": (X, [Y, Y]), "class_weight": {0: 2.0}}, "class_weight needs one output"),
+    "labels of pixels": ({"data": (X, np.zeros((30, 2, 2))), "class_weight": {0: 2.0}}, "one class a sample"),
+    "class weights as a list": ({"class_weight": [1.0, 2.0, 3.0]}, "class_weight is a list"),
+    "a negative class weight": ({"class_weight": {0: -1.0}}, "class_weight of class 0 is -1.0"),
+    "a layer as optimizer": ({"optimizer": layers.Dense(1)}, "optimizer is"),
+    "a number as loss": ({"loss": 3}, "loss is a int"),
+    "a number as metric": ({"metrics": [3]}, "metrics has a int"),
+    "weights of mixed samples": (
+        {"sample_weight": WEIGHTS, "augmentation": Augmentation([MixUp(0.5)], num_classes=CLASSES)},
+        "only pictures",
+    ),
 }
 
 
@@ -506,6 +534,54 @@ def test_settings_that_make_no_sense_are_named(name):
     settings, message = BAD_SETTINGS[name]
     with pytest.raises(CourseError, match=message):
         train(net(), **settings)
+
+
+def test_what_is_no_model_is_named():
+    with pytest.raises(CourseError, match="model is a Dense"):
+        fit(layers.Dense(3), (X, Y))
+
+
+PICTURES = RANDOM.uniform(0, 255, (SAMPLES, 4, 4, 1)).astype("float32")
+
+
+def picture_net(kind=keras.Model):
+    model = net(layers.Rescaling(1 / 255), layers.Flatten(), shape=(4, 4, 1))
+    return kind(model.inputs, model.outputs)
+
+
+class Stepping(keras.Model):
+    def train_step(self, *arguments):
+        return super().train_step(*arguments)
+
+
+def test_the_weights_of_mixed_pictures_are_refused():
+    augmentation = Augmentation([MixUp(0.5)], num_classes=CLASSES)
+    with pytest.raises(CourseError, match="augmentation mixes samples, whose weights would be wrong"):
+        train(picture_net(), (PICTURES, Y, WEIGHTS), augmentation=augmentation)
+
+
+def test_keras_takes_steps_on_augmented_pictures():
+    ours, theirs = picture_net(Stepping), picture_net()
+    augmentation = Augmentation([Flip(horizontal=True), Noise(0.1)])
+    settings = {"augmentation": augmentation, "loss": LOGITS}
+    by_keras, compiled = (train(model, (PICTURES, Y), **settings) for model in (ours, theirs))
+    assert (by_keras.way, compiled.way) == ("keras", "compiled")
+    assert by_keras.reason == "Stepping has a train_step of its own"
+    assert by_keras["loss"] == pytest.approx(compiled["loss"], abs=1e-5)
+    assert_equal_weights(ours, theirs)
+
+
+def test_metrics_by_their_class_and_by_one_name():
+    by_class = train(net(), metrics=[keras.metrics.SparseCategoricalAccuracy], epochs=1)
+    by_name = train(net(), metrics="accuracy", epochs=1)
+    assert by_class["sparse_categorical_accuracy"] == by_name["accuracy"]
+
+
+def test_unsigned_numbers_are_trained_on():
+    for kind in ("uint16", "uint32"):
+        numbers = np.abs(100 * X).astype(kind)
+        same = train(net(layers.Rescaling(0.01)), (numbers, Y))["loss"]
+        assert train(net(layers.Rescaling(0.01)), (numbers.astype("float32"), Y))["loss"] == same
 
 
 # --- Weights, several inputs and outputs, models of one's own --------------------------------------------------
