@@ -139,8 +139,8 @@ class Pages:
         self._browser = browser
         self._free, self._taken = {}, []
 
-    def take(self, *, viewport, **options):
-        """An empty page, of a screen of that size."""
+    def take(self, *, viewport, listeners=(), **options):
+        """An empty page on a screen of that size; the listeners are pairs of an event and a function."""
         key = repr(sorted(options.items()))
         if not (free := self._free.setdefault(key, [])):
             context = self._browser.new_context(**options)
@@ -148,14 +148,10 @@ class Pages:
             free.append(context.new_page())
         page = free.pop()
         page.set_viewport_size(viewport)
-        self._taken.append((key, page, []))
-        return page
-
-    def listen(self, page, **listeners):
-        """Calls functions at events of a page until it is given back."""
-        for event, listener in listeners.items():
+        for event, listener in listeners:
             page.on(event, listener)
-            self._taken[-1][2].append((event, listener))
+        self._taken.append((key, page, listeners))
+        return page
 
     def give_back(self):
         """Empties the pages that were taken."""

@@ -621,7 +621,7 @@ def test_a_call_that_fails_leaves_the_weights_of_before():
     before = model.get_weights()
     with pytest.raises(CourseError, match="no room for this metric") as caught:
         train(model, metrics={"broken": broken})
-    assert isinstance(caught.value.__cause__, RuntimeError), "whoever wrote it sees where"
+    assert isinstance(caught.value.__cause__, RuntimeError), "the error of the metric itself is lost"
     for weight, expected in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weight, expected)
     assert_usable(model)

@@ -339,11 +339,12 @@ def _suits_kernel(weights: torch.Tensor) -> bool:
 
 def _update_fused(optimizer: keras.optimizers.Adam, gradients: Any, variables: Any, learning_rate: Any) -> None:
     """Adam's update of all variables by PyTorch's fused kernel, in place."""
-    pairs = list(zip(gradients, variables, strict=True))
-    others = [pair for pair in pairs if not _suits_kernel(pair[1].value)]
+    pairs: list[Any] = []
+    others: list[Any] = []
+    for pair in zip(gradients, variables, strict=True):
+        (pairs if _suits_kernel(pair[1].value) else others).append(pair)
     if others:
         _general_update(type(optimizer))(optimizer, *map(list, zip(*others, strict=True)), learning_rate)
-        pairs = [pair for pair in pairs if _suits_kernel(pair[1].value)]
     if not pairs:
         return
     gradients, variables = zip(*pairs, strict=True)

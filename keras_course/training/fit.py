@@ -325,7 +325,7 @@ def predict_logits(
     check_stateless(model)
     if batch_size is not None:
         check_batch_size(model, batch_size)
-    if not model.built:
+    if not _is_built(model):
         model(map_arrays(lambda array: keras.ops.convert_to_tensor(array[:1]), x))
     forward = _backend.forward(model)
     batch_size = fixed_batch_size(model) or batch_size
@@ -373,7 +373,7 @@ class _Problem:
                 "train it with its own fit, or leave compile as Keras has it"
             )
         check_stateless(model)
-        if not all(layer.built for layer in model._flatten_layers()):
+        if not _is_built(model):
             with compiled(model, None, None):
                 self._build()
         check_samples(model, first["x"], "train")
@@ -421,9 +421,16 @@ class _Problem:
 
 def _adds_losses(model: keras.Model, x: Any) -> bool:
     """Whether layers of a model add losses, of regularisers or of their own, as they are called."""
+    if model.losses:
+        return True
     with keras.StatelessScope(collect_losses=True) as scope:
-        model(keras.tree.map_structure(keras.ops.convert_to_tensor, x))
-    return bool(model.losses or scope.losses)
+        model(map_arrays(keras.ops.convert_to_tensor, x))
+    return bool(scope.losses)
+
+
+def _is_built(model: keras.Model) -> bool:
+    """Whether all layers have their weights; a subclassed model may call itself built before its layers are."""
+    return all(layer.built for layer in model._flatten_layers())
 
 
 def _finish(model: keras.Model, optimizer: keras.Optimizer, best: list[np.ndarray]) -> None:

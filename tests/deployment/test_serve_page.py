@@ -27,18 +27,16 @@ def open_page(pages):
     complaints, requests, opened = [], [], []
 
     def open_page(server, expected_complaint=None, **options):
-        page = pages.take(**{"viewport": {"width": 1100, "height": 800}} | options)
-
         def complain(text):
             if expected_complaint is None or expected_complaint not in text:
                 complaints.append(text)
 
-        pages.listen(
-            page,
-            console=lambda message: complain(message.text),
-            pageerror=lambda error: complain(str(error)),
-            request=lambda request: requests.append(request.url),
+        listeners = (
+            ("console", lambda message: complain(message.text)),
+            ("pageerror", lambda error: complain(str(error))),
+            ("request", lambda request: requests.append(request.url)),
         )
+        page = pages.take(listeners=listeners, **{"viewport": {"width": 1100, "height": 800}} | options)
         page.goto(server.url)
         opened.append(server.url)
         return page

@@ -16,13 +16,13 @@ def open_page(pages, page_file):
     complaints, requests = [], []
 
     def open_page(link="", **options):
-        page = pages.take(**{"offline": True, "viewport": {"width": 1280, "height": 800}} | options)
-        pages.listen(
-            page,
-            console=lambda message: complaints.append(message.text),
-            pageerror=lambda error: complaints.append(str(error)),
-            request=lambda request: requests.append(request.url),
+        listeners = (
+            ("console", lambda message: complaints.append(message.text)),
+            ("pageerror", lambda error: complaints.append(str(error))),
+            ("request", lambda request: requests.append(request.url)),
         )
+        options = {"offline": True, "viewport": {"width": 1280, "height": 800}} | options
+        page = pages.take(listeners=listeners, **options)
         page.goto(page_file.as_uri() + link)
         return page
 
