@@ -71,6 +71,11 @@ def index_of(wanted: Any, things: Sequence[Any]) -> int:
     return next(index for index, thing in enumerate(things) if thing is wanted)
 
 
+def mode(model: Any, *, training: bool) -> dict[str, bool]:
+    """Returns the argument that tells a model whether it is being trained, if its ``call`` takes one."""
+    return {"training": training} if model._call_has_training_arg else {}
+
+
 @contextmanager
 def quiet(name: str) -> Iterator[None]:
     """Lets a logger say nothing: an export that has become wrong is found when it is opened and compared."""

@@ -13,7 +13,7 @@ from jax import lax
 from jax import numpy as jnp
 from keras.src.backend import nn  # what layers look their operations up in
 
-from keras_course._backend import index_of, products, resampling
+from keras_course._backend import index_of, mode, products, resampling
 from keras_course._backend.loops import PATCHING, Update, all_variables
 
 
@@ -47,7 +47,7 @@ def forward(model: keras.Model, *, frozen: bool = False) -> Callable[[Any], Any]
         # XLA's own takes ten times as long there; its other convolutions are the faster ones outside of loops
         on_cpu = jax.default_backend() == "cpu"
         with products.instead_of_convolutions(wanted=on_cpu, names=("depthwise_conv", "separable_conv")):
-            outputs, _ = model.stateless_call(trainable, non_trainable, x, training=False)
+            outputs, _ = model.stateless_call(trainable, non_trainable, x, **mode(model, training=False))
         return keras.tree.map_structure(lambda output: output.astype("float32"), outputs)
 
     def run(x: Any) -> Any:

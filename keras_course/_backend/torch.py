@@ -25,7 +25,7 @@ from keras.src.backend.torch import core
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from keras_course._backend import index_of, quiet, resampling
+from keras_course._backend import index_of, mode, quiet, resampling
 from keras_course._backend.known_code import find_unknown
 from keras_course._backend.loops import PATCHING, Update, all_variables, shapes
 from keras_course._backend.torch_graphs import finish, fold_constants, multiply_with_onednn, trace, trace_frozen
@@ -80,7 +80,7 @@ def _trace_frozen(model: keras.Model, x: torch.Tensor) -> Callable[[torch.Tensor
     count = len(model.trainable_variables)
 
     def call(x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
-        return model.stateless_call(weights[:count], weights[count:], x, training=False)[0]
+        return model.stateless_call(weights[:count], weights[count:], x, **mode(model, training=False))[0]
 
     variables = [*model.trainable_variables, *model.non_trainable_variables]
     return trace_frozen(call, x, [variable.value.detach().clone() for variable in variables])

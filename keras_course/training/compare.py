@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from keras_course import _backend
 from keras_course.errors import CourseError, check_positive
 from keras_course.training.descent import Descent, Problem, Rows, Settings, prepare_descent
 from keras_course.training.gradient_descent import as_parameters, as_scalar, check_learning_rate, descend_freely
@@ -150,7 +151,7 @@ def _problem(
     def model_loss(parameters: list[Any], state: list[Any], row: tuple[Any, ...], training: bool) -> Any:
         x, y = row
         outputs, state, penalties = objective.stateless_call(
-            parameters, state, x, training=training, return_losses=True
+            parameters, state, x, return_losses=True, **_backend.mode(objective, training=training)
         )
         value = loss(y, keras.ops.cast(outputs, "float32"))
         return value + sum(penalties) if training else value, state

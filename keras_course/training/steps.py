@@ -86,7 +86,7 @@ class CompiledSteps:
         x, y, weights = (batch.get(name) for name in ("x", "y", "sample_weight"))
         if self._augmentation is not None:
             x, y = _augmented(self._augmentation, x, y, batch["step"])
-        outputs = model(x, training=True) if model._call_has_training_arg else model(x)
+        outputs = model(x, **_backend.mode(model, training=True))
         loss = model._compute_loss(x=x, y=y, y_pred=outputs, sample_weight=weights, training=True)
         results = model.compute_metrics(x, y, outputs, sample_weight=weights)
         return (loss, {name: results[name] for name in self.names}) if self.names else loss

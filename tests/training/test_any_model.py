@@ -684,6 +684,26 @@ def test_a_metric_that_does_not_fit_is_refused():
     assert "needs a fourth class" in str(caught.value) or "out of range" in str(caught.value)
 
 
+class WithoutTraining(keras.Model):
+    """Its ``call`` takes no ``training``, and it calls itself built before its layers are."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(3)
+
+    def build(self, shape):
+        self.built = True
+
+    def call(self, x):
+        return self.dense(x)
+
+
+def test_a_model_whose_call_takes_no_training_predicts():
+    model = WithoutTraining()
+    model.build((None, FEATURES))
+    np.testing.assert_allclose(predict_logits(model, X), keras.ops.convert_to_numpy(model(X)), atol=1e-6)
+
+
 def test_a_model_that_is_not_built_is_built_to_predict():
     model = keras.Sequential([layers.Dense(3)])
     np.testing.assert_allclose(predict_logits(model, X), keras.ops.convert_to_numpy(model(X)), atol=1e-6)
