@@ -14,6 +14,7 @@ ADDRESS = re.compile(r"https?://\S+")
 # From the ground up; a room imports only from rooms above it in this list. `files` and `_backend` serve all the rest.
 ROOMS = (
     "errors",
+    "foreign_text",
     "files",
     "weight_files",
     "progress",

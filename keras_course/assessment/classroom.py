@@ -12,10 +12,11 @@ from typing import Final, NamedTuple
 from keras_course._backend import formats
 from keras_course.assessment.exam import Exam
 from keras_course.assessment.grader import Limits, grade
-from keras_course.assessment.grades import VERDICTS, Grade, printable, sign, write_result
+from keras_course.assessment.grades import VERDICTS, Grade, sign, write_result
 from keras_course.documents import Html, document, element, image, number_table, section
 from keras_course.errors import CourseError, check_positive
 from keras_course.files import replacing
+from keras_course.foreign_text import as_cell, printable
 
 __all__ = ["Submission", "find_other_files", "find_submissions", "grade_all"]
 
@@ -24,7 +25,6 @@ _COLUMNS: Final = (
     *("submission", "verdict", "accuracy", "reason", "same_as", "model", "format", "runtime", "photos", "seconds"),
     *("model_sha256", "data_sha256", "graded_at"),
 )
-_BEGINS_A_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Submission(NamedTuple):
@@ -217,13 +217,8 @@ def _csv(rows: Sequence[dict[str, str]]) -> str:
     writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({name: _harmless(row[name]) for name in _COLUMNS})
+        writer.writerow({name: as_cell(row[name]) for name in _COLUMNS})
     return text.getvalue()
-
-
-def _harmless(cell: str) -> str:
-    """Keeps a spreadsheet from computing what a learner's file is called."""
-    return f"'{cell}" if cell.startswith(_BEGINS_A_FORMULA) else cell
 
 
 def _page(exam: Exam, rows: Sequence[dict[str, str]], grades: Sequence[Grade], folders: Sequence[Path]) -> str:

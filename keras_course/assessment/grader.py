@@ -24,11 +24,12 @@ from keras_course._backend import formats, select
 from keras_course.assessment import MOST_MEBIBYTES, MOST_SECONDS
 from keras_course.assessment.exam import Exam, Photos
 from keras_course.assessment.examinee import LOGITS, NO_CARD, PICTURES
-from keras_course.assessment.grades import Grade, Mistake, printable
+from keras_course.assessment.grades import Grade, Mistake
 from keras_course.cards import ModelCard, without_folders
 from keras_course.deployment.model_files import find_model
 from keras_course.errors import CourseError, check_positive
 from keras_course.files import sha256_of
+from keras_course.foreign_text import printable
 
 __all__ = ["Limits", "grade"]
 

@@ -21,7 +21,7 @@ from keras_course import __version__
 from keras_course.errors import CourseError
 from keras_course.files import replacing
 
-__all__ = ["VERDICTS", "Grade", "Mistake", "new_key", "printable", "read_key", "sign", "verify", "write_result"]
+__all__ = ["VERDICTS", "Grade", "Mistake", "new_key", "read_key", "sign", "verify", "write_result"]
 
 VERDICTS: Final = ("passed", "failed", "not graded")
 
@@ -108,22 +108,6 @@ class Grade:
         """Returns the fields as JSON has them."""
         mistakes = [mistake._asdict() for mistake in self.mistakes]
         return json.loads(json.dumps({**asdict(self), "mistakes": mistakes}, allow_nan=False))
-
-
-def printable(name: str) -> str:
-    r"""Leaves of a name what can be shown: a file may be called by what moves a terminal's cursor.
-
-    Args:
-        name: What a file is called.
-
-    Returns:
-        The name in one line.
-
-    Example:
-        >>> printable("a\x1b[2J.keras")
-        'a?[2J.keras'
-    """
-    return "".join(sign if sign.isprintable() else "?" for sign in name)
 
 
 def new_key(path: str | Path) -> None:
