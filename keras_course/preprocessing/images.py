@@ -2,36 +2,47 @@
 
 All of it happens on the host, in Pillow and NumPy, so that a picture becomes the same bytes for every backend and every
 exported format, in training and in serving. Nothing here imports Keras. Files are not trusted: they are small enough,
-of a known kind, and say how large they are, before they are decoded.
+of a known kind, and say how large they are, before they are decoded. Of their metadata only the orientation is used;
+what is wrong with the rest never costs a picture.
 """
 
 import io
 import os
+import re
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFilter, ImageOps
+from PIL import ExifTags, Image, ImageFilter, ImageOps, features
 
-from keras_course.errors import CourseError, check_positive
+from keras_course.errors import CourseError, MissingPackageError, check_positive
 
 __all__ = [
     "LARGEST_FILE_BYTES",
     "LARGEST_PIXELS",
     "PICTURE_ENDINGS",
     "PICTURE_FORMATS",
+    "WEB_FORMATS",
     "PictureFormat",
+    "format_of",
     "prepare",
     "read_picture",
 ]
 
-PICTURE_FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP")
-PICTURE_ENDINGS: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+WEB_FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP")
+"""What a browser sends, and a service takes from strangers."""
+PICTURE_FORMATS: Final = (*WEB_FORMATS, "GIF", "TIFF", "PPM", "AVIF", "HEIF")
+"""What is read from files. Of several pictures in one file, the first counts."""
+PICTURE_ENDINGS: Final = (
+    *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif"),
+    *(".jpe", ".jfif", ".mpo", ".apng", ".dib", ".ppm", ".pgm", ".pbm", ".pnm"),
+)
 
 # Larger than a camera's. What claims more is refused before it is decoded.
 LARGEST_FILE_BYTES: Final = 2**25
@@ -48,6 +59,30 @@ _INTERPOLATION: Final = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 _LARGEST_SIDE: Final = 4096
+
+_SIGNATURES: Final = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"BM": "BMP",
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
+    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TIFF"),
+}
+_AVIF: Final = {b"avif", b"avis"}
+_HEIF: Final = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+_TURNS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What brings a picture upright, by the number that EXIF gives to how the camera was held."""
+_METADATA_OF_JPEG: Final = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
+"""All application segments and comments but those of JFIF and Adobe, which say what the colours mean."""
+_PIXELS_OF_PNG: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 
 _FLAT: Final = 8  # grey values between the darkest and the brightest pixel; less is noise
 
@@ -124,8 +159,37 @@ class PictureFormat:
         return asdict(self)
 
 
+def format_of(beginning: bytes) -> str | None:
+    r"""Recognises the format of a picture by the first bytes of its file, whatever the file is called.
+
+    Args:
+        beginning: At least the first 64 bytes, where the file has as many.
+
+    Returns:
+        One of ``PICTURE_FORMATS``, or None.
+
+    Example:
+        >>> format_of(b"\x89PNG\r\n\x1a\n"), format_of(b"label,pixel1")
+        ('PNG', None)
+    """
+    for start, kind in _SIGNATURES.items():
+        if beginning.startswith(start):
+            return kind
+    if beginning[:4] == b"RIFF" and beginning[8:12] == b"WEBP":
+        return "WEBP"
+    if beginning[4:8] == b"ftyp":
+        brands = {beginning[place : place + 4] for place in (8, *range(16, min(64, len(beginning)), 4))}
+        return "AVIF" if brands & _AVIF else "HEIF" if brands & _HEIF else None
+    return "PPM" if re.match(rb"P[1-6][\s#]", beginning) else None
+
+
 def read_picture(
-    source: Source, *, name: str = "", shrink_to: int | None = None, largest_pixels: int = LARGEST_PIXELS
+    source: Source,
+    *,
+    name: str = "",
+    shrink_to: int | None = None,
+    largest_pixels: int = LARGEST_PIXELS,
+    formats: Collection[str] = PICTURE_FORMATS,
 ) -> Image.Image:
     """Decodes a picture and turns it upright, with limits on what it may claim.
 
@@ -136,6 +200,7 @@ def read_picture(
         shrink_to: Pixels of which the shorter side need not have more; a large JPEG is then decoded at a half, a
             quarter or an eighth of its size.
         largest_pixels: How many it may have.
+        formats: Which of ``PICTURE_FORMATS`` are read.
 
     Returns:
         The picture in one of Pillow's modes L, LA, RGB and RGBA, eight bits a channel.
@@ -160,27 +225,25 @@ def read_picture(
         with _NO_WARNINGS:
             if isinstance(source, Image.Image):
                 _check_size(source, name, largest_pixels)
-                return _eight_bits(ImageOps.exif_transpose(source))
-            with Image.open(io.BytesIO(source), formats=PICTURE_FORMATS) as image:
-                _check_size(image, name, largest_pixels)
-                if shrink_to is not None:
-                    image.draft(None, (shrink_to, shrink_to))
-                image.load()
-                return _eight_bits(ImageOps.exif_transpose(image))
+                source.load()
+                return _eight_bits(_upright(source, _orientation_of(source)))
+            return _decoded(source, name, shrink_to, largest_pixels, formats)
     except CourseError:
         raise
     except Image.DecompressionBombError:  # Pillow's own limit, for what claims far more
         raise CourseError(f"{name} has too many pixels; give a picture of at most {largest_pixels:,} pixels") from None
-    except Image.UnidentifiedImageError:
-        kinds = ", ".join(PICTURE_FORMATS)
-        raise CourseError(f"{name} cannot be read as a picture: it is none of {kinds}") from None
     except Exception as error:  # a damaged file can make a decoder raise nearly anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise CourseError(f"{name} cannot be read as a picture: {reason}") from error
 
 
 def prepare(
-    source: Source, picture_format: PictureFormat, *, name: str = "", largest_pixels: int = LARGEST_PIXELS
+    source: Source,
+    picture_format: PictureFormat,
+    *,
+    name: str = "",
+    largest_pixels: int = LARGEST_PIXELS,
+    formats: Collection[str] = PICTURE_FORMATS,
 ) -> Pixels:
     """Makes of any picture the pixels that a model takes.
 
@@ -191,6 +254,7 @@ def prepare(
         picture_format: What the model takes.
         name: What to call the picture in an error.
         largest_pixels: How many it may have.
+        formats: As for ``read_picture``.
 
     Returns:
         uint8 (height, width, channels).
@@ -205,7 +269,7 @@ def prepare(
     """
     # four times as large as needed: what a JPEG leaves out in decoding is then averaged away
     shrink_to = None if picture_format.drawing else 4 * max(picture_format.height, picture_format.width)
-    image = read_picture(source, name=name, shrink_to=shrink_to, largest_pixels=largest_pixels)
+    image = read_picture(source, name=name, shrink_to=shrink_to, largest_pixels=largest_pixels, formats=formats)
     size = picture_format.width, picture_format.height
     if picture_format.drawing:
         # a camera's picture is large, and has noise that goes away in shrinking
@@ -232,6 +296,114 @@ def _read_file(path: Path, name: str) -> bytes:
     except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
         reason = error.strerror if isinstance(error, OSError) else error
         raise CourseError(f"{name} cannot be read: {reason}") from None
+
+
+# --- Files of pictures -----------------------------------------------------------------------------------------
+
+
+def _decoded(
+    content: bytes, name: str, shrink_to: int | None, largest_pixels: int, formats: Collection[str]
+) -> Image.Image:
+    """Decodes a file; one whose metadata make Pillow fail is tried again without them."""
+    kind = format_of(content[:64])
+    if kind is None or kind not in formats:
+        raise CourseError(f"{name} cannot be read as a picture: it is none of {', '.join(formats)}")
+    _make_readable(kind, name)
+    try:
+        return _opened(content, kind, name, shrink_to, largest_pixels)
+    except (CourseError, Image.DecompressionBombError):
+        raise
+    except Exception:
+        pixels_alone, exif = _without_metadata(content, kind)
+        if pixels_alone == content:
+            raise
+        image = _opened(pixels_alone, kind, name, shrink_to, largest_pixels)
+        return _upright(image, _orientation_in(exif))
+
+
+def _opened(content: bytes, kind: str, name: str, shrink_to: int | None, largest_pixels: int) -> Image.Image:
+    with Image.open(io.BytesIO(content), formats=[kind]) as image:
+        _check_size(image, name, largest_pixels)
+        if shrink_to is not None:
+            image.draft(None, (shrink_to, shrink_to))
+        image.load()
+        return _eight_bits(_upright(image, _orientation_of(image)))
+
+
+def _make_readable(kind: str, name: str) -> None:
+    """Makes sure that Pillow can read a format for which it depends on how it was built, or on a plug-in."""
+    if kind == "HEIF" and kind not in Image.OPEN:
+        try:
+            plugin: Any = import_module("pillow_heif")
+        except ImportError:
+            raise MissingPackageError(
+                f"{name}, a HEIC picture,", "pillow-heif", 'pip install "keras-course[heic]"'
+            ) from None
+        plugin.register_heif_opener()
+    elif kind == "AVIF" and not features.check("avif"):
+        raise CourseError(f"{name} is an AVIF picture, which this Pillow cannot read; run: pip install -U pillow")
+
+
+def _orientation_of(image: Image.Image) -> Any:
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # of damaged metadata, which can make a parser raise nearly anything
+        return None
+
+
+def _orientation_in(exif: bytes) -> Any:
+    try:
+        found = Image.Exif()
+        found.load(exif)
+        return found.get(ExifTags.Base.Orientation)
+    except Exception:  # as above
+        return None
+
+
+def _upright(image: Image.Image, orientation: Any) -> Image.Image:
+    turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)
+
+
+def _without_metadata(content: bytes, kind: str) -> tuple[bytes, bytes]:
+    """Takes out of a JPEG or PNG file all that is not needed for its pixels; also returns its EXIF, b"" if none."""
+    exif = b""
+    if kind == "JPEG":
+        parts = [content[:2]]
+        for marker, segment in _jpeg_segments(content):
+            if marker in _METADATA_OF_JPEG:
+                exif = exif or (segment[4:] if segment[4:].startswith(b"Exif\0\0") else b"")
+            else:
+                parts.append(segment)
+        return b"".join(parts), exif
+    if kind == "PNG":
+        parts = [content[:8]]
+        for name, chunk in _png_chunks(content):
+            if name in _PIXELS_OF_PNG:
+                parts.append(chunk)
+            elif name == b"eXIf":
+                exif = chunk[8:-4]
+        return b"".join(parts), exif
+    return content, exif
+
+
+def _jpeg_segments(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """Gives the segments of a JPEG file with their markers; what begins with the first scan is one."""
+    place = 2
+    while place + 4 <= len(content) and content[place] == 0xFF and content[place + 1] != 0xDA:
+        length = 1 if content[place + 1] == 0xFF else 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+        yield content[place + 1], content[place : place + length]
+        place += length
+    yield 0xDA, content[place:]
+
+
+def _png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Gives the chunks of a PNG file with their names."""
+    place = 8
+    while place + 12 <= len(content):
+        length = 12 + int.from_bytes(content[place : place + 4], "big")
+        yield content[place + 4 : place + 8], content[place : place + length]
+        place += length
 
 
 def _of_array(array: np.ndarray, name: str, largest_pixels: int) -> Image.Image:

@@ -35,6 +35,10 @@ def file_of(image, kind="PNG", **settings):
     return file.getvalue()
 
 
+def chunk(name, content):
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
 # --- Kinds of pictures -----------------------------------------------------------------------------------------
 
 CORNERS = np.array([[10, 200], [90, 40]], "uint8").repeat(14, axis=0).repeat(14, axis=1)  # 28 × 28
@@ -70,6 +74,11 @@ def test_every_mode_of_pillow_becomes_eight_bits(mode):
         ("JPEG", "RGB", 4),
         ("JPEG", "CMYK", 8),
         ("JPEG", "L", 2),
+        ("GIF", "RGB", 0),
+        ("TIFF", "RGB", 0),
+        ("TIFF", "CMYK", 1),
+        ("PPM", "RGB", 0),
+        ("AVIF", "RGB", 4),
     ],
 )
 def test_every_kind_of_file_is_read(kind, mode, atol):
@@ -94,7 +103,38 @@ def test_numbers_without_a_meaning_are_black():
     np.testing.assert_array_equal(prepare(Image.fromarray(values), GREY)[:, :, 0], np.where(CORNERS > 127, 0, CORNERS))
 
 
-@pytest.mark.parametrize(("kind", "settings"), [("PNG", {}), ("WEBP", {"lossless": True})])
+@pytest.mark.parametrize("orientation", [None, 3, 6])
+def test_a_photo_of_an_iphone_is_read(orientation):
+    plugin = pytest.importorskip("pillow_heif")
+    stored = {None: CORNERS, 3: CORNERS[::-1, ::-1], 6: np.rot90(CORNERS)}[orientation].repeat(8, 0).repeat(8, 1)
+    exif = Image.Exif()
+    exif[274] = orientation or 1
+    file = io.BytesIO()
+    image = plugin.from_pillow(Image.fromarray(np.ascontiguousarray(stored)).convert("RGB"))
+    image.save(file, quality=95, exif=exif.tobytes())
+    assert images.format_of(file.getvalue()[:64]) == "HEIF"
+    found = prepare(file.getvalue(), PictureFormat(height=8, width=8, channels=1))[:, :, 0]
+    np.testing.assert_allclose(found[1::5, 1::5], [[10, 200], [90, 40]], atol=12)
+
+
+def test_without_its_plug_in_a_photo_of_an_iphone_is_explained(monkeypatch):
+    Image.init()
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    content = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
+    with pytest.raises(CourseError, match=r"HEIC picture, needs pillow-heif, which is not installed; run: pip install"):
+        prepare(content, GREY, name="IMG_1.HEIC")
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "PPM", "AVIF"])
+def test_a_service_takes_only_what_a_browser_sends(kind):
+    content = file_of(CORNERS, kind)
+    assert images.format_of(content[:64]) == kind
+    with pytest.raises(CourseError, match=r"it is none of JPEG, PNG, WEBP, BMP$"):
+        prepare(content, GREY, formats=images.WEB_FORMATS)
+
+
+@pytest.mark.parametrize(("kind", "settings"), [("PNG", {}), ("WEBP", {"lossless": True}), ("GIF", {}), ("TIFF", {})])
 def test_of_an_animation_the_first_picture_counts(kind, settings):
     first, second = (Image.fromarray(coloured(grey)) for grey in (CORNERS, 255 - CORNERS))
     content = file_of(first, kind, save_all=True, append_images=[second], **settings)
@@ -107,7 +147,7 @@ def test_of_a_phone_that_puts_two_pictures_into_a_jpeg_the_first_counts():
     np.testing.assert_allclose(prepare(content, GREY)[2:12, 2:12, 0], 10, atol=4)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "AVIF"])
 @pytest.mark.parametrize(
     ("orientation", "stored"),
     {
@@ -129,6 +169,66 @@ def test_a_camera_that_was_held_otherwise_is_turned_back(orientation, stored, ki
     content = file_of(np.ascontiguousarray(stored(upright)), kind, exif=exif)
     found = prepare(content, PictureFormat(height=8, width=8, channels=1))[:, :, 0]
     np.testing.assert_allclose(found[1::5, 1::5], [[10, 200], [90, 40]], atol=12)
+
+
+def exif_of(*entries, extra=b"", orientation=6):
+    """EXIF of little-endian order by its standard: the orientation, and entries (tag, kind, count, four bytes)."""
+    entries = [(0x112, 3, 1, struct.pack("<HH", orientation, 0)), *entries]
+    packed = b"".join(struct.pack("<HHI", *entry[:3]) + entry[3] for entry in entries)
+    return b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries)) + packed + bytes(4) + extra
+
+
+def jpeg_with(segments, marker=0xE1):
+    """A JPEG, stored lying on its side, with segments of metadata."""
+    content = file_of(np.ascontiguousarray(np.rot90(CORNERS.repeat(8, axis=0).repeat(8, axis=1))), "JPEG", quality=95)
+    metadata = [bytes([0xFF, marker]) + struct.pack(">H", len(segment) + 2) + segment for segment in segments]
+    return content[:2] + b"".join(metadata) + content[2:]
+
+
+def png_with(*chunks):
+    content = file_of(CORNERS.repeat(8, axis=0).repeat(8, axis=1))
+    return content[:33] + b"".join(chunk(*one) for one in chunks) + content[33:]
+
+
+BEYOND = struct.pack("<I", 8 + 2 + 2 * 12 + 4)  # where a value lies that has no place in its entry
+ODD_METADATA = {
+    "a resolution of -1 to 0": jpeg_with([exif_of((0x11A, 10, 1, BEYOND), extra=struct.pack("<ii", -1, 0))]),
+    "a negative width": jpeg_with([exif_of((0x100, 9, 1, struct.pack("<i", -5)))]),
+    "a text for a resolution": jpeg_with([exif_of((0x11A, 2, 4, b"abc\0"))]),
+    "a width of no kind": jpeg_with([exif_of((0x100, 7, 2, b"ab\0\0"))]),
+    "an unknown kind": jpeg_with([exif_of((0x100, 99, 2, b"ab\0\0"))]),
+    "a value beyond the end": jpeg_with([exif_of((0x10F, 2, 2**31, struct.pack("<I", 2**31)))]),
+    "a sub-directory that is itself": jpeg_with([exif_of((0x8769, 4, 1, struct.pack("<I", 8)))]),
+    "a maker's note": jpeg_with([exif_of((0x927C, 7, 4, b"\xff" * 4))]),
+    "two of them": jpeg_with([exif_of(), exif_of(orientation=3)]),
+    "a colour profile cut short": jpeg_with([exif_of(), b"ICC_PROFILE\0\x05\x02??"]),
+    "a multi-picture index of nothing": jpeg_with([exif_of(), b"MPF\0II*\0\x08\0\0\0\0\0"]),
+    "Photoshop's resources cut short": jpeg_with([exif_of(), b"Photoshop 3.0\x008BIM\x04\x04\0\0\xff\xff\xff\xff"]),
+}
+NO_METADATA = {
+    "a PNG with EXIF that is none": png_with((b"eXIf", b"\0\x08\0\2\1\x12\0\3")),
+    "a PNG with 3 MB of text": png_with((b"zTXt", b"x\0\0" + zlib.compress(bytes(3_000_000)))),
+    "a PNG with a long text of Unicode": png_with((b"iTXt", b"x\0\1\0\0\0" + zlib.compress(bytes(3_000_000)))),
+    "a PNG with a damaged profile": png_with((b"iCCP", b"x\0\0no zlib")),
+    "a PNG with a strange resolution": png_with((b"pHYs", b"\0\1")),
+    "a PNG with a time of nothing": png_with((b"tIME", b"")),
+    "a JPEG with EXIF that is none": jpeg_with([b"Exif\0\0??"]),
+    "a JPEG with an empty segment": jpeg_with([b""]),
+    "a JPEG with an orientation that is a text": jpeg_with(
+        [b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\2\0\4\0\0\0abc\0\0\0\0\0"]
+    ),
+    "a JPEG with an orientation of 9": jpeg_with([exif_of(orientation=9)]),
+    "a JPEG with a comment of two bytes": jpeg_with([b"\xff\xff"], marker=0xFE),
+}
+
+
+@pytest.mark.parametrize("title", [*ODD_METADATA, *NO_METADATA])
+def test_metadata_never_cost_a_picture(title):
+    """Of EXIF only the orientation counts; what cannot be read of it counts as none."""
+    found = prepare((ODD_METADATA | NO_METADATA)[title], PictureFormat(height=8, width=8, channels=1))[:, :, 0]
+    upright = title in ODD_METADATA or "PNG" in title
+    expected = np.array([[10, 200], [90, 40]])
+    np.testing.assert_allclose(found[1::5, 1::5], expected if upright else np.rot90(expected), atol=12)
 
 
 def test_a_picture_of_pillow_is_turned_back_too(tmp_path):
@@ -371,10 +471,6 @@ def test_the_picture_of_a_camera_takes_little_memory():
 # --- What is no picture ----------------------------------------------------------------------------------------
 
 
-def chunk(name, content):
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-
 def png_that_claims(width, height, content=b""):
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     content = content or zlib.compress(b"")
@@ -384,10 +480,13 @@ def png_that_claims(width, height, content=b""):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "it is none of JPEG, PNG, WEBP, BMP"),
-        (b"GIF89a" + bytes(100), "it is none of"),
-        (file_of(CORNERS, "GIF"), "it is none of"),
-        (file_of(CORNERS, "TIFF"), "it is none of"),
+        (b"", "it is none of JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM, AVIF, HEIF"),
+        (b"GIF89a" + bytes(100), "cannot be read as a picture"),
+        (file_of(CORNERS, "GIF")[:90], "cannot be read as a picture"),
+        (file_of(CORNERS, "TIFF")[:200], "cannot be read as a picture"),
+        (file_of(CORNERS, "AVIF")[:200], "cannot be read as a picture"),
+        (b"P6 50000 50000 255 ", "too many pixels"),
+        (b"P9 2 2 255 abcd", "it is none of"),
         (file_of(CORNERS, "EPS"), "it is none of"),
         (b"8BPS" + bytes([0, 1]) + bytes(500), "it is none of"),
         (file_of(CORNERS, "ICO"), "it is none of"),
@@ -515,7 +614,7 @@ def test_a_smaller_limit_of_pixels_is_kept():
         read_picture(np.zeros((11, 10), "uint8"), largest_pixels=100)
 
 
-SEEDS = [file_of(coloured(CORNERS), kind) for kind in images.PICTURE_FORMATS]
+SEEDS = [file_of(coloured(CORNERS), kind) for kind in images.PICTURE_FORMATS if kind != "HEIF"]
 
 
 @settings(max_examples=150, deadline=None)
