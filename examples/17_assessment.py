@@ -26,14 +26,14 @@ from keras_course import augmentation, evaluation, plots, report
 from keras_course.assessment.exam import Exam
 from keras_course.assessment.grader import grade
 from keras_course.cards import ModelCard
-from keras_course.datasets import fruit, photo_folder
+from keras_course.datasets import fruit, layouts, photo_folder
 from keras_course.pretrained import record_of, transfer_classifier
 from keras_course.training import fine_tune, open_run, train_head
 
 # %% [markdown]
 # ## 1. Data
-# A folder for each class; the folder `valid`, if there is one, is the exam. From a folder without parts a fifth of each
-# class is put aside, and laid in a folder of its own for the grader.
+# A folder for each class; the part `valid`, if there is one, is the exam. Without it a fifth of each class is put
+# aside, and laid in a folder of its own for the grader.
 
 # %%
 run = open_run(LESSON, options)
@@ -46,7 +46,8 @@ print(f"{folder.name}: {len(x_train)} photos to train on, {len(x_valid)} for the
 
 # %%
 exam_folder = folder
-if not (folder / "valid").is_dir():
+parts = layouts.find_parts(folder)
+if "valid" not in parts:
     exam_folder = run.path / "exam"
     for path, label, sha256 in zip(photos.valid.paths, y_valid, photos.valid.hashes, strict=True):
         target = exam_folder / class_names[label] / f"{sha256[:16]}{path.suffix}"
@@ -150,7 +151,7 @@ for mistake in result.mistakes[:5]:
 
 # %%
 tested = None
-if (folder / "test").is_dir():
+if "test" in parts:
     tested = grade(run.path, Exam(folder=folder, parts=["test"]))
     print(f"test: {tested.verdict}, {tested.accuracy:.2%} of {tested.photos} photos")
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 from keras_course.errors import CourseError
 from keras_course.preprocessing import PictureFormat
 
-__all__ = ["FILE_NAME", "ModelCard", "put_card", "read_card", "shapes_of", "without_folders"]
+__all__ = ["FILE_NAME", "ModelCard", "check_class_name", "put_card", "read_card", "shapes_of", "without_folders"]
 
 FILE_NAME: Final = "card.json"
 _DESCRIPTION: Final = "config.json"
@@ -85,7 +85,7 @@ class ModelCard:
         if not 1 <= len(self.class_names) <= _LARGEST_CLASSES:
             raise CourseError(f"class_names has {len(self.class_names)} entries; give one for each logit")
         for number, class_name in enumerate(self.class_names):
-            _check_text(f"class_names[{number}]", class_name)
+            check_class_name(class_name, f"class_names[{number}]")
         if len(set(self.class_names)) < len(self.class_names):
             raise CourseError("class_names has a name twice; give each class its own")
         if self.outputs not in _OUTPUTS:
@@ -181,6 +181,27 @@ class ModelCard:
             return cls(**{**fields, "pictures": PictureFormat(**fields["pictures"])})
         except (CourseError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CourseError(f"the model's card cannot be read: {error}") from None
+
+
+def check_class_name(class_name: str, name: str = "class name") -> None:
+    r"""Makes sure that a card can hold the name of a class.
+
+    Args:
+        class_name: The name of the class.
+        name: What to call it in an error.
+
+    Raises:
+        CourseError: It is too long, or has a character that cannot be printed in one line.
+
+    Example:
+        >>> check_class_name("cat\x1b")
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.CourseError: class name has the character '\x1b'; give a text that can be printed
+    """
+    _check_text(name, class_name)
+    if "\n" in class_name:
+        raise CourseError(f"{name} has a line break; give a text of one line")
 
 
 def shapes_of(model: Any) -> tuple[tuple[int | None, ...] | None, tuple[int | None, ...] | None]:

@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 from keras_course.assessment import PASS_MARK
 from keras_course.datasets import photo_folder
+from keras_course.datasets.folders import list_pictures
+from keras_course.datasets.layouts import Tree, read_layout
 from keras_course.errors import CourseError
 from keras_course.preprocessing import PictureFormat
 
@@ -117,23 +119,16 @@ class Exam:
 
     def _folders(self, whole: Path) -> list[Path]:
         """Finds the folders whose folders are the classes: those of the parts that are asked for, or the whole."""
-        try:
-            inside = [entry for entry in whole.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
-            has_parts = bool(inside) and all(
-                entry.name.lower() in photo_folder.PART_NAMES and any(child.is_dir() for child in entry.iterdir())
-                for entry in inside
-            )
-        except OSError:  # which `load_data` explains
-            has_parts = False
-        if not has_parts:
+        layout = read_layout(whole, Tree(list_pictures(whole)), names_are_classes=self.classes is not None)
+        if not layout.parts:
             return [whole]
-        there = {photo_folder.PART_NAMES[entry.name.lower()]: entry for entry in inside}
-        if missing := [part for part in self.parts if part not in there]:
+        if missing := [part for part in self.parts if part not in layout.parts]:
+            why = ", whose photos are in no class folders" if missing[0] in layout.unlabelled else ""
             raise CourseError(
-                f"{whole} has no part {missing[0]}, but {', '.join(sorted(there))}; ask for one that it has, or give "
-                "the folder of one"
+                f"{whole} has no part {missing[0]}{why}, but {', '.join(sorted(layout.parts))}; ask for one that it "
+                "has, or give the folder of one"
             )
-        return [there[part] for part in self.parts]
+        return [whole / layout.parts[part] for part in self.parts]
 
     def to_dict(self) -> dict[str, Any]:
         """Says what a grade records of it."""

@@ -7,11 +7,11 @@ cat Chelsea, in the package scikit-image (public domain, by Stéfan van der Walt
 
 from collections.abc import Sequence
 from importlib import metadata
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from keras_course.datasets import arrays
+from keras_course.datasets.folders import list_pictures, report
 from keras_course.errors import CourseError
 from keras_course.preprocessing.images import PICTURE_ENDINGS
 
@@ -83,18 +83,15 @@ def locate(source: str | Path = "auto") -> Sequence[Path]:
         return [path]
     if not path.is_dir():
         raise CourseError(f"there is no {source}; give a photo, or a folder of photos")
-    found = sorted(islice((file for file in path.rglob("*") if _is_photo(file)), LARGEST_COUNT + 1))
-    if not found:
+    listing = list_pictures(path)
+    report(path, listing.skipped)
+    if not listing.files:
         raise CourseError(
-            f"{source} holds no photos; give a folder with files that end in {', '.join(PICTURE_ENDINGS)}"
+            f"{source} holds no photos; give a folder with files that end in {', '.join(PICTURE_ENDINGS[:7])}"
         )
-    if len(found) > LARGEST_COUNT:
+    if len(listing.files) > LARGEST_COUNT:
         raise CourseError(f"{source} holds more than {LARGEST_COUNT:,} photos; give a folder with fewer")
-    return found
-
-
-def _is_photo(file: Path) -> bool:
-    return file.suffix.lower() in PICTURE_ENDINGS and not file.name.startswith(".") and file.is_file()
+    return [path / file.name for file in listing.files]
 
 
 def _of_package() -> Path | None:

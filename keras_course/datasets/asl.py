@@ -26,7 +26,6 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from importlib import import_module
-from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal, NamedTuple
 
@@ -38,9 +37,12 @@ from keras_course import randomness
 from keras_course.cards import ModelCard, without_folders
 from keras_course.datasets import arrays, hands
 from keras_course.datasets.arrays import LARGEST_COUNT
+from keras_course.datasets.folders import NO_PICTURE, is_system, list_files, reason_against, report
 from keras_course.datasets.hands import CLASS_NAMES, INPUT_SHAPE, PICTURES
+from keras_course.datasets.layouts import part_of
 from keras_course.errors import CourseError
 from keras_course.files import replacing
+from keras_course.foreign_text import printable
 from keras_course.preprocessing import images
 
 __all__ = [
@@ -73,9 +75,11 @@ HOW_TO_GET: Final = "python data_scripts/prepare_asl.py makes it from Kaggle's f
 CSV_HEADER: Final = ",".join(["label", *(f"pixel{number + 1}" for number in range(784))])
 CSV_TRAIN: Final = "sign_mnist_train.csv"
 CSV_VALID: Final = ("sign_mnist_test.csv", "sign_mnist_valid.csv")
-NOT_SIGNS: Final = (*"0123456789", "J", "Z")
-"""Folders of ASL-HG that are no letters, or letters that are movements; they are passed over."""
-SIDES: Final = {"train": "train", "training": "train"} | dict.fromkeys(("test", "val", "valid", "validation"), "valid")
+NOT_SIGNS: Final = (*"0123456789", "J", "Z", "DEL", "DELETE", "NOTHING", "SPACE")
+"""Folders of ASL-HG and of Kaggle's ASL Alphabet that are no letters, or letters that are movements."""
+PICTURE_COLUMNS: Final = ("image", "img", "picture", "photo", "pixel_values", "jpg", "png")
+LABEL_COLUMNS: Final = ("label", "labels", "letter", "class", "target", "fine_label")
+"""What collections on Hugging Face call their columns; the first of each that is there counts."""
 
 # What claims more is refused before any memory is taken. The largest that is known: a CSV of 83 MB, ASL-HG's 36,000
 # pictures of a few kB to some MB, its parquet file of 300 MB.
@@ -94,10 +98,10 @@ class _Entry(NamedTuple):
 
 
 class _Photo(NamedTuple):
-    """A picture of a letter that is still encoded."""
+    """A picture of a letter that is still encoded, with the part that it is in, if it is in one."""
 
     name: str
-    side: str | None
+    part: str | None
     label: int
     content: bytes
 
@@ -112,6 +116,8 @@ class _Part(NamedTuple):
 
 _Found = tuple[_Part, _Part | None]
 """What is to train on and to validate with; all in one and None where the source is not split."""
+_Skipped = list[tuple[str, str]]
+"""Files that are not read, each with the reason."""
 
 
 def load_data(
@@ -529,39 +535,39 @@ def _split(found: _Found, split: str) -> Signs:
 
 
 def _read(path: Path) -> _Found:
-    """Reads a file or folder of any kind, with errors for a person."""
+    """Reads a file or folder of any kind, with errors for a person, and says in one line what is left out."""
+    skipped: _Skipped = []
     try:
-        if path.is_dir():
-            return _read_entries(_folder_entries(path))
-        with path.open("rb") as file:
-            beginning = file.read(4)
-        if beginning == b"PK\x03\x04":
-            with zipfile.ZipFile(path) as archive:
-                return _read_zip(archive)
-        if beginning == b"PAR1":
-            return _read_parquet([_Entry(path.name, path.stat().st_size, partial(path.open, "rb"))])
-        hint = "; give the folder with both CSV files" if path.suffix.lower() == ".csv" else ""
-        raise ValueError(f"it is neither a folder nor a zip, .npz or parquet file{hint}")
+        found = _read_source(path, skipped)
     except CourseError:
         raise
     except FileNotFoundError as error:
         missing = error.filename or path
         raise CourseError(f"there is no {missing}; give a file, a folder or a zip archive of hand signs") from error
     except Exception as error:  # a damaged file can make a decoder raise nearly anything
-        raise CourseError(f"{path} does not hold hand signs: {' '.join(str(error).split())}") from error
+        raise CourseError(f"{path} does not hold hand signs: {printable(' '.join(str(error).split()))}") from error
+    report(path, skipped)
+    return found
 
 
-def _folder_entries(folder: Path) -> list[_Entry]:
-    """Lists the files of a folder and of the folders in it."""
-    files = sorted(islice((file for file in folder.rglob("*") if file.is_file()), LARGEST_COUNT + 1))
-    if len(files) > LARGEST_COUNT:
-        raise ValueError(f"it has more than {LARGEST_COUNT:,} files")
-    return [
-        _Entry(file.relative_to(folder).as_posix(), file.stat().st_size, partial(file.open, "rb")) for file in files
-    ]
+def _read_source(path: Path, skipped: _Skipped) -> _Found:
+    if path.is_dir():
+        listing = list_files(path)
+        skipped += listing.skipped
+        files = [_Entry(file.name, file.size, partial((path / file.name).open, "rb")) for file in listing.files]
+        return _read_entries(files, skipped)
+    with path.open("rb") as file:
+        beginning = file.read(4)
+    if beginning == b"PK\x03\x04":
+        with zipfile.ZipFile(path) as archive:
+            return _read_zip(archive, skipped)
+    if beginning == b"PAR1":
+        return _read_parquet([_Entry(path.name, path.stat().st_size, partial(path.open, "rb"))], skipped)
+    hint = "; give the folder with both CSV files" if path.suffix.lower() == ".csv" else ""
+    raise ValueError(f"it is neither a folder nor a zip, .npz or parquet file{hint}")
 
 
-def _read_zip(archive: zipfile.ZipFile) -> _Found:
+def _read_zip(archive: zipfile.ZipFile, skipped: _Skipped) -> _Found:
     """Reads an ``.npz``, or a zip archive of what could also lie in a folder."""
     if "x_train.npy" in archive.namelist():
         return _read_npz(archive)
@@ -572,30 +578,32 @@ def _read_zip(archive: zipfile.ZipFile) -> _Found:
             raise ValueError(f"{info.filename!r} leads out of the archive")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ValueError(f"{name} is compressed in a way that is not read here")
-        if not info.is_dir():
+        if not info.is_dir() and not any(map(is_system, _parts(name))):
             entries.append(_Entry(name, info.file_size, partial(archive.open, info)))
-    return _read_entries(entries)
+    return _read_entries(entries, skipped)
 
 
-def _read_entries(entries: Sequence[_Entry]) -> _Found:
+def _read_entries(entries: Sequence[_Entry], skipped: _Skipped) -> _Found:
     """Recognises what lies in a folder or zip archive by the names and endings of the files."""
-    # macOS adds hidden twins of all files to its zip archives
-    entries = [entry for entry in entries if not any(part.startswith((".", "__MACOSX")) for part in _parts(entry.name))]
-
-    def ending(*endings: str) -> list[_Entry]:
-        return [entry for entry in entries if entry.name.lower().endswith(endings)]
-
     if archive := _nearest(entries, FILE_NAME):
         with archive.open() as file, zipfile.ZipFile(file) as members:
             return _read_npz(members)
     if any(_parts(entry.name)[-1].lower() in (CSV_TRAIN, *CSV_VALID) for entry in entries):
         return _read_csv_pair(entries)
-    if parquet := ending(".parquet"):
-        return _read_parquet(parquet)
-    if pictures := ending(*images.PICTURE_ENDINGS):
-        return _decode(_photos(pictures))
+    if parquet := [entry for entry in entries if entry.name.lower().endswith(".parquet")]:
+        return _read_parquet(parquet, skipped)
+    pictures = []
+    for entry in entries:
+        if reason := reason_against(entry.name, entry.size, entry.open):
+            skipped.append((entry.name, reason))
+        else:
+            pictures.append(entry)
+    if pictures:
+        return _decode(_photos(pictures, skipped), skipped)
+    lost = next((f"; {name}: {reason}" for name, reason in skipped if reason != NO_PICTURE), "")
     raise ValueError(
         f"it has no {FILE_NAME}, no {CSV_TRAIN}, no parquet files and no folders of pictures named by their letters"
+        f"{lost}"
     )
 
 
@@ -676,13 +684,19 @@ def _content(entry: _Entry, largest: int) -> bytes:
         return file.read(entry.size)
 
 
-def _photos(entries: Iterable[_Entry]) -> Iterator[_Photo]:
-    """Finds the letter of a picture in the name of its folder, and its side in the folders above."""
+def _photos(entries: Iterable[_Entry], skipped: _Skipped) -> Iterator[_Photo]:
+    """Finds the letter of a picture in the name of its folder, and its part in the folders above."""
     for entry in entries:
         *folders, _ = _parts(entry.name)
-        label = _label(folders[-1] if folders else "", entry.name)
-        if label is not None:
-            yield _Photo(entry.name, _side(folders), label, _content(entry, images.LARGEST_FILE_BYTES))
+        letter = folders[-1] if folders else ""
+        if part_of(letter) and letter.upper() not in CLASS_NAMES:
+            skipped.append((entry.name, "it is in no folder of a letter"))
+            continue
+        label = _label(letter, entry.name)
+        if label is None:
+            skipped.append((entry.name, f"{letter} is no letter that a picture can show"))
+        else:
+            yield _Photo(entry.name, _part_in(folders), label, _content(entry, images.LARGEST_FILE_BYTES))
 
 
 def _label(letter: str, name: str) -> int | None:
@@ -693,22 +707,26 @@ def _label(letter: str, name: str) -> int | None:
     raise ValueError(f"{name} is in the folder or class {letter!r}; wanted is a letter from A to Y")
 
 
-def _side(names: Iterable[str]) -> str | None:
-    """Finds the last word in names of files and folders that tells training from validation."""
-    words = re.split(r"[^a-z]+", " ".join(names).lower())
-    return next((SIDES[word] for word in reversed(words) if word in SIDES), None)
+def _part_in(names: Sequence[str]) -> str | None:
+    """Reads the part from names of files and folders; the innermost that names one counts."""
+    return next((reading[0] for name in reversed(names) if (reading := part_of(name))), None)
 
 
-def _read_parquet(entries: Sequence[_Entry]) -> _Found:
+def _read_parquet(entries: Sequence[_Entry], skipped: _Skipped) -> _Found:
     try:
         parquet = import_module("pyarrow.parquet")
     except ImportError as error:
         raise CourseError(f"{entries[0].name} needs pyarrow to be read; install it: pip install pyarrow") from error
-    return _decode(photo for entry in entries for photo in _parquet_photos(entry, parquet))
+    photos = (photo for entry in entries for photo in _parquet_photos(entry, parquet, skipped))
+    return _decode(photos, skipped)
 
 
-def _parquet_photos(entry: _Entry, parquet: Any) -> Iterator[_Photo]:
-    """Goes through the columns ``image`` (``bytes`` and ``path``) and ``label``, as Hugging Face writes them."""
+def _parquet_photos(entry: _Entry, parquet: Any, skipped: _Skipped) -> Iterator[_Photo]:
+    """Goes through a column of pictures and one of labels, as Hugging Face and others write them.
+
+    A picture is ``{"bytes": ..., "path": ...}`` or the bytes alone; a label is a letter, or a number that the file's
+    own names explain. Rows without a picture or a label are left out and named.
+    """
     with entry.open() as stream, parquet.ParquetFile(stream) as file:
         groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
         claim = sum(group.total_byte_size for group in groups)
@@ -716,55 +734,101 @@ def _parquet_photos(entry: _Entry, parquet: Any) -> Iterator[_Photo]:
             raise ValueError(
                 f"{entry.name} claims {claim:,} bytes, more than the {LARGEST_PARQUET_BYTES:,} that are read"
             )
-        if missing := {"image", "label"} - set(file.schema_arrow.names):
-            raise ValueError(f"{entry.name} has no column {' or '.join(sorted(missing))}")
-        names = _class_names(file.schema_arrow.metadata or {})
-        for batch in file.iter_batches(batch_size=128, columns=["image", "label"]):
+        schema = file.schema_arrow
+        picture_column = _column(entry.name, schema.names, PICTURE_COLUMNS)
+        label_column = _column(entry.name, schema.names, LABEL_COLUMNS)
+        names = _class_names(schema.metadata or {}, label_column)
+        number = 0
+        for batch in file.iter_batches(batch_size=128, columns=[picture_column, label_column]):
             for row in batch.to_pylist():
-                name = f"{entry.name}/{row['image'].get('path') or 'picture'}"
-                label = _label(names[row["label"]] if names else str(row["label"]), name)
-                if label is not None:
-                    yield _Photo(name, _side([entry.name]), label, row["image"]["bytes"])
+                number += 1
+                picture, answer = row[picture_column], row[label_column]
+                path = picture.get("path") if isinstance(picture, dict) else None
+                name = f"{entry.name}/{path or f'row {number}'}"
+                content = picture.get("bytes") if isinstance(picture, dict) else picture
+                if content is None or answer is None or (names and answer == -1):
+                    skipped.append((name, "it has no picture" if content is None else "it has no label"))
+                    continue
+                if not isinstance(content, bytes):
+                    raise ValueError(f"{entry.name} has no files of pictures in its column {picture_column}")
+                letter = _name_of(answer, names, name)
+                label = _label(letter, name)
+                if label is None:
+                    skipped.append((name, f"{letter} is no letter that a picture can show"))
+                else:
+                    yield _Photo(name, _part_in([entry.name]), label, content)
 
 
-def _class_names(metadata: dict[bytes, bytes]) -> Sequence[str]:
-    """Reads what the numbers of the column ``label`` stand for; without it the labels must be letters."""
+def _column(file_name: str, there: Sequence[str], wanted: Sequence[str]) -> str:
+    found = next((name for name in wanted if name in there), None)
+    if found is None:
+        raise ValueError(
+            f"{file_name} has no column {wanted[0]}, or another of {', '.join(wanted[1:])}; it has {', '.join(there)}"
+        )
+    return found
+
+
+def _name_of(answer: Any, names: Sequence[str], file_name: str) -> str:
+    """Gives the class that a label stands for. A number from a file indexes only what it can mean."""
+    if not names:
+        return str(answer)
+    if isinstance(answer, str):
+        return answer
+    if isinstance(answer, bool) or not isinstance(answer, int) or not 0 <= answer < len(names):
+        raise ValueError(f"{file_name} has the label {answer!r}; wanted is 0 to {len(names) - 1}")
+    return names[answer]
+
+
+def _class_names(metadata: dict[bytes, bytes], column: str) -> Sequence[str]:
+    """Reads what the numbers of a column stand for; without it the labels must be letters."""
     features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-    return features.get("label", {}).get("names", [])
+    names = features.get(column, {}).get("names", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"the names of the classes are {names!r:.60}; wanted is a list of texts")
+    return names
 
 
-def _decode(photos: Iterable[_Photo]) -> _Found:
-    """Makes 28 by 28 grey pixels of pictures of any size, and puts them on their sides."""
-    sides: dict[str | None, list[tuple[np.ndarray, int, str | None]]] = {}
+def _decode(photos: Iterable[_Photo], skipped: _Skipped) -> _Found:
+    """Makes 28 by 28 grey pixels of pictures of any size, and puts them into their parts."""
+    parts: dict[str | None, list[tuple[np.ndarray, int, str | None, str]]] = {}
+    first_reason = ""
     for number, photo in enumerate(photos):
         if number == LARGEST_COUNT:
             raise ValueError(f"it has more than {LARGEST_COUNT:,} pictures")
+        try:
+            # what a saved model will be given of the photo
+            picture = images.prepare(photo.content, PICTURES, name="it")[:, :, 0]
+        except CourseError as error:
+            skipped.append((photo.name, str(error)))
+            first_reason = first_reason or f": {photo.name}: {error}"
+            continue
         person = re.match(r"P\d+_", _parts(photo.name)[-1])
-        sides.setdefault(photo.side, []).append((_shrink(photo), photo.label, person and person[0]))
-    if not sides:
-        raise ValueError("it has no pictures of letters")
-    if None in sides and len(sides) > 1:
+        parts.setdefault(photo.part, []).append((picture, photo.label, person and person[0], photo.name))
+    if not parts:
+        raise ValueError(f"it has no pictures of letters{first_reason}")
+    if None in parts and len(parts) > 1:
         raise ValueError(
             "some of its pictures are in a folder for training or validation and others are not; give one folder"
         )
-    parts = {
-        side: _checked(
-            np.stack([picture for picture, _, _ in rows]),
-            np.array([label for _, label, _ in rows]),
-            side or "it",
-            np.array([person for _, _, person in rows]) if all(person for _, _, person in rows) else None,
+    if len(parts) == 3:
+        skipped += [
+            (name, "the test part stays unseen where there is one to validate with") for *_, name in parts["test"]
+        ]
+        del parts["test"]
+    found = {
+        part: _checked(
+            np.stack([picture for picture, *_ in rows]),
+            np.array([label for _, label, *_ in rows]),
+            part or "it",
+            np.array([person for _, _, person, _ in rows]) if all(person for _, _, person, _ in rows) else None,
         )
-        for side, rows in sides.items()
+        for part, rows in parts.items()
     }
-    return (parts["train"], parts["valid"]) if len(parts) == 2 else (next(iter(parts.values())), None)
-
-
-def _shrink(photo: _Photo) -> npt.NDArray[np.uint8]:
-    """Makes of a photo what a saved model will be given of it."""
-    try:
-        return images.prepare(photo.content, PICTURES, name=photo.name)[:, :, 0]
-    except CourseError as error:
-        raise ValueError(str(error)) from error
+    if len(found) == 1:
+        return next(iter(found.values())), None
+    if "train" not in found:
+        raise ValueError("it has the parts valid and test but no train; add train, or give one of them")
+    return found.pop("train"), found.popitem()[1]
 
 
 def _checked(pictures: np.ndarray, labels: np.ndarray, name: str, people: np.ndarray | None = None) -> _Part:

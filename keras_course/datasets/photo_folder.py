@@ -1,7 +1,8 @@
 """Photos of one's own: a folder for each class becomes arrays for training, decoded once and then kept.
 
 The folders are the classes, ``folder/cat/*.jpg``, or stand below parts, ``folder/train/cat/*.jpg`` and
-``folder/valid/cat/*.jpg``. Nothing in them is trusted: what is damaged, too large or no picture is named and skipped.
+``folder/valid/cat/*.jpg``; ``layouts.py`` reads which. Nothing in them is trusted: what is damaged, too large or no
+picture is named and skipped.
 
 Decoded pictures are kept in the cache folder as one file of plain bytes, which the next start maps into memory instead
 of reading it. A photo counts as unchanged while its name, its size and its time of change are the same; the kept bytes
@@ -12,12 +13,10 @@ import hashlib
 import json
 import math
 import os
-import stat
 import struct
 import sys
-import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -34,10 +33,26 @@ from PIL import Image
 
 from keras_course import randomness
 from keras_course._backend import select
+from keras_course.cards import check_class_name
 from keras_course.datasets import arrays, asl
 from keras_course.datasets.download import Patience, locked
+from keras_course.datasets.folders import (
+    LEAVES,
+    File,
+    Listing,
+    composed,
+    in_order,
+    is_system,
+    join,
+    list_pictures,
+    names_of,
+    reason_of,
+    report,
+)
+from keras_course.datasets.layouts import Layout, Tree, part_of, read_layout
 from keras_course.errors import CourseError, check_positive
 from keras_course.files import replacing
+from keras_course.foreign_text import printable
 from keras_course.preprocessing import images
 from keras_course.preprocessing.images import PictureFormat
 from keras_course.progress import with_progress_bar
@@ -45,7 +60,6 @@ from keras_course.progress import with_progress_bar
 __all__ = [
     "LARGEST_BYTES",
     "LARGEST_CLASSES",
-    "PART_NAMES",
     "PhotoFolder",
     "PhotoPart",
     "class_weights",
@@ -59,19 +73,9 @@ LARGEST_CLASSES: Final = 1000
 """As many as ImageNet has; more folders than that are hardly classes."""
 
 SPLITS: Final = ("auto", "given", "stratified", "grouped")
-PART_NAMES: Final = (
-    dict.fromkeys(("train", "training"), "train")
-    | dict.fromkeys(("valid", "val", "validation"), "valid")
-    | dict.fromkeys(("test", "testing"), "test")
-)
-UNREAD_ENDINGS: Final = (".heic", ".heif", ".avif", ".gif", ".tif", ".tiff", ".jfif")
-"""Pictures of kinds that are not read. They are named, so that nobody misses them unawares."""
-
-# Links within a folder can make more paths of few files than anybody can wait for.
-_LARGEST_ENTRIES: Final = 2 * arrays.LARGEST_COUNT
 _SIDE: Final = 32  # pixels to which pictures are shrunk to find near-copies: of 640 fruits, 9 pairs above 0.95
-_NAMES_SHOWN: Final = 10
-_VERSION: Final = 1  # of what is kept; another number makes it anew
+_LONGEST_NAME: Final = 255  # bytes: what file systems take
+_VERSION: Final = 2  # of what is kept; another number makes it anew
 _WAITING: Final = 600.0  # seconds for which another process may decode before this one does it as well
 _END: Final = struct.Struct("<32sQ")  # of a kept file: the SHA-256 and the length of the JSON before it
 
@@ -125,46 +129,10 @@ class PhotoFolder:
         return (self.train.pictures, self.train.labels), (self.valid.pictures, self.valid.labels)
 
 
-class _File(NamedTuple):
-    """A photo in the folder: its path below it, bytes, and time of the last change in nanoseconds."""
-
-    name: str
-    size: int
-    changed: int
-
-
-class _Listing(NamedTuple):
-    """What is in a folder, by paths below it; sorted."""
-
-    files: list[_File]
-    folders: list[str]
-    skipped: list[tuple[str, str]]
-
-
-class _Tree:
-    """Which folders of a listing are in which, and where the photos are."""
-
-    def __init__(self, listing: _Listing) -> None:
-        self.folders: dict[str, list[str]] = defaultdict(list)
-        for folder in listing.folders:
-            above, _, name = folder.rpartition("/")
-            self.folders[above].append(name)
-        self.direct: Counter[str] = Counter(_above(file.name) for file in listing.files)
-        self.below: Counter[str] = Counter()
-        for folder, count in self.direct.items():
-            while folder:
-                self.below[folder] += count
-                folder = _above(folder)
-
-    def filled(self, folder: str) -> list[str]:
-        """Names the folders directly in a folder that have photos, at whatever depth."""
-        return [name for name in self.folders[folder] if self.below[_join(folder, name)]]
-
-
 class _Chosen(NamedTuple):
     """A photo with the part that it is in, "" without parts, and its class folder, "" outside of those."""
 
-    file: _File
+    file: File
     part: str
     folder: str
 
@@ -172,7 +140,7 @@ class _Chosen(NamedTuple):
 class _Known(NamedTuple):
     """What is kept of a file besides its pixels, which are zero where there is a reason not to have any."""
 
-    file: _File
+    file: File
     sha256: str
     reason: str
 
@@ -183,7 +151,7 @@ class _Decoded(NamedTuple):
     pictures: Pictures
     known: dict[str, tuple[int, _Known]]
 
-    def row(self, file: _File) -> int | None:
+    def row(self, file: File) -> int | None:
         """Gives the row of a photo that has not changed since."""
         row, known = self.known.get(file.name, (None, None))
         return row if known is not None and known.file == file else None
@@ -249,24 +217,27 @@ def load_data(
 ) -> PhotoFolder:
     """Loads photos that lie in a folder for each class.
 
-    Folders in a class folder belong to it. Hidden files and those without a picture's ending are passed over; links
-    are followed where they stay in the folder. Photos that cannot be read are in ``skipped``, and one line on stderr
-    names the first of them.
+    Folders in a class folder belong to it. Links are followed where they stay in the folder. Every file that is not
+    loaded is in ``skipped``, and one line on stderr names the first of them; only what systems and programs put there
+    for themselves is passed over, such as hidden files and thumbnails. Equal files stay on one side: where the parts of
+    the folder have them on both, those to train on are left out, as long as the class has others. One line says so.
 
     Args:
         folder: The folder above the class folders, or above ``train`` and ``valid`` or ``test`` with class folders
-            in each. ``val``, ``validation``, ``training`` and ``testing`` are understood as well.
+            in each. Other names of parts are understood as well, such as ``training_set`` and ``seg_train``; see
+            ``layouts.part_of``.
         pictures: What the model takes; each photo becomes that by ``preprocessing.prepare``.
         classes: Which class folders to take: None for all, each a class by its name; a sequence of names for some; a
             mapping of names or patterns, as in ``{"fresh_*": "fresh", "rotten_*": "rotten"}``, to classes. The first
             pattern that fits counts.
         others: One class for all folders that ``classes`` does not name, which are left out without it.
-        split: ``"given"`` takes the folder's own parts. ``"stratified"`` draws the same share of each class to
-            validate with, at least one photo and never all; of a class with one photo, it is trained on. ``"grouped"``
-            keeps series of near-copies on one side, see ``asl.near_copies``. ``"auto"`` is given where the folder has
-            parts, else stratified. Parts that are split anew are put together first.
+        split: ``"given"`` takes the folder's own parts as they are. ``"stratified"`` draws the same share of each class
+            to validate with, at least one photo and never all; of a class with one photo, it is trained on.
+            ``"grouped"`` keeps series of near-copies on one side, see ``asl.near_copies``. ``"auto"`` is given where
+            the folder has ``train`` and ``valid``, else stratified. Parts that are split anew are put together first.
         valid_parts: The folder's parts to validate with, of ``"valid"`` and ``"test"``. Without it ``valid``, so that
-            ``test`` stays unseen until the end, or else ``test`` where there is no ``valid``.
+            ``test`` stays unseen until the end. Where there is no ``valid``, a share of ``train`` is validated with, or
+            ``test`` with ``"given"``.
         valid_share: Share of each class to validate with, between 0 and 1; not for ``"given"``.
         seed: Decides which photos these are, by the order of their names, on every machine alike.
         cache: The cache folder; without it ``KERAS_COURSE_CACHE`` or the user's own cache folder.
@@ -278,8 +249,9 @@ def load_data(
 
     Raises:
         CourseError: The folder is not there, is no folder, cannot be read or has no class folders; a class is empty,
-            single, or on one side only; it is unclear which folders are the classes; there are too many of them or too
-            many photos, or an argument makes no sense.
+            single, or on one side only, or has a name that a model's card or a file system cannot hold; it is unclear
+            which folders are the classes or parts; there are too many of them or too many photos, or an argument makes
+            no sense.
 
     Example:
         >>> import tempfile
@@ -297,14 +269,17 @@ def load_data(
     _check_arguments(folder, pictures, split, valid_share, workers, largest_bytes)
     randomness.stream_key(seed)  # refuses a wrong one before the work and not after it
     folder = Path(folder).expanduser()
-    listing = _list(folder)
-    tree = _Tree(listing)
-    parts = _parts(folder, tree, split, valid_parts)
-    class_of = _classes(folder, tree, parts, split, classes, others)
+    listing = list_pictures(folder)
+    tree = Tree(listing)
+    layout = read_layout(folder, tree, names_are_classes=classes is not None)
+    parts = _parts(folder, layout, split, valid_parts)
+    class_of = _classes(folder, listing, tree, list(parts.values()) or [layout.start], split, classes, others)
     class_names = tuple(sorted(set(class_of.values())))
-    is_given = bool(parts) and split in ("auto", "given") and len(parts) > 1
+    for name in class_names:
+        _check_class_name(folder, name)
+    is_given = len(parts) > 1 and split in ("auto", "given")
 
-    chosen, skipped = _choose(listing, parts, class_of)
+    chosen, skipped = _choose(listing, layout, parts, class_of)
     _check_filled(class_of, chosen, skipped, is_given)
     claim = len(chosen) * math.prod(pictures.shape)
     if claim > largest_bytes:
@@ -328,20 +303,34 @@ def load_data(
         rows.append(row)
         kept.append(photo)
         hashes.append(known.sha256)
-    skipped.sort(key=lambda item: _in_order(item[0]))
-    _report(folder, skipped)
+    report(folder, sorted(skipped, key=lambda item: in_order(item[0])))
     _check_filled(class_of, kept, skipped, is_given)
 
     label_of = {name: label for label, name in enumerate(class_names)}
     labels = np.array([label_of[class_of[photo.folder]] for photo in kept], "int32")
+    # equal files have one number, whatever they are called
+    contents = np.unique(np.array(hashes), return_inverse=True)[1]
+    is_used = np.ones(len(kept), bool)
     if is_given:
         is_valid = np.array([photo.part != "train" for photo in kept])
+        if split == "auto":
+            is_used = ~_trained_on_in_vain(labels, contents, is_valid)
     elif split == "grouped":
-        is_valid = _grouped(decoded.pictures, rows, np.take(class_names, labels), valid_share, seed)
+        is_valid = _grouped(decoded.pictures, rows, np.take(class_names, labels), contents, valid_share, seed)
     else:
-        is_valid = _stratified(labels, class_names, valid_share, seed)
+        is_valid = _stratified(labels, contents, class_names, valid_share, seed)
+    names = [photo.file.name for photo in kept]
+    _report_copies(folder, labels, contents, is_valid, is_used, names)
+    skipped += [(names[place], "the same photo is validated with") for place in np.flatnonzero(~is_used)]
+    skipped.sort(key=lambda item: in_order(item[0]))
+    if "test" in layout.parts and parts and split == "auto" and not is_given:
+        print(
+            f"{printable(str(folder))}: {layout.parts['test']} stays unseen, and {valid_share:.0%} of "
+            f"{layout.parts['train']} are validated with; valid_parts=('test',) validates with it",
+            file=sys.stderr,
+        )
     sides = []
-    for places in (np.flatnonzero(~is_valid), np.flatnonzero(is_valid)):
+    for places in (np.flatnonzero(~is_valid & is_used), np.flatnonzero(is_valid)):
         paths = tuple(folder / kept[place].file.name for place in places)
         photos = _take(decoded.pictures, [rows[place] for place in places])
         sides.append(PhotoPart(photos, labels[places], paths, tuple(hashes[place] for place in places)))
@@ -397,118 +386,10 @@ def _check_arguments(
     check_positive(largest_bytes=largest_bytes, **({} if workers is None else {"workers": workers}))
 
 
-def _list(folder: Path) -> _Listing:
-    """Goes through a folder and those in it, without opening a file."""
-    listing = _Listing([], [], [])
-    try:
-        root = os.path.realpath(folder)
-        _check_folder(folder)
-        open_folders: list[tuple[str, tuple[str, ...]]] = [("", ())]
-        count = 0
-        while open_folders:
-            name, links = open_folders.pop()
-            try:
-                with os.scandir(folder / name) as entries:
-                    found = list(entries)
-            except OSError as error:
-                if not name:
-                    raise
-                listing.skipped.append((name, _words(error)))
-                continue
-            count += len(found)
-            if count > _LARGEST_ENTRIES:
-                raise CourseError(f"{folder} has more than {_LARGEST_ENTRIES:,} files; give a smaller folder")
-            for entry in found:
-                # macOS adds hidden twins of all files to its zip archives
-                if not entry.name.startswith((".", "__MACOSX")):
-                    inner = _visit(listing, entry, _join(name, entry.name), root, links)
-                    if inner is not None:
-                        open_folders.append((_join(name, entry.name), inner))
-    except (OSError, ValueError) as error:
-        if isinstance(error, CourseError):
-            raise
-        raise CourseError(f"{folder} cannot be read: {_words(error)}") from error
-    if len(listing.files) > arrays.LARGEST_COUNT:
-        raise CourseError(
-            f"{folder} has {len(listing.files):,} photos; give a folder of at most {arrays.LARGEST_COUNT:,}"
-        )
-    listing.files.sort(key=lambda file: _in_order(file.name))
-    listing.folders.sort(key=_in_order)
-    listing.skipped.sort(key=lambda item: _in_order(item[0]))
-    return listing
-
-
-def _check_folder(folder: Path) -> None:
-    """Refuses what is no folder; anything else that hinders is raised as it is."""
-    try:
-        mode = folder.stat().st_mode
-    except FileNotFoundError:
-        raise CourseError(f"there is no folder {folder}; give one with a folder of photos for each class") from None
-    if not stat.S_ISDIR(mode):
-        hint = "; unpack it first" if folder.suffix.lower() in (".zip", ".tar", ".gz", ".tgz") else ""
-        raise CourseError(f"{folder} is a file; give a folder with a folder of photos for each class{hint}")
-
-
-def _visit(
-    listing: _Listing, entry: os.DirEntry[str], name: str, root: str, links: tuple[str, ...]
-) -> tuple[str, ...] | None:
-    """Notes one file, or gives for a folder the real paths that were left by links on the way into it."""
-    _, dot, ending = entry.name.rpartition(".")
-    ending = dot + ending.lower()
-    is_picture = ending in images.PICTURE_ENDINGS
-    try:
-        if entry.is_symlink():
-            here, target = os.path.realpath(Path(entry.path).parent), os.path.realpath(entry.path)
-            is_folder = Path(target).is_dir()
-            if not _is_in(target, root):
-                if is_picture or is_folder:
-                    listing.skipped.append((name, "it is a link that leaves the folder"))
-                return None
-            if is_folder:
-                links = (*links, here)
-                if any(_is_in(link, target) for link in links):
-                    listing.skipped.append((name, "it is a link that leads back to a folder around it"))
-                    return None
-        if entry.is_dir():
-            listing.folders.append(name)
-            return links
-        if not is_picture and ending not in UNREAD_ENDINGS:
-            return None
-        status = entry.stat()
-    except OSError as error:
-        if is_picture:
-            listing.skipped.append((name, _words(error)))
-        return None
-    if not stat.S_ISREG(status.st_mode):  # to open a pipe is to wait for somebody who writes into it
-        listing.skipped.append((name, "it is not a file"))
-    elif not is_picture:
-        listing.skipped.append((name, f"{ending} is not read; save it as JPEG or PNG"))
-    elif status.st_size > images.LARGEST_FILE_BYTES:
-        reason = f"it has {status.st_size:,} bytes; at most {images.LARGEST_FILE_BYTES:,} are read"
-        listing.skipped.append((name, reason))
-    else:
-        listing.files.append(_File(name, status.st_size, status.st_mtime_ns))
-    return None
-
-
-def _parts(folder: Path, tree: _Tree, split: str, valid_parts: Sequence[str] | None) -> dict[str, str]:
-    """Finds the folders of the parts that are asked for, ``train`` first; {} where classes are not below parts.
-
-    A folder ``train`` can also be a class, beside ``bus``. It is a part if the photos are in folders in it, and if all
-    other folders are parts, or another one is.
-    """
-    top = tree.filled("")
+def _parts(folder: Path, layout: Layout, split: str, valid_parts: Sequence[str] | None) -> dict[str, str]:
+    """Gives the folders of the parts that are asked for, ``train`` first; {} where classes are not below parts."""
     wanted = _part_names(valid_parts)
-    folders: dict[str, list[str]] = defaultdict(list)
-    for name in tree.folders[""]:
-        part = PART_NAMES.get(name.lower())
-        if part and (tree.filled(name) or not tree.direct[name]):
-            folders[part].append(name)
-    if not any(map(tree.below.get, folders["train"])) or (len(folders) == 1 and top != folders["train"]):
-        if len(top) > 1 and all(name.lower() in PART_NAMES for name in top):
-            direct = [name for name in top if tree.direct[name]]
-            problem = f"photos directly in {_listed(direct)}" if direct else f"{_listed(top)} but no train"
-            raise CourseError(f"{folder} has {problem}; put photos into folders such as train/cat and valid/cat")
+    if not layout.parts:
         if split == "given" or wanted:
             name = "split is 'given'" if split == "given" else f"valid_parts is {valid_parts!r}"
             raise CourseError(
@@ -516,19 +397,25 @@ def _parts(folder: Path, tree: _Tree, split: str, valid_parts: Sequence[str] | N
                 "give split='stratified' or 'grouped', and no valid_parts"
             )
         return {}
-    if double := [names for names in folders.values() if len(names) > 1]:
-        raise CourseError(f"{folder} has {_listed(double[0])}, which mean the same; keep one of them")
-    found = {part: names[0] for part, names in folders.items()}
-    if missing := [part for part in wanted if part not in found]:
-        there = _listed([part for part in found if part != "train"]) or "none"
-        raise CourseError(f"valid_parts has {missing[0]!r}, which {folder} does not have; give of what it has: {there}")
-    if not wanted:
-        wanted = [part for part in found if part == "valid"] or [part for part in found if part == "test"]
-    if split == "given" and not wanted:
+    if "train" not in layout.parts:
         raise CourseError(
-            f"split is 'given', but {folder} has only {found['train']}; add valid, or give split='stratified'"
+            f"{folder} has {names_of(layout.parts.values())} but no train; put photos into folders such as train/cat "
+            "and valid/cat"
         )
-    return {part: found[part] for part in ("train", *wanted)}
+    if missing := [part for part in wanted if part not in layout.parts]:
+        there = names_of([part for part in layout.parts if part != "train"]) or "none"
+        why = "whose photos are in no class folders" if missing[0] in layout.unlabelled else f"which {folder} lacks"
+        raise CourseError(f"valid_parts has {missing[0]!r}, {why}; give of what it has: {there}")
+    if not wanted and "valid" in layout.parts:
+        wanted = ["valid"]
+    if split == "given" and not wanted:
+        wanted = [part for part in layout.parts if part == "test"]
+        if not wanted:
+            raise CourseError(
+                f"split is 'given', but {folder} has only {layout.parts['train']} with class folders; add valid, or "
+                "give split='stratified'"
+            )
+    return {part: layout.parts[part] for part in ("train", *wanted)}
 
 
 def _part_names(valid_parts: Sequence[str] | None) -> list[str]:
@@ -536,61 +423,64 @@ def _part_names(valid_parts: Sequence[str] | None) -> list[str]:
         return []
     names = [valid_parts] if isinstance(valid_parts, str) else valid_parts
     try:
-        parts = [PART_NAMES[name.lower()] for name in names]
-    except (AttributeError, KeyError, TypeError):
-        parts = []
-    if not parts or "train" in parts:
+        readings = [part_of(name) for name in names]
+    except TypeError:
+        readings = []
+    parts = [reading[0] for reading in readings if reading]
+    if not parts or len(parts) < len(readings) or "train" in parts:
         raise CourseError(f"valid_parts is {valid_parts!r}; give some of ('valid', 'test')")
     return list(dict.fromkeys(parts))
 
 
 def _choose(
-    listing: _Listing, parts: dict[str, str], class_of: dict[str, str]
+    listing: Listing, layout: Layout, parts: dict[str, str], class_of: dict[str, str]
 ) -> tuple[list[_Chosen], list[tuple[str, str]]]:
     """Picks the photos of the parts and classes that are asked for, and what is skipped of those."""
     chosen, skipped = [], []
     for file in listing.files:
-        photo = _place(file, parts)
+        photo = _place(file, layout, parts)
         if photo is not None and photo.folder in class_of:
             chosen.append(photo)
         elif photo is not None and not photo.folder:
             skipped.append((file.name, "it is in no class folder"))
     for name, reason in listing.skipped:
-        photo = _place(_File(name, 0, 0), parts)
+        photo = _place(File(name, 0, 0), layout, parts)
         if photo is not None and (not photo.folder or photo.folder in class_of):
             skipped.append((name, reason))
     return chosen, skipped
 
 
-def _place(file: _File, parts: dict[str, str]) -> _Chosen | None:
+def _place(file: File, layout: Layout, parts: dict[str, str]) -> _Chosen | None:
     """Finds the part and the class folder of a photo; None for one in a part that is not asked for."""
-    names = file.name.split("/")
-    part = ""
-    if parts:
-        part = next((part for part, name in parts.items() if name == names[0]), "")
-        if not part:
-            return None if names[0].lower() in PART_NAMES else _Chosen(file, "", "")
-        names = names[1:]
-    return _Chosen(file, part, _composed(names[0]) if len(names) > 1 else "")
+    above = parts or {"": layout.start}
+    for part, path in above.items():
+        if not path or file.name.startswith(f"{path}/"):
+            names = file.name.removeprefix(f"{path}/").split("/")
+            return _Chosen(file, part, composed(names[0]) if len(names) > 1 else "")
+    others = [path for part, path in layout.parts.items() if part not in parts]
+    return None if any(file.name.startswith(f"{path}/") for path in others) else _Chosen(file, "", "")
 
 
 def _classes(
     folder: Path,
-    tree: _Tree,
-    parts: dict[str, str],
+    listing: Listing,
+    tree: Tree,
+    above: Sequence[str],
     split: str,
     classes: Sequence[str] | Mapping[str, str] | None,
     others: str | None,
 ) -> dict[str, str]:
     """Gives the class of each class folder that is taken, both by composed names."""
-    above = list(parts.values()) or [""]
     inside: dict[str, list[str]] = defaultdict(list)  # all folders of a class, by its name
     for start in above:
         for name in tree.folders[start]:
-            inside[_composed(name)].append(_join(start, name))
+            inside[composed(name)].append(join(start, name))
     if not inside:
         found = "photos directly in it" if any(map(tree.direct.get, above)) else "no photos"
-        raise CourseError(f"{folder} has no class folders and {found}; put photos into a folder for each class")
+        remedy = "put photos into a folder for each class"
+        if links := [name for name, reason in listing.skipped if reason == LEAVES]:
+            remedy = f"{names_of(links)} are links that leave the folder: give the folder they lead to, or copy it"
+        raise CourseError(f"{folder} has no class folders and {found}; {remedy}")
     if classes is None and others is not None:
         raise CourseError(f"others is {others!r}, but classes names none; give classes, such as ('dog',)")
     class_of = {name: name for name in inside} if classes is None else _regrouped(folder, list(inside), classes, others)
@@ -604,7 +494,7 @@ def _classes(
             f"{folder} has {len(names):,} class folders; give at most {LARGEST_CLASSES:,}, or join them with classes"
         )
     if len(names) < 2:
-        only = _shown(next(iter(names)))
+        only = printable(next(iter(names)))
         remedy = "add a folder with another class" if classes is None else "let classes or others name a second one"
         raise CourseError(f"{folder} has only the class {only!r}, which leaves nothing to tell apart; {remedy}")
     return class_of
@@ -628,26 +518,26 @@ def _regrouped(
         )
     class_of: dict[str, str] = {}
     for pattern, name in wanted:
-        pattern = _composed(pattern)
+        pattern = composed(pattern)
         fitting = [found for found in names if found == pattern or (is_pattern and fnmatchcase(found, pattern))]
         if not fitting:
             raise CourseError(
-                f"classes has {pattern!r}, which is none of the class folders of {folder}: {_listed(names)}; "
+                f"classes has {pattern!r}, which is none of the class folders of {folder}: {names_of(names)}; "
                 "give one of these"
             )
         for found in fitting:
-            class_of.setdefault(found, _composed(name))
+            class_of.setdefault(found, composed(name))
     if others is not None:
         rest = [name for name in names if name not in class_of]
         if not rest:
             raise CourseError(f"others is {others!r}, but classes names every class folder of {folder}; leave it out")
-        class_of |= dict.fromkeys(rest, _composed(others))
+        class_of |= dict.fromkeys(rest, composed(others))
     return class_of
 
 
-def _check_level(folder: Path, tree: _Tree, inside: dict[str, list[str]]) -> None:
+def _check_level(folder: Path, tree: Tree, inside: dict[str, list[str]]) -> None:
     """Refuses folders in folders that look like one more level of classes."""
-    inner = {name: {_composed(deep) for path in paths for deep in tree.filled(path)} for name, paths in inside.items()}
+    inner = {name: {composed(deep) for path in paths for deep in tree.filled(path)} for name, paths in inside.items()}
     shared = Counter(deep for names in inner.values() for deep in names)
     for name, deeper in inner.items():
         # folders of the same names in several classes are years or cameras
@@ -657,23 +547,36 @@ def _check_level(folder: Path, tree: _Tree, inside: dict[str, list[str]]) -> Non
             if len(inside) == 1:
                 remedy = f"if those are the classes, give {path}"
             else:
-                remedy = f"if {_listed(inside)} are the classes, name them in classes; else move all to one level"
+                remedy = f"if {names_of(inside)} are the classes, name them in classes; else move all to one level"
             raise CourseError(
                 f"{folder} does not show which folders are the classes: {path} has no photos but the folders "
-                f"{_listed(deeper)}; {remedy}"
+                f"{names_of(deeper)}; {remedy}"
             )
 
 
-def _check_order(folder: Path, tree: _Tree, inside: dict[str, list[str]]) -> None:
+def _check_order(folder: Path, tree: Tree, inside: dict[str, list[str]]) -> None:
     """Refuses parts below the classes, which would be mixed."""
     for paths in inside.values():
         for path in paths:
-            below = [name for name in tree.filled(path) if name.lower() in PART_NAMES]
+            below = [name for name in tree.filled(path) if part_of(name)]
             if below and not tree.direct[path]:
                 raise CourseError(
-                    f"{folder / path} has {_listed(below)} in it; put the parts above the classes, as in "
-                    f"{below[0]}/{_shown(path)}, or give split='stratified' to put them together and split them anew"
+                    f"{folder / path} has {names_of(below)} in it; put the parts above the classes, as in "
+                    f"{below[0]}/{printable(path)}, or give split='stratified' to put them together and split them anew"
                 )
+
+
+def _check_class_name(folder: Path, name: str) -> None:
+    """Refuses now what a model's card or a file system would refuse when the training is over."""
+    try:
+        check_class_name(name)
+    except CourseError as error:
+        raise CourseError(f"{folder} has a class folder whose name cannot be kept: {error}; rename it") from None
+    if "/" in name or "\\" in name or is_system(name) or len(name.encode()) > _LONGEST_NAME:
+        raise CourseError(
+            f"class {printable(name)[:80]!r} cannot be the name of a folder; give one of at most {_LONGEST_NAME} bytes "
+            "that does not begin with a dot and has no slash"
+        )
 
 
 def _check_filled(
@@ -686,26 +589,18 @@ def _check_filled(
         if (in_train and in_valid) if is_given else (in_train or in_valid):
             continue
         folders = {folder for folder, found in class_of.items() if found == name}
-        mine = [item for item in skipped if not folders.isdisjoint(map(_composed, item[0].split("/")[:2]))]
-        why = f" ({len(mine):,} skipped, such as {_shown(mine[0][0])}: {_shown(mine[0][1])})" if mine else ""
+        mine = [item for item in skipped if not folders.isdisjoint(map(composed, item[0].split("/")))]
+        why = f" ({len(mine):,} skipped, such as {printable(mine[0][0])}: {printable(mine[0][1])})" if mine else ""
         if not in_train + in_valid:
             raise CourseError(
-                f"class {_shown(name)!r} has no photos{why}; add {', '.join(images.PICTURE_ENDINGS)} to "
-                f"{_listed(folders)}, remove it, or let classes name the others"
+                f"class {printable(name)!r} has no photos{why}; add {', '.join(images.PICTURE_ENDINGS[:7])} to "
+                f"{names_of(folders)}, remove it, or let classes name the others"
             )
         has, lacks = ("training", "validation") if in_train else ("validation", "training")
         raise CourseError(
-            f"class {_shown(name)!r} has photos for {has} only{why}; add some for {lacks}, let classes name the "
+            f"class {printable(name)!r} has photos for {has} only{why}; add some for {lacks}, let classes name the "
             "other classes, or give split='stratified'"
         )
-
-
-def _report(folder: Path, skipped: Sequence[tuple[str, str]]) -> None:
-    """Says in one line what is left out."""
-    if skipped:
-        names = [f"{_shown(name)} ({_shown(reason)})" for name, reason in skipped[:_NAMES_SHOWN]]
-        more = f", and {len(skipped) - _NAMES_SHOWN:,} more" if len(skipped) > _NAMES_SHOWN else ""
-        print(f"{folder}: {len(skipped):,} skipped: {', '.join(names)}{more}", file=sys.stderr)
 
 
 # --- Decoding and keeping --------------------------------------------------------------------------------------
@@ -713,8 +608,8 @@ def _report(folder: Path, skipped: Sequence[tuple[str, str]]) -> None:
 
 def _decode_or_reuse(
     folder: Path,
-    files: Sequence[_File],
-    there: Sequence[_File],
+    files: Sequence[File],
+    there: Sequence[File],
     pictures: PictureFormat,
     cache: Path,
     workers: int | None,
@@ -723,6 +618,7 @@ def _decode_or_reuse(
     made_from = {
         "version": _VERSION,
         "pillow": PIL.__version__,  # another one may decode to other pixels
+        "heic": select.is_installed("pillow_heif"),  # what it needs for more formats
         "folder": os.path.realpath(folder),
         "pictures": pictures.to_dict(),
     }
@@ -754,7 +650,7 @@ def _decode_or_reuse(
             try:
                 return _open_written(_write(place, key, made_from, sources), made_from), unread
             except (OSError, ValueError) as error:
-                problem = f"{place} cannot be written: {_words(error)}"
+                problem = f"{place} cannot be written: {reason_of(error)}"
     print(f"the decoded photos are not kept for the next time: {problem}", file=sys.stderr)
     if len(fresh.known) == len(files):
         return fresh, unread
@@ -764,12 +660,12 @@ def _decode_or_reuse(
     return _Decoded(np.stack([pixels for _, pixels in wanted]), rows), unread
 
 
-def _missing(files: Sequence[_File], kept: _Decoded) -> list[_File]:
+def _missing(files: Sequence[File], kept: _Decoded) -> list[File]:
     return [file for file in files if kept.row(file) is None]
 
 
 def _decode(
-    folder: Path, files: Sequence[_File], pictures: PictureFormat, workers: int | None
+    folder: Path, files: Sequence[File], pictures: PictureFormat, workers: int | None
 ) -> tuple[_Decoded, dict[str, str]]:
     """Decodes photos in several threads: Pillow lets others work meanwhile."""
     pixels = np.zeros((len(files), *pictures.shape), "uint8")
@@ -789,7 +685,7 @@ def _decode(
     return _Decoded(pixels, known), unread
 
 
-def _decode_one(folder: Path, pictures: PictureFormat, file: _File, row: Pictures) -> tuple[str, str]:
+def _decode_one(folder: Path, pictures: PictureFormat, file: File, row: Pictures) -> tuple[str, str]:
     """Decodes a photo into a row; returns the hash of the file, "" if it was not read, and the reason if it failed."""
     try:
         with (folder / file.name).open("rb") as stream:
@@ -797,11 +693,11 @@ def _decode_one(folder: Path, pictures: PictureFormat, file: _File, row: Picture
         sha256 = hashlib.sha256(content).hexdigest()
         row[...] = images.prepare(content, pictures, name="it")
     except OSError as error:
-        return "", _words(error)
+        return "", reason_of(error)
     except Exception as error:  # a damaged file can make a decoder raise nearly anything
         if isinstance(error.__cause__ or error, MemoryError):
             return "", "there is not enough memory"
-        return sha256, _words(error)
+        return sha256, reason_of(error)
     return sha256, ""
 
 
@@ -842,7 +738,7 @@ def _open_kept(place: Path, key: str, made_from: dict[str, Any], *, is_last_look
             continue
         except Exception as error:  # a damaged file can make NumPy and JSON raise nearly anything
             if is_last_look:
-                print(f"{path} is damaged and is made anew: {_words(error)}", file=sys.stderr)
+                print(f"{path} is damaged and is made anew: {reason_of(error)}", file=sys.stderr)
     return _NOTHING
 
 
@@ -861,7 +757,7 @@ def _open_written(path: Path, made_from: dict[str, Any]) -> _Decoded:
     content = json.loads(about)
     if content["made_from"] != made_from:  # another version of the course or of Pillow
         return _NOTHING
-    known = [_Known(_File(*row[:3]), *row[3:]) for row in content["files"]]
+    known = [_Known(File(*row[:3]), *row[3:]) for row in content["files"]]
     pixels = np.load(path, mmap_mode="c", allow_pickle=False)
     wanted = (len(known), made_from["pictures"]["height"], made_from["pictures"]["width"])
     if not isinstance(pixels, np.memmap) or pixels.dtype != np.uint8 or pixels.shape[:3] != wanted:
@@ -874,30 +770,91 @@ def _open_written(path: Path, made_from: dict[str, Any]) -> _Decoded:
 # --- Splits ----------------------------------------------------------------------------------------------------
 
 
-def _stratified(labels: Labels, class_names: Sequence[str], share: float, seed: int) -> npt.NDArray[np.bool_]:
-    """Draws photos of each class to validate with; a class does not change what is drawn of another one."""
-    is_valid = np.zeros(len(labels), bool)
+def _stratified(
+    labels: Labels, contents: Places, class_names: Sequence[str], share: float, seed: int
+) -> npt.NDArray[np.bool_]:
+    """Draws photos of each class to validate with; a class does not change what is drawn of another one.
+
+    Equal files are drawn as one; those in several classes are on the side that the first of these draws.
+    """
+    side_of: dict[int, bool] = {}  # by content: whether it is validated with
     for label, name in enumerate(class_names):
-        members = np.flatnonzero(labels == label)
-        if len(members) > 1:
-            count = min(max(1, math.floor(share * len(members) + 0.5)), len(members) - 1)
-            order = randomness.permutation(randomness.stream_key(seed, "photo_folder", name), len(members))
-            is_valid[members[order[:count]]] = True
+        members = np.unique(contents[labels == label], return_index=True)
+        found = contents[labels == label][np.sort(members[1])]  # in the order of the paths
+        if len(found) > 1:
+            count = min(max(1, math.floor(share * len(found) + 0.5)), len(found) - 1)
+            order = randomness.permutation(randomness.stream_key(seed, "photo_folder", name), len(found))
+            chosen = set(found[order[:count]].tolist())
+        else:
+            chosen = set()
+        for content in found.tolist():
+            side_of.setdefault(content, content in chosen)
+    is_valid = np.array([side_of[content] for content in contents.tolist()], bool)
+    for label in range(len(class_names)):
+        if is_valid[labels == label].all():  # another class has drawn all of it
+            is_valid[np.isin(contents, contents[labels == label])] = False
     if not is_valid.any():
         raise CourseError("there is one photo of each class, and none to validate with; add more photos")
     return is_valid
 
 
 def _grouped(
-    pictures: Pictures, rows: Sequence[int], names: npt.NDArray[Any], share: float, seed: int
+    pictures: Pictures,
+    rows: Sequence[int],
+    names: npt.NDArray[Any],
+    contents: Places,
+    share: float,
+    seed: int,
 ) -> npt.NDArray[np.bool_]:
     """Draws series of near-copies to validate with; names are those of the classes, for an error that has one."""
     small = np.stack([_shrunk(pictures[row]) for row in rows])
     classes = np.unique(names, return_inverse=True)[1]
-    _, valid_places = asl.split_by_group(asl.near_copies(small, classes), names, valid_share=share, seed=seed)
+    series = asl.near_copies(small, classes)
+    for content in np.flatnonzero(np.bincount(contents) > 1):  # equal files in two classes are one series
+        series[np.isin(series, series[contents == content])] = series[contents == content].min()
+    _, valid_places = asl.split_by_group(series, names, valid_share=share, seed=seed)
     is_valid = np.zeros(len(rows), bool)
     is_valid[valid_places] = True
     return is_valid
+
+
+def _trained_on_in_vain(labels: Labels, contents: Places, is_valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Finds photos to train on that are validated with as well; of a class that would have no others, none."""
+    found = ~is_valid & np.isin(contents, contents[is_valid])
+    for label in np.unique(labels):
+        if found[~is_valid & (labels == label)].all():
+            found &= labels != label
+    return found
+
+
+def _report_copies(
+    folder: Path,
+    labels: Labels,
+    contents: Places,
+    is_valid: npt.NDArray[np.bool_],
+    is_used: npt.NDArray[np.bool_],
+    names: Sequence[str],
+) -> None:
+    """Says in one line which equal files there are in two classes, on both sides, or at all."""
+    first = np.unique(contents, return_index=True)[1][contents]  # the first place of the same content
+    said = []
+    in_two = np.flatnonzero(labels != labels[first])
+    if len(in_two):
+        pair = printable(f"{names[first[in_two[0]]]} and {names[in_two[0]]}")
+        said.append(f"{len(in_two):,} photos are in several classes, such as {pair}")
+    on_both = np.isin(contents[is_valid], contents[~is_valid & is_used]).sum()
+    copies = len(contents) - len(np.unique(contents))
+    if not is_used.all():
+        said.append(f"{(~is_used).sum():,} photos of the training part are left out, since they are validated with")
+    if on_both:
+        said.append(
+            f"{on_both:,} of {is_valid.sum():,} photos to validate with are trained on as well; split='stratified' "
+            "keeps equal files on one side"
+        )
+    elif copies and is_used.all():
+        said.append(f"{copies:,} of {len(contents):,} photos are copies of others, and on the same side")
+    if said:
+        print(f"{printable(str(folder))}: {'; '.join(said)}", file=sys.stderr)
 
 
 def _shrunk(picture: Pictures) -> Pictures:
@@ -912,49 +869,6 @@ def _take(pictures: Pictures, rows: Sequence[int]) -> Pictures:
     if list(rows) == list(range(rows[0], rows[0] + len(rows))):
         return pictures[rows[0] : rows[0] + len(rows)]
     return pictures[list(rows)]
-
-
-# --- Names -----------------------------------------------------------------------------------------------------
-
-
-def _above(name: str) -> str:
-    return name.rpartition("/")[0]
-
-
-def _join(folder: str, name: str) -> str:
-    return f"{folder}/{name}" if folder else name
-
-
-def _is_in(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
-
-
-def _composed(name: str) -> str:
-    """Writes letters with accents in one way; macOS has another one than a keyboard."""
-    return unicodedata.normalize("NFC", name)
-
-
-def _in_order(name: str) -> tuple[list[str], str]:
-    """Sorts paths folder by folder, on every system alike."""
-    return _composed(name).split("/"), name
-
-
-def _shown(name: str) -> str:
-    """Gives a name that anybody may have written in one line, and without what a terminal would obey."""
-    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in name)
-
-
-def _listed(names: Iterable[str]) -> str:
-    """Names some in their order, and says how many more there are."""
-    found = sorted(names)
-    more = f" and {len(found) - 5:,} more" if len(found) > 5 else ""
-    return ", ".join(map(_shown, found[:5])) + more
-
-
-def _words(error: Exception) -> str:
-    """The reason of an error in one line."""
-    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(words.split()) or type(error).__name__
 
 
 def _digest(content: Any) -> str:

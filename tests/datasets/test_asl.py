@@ -448,7 +448,7 @@ class TestPhotos:
         return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
     @pytest.mark.parametrize("damage", ["huge", "cut", "text", "empty", "vector"])
-    def test_pictures_that_cannot_be_read(self, tmp_path, damage):
+    def test_pictures_that_cannot_be_read(self, tmp_path, capsys, damage):
         whole = photo_bytes(np.random.default_rng(0).integers(0, 256, (100, 100)), "JPEG")
         content = {
             "huge": self.huge_png(),
@@ -457,19 +457,72 @@ class TestPhotos:
             "empty": b"",
             "vector": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
         }[damage]
-        write_photo(tmp_path / "train" / "A" / "1.png", texture(1))
+        for side in ("train", "valid"):
+            write_photo(tmp_path / side / "A" / "1.png", texture(1))
         (tmp_path / "train" / "A" / "2.jpg").write_bytes(content)
-        reason = "has too many pixels" if damage == "huge" else "cannot be read as a picture"
+        reason = "it has too many pixels" if damage == "huge" else "it cannot be read as a picture"
         tracemalloc.start()
-        assert_refused(tmp_path, rf"train/A/2\.jpg {reason}")
+        (_, y_train), (_, y_valid) = asl.load_data(tmp_path)
         assert tracemalloc.get_traced_memory()[1] < 10_000_000
         tracemalloc.stop()
+        assert (y_train.tolist(), y_valid.tolist()) == ([0], [0])
+        error = capsys.readouterr().err
+        assert error.startswith(f"{tmp_path}: 1 skipped: train/A/2.jpg ({reason}")
+        assert error.count("\n") == 1
+        for side in ("train", "valid"):
+            (tmp_path / side / "A" / "1.png").unlink()
+        assert_refused(tmp_path, rf"it has no pictures of letters: train/A/2\.jpg: {reason}")
 
     def test_a_file_too_large_for_a_picture(self, tmp_path):
         (tmp_path / "A").mkdir()
         with (tmp_path / "A" / "1.jpg").open("wb") as file:
             file.truncate(2**25 + 1)
-        assert_refused(tmp_path, r"A/1\.jpg claims 33,554,433 bytes, more than the 33,554,432")
+        assert_refused(tmp_path, r"A/1\.jpg: it has 33,554,433 bytes; at most 33,554,432 are read")
+
+    def test_every_file_is_read_or_named(self, tmp_path, capsys):
+        for side in ("train", "valid"):
+            for letter in "AB":
+                write_photo(tmp_path / side / letter / "1.png", texture(1))
+        write_photo(tmp_path / "train" / "A" / "scan.tif", texture(2))
+        write_photo(tmp_path / "train" / "A" / "moving.gif", texture(2))
+        write_photo(tmp_path / "train" / "J" / "1.png", texture(2))
+        (tmp_path / "train" / "A" / "IMG_1.HEIC").write_bytes(b"1")
+        (tmp_path / "train" / "B" / "IMG_2.CR2").write_bytes(b"1")
+        (tmp_path / "notes.txt").write_text("...")
+        write_photo(tmp_path / "train" / "B" / "@eaDir" / "1.png" / "SYNOPHOTO_THUMB_M.png", texture(2))
+        (_, y_train), _ = asl.load_data(tmp_path)
+        assert y_train.tolist() == [0, 0, 0, 1]
+        error = capsys.readouterr().err
+        assert error.startswith(f"{tmp_path}: 4 skipped: ")
+        for name in (
+            "train/A/IMG_1.HEIC (",
+            "train/B/IMG_2.CR2 (",
+            "notes.txt (",
+            "train/J/1.png (J is no letter that",
+        ):
+            assert name in error
+
+    def test_kaggles_asl_alphabet(self, tmp_path, capsys):
+        """Folders in folders of their names, ``del``, ``nothing`` and ``space``, and a test part without classes."""
+        train, test = (tmp_path / f"asl_alphabet_{part}" / f"asl_alphabet_{part}" for part in ("train", "test"))
+        for letter in "AB":
+            for number in range(3):
+                write_photo(train / letter / f"{letter}{number}.png", texture(ord(letter) + 100 * number))
+            write_photo(test / f"{letter}_test.png", texture(7))
+        for name in ("del", "nothing", "space", "J", "Z"):
+            write_photo(train / name / "1.png", texture(7))
+        (_, y_train), (_, y_valid) = asl.load_data(tmp_path)
+        assert sorted([*y_train.tolist(), *y_valid.tolist()]) == [0] * 3 + [1] * 3
+        error = capsys.readouterr().err
+        assert error.startswith(f"{tmp_path}: 7 skipped: ")
+        assert "asl_alphabet_test/asl_alphabet_test/A_test.png (it is in no folder of a letter)" in error
+
+    def test_a_test_part_beside_a_valid_one_stays_unseen(self, tmp_path, capsys):
+        for number, part in enumerate(("train", "valid", "test")):
+            write_photo(tmp_path / part / "A" / "1.png", np.full((28, 28), 10 * number))
+        (x_train, _), (x_valid, _) = asl.load_data(tmp_path)
+        assert (x_train.mean(), x_valid.mean()) == (0, 10)
+        assert "1 skipped: test/A/1.png (the test part stays unseen" in capsys.readouterr().err
 
 
 class TestParquet:
@@ -514,10 +567,53 @@ class TestParquet:
     def test_numbers_without_names_other_columns_and_damage(self, tmp_path):
         path = self.write(tmp_path / "all.parquet", [10, 11], [1, 2])
         assert_refused(path, "is in the folder or class '10'; wanted is a letter")
-        path = self.write(tmp_path / "all.parquet", ["A", "B"], [1, 2], columns=("image", "letter"))
-        assert_refused(path, r"all\.parquet has no column label")
+        path = self.write(tmp_path / "all.parquet", ["A", "B"], [1, 2], columns=("image", "answer"))
+        assert_refused(path, r"all\.parquet has no column label, or another of .*; it has image, answer")
         path.write_bytes(path.read_bytes()[:-50])
         assert_refused(path, "does not hold hand signs")
+
+    @pytest.mark.parametrize("number", [26, 2**40, -2])
+    def test_a_number_that_is_no_class_is_refused(self, tmp_path, number):
+        names = list("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+        path = self.write(tmp_path / "all.parquet", [0, number], [1, 2], names=names)
+        assert_refused(path, rf"has the label {number}; wanted is 0 to 25")
+
+    def test_rows_without_a_label_or_a_picture_are_named(self, tmp_path, capsys):
+        """Hugging Face writes -1 where a label is not known; as an index it is the last class."""
+        names = list("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+        path = self.write(tmp_path / "all.parquet", [0, -1, 1, None, 0, 1], [1, 2, 3, 4, 5, 6], names=names)
+        (_, y_train), (_, y_valid) = asl.load_data(path)
+        assert sorted([*y_train.tolist(), *y_valid.tolist()]) == [0, 0, 1, 1]
+        error = capsys.readouterr().err
+        assert error.startswith(f"{path}: 2 skipped: all.parquet/P2_X_1.jpg (it has no label), all.parquet/P4_X_3.jpg")
+
+    @pytest.mark.parametrize(
+        "columns", [("img", "label"), ("image", "labels"), ("picture", "letter"), ("jpg", "class")]
+    )
+    @pytest.mark.parametrize("is_binary", [False, True])
+    def test_other_columns_and_bytes_alone(self, tmp_path, capsys, columns, is_binary):
+        pyarrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        contents = [photo_bytes(np.full((40, 40), 20 * number)) for number in range(4)] + [None]
+        pictures = contents if is_binary else [{"bytes": content, "path": None} for content in contents]
+        table = pyarrow.table({columns[0]: pictures, "id": list(range(5)), columns[1]: ["A", "A", "B", "B", "A"]})
+        path = tmp_path / "all.parquet"
+        parquet.write_table(table, path)
+        (x_train, y_train), (x_valid, y_valid) = asl.load_data(path)
+        found = dict(
+            zip([*x_train[:, 0, 0, 0].tolist(), *x_valid[:, 0, 0, 0].tolist()], [*y_train, *y_valid], strict=True)
+        )
+        assert found == {0: 0, 20: 0, 40: 1, 60: 1}
+        assert capsys.readouterr().err == f"{path}: 1 skipped: all.parquet/row 5 (it has no picture)\n"
+
+    def test_a_column_of_pixels_is_refused(self, tmp_path):
+        pyarrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        path = tmp_path / "all.parquet"
+        parquet.write_table(pyarrow.table({"image": [[1, 2], [3, 4]], "label": ["A", "B"]}), path)
+        assert_refused(path, r"all\.parquet has no files of pictures in its column image")
 
     def test_too_much_is_not_unfolded(self, tmp_path, monkeypatch):
         monkeypatch.setattr(asl, "LARGEST_PARQUET_BYTES", 100)

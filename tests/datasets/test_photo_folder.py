@@ -22,7 +22,7 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
-from keras_course.datasets import photo_folder
+from keras_course.datasets import folders, photo_folder
 from keras_course.datasets.photo_folder import class_weights, load_data
 from keras_course.errors import CourseError
 from keras_course.preprocessing import PictureFormat, images
@@ -68,7 +68,8 @@ def make(folder, **counts):
     """A folder of photos for each class; the names of the files say which ones they are: cat/cat_00.png."""
     for name, count in counts.items():
         for number in range(count):
-            save(folder / name.replace("__", "/") / f"{name.split('__')[-1]}_{number:02}.png")
+            path = folder / name.replace("__", "/") / f"{name.split('__')[-1]}_{number:02}.png"
+            save(path, drawing("/".join(path.parts[-3:])))  # another one in each part
         if not count:
             (folder / name.replace("__", "/")).mkdir(parents=True)
     return folder
@@ -140,8 +141,8 @@ def test_parts_above_the_classes(tmp_path, train, valid):
     folder = tmp_path / "photos"
     make(folder / train, cat=3, dog=2)
     make(folder / valid, cat=1, dog=2)
-    for split in ("auto", "given"):
-        photos = load(folder, split=split)
+    for options in ({"split": "given"}, {} if valid.startswith(("v", "V")) else {"valid_parts": ("test",)}):
+        photos = load(folder, **options)
         assert [path.relative_to(folder).as_posix() for path in photos.valid.paths] == [
             f"{valid}/cat/cat_00.png",
             f"{valid}/dog/dog_00.png",
@@ -201,19 +202,75 @@ def test_folders_in_a_class_belong_to_it(tmp_path):
     assert np.bincount(np.concatenate([photos.train.labels, photos.valid.labels])).tolist() == [4, 4, 3]
 
 
-def test_hidden_files_and_others_are_passed_over(tmp_path, capsys):
+def test_what_systems_put_there_is_passed_over(tmp_path, capsys):
+    """Windows, macOS, Linux, JupyterLab, Synology, QNAP, NetApp, and programs for photos."""
     folder = make(tmp_path / "photos", cat=3, dog=3)
-    save(folder / ".thumbnails" / "1.png")
-    save(folder / "cat" / "._cat_00.png")
-    save(folder / "__MACOSX" / "cat" / "cat_00.png")
-    (folder / "cat" / ".hidden.jpg").write_bytes(b"?")
-    for name in ("notes.txt", "labels.csv", "noending"):
+    for name in (
+        *(
+            "$RECYCLE.BIN",
+            "System Volume Information",
+            "RECYCLER",
+            "__MACOSX",
+            ".Trashes",
+            ".AppleDouble",
+            "lost+found",
+        ),
+        *(".ipynb_checkpoints", "@eaDir", "#recycle", "#snapshot", "@Recycle", ".@__thumb", "~snapshot", ".thumbnails"),
+        *("Network Trash Folder", ".Trash-1000", "FOUND.000", ".picasaoriginals", "lost+found"),
+    ):
+        save(folder / name / "cat" / "cat_00.png")
+        save(folder / "cat" / name / "cat_01.jpg" / "SYNOPHOTO_THUMB_M.png")
+    for name in ("Thumbs.db", "desktop.ini", "Icon\r", "._cat_00.png", ".hidden.jpg", "Picasa.ini", "~$cats.docx"):
+        (folder / "cat" / name).write_bytes(b"?")
+        (folder / name).write_bytes(b"?")
+    photos = load(folder)
+    assert photos.class_names == ("cat", "dog")
+    assert len(photos.train.paths + photos.valid.paths) == 6
+    assert photos.skipped == []
+    assert capsys.readouterr().err == ""
+
+
+def test_every_other_file_is_named(tmp_path, capsys):
+    folder = make(tmp_path / "photos", cat=3, dog=3)
+    for name in ("notes.txt", "labels.csv", "noending", "photo.CR2", "photo.jxl"):
         (folder / "cat" / name).write_text("?")
         (folder / name).write_text("?")
     photos = load(folder)
     assert photos.class_names == ("cat", "dog")
     assert len(photos.train.paths + photos.valid.paths) == 6
+    reasons = {path.relative_to(folder).as_posix(): reason for path, reason in photos.skipped}
+    assert set(reasons) == {
+        f"{above}{name}"
+        for name in ("notes.txt", "labels.csv", "noending", "photo.CR2", "photo.jxl")
+        for above in ("", "cat/")
+    }
+    assert reasons["cat/photo.CR2"] == "the raw file of a camera is not read; save it as JPEG"
+    assert reasons["cat/noending"] == "it is no picture"
+    error = capsys.readouterr().err
+    assert error.startswith(f"{folder}: 10 skipped: cat/photo.CR2 (the raw file")
+    assert error.count("\n") == 1
+
+
+def test_pictures_of_all_kinds_are_read_whatever_they_are_called(tmp_path, capsys):
+    folder = make(tmp_path / "photos", dog=8)
+    image = Image.fromarray(np.full((12, 10, 3), 9, "uint8"))
+    names = {"a.ppm": "PPM", "b.tif": "TIFF", "c.gif": "GIF", "d": "JPEG", "e.jpg_large": "JPEG", "f.jpe": "JPEG"}
+    names |= {"g.part": "PNG", "h.bin": "WEBP", "i.avif": "AVIF", "j.jfif": "JPEG", "k.TIFF": "TIFF", "l.jpg": "PNG"}
+    (folder / "cat").mkdir()
+    for number, (name, kind) in enumerate(names.items()):
+        content = io.BytesIO()
+        Image.fromarray(np.asarray(image) + np.uint8(15 * number)).save(content, kind)
+        (folder / "cat" / name).write_bytes(content.getvalue())
+    photos = load(folder)
     assert photos.skipped == []
+    found = {
+        path.name: pixels.mean()
+        for part in (photos.train, photos.valid)
+        for path, pixels in zip(part.paths, part.pictures, strict=True)
+        if path.parent.name == "cat"
+    }
+    assert set(found) == set(names)
+    np.testing.assert_allclose([found[name] for name in names], 9 + 15 * np.arange(len(names)), atol=2)
     assert capsys.readouterr().err == ""
 
 
@@ -245,7 +302,7 @@ def test_names_in_any_script_and_either_spelling_of_accents(tmp_path):
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are text there")
 def test_names_that_are_no_text(tmp_path, capsys):
     folder = make(tmp_path / "photos", cat=3, dog=3)
-    shutil.copy(folder / "cat" / "cat_00.png", os.fsencode(folder / "cat") + b"/\xff\n\x1b[31m.png")
+    shutil.move(save(tmp_path / "another.png"), os.fsencode(folder / "cat") + b"/\xff\n\x1b[31m.png")
     Path(os.fsdecode(os.fsencode(folder / "dog") + b"/\xfe\n\x1b[31m.png")).write_bytes(b"?")
     for _ in range(2):
         photos = load(folder)
@@ -254,6 +311,88 @@ def test_names_that_are_no_text(tmp_path, capsys):
         error = capsys.readouterr().err
         assert error.count("\n") == 1
         assert "\x1b" not in error
+
+
+# --- Equal photos ----------------------------------------------------------------------------------------------
+
+
+def copied(folder, *names):
+    """Copies photos beside themselves, as a browser that downloads them twice."""
+    for name in names:
+        path = folder / name
+        shutil.copy(path, path.with_name(f"{path.stem} (1){path.suffix}"))
+    return folder
+
+
+def on_both_sides(photos):
+    return set(photos.train.hashes) & set(photos.valid.hashes)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_equal_photos_stay_on_one_side(tmp_path, capsys, share, seed):
+    folder = make(tmp_path / "photos", cat=6, dog=6)
+    copied(folder, *(f"{name}/{name}_{number:02}.png" for name in ("cat", "dog") for number in range(5)))
+    photos = load(folder, valid_share=share, seed=seed)
+    assert not on_both_sides(photos)
+    assert len(photos.train.paths + photos.valid.paths) == 22
+    # equal photos are drawn as one, so that the same ones are drawn as without copies
+    originals = [name for name in names(photos.valid) if "(1)" not in name]
+    assert originals == [
+        f"{name}_{place:02}.png" for name in ("cat", "dog") for place in expected_places(6, share, seed, name)
+    ]
+    assert capsys.readouterr().err == f"{folder}: 10 of 22 photos are copies of others, and on the same side\n"
+
+
+def test_equal_photos_in_two_classes_are_named(tmp_path, capsys):
+    folder = make(tmp_path / "photos", cat=5)
+    shutil.copytree(folder / "cat", folder / "dog")
+    for split in ("stratified", "grouped"):
+        photos = load(folder, split=split, valid_share=0.4)
+        assert not on_both_sides(photos)
+        assert set(photos.train.labels) == set(photos.valid.labels) == {0, 1}
+        error = capsys.readouterr().err
+        assert error.startswith(f"{folder}: 5 photos are in several classes, such as cat/cat_00.png and dog/cat_00.png")
+        assert error.count("\n") == 1
+
+
+def test_a_class_that_is_a_part_of_another_one_is_trained_on(tmp_path):
+    for seed in range(8):
+        folder = make(tmp_path / f"photos_{seed}", cat=3, dog=1)
+        shutil.copy(folder / "cat" / "cat_00.png", folder / "dog" / "dog_00.png")
+        photos = load(folder, valid_share=0.6, seed=seed)
+        assert not on_both_sides(photos)
+        assert set(photos.train.labels) == {0, 1}
+
+
+def test_equal_photos_in_given_parts_are_not_trained_on(tmp_path, capsys):
+    folder = tmp_path / "photos"
+    make(folder / "train", cat=4, dog=4)
+    for name, count in (("cat", 2), ("dog", 3)):
+        (folder / "valid" / name).mkdir(parents=True)
+        for number in range(count):
+            shutil.copy(folder / "train" / name / f"{name}_{number:02}.png", folder / "valid" / name / f"{number}.png")
+    save(folder / "valid" / "dog" / "new.png")
+    photos = load(folder)
+    assert not on_both_sides(photos)
+    assert names(photos.train) == ["cat_02.png", "cat_03.png", "dog_03.png"]
+    assert len(photos.valid.paths) == 6
+    assert_true(photos.train)
+    assert [reason for _, reason in photos.skipped] == ["the same photo is validated with"] * 5
+    left_out = "5 photos of the training part are left out, since they are validated with"
+    assert capsys.readouterr().err == f"{folder}: {left_out}\n"
+    assert len(on_both_sides(load(folder, split="given"))) == 5
+    assert "5 of 6 photos to validate with are trained on as well" in capsys.readouterr().err
+
+
+def test_a_part_that_is_a_copy_of_the_other_is_said(tmp_path, capsys):
+    folder = make(tmp_path / "photos", train__cat=4, train__dog=4)
+    shutil.copytree(folder / "train", folder / "valid")
+    photos = load(folder)
+    assert len(on_both_sides(photos)) == len(photos.train.paths) == 8
+    error = capsys.readouterr().err
+    assert error.startswith(f"{folder}: 8 of 8 photos to validate with are trained on as well; split='stratified'")
+    assert error.count("\n") == 1
 
 
 # --- Classes ---------------------------------------------------------------------------------------------------
@@ -290,6 +429,30 @@ def test_a_name_is_no_pattern(tmp_path):
     assert load(folder, classes=["cat [old]", "dog"]).class_names == ("cat [old]", "dog")
     assert load(folder, classes={"cat [old]": "old", "dog": "dog"}).class_names == ("dog", "old")
     assert_refused(folder, "'d*'", "cat [old], cat o, dog", classes=["d*", "dog"])
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("cat\nfish", "has a class folder whose name cannot be kept: class name has a line break"),
+        ("cat\x1b[2J", "has a class folder whose name cannot be kept: class name has the character '\\x1b'"),
+        ("cat\udcff", "has a class folder whose name cannot be kept: class name has the character '\\udcff'"),
+    ],
+)
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="a folder cannot have such a name there")
+def test_a_name_that_no_card_can_hold_is_refused_at_once(tmp_path, decoded, name, reason):
+    folder = make(tmp_path / "photos", dog=3)
+    save(Path(os.fsdecode(os.fsencode(folder) + b"/" + os.fsencode(name))) / "1.png")
+    assert_refused(folder, reason, "rename it")
+    assert not decoded
+    assert load(folder, classes={"dog": "dog", "cat*": "cat"}).class_names == ("cat", "dog")
+
+
+@pytest.mark.parametrize("name", ["cat/fish", "..", ".cat", "cat\\fish", "@eaDir", "c" * 256, "ç" * 128, "c" * 10_001])
+def test_a_name_that_no_folder_can_have_is_refused_at_once(tmp_path, decoded, name):
+    folder = make(tmp_path / "photos", cat=3, dog=3)
+    assert_refused(folder, "class", classes={"cat": name, "dog": "dog"})
+    assert not decoded
 
 
 def test_classes_are_regrouped_within_given_parts(tmp_path):
@@ -432,7 +595,7 @@ def test_grouped_says_which_class_is_one_series(tmp_path):
 def test_the_pictures_of_one_colour_are_no_near_copies(tmp_path):
     folder = make(tmp_path / "photos", dog=4)
     for number in range(4):
-        save(folder / "cat" / f"{number}.png", np.full((12, 10, 3), 50))
+        save(folder / "cat" / f"{number}.png", np.full((12, 10, 3), 50 + number))
     assert np.bincount(load(folder, split="grouped", valid_share=0.5).valid.labels).tolist() == [2, 2]
 
 
@@ -488,11 +651,12 @@ DAMAGED = {
     "cut.jpg": (encoded("JPEG")[:2000], "truncated"),
     "cut.png": (encoded("PNG")[:2000], "it cannot be read as a picture"),
     "pickle.png": (pickle.dumps(print), "none of JPEG"),
-    "gif.jpg": (encoded("GIF"), "none of JPEG"),
     "huge.png": (png_claiming(10_000, 10_000), "10,000 × 10,000 pixels; give a picture of at most 64,000,000"),
     "bomb.png": (png_claiming(100_000, 100_000), "pixels; give a picture of at most 64,000,000"),
-    "photo.heic": (b"\x00\x00\x00\x18ftypheic", ".heic is not read; save it as JPEG or PNG"),
-    "scan.TIFF": (encoded("TIFF"), ".tiff is not read"),
+    "photo.heic": (b"\x00\x00\x00\x18ftypheic", "it cannot be read as a picture"),
+    "cut.TIFF": (encoded("TIFF")[:2000], "it cannot be read as a picture"),
+    "cut.gif": (encoded("GIF")[:2000], "it cannot be read as a picture"),
+    "photo.dng": (encoded("TIFF"), "the raw file of a camera is not read; save it as JPEG"),
 }
 
 
@@ -513,11 +677,11 @@ def test_what_is_no_picture_is_named_and_skipped(tmp_path, capsys, decoded):
             assert reason in reasons[name]
         assert all(path.is_file() for path, _ in photos.skipped)
         error = capsys.readouterr().err
-        assert error.startswith(f"{folder}: 12 skipped: cat/bomb.png (")
-        assert error.endswith(", and 2 more\n")
+        assert error.startswith(f"{folder}: {len(DAMAGED) + 1} skipped: cat/")
+        assert error.endswith(f", and {len(DAMAGED) - 9} more\n")
         assert error.count("\n") == 1
         assert sum(name in error for name in reasons) == 10
-        assert len(decoded) == 8 + 9, start  # neither the second time, nor what has another ending
+        assert len(decoded) == 8 + len(DAMAGED) - 1, start  # neither the second time, nor what has another ending
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path, decoded):
@@ -661,7 +825,7 @@ def test_the_folder_itself_may_be_a_link(tmp_path):
 
 
 def test_no_folder_and_files_in_its_place(tmp_path, monkeypatch):
-    assert_refused(tmp_path / "nowhere", f"there is no folder {tmp_path / 'nowhere'}; give one with")
+    assert_refused(tmp_path / "nowhere", f"there is no folder {tmp_path / 'nowhere'}; give the path of one")
     archive = tmp_path / "photos.zip"
     archive.write_bytes(b"PK")
     assert_refused(archive, "photos.zip is a file; give a folder", "unpack it first")
@@ -694,7 +858,8 @@ def test_one_class(tmp_path):
 def test_an_empty_class(tmp_path):
     folder = make(tmp_path / "photos", cat=3, dog=3, fox=0)
     (folder / "fox" / "notes.txt").write_text("?")
-    assert_refused(folder, "class 'fox' has no photos; add .jpg", "to fox, remove it, or let classes name the others")
+    reason = "class 'fox' has no photos (1 skipped, such as fox/notes.txt: it is no picture); add .jpg"
+    assert_refused(folder, reason, "to fox, remove it, or let classes name the others")
     assert load(folder, classes=["cat", "dog"]).class_names == ("cat", "dog")
     assert load(folder, classes={"cat": "cat"}, others="others").class_names == ("cat", "others")
 
@@ -783,9 +948,9 @@ def test_too_many_classes_and_too_many_files(tmp_path, monkeypatch):
     monkeypatch.setattr(photo_folder, "LARGEST_CLASSES", 6)
     assert_refused(folder, "7 class folders; give at most 6")
     assert load(make(folder, class_0=2), classes={"*[0-3]": "low", "*": "high"}).class_names == ("high", "low")
-    monkeypatch.setattr(photo_folder.arrays, "LARGEST_COUNT", 6)
+    monkeypatch.setattr(folders, "LARGEST_COUNT", 6)
     assert_refused(folder, "8 photos; give a folder of at most 6")
-    monkeypatch.setattr(photo_folder, "_LARGEST_ENTRIES", 5)
+    monkeypatch.setattr(folders, "_LARGEST_ENTRIES", 5)
     assert_refused(folder, "more than 5 files")
 
 
@@ -875,7 +1040,7 @@ def test_what_is_kept_is_a_plain_array(tmp_path, own_cache):
     pixels = np.load(kept_files(own_cache)[0], allow_pickle=False)
     assert pixels.shape == (5, 12, 10, 3)
     for number, path in enumerate(sorted(folder.rglob("*.png"))):
-        np.testing.assert_array_equal(pixels[number], drawing(path.name))
+        np.testing.assert_array_equal(pixels[number], drawing("/".join(path.parts[-3:])))
 
 
 def test_arrays_can_be_written_to_and_the_cache_stays(tmp_path, own_cache):
@@ -1142,7 +1307,7 @@ def run(folder, cache, prelude=""):
     program = f"""
         import hashlib, os, sys, time
         import keras_course
-        from keras_course.datasets import photo_folder
+        from keras_course.datasets import folders, photo_folder
         from keras_course.preprocessing import PictureFormat, images
         prepare, count = images.prepare, []
         def counting(*arguments, **options):

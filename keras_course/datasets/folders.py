@@ -1,0 +1,388 @@
+"""What lies in a folder that somebody brings: every file is listed, or named with the reason why it is not.
+
+What systems and programs put there for themselves is passed over: hidden files, thumbnails, waste baskets. Nothing is
+followed out of the folder.
+"""
+
+import os
+import re
+import stat
+import sys
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO, Final, NamedTuple
+
+from keras_course.datasets.arrays import LARGEST_COUNT
+from keras_course.errors import CourseError
+from keras_course.foreign_text import printable
+from keras_course.preprocessing import images
+
+__all__ = [
+    "LEAVES",
+    "NO_PICTURE",
+    "File",
+    "Listing",
+    "composed",
+    "in_order",
+    "is_system",
+    "join",
+    "list_files",
+    "list_pictures",
+    "names_of",
+    "reason_against",
+    "reason_of",
+    "report",
+]
+
+NO_PICTURE: Final = "it is no picture"
+LEAVES: Final = "it is a link that leaves the folder"
+RETURNS: Final = "it is a link that leads back to a folder around it"
+
+# Links within a folder can make more paths of few files than anybody can wait for.
+_LARGEST_ENTRIES: Final = 2 * LARGEST_COUNT
+_NAMES_SHOWN: Final = 10
+_BEGINNING: Final = 64  # bytes by which a picture is recognised
+
+# Names are compared in lower case. All that begins with a dot is passed over as well: .DS_Store, .Trashes,
+# .ipynb_checkpoints, .thumbnails, .@__thumb (QNAP), .AppleDouble, .Spotlight-V100, ._photo.jpg.
+_SYSTEM_NAMES: Final = frozenset(
+    {
+        # Windows
+        *("$recycle.bin", "recycler", "recycled", "system volume information", "msocache", "dfsrprivate"),
+        *("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini"),
+        # macOS and its file sharing
+        *("icon\r", "network trash folder", "temporary items", "thevolumesettingsfolder"),
+        # Linux and Python
+        *("lost+found", "__pycache__"),
+        # network drives: Synology, QNAP, NetApp
+        *("@eadir", "#recycle", "#snapshot", "@tmp", "@sharebin", "@recycle", "@recently-snapshot", "~snapshot"),
+        # programs for photos
+        *("picasa.ini", "pspbrwse.jbf", "zbthumbnail.info"),
+    }
+)
+_SYSTEM: Final = re.compile(r"\.|__macosx|~\$|syno(photo|file|index|video|audio)_|found\.\d{3}$", re.IGNORECASE)
+
+_OTHER_PICTURES: Final = {
+    **dict.fromkeys(
+        (".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".orf", ".rw2", ".raf", ".pef"),
+        "the raw file of a camera is not read; save it as JPEG",
+    ),
+    **dict.fromkeys(
+        (".jp2", ".j2k", ".jpx", ".jxl", ".svg", ".psd", ".ai", ".eps", ".tga", ".exr", ".hdr", ".ico", ".pcx", ".dds"),
+        "pictures of this kind are not read; save it as PNG",
+    ),
+}
+
+
+class File(NamedTuple):
+    """A file in a folder: its path below it, its bytes, and the time of its last change in nanoseconds."""
+
+    name: str
+    size: int
+    changed: int
+
+
+class Listing(NamedTuple):
+    """What is in a folder, by paths below it, sorted folder by folder.
+
+    Args:
+        files: The files.
+        folders: The folders, at whatever depth.
+        skipped: What is not among these, each with the reason.
+    """
+
+    files: list[File]
+    folders: list[str]
+    skipped: list[tuple[str, str]]
+
+
+def is_system(name: str) -> bool:
+    """Says whether a system or a program has put a file or folder of this name there for itself.
+
+    Args:
+        name: The name, without the folders above.
+
+    Returns:
+        Whether to pass it over.
+
+    Example:
+        >>> [name for name in ("@eaDir", "$RECYCLE.BIN", "Thumbs.db", "._cat.jpg", "cat.jpg") if not is_system(name)]
+        ['cat.jpg']
+    """
+    return name.lower() in _SYSTEM_NAMES or _SYSTEM.match(name) is not None
+
+
+def list_files(folder: Path) -> Listing:
+    """Lists all regular files in a folder and in those in it, without opening one.
+
+    Links are followed where they stay in the folder.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        The files and folders.
+
+    Raises:
+        CourseError: There is no such folder, it cannot be read, or it has too many files.
+
+    Example:
+        >>> list_files(Path("no_such_folder"))
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.CourseError: there is no folder no_such_folder; give the path of one
+    """
+    listing = Listing([], [], [])
+    try:
+        root = os.path.realpath(folder)
+        _check_folder(folder)
+        open_folders: list[tuple[str, tuple[str, ...]]] = [("", ())]
+        count = 0
+        while open_folders:
+            name, links = open_folders.pop()
+            try:
+                with os.scandir(folder / name) as entries:
+                    found = [entry for entry in entries if not is_system(entry.name)]
+            except OSError as error:
+                if not name:
+                    raise
+                listing.skipped.append((name, reason_of(error)))
+                continue
+            count += len(found)
+            if count > _LARGEST_ENTRIES:
+                raise CourseError(f"{folder} has more than {_LARGEST_ENTRIES:,} files; give a smaller folder")
+            for entry in found:
+                inner = _visit(listing, entry, join(name, entry.name), root, links)
+                if inner is not None:
+                    open_folders.append((join(name, entry.name), inner))
+    except (OSError, ValueError) as error:
+        if isinstance(error, CourseError):
+            raise
+        raise CourseError(f"{folder} cannot be read: {reason_of(error)}") from error
+    return _sorted(listing)
+
+
+def list_pictures(folder: Path) -> Listing:
+    """Lists the pictures in a folder and in those in it.
+
+    A file is taken for a picture by its ending; with an ending that is none of a picture's, or without one, by its
+    first bytes.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        The pictures as ``files``, and all other files with the reason in ``skipped``.
+
+    Raises:
+        CourseError: As for ``list_files``, or there are too many pictures.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("cat.jpg", "raw.cr2", "notes.txt"):
+        ...     _ = (folder / name).write_text("...")
+        >>> listing = list_pictures(folder)
+        >>> [file.name for file in listing.files], [name for name, _ in listing.skipped]
+        (['cat.jpg'], ['notes.txt', 'raw.cr2'])
+    """
+    found = list_files(folder)
+    listing = Listing([], found.folders, found.skipped)
+    for file in found.files:
+        if reason := reason_against(file.name, file.size, partial((folder / file.name).open, "rb")):
+            listing.skipped.append((file.name, reason))
+        else:
+            listing.files.append(file)
+    if len(listing.files) > LARGEST_COUNT:
+        raise CourseError(f"{folder} has {len(listing.files):,} photos; give a folder of at most {LARGEST_COUNT:,}")
+    return _sorted(listing)
+
+
+def reason_against(name: str, size: int, open_file: Callable[[], IO[bytes]]) -> str:
+    """Says why a file is not taken for a picture.
+
+    Args:
+        name: Its name; the ending of a picture is enough.
+        size: Its bytes.
+        open_file: Opens it; its first bytes decide where its name does not.
+
+    Returns:
+        The reason, or "" for a picture.
+
+    Example:
+        >>> import io
+        >>> reason_against("notes.txt", 5, lambda: io.BytesIO(b"notes"))
+        'it is no picture'
+    """
+    ending = PurePosixPath(name).suffix.lower()
+    if ending in _OTHER_PICTURES:
+        return _OTHER_PICTURES[ending]
+    if ending not in images.PICTURE_ENDINGS:
+        try:
+            with open_file() as file:
+                # the other formats begin with two or three letters, as many a text does
+                if images.format_of(file.read(_BEGINNING)) in (None, "BMP", "PPM", "TIFF"):
+                    return NO_PICTURE
+        except OSError as error:
+            return reason_of(error)
+    if size > images.LARGEST_FILE_BYTES:
+        return f"it has {size:,} bytes; at most {images.LARGEST_FILE_BYTES:,} are read"
+    return ""
+
+
+def report(folder: str | Path, skipped: Sequence[tuple[str, str]]) -> None:
+    """Says in one line on stderr what is left out of a folder; nothing where nothing is.
+
+    Args:
+        folder: The folder.
+        skipped: Paths below it, each with the reason.
+
+    Example:
+        >>> import contextlib
+        >>> with contextlib.redirect_stderr(sys.stdout):
+        ...     report("photos", [("a.txt", NO_PICTURE), ("b.cr2", "the raw file of a camera is not read")])
+        photos: 2 skipped: b.cr2 (the raw file of a camera is not read), a.txt (it is no picture)
+    """
+    if not skipped:
+        return
+    in_order = sorted(skipped, key=lambda item: item[1] == NO_PICTURE)  # what somebody may miss comes first
+    names = [f"{printable(name)} ({printable(reason)})" for name, reason in in_order[:_NAMES_SHOWN]]
+    more = f", and {len(skipped) - _NAMES_SHOWN:,} more" if len(skipped) > _NAMES_SHOWN else ""
+    print(f"{printable(str(folder))}: {len(skipped):,} skipped: {', '.join(names)}{more}", file=sys.stderr)
+
+
+def names_of(names: Iterable[str]) -> str:
+    """Names up to five in their order, and says how many more there are.
+
+    Args:
+        names: The names.
+
+    Returns:
+        One line.
+
+    Example:
+        >>> names_of("gfedcba")
+        'a, b, c, d, e and 2 more'
+    """
+    found = sorted(names)
+    more = f" and {len(found) - 5:,} more" if len(found) > 5 else ""
+    return ", ".join(map(printable, found[:5])) + more
+
+
+def join(folder: str, name: str) -> str:
+    """Puts a path below the folder together; that of the folder itself is the empty text.
+
+    Args:
+        folder: A path below the folder.
+        name: What is in it.
+
+    Returns:
+        The path of that.
+
+    Example:
+        >>> join("train", "cat"), join("", "train")
+        ('train/cat', 'train')
+    """
+    return f"{folder}/{name}" if folder else name
+
+
+def composed(name: str) -> str:
+    r"""Writes letters with accents in one way; macOS has another one than a keyboard.
+
+    Args:
+        name: A name.
+
+    Returns:
+        The name in Unicode's normal form C.
+
+    Example:
+        >>> len("a\u0308"), len(composed("a\u0308"))
+        (2, 1)
+    """
+    return unicodedata.normalize("NFC", name)
+
+
+def in_order(name: str) -> tuple[list[str], str]:
+    """Gives a key that sorts paths folder by folder, on every system alike.
+
+    Args:
+        name: A path below a folder.
+
+    Returns:
+        The key.
+
+    Example:
+        >>> sorted(["a-b/1", "a/2"], key=in_order)
+        ['a/2', 'a-b/1']
+    """
+    return composed(name).split("/"), name
+
+
+def reason_of(error: Exception) -> str:
+    """Gives the reason of an error in one line.
+
+    Args:
+        error: The error.
+
+    Returns:
+        Its words, or the name of its class where it has none.
+
+    Example:
+        >>> reason_of(OSError(28, "No space left on device"))
+        'No space left on device'
+    """
+    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(words.split()) or type(error).__name__
+
+
+def _sorted(listing: Listing) -> Listing:
+    listing.files.sort(key=lambda file: in_order(file.name))
+    listing.folders.sort(key=in_order)
+    listing.skipped.sort(key=lambda item: in_order(item[0]))
+    return listing
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuses what is no folder; anything else that hinders is raised as it is."""
+    try:
+        mode = folder.stat().st_mode
+    except FileNotFoundError:
+        raise CourseError(f"there is no folder {folder}; give the path of one") from None
+    if not stat.S_ISDIR(mode):
+        is_archive = folder.suffix.lower() in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".xz", ".bz2")
+        raise CourseError(f"{folder} is a file; give a folder{'; unpack it first' if is_archive else ''}")
+
+
+def _visit(
+    listing: Listing, entry: os.DirEntry[str], name: str, root: str, links: tuple[str, ...]
+) -> tuple[str, ...] | None:
+    """Notes one file, or gives for a folder the real paths that were left by links on the way into it."""
+    try:
+        if entry.is_symlink():
+            here, target = os.path.realpath(Path(entry.path).parent), os.path.realpath(entry.path)
+            if not _is_in(target, root):
+                listing.skipped.append((name, LEAVES))
+                return None
+            if Path(target).is_dir():
+                links = (*links, here)
+                if any(_is_in(link, target) for link in links):
+                    listing.skipped.append((name, RETURNS))
+                    return None
+        if entry.is_dir():
+            listing.folders.append(name)
+            return links
+        status = entry.stat()
+    except OSError as error:
+        listing.skipped.append((name, reason_of(error)))
+        return None
+    if stat.S_ISREG(status.st_mode):
+        listing.files.append(File(name, status.st_size, status.st_mtime_ns))
+    else:  # to open a pipe is to wait for somebody who writes into it
+        listing.skipped.append((name, "it is not a file"))
+    return None
+
+
+def _is_in(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
