@@ -3,12 +3,12 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from keras_course.datasets.folders import list_pictures, report
 from keras_course.deployment.runtimes import Runtime
 from keras_course.errors import CourseError, check_positive
 from keras_course.evaluation import softmax
@@ -104,7 +104,7 @@ def most_probable(logits: np.ndarray, *, top: int) -> tuple[np.ndarray, np.ndarr
 def find_pictures(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """Lists the pictures that are meant: files as they are, and those in folders and the folders in them.
 
-    Hidden ones in a folder are left out: thumbnails, and what macOS puts beside each file of a zip archive.
+    What is in a folder and is no picture, or cannot be one here, is named in one line on stderr.
 
     Args:
         paths: Files and folders.
@@ -124,11 +124,12 @@ def find_pictures(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     found: list[Path] = []
     for path in map(Path, paths):
         if _is(path, Path.is_dir):
-            inside = sorted(islice(_pictures_in(path), LARGEST_COUNT + 1))
-            if not inside:
-                endings = ", ".join(PICTURE_ENDINGS)
+            listing = list_pictures(path)
+            report(path, listing.skipped)
+            if not listing.files:
+                endings = ", ".join(PICTURE_ENDINGS[:7])
                 raise CourseError(f"{path} holds no pictures; give a folder with files that end in {endings}")
-            found += inside
+            found += [path / file.name for file in listing.files]
         elif _is(path, Path.exists):
             found.append(path)
         else:
@@ -136,13 +137,6 @@ def find_pictures(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
         if len(found) > LARGEST_COUNT:
             raise CourseError(f"there are more than {LARGEST_COUNT:,} pictures; give fewer at a time")
     return found
-
-
-def _pictures_in(folder: Path) -> Iterator[Path]:
-    for file in folder.rglob("*"):
-        is_hidden = any(part.startswith((".", "__MACOSX")) for part in file.relative_to(folder).parts)
-        if file.suffix.lower() in PICTURE_ENDINGS and not is_hidden and file.is_file():
-            yield file
 
 
 def _is(path: Path, question: Callable[[Path], bool]) -> bool:

@@ -129,7 +129,7 @@ def test_arrays_and_bytes_are_pictures_too(runtime, photos):
     assert named.name == "my hand"
 
 
-def test_pictures_in_folders_are_found_in_the_order_of_their_names(tmp_path):
+def test_pictures_in_folders_are_found_in_the_order_of_their_names(tmp_path, capsys):
     for name in ("b/2.png", "b/10.PNG", "a/x.jpg", "a/deep/er/y.webp"):
         save_photo(tmp_path / name, 0)
     for hidden in ("a/._x.jpg", ".trash/z.png", "__MACOSX/x.jpg"):
@@ -139,6 +139,7 @@ def test_pictures_in_folders_are_found_in_the_order_of_their_names(tmp_path):
     (tmp_path / "loop").symlink_to(tmp_path)
     names = [path.relative_to(tmp_path).as_posix() for path in find_pictures([tmp_path])]
     assert names == ["a/deep/er/y.webp", "a/x.jpg", "b/10.PNG", "b/2.png"]
+    assert "2 skipped: loop (it is a link that leads back to" in capsys.readouterr().err
     assert find_pictures([tmp_path / "a" / "notes.txt"]) == [tmp_path / "a" / "notes.txt"], "who names it means it"
     named = tmp_path / "a" / "._x.jpg"
     assert find_pictures([named, named]) == [named, named]
@@ -148,6 +149,18 @@ def test_pictures_in_folders_are_found_in_the_order_of_their_names(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(CourseError, match=r"empty holds no pictures; give a folder with files that end in \.jpg"):
         find_pictures([tmp_path / "empty"])
+
+
+def test_every_file_of_a_folder_is_answered_or_named(tmp_path, capsys):
+    for name in ("1.jpg", "3.tif", "4.gif", "holiday_of_others/6.png"):
+        save_photo(tmp_path / ("" if "/" in name else "new") / name, 0)
+    (tmp_path / "new" / "2.heic").write_bytes(b"1")
+    (tmp_path / "new" / "5.png").symlink_to("nowhere.png")
+    (tmp_path / "new" / "holiday").symlink_to(tmp_path / "holiday_of_others")
+    names = [path.name for path in find_pictures([tmp_path / "new"])]
+    assert names == ["1.jpg", "2.heic", "3.tif", "4.gif"]
+    error = capsys.readouterr().err
+    assert error.startswith(f"{tmp_path / 'new'}: 2 skipped: 5.png (No such file or directory), holiday (it is a link")
 
 
 # --- The same in training and in serving -----------------------------------------------------------------------
