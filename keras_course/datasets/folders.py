@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from keras_course.datasets.arrays import LARGEST_COUNT
 from keras_course.errors import CourseError
@@ -200,7 +200,7 @@ def list_pictures(folder: Path) -> Listing:
     return _sorted(listing)
 
 
-def reason_against(name: str, size: int, open_file: Callable[[], IO[bytes]]) -> str:
+def reason_against(name: str, size: int, open_file: Callable[[], Any]) -> str:
     """Says why a file is not taken for a picture.
 
     Args:

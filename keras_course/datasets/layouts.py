@@ -86,7 +86,7 @@ def part_of(name: str) -> tuple[str, str] | None:
         >>> [part_of(name) for name in ("train", "TestSet", "seg_val", "train2017", "cats")]
         [('train', ''), ('test', ''), ('valid', 'seg'), ('train', '2017'), None]
     """
-    words = []
+    words: list[str] = []
     for word in map(str.lower, _WORD.findall(name)):
         joined = _JOINED.fullmatch(word)
         words += [joined[1]] if joined else [word]
@@ -185,16 +185,17 @@ def _named_as_parts(folder: Path, tree: Tree, names_are_classes: bool) -> tuple[
                 f"{folder} has {names_of(double[0])}, which can be classes or parts; name them in classes if they are "
                 "classes, else keep one of them"
             )
-    labelled, unlabelled = {}, {}
-    for part, names in wanted.items():
-        with_classes = [name for name in names if tree.filled(name) or not tree.direct[name]]
+    labelled: dict[str, str] = {}
+    unlabelled: dict[str, str] = {}
+    for part, of_part in wanted.items():
+        with_classes = [name for name in of_part if tree.filled(name) or not tree.direct[name]]
         if len(with_classes) > 1:
             raise CourseError(f"{folder} has {names_of(with_classes)}, which mean the same; keep one of them")
         if with_classes:
             path = _innermost(tree, with_classes[0])
             (unlabelled if tree.direct[path] and not tree.filled(path) else labelled)[part] = path
         else:
-            unlabelled[part] = names[0]
+            unlabelled[part] = of_part[0]
     return {part: path for part, path in labelled.items() if part != "train" or tree.below[path]}, unlabelled
 
 
