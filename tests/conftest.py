@@ -30,6 +30,7 @@ WITHOUT_BACKEND = (
     "test_evaluation.py",
     "test_files.py",
     "test_foreign_text.py",
+    "test_limits.py",
     "test_plots.py",
     "test_report.py",
     "test_rooms.py",

@@ -15,6 +15,7 @@ ADDRESS = re.compile(r"https?://\S+")
 ROOMS = (
     "errors",
     "foreign_text",
+    "limits",
     "files",
     "weight_files",
     "progress",

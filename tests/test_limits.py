@@ -1,0 +1,127 @@
+"""What a process may no longer do once it has confined itself; each test looks from outside."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from keras_course.errors import CourseError
+from keras_course.limits import confine, limit_further_cpu
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="macOS and Windows offer less, as `confine` says")
+
+
+def run(code, **settings):
+    """Runs code in a process of its own, after the two functions are imported."""
+    code = f"import os, sys, threading\nfrom keras_course.limits import confine, limit_further_cpu\n{code}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-P", "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, **settings)
+
+
+def test_it_says_what_holds():
+    done = run(
+        "print(sorted(confine(parent=os.getppid(), memory_bytes=2**30, cpu_seconds=9, file_bytes=0, open_files=9)))"
+    )
+    every = ["core files", "cpu", "file size", "memory", "open files", "parent", "privileges"]
+    assert done.stdout.strip() == str(every)
+    assert run("print(sorted(confine()))").stdout.strip() == "['core files', 'privileges']"
+
+
+@pytest.mark.parametrize(
+    ("limits", "within", "beyond", "error"),
+    [
+        ("memory_bytes=2**28", "bytes(2**27)", "bytes(2**29)", "MemoryError"),
+        (
+            "memory_bytes=2**28",
+            "[bytearray(2**20) for _ in range(99)]",
+            "[bytearray(2**20) for _ in range(999)]",
+            "Mem",
+        ),
+        ("file_bytes=1000", "write(1000)", "write(1001)", "File too large"),
+        ("file_bytes=0", "write(0)", "write(1)", "File too large"),
+        (
+            "open_files=20",
+            "[os.open('/', 0) for _ in range(10)]",
+            "[os.open('/', 0) for _ in range(20)]",
+            "Too many open",
+        ),
+    ],
+)
+def test_more_than_allowed_is_an_error(tmp_path, limits, within, beyond, error):
+    write = f"""
+def write(count):
+    with open({str(tmp_path / "file")!r}, "wb", buffering=0) as file:
+        assert file.write(bytes(count)) == count, file.write(b"the rest")
+"""
+    done = run(f"{write}\nconfine({limits})\n{within}\nprint('within', flush=True)\n{beyond}\nprint('beyond')")
+    assert done.stdout == "within\n"
+    assert error in done.stderr
+
+
+@pytest.mark.parametrize("limit", ["confine(cpu_seconds=1)", "limit_further_cpu(1)"])
+def test_a_process_that_computes_too_long_is_killed(limit):
+    started = time.perf_counter()
+    done = run(f"{limit}\nsum(iter(int, 1))")
+    assert done.returncode in (-signal.SIGKILL, -signal.SIGXCPU)
+    assert time.perf_counter() - started < 30
+
+
+def test_each_piece_of_work_has_a_limit_of_its_own():
+    work = """
+import time
+for _ in range(3):
+    limit_further_cpu(1)
+    end = time.process_time() + 0.7
+    while time.process_time() < end:
+        pass
+"""
+    assert run(work).returncode == 0
+    assert run(f"confine(cpu_seconds=1)\n{work}").returncode == -signal.SIGKILL, "what holds for good is not raised"
+
+
+def test_a_limit_is_never_raised():
+    code = "import resource\nconfine(memory_bytes=2**28, open_files=30)\nconfine(memory_bytes=2**32, open_files=99)\n"
+    done = run(code + "print(resource.getrlimit(resource.RLIMIT_DATA), resource.getrlimit(resource.RLIMIT_NOFILE))")
+    assert done.stdout.strip() == f"{(2**28, 2**28)} (30, 30)"
+
+
+def test_it_ends_with_its_parent():
+    """Also where the parent is killed, and where it does not read what the child says."""
+    child = (
+        "import os, sys, time; from keras_course.limits import confine; confine(parent=int(sys.argv[1]));"
+        "print(os.getpid(), flush=True); time.sleep(60)"
+    )
+    command = f"[sys.executable, '-P', '-c', {child!r}, str(os.getpid())]"
+    parent = f"import os, subprocess, sys, time; subprocess.Popen({command}); time.sleep(60)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([sys.executable, "-P", "-c", parent], stdout=subprocess.PIPE, text=True, env=environment)
+    pid = int(process.stdout.readline())
+    assert psutil.pid_exists(pid)
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    for _ in range(500):
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            return
+        time.sleep(0.01)
+    pytest.fail("it lives on")
+
+
+def test_it_ends_at_once_when_its_parent_has_ended_before():
+    done = run("confine(parent=os.getpid())\nprint('lives')")  # a process is never its own parent
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+@pytest.mark.parametrize("name", ["parent", "memory_bytes", "cpu_seconds", "file_bytes", "open_files"])
+def test_a_wrong_number_is_explained_before_anything_is_limited(name):
+    with pytest.raises(CourseError, match=f"{name} is -1; give a whole number from 1 up"):
+        confine(**{name: -1})
+    with pytest.raises(CourseError, match="seconds is 0; give a whole number from 1 up"):
+        limit_further_cpu(0)
