@@ -7,10 +7,9 @@ is killed by its parent when it takes too long. ``confine`` says which system of
 import os
 import signal
 import sys
-from contextlib import suppress
 from typing import Any, Final
 
-from keras_course.errors import check_positive
+from keras_course.errors import CourseError, check_positive
 
 __all__ = ["confine", "limit_further_cpu"]
 
@@ -89,32 +88,28 @@ def confine(
     return frozenset(holds)
 
 
-def limit_further_cpu(seconds: int) -> None:
+def limit_further_cpu(seconds: float) -> None:
     """Gives this process so many seconds of computing from now on, after which the system kills it.
 
-    Each call starts anew, so that a process that is kept has a limit for each piece of its work. Where the system has
-    no such limit, as on Windows, nothing happens.
+    Each call starts anew, so that a process that is kept has a limit for each piece of its work. Windows has no such
+    timer; nothing happens there.
 
     Args:
-        seconds: Of all threads together; the process gets up to one more, since the system counts in whole seconds.
+        seconds: Of all threads together; waiting does not count.
 
     Raises:
         CourseError: It is not positive.
 
     Example:
         >>> import signal, subprocess, sys
-        >>> code = "from keras_course.limits import limit_further_cpu as limit; limit(1); sum(iter(int, 1))"
-        >>> subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGXCPU
+        >>> code = "from keras_course.limits import limit_further_cpu as limit; limit(0.1); sum(iter(int, 1))"
+        >>> subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGPROF
         True
     """
-    check_positive(seconds=seconds)
-    with suppress(ImportError, ValueError, OSError):
-        import resource
-
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        end = int(used.ru_utime + used.ru_stime) + 1 + seconds
-        _, most = resource.getrlimit(resource.RLIMIT_CPU)
-        resource.setrlimit(resource.RLIMIT_CPU, (end if most == resource.RLIM_INFINITY else min(end, most), most))
+    if not seconds > 0:
+        raise CourseError(f"seconds is {seconds}; give a number above 0")
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
 def _limit(name: str, value: int) -> bool:
