@@ -63,6 +63,7 @@ def protocol(limits: Limits, log: Log | None = None) -> type[asyncio.Protocol]:
     """
     most_connections = _connections_allowed(max(FEWEST_CONNECTIONS, 2 * limits.requests))
     seconds_for_headers = min(SECONDS_FOR_HEADERS, limits.seconds)
+    seconds_to_read = min(SECONDS_TO_READ, limits.seconds)
     # the application has given it up by then, and says why; what goes on is a body that nobody reads
     seconds_for_body = limits.seconds + 1
     watched: set[int] = set()
@@ -214,7 +215,7 @@ def protocol(limits: Limits, log: Log | None = None) -> type[asyncio.Protocol]:
             if is_done and not self.flow.write_paused:
                 is_unread = self.transport.get_write_buffer_size() > 0
                 self._unread_since = min(self._unread_since, now) if is_unread else _NEVER
-            if now > self._last_moment or now - self._unread_since > SECONDS_TO_READ:
+            if now > self._last_moment or now - self._unread_since > seconds_to_read:
                 self._abort()
             elif is_closing:
                 return

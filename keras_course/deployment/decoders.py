@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -22,16 +23,13 @@ from keras_course.preprocessing import PictureFormat
 
 Pixels = npt.NDArray[np.uint8]
 
-SECONDS_OF_SHORT: Final = 1.0
-"""Of computing, for a picture that seems not to take long; if it does, it is begun again among those that do."""
-SECONDS_OF_LONG: Final = 5.0
-"""Of computing, for any picture: five times what the largest takes."""
 BYTES_FOR_PIXEL: Final = 24
 """Memory for each pixel, in which the costliest kind of a picture can be decoded and turned upright."""
 OTHER_BYTES: Final = 2**28
 """Memory for Python, the libraries and the file."""
 _FEWEST: Final = 2
 _MOST: Final = 4
+_SIGNAL_OF_TIME: Final = getattr(signal, "SIGPROF", 0)
 _START: Final = "from keras_course.deployment.decode_process import main; main()"
 
 
@@ -55,11 +53,12 @@ class _Queue:
         """Takes the next one; what was given up while it waited is left out."""
         while self._of_clients:
             client, pictures = self._of_clients.popitem(last=False)
-            waiting = pictures.popleft()
-            if pictures:
-                self._of_clients[client] = pictures  # behind all others
-            if not waiting.answer.done():
-                return waiting
+            while pictures:
+                waiting = pictures.popleft()
+                if not waiting.answer.done():
+                    if pictures:
+                        self._of_clients[client] = pictures  # behind all others
+                    return waiting
         return None
 
 
@@ -74,11 +73,16 @@ class Decoders:
         pictures: What the pictures become.
         pixels: How many one may have.
         seconds: After how many a process is killed even if it only waits.
+        seconds_of_short: Of computing, for a picture that seems not to take long. If it does, it is begun again among
+            those that do.
+        seconds_of_long: Of computing, for any picture: five times what the largest takes.
     """
 
     pictures: PictureFormat
     pixels: int
     seconds: float
+    seconds_of_short: float = 1.0
+    seconds_of_long: float = 5.0
     _short: _Queue = field(default_factory=_Queue)
     _long: _Queue = field(default_factory=_Queue)
     _workers: "list[asyncio.Task[None]]" = field(default_factory=list)
@@ -140,28 +144,34 @@ class Decoders:
 
     async def _decode(self, decoder: "_Decoder", waiting: _Waiting, takes_all: bool) -> None:
         """Gets the answer for one picture, or hands it on to the process that takes all."""
-        seconds = SECONDS_OF_LONG if takes_all else SECONDS_OF_SHORT
-        pixels: Pixels | None = None
-        error: Exception | None = None
         try:
-            async with asyncio.timeout(self.seconds):
-                pixels = await decoder.ask(waiting.content, waiting.name, seconds, takes_all)
-        except (EOFError, ConnectionError, TimeoutError):  # it was killed, or it is as good as that
-            await decoder.kill()
-            if takes_all:
-                error = CourseError(f"{waiting.name} takes too long to decode; give a smaller picture")
-            with suppress(OSError):  # the next one need not wait for that
-                await decoder.start()
-        except Exception as other:
-            error = other
-        if waiting.answer.done():  # given up meanwhile
+            pixels = await self._pixels(decoder, waiting, takes_all)
+        except Exception as error:
+            if not waiting.answer.done():  # else it was given up meanwhile
+                waiting.answer.set_exception(error)
             return
-        if pixels is not None:
-            waiting.answer.set_result(pixels)
-        elif error is not None:
-            waiting.answer.set_exception(error)
-        else:
+        if pixels is None:
             self._append(self._long, waiting)
+        elif not waiting.answer.done():
+            waiting.answer.set_result(pixels)
+
+    async def _pixels(self, decoder: "_Decoder", waiting: _Waiting, takes_all: bool) -> Pixels | None:
+        """Gives the pixels of one picture, or None where it takes too long for this process."""
+        seconds = self.seconds_of_long if takes_all else self.seconds_of_short
+        for _ in range(2):  # a process may have been killed for something else
+            try:
+                async with asyncio.timeout(self.seconds):
+                    return await decoder.ask(waiting.content, waiting.name, seconds, takes_all)
+            except (EOFError, ConnectionError, TimeoutError) as end:
+                code = await decoder.kill()
+                with suppress(OSError):  # the next one need not wait for that
+                    await decoder.start()
+                if isinstance(end, TimeoutError) or code == -_SIGNAL_OF_TIME:
+                    if takes_all:
+                        message = f"{waiting.name} takes too long to decode; give a smaller picture"
+                        raise CourseError(message) from None
+                    return None
+        raise CourseError(f"{waiting.name} ends the process that decodes it; save it again, or give another")
 
 
 class _Decoder:
@@ -203,6 +213,8 @@ class _Decoder:
             EOFError: The process has ended.
             ConnectionError: The process has ended.
         """
+        if self._connection is not None and self._connection.reader.at_eof():  # it has ended since the last picture
+            await self.kill()
         reader, writer, _ = self._connection or await self.start()
         called = name.encode("utf-8", "replace")[: decode_process.LONGEST_NAME]
         writer.write(decode_process.QUESTION.pack(seconds, may_take_long, len(called), len(content)) + called)
@@ -219,18 +231,19 @@ class _Decoder:
             return None
         raise EOFError
 
-    async def kill(self) -> None:
-        """Kills the process, if there is one."""
+    async def kill(self) -> int | None:
+        """Kills the process, if there is one, and gives the exit code, also of one that had ended before."""
         connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.writer.close()
-            await connection.end()
+        if connection is None:
+            return None
+        connection.writer.close()
+        return await connection.end()
 
 
 class _Connection(NamedTuple):
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
-    end: Callable[[], Awaitable[object]]
+    end: Callable[[], Awaitable[int]]
 
 
 async def _connect(command: list[str], environment: dict[str, str]) -> _Connection:
@@ -244,10 +257,10 @@ async def _connect(command: list[str], environment: dict[str, str]) -> _Connecti
         assert started.stdout is not None
         assert started.stdin is not None
 
-        async def kill() -> None:
+        async def kill() -> int:
             with suppress(ProcessLookupError):
                 started.kill()
-            await started.wait()
+            return await started.wait()
 
         return _Connection(started.stdout, started.stdin, kill)
     # uvloop would fork, which takes longer the more memory is in use, and which no framework with threads puts up with
@@ -263,8 +276,8 @@ async def _connect(command: list[str], environment: dict[str, str]) -> _Connecti
         here.close()
         raise
 
-    async def end() -> None:
+    async def end() -> int:
         process.kill()
-        await asyncio.to_thread(process.wait)
+        return await asyncio.to_thread(process.wait)
 
     return _Connection(reader, writer, end)

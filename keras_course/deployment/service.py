@@ -37,7 +37,7 @@ from keras_course.deployment.predict import check_logits, most_probable
 from keras_course.deployment.runtimes import Runtime
 from keras_course.errors import CourseError, check_positive
 from keras_course.pages import assemble
-from keras_course.preprocessing import prepare
+from keras_course.preprocessing.images import WEB_FORMATS, prepare
 
 PICTURE: Final = "picture"
 """The name of the form's field."""
@@ -332,7 +332,8 @@ class Service:
         if is_small and not any(growing in content for growing in _GROWING):
             # sooner done than handed over; if it is larger or damaged, a process finds out
             with suppress(CourseError):
-                return prepare(content, self.runtime.card.pictures, largest_pixels=_SMALL_PIXELS)
+                wanted = self.runtime.card.pictures
+                return prepare(content, wanted, largest_pixels=_SMALL_PIXELS, formats=WEB_FORMATS)
         try:
             return await self.decoders.prepare(content, name, client)
         except CourseError as error:
