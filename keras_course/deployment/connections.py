@@ -18,8 +18,9 @@ LARGEST_HEADERS: Final = 2**15
 """Bytes of the first line and the headers of a request."""
 MOST_HEADERS: Final = 128
 LONGEST_ADDRESS: Final = 2**13
-LARGEST_FRAMING: Final = 2**16
-"""Bytes around a body that comes in chunks: their sizes and extensions, and the headers after it."""
+LARGEST_FRAMING: Final = 2**13
+"""Bytes around a body that comes in chunks, their sizes and extensions and the headers after it, besides an eighth of
+the body: chunks of a few bytes each take a thousand times as long to read."""
 LARGEST_DRAINED: Final = 2**26
 """Bytes of a body, most of which nobody reads: the application refuses what is larger than its own limit, and says so,
 which a client hears only when it has sent what it is sending."""
@@ -35,8 +36,11 @@ FEWEST_CONNECTIONS: Final = 64
 OTHER_FILES: Final = 96
 """What the process keeps open besides connections."""
 
-_SLICE: Final = 2**14
+_SLICE: Final = 2**13
 """Bytes that are parsed before they are counted."""
+_SHORTEST_LINE: Final = len("GET / HTTP/1.1")
+_MANY_BLANKS: Final = 64
+"""Empty lines, of which some old clients send one before a request."""
 _LARGEST_HELD_BACK: Final = 2**20
 _SECONDS_OF_GRACE: Final = 1
 """A connection that is younger does not lose its place, unless nothing has come on it."""
@@ -117,13 +121,17 @@ def protocol(limits: Limits, log: Log | None = None) -> type[asyncio.Protocol]:
                     self._enter(_HEADERS)
                 end = min(place + _SLICE, len(data))
                 if self._phase == _HEADERS:
-                    blank = data.find(b"\r\n\r\n", place, end)
+                    if end - place >= _MANY_BLANKS and not data[place : place + _MANY_BLANKS].strip(b"\r\n"):
+                        self._refuse(400, "Bad Request")
+                        return
+                    blank = data.find(b"\r\n\r\n", place + _SHORTEST_LINE, end)
                     end = blank + 4 if blank >= 0 else end
                 part = data if end - place == len(data) else data[place:end]
                 place = end
                 self._framing += len(part)
                 super().data_received(part)
-                if self._framing > (LARGEST_HEADERS if self._phase == _HEADERS else LARGEST_FRAMING):
+                most = LARGEST_HEADERS if self._phase == _HEADERS else LARGEST_FRAMING + self._body_bytes // 8
+                if self._framing > most:
                     self._refuse(431, "Request Header Fields Too Large")
 
         def _hold_back(self, data: bytes) -> None:
@@ -137,10 +145,18 @@ def protocol(limits: Limits, log: Log | None = None) -> type[asyncio.Protocol]:
                 data, self._held_back = self._held_back, b""
                 self._parse(data)
 
+        def on_header(self, name: bytes, value: bytes) -> None:
+            if self.transport.is_closing():
+                return
+            if len(self.headers) >= MOST_HEADERS:  # those after a body are among them
+                self._refuse(431, "Request Header Fields Too Large")
+                return
+            super().on_header(name, value)
+
         def on_headers_complete(self) -> None:
             if self.transport.is_closing():
                 return
-            if len(self.headers) > MOST_HEADERS or len(self.url) > LONGEST_ADDRESS:
+            if len(self.url) > LONGEST_ADDRESS:
                 self._refuse(431, "Request Header Fields Too Large")
                 return
             if len(self.pipeline) >= MOST_REQUESTS_AHEAD:
