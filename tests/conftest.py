@@ -1,14 +1,23 @@
 """What tests share: the data that does not ship with the package, and what happens where it is not there."""
 
+import http.client
 import json
 import os
+import re
 import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 import keras_course  # noqa: F401 - chooses the backend, before a test imports Keras
 
+ROOT = Path(__file__).parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 BROWSER_OPTIONS = (
     *("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--mute-audio"),
@@ -133,6 +142,80 @@ def record_accuracies():
             file.write_text(json.dumps({**recorded, name: accuracies}))
 
     return record
+
+
+class Server:
+    """`keras-course serve` in a process of its own, on a free port of this machine."""
+
+    def __init__(self, model, *options):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-m", "keras_course", "serve", str(model), "--port", "0", *map(str, options)]
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - it is closed with the server
+        self.process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=self._errors, text=True, start_new_session=True
+        )
+        self.announced = self.process.stdout.readline()
+        found = re.search(r"http://[0-9.]+:(\d+)", self.announced)
+        assert found, self.errors()
+        self.url, self.port = found[0], int(found[1])
+
+    def errors(self):
+        """What it has written to its error output so far."""
+        self._errors.seek(0)
+        return self._errors.read()
+
+    def check(self):
+        """Makes sure that it still runs and has had nothing to say on its error output."""
+        assert self.process.poll() is None, "it has ended before it was told to"
+        assert self.errors() == ""
+
+    def stop(self):
+        """Ends it as Ctrl-C does, and returns the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        return self.process.wait(timeout=60)
+
+    def close(self):
+        """Ends it, if it has not ended yet, and lets go of what it has written."""
+        self.stop()
+        self.process.stdout.close()
+        self._errors.close()
+
+    def ask(self, method, path, body=None, headers=()):
+        """Sends one request and returns the status and what came back as JSON."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request(method, path, body, dict(headers))
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+        finally:
+            connection.close()
+
+    def speak(self, *parts):
+        """Sends bytes as they are, and returns what comes back; nothing if the connection is just closed."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
+            try:
+                for part in parts:
+                    connection.sendall(part)
+                with suppress(OSError):  # the server may have been quicker
+                    connection.shutdown(socket.SHUT_WR)
+                return connection.makefile("rb").read()
+            except (ConnectionResetError, BrokenPipeError):
+                return b""
+
+
+@pytest.fixture(scope="session")
+def start_server():
+    """Starts servers, and ends those that are left."""
+    servers = []
+
+    def start(model, *options):
+        servers.append(Server(model, *options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
 
 
 class Pages:

@@ -16,6 +16,7 @@ import time
 import zlib
 from collections import Counter
 from contextlib import suppress
+from functools import cache
 
 import numpy as np
 from PIL import Image
@@ -80,6 +81,7 @@ def batch(rows, shape):
     return file.getvalue()
 
 
+@cache
 def large_pictures():
     """Of 25 million pixels each, as far as the file stays small."""
     flat = Image.new("RGB", (5000, 5000), (90, 120, 30))

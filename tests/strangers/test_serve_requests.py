@@ -78,7 +78,6 @@ HOSTILE = {
     "a bomb of pixels": (png_that_claims(50_000, 50_000, bytes(1000)), PNG, 422),
     "a bomb of pixels in a line": (png_that_claims(2**31 - 1, 1), PNG, 422),
     "a real picture of 64 megapixels": (file_of(Image.new("1", (8000, 8000))), PNG, 422),
-    "a bomb of text": (text_bomb(), PNG, 422),
     "too many bytes": (b"\x89PNG" + bytes(9 * 2**20), PNG, 413),
     "an unknown kind": (GOOD, {"Content-Type": "application/x-tar"}, 415),
     "no kind": (GOOD, {"Content-Type": ""}, 415),
@@ -144,6 +143,8 @@ def test_the_good_ones_of_these_kinds_are_answered(onnx_server):
     info = PngImagePlugin.PngInfo()
     info.add_text("Comment", "a" * 1000, zip=True)
     assert onnx_server.ask("POST", "/predict", file_of(SMALL, pnginfo=info), PNG)[0] == 200
+    # of a bomb in the metadata, the pixels are read without them
+    assert onnx_server.ask("POST", "/predict", text_bomb(), PNG)[0] == 200
 
 
 @pytest.mark.parametrize(

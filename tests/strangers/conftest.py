@@ -1,0 +1,81 @@
+"""A small model that no framework has to write, servers that answer by it, and hostile clients."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_course.cards import ModelCard
+from keras_course.preprocessing import PictureFormat
+
+WIDE = PictureFormat(height=20, width=28, channels=3)
+CLASS_NAMES = ("ant", "bee", "cat", "dog", "eel")
+HOSTILE = Path(__file__).with_name("hostile_clients.py")
+
+
+@pytest.fixture(scope="session")
+def onnx_file(tmp_path_factory):
+    """A linear model of a picture's mean colour, as ONNX."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    kernel = np.random.default_rng(0).normal(0, 0.05, (3, len(CLASS_NAMES))).astype("float32")
+    graph = helper.make_graph(
+        [
+            helper.make_node("ReduceMean", ["pictures"], ["mean"], axes=[1, 2], keepdims=0),
+            helper.make_node("MatMul", ["mean", "kernel"], ["logits"]),
+        ],
+        "colours",
+        [helper.make_tensor_value_info("pictures", TensorProto.FLOAT, ["n", *WIDE.shape])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", len(CLASS_NAMES)])],
+        [onnx.numpy_helper.from_array(kernel, "kernel")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    card = ModelCard(title="Colours", class_names=CLASS_NAMES, pictures=WIDE, data="nothing")
+    helper.set_model_props(model, {"card.json": card.to_json()})
+    path = tmp_path_factory.mktemp("models") / "colours.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.fixture(scope="session")
+def onnx_server(start_server, onnx_file):
+    """A server on which a request may take two seconds."""
+    server = start_server(onnx_file, "--seconds", 2)
+    yield server
+    server.check()
+
+
+@pytest.fixture(scope="session")
+def hostile():
+    """The functions of hostile_clients.py, which runs as a program, too."""
+    spec = importlib.util.spec_from_file_location("hostile_clients", HOSTILE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def attack():
+    """Runs one kind of hostile client in a process of its own, for so many seconds, or for as long as the block."""
+
+    @contextmanager
+    def attack(kind, server, seconds):
+        command = [sys.executable, str(HOSTILE), kind, str(server.port), str(seconds), *map(str, WIDE.shape)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout.readline() == "begins\n"
+            try:
+                yield
+                seen = process.stdout.readline()
+                assert seen, f"{kind} did not end"
+                print(kind, seen)
+                assert json.loads(seen).get("never cut off", 0) == 0
+            finally:
+                process.kill()
+
+    return attack
