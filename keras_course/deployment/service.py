@@ -63,7 +63,7 @@ _SMALL_BYTES: Final = 2**13
 _SMALL_PIXELS: Final = 64 * 64
 _GROWING: Final = (b"iCCP", b"zTXt", b"iTXt")
 
-_FEW_NUMBERS: Final = 4096
+_FEW_NUMBERS: Final = 1024
 """In an answer that is written in one go; while it is, nothing else is done."""
 _FEW_BYTES: Final = 2**16
 """In an answer that is sent in one go."""
@@ -156,7 +156,7 @@ class Service:
                 return Response(array, media_type=BATCH_TYPE)
             parts = (array[start : start + _FEW_BYTES] for start in range(0, len(array), _FEW_BYTES))
             return _InParts(request, parts, len(array), BATCH_TYPE, whole=len(array))
-        numbers = top + classes * wants_logits
+        numbers = 1 + top + classes * wants_logits
         if len(names) * numbers <= _FEW_NUMBERS:
             predictions = ",".join(self._in_json(names, logits, top, wants_logits))
             content = f'{{"predictions":[{predictions}],"milliseconds":{_milliseconds(started)}}}'

@@ -123,7 +123,8 @@ class Attack:
                     answer = connection.recv(2**16)
                     if not answer:
                         break
-                    self.seen[answer.split(b" ", 2)[1].decode()] += 1
+                    if answer.startswith(b"HTTP/1.1 "):  # else it is the rest of one that came late
+                        self.seen[answer[9:12].decode()] += 1
                     connection.settimeout(0.01)
                     with suppress(TimeoutError):
                         while connection.recv(2**16):
