@@ -17,6 +17,7 @@ import keras_course
 from keras_course._backend import formats, select
 from keras_course.assessment import MOST_MEBIBYTES, MOST_SECONDS, PASS_MARK
 from keras_course.errors import CourseError, check_positive
+from keras_course.foreign_text import printable
 from keras_course.lesson import PRECISIONS, explain_errors
 from keras_course.progress import with_progress_bar
 
@@ -294,12 +295,13 @@ def _open_model(model: str, backend: str, *, trust: bool) -> "Runtime":
         select.use(backend)
         select.import_keras()
     path = find_model(model)
-    if formats.format_of(path) == "keras":
+    is_keras = formats.format_of(path) == "keras"
+    if backend and not is_keras:
+        raise CourseError(f"--backend is {backend!r}, but {path} is an export, which no backend opens; leave it out")
+    if is_keras and trust:
         select.use(backend)
         select.import_keras()
-    elif backend:
-        raise CourseError(f"--backend is {backend!r}, but {path} is an export, which no backend opens; leave it out")
-    return open_model(path, trust=trust)
+    return open_model(path, trust=trust, backend=backend)
 
 
 def _show_predictions(predictions: "list[Prediction]", runtime: "Runtime", console: "Console") -> None:
@@ -307,7 +309,7 @@ def _show_predictions(predictions: "list[Prediction]", runtime: "Runtime", conso
     from rich.text import Text
 
     facts = [
-        ("model", f"{runtime.path} ({runtime.card.title})"),
+        ("model", printable(f"{runtime.path} ({runtime.card.title})")),
         ("format", runtime.format),
         ("runtime", f"{runtime.name}, opened in {runtime.seconds:.1f} s"),
     ]
@@ -318,7 +320,8 @@ def _show_predictions(predictions: "list[Prediction]", runtime: "Runtime", conso
     table.add_column("answers", overflow="fold")
     for prediction in predictions:
         answers = "   ".join(f"{answer.class_name} {answer.probability:.1%}" for answer in prediction.answers)
-        table.add_row(prediction.name, Text(prediction.error, "red") if prediction.error else answers)
+        error = Text(printable(prediction.error), "red")
+        table.add_row(printable(prediction.name), error if prediction.error else printable(answers))
     console.print(table)
 
 
@@ -351,7 +354,9 @@ def serve(
         runtime = _open_model(model, backend, trust=trust)
 
         def ready() -> None:
-            print(f"{runtime.card.title}: {runtime.name} on {address(listening)} (Ctrl-C ends it)", flush=True)
+            print(
+                f"{printable(runtime.card.title)}: {runtime.name} on {address(listening)} (Ctrl-C ends it)", flush=True
+            )
             if open_page:
                 import webbrowser
 
@@ -369,6 +374,7 @@ def export(
     kind: Annotated[str, typer.Option("--format", metavar="NAME", help=", ".join(formats.FORMATS))],
     output: Annotated[Path | None, typer.Option("--output", metavar="PATH", help="Where to write it.")] = None,
     backend: Annotated[str, typer.Option("--backend", metavar="NAME", help="What Keras runs on.")] = "",
+    trust: _Trust = False,
 ) -> None:
     """Write a model in another format, and make sure that it gives the same answers there."""
     from keras_course.deployment.export import export_model
@@ -376,9 +382,10 @@ def export(
 
     if not is_pretrained(model):
         find_model(model)  # a wrong name is found before Keras starts
-    select.use(backend)
-    select.import_keras()
-    exported = export_model(model, format=kind, output=output)
+    if trust or is_pretrained(model):
+        select.use(backend)
+        select.import_keras()
+    exported = export_model(model, format=kind, output=output, trust=trust, backend=backend)
     print(f"{exported.path}: {exported.size:,} bytes, written by {exported.written_by}")
     print(f"{exported.runtime} gives the logits of Keras, to {exported.difference:.1g}")
 
@@ -421,6 +428,9 @@ def assess(
     output: Annotated[
         Path | None, typer.Option("--output", metavar="FOLDER", help="Write result.json and pictures there.")
     ] = None,
+    learner: Annotated[
+        str, typer.Option("--learner", metavar="NAME", help="Whose model it is; the result says so.")
+    ] = (""),
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     seconds: _Seconds = MOST_SECONDS,
     memory: _Memory = MOST_MEBIBYTES,
@@ -433,7 +443,7 @@ def assess(
     secret = read_key(key) if key else None
     exam = _exam(data, parts, classes, pass_mark)
     limits = Limits(seconds=seconds, memory=memory * 2**20)
-    result = grade(model, exam, limits=limits, backend=backend, figures=output)
+    result = grade(model, exam, limits=limits, backend=backend, figures=output, learner=learner)
     signed = sign(result, secret)
     if output is not None:
         write_result(signed, output / "result.json")
@@ -507,6 +517,9 @@ def verify(
     data: Annotated[
         Path | None, typer.Option("--data", metavar="FOLDER", help="Make sure that it was examined with these photos.")
     ] = None,
+    learner: Annotated[
+        str | None, typer.Option("--learner", metavar="NAME", help="Make sure that it is the result of this learner.")
+    ] = None,
 ) -> None:
     """Make sure that a result is signed, and unchanged."""
     from keras_course.assessment.grades import read_key
@@ -525,9 +538,13 @@ def verify(
         from keras_course.assessment.exam import check_data
 
         check_data(content, data)
-    print(
-        f"signed and unchanged: {content['model']} {content['verdict']}, {content['reason']} ({content['graded_at']})"
+    if learner is not None and content.get("learner") != printable(learner):
+        raise CourseError(f"{result} is not the result of {learner!r}, but of {content.get('learner') or 'nobody'!r}")
+    of = f" of {content['learner']}" if content.get("learner") else ""
+    facts = (
+        f"{content.get('model')}{of}: {content.get('verdict')}, {content.get('reason')} ({content.get('graded_at')})"
     )
+    print(f"signed and unchanged: {printable(facts)}")
 
 
 def _exam(data: Path, parts: list[str] | None, classes: list[str] | None, pass_mark: float) -> "Exam":
@@ -556,17 +573,17 @@ def _show_grade(result: "Grade", console: "Console") -> None:
 
     matrix = Table(box=None, pad_edge=False)
     matrix.add_column("is", overflow="fold")
-    for name in (*result.class_names, "right"):
+    for name in (*map(printable, result.class_names), "right"):
         matrix.add_column(name, justify="right", overflow="fold")
     for name, row, recall in zip(result.class_names, result.confusion_matrix, result.recalls, strict=True):
-        matrix.add_row(name, *map(str, row), f"{recall:.1%}")
+        matrix.add_row(printable(name), *map(str, row), f"{recall:.1%}")
     console.print(matrix, "")
 
     mistakes = Table(box=None, pad_edge=False)
     for heading in ("worst mistakes", "is", "said"):
         mistakes.add_column(heading, overflow="fold")
     for photo, label, answer, probability in result.mistakes[:8]:
-        mistakes.add_row(photo, label, f"{answer} {probability:.1%}")
+        mistakes.add_row(photo, printable(label), printable(f"{answer} {probability:.1%}"))
     if result.mistakes:
         console.print(mistakes)
 

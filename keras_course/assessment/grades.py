@@ -56,6 +56,7 @@ class Grade:
         verdict: ``passed``, ``failed`` or ``not graded``.
         reason: Why, in a sentence.
         exam: What was asked, as ``Exam.to_dict`` says it.
+        learner: Whose model it is, if that was said.
         model_sha256: Of the file that was examined.
         model_bytes: Its size.
         format: Such as ``keras``.
@@ -80,6 +81,7 @@ class Grade:
     verdict: str
     reason: str
     exam: Mapping[str, Any]
+    learner: str = ""
     model_sha256: str = ""
     model_bytes: int = 0
     format: str = ""
@@ -199,7 +201,7 @@ def write_result(result: Mapping[str, Any], path: str | Path) -> None:
         path: The file, which is replaced if it is there.
     """
     with replacing(path) as file:
-        file.write((json.dumps(result, indent=2, ensure_ascii=False) + "\n").encode())
+        file.write((json.dumps(result, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace"))
 
 
 def verify(text: str | bytes, key: bytes) -> dict[str, Any]:

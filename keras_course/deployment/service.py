@@ -103,7 +103,7 @@ class Service:
 
     def warm_up(self) -> None:
         """Runs all that may have to be compiled once, for each size of batch; requests then need not wait for that."""
-        if self.runtime.model is not None:
+        if self.runtime.compiled:
             self._heat(np.zeros(self.runtime.card.pictures.shape, "uint8"), 0)
         size = 1
         while size <= self.limits.batch_size:
@@ -112,7 +112,7 @@ class Service:
 
     def _logits(self, pictures: np.ndarray) -> np.ndarray:
         """Keras is given no more pictures at once than it was warmed up for; it would compile another program."""
-        most = len(pictures) if self.runtime.model is None else self.limits.batch_size
+        most = self.limits.batch_size if self.runtime.compiled else len(pictures)
         parts = [self.runtime.logits(pictures[start : start + most]) for start in range(0, len(pictures), most)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
@@ -162,13 +162,9 @@ class Service:
         )
 
     def _heat(self, picture: np.ndarray, label: int) -> tuple[str, np.ndarray]:
-        if self.runtime.model is not None:
-            from keras_course.explain import grad_cam
-
-            try:
-                return "Grad-CAM", grad_cam(self.runtime.model, picture, label=label)
-            except CourseError:  # it has no convolution
-                pass
+        heat = self.runtime.heat(picture, label)
+        if heat is not None:
+            return "Grad-CAM", heat
         return "occlusion", occlusion(self._logits, picture, label)
 
     async def metadata(self, request: Request) -> Response:
