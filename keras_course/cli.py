@@ -636,6 +636,39 @@ def _examine() -> dict[str, Any]:
         "precisions": [name for name in PRECISIONS if name != "tf32" or "gpu" in kinds] if kinds else [],
         "machine": {"system": platform.platform(), "cpus": select.processors(), "memory_bytes": _memory_bytes()},
         "data": _examine_data(),
+        "protection": _examine_protection(),
+    }
+
+
+# What holds where it is asked for; a process that limits itself cannot take that back.
+_CONFINE = """
+import json, os
+from keras_course.limits import confine
+print(json.dumps(sorted(confine(parent=os.getppid(), memory_bytes=2**40, file_bytes=2**40))))
+"""
+
+
+def _examine_protection() -> dict[str, Any]:
+    """Finds out what keeps a model of somebody else within its limits."""
+    import subprocess
+
+    from keras_course.limits import landlock_version
+
+    process = select.second_process("", "-c", _CONFINE)
+    try:
+        done = subprocess.run(**process, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False)
+        holds = json.loads(done.stdout)
+    except (subprocess.TimeoutExpired, ValueError):
+        holds = []
+    try:
+        namespaces = int(Path("/proc/sys/user/max_user_namespaces").read_text()) > 0
+    except (OSError, ValueError):
+        namespaces = False
+    return {
+        "limits": holds,
+        "landlock": landlock_version(),
+        "landlock_package": select.is_installed("landlock"),
+        "user_namespaces": namespaces,
     }
 
 
@@ -739,8 +772,20 @@ def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("MNIST", data["mnist"] or f"not here yet; it is downloaded to {data['cache']} when a lesson needs it"),
         ("hand signs", data["hand_signs"] or "none; drawn ones are used, or what data_scripts/prepare_asl.py makes"),
         ("sample", "10,000 + 2,000 digits in the package" if data["mnist_sample"] else "missing: install again"),
+        ("models of others", _protection_in_words(report["protection"])),
         ("shared data", data["KERAS_COURSE_DATA"] or "none; KERAS_COURSE_DATA may name a folder"),
     ]
+
+
+def _protection_in_words(protection: dict[str, Any]) -> str:
+    limits = ", ".join(protection["limits"]) or "none: only its parent limits it"
+    if not protection["landlock"]:
+        files = "this system has no Landlock to keep it from other files"
+    elif protection["landlock_package"]:
+        files = f"Landlock {protection['landlock']} keeps it from other files"
+    else:
+        files = 'Landlock could keep it from other files: pip install "keras-course[sandbox]"'
+    return f"opened in a process of their own, with limits of the system ({limits}); {files}"
 
 
 def _devices_or_remedy(framework: dict[str, Any]) -> str:

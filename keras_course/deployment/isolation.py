@@ -95,18 +95,22 @@ class LimitedProcess:
     ) -> None:
         self._path, self._limits = path, limits
         self._folder = tempfile.TemporaryDirectory(prefix="model-", ignore_cleanup_errors=True)
-        settings |= {
-            "task": task,
-            "path": str(path.absolute()),
-            "parent": os.getpid(),
-            "memory": limits.memory,
-            "threads": limits.threads,
-            "device": device,
-        }
+        settings = (
+            {"only": None}
+            | settings
+            | {
+                "task": task,
+                "path": str(path.absolute()),
+                "parent": os.getpid(),
+                "memory": limits.memory,
+                "threads": limits.threads,
+                "device": device,
+            }
+        )
         command = select.second_process(backend, "-c", _START, json.dumps(settings))
         # where the data of the course are is nothing to a model; what it writes goes to a folder that is removed
         environment = {key: value for key, value in command["env"].items() if not key.startswith("KERAS_COURSE_")}
-        environment |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), self._folder.name)
+        environment |= dict.fromkeys(("TMPDIR", "TEMP", "TMP", "KERAS_HOME"), self._folder.name)
         if limits.threads is not None:
             environment["OMP_NUM_THREADS"] = str(limits.threads)
         started: Future[subprocess.Popen[bytes]] = _starter.submit(
@@ -236,7 +240,9 @@ class ModelProcess(LimitedProcess):
         self, path: Path, limits: Limits, *, backend: str = "", device: str = "auto", needs_card: bool = True
     ) -> None:
         name = select.choose_for_second_process(backend) if formats.format_of(path) == "keras" else ""
-        super().__init__("answer", path, limits, backend=name, device=device, needs_card=needs_card)
+        # the one file that it may read besides those of the program; a link in the way to it has been followed
+        only = str(path.resolve())
+        super().__init__("answer", path, limits, backend=name, device=device, needs_card=needs_card, only=only)
 
     def introduce(self, *, seconds: float | None = None) -> tuple[ModelCard, dict[str, Any]]:
         """Waits until the model is open.
