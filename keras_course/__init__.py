@@ -7,6 +7,8 @@ The rooms, in the order in which data flows:
 | ``_backend/`` | the only room that names a framework; ``select`` chooses one before Keras is imported |
 | ``lesson`` | the options that all lessons share, and the one line that explains a mistake |
 | ``randomness`` | one generator for initial weights, shuffling, dropout and augmentation |
+| ``arguments`` | numbers, ranges and switches, checked before anything is computed |
+| ``foreign_arguments`` | arguments of Keras' and torchvision's augmentation, as they are meant there |
 | ``files`` | files that are either whole or as they were before |
 | ``weight_files`` | files of weights that may come from anybody |
 | ``progress`` | a bar for a person who waits |

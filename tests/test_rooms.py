@@ -14,6 +14,8 @@ ADDRESS = re.compile(r"https?://\S+")
 # From the ground up; a room imports only from rooms above it in this list. `files` and `_backend` serve all the rest.
 ROOMS = (
     "errors",
+    "arguments",
+    "foreign_arguments",
     "files",
     "weight_files",
     "progress",
