@@ -568,6 +568,10 @@ FILLS = ("constant", "nearest", "reflect")
 """What lies outside of a picture: one value, its nearest pixel, or the picture in a mirror (d c b a | a b c d)."""
 
 
+_NO_LABELS = (
+    "labels are left out; MixUp and CutMix change them, so they have no place in a model or where it predicts; "
+    "give labels, or leave out MixUp and CutMix"
+)
 _OF_LAYERS = ("activity_regularizer", "autocast", "dtype", "trainable")
 """Further arguments that a Keras layer takes."""
 
@@ -829,14 +833,90 @@ class Augmentation(keras.layers.Layer):
         transforms += [Contrast(distance, grey=True)] if distance not in (0, (1, 1)) else []
         return cls(transforms, fill_value=fill, **ours)
 
+    @property
+    def mixes(self) -> bool:
+        """Whether pictures, and with them their labels, are mixed with each other."""
+        return any(isinstance(transform, MixUp) for transform in self.transforms)
+
+    def check(self, images: Any, labels: Any = None, *, outputs: int | None = None, name: str = "images") -> None:
+        """Checks that pictures, and labels that would be mixed, can be changed, before anything is computed.
+
+        Args:
+            images: Pictures (n, height, width, channels), an array.
+            labels: Labels (n, ...), an array, or what several outputs have; only what mixes looks at them.
+            outputs: How many numbers a model gives for each picture, if that is known.
+            name: What the person calls the data.
+
+        Raises:
+            CourseError: They cannot.
+
+        Example:
+            >>> augment = Augmentation([MixUp()], num_classes=3)
+            >>> augment.check(np.zeros((2, 4, 4, 1)), np.array([0, 1]), outputs=4, name="train")
+            Traceback (most recent call last):
+            ...
+            keras_course.errors.CourseError: num_classes is 3 and the model gives 4 outputs; give num_classes=4
+        """
+        self._check_kind(_kind(images, np))
+        if not self.mixes:
+            return
+        if labels is None:
+            raise CourseError(f"{name} has no labels; MixUp and CutMix change them: give labels, or leave them out")
+        if not isinstance(labels, np.ndarray):
+            raise CourseError(f"{name} has labels of several outputs; MixUp and CutMix change one, so leave them out")
+        if not self._are_class_numbers(labels.shape):
+            return
+        classes = self._known_classes(outputs)
+        if outputs == 1:
+            raise CourseError(
+                f"num_classes is {classes} and the model gives one output; leave num_classes out and give labels "
+                f"of shape ({len(labels)}, 1), which are mixed as probabilities"
+            )
+        if outputs is not None and classes != outputs:
+            raise CourseError(
+                f"num_classes is {classes} and the model gives {outputs} outputs; give num_classes={outputs}"
+            )
+        lowest, highest = (labels.min(), labels.max()) if labels.size else (0, 0)
+        if lowest < 0 or highest >= classes or not (labels == np.round(labels)).all():
+            raise CourseError(
+                f"{name} has labels from {lowest} to {highest} ({labels.dtype}) and num_classes is {classes}; "
+                f"give whole numbers from 0 to {classes - 1}, or probabilities (n, classes)"
+            )
+
+    def _check_kind(self, kind: str) -> None:
+        low, high = self.value_range
+        if kind == "uint8" and not 0 <= low < high <= 255:
+            raise CourseError(f"value_range is {self.value_range} and images are uint8; give a range from 0 to 255")
+
+    def _are_class_numbers(self, shape: Sequence[int | None]) -> bool:
+        """Says whether labels of a shape are class numbers; otherwise they are probabilities, which must fit."""
+        if len(shape) == 1 or (len(shape) == 2 and shape[1] == 1 and (self.num_classes or 1) > 1):
+            return True
+        if len(shape) != 2 or (self.num_classes is not None and shape[1] != self.num_classes):
+            classes = "classes" if self.num_classes is None else self.num_classes
+            raise CourseError(
+                f"labels have the shape {tuple(shape)}; MixUp and CutMix change class numbers (n,), or probabilities "
+                f"(n, {classes})"
+            )
+        return False
+
+    def _known_classes(self, outputs: int | None = None) -> int:
+        if self.num_classes is None:
+            remedy = "it" if outputs in (None, 1) else f"num_classes={outputs}"
+            raise CourseError(f"num_classes is left out; give {remedy} where class numbers are mixed")
+        return self.num_classes
+
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Makes the counter of training steps."""
+        if self.mixes:
+            raise CourseError(_NO_LABELS)
         self.step = self.add_weight(
             name="step", shape=(), dtype="int32", initializer="zeros", trainable=False, aggregation="only_first_replica"
         )
 
     def call(self, images: Any, training: bool = False) -> Any:
         """Changes pictures (batch, height, width, channels) in training."""
+        self._check_kind(_kind(images, keras.ops))
         if not training or not self.transforms:
             return images
         rows = keras.ops.shape(images)[0]
@@ -897,21 +977,16 @@ class Augmentation(keras.layers.Layer):
             >>> sorted({tuple(mirror.apply(row, step=step, library=np).ravel().tolist()) for step in range(20)})
             [(0, 1, 2, 3), (3, 2, 1, 0)]
         """
-        if self._mixes and labels is None:
-            raise CourseError(
-                "labels are left out; MixUp and CutMix change them, so they have no place in a model or where it "
-                "predicts; give labels, or leave out MixUp and CutMix"
-            )
+        if self.mixes and labels is None:
+            raise CourseError(_NO_LABELS)
+        if library is np and labels is not None:
+            self.check(images, np.asarray(labels), name="images")
         change = self._on_the_host if library is np else self._on_the_device
         pixels, (numbers, *_) = change(images, step, first_row)
-        if self._mixes:
+        if self.mixes:
             pixels, labels = self._mix(pixels, labels, numbers, library)
             pixels = _back_to(_kind(images, library), pixels, library)
         return pixels if labels is None else (pixels, labels)
-
-    @property
-    def _mixes(self) -> bool:
-        return any(isinstance(transform, MixUp) for transform in self.transforms)
 
     @cached_property
     def _on_the_host(self) -> resampling.Run:
@@ -950,16 +1025,14 @@ class Augmentation(keras.layers.Layer):
         _, height, width, _ = shape
         numbers, *places = drawn
         kind = _kind(images, library)
-        low, high = self.value_range
-        if kind == "uint8" and not 0 <= low < high <= 255:
-            raise CourseError(f"value_range is {self.value_range} and images are uint8; give a range from 0 to 255")
+        self._check_kind(kind)
         pixels = cast(images, "float32", library)
         if places:
             columns, rows = places
             pixels = _resample(pixels, columns, rows, self.fill, self.fill_value, library)
         pixels = self._recolour(pixels, numbers, height, width, library)
         pixels = self._disturb(pixels, numbers, step, first_row, shape, library)
-        return pixels if self._mixes else _back_to(kind, pixels, library)
+        return pixels if self.mixes else _back_to(kind, pixels, library)
 
     def _recolour(self, pixels: Any, numbers: Any, height: int, width: int, library: ModuleType) -> Any:
         """Composes all changes of colour and light, and applies them in one pass."""
@@ -1012,7 +1085,7 @@ class Augmentation(keras.layers.Layer):
         """Mixes pictures and labels with their neighbours."""
         _, height, width, _ = pixels.shape if library is np else keras.ops.shape(pixels)
         for transform, u in self._deal(numbers, MixUp):
-            labels = self._as_probabilities(labels, library)
+            labels = self.probabilities(labels, library=library)
             neighbours, share = _rolled(pixels, library), transform.share(u, library)
             if isinstance(transform, CutMix):
                 half = library.sqrt(share) / 2
@@ -1026,15 +1099,51 @@ class Augmentation(keras.layers.Layer):
             labels = labels + library.expand_dims(share, 1) * (_rolled(labels, library) - labels)
         return pixels, labels
 
-    def _as_probabilities(self, labels: Any, library: ModuleType) -> Any:
-        if len(labels.shape) == 2:
+    def probabilities(self, labels: Any, *, library: ModuleType = np) -> Any:
+        """Turns labels into what is mixed.
+
+        Args:
+            labels: Class numbers (n,) or (n, 1), or probabilities (n, classes).
+            library: ``keras.ops``, or ``numpy``.
+
+        Returns:
+            Probabilities (n, classes), float32.
+
+        Raises:
+            CourseError: They are neither, or the number of classes is not known.
+
+        Example:
+            >>> Augmentation([MixUp()], num_classes=3).probabilities(np.array([2])).tolist()
+            [[0.0, 0.0, 1.0]]
+        """
+        if not self._are_class_numbers(labels.shape):
             return cast(labels, "float32", library)
-        if self.num_classes is None:
-            raise CourseError("num_classes is left out; give it where labels are mixed")
-        classes = library.arange(self.num_classes, dtype="int32")
-        labels = cast(labels, "int32", library)
+        classes = library.arange(self._known_classes(), dtype="int32")
+        labels = cast(library.reshape(labels, (-1,)), "int32", library)
         is_right = library.expand_dims(labels, 1) == classes
         return library.where(is_right, np.float32(1.0), np.float32(0.0))
+
+
+def check_augmentation(augmentation: Any, *, mixing: bool = True) -> None:
+    """Checks that an argument is an augmentation, or None.
+
+    Args:
+        augmentation: What the person gave.
+        mixing: Whether it may mix pictures with each other.
+
+    Raises:
+        CourseError: It is something else, or mixes pictures where there are no labels to be mixed.
+
+    Example:
+        >>> check_augmentation([Rotation(5)])
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.CourseError: augmentation is a list; give Augmentation([...])
+    """
+    if augmentation is not None and not isinstance(augmentation, Augmentation):
+        raise CourseError(f"augmentation is a {type(augmentation).__name__}; give Augmentation([...])")
+    if not mixing and augmentation is not None and augmentation.mixes:
+        raise CourseError(_NO_LABELS)
 
 
 def compose(first: Map, second: Map) -> Map:
