@@ -718,8 +718,6 @@ class Augmentation(keras.layers.Layer):
         ours = foreign_arguments.check_keras(settings)
         if not (isinstance(fill_mode, str) and fill_mode in FILLS):
             raise CourseError(f"fill_mode is {shown(fill_mode)}; give one of {', '.join(FILLS)}")
-        if fill_mode == "constant":
-            cval = foreign_arguments.value_within("cval", cval, ours)
         turn = foreign_arguments.keras_angle("rotation_range", rotation_range, 360)
         slant = foreign_arguments.keras_angle("shear_range", shear_range, 89)
         ways = {
@@ -742,7 +740,8 @@ class Augmentation(keras.layers.Layer):
         transforms += [Zoom(1 / high, 1 / low, keep_ratio=False, inverse=True)] if (low, high) != (1, 1) else []
         transforms += [Flip(across, down)] if across or down else []
         transforms += [Brightness(factors)] if factors != (1, 1) else []
-        return cls(transforms, fill=fill_mode, fill_value=cval if fill_mode == "constant" else 0.0, **ours)
+        outside = _value_outside("cval", cval, transforms, ours) if fill_mode == "constant" else 0.0
+        return cls(transforms, fill=fill_mode, fill_value=outside, **ours)
 
     @classmethod
     def like_torchvision(
@@ -778,9 +777,11 @@ class Augmentation(keras.layers.Layer):
         | ``v2.MixUp(alpha, num_classes)``, ``v2.CutMix`` | ``MixUp(alpha)``, ``CutMix(alpha)``, ``num_classes`` |
 
         The order is: crop, flip, ``RandomAffine``, ``ColorJitter`` with brightness first. Resampling is bilinear, and a
-        crop is shown at the size of the picture. Brightness and contrast are cut off to the range of values once, at
+        crop is shown at the size of the picture; what a later rotation or shift brings in from beside it is the picture
+        itself, where torchvision has lost that. Brightness and contrast are cut off to the range of values once, at
         the end. ``MixUp`` and ``CutMix`` draw a share for each picture, at most one half, where torchvision draws one
-        for the batch. Saturation and hue have no counterpart.
+        for the batch; ``Erasing`` measures ratios relative to that of the picture. Saturation and hue have no
+        counterpart.
 
         Args:
             degrees: As for ``RandomAffine``.
@@ -808,7 +809,6 @@ class Augmentation(keras.layers.Layer):
             (Zoom(low=0.8, high=1.2, keep_ratio=True, inverse=False), Rotation(degrees=10), Brightness(change=0.3))
         """
         ours = foreign_arguments.check_torchvision(settings)
-        fill = foreign_arguments.value_within("fill", foreign_arguments.torchvision_fill(fill), ours)
         flips = {"horizontal_flip": horizontal_flip, "vertical_flip": vertical_flip}
         chances = [number(name, value, 0, 1, "a probability, such as 0.5") for name, value in flips.items()]
         slant = foreign_arguments.torchvision_shear("shear", shear)
@@ -831,7 +831,8 @@ class Augmentation(keras.layers.Layer):
         transforms += [Shift(height=down, width=across, whole=True)] if across or down else []
         transforms += [Brightness(light)] if light not in (0, (1, 1)) else []
         transforms += [Contrast(distance, grey=True)] if distance not in (0, (1, 1)) else []
-        return cls(transforms, fill_value=fill, **ours)
+        outside = _value_outside("fill", foreign_arguments.torchvision_fill(fill), transforms, ours)
+        return cls(transforms, fill_value=outside, **ours)
 
     @property
     def mixes(self) -> bool:
@@ -1278,6 +1279,13 @@ def _small_beta_quantiles(alpha: float, points: int = 257) -> tuple[float, ...]:
     density = (1 - t) ** (alpha - 1)
     cumulative = np.concatenate([[0], np.cumsum((density[1:] + density[:-1]) / 2)])
     return tuple(np.interp(np.linspace(0, cumulative[-1], points), cumulative, t).tolist())
+
+
+def _value_outside(name: str, value: Any, transforms: Sequence[Transform], settings: dict[str, Any]) -> float:
+    """Reads the value outside of a picture, which matters only where something is moved."""
+    if any(isinstance(one, Geometry) for one in transforms):
+        return foreign_arguments.value_within(name, value, settings)
+    return number(name, value, -math.inf, math.inf, "a number")
 
 
 def _either_side(degrees: float | tuple[float, float]) -> tuple[float, float]:

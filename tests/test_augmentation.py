@@ -602,6 +602,9 @@ def test_a_range_without_zero_needs_a_value_for_outside_only_where_something_is_
     assert np.all(brighter != pictures)
     with pytest.raises(CourseError, match=r"fill_value is 0\.0; give a number within value_range"):
         Augmentation([Shift(0.1)], value_range=(1, 2))
+    assert Augmentation.like_torchvision(brightness=0.1, value_range=(1, 2)).transforms == (Brightness(0.1),)
+    with pytest.raises(CourseError, match=r"fill is 0\.0; give a number within value_range"):
+        Augmentation.like_torchvision(degrees=5, value_range=(1, 2))
 
 
 # --- The two older ways of saying it ---------------------------------------------------------------------------
@@ -664,8 +667,9 @@ NOT_OF_KERAS = [
     ({"brightness_range": (-0.5, 0.5)}, r"brightness_range is \(-0.5, 0.5\)"),
     ({"fill_mode": "wrap"}, "fill_mode is 'wrap'; give one of constant, nearest, reflect"),
     ({"fill_mode": None}, "fill_mode is None; give one of"),
-    ({"fill_mode": "constant", "cval": -1}, "cval is -1; give a number within value_range"),
-    ({"fill_mode": "constant", "cval": 2, "value_range": (0, 1)}, r"cval is 2; give .* \(0, 1\)"),
+    ({"fill_mode": "constant", "cval": -1, "rotation_range": 5}, "cval is -1; give a number within value_range"),
+    ({"fill_mode": "constant", "cval": "black"}, "cval is 'black'; give a number"),
+    ({"fill_mode": "constant", "cval": 2, "value_range": (0, 1), "zoom_range": 0.1}, r"cval is 2; give .* \(0, 1\)"),
     ({"rotation_range": -20}, "rotation_range is -20; give a number from 0 to 360"),
     ({"rotation_range": "20"}, "rotation_range is '20'; give"),
     ({"rotation_range": (10, 20)}, r"rotation_range is \(10, 20\); give"),
@@ -719,7 +723,7 @@ NOT_OF_TORCHVISION = [
     ({"brightness": -0.1}, "brightness is -0.1; give a number from 0 up"),
     ({"contrast": (1.2, 0.8)}, r"contrast is \(1.2, 0.8\); give .* two rising"),
     ({"brightness": "strong"}, "brightness is 'strong'; give"),
-    ({"fill": 300}, "fill is 300; give a number within value_range"),
+    ({"fill": 300, "degrees": 5}, "fill is 300; give a number within value_range"),
     ({"fill": (1, 2, 3)}, r"fill is \(1, 2, 3\); give a number"),
     ({"saturation": 0.2}, "saturation is 0.2, which has no counterpart here"),
     ({"hue": (-0.1, 0.1)}, r"hue is \(-0.1, 0.1\), which has no counterpart here"),
