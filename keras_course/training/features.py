@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_course import _backend
-from keras_course.augmentation import Augmentation
+from keras_course.augmentation import Augmentation, check_augmentation
 from keras_course.datasets.arrays import cache_folder
 from keras_course.errors import CourseError, check_positive
 from keras_course.files import replacing
@@ -72,11 +72,14 @@ def extract_features(
         [[7.0, 7.0, 7.0], [7.0, 7.0, 7.0]]
     """
     check_positive(views=views, batch_size=batch_size)
+    check_augmentation(augmentation, mixing=False)
     check_samples(backbone, pictures, "pictures")
     if pictures.dtype != np.uint8:
         raise CourseError(f"pictures are {pictures.dtype}; give uint8, from 0 to 255")
     if augmentation is None and views > 1:
         raise CourseError(f"views is {views}, and there is no augmentation; give one, or see each picture once")
+    if augmentation is not None:
+        augmentation.check(pictures, name="pictures")
     folder = cache_folder(cache) / "features" / _key(backbone)
     kept = _Kept(folder)
     run: list[Callable[[np.ndarray], np.ndarray]] = []  # compiled only if there is something to do
