@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,23 @@ def record_accuracies():
             file.write_text(json.dumps({**recorded, name: accuracies}))
 
     return record
+
+
+@pytest.fixture
+def small_disk():
+    """A function: in its block, no file can grow beyond a number of bytes, as on a disk that is full."""
+    resource = pytest.importorskip("resource", reason="Windows has no limits for files")
+
+    @contextmanager
+    def limit(largest):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limit
 
 
 class Pages:

@@ -60,7 +60,7 @@ def test_an_error_in_the_block_leaves_everything_as_it_was(path, error):
     assert names(path.parent) == ["file.txt"]
 
 
-@pytest.mark.parametrize("failing", [(os, "fsync"), (Path, "replace"), (Path, "chmod")])
+@pytest.mark.parametrize("failing", [(os, "fsync"), (Path, "replace"), (os, "fchmod")])
 def test_an_error_of_the_disk_leaves_everything_as_it_was(path, monkeypatch, failing):
     def fail(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
