@@ -37,7 +37,7 @@ from keras_course._backend import select
 from keras_course.datasets import arrays, asl
 from keras_course.datasets.download import Patience, locked
 from keras_course.errors import CourseError, check_positive
-from keras_course.files import replacing
+from keras_course.files import is_archive, replacing
 from keras_course.preprocessing import images
 from keras_course.preprocessing.images import PictureFormat
 from keras_course.progress import with_progress_bar
@@ -228,8 +228,10 @@ def locate(
     if source in ("auto", "sample"):
         return sample()
     folder = Path(source).expanduser()
-    if not folder.is_dir():
-        raise CourseError(f"there is no folder {source}; give one with a folder for each class")
+    try:
+        _check_folder(folder)
+    except OSError as error:
+        raise CourseError(f"{source} cannot be read: {_words(error)}") from None
     return folder
 
 
@@ -445,7 +447,7 @@ def _check_folder(folder: Path) -> None:
     except FileNotFoundError:
         raise CourseError(f"there is no folder {folder}; give one with a folder of photos for each class") from None
     if not stat.S_ISDIR(mode):
-        hint = "; unpack it first" if folder.suffix.lower() in (".zip", ".tar", ".gz", ".tgz") else ""
+        hint = "; unpack it first" if is_archive(folder) else ""
         raise CourseError(f"{folder} is a file; give a folder with a folder of photos for each class{hint}")
 
 
