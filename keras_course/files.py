@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Lock",
+    "folder_beside",
     "is_archive",
     "is_own",
     "open_to_append",
@@ -95,14 +96,11 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
 def replacing_by_name(path: str | Path) -> Iterator[Path]:
     """Gives a path for a library that writes to names alone; what it writes there takes the place of ``path``.
 
-    The path is in a folder of its own beside ``path``, in which the block finds its temporary files, too. The folder
-    vanishes in any case, and one that a killed process has left behind is removed first.
-
     Args:
         path: The file to write; its folder is made if needed.
 
     Yields:
-        Where to write; it has the name of ``path``.
+        Where to write; it has the name of ``path``, and is in a folder as ``folder_beside`` makes it.
 
     Raises:
         DiskError: The file cannot be written.
@@ -116,6 +114,38 @@ def replacing_by_name(path: str | Path) -> Iterator[Path]:
         (b'1 2 3', ['numbers.txt'])
     """
     path = Path(path)
+    with folder_beside(path) as folder:
+        yield folder / path.name
+        with (folder / path.name).open("rb+") as file:
+            os.fsync(file.fileno())
+        (folder / path.name).replace(path)
+
+
+@contextmanager
+def folder_beside(path: str | Path) -> Iterator[Path]:
+    """Makes a folder beside ``path`` that nobody else can write to; in the block, temporary files are made in it, too.
+
+    It is removed when the block ends, and one that a killed process has left behind is removed first.
+
+    Args:
+        path: What is going to be written; its folder is made if needed.
+
+    Yields:
+        The folder.
+
+    Raises:
+        DiskError: Something cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "model.onnx"
+        >>> with folder_beside(path) as folder:
+        ...     folder.parent == path.parent, tempfile.gettempdir() == str(folder)
+        (True, True)
+        >>> list(path.parent.iterdir())
+        []
+    """
+    path = Path(path)
     with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_left_behind(path.parent, glob.escape(path.name))
@@ -123,10 +153,7 @@ def replacing_by_name(path: str | Path) -> Iterator[Path]:
         # Keras makes a temporary folder for each file that it writes, and leaves it there when the disk is full
         default, tempfile.tempdir = tempfile.tempdir, str(folder)
         try:
-            yield folder / path.name
-            with (folder / path.name).open("rb+") as file:
-                os.fsync(file.fileno())
-            (folder / path.name).replace(path)
+            yield folder
         finally:
             tempfile.tempdir = default
             shutil.rmtree(folder, ignore_errors=True)

@@ -836,7 +836,8 @@ def _open_kept(place: Path, key: str, made_from: dict[str, Any], *, is_last_look
     """Opens the newest file that was kept, if it is whole and of this version."""
     found = []
     with suppress(OSError):
-        found = sorted(place.glob(f"{key}-*.npy"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        kept = [path for path in place.glob(f"{key}-*.npy") if path.is_file()]
+        found = sorted(kept, key=lambda path: path.stat().st_mtime_ns, reverse=True)
     for path in found:
         try:
             return _open_written(path, made_from)

@@ -22,7 +22,7 @@ from keras_course import _backend
 from keras_course.augmentation import Augmentation
 from keras_course.datasets.arrays import cache_folder
 from keras_course.errors import CourseError, check_positive
-from keras_course.files import replacing
+from keras_course.files import remove_left_behind, replacing
 from keras_course.training.inputs import check_samples
 
 Features = npt.NDArray[np.float32]
@@ -162,7 +162,8 @@ class _Kept:
         self._rows: dict[bytes, np.ndarray] = {}
         self._new: list[bytes] = []
         self._can_write = True
-        self._files = sorted(folder.glob("*.npz")) if folder.is_dir() else []
+        remove_left_behind(folder, "*.npz")
+        self._files = sorted(file for file in folder.glob("*.npz") if file.is_file())
         for file in self._files:
             self._rows.update(self._read(file))
 
