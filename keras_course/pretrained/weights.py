@@ -5,6 +5,7 @@ kind may be given as a local file instead. Nothing in a file of weights is ever 
 """
 
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -259,7 +260,7 @@ def _from_web(record: Record, source: Download, shape: tuple[int, ...], folder: 
     """
     name = source.url.rpartition("/")[2]
     note = folder / f"{record.name}.json"
-    known_hash = source.known_hash or _read_note(note).get("known_hash", "")
+    known_hash = source.known_hash or _noted_hash(note)
     path = fetch(name, [source.url], known_hash, folder)
     try:
         model = _with_weights_of(record, shape, path)
@@ -275,10 +276,17 @@ def _from_web(record: Record, source: Download, shape: tuple[int, ...], folder: 
 
 def _read_note(note: Path) -> dict[str, Any]:
     try:
-        facts = json.loads(note.read_bytes())
-    except (OSError, ValueError):
+        facts = json.loads(note.read_bytes()) if note.is_file() else {}
+    except (OSError, ValueError, RecursionError):
         return {}
     return facts if isinstance(facts, dict) else {}
+
+
+def _noted_hash(note: Path) -> str:
+    """The hash of an earlier download, "" for none: what is no hash would refuse every file."""
+    known_hash = _read_note(note).get("known_hash")
+    is_hash = isinstance(known_hash, str) and re.fullmatch("sha256:[0-9a-f]{64}", known_hash)
+    return known_hash if is_hash else ""
 
 
 def _write_note(note: Path, facts: dict[str, Any]) -> None:
@@ -327,8 +335,12 @@ def _converted(record: Record, shape: tuple[int, ...], path: Path) -> keras.Mode
     for target, (tensor, arrange) in _places(size).items():
         if tensor not in tensors:
             raise CourseError(f"{path} does not hold the weights of {record.name}: it has no {tensor}")
-        values[target] = arrange(tensors[tensor])
-        if values[target].shape != tuple(variables[target].shape):
+        try:
+            values[target] = arrange(tensors[tensor])
+            is_right = values[target].shape == tuple(variables[target].shape)
+        except ValueError:  # of another number of axes
+            is_right = False
+        if not is_right:
             raise CourseError(
                 f"{path} does not hold the weights of {record.name}: {tensor} has the shape {tensors[tensor].shape}"
             )

@@ -78,7 +78,7 @@ def extract_features(
     if augmentation is None and views > 1:
         raise CourseError(f"views is {views}, and there is no augmentation; give one, or see each picture once")
     folder = cache_folder(cache) / "features" / _key(backbone)
-    kept = _Kept(folder)
+    kept = _Kept(folder, backbone.output_shape[1:])
     run: list[Callable[[np.ndarray], np.ndarray]] = []  # compiled only if there is something to do
     found: list[np.ndarray] = []
     for view in range(views):
@@ -157,8 +157,8 @@ class _Kept:
     Two processes may compute the same, and each writes files of its own; nobody waits and nothing is lost.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, shape: Sequence[int | None]) -> None:
+        self._folder, self._shape = folder, shape
         self._rows: dict[bytes, np.ndarray] = {}
         self._new: list[bytes] = []
         self._can_write = True
@@ -200,6 +200,10 @@ class _Kept:
                 names, features = content["names"], content["features"]
             if names.dtype != np.uint8 or names.shape != (len(features), 32) or features.dtype != np.float32:
                 raise ValueError("of another form")
+            if len(features.shape) != 1 + len(self._shape) or any(
+                side not in (None, found) for side, found in zip(self._shape, features.shape[1:], strict=True)
+            ):
+                raise ValueError("the features of another backbone")
         except Exception:  # a damaged file can be wrong in any way; what it held is computed again
             with suppress(OSError):
                 file.unlink()
