@@ -82,12 +82,13 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
                 yield file
                 file.flush()
                 os.fsync(descriptor)  # without it a power cut can leave the new name on an empty file
-                # by its number: the name could lead to another file by now
-                if hasattr(os, "fchmod"):
+                if fcntl is not None:
+                    # by its number: the name could lead to another file by now
                     os.fchmod(descriptor, _DEFAULT_MODE)
-                else:
-                    beside.chmod(_DEFAULT_MODE)
-            beside.replace(path)
+                    beside.replace(path)  # while it is locked, or it would count as left behind
+            if fcntl is None:  # Windows renames no open file
+                beside.chmod(_DEFAULT_MODE)
+                beside.replace(path)
         finally:
             beside.unlink(missing_ok=True)
 

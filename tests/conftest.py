@@ -27,6 +27,7 @@ WITHOUT_BACKEND = (
     "plots",
     "preprocessing",
     "randomness/test_generator.py",
+    "strangers/test_downloads.py",
     "test_cards.py",
     "test_evaluation.py",
     "test_files.py",

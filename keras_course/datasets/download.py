@@ -45,13 +45,14 @@ LARGEST_FILE_BYTES = 2**30
 # The first kind that fits is shown: `requests` writes its errors for programmers, in several lines.
 _REASONS = (
     (requests.exceptions.InvalidSchema, "sends us to an address that is not https"),
-    (requests.exceptions.InvalidURL, "sends us to an address that is none"),
+    ((requests.exceptions.InvalidURL, ValueError), "sends us to an address that is none"),
     (requests.exceptions.TooManyRedirects, "sends us round in circles"),
     (requests.exceptions.SSLError, "the secure connection failed"),
     (requests.exceptions.ProxyError, "the proxy does not let us through"),
     (requests.exceptions.Timeout, "no answer in time"),
     (requests.exceptions.ChunkedEncodingError, "the connection was cut"),
     (requests.exceptions.ConnectionError, "no connection"),
+    (requests.exceptions.ContentDecodingError, "sends what cannot be unpacked"),
 )
 
 

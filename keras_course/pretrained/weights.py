@@ -285,8 +285,9 @@ def _read_note(note: Path) -> dict[str, Any]:
 def _noted_hash(note: Path) -> str:
     """The hash of an earlier download, "" for none: what is no hash would refuse every file."""
     known_hash = _read_note(note).get("known_hash")
-    is_hash = isinstance(known_hash, str) and re.fullmatch("sha256:[0-9a-f]{64}", known_hash)
-    return known_hash if is_hash else ""
+    if isinstance(known_hash, str) and re.fullmatch("sha256:[0-9a-f]{64}", known_hash):
+        return known_hash
+    return ""
 
 
 def _write_note(note: Path, facts: dict[str, Any]) -> None:
