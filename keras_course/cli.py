@@ -522,14 +522,14 @@ def verify(
     ] = None,
 ) -> None:
     """Make sure that a result is signed, and unchanged."""
-    from keras_course.assessment.grades import read_key
+    from keras_course.assessment.grades import read_key, read_result
     from keras_course.assessment.grades import verify as verify_result
 
+    text, secret = read_result(result), read_key(key)
     try:
-        text = result.read_bytes()
-    except OSError as error:
-        raise CourseError(f"{result} cannot be read: {error.strerror}") from None
-    content = verify_result(text, read_key(key))
+        content = verify_result(text, secret)
+    except CourseError as error:
+        raise CourseError(f"{result}: {error}") from None
     if model is not None:
         from keras_course.assessment.grader import check_model
 

@@ -173,7 +173,7 @@ def _explain(kind: type[BaseException], error: BaseException, traceback: Traceba
 def _in_one_line(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "stopped by Ctrl-C"
-    if isinstance(error, OSError) and error.strerror:
+    if isinstance(error, OSError) and error.strerror and not isinstance(error, CourseError):
         return printable(f"{error.strerror}: {error.filename}" if error.filename else error.strerror)
     return printable(" ".join(str(error).split()))
 

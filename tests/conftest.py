@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ WITHOUT_BACKEND = (
     "preprocessing",
     "randomness/test_generator.py",
     "test_arguments.py",
+    "strangers/test_downloads.py",
     "test_cards.py",
     "test_evaluation.py",
     "test_files.py",
@@ -134,6 +136,23 @@ def record_accuracies():
             file.write_text(json.dumps({**recorded, name: accuracies}))
 
     return record
+
+
+@pytest.fixture
+def small_disk():
+    """A function: in its block, no file can grow beyond a number of bytes, as on a disk that is full."""
+    resource = pytest.importorskip("resource", reason="Windows has no limits for files")
+
+    @contextmanager
+    def limit(largest):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limit
 
 
 class Pages:

@@ -40,6 +40,7 @@ from keras_course.datasets.folders import (
     LEAVES,
     File,
     Listing,
+    check_folder,
     composed,
     in_order,
     is_system,
@@ -198,8 +199,10 @@ def locate(
     if source in ("auto", "sample"):
         return sample()
     folder = Path(source).expanduser()
-    if not folder.is_dir():
-        raise CourseError(f"there is no folder {source}; give one with a folder for each class")
+    try:
+        check_folder(folder)
+    except OSError as error:
+        raise CourseError(f"{source} cannot be read: {reason_of(error)}") from None
     return folder
 
 
@@ -787,7 +790,8 @@ def _open_kept(place: Path, key: str, made_from: dict[str, Any], *, is_last_look
     """Opens the newest file that was kept, if it is whole and of this version."""
     found = []
     with suppress(OSError):
-        found = sorted(place.glob(f"{key}-*.npy"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        kept = [path for path in place.glob(f"{key}-*.npy") if path.is_file()]
+        found = sorted(kept, key=lambda path: path.stat().st_mtime_ns, reverse=True)
     for path in found:
         try:
             return _open_written(path, made_from)

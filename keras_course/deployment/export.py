@@ -8,7 +8,6 @@ import json
 import re
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -21,6 +20,7 @@ from keras_course.deployment.isolation import LimitedProcess, Limits
 from keras_course.deployment.model_files import find_model, is_pretrained, load_keras_model, read_card_or_fail
 from keras_course.deployment.runtimes import open_keras, open_model, told_by_graph
 from keras_course.errors import CourseError
+from keras_course.files import folder_beside
 from keras_course.foreign_text import printable
 
 if TYPE_CHECKING:
@@ -150,9 +150,8 @@ def export_here(source: str | Path, *, format: str, output: str | Path) -> Expor
     card.check_model(str(source), *shapes_of(model))
     pictures = _pictures(card)
     expected = open_keras(model)[1](pictures)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
-        beside = Path(folder) / known.file_name
+    with folder_beside(target) as folder:
+        beside = folder / known.file_name
         if writer == keras.backend.backend():
             _write(model, card, beside, format)
             runtime, difference = _compare(beside, pictures, expected)

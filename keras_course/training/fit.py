@@ -195,6 +195,8 @@ def fit(
             if run is not None:
                 run.training = {"way": history.way, "reason": history.reason}
             return history
+        if run is not None and log_steps:
+            run.start_steps(history.steps)
         ahead = Callbacks(callbacks, model, epochs, training.steps)
         group, _ = next(training.groups(0, lambda: 1e9, alone=ahead.watches_batches))
         group["step"] = np.zeros(len(next(leaves(group))), "int32")
@@ -206,8 +208,6 @@ def fit(
         measurement = None
         if validation is not None:
             measurement = Measurement(model, validation, _predictor(model))
-        if run is not None and log_steps:
-            run.start_steps(history.steps)
         with ahead as watching:
             start = max(len(history["epoch"]), watching.first_epoch)
             for epoch in range(start, epochs):
@@ -837,7 +837,8 @@ def _restore(checkpoint: Checkpoint, settings: dict[str, Any], model: keras.Mode
     parts = [(model.weights, checkpoint.model), (optimizer.variables, checkpoint.optimizer)]
     if checkpoint.version > 1:
         parts.append((_random_variables(model), checkpoint.random))
-    for variables, values in parts:
+    best = [(model.weights, checkpoint.best)] if checkpoint.best else []
+    for variables, values in parts + best:
         if [tuple(variable.shape) for variable in variables] != [value.shape for value in values]:
             raise CourseError("the run to resume has weights of other shapes; start a new run in another --output")
     for variables, values in parts:
