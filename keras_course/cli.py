@@ -337,16 +337,25 @@ def serve(
     port: Annotated[int, typer.Option("--port", metavar="N", help="0 for a free one.")] = 8000,
     requests: Annotated[int, typer.Option("--requests", metavar="N", help="How many at the same time.")] = 256,
     seconds: Annotated[int, typer.Option("--seconds", metavar="N", help="How long one may take.")] = 20,
+    allowed_hosts: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allowed-host",
+            metavar="NAME",
+            help="A name under which the service is called, besides this machine's own; may be given several times.",
+        ),
+    ] = None,
     backend: Annotated[str, typer.Option("--backend", metavar="NAME", help="What Keras runs on.")] = "",
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     log: Annotated[bool, typer.Option("--log", help="Write a line about each request to the error output.")] = False,
     trust: _Trust = False,
 ) -> None:
     """Answer pictures on a page, and over HTTP."""
-    from keras_course.deployment.serve import address, bind, check_installed
+    from keras_course.deployment.serve import address, bind, check_hosts, check_installed
     from keras_course.deployment.serve import serve as serve_model
 
     check_installed()
+    check_hosts(allowed_hosts or [])
     from keras_course.deployment.service import Limits
 
     limits = Limits(requests=requests, seconds=seconds)
@@ -362,7 +371,7 @@ def serve(
 
                 webbrowser.open(address(listening))
 
-        serve_model(runtime, listening, limits=limits, log=log, ready=ready)
+        serve_model(runtime, listening, limits=limits, allowed_hosts=allowed_hosts or [], log=log, ready=ready)
 
 
 # --- export ----------------------------------------------------------------------------------------------------

@@ -8,12 +8,11 @@ import os
 import signal
 import sys
 from collections.abc import Iterable
-from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-from keras_course.errors import check_positive
+from keras_course.errors import CourseError, check_positive
 
 __all__ = ["confine", "keep_to", "landlock_version", "limit_further_cpu"]
 
@@ -145,32 +144,28 @@ def landlock_version() -> int:
     return max(0, int(library.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), 1)))
 
 
-def limit_further_cpu(seconds: int) -> None:
+def limit_further_cpu(seconds: float) -> None:
     """Gives this process so many seconds of computing from now on, after which the system kills it.
 
-    Each call starts anew, so that a process that is kept has a limit for each piece of its work. Where the system has
-    no such limit, as on Windows, nothing happens.
+    Each call starts anew, so that a process that is kept has a limit for each piece of its work. Windows has no such
+    timer; nothing happens there.
 
     Args:
-        seconds: Of all threads together; the process gets up to one more, since the system counts in whole seconds.
+        seconds: Of all threads together; waiting does not count.
 
     Raises:
         CourseError: It is not positive.
 
     Example:
         >>> import signal, subprocess, sys
-        >>> code = "from keras_course.limits import limit_further_cpu as limit; limit(1); sum(iter(int, 1))"
-        >>> subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGXCPU
+        >>> code = "from keras_course.limits import limit_further_cpu as limit; limit(0.1); sum(iter(int, 1))"
+        >>> subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGPROF
         True
     """
-    check_positive(seconds=seconds)
-    with suppress(ImportError, ValueError, OSError):
-        import resource
-
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        end = int(used.ru_utime + used.ru_stime) + 1 + seconds
-        _, most = resource.getrlimit(resource.RLIMIT_CPU)
-        resource.setrlimit(resource.RLIMIT_CPU, (end if most == resource.RLIM_INFINITY else min(end, most), most))
+    if not seconds > 0:
+        raise CourseError(f"seconds is {seconds}; give a number above 0")
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
 def _limit(name: str, value: int) -> bool:

@@ -22,6 +22,7 @@ WITHOUT_BACKEND = (
     "_backend/test_torch_files.py",
     "assessment/test_grades.py",
     "datasets",
+    "deployment/test_decoders.py",
     "deployment/test_micro_batches.py",
     "play/test_write_page.py",
     "plots",

@@ -65,11 +65,11 @@ def write(count):
     assert error in done.stderr
 
 
-@pytest.mark.parametrize("limit", ["confine(cpu_seconds=1)", "limit_further_cpu(1)"])
+@pytest.mark.parametrize("limit", ["confine(cpu_seconds=1)", "limit_further_cpu(0.5)"])
 def test_a_process_that_computes_too_long_is_killed(limit):
     started = time.perf_counter()
     done = run(f"{limit}\nsum(iter(int, 1))")
-    assert done.returncode in (-signal.SIGKILL, -signal.SIGXCPU)
+    assert done.returncode in (-signal.SIGKILL, -signal.SIGPROF)
     assert time.perf_counter() - started < 30
 
 
@@ -78,7 +78,7 @@ def test_each_piece_of_work_has_a_limit_of_its_own():
 import time
 for _ in range(3):
     limit_further_cpu(1)
-    end = time.process_time() + 0.7
+    end = time.process_time() + 0.6
     while time.process_time() < end:
         pass
 """
@@ -123,5 +123,5 @@ def test_it_ends_at_once_when_its_parent_has_ended_before():
 def test_a_wrong_number_is_explained_before_anything_is_limited(name):
     with pytest.raises(CourseError, match=f"{name} is -1; give a whole number from 1 up"):
         confine(**{name: -1})
-    with pytest.raises(CourseError, match="seconds is 0; give a whole number from 1 up"):
+    with pytest.raises(CourseError, match="seconds is 0; give a number above 0"):
         limit_further_cpu(0)

@@ -1,19 +1,33 @@
 """Pictures of many requests, answered in batches by one model."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
 _Result = TypeVar("_Result")
 
+_SECONDS_OF_PART: Final = 0.05
+"""For a part of a large request, where no small one has come lately."""
+_FEWEST_SECONDS: Final = 0.002
+"""For a part of a large request, where small ones come that take no time."""
+_SECONDS_OF_QUIET: Final = 0.25
+"""After so many, none has come lately."""
+_FIRST_PART: Final = 4
+"""Pictures in a part while it is unknown how long they take."""
 
-class _Waiting(NamedTuple):
+
+@dataclass(eq=False)
+class _Waiting:
     pictures: np.ndarray
     answer: "asyncio.Future[np.ndarray]"
+    logits: list[np.ndarray] = field(default_factory=list)
+    computed: int = 0
 
 
 class MicroBatches:
@@ -22,30 +36,40 @@ class MicroBatches:
     So nobody waits for others to come: an idle model takes a single picture at once, and a busy one takes ever larger
     batches, up to the limit. The model runs in one thread of its own.
 
+    A request of more pictures than a batch holds is computed in parts. Parts and batches of small requests take turns,
+    and where small requests come, a part takes about twice as long as a batch of theirs; so a small request never waits
+    long for a large one. Several large requests take turns, too.
+
     Args:
         run: From pictures (n, ...) to logits (n, classes).
-        batch_size: How many pictures the model is given at once. A request with more goes alone.
+        batch_size: How many pictures of small requests the model is given at once.
     """
 
     def __init__(self, run: Callable[[np.ndarray], np.ndarray], *, batch_size: int) -> None:
         self._run = run
         self._batch_size = batch_size
-        self._waiting: deque[_Waiting] = deque()
+        self._small: deque[_Waiting] = deque()
+        self._large: deque[_Waiting] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._worker: asyncio.Task[None] | None = None
+        self._seconds_of_batch = 0.0
+        self._last_batch = -np.inf
+        self._seconds_of_picture = 0.0
 
-    async def logits(self, pictures: np.ndarray) -> np.ndarray:
+    async def logits(self, pictures: np.ndarray, *, patient: bool = False) -> np.ndarray:
         """Computes the logits of some pictures, together with those of others.
 
         Args:
             pictures: (n, ...), at least one.
+            patient: Whether the request takes its turns among the large ones, however small it is.
 
         Returns:
             (n, classes).
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[np.ndarray] = loop.create_future()
-        self._waiting.append(_Waiting(pictures, answer))
+        is_large = patient or len(pictures) > self._batch_size
+        (self._large if is_large else self._small).append(_Waiting(pictures, answer))
         if self._worker is None:
             self._worker = loop.create_task(self._work())
         return await answer
@@ -68,33 +92,74 @@ class MicroBatches:
 
     async def _work(self) -> None:
         try:
-            while batch := self._next_batch():
-                try:
-                    pictures = [one.pictures for one in batch]
-                    together = pictures[0] if len(pictures) == 1 else np.concatenate(pictures)
-                    logits = await self.alone(self._run, together)
-                except Exception as error:  # whatever it is, those who wait have to hear of it
-                    for one in batch:
-                        if not one.answer.done():
-                            one.answer.set_exception(error)
-                    continue
-                start = 0
-                for one in batch:
-                    if not one.answer.done():  # the request may have been given up
-                        one.answer.set_result(logits[start : start + len(one.pictures)])
-                    start += len(one.pictures)
+            while self._small or self._large:
+                if batch := self._next_batch():
+                    started = time.perf_counter()
+                    await self._answer(batch)
+                    self._last_batch = time.perf_counter()
+                    self._seconds_of_batch = self._last_batch - started
+                if large := self._next_large():
+                    await self._compute_part(large)
         finally:
             self._worker = None
+
+    async def _answer(self, batch: list[_Waiting]) -> None:
+        """Computes the pictures of small requests together."""
+        try:
+            pictures = [one.pictures for one in batch]
+            logits = await self.alone(self._run, pictures[0] if len(pictures) == 1 else np.concatenate(pictures))
+        except Exception as error:  # whatever it is, those who wait have to hear of it
+            for one in batch:
+                if not one.answer.done():
+                    one.answer.set_exception(error)
+            return
+        start = 0
+        for one in batch:
+            if not one.answer.done():  # the request may have been given up
+                one.answer.set_result(logits[start : start + len(one.pictures)])
+            start += len(one.pictures)
+
+    async def _compute_part(self, large: _Waiting) -> None:
+        """Computes some more pictures of a large request, which is then behind the other large ones."""
+        part = large.pictures[large.computed : large.computed + self._pictures_in_part()]
+        started = time.perf_counter()
+        try:
+            large.logits.append(await self.alone(self._run, part))
+        except Exception as error:
+            if not large.answer.done():
+                large.answer.set_exception(error)
+            return
+        self._seconds_of_picture = (time.perf_counter() - started) / len(part)
+        large.computed += len(part)
+        if large.computed < len(large.pictures):
+            self._large.append(large)
+        elif not large.answer.done():
+            large.answer.set_result(large.logits[0] if len(large.logits) == 1 else np.concatenate(large.logits))
+
+    def _pictures_in_part(self) -> int:
+        if not self._seconds_of_picture:
+            return _FIRST_PART
+        is_quiet = time.perf_counter() - self._last_batch > _SECONDS_OF_QUIET
+        seconds = _SECONDS_OF_PART if is_quiet else max(_FEWEST_SECONDS, 2 * self._seconds_of_batch)
+        count = max(1, int(seconds / self._seconds_of_picture))
+        # Keras computes batches whose size is a power of two
+        return count if count > self._batch_size else 1 << (count.bit_length() - 1)
+
+    def _next_large(self) -> _Waiting | None:
+        while self._large:
+            if not (large := self._large.popleft()).answer.done():  # else it was given up while it waited
+                return large
+        return None
 
     def _next_batch(self) -> list[_Waiting]:
         batch: list[_Waiting] = []
         count = 0
-        while self._waiting:
-            if self._waiting[0].answer.done():  # given up while it waited
-                self._waiting.popleft()
+        while self._small:
+            if self._small[0].answer.done():  # given up while it waited
+                self._small.popleft()
                 continue
-            count += len(self._waiting[0].pictures)
+            count += len(self._small[0].pictures)
             if batch and count > self._batch_size:
                 break
-            batch.append(self._waiting.popleft())
+            batch.append(self._small.popleft())
         return batch

@@ -92,13 +92,31 @@ def most_probable(logits: np.ndarray, *, top: int) -> tuple[np.ndarray, np.ndarr
         (array([[1, 0]]), array([[0.731, 0.269]]))
     """
     check_positive(top=top)
+    check_logits(logits)
     scores = np.asarray(logits, "float64")
-    if not np.isfinite(scores).all():
+    numbers = np.argsort(-scores, axis=1, kind="stable")[:, :top]
+    return numbers, np.take_along_axis(softmax(scores), numbers, axis=1)
+
+
+def check_logits(logits: np.ndarray) -> None:
+    """Checks that all logits are finite numbers.
+
+    Args:
+        logits: float32 (n, classes).
+
+    Raises:
+        CourseError: One is not.
+
+    Example:
+        >>> check_logits(np.array([[0.0, np.nan]], "float32"))
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.CourseError: the model gives logits that are no numbers; its weights are damaged, or its ...
+    """
+    if not np.isfinite(logits).all():
         raise CourseError(
             "the model gives logits that are no numbers; its weights are damaged, or its training diverged"
         )
-    numbers = np.argsort(-scores, axis=1, kind="stable")[:, :top]
-    return numbers, np.take_along_axis(softmax(scores), numbers, axis=1)
 
 
 def find_pictures(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:

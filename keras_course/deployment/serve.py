@@ -1,10 +1,11 @@
 """The server of ``keras-course serve``: Uvicorn, on a socket of this machine unless told otherwise."""
 
-import asyncio
 import ipaddress
+import logging
+import re
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,11 +17,11 @@ if TYPE_CHECKING:
     from keras_course.deployment.service import Limits
 
 LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]", "::1")
-LARGEST_HEADERS: Final = 2**15
-"""Bytes of the first line and the headers of a request."""
-SECONDS_FOR_HEADERS: Final = 10
-FEWEST_CONNECTIONS: Final = 64
-"""So many are always allowed, also where fewer requests are: a browser keeps half a dozen open."""
+BUFFER_BYTES: Final = 2**18
+"""That the system holds for one connection and direction; by itself it would hold megabytes for a client that does not
+read."""
+SECONDS_OF_STOPPING: Final = 5
+"""After the time that a request may take, everything ends."""
 PACKAGES: Final = ("starlette", "uvicorn", "httptools", "python_multipart")
 
 
@@ -48,6 +49,8 @@ def bind(host: str = "127.0.0.1", port: int = 8000) -> socket.socket:
     # asyncio turns off the waiting for more to send, 40 ms an answer, only where TCP is named
     taken = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        taken.setsockopt(socket.SOL_SOCKET, buffer, BUFFER_BYTES)
     try:
         taken.bind((host.strip("[]"), port))
     except OSError as error:
@@ -61,6 +64,7 @@ def serve(
     listening: socket.socket,
     *,
     limits: "Limits | None" = None,
+    allowed_hosts: Sequence[str] = (),
     log: bool = False,
     ready: Callable[[], None] = lambda: None,
 ) -> None:
@@ -70,32 +74,35 @@ def serve(
         runtime: The model.
         listening: A bound socket, as ``bind`` makes it.
         limits: What requests may take.
+        allowed_hosts: Names under which the service may be called, besides this machine's own name and addresses.
         log: Whether to write a line about each request to the error output.
         ready: Is called when requests are answered.
 
     Raises:
         MissingPackageError: The packages of the server are not installed.
+        CourseError: An allowed host is no name.
     """
     check_installed()
+    named = check_hosts(allowed_hosts)
     import uvicorn
 
+    from keras_course.deployment.connections import SECONDS_OF_IDLENESS, protocol
     from keras_course.deployment.service import Limits, make_app
 
-    host = listening.getsockname()[0]
-    # a page elsewhere could let its own name lead here; so here only our own names are answered
-    hosts = tuple(dict.fromkeys((*LOOPBACK, host))) if ipaddress.ip_address(host).is_loopback else ()
     limits = limits or Limits()
+    write = _write if log else None
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it tells of each form that makes no sense
     config = uvicorn.Config(
-        make_app(runtime, limits=limits, hosts=hosts, log=_write if log else None),
-        http=_protocol(limits, log),
+        make_app(runtime, limits=limits, hosts=[*own_names(listening), *named], origins=named, log=write),
+        http=protocol(limits, write),
         ws="none",
         proxy_headers=False,
         log_level="error",
         access_log=False,
         server_header=False,
         date_header=False,
-        timeout_keep_alive=30,
-        timeout_graceful_shutdown=30,
+        timeout_keep_alive=SECONDS_OF_IDLENESS,
+        timeout_graceful_shutdown=limits.seconds + SECONDS_OF_STOPPING,
         backlog=2048,
     )
 
@@ -107,6 +114,59 @@ def serve(
 
     with suppress(KeyboardInterrupt):  # which Uvicorn raises again when it has finished
         Announcing(config).run(sockets=[listening])
+
+
+def check_hosts(names: Sequence[str]) -> list[str]:
+    """Checks that names can stand in the header ``Host``.
+
+    Args:
+        names: Such as ``model.example.com`` or ``192.0.2.7``.
+
+    Returns:
+        The names in lower case.
+
+    Raises:
+        CourseError: One is something else, such as an address with ``http://`` or a port.
+
+    Example:
+        >>> check_hosts(["Model.example.com"])
+        ['model.example.com']
+        >>> check_hosts(["http://model.example.com"])
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.CourseError: --allowed-host is 'http://model.example.com'; give a name such as ...
+    """
+    for name in names:
+        if not _HOST.fullmatch(name):
+            raise CourseError(
+                f"--allowed-host is {name!r}; give a name such as model.example.com, without http:// and without a port"
+            )
+    return [name.lower() for name in names]
+
+
+_HOST: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\]")
+
+
+def own_names(listening: socket.socket) -> list[str]:
+    """Lists the names under which this machine is called where a socket listens.
+
+    A page elsewhere could let its own name lead here, and its visitors' browsers would then take the service for a part
+    of that page. So only names that are known are answered. The address that a request comes to is known in any case.
+
+    Args:
+        listening: A bound socket.
+
+    Returns:
+        The names of the loopback interface, and, where others reach the socket, the name of the machine.
+
+    Example:
+        >>> with bind(port=0) as taken:
+        ...     own_names(taken)
+        ['127.0.0.1', 'localhost', '[::1]', '::1']
+    """
+    host = listening.getsockname()[0]
+    own = [host] if ipaddress.ip_address(host).is_loopback else [socket.gethostname().lower()]
+    return list(dict.fromkeys((*LOOPBACK, *own)))
 
 
 def check_installed() -> None:
@@ -139,82 +199,3 @@ def address(listening: socket.socket) -> str:
 def _write(line: str) -> None:
     with suppress(OSError, ValueError):  # nobody reads it any more
         print(line, file=sys.stderr, flush=True)
-
-
-def _protocol(limits: "Limits", log: bool) -> type[asyncio.Protocol]:
-    """Uvicorn's protocol, with an end to connections that are too many, and to requests that do not come to theirs."""
-    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
-    from keras_course.deployment.service import log_line
-
-    most_connections = max(FEWEST_CONNECTIONS, 2 * limits.requests)
-    seconds_for_headers = min(SECONDS_FOR_HEADERS, limits.seconds)
-    # the application has given it up by then, and says why; what goes on is a body that nobody reads
-    seconds_for_body = limits.seconds + 1
-
-    class LimitedRequests(HttpToolsProtocol):
-        def __init__(self, *arguments: Any, **settings: Any) -> None:
-            super().__init__(*arguments, **settings)
-            self._header_bytes: int | None = 0  # None while a body is read
-            self._deadline: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            if len(self.connections) > most_connections:
-                self._refuse(503, "Service Unavailable")
-                return
-            self._wait_for_headers()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._stop_waiting()
-            super().connection_lost(exc)
-
-        def data_received(self, data: bytes) -> None:
-            if self.transport.is_closing():
-                return
-            if self._header_bytes is not None:
-                if not self._header_bytes and self._deadline is None:
-                    self._wait_for_headers()
-                # what comes with the end of the headers is counted, too, but not more than one read of it
-                self._header_bytes += len(data.partition(b"\r\n\r\n")[0])
-                if self._header_bytes > LARGEST_HEADERS:
-                    self._refuse(431, "Request Header Fields Too Large")
-                    return
-            super().data_received(data)
-
-        def on_headers_complete(self) -> None:
-            self._header_bytes = None
-            self._stop_waiting()
-            self._deadline = self.loop.call_later(seconds_for_body, self.transport.close)
-            super().on_headers_complete()
-
-        def on_message_complete(self) -> None:
-            self._header_bytes = 0
-            self._stop_waiting()
-            super().on_message_complete()
-
-        def send_400_response(self, msg: str) -> None:
-            self._refuse(400, "Bad Request")
-
-        def _wait_for_headers(self) -> None:
-            self._deadline = self.loop.call_later(seconds_for_headers, self._refuse, 408, "Request Timeout")
-
-        def _stop_waiting(self) -> None:
-            if self._deadline is not None:
-                self._deadline.cancel()
-                self._deadline = None
-
-        def _refuse(self, code: int, reason: str) -> None:
-            self._stop_waiting()
-            if self.transport.is_closing():
-                return
-            if log and (code != 408 or self._header_bytes):  # a browser opens connections that it may never use
-                _write(log_line(code))
-            is_answering = self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
-            if not is_answering:  # else it would get into another answer
-                body = f'{{"error":"{reason.lower()}"}}'.encode()
-                head = f"HTTP/1.1 {code} {reason}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-                self.transport.write(head.encode() + b"Connection: close\r\n\r\n" + body)
-            self.transport.close()
-
-    return LimitedRequests

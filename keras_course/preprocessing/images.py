@@ -47,6 +47,10 @@ PICTURE_ENDINGS: Final = (
 # Larger than a camera's. What claims more is refused before it is decoded.
 LARGEST_FILE_BYTES: Final = 2**25
 LARGEST_PIXELS: Final = 64_000_000
+LARGEST_SCANS: Final = 100
+"""A progressive JPEG comes in scans, each of which goes over all pixels once more; ten are usual."""
+LARGEST_SCANNED_PIXELS: Final = 1_000_000_000
+"""Pixels, times scans."""
 
 Source = str | os.PathLike[str] | bytes | np.ndarray | Image.Image
 Pixels = npt.NDArray[np.uint8]
@@ -95,6 +99,11 @@ _SPECK: Final = 0.05  # share of the largest stroke's ink; what has less is dirt
 _WINDOW: Final = 25  # of 64: wider than any stroke
 _SHARP: Final = 1024  # pixels of the longer side in which forms are found
 _COARSE: Final = 256  # and in which places are
+
+# A segment of a JPEG begins with 0xFF and its kind; in compressed data 0xFF is followed by 0 or a number of a restart.
+_JPEG_MARKER: Final = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd8]", re.DOTALL)
+_JPEG_END: Final = 0xD9
+_JPEG_SCAN: Final = 0xDA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -324,6 +333,7 @@ def _decoded(
 def _opened(content: bytes, kind: str, name: str, shrink_to: int | None, largest_pixels: int) -> Image.Image:
     with Image.open(io.BytesIO(content), formats=[kind]) as image:
         _check_size(image, name, largest_pixels)
+        _check_scans(content, image, name)
         if shrink_to is not None:
             image.draft(None, (shrink_to, shrink_to))
         image.load()
@@ -424,6 +434,28 @@ def _check_size(image: Image.Image, name: str, largest: int) -> None:
         raise CourseError(f"{name} has {width} × {height} pixels; give a picture that has some")
     if width * height > largest:
         raise CourseError(f"{name} has {width:,} × {height:,} pixels; give a picture of at most {largest:,} pixels")
+
+
+def _check_scans(content: bytes, image: Image.Image, name: str) -> None:
+    """Refuses a JPEG of so many scans that a small file takes minutes to decode."""
+    most = min(LARGEST_SCANS, LARGEST_SCANNED_PIXELS // (image.width * image.height))
+    # nearly always enough, and a thousand times as fast: in compressed data these two bytes do not follow each other
+    is_jpeg = content.startswith(b"\xff\xd8")
+    if is_jpeg and content.count(b"\xff\xda") > most and _count_scans(content, most) > most:
+        pixels = f"{image.width:,} × {image.height:,} pixels"
+        raise CourseError(f"{name} is a JPEG of {pixels} in more than {most} scans; save it again, not as progressive")
+
+
+def _count_scans(jpeg: bytes, most: int) -> int:
+    """Counts the scans of a JPEG's first picture, but not further than one more than ``most``."""
+    count, place = 0, 2
+    while count <= most and (marker := _JPEG_MARKER.search(jpeg, place)):
+        code, place = marker[0][1], marker.end()
+        if code == _JPEG_END:
+            break
+        count += code == _JPEG_SCAN
+        place += int.from_bytes(jpeg[place : place + 2], "big")
+    return count
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

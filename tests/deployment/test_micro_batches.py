@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -72,7 +73,8 @@ def test_what_comes_meanwhile_goes_together_and_each_gets_its_own():
         answers = [answer.ravel().tolist() for answer in await asyncio.gather(*others)]
         assert answers == [[2], [4, 6], [6, 8, 10], [2], [12, 14, 16, 18, 20, 22], [2]]
 
-    assert run(work) == [1, 3, 4, 6, 1], "never more than four, but for a request that has more by itself"
+    # never more than four: the six go in two parts, in turns with the batches of the others
+    assert run(work) == [1, 4, 3, 2, 4, 1]
 
 
 def test_an_error_is_told_to_those_it_concerns_and_the_next_are_answered():
@@ -115,3 +117,93 @@ def test_other_work_comes_between_two_batches():
         await batches.logits(pictures(1))
 
     assert run(work) == [1]
+
+
+# --- Large requests ----------------------------------------------------------------------------------------------
+
+
+def test_a_small_request_comes_between_the_parts_of_large_ones():
+    async def work(batches, model):
+        model.go_on.clear()
+        large = [asyncio.create_task(batches.logits(pictures(*range(start, start + 40)))) for start in (0, 100)]
+        await started(model, 1)
+        small = asyncio.create_task(batches.logits(pictures(7)))
+        await asyncio.sleep(0.01)
+        assert len(model.sizes) == 1
+        model.go_on.set()
+        assert (await small).tolist() == [[14]]
+        assert not any(task.done() for task in large)
+        for task, start in zip(large, (0, 100), strict=True):
+            assert (await task).ravel().tolist() == [2 * value for value in range(start, start + 40)]
+
+    sizes = run(work)
+    assert sizes[:2] == [4, 1], "the small one goes next, whatever else waits"
+    assert sum(sizes) == 81
+
+
+def test_large_requests_take_turns():
+    async def work(batches, model):
+        model.go_on.clear()
+        first, second = (asyncio.create_task(batches.logits(pictures(*range(count)))) for count in (200, 6))
+        await started(model, 1)
+        model.go_on.set()
+        await second
+        assert not first.done()
+        await first
+
+    run(work)
+
+
+def test_where_small_requests_come_the_parts_of_large_ones_are_short():
+    """A picture takes a millisecond, and so does a small request: a part takes about two, not fifty."""
+
+    class Slow(Model):
+        def __call__(self, pictures):
+            self.sizes.append(len(pictures))
+            time.sleep(0.001 * len(pictures))
+            return 2 * pictures
+
+    async def work(busy):
+        model = Slow()
+        batches = MicroBatches(model, batch_size=4)
+        large = asyncio.create_task(batches.logits(pictures(*range(300))))
+        while busy and not large.done():
+            await batches.logits(pictures(1))
+        await large
+        batches.close()
+        return np.median(model.sizes)
+
+    assert asyncio.run(work(busy=True)) <= 4
+    assert asyncio.run(work(busy=False)) > 8
+
+
+def test_what_is_patient_waits_with_the_large_ones_however_small():
+    async def work(batches, model):
+        model.go_on.clear()
+        first = asyncio.create_task(batches.logits(pictures(1)))
+        await started(model, 1)
+        patient = [asyncio.create_task(batches.logits(pictures(value), patient=True)) for value in (2, 3)]
+        others = [asyncio.create_task(batches.logits(pictures(*range(3)))) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        model.go_on.set()
+        await asyncio.gather(first, *patient, *others)
+
+    assert run(work) == [1, 1, 3, 1, 3], "in turns, and not in one batch with the others"
+
+
+def test_a_large_request_that_is_given_up_or_fails_is_not_computed_any_further():
+    async def work(batches, model):
+        model.go_on.clear()
+        given_up = asyncio.create_task(batches.logits(pictures(*range(1000))))
+        fails = asyncio.create_task(batches.logits(pictures(*[-1] * 1000)))
+        await started(model, 1)
+        given_up.cancel()
+        await asyncio.sleep(0.01)
+        model.go_on.set()
+        with pytest.raises(ValueError, match="negative"):
+            await fails
+        assert (await batches.logits(pictures(3))).tolist() == [[6]]
+
+    sizes = run(work)
+    assert sum(sizes) < 1000
+    assert len(sizes) == 3

@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -219,31 +219,47 @@ def test_of_thousands_of_requests_none_is_lost_and_each_gets_its_own_answer(serv
 
 
 @pytest.mark.one_backend
-def test_more_requests_than_allowed_are_told_to_come_again(start_server, onnx_file):
-    server = start_server(onnx_file, "--requests", 2, "--seconds", 2)
+def test_clients_that_do_not_send_take_nobodys_place(start_server, onnx_file):
+    server = start_server(onnx_file, "--requests", 1, "--seconds", 2)
     content = photo()
-    slow = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(2)]
-    for connection in slow:
-        connection.sendall(head_of(content) + content[:10])
-    for _ in range(200):
-        if server.ask("GET", "/health")[1]["requests"] == 2:
-            break
-        time.sleep(0.01)
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-    connection.request("POST", "/predict", content, PNG)
-    response = connection.getresponse()
-    assert (response.status, response.headers["Retry-After"]) == (503, "1")
-    assert json.loads(response.read())["error"] == "2 requests are under way; come again"
-    slow[0].sendall(content[10:])
-    assert slow[0].recv(100).startswith(b"HTTP/1.1 200")
-    assert server.ask("POST", "/predict", content, PNG)[0] == 200
-    # the other one never sends the rest
-    slow[1].settimeout(20)
-    assert slow[1].recv(100).startswith(b"HTTP/1.1 408")
+    with ExitStack() as stack:
+        slow = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(5)]
+        for connection in slow:
+            connection.sendall(head_of(content) + content[:10])
+        assert server.ask("POST", "/predict", content, PNG)[0] == 200
+        slow[0].sendall(content[10:])
+        assert slow[0].recv(100).startswith(b"HTTP/1.1 200")
+        # the others never send the rest
+        slow[1].settimeout(20)
+        assert slow[1].recv(100).startswith(b"HTTP/1.1 408")
     assert server.ask("GET", "/health")[1]["requests"] == 0
-    for one in slow:
-        one.close()
     assert server.stop() == 0
+
+
+def test_more_requests_than_allowed_are_told_to_come_again(card):
+    """Two are worked on; the next is sent away as soon as its head is there, and one that was begun before, too."""
+    go_on = threading.Event()
+
+    def run(pictures):
+        assert go_on.wait(20)
+        return np.zeros((len(pictures), len(card.class_names)))
+
+    async def main():
+        app = make_app(Runtime(Path("model.onnx"), "onnx", "Nothing 1.0", card, run), limits=Limits(requests=2))
+        early = asyncio.create_task(ask_app(app, photo(), wait_for=(sent := asyncio.Event())))
+        await asyncio.sleep(0.05)
+        taken = [asyncio.create_task(ask_app(app, photo())) for _ in range(2)]
+        await asyncio.sleep(0.2)
+        refused = [await ask_app(app, photo())]
+        sent.set()
+        refused.append(await early)
+        go_on.set()
+        assert [(await one)[0] for one in taken] == [200, 200]
+        assert (await ask_app(app, photo()))[0] == 200
+        return refused
+
+    for status, answer in asyncio.run(main()):
+        assert (status, answer["error"]) == (503, "2 requests are under way; come again")
 
 
 @pytest.mark.one_backend
@@ -265,13 +281,13 @@ def test_what_is_under_way_is_finished_when_it_is_told_to_stop(start_server, onn
 # --- A model that fails ------------------------------------------------------------------------------------------
 
 
-def ask_in_process(card, run, content=None, kind="image/png", path="/predict", query="", **limits):
-    """Sends something to an application with such a model, and returns the status and what came back as JSON."""
-    runtime = Runtime(Path("model.onnx"), "onnx", "Nothing 1.0", card, run)
-    app = make_app(runtime, limits=Limits(**limits))
-    sent, body = [], [photo() if content is None else content, b""]
+async def ask_app(app, content, kind="image/png", path="/predict", query="", wait_for=None):
+    """Sends something to an application, and returns the status and what came back as JSON."""
+    sent, body = [], [content, b""]
 
     async def receive():
+        if wait_for is not None and len(body) == 1:
+            await wait_for.wait()
         return {"type": "http.request", "body": body.pop(0), "more_body": bool(body)}
 
     async def send(message):
@@ -280,8 +296,14 @@ def ask_in_process(card, run, content=None, kind="image/png", path="/predict", q
     headers = [(b"content-type", kind.encode()), (b"host", b"localhost")]
     scope = {"type": "http", "method": "POST", "path": path, "query_string": query.encode(), "headers": headers}
     with suppress(OSError, CourseError):  # goes on to the server, which logs it
-        asyncio.run(app(scope, receive, send))
+        await app(scope, receive, send)
     return sent[0]["status"], json.loads(b"".join(message.get("body", b"") for message in sent))
+
+
+def ask_in_process(card, run, content=None, kind="image/png", path="/predict", query="", **limits):
+    """Sends something to an application with such a model, and returns the status and what came back as JSON."""
+    app = make_app(Runtime(Path("model.onnx"), "onnx", "Nothing 1.0", card, run), limits=Limits(**limits))
+    return asyncio.run(ask_app(app, photo() if content is None else content, kind, path, query))
 
 
 def test_a_model_that_cannot_answer_is_not_the_end(card):
@@ -402,9 +424,14 @@ def test_without_being_asked_for_it_nothing_is_logged(server):
 def test_an_answer_says_the_same_as_predictions_to_six_decimals(card, logits):
     scores = np.random.default_rng(0).normal(0, 5, (300, len(card.class_names))).astype("float32")
     scores[0] = [100, -100, 0, 0, 1e-9]  # probabilities of 1 and of 0
-    batch = npy(np.zeros((300, *card.pictures.shape), "uint8"))
+    batch = np.zeros((300, *card.pictures.shape), "uint8")
+    batch[:, 0, 0, 0], batch[:, 0, 0, 1] = np.divmod(np.arange(300), 256)
     query = "top=4&logits=true" if logits else "top=4"
-    status, answer = ask_in_process(card, lambda x: scores, batch, "application/x-npy", query=query)
+
+    def run(pictures):
+        return scores[pictures[:, 0, 0, 0].astype(int) * 256 + pictures[:, 0, 0, 1]]
+
+    status, answer = ask_in_process(card, run, npy(batch), "application/x-npy", query=query)
     assert status == 200
     assert [row["picture"] for row in answer["predictions"]] == [str(number) for number in range(1, 301)]
     assert set(answer["predictions"][0]) == {"picture", "answers"} | ({"logits"} if logits else set())

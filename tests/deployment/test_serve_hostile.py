@@ -9,6 +9,7 @@ import struct
 import tempfile
 import time
 import zlib
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -258,17 +259,17 @@ def test_a_body_that_goes_on_after_its_answer_is_cut_off(onnx_server):
     assert time.perf_counter() - started < 12
 
 
-def test_more_connections_than_allowed_are_closed_with_an_explanation(start_server, onnx_file):
+def test_where_all_connections_are_taken_the_oldest_that_do_nothing_are_closed_with_an_explanation(
+    start_server, onnx_file
+):
     server = start_server(onnx_file, "--requests", 1)
-    connections = [socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in range(80)]
-    for connection in connections[-16:]:
-        assert connection.makefile("rb").read().startswith(b"HTTP/1.1 503")
-    for connection in connections:
-        connection.close()
-    for _ in range(500):
-        status, _ = server.ask("POST", "/predict", GOOD, PNG)
-        if status == 200:
-            break
-        time.sleep(0.01)
-    assert status == 200
+    with ExitStack() as stack:
+        connections = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=30)) for _ in range(80)
+        ]
+        for connection in connections[:16]:
+            assert stack.enter_context(connection.makefile("rb")).read().startswith(b"HTTP/1.1 503")
+        assert server.ask("POST", "/predict", GOOD, PNG)[0] == 200, "who comes last is answered, too"
+        connections[-1].sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert connections[-1].recv(100).startswith(b"HTTP/1.1 200")
     server.check()

@@ -591,6 +591,36 @@ def test_bombs_do_not_get_the_memory_that_they_ask_for(tmp_path):
     assert rows.endswith("rows has become (28, 28, 1)")
 
 
+def jpeg_of_scans(count, side=64, before=b"", after=b""):
+    """A progressive JPEG of a grey square with ``count`` scans: the last one of them is written again and again."""
+    picture = file_of(np.full((side, side), 90, "uint8"), "JPEG", progressive=True)
+    start = picture.rindex(b"\xff\xda")
+    scan = picture[start:-2]
+    more = count - picture.count(b"\xff\xda")
+    return picture[:2] + before + picture[2:-2] + more * scan + picture[-2:] + after
+
+
+def test_a_jpeg_has_no_more_scans_than_a_picture_needs():
+    """A file of a megabyte could keep a decoder busy for minutes."""
+    expected = np.full((28, 28, 1), 90)
+    for content in (jpeg_of_scans(10), jpeg_of_scans(images.LARGEST_SCANS)):
+        np.testing.assert_allclose(prepare(content, GREY), expected, atol=1)
+    for count in (images.LARGEST_SCANS + 1, 50_000):
+        with pytest.raises(CourseError, match=r"x\.jpg is a JPEG of 64 × 64 pixels in more than 100 scans; save it"):
+            prepare(jpeg_of_scans(count), GREY, name="x.jpg")
+    with pytest.raises(CourseError, match="5,000 × 5,000 pixels in more than 40 scans"):
+        prepare(jpeg_of_scans(41, side=5000), GREY)
+    assert prepare(jpeg_of_scans(40, side=5000), GREY).shape == (28, 28, 1)
+
+
+def test_what_only_looks_like_a_scan_does_not_count():
+    """Phones put previews before a picture and films after it."""
+    preview = b"\xff\xe1" + (2**15).to_bytes(2, "big") + b"\xff\xda" * (2**14 - 1)
+    assert prepare(jpeg_of_scans(20, before=preview, after=b"\xff\xda" * 1000), GREY).shape == (28, 28, 1)
+    png = png_that_claims(28, 28, zlib.compress(bytes(28 * (1 + 28 * 3)))) + b"\xff\xda" * 1000
+    assert not prepare(png, GREY).any()
+
+
 def test_threads_leave_the_warnings_of_others_as_they_were():
     picture = file_of(CORNERS)
     before = warnings.filters[:]
