@@ -30,7 +30,7 @@ from keras_course.deployment.isolation import ModelProcess
 from keras_course.deployment.model_files import find_model
 from keras_course.deployment.runtimes import Runtime
 from keras_course.errors import CourseError
-from keras_course.files import sha256_of
+from keras_course.files import folder_beside, sha256_of
 from keras_course.foreign_text import printable
 
 __all__ = ["Limits", "Stop", "check_model", "fingerprint", "grade"]
@@ -132,9 +132,9 @@ def grade(
     files = exam.open()
     facts: dict[str, Any] = {"model": printable(Path(model).name), "learner": printable(learner)}
     facts["exam"] = exam.to_dict()
-    with tempfile.TemporaryDirectory(prefix="exam-") as folder:
+    with folder_beside(Path(tempfile.gettempdir()) / "keras-course-exam") as folder:
         try:
-            copy = _copy(Path(model), Path(folder))
+            copy = _copy(Path(model), folder)
             facts |= {"model_sha256": fingerprint(copy), "model_bytes": _size(copy)}
             with ModelProcess(copy, limits, backend=backend, device="cpu", needs_card=False) as process:
                 stop.watch(process)

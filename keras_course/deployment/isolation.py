@@ -14,7 +14,7 @@ import threading
 import time
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn, Self
@@ -26,6 +26,7 @@ import psutil
 from keras_course._backend import formats, select
 from keras_course.cards import ModelCard
 from keras_course.errors import CourseError, check_positive
+from keras_course.files import folder_beside
 from keras_course.foreign_text import printable
 
 __all__ = ["LimitedProcess", "Limits", "ModelProcess"]
@@ -94,7 +95,9 @@ class LimitedProcess:
         self, task: str, path: Path, limits: Limits, *, backend: str, device: str = "auto", **settings: Any
     ) -> None:
         self._path, self._limits = path, limits
-        self._folder = tempfile.TemporaryDirectory(prefix="model-", ignore_cleanup_errors=True)
+        self._stack = ExitStack()
+        # one that a killed process has left behind is removed by the next one
+        self._folder = self._stack.enter_context(folder_beside(Path(tempfile.gettempdir()) / "keras-course-model"))
         settings = (
             {"only": None}
             | settings
@@ -110,7 +113,7 @@ class LimitedProcess:
         command = select.second_process(backend, "-c", _START, json.dumps(settings))
         # where the data of the course are is nothing to a model; what it writes goes to a folder that is removed
         environment = {key: value for key, value in command["env"].items() if not key.startswith("KERAS_COURSE_")}
-        environment |= dict.fromkeys(("TMPDIR", "TEMP", "TMP", "KERAS_HOME"), self._folder.name)
+        environment |= dict.fromkeys(("TMPDIR", "TEMP", "TMP", "KERAS_HOME"), str(self._folder))
         if limits.threads is not None:
             environment["OMP_NUM_THREADS"] = str(limits.threads)
         started: Future[subprocess.Popen[bytes]] = _starter.submit(
@@ -120,13 +123,13 @@ class LimitedProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            cwd=self._folder.name,
+            cwd=self._folder,
             start_new_session=True,
         )
         self._process = started.result()
         self._lock = threading.Lock()
         self._watched = _Watched(self._process, limits)
-        self._end = weakref.finalize(self, _end, self._watched, self._folder)
+        self._end = weakref.finalize(self, _end, self._watched, self._stack)
         threading.Thread(target=self._watched.look, name="watch a model", daemon=True).start()
 
     def __enter__(self) -> Self:
@@ -364,11 +367,11 @@ class _Watched:
         return total
 
 
-def _end(watched: _Watched, folder: "tempfile.TemporaryDirectory[str]") -> None:
+def _end(watched: _Watched, stack: ExitStack) -> None:
     watched.kill()
     watched.process.wait()
     for stream in (watched.process.stdin, watched.process.stdout):
         with suppress(OSError, ValueError):
             assert stream is not None
             stream.close()
-    folder.cleanup()
+    stack.close()

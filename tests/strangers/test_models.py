@@ -7,7 +7,6 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import psutil
@@ -266,11 +265,11 @@ def test_it_outlives_the_thread_that_started_it(made, tmp_path):
 
 def test_it_ends_with_the_runtime(made, tmp_path, has_ended):
     runtime = open_model(made.save_solver(tmp_path / "a.onnx"))
-    pid, folder = runtime.process.pid, runtime.process._folder.name
-    assert Path(folder).is_dir()
+    pid, folder = runtime.process.pid, runtime.process._folder
+    assert folder.is_dir()
     del runtime
     assert has_ended(pid)
-    assert not Path(folder).is_dir()
+    assert not folder.is_dir()
 
 
 def test_several_threads_are_answered_each_its_own(made, tmp_path):
