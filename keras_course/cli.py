@@ -23,6 +23,8 @@ from keras_course.progress import with_progress_bar
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Callable
+    from concurrent.futures import Future
 
     from rich.console import Console
     from rich.table import Table
@@ -356,11 +358,16 @@ def serve(
 
     check_installed()
     check_hosts(allowed_hosts or [])
-    from keras_course.deployment.service import Limits
-
-    limits = Limits(requests=requests, seconds=seconds)
+    check_positive(requests=requests, seconds=seconds)
     with bind(host, port) as listening:  # before the model is opened, which may take its time
-        runtime = _open_model(model, backend, trust=trust)
+        opening = _meanwhile(lambda: _open_model(model, backend, trust=trust))
+        # what the server needs is imported while another process opens the model
+        import uvicorn.protocols.http.httptools_impl  # noqa: F401
+
+        from keras_course.deployment.service import Limits
+
+        limits = Limits(requests=requests, seconds=seconds)
+        runtime = opening.result()
 
         def ready() -> None:
             print(
@@ -372,6 +379,23 @@ def serve(
                 webbrowser.open(address(listening))
 
         serve_model(runtime, listening, limits=limits, allowed_hosts=allowed_hosts or [], log=log, ready=ready)
+
+
+def _meanwhile(do: "Callable[[], Runtime]") -> "Future[Runtime]":
+    """Does something in a thread for which nobody waits who ends the program."""
+    from concurrent.futures import Future
+    from threading import Thread
+
+    done: Future[Runtime] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(do())
+        except BaseException as error:  # raised by whoever asks for the result
+            done.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return done
 
 
 # --- export ----------------------------------------------------------------------------------------------------
