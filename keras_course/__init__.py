@@ -7,7 +7,10 @@ The rooms, in the order in which data flows:
 | ``_backend/`` | the only room that names a framework; ``select`` chooses one before Keras is imported |
 | ``lesson`` | the options that all lessons share, and the one line that explains a mistake |
 | ``randomness`` | one generator for initial weights, shuffling, dropout and augmentation |
+| ``foreign_text`` | text that others wrote, made safe to print and to put into a table |
 | ``limits`` | limits that a process sets on itself before it opens what may come from anybody |
+| ``arguments`` | numbers, ranges and switches, checked before anything is computed |
+| ``foreign_arguments`` | arguments of Keras' and torchvision's augmentation, as they are meant there |
 | ``files`` | files that are either whole or as they were before |
 | ``weight_files`` | files of weights that may come from anybody |
 | ``progress`` | a bar for a person who waits |

@@ -12,8 +12,9 @@ NumPy, for a pipeline on the host, and in ``keras.ops``, inside a compiled step 
 TensorFlow and JAX, and PyTorch changes a few pictures at a time.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache, cached_property, partial
 from itertools import accumulate
 from types import ModuleType
@@ -22,9 +23,20 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-from keras_course import _backend, randomness
+from keras_course import _backend, foreign_arguments, randomness
 from keras_course._backend import resampling
 from keras_course._backend.libraries import cast
+from keras_course.arguments import (
+    angles,
+    as_tuple,
+    check_names,
+    is_number,
+    number,
+    rising,
+    shown,
+    switch,
+    whole_number,
+)
 from keras_course.errors import CourseError
 
 Map = tuple[Any, Any, Any, Any, Any, Any]
@@ -39,6 +51,13 @@ Line = tuple[Any, Any, Any]
 
 IDENTITY: Map = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
+_ABOVE_0 = np.finfo("float32").tiny.item()
+_GREY = (0.2989, 0.587, 0.114)
+"""How bright red, green and blue look: ITU-R BT.601, as torchvision rounds it."""
+
+_LATER = {"later": True}
+"""Marks a field of a later version: a description leaves it out while it has its default, so that older runs resume."""
+
 
 @dataclass(frozen=True)
 class Transform:
@@ -49,6 +68,18 @@ class Transform:
     """
 
     draws: ClassVar[int] = 0
+
+    def describe(self) -> dict[str, Any]:
+        """Returns the name of the transform as ``kind``, and its arguments."""
+        arguments = asdict(self)
+        for one in fields(self):
+            if one.metadata.get("later") and arguments[one.name] == one.default:
+                del arguments[one.name]
+        return {"kind": type(self).__name__, **arguments}
+
+    def _set(self, **values: Any) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
 
 class Geometry(Transform):
@@ -72,22 +103,23 @@ class Rotation(Geometry):
     """Turns a picture about its centre.
 
     Args:
-        degrees: The largest angle, to either side.
+        degrees: The largest angle, to either side; or the least and the greatest, where angles above 0 turn to the
+            left. The drawn one is uniform.
 
     Example:
         >>> Rotation(15)
         Rotation(degrees=15)
     """
 
-    degrees: float
+    degrees: float | tuple[float, float]
     draws: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        _check(0 <= self.degrees <= 180, "degrees", self.degrees, "a number from 0 to 180")
+        self._set(degrees=angles("degrees", self.degrees, 360))
 
     def map(self, u: Sequence[Any], height: int, width: int, library: ModuleType) -> Map:
         """Returns the rotation back, by an angle uniform within the limits."""
-        angle = _between(u[0], -np.radians(self.degrees), np.radians(self.degrees))
+        angle = _between(u[0], *_either_side(self.degrees))
         cos, sin = library.cos(angle), library.sin(angle)
         return cos, -sin, 0.0, sin, cos, 0.0
 
@@ -97,27 +129,58 @@ class Shift(Geometry):
     """Moves a picture.
 
     Args:
-        height: The largest way up or down, as a fraction of the height.
-        width: The largest way to the left or right, as a fraction of the width.
+        height: The largest way up or down, of which the drawn one is uniform; or a tuple of ways, one of which is
+            drawn, and either up or down.
+        width: The same to the left or right.
+        unit: "fraction" of the height and of the width, or "pixels".
+        whole: Whether ways are rounded to whole pixels.
 
     Example:
         >>> Shift(height=0.1, width=0.1)
-        Shift(height=0.1, width=0.1)
+        Shift(height=0.1, width=0.1, unit='fraction', whole=False)
+        >>> Shift(width=(2, 4), unit="pixels").width
+        (2, 4)
     """
 
-    height: float = 0.0
-    width: float = 0.0
+    height: float | tuple[float, ...] = 0.0
+    width: float | tuple[float, ...] = 0.0
+    unit: str = field(default="fraction", metadata=_LATER)
+    whole: bool = field(default=False, metadata=_LATER)
     draws: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
+        if not (isinstance(self.unit, str) and self.unit in ("fraction", "pixels")):
+            raise CourseError(f"unit is {shown(self.unit)}; give 'fraction' or 'pixels'")
+        most = 1.0 if self.unit == "fraction" else math.inf
+        remedy = "a fraction from 0 to 1, or a tuple of them" if most == 1 else "a number from 0 up, or a tuple of them"
         for name in ("height", "width"):
-            _check(0 <= getattr(self, name) <= 1, name, getattr(self, name), "a fraction from 0 to 1")
+            value = getattr(self, name)
+            ways = as_tuple(value)
+            if ways is None:
+                self._set(**{name: number(name, value, 0, most, remedy)})
+            elif ways and all(is_number(way) and -most <= way <= most for way in ways):
+                self._set(**{name: ways})
+            else:
+                raise CourseError(f"{name} is {shown(value)}; give {remedy}")
+        self._set(whole=switch("whole", self.whole))
 
     def map(self, u: Sequence[Any], height: int, width: int, library: ModuleType) -> Map:
-        """Returns the way back, uniform within the limits."""
-        right = _between(u[0], -self.width * width, self.width * width)
-        down = _between(u[1], -self.height * height, self.height * height)
+        """Returns the way back, drawn for each axis."""
+        right = self._way(u[0], self.width, width, library)
+        down = self._way(u[1], self.height, height, library)
         return 1.0, 0.0, -right, 0.0, 1.0, -down
+
+    def _way(self, u: Any, way: float | tuple[float, ...], size: int, library: ModuleType) -> Any:
+        """Returns the way along one axis, in pixels."""
+        scale = size if self.unit == "fraction" else 1
+        if isinstance(way, tuple):
+            table = np.asarray([*way, *(-value for value in way)], "float32") * np.float32(scale)
+            place = library.minimum(library.floor(u * np.float32(len(table))), len(table) - 1.0)
+            table = table if library is np else library.convert_to_tensor(table)
+            pixels = library.take(table, cast(place, "int32", library), axis=0)
+        else:
+            pixels = _between(u, -way * scale, way * scale)
+        return library.round(pixels) if self.whole else pixels
 
 
 @dataclass(frozen=True)
@@ -128,22 +191,31 @@ class Zoom(Geometry):
         low: The smallest factor; 0.8 shows the picture at 80 % of its size.
         high: The largest factor.
         keep_ratio: Whether height and width have the same factor.
+        inverse: Whether one over the factor is uniform, and not the factor.
 
     Example:
         >>> Zoom(0.9, 1.1)
-        Zoom(low=0.9, high=1.1, keep_ratio=True)
+        Zoom(low=0.9, high=1.1, keep_ratio=True, inverse=False)
     """
 
     low: float
     high: float
     keep_ratio: bool = True
+    inverse: bool = field(default=False, metadata=_LATER)
     draws: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
-        _check(0 < self.low <= self.high, "low", self.low, f"a factor above 0 and up to high, {self.high}")
+        high = number("high", self.high, _ABOVE_0, math.inf, "a factor above 0")
+        low = number("low", self.low, _ABOVE_0, high, f"a factor above 0 and up to high, {high}")
+        switches = {name: switch(name, getattr(self, name)) for name in ("keep_ratio", "inverse")}
+        self._set(low=low, high=high, **switches)
 
     def map(self, u: Sequence[Any], height: int, width: int, library: ModuleType) -> Map:
-        """Returns the division by factors uniform within the limits."""
+        """Returns the division by factors within the limits."""
+        if self.inverse:
+            across = _between(u[0], 1 / self.high, 1 / self.low)
+            down = across if self.keep_ratio else _between(u[1], 1 / self.high, 1 / self.low)
+            return across, 0.0, 0.0, 0.0, down, 0.0
         across = _between(u[0], self.low, self.high)
         down = across if self.keep_ratio else _between(u[1], self.low, self.high)
         return 1.0 / across, 0.0, 0.0, 0.0, 1.0 / down, 0.0
@@ -154,23 +226,28 @@ class Shear(Geometry):
     """Slants a picture: its rows are moved to the side, the more the farther from the centre.
 
     Args:
-        degrees: The largest angle between a slanted column and an upright one, to either side.
+        degrees: The largest angle between a slanted column and an upright one, to either side; or the least and the
+            greatest, where angles above 0 move what is below the centre to the right. The drawn one is uniform.
+        keep_height: Whether rows keep their height. Otherwise columns keep their length, and the picture is lower.
 
     Example:
         >>> Shear(10)
-        Shear(degrees=10)
+        Shear(degrees=10, keep_height=True)
     """
 
-    degrees: float
+    degrees: float | tuple[float, float]
+    keep_height: bool = field(default=True, metadata=_LATER)
     draws: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        _check(0 <= self.degrees < 90, "degrees", self.degrees, "a number from 0 to 89")
+        self._set(degrees=angles("degrees", self.degrees, 89), keep_height=switch("keep_height", self.keep_height))
 
     def map(self, u: Sequence[Any], height: int, width: int, library: ModuleType) -> Map:
         """Returns the shear back, by an angle uniform within the limits."""
-        slope = library.tan(_between(u[0], -np.radians(self.degrees), np.radians(self.degrees)))
-        return 1.0, -slope, 0.0, 0.0, 1.0, 0.0
+        angle = _between(u[0], *_either_side(self.degrees))
+        if self.keep_height:
+            return 1.0, -library.tan(angle), 0.0, 0.0, 1.0, 0.0
+        return 1.0, -library.sin(angle), 0.0, 0.0, library.cos(angle), 0.0
 
 
 @dataclass(frozen=True)
@@ -193,8 +270,11 @@ class Flip(Geometry):
     def __post_init__(self) -> None:
         for name in ("horizontal", "vertical"):
             value = getattr(self, name)
-            object.__setattr__(self, name, 0.5 if value is True else float(value))
-            _check(0 <= value <= 1, name, value, "a probability from 0 to 1, or True")
+            if isinstance(value, bool | np.bool_):
+                probability = 0.5 if value else 0.0
+            else:
+                probability = float(number(name, value, 0, 1, "a probability from 0 to 1, or True"))
+            self._set(**{name: probability})
 
     def map(self, u: Sequence[Any], height: int, width: int, library: ModuleType) -> Map:
         """Returns a sign for each axis."""
@@ -216,8 +296,7 @@ class Crop(Geometry):
         >>> Crop(scale=(0.5, 1.0))
         Crop(scale=(0.5, 1.0), ratio=(0.75, 1.3333333333333333))
 
-    Source: Szegedy et al., "Going deeper with convolutions", 2015; as torchvision's RandomResizedCrop, but for its ten
-    attempts at a part that fits.
+    Source: Szegedy et al., "Going deeper with convolutions", 2015.
     """
 
     scale: tuple[float, float] = (0.8, 1.0)
@@ -225,10 +304,7 @@ class Crop(Geometry):
     draws: ClassVar[int] = 4
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scale", tuple(self.scale))  # JSON knows only lists
-        object.__setattr__(self, "ratio", tuple(self.ratio))
-        _check(0 < self.scale[0] <= self.scale[1] <= 1, "scale", self.scale, "two rising fractions above 0 and up to 1")
-        _check(0 < self.ratio[0] <= self.ratio[1], "ratio", self.ratio, "two rising numbers above 0")
+        self._set(**_shares_and_ratios(self.scale, self.ratio))
 
     def map(self, u: Sequence[Any], height: int, width: int, library: ModuleType) -> Map:
         """Returns the part, as a scale and the place of its centre."""
@@ -242,26 +318,74 @@ class Crop(Geometry):
 
 
 @dataclass(frozen=True)
+class ResizedCrop(Crop):
+    """Cuts out a part of whole pixels and shows it at the size of the picture.
+
+    Area and ratio are drawn up to ten times, until a part fits; then comes the largest part in the middle that has a
+    ratio within the limits.
+
+    Args:
+        scale: The smallest and the largest share of the area, of which the drawn one is uniform.
+        ratio: The least and the greatest width over height of the part, in pixels; its logarithm is uniform.
+
+    Example:
+        >>> ResizedCrop(scale=(0.5, 1.0)).scale
+        (0.5, 1.0)
+
+    Source: torchvision's RandomResizedCrop. At the edges of a part, its neighbours in the picture are mixed in, where
+    torchvision repeats the last pixel of the part.
+    """
+
+    draws: ClassVar[int] = 22
+
+    def map(self, u: Sequence[Any], height: int, width: int, library: ModuleType) -> Map:
+        """Returns the part, as a scale and the place of its centre."""
+        least, greatest = self.ratio
+        across, down = float(width), float(height)
+        if width / height < least:
+            down = float(round(width / least))
+        elif width / height > greatest:
+            across = float(round(height * greatest))
+        left, above = (width - across) // 2, (height - down) // 2
+        for area, ratio in reversed([*zip(u[:20:2], u[1:20:2], strict=True)]):  # the first that fits comes last
+            pixels = _between(area, *self.scale) * np.float32(height * width)
+            ratio = library.exp(_between(ratio, *np.log(self.ratio)))
+            columns = library.round(library.sqrt(pixels * ratio))
+            rows = library.round(library.sqrt(pixels / ratio))
+            is_part = library.logical_and(library.minimum(columns, rows) > 0.5, columns < width + 0.5)
+            fits = library.logical_and(is_part, rows < height + 0.5)
+            free_columns, free_rows = width - columns, height - rows
+            # one of the free places and one more, each as likely
+            column = library.minimum(library.floor(u[20] * (free_columns + 1.0)), free_columns)
+            row = library.minimum(library.floor(u[21] * (free_rows + 1.0)), free_rows)
+            across, down = library.where(fits, columns, across), library.where(fits, rows, down)
+            left, above = library.where(fits, column, left), library.where(fits, row, above)
+        return across / width, 0.0, left + (across - width) / 2, 0.0, down / height, above + (down - height) / 2
+
+
+@dataclass(frozen=True)
 class Brightness(Colour):
     """Multiplies all pixels of a picture by one factor.
 
     Args:
-        change: The factor is uniform from 1 - change to 1 + change.
+        change: The factor is uniform from 1 - change to 1 + change; or the least and the greatest factor.
 
     Example:
         >>> Brightness(0.2)
         Brightness(change=0.2)
+        >>> Brightness((0.5, 1.0)).change
+        (0.5, 1.0)
     """
 
-    change: float
+    change: float | tuple[float, float]
     draws: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        _check(0 <= self.change <= 1, "change", self.change, "a fraction from 0 to 1")
+        self._set(change=_change(self.change))
 
     def line(self, u: Sequence[Any], library: ModuleType) -> Line:
         """Returns the factor."""
-        return _between(u[0], 1 - self.change, 1 + self.change), 0.0, 0.0
+        return _between(u[0], *_factors(self.change)), 0.0, 0.0
 
 
 @dataclass(frozen=True)
@@ -269,22 +393,26 @@ class Contrast(Colour):
     """Brings all pixels of a picture nearer to their mean, or farther from it.
 
     Args:
-        change: The factor of the distances is uniform from 1 - change to 1 + change.
+        change: The factor of the distances is uniform from 1 - change to 1 + change; or the least and the greatest
+            factor.
+        grey: Whether the mean is that of the picture in grey, for which red, green and blue count by how bright they
+            look: 30, 59 and 11 %. Otherwise all channels count alike.
 
     Example:
         >>> Contrast(0.2)
-        Contrast(change=0.2)
+        Contrast(change=0.2, grey=False)
     """
 
-    change: float
+    change: float | tuple[float, float]
+    grey: bool = field(default=False, metadata=_LATER)
     draws: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        _check(0 <= self.change <= 1, "change", self.change, "a fraction from 0 to 1")
+        self._set(change=_change(self.change), grey=switch("grey", self.grey))
 
     def line(self, u: Sequence[Any], library: ModuleType) -> Line:
         """Returns the factor, and the rest of the mean."""
-        factor = _between(u[0], 1 - self.change, 1 + self.change)
+        factor = _between(u[0], *_factors(self.change))
         return factor, 1.0 - factor, 0.0
 
 
@@ -307,7 +435,7 @@ class Light(Transform):
     draws: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
-        _check(0 <= self.change <= 1, "change", self.change, "a fraction from 0 to 1")
+        self._set(change=number("change", self.change, 0, 1, "a fraction from 0 to 1"))
 
     def plane(self, u: Sequence[Any], height: int, width: int, library: ModuleType) -> Any:
         """Returns the factor of each pixel, (batch, height, width, 1); it is 1 in the middle and never below 0."""
@@ -335,7 +463,7 @@ class Noise(Transform):
     deviation: float
 
     def __post_init__(self) -> None:
-        _check(0 <= self.deviation <= 1, "deviation", self.deviation, "a fraction from 0 to 1")
+        self._set(deviation=number("deviation", self.deviation, 0, 1, "a fraction from 0 to 1"))
 
 
 @dataclass(frozen=True)
@@ -362,11 +490,9 @@ class Erasing(Transform):
     draws: ClassVar[int] = 5
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scale", tuple(self.scale))
-        object.__setattr__(self, "ratio", tuple(self.ratio))
-        _check(0 <= self.probability <= 1, "probability", self.probability, "a number from 0 to 1")
-        _check(0 < self.scale[0] <= self.scale[1] <= 1, "scale", self.scale, "two rising fractions above 0 and up to 1")
-        _check(0 < self.ratio[0] <= self.ratio[1], "ratio", self.ratio, "two rising numbers above 0")
+        probability = number("probability", self.probability, 0, 1, "a number from 0 to 1")
+        value = number("value", self.value, -math.inf, math.inf, "a number")
+        self._set(probability=probability, value=value, **_shares_and_ratios(self.scale, self.ratio))
 
     def box(self, u: Sequence[Any], library: ModuleType) -> tuple[Any, Any, Any, Any]:
         """Returns centre and half size of each rectangle, x, y, across, down, as fractions; some are empty."""
@@ -398,7 +524,7 @@ class MixUp(Transform):
     draws: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        _check(0 < self.alpha <= 100, "alpha", self.alpha, "a number above 0 and up to 100")
+        self._set(alpha=number("alpha", self.alpha, _ABOVE_0, 100, "a number above 0 and up to 100"))
 
     def share(self, u: Sequence[Any], library: ModuleType) -> Any:
         """Returns the share of the neighbour, from 0 to one half."""
@@ -431,12 +557,23 @@ class CutMix(MixUp):
 
 TRANSFORMS = {
     kind.__name__: kind
-    for kind in (Rotation, Shift, Zoom, Shear, Flip, Crop, Brightness, Contrast, Light, Noise, Erasing, MixUp, CutMix)
+    for kind in (
+        *(Rotation, Shift, Zoom, Shear, Flip, Crop, ResizedCrop, Brightness, Contrast, Light, Noise, Erasing),
+        *(MixUp, CutMix),
+    )
 }
 """All transforms, by name."""
 
 FILLS = ("constant", "nearest", "reflect")
 """What lies outside of a picture: one value, its nearest pixel, or the picture in a mirror (d c b a | a b c d)."""
+
+
+_NO_LABELS = (
+    "labels are left out; MixUp and CutMix change them, so they have no place in a model or where it predicts; "
+    "give labels, or leave out MixUp and CutMix"
+)
+_OF_LAYERS = ("activity_regularizer", "autocast", "dtype", "trainable")
+"""Further arguments that a Keras layer takes."""
 
 
 @keras.saving.register_keras_serializable(package="keras_course")
@@ -454,13 +591,13 @@ class Augmentation(keras.layers.Layer):
         fill: What lies outside of a picture, one of ``FILLS``.
         fill_value: That value, in the unit of the pixels and within their range, for "constant".
         value_range: The least and the greatest value of a pixel.
-        num_classes: Number of classes, where labels are mixed.
+        num_classes: Number of classes, where class numbers are mixed.
         seed: Seed of all draws.
         name: The layer's name. Two of one name and seed draw alike.
-        **kwargs: As for any Keras layer.
+        **kwargs: As for any Keras layer: ``dtype``, ``trainable``.
 
     Raises:
-        CourseError: An argument makes no sense.
+        CourseError: An argument makes no sense, or there is none of that name.
 
     Example:
         >>> augment = Augmentation([Rotation(15), Shift(0.1, 0.1), Zoom(0.9, 1.1), Brightness(0.2)], seed=0)
@@ -482,34 +619,43 @@ class Augmentation(keras.layers.Layer):
         name: str = "augmentation",
         **kwargs: Any,
     ) -> None:
+        check_names(
+            kwargs, ("fill", "fill_value", "value_range", "num_classes", "seed", "name", *_OF_LAYERS), "Augmentation"
+        )
         super().__init__(name=name, **kwargs)
-        strangers = [transform for transform in transforms if not isinstance(transform, tuple(TRANSFORMS.values()))]
-        if strangers:
-            raise CourseError(f"transforms has {strangers[0]!r}; give some of {', '.join(TRANSFORMS)}")
-        if fill not in FILLS:
-            raise CourseError(f"fill is {fill!r}; give one of {', '.join(FILLS)}")
-        if not value_range[0] < value_range[1]:
-            raise CourseError(f"value_range is {value_range}; give two rising numbers")
+        kinds = tuple(TRANSFORMS.values())
+        if isinstance(transforms, Transform | type | str) or not isinstance(transforms, Iterable):
+            raise CourseError(f"transforms is {shown(transforms)}; give a list of transforms, such as [Rotation(15)]")
+        transforms = tuple(transforms)
+        if strangers := [transform for transform in transforms if not isinstance(transform, kinds)]:
+            raise CourseError(f"transforms has {shown(strangers[0])}; give some of {', '.join(TRANSFORMS)}")
+        if not (isinstance(fill, str) and fill in FILLS):
+            raise CourseError(f"fill is {shown(fill)}; give one of {', '.join(FILLS)}")
+        low, high = rising("value_range", value_range, -math.inf, math.inf, "two rising numbers")
+        if low == high:
+            raise CourseError(f"value_range is {shown(value_range)}; give two rising numbers")
+        if num_classes is not None:
+            num_classes = whole_number("num_classes", num_classes, 1, "a whole number from 1 up")
         # what a byte makes of 300 differs from backend to backend
         values = {f"value of {one}": one.value for one in transforms if isinstance(one, Erasing)}
         if fill == "constant" and any(isinstance(one, Geometry) for one in transforms):
             values["fill_value"] = fill_value
-        low, high = value_range
         for what, value in values.items():
-            _check(low <= value <= high, what, value, f"a number within value_range, {value_range}")
-        self.transforms = tuple(transforms)
-        self.fill, self.fill_value, self.value_range = fill, float(fill_value), tuple(map(float, value_range))
-        self.num_classes, self.seed = num_classes, seed
+            number(what, value, low, high, f"a number within value_range, {(low, high)}")
+        self.transforms = transforms
+        self.fill, self.value_range = fill, (float(low), float(high))
+        self.fill_value = float(number("fill_value", fill_value, -math.inf, math.inf, "a number"))
         self._key = randomness.stream_key(seed, name, "augmentation")
         self._noise_key = randomness.stream_key(seed, name, "noise")
+        self.num_classes, self.seed = num_classes, int(seed)
 
     @classmethod
     def like_image_data_generator(
         cls,
         *,
         rotation_range: float = 0.0,
-        width_shift_range: float = 0.0,
-        height_shift_range: float = 0.0,
+        width_shift_range: float | Sequence[float] = 0.0,
+        height_shift_range: float | Sequence[float] = 0.0,
         brightness_range: tuple[float, float] | None = None,
         shear_range: float = 0.0,
         zoom_range: float | tuple[float, float] = 0.0,
@@ -524,67 +670,93 @@ class Augmentation(keras.layers.Layer):
         | ImageDataGenerator | here |
         |---|---|
         | ``rotation_range=r`` (degrees) | ``Rotation(r)`` |
-        | ``width_shift_range=w, height_shift_range=h`` (fractions below 1) | ``Shift(height=h, width=w)`` |
-        | ``shear_range=s`` (degrees) | ``Shear(s)`` |
-        | ``zoom_range=z`` or ``(low, high)`` | ``Zoom(1 - z, 1 + z, keep_ratio=False)`` |
-        | ``horizontal_flip, vertical_flip`` | ``Flip(horizontal, vertical)`` |
-        | ``brightness_range=(1 - b, 1 + b)`` | ``Brightness(b)`` |
+        | ``width_shift_range=w``, below 1 (of the width) | ``Shift(width=w)`` |
+        | the same from 1.0 up, a float (pixels) | ``Shift(width=w, unit="pixels")`` |
+        | the same, an int n: one of 0 to n - 1 pixels | ``Shift(width=(0, ..., n - 1), unit="pixels")`` |
+        | the same, a list: one of its values | ``Shift(width=(...), unit=...)`` |
+        | ``height_shift_range`` | the same with ``height`` |
+        | ``shear_range=s`` (degrees) | ``Shear(s, keep_height=False)`` |
+        | ``zoom_range=(low, high)`` | ``Zoom(1 / high, 1 / low, keep_ratio=False, inverse=True)`` |
+        | ``zoom_range=z`` | ``zoom_range=(1 - z, 1 + z)`` |
+        | ``horizontal_flip=True, vertical_flip=True`` | ``Flip(horizontal=True, vertical=True)`` |
+        | ``brightness_range=(low, high)`` | ``Brightness((low, high))`` |
         | ``fill_mode, cval`` | ``fill, fill_value`` |
 
-        A zoom factor there is one over that here. What it does besides (featurewise statistics, ZCA, channel shifts,
-        ``fill_mode="wrap"``) has no counterpart.
+        ``zoom_range`` counts how much of the picture is seen: 0.5 shows it twice as large. Three things are other than
+        there. Keras up to 3.15 moves pictures down by ``width_shift_range`` and to the side by ``height_shift_range``,
+        and turns pictures that are not square about a point beside their centre; here both are as its documentation
+        says. Pixels less than one beyond the edge are mixed with ``cval``, where Keras takes all of ``cval``. Pictures
+        of bytes stay bytes.
+
+        What else it does (statistics of the data, ZCA, channel shifts, ``rescale``, ``fill_mode="wrap"``) has no
+        counterpart: those arguments may only have the values with which they do nothing.
 
         Args:
             rotation_range: As there.
             width_shift_range: As there.
             height_shift_range: As there.
-            brightness_range: As there; symmetric about 1.
+            brightness_range: As there.
             shear_range: As there.
             zoom_range: As there.
             fill_mode: As there.
             cval: As there.
             horizontal_flip: As there.
             vertical_flip: As there.
-            **settings: Further arguments of ``Augmentation``, such as ``seed``.
+            **settings: Further arguments of ``Augmentation``: ``seed``, ``value_range``, ``num_classes``, ``name``; and
+                the other arguments of ``ImageDataGenerator``, which must do nothing.
 
         Returns:
             The augmentation.
 
         Raises:
-            CourseError: An argument has no counterpart.
+            CourseError: An argument has no counterpart, makes no sense, or is not known.
 
         Example:
             >>> Augmentation.like_image_data_generator(rotation_range=10, horizontal_flip=True).transforms
             (Rotation(degrees=10), Flip(horizontal=0.5, vertical=0.0))
         """
-        low, high = zoom_range if isinstance(zoom_range, Sequence) else (1 - zoom_range, 1 + zoom_range)
-        dark, bright = brightness_range or (1.0, 1.0)
-        _check(abs(dark + bright - 2) < 1e-6, "brightness_range", brightness_range, "a range symmetric about 1")
-        wanted: dict[Transform, bool] = {
-            Rotation(rotation_range): rotation_range > 0,
-            Shift(height=height_shift_range, width=width_shift_range): height_shift_range + width_shift_range > 0,
-            Shear(shear_range): shear_range > 0,
-            Zoom(low, high, keep_ratio=False): (low, high) != (1, 1),
-            Flip(horizontal_flip, vertical_flip): horizontal_flip or vertical_flip,
-            Brightness(bright - 1): bright > 1,
+        ours = foreign_arguments.check_keras(settings)
+        if not (isinstance(fill_mode, str) and fill_mode in FILLS):
+            raise CourseError(f"fill_mode is {shown(fill_mode)}; give one of {', '.join(FILLS)}")
+        turn = foreign_arguments.keras_angle("rotation_range", rotation_range, 360)
+        slant = foreign_arguments.keras_angle("shear_range", shear_range, 89)
+        ways = {
+            "height": foreign_arguments.keras_shift("height_shift_range", height_shift_range),
+            "width": foreign_arguments.keras_shift("width_shift_range", width_shift_range),
         }
-        transforms = [transform for transform, is_wanted in wanted.items() if is_wanted]
-        return cls(transforms, fill=fill_mode, fill_value=cval, **settings)
+        low, high = foreign_arguments.keras_zoom("zoom_range", zoom_range)
+        across = foreign_arguments.keras_switch("horizontal_flip", horizontal_flip)
+        down = foreign_arguments.keras_switch("vertical_flip", vertical_flip)
+        factors = (1.0, 1.0)
+        if brightness_range is not None:
+            factors = rising("brightness_range", brightness_range, 0, math.inf, "two rising factors from 0 up, or None")
+        transforms: list[Transform] = []
+        transforms += [Rotation(turn)] if turn else []
+        for unit in ("fraction", "pixels"):
+            axes = {axis: way for axis, (of, way) in ways.items() if of == unit and way != 0}
+            if axes:
+                transforms.append(Shift(axes.get("height", 0.0), axes.get("width", 0.0), unit=unit))
+        transforms += [Shear(slant, keep_height=False)] if slant else []
+        transforms += [Zoom(1 / high, 1 / low, keep_ratio=False, inverse=True)] if (low, high) != (1, 1) else []
+        transforms += [Flip(across, down)] if across or down else []
+        transforms += [Brightness(factors)] if factors != (1, 1) else []
+        outside = _value_outside("cval", cval, transforms, ours) if fill_mode == "constant" else 0.0
+        return cls(transforms, fill=fill_mode, fill_value=outside, **ours)
 
     @classmethod
     def like_torchvision(
         cls,
         *,
-        degrees: float = 0.0,
+        degrees: float | tuple[float, float] = 0.0,
         translate: tuple[float, float] | None = None,
         scale: tuple[float, float] | None = None,
-        shear: float = 0.0,
+        shear: float | tuple[float, float] | None = None,
         crop_scale: tuple[float, float] | None = None,
         crop_ratio: tuple[float, float] = (3 / 4, 4 / 3),
         horizontal_flip: float = 0.0,
         vertical_flip: float = 0.0,
-        brightness: float = 0.0,
-        contrast: float = 0.0,
+        brightness: float | tuple[float, float] = 0.0,
+        contrast: float | tuple[float, float] = 0.0,
         fill: float = 0.0,
         **settings: Any,
     ) -> "Augmentation":
@@ -592,62 +764,160 @@ class Augmentation(keras.layers.Layer):
 
         | torchvision | here |
         |---|---|
-        | ``RandomAffine(degrees, translate=(w, h), scale, shear, fill)`` | ``Rotation, Shift(h, w), Zoom, Shear`` |
-        | ``RandomRotation(degrees)`` | ``Rotation(degrees)`` |
-        | ``RandomResizedCrop(size, scale=crop_scale, ratio=crop_ratio)`` | ``Crop(crop_scale, crop_ratio)`` |
+        | ``RandomAffine(degrees=(a, b))``: above 0 to the right | ``Rotation((-b, -a))`` |
+        | ``RandomRotation((a, b))``: above 0 to the left | ``Rotation((a, b))`` |
+        | ``RandomAffine(translate=(w, h))``, in whole pixels | ``Shift(h, w, whole=True)`` |
+        | ``RandomAffine(scale=(low, high))`` | ``Zoom(low, high)`` |
+        | ``RandomAffine(shear=(a, b))`` (degrees) | ``Shear((-b, -a))`` |
+        | ``RandomResizedCrop(size, scale=crop_scale, ratio=crop_ratio)`` | ``ResizedCrop(crop_scale, crop_ratio)`` |
         | ``RandomHorizontalFlip(p)``, ``RandomVerticalFlip(p)`` | ``Flip(p, p)`` |
-        | ``ColorJitter(brightness, contrast)`` | ``Brightness, Contrast`` |
-        | ``RandomErasing(p, scale, ratio, value)`` | ``Erasing(p, scale, ratio, value)`` |
+        | ``ColorJitter(brightness=b)`` or ``(low, high)`` | ``Brightness(b)`` or ``Brightness((low, high))`` |
+        | ``ColorJitter(contrast=c)`` or ``(low, high)`` | ``Contrast(c, grey=True)``, ``Contrast((low, high), ...)`` |
+        | ``RandomErasing(p, scale, ratio=(a, b), v)``: height over width | ``Erasing(p, scale, (1 / b, 1 / a), v)`` |
         | ``v2.MixUp(alpha, num_classes)``, ``v2.CutMix`` | ``MixUp(alpha)``, ``CutMix(alpha)``, ``num_classes`` |
 
-        The ratio of a crop is relative to that of the picture, and its size is the picture's. Saturation and hue have
-        no counterpart.
+        The order is: crop, flip, ``RandomAffine``, ``ColorJitter`` with brightness first. Resampling is bilinear, and a
+        crop is shown at the size of the picture; what a later rotation or shift brings in from beside it is the picture
+        itself, where torchvision has lost that. Brightness and contrast are cut off to the range of values once, at
+        the end. ``MixUp`` and ``CutMix`` draw a share for each picture, at most one half, where torchvision draws one
+        for the batch; ``Erasing`` measures ratios relative to that of the picture. Saturation and hue have no
+        counterpart.
 
         Args:
-            degrees: As there, a single number.
+            degrees: As for ``RandomAffine``.
             translate: As there.
             scale: As there.
-            shear: As there, a single number.
+            shear: As there, along the rows.
             crop_scale: ``scale`` of ``RandomResizedCrop``; None for no crop.
             crop_ratio: ``ratio`` of ``RandomResizedCrop``.
             horizontal_flip: ``p`` of ``RandomHorizontalFlip``.
             vertical_flip: ``p`` of ``RandomVerticalFlip``.
-            brightness: As there, a single number.
-            contrast: As there, a single number.
-            fill: As there.
-            **settings: Further arguments of ``Augmentation``, such as ``seed``.
+            brightness: As for ``ColorJitter``.
+            contrast: As there.
+            fill: As for ``RandomAffine``, one for all channels.
+            **settings: Further arguments of ``Augmentation``: ``seed``, ``value_range``, ``num_classes``, ``name``; and
+                other arguments of these transforms, which must do nothing.
 
         Returns:
             The augmentation.
 
         Raises:
-            CourseError: An argument makes no sense.
+            CourseError: An argument has no counterpart, makes no sense, or is not known.
 
         Example:
-            >>> Augmentation.like_torchvision(degrees=10, translate=(0.1, 0.2), contrast=0.3).transforms
-            (Rotation(degrees=10), Shift(height=0.2, width=0.1), Contrast(change=0.3))
+            >>> Augmentation.like_torchvision(degrees=10, scale=(0.8, 1.2), brightness=0.3).transforms
+            (Zoom(low=0.8, high=1.2, keep_ratio=True, inverse=False), Rotation(degrees=10), Brightness(change=0.3))
         """
-        across, down = translate or (0.0, 0.0)
-        wanted: dict[Transform, bool] = {
-            Crop(crop_scale or (1.0, 1.0), crop_ratio): crop_scale is not None,
-            Flip(horizontal_flip, vertical_flip): horizontal_flip + vertical_flip > 0,
-            Shear(shear): shear > 0,
-            Zoom(*(scale or (1.0, 1.0))): scale is not None,
-            Rotation(degrees): degrees > 0,
-            Shift(height=down, width=across): across + down > 0,
-            Brightness(brightness): brightness > 0,
-            Contrast(contrast): contrast > 0,
-        }
-        return cls([transform for transform, is_wanted in wanted.items() if is_wanted], fill_value=fill, **settings)
+        ours = foreign_arguments.check_torchvision(settings)
+        flips = {"horizontal_flip": horizontal_flip, "vertical_flip": vertical_flip}
+        chances = [number(name, value, 0, 1, "a probability, such as 0.5") for name, value in flips.items()]
+        slant = foreign_arguments.torchvision_shear("shear", shear)
+        factors = None if scale is None else rising("scale", scale, _ABOVE_0, math.inf, "two rising factors above 0")
+        turn = foreign_arguments.to_the_other_side("degrees", degrees, 360)
+        across, down = foreign_arguments.torchvision_translate("translate", translate)
+        light, distance = (
+            foreign_arguments.torchvision_jitter(name, value)
+            for name, value in (("brightness", brightness), ("contrast", contrast))
+        )
+        transforms: list[Transform] = []
+        if crop_scale is not None:
+            shares = rising("crop_scale", crop_scale, _ABOVE_0, 1, "two rising fractions above 0 and up to 1, or None")
+            ratios = rising("crop_ratio", crop_ratio, _ABOVE_0, math.inf, "two rising numbers above 0")
+            transforms.append(ResizedCrop(shares, ratios))
+        transforms += [Flip(*chances)] if any(chances) else []
+        transforms += [Shear(slant)] if slant not in (0, (0, 0)) else []
+        transforms += [Zoom(*factors)] if factors not in (None, (1, 1)) else []
+        transforms += [Rotation(turn)] if turn not in (0, (0, 0)) else []
+        transforms += [Shift(height=down, width=across, whole=True)] if across or down else []
+        transforms += [Brightness(light)] if light not in (0, (1, 1)) else []
+        transforms += [Contrast(distance, grey=True)] if distance not in (0, (1, 1)) else []
+        outside = _value_outside("fill", foreign_arguments.torchvision_fill(fill), transforms, ours)
+        return cls(transforms, fill_value=outside, **ours)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether pictures, and with them their labels, are mixed with each other."""
+        return any(isinstance(transform, MixUp) for transform in self.transforms)
+
+    def check(self, images: Any, labels: Any = None, *, outputs: int | None = None, name: str = "images") -> None:
+        """Checks that pictures, and labels that would be mixed, can be changed, before anything is computed.
+
+        Args:
+            images: Pictures (n, height, width, channels), an array.
+            labels: Labels (n, ...), an array, or what several outputs have; only what mixes looks at them.
+            outputs: How many numbers a model gives for each picture, if that is known.
+            name: What the person calls the data.
+
+        Raises:
+            CourseError: They cannot.
+
+        Example:
+            >>> augment = Augmentation([MixUp()], num_classes=3)
+            >>> augment.check(np.zeros((2, 4, 4, 1)), np.array([0, 1]), outputs=4, name="train")
+            Traceback (most recent call last):
+            ...
+            keras_course.errors.CourseError: num_classes is 3 and the model gives 4 outputs; give num_classes=4
+        """
+        self._check_kind(_kind(images, np))
+        if not self.mixes:
+            return
+        if labels is None:
+            raise CourseError(f"{name} has no labels; MixUp and CutMix change them: give labels, or leave them out")
+        if not isinstance(labels, np.ndarray):
+            raise CourseError(f"{name} has labels of several outputs; MixUp and CutMix change one, so leave them out")
+        if not self._are_class_numbers(labels.shape):
+            return
+        classes = self._known_classes(outputs)
+        if outputs == 1:
+            raise CourseError(
+                f"num_classes is {classes} and the model gives one output; leave num_classes out and give labels "
+                f"of shape ({len(labels)}, 1), which are mixed as probabilities"
+            )
+        if outputs is not None and classes != outputs:
+            raise CourseError(
+                f"num_classes is {classes} and the model gives {outputs} outputs; give num_classes={outputs}"
+            )
+        lowest, highest = (labels.min(), labels.max()) if labels.size else (0, 0)
+        if lowest < 0 or highest >= classes or not (labels == np.round(labels)).all():
+            raise CourseError(
+                f"{name} has labels from {lowest} to {highest} ({labels.dtype}) and num_classes is {classes}; "
+                f"give whole numbers from 0 to {classes - 1}, or probabilities (n, classes)"
+            )
+
+    def _check_kind(self, kind: str) -> None:
+        low, high = self.value_range
+        if kind == "uint8" and not 0 <= low < high <= 255:
+            raise CourseError(f"value_range is {self.value_range} and images are uint8; give a range from 0 to 255")
+
+    def _are_class_numbers(self, shape: Sequence[int | None]) -> bool:
+        """Says whether labels of a shape are class numbers; otherwise they are probabilities, which must fit."""
+        if len(shape) == 1 or (len(shape) == 2 and shape[1] == 1 and (self.num_classes or 1) > 1):
+            return True
+        if len(shape) != 2 or (self.num_classes is not None and shape[1] != self.num_classes):
+            classes = "classes" if self.num_classes is None else self.num_classes
+            raise CourseError(
+                f"labels have the shape {tuple(shape)}; MixUp and CutMix change class numbers (n,), or probabilities "
+                f"(n, {classes})"
+            )
+        return False
+
+    def _known_classes(self, outputs: int | None = None) -> int:
+        if self.num_classes is None:
+            remedy = "it" if outputs in (None, 1) else f"num_classes={outputs}"
+            raise CourseError(f"num_classes is left out; give {remedy} where class numbers are mixed")
+        return self.num_classes
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Makes the counter of training steps."""
+        if self.mixes:
+            raise CourseError(_NO_LABELS)
         self.step = self.add_weight(
             name="step", shape=(), dtype="int32", initializer="zeros", trainable=False, aggregation="only_first_replica"
         )
 
     def call(self, images: Any, training: bool = False) -> Any:
         """Changes pictures (batch, height, width, channels) in training."""
+        self._check_kind(_kind(images, keras.ops))
         if not training or not self.transforms:
             return images
         rows = keras.ops.shape(images)[0]
@@ -663,7 +933,7 @@ class Augmentation(keras.layers.Layer):
         """Returns the arguments, as they go into a saved model."""
         return {
             **super().get_config(),
-            "transforms": [{"kind": type(transform).__name__, **asdict(transform)} for transform in self.transforms],
+            "transforms": [transform.describe() for transform in self.transforms],
             "fill": self.fill,
             "fill_value": self.fill_value,
             "value_range": self.value_range,
@@ -708,21 +978,16 @@ class Augmentation(keras.layers.Layer):
             >>> sorted({tuple(mirror.apply(row, step=step, library=np).ravel().tolist()) for step in range(20)})
             [(0, 1, 2, 3), (3, 2, 1, 0)]
         """
-        if self._mixes and labels is None:
-            raise CourseError(
-                "labels are left out; MixUp and CutMix change them, so they have no place in a model or where it "
-                "predicts; give labels, or leave out MixUp and CutMix"
-            )
+        if self.mixes and labels is None:
+            raise CourseError(_NO_LABELS)
+        if library is np and labels is not None:
+            self.check(images, np.asarray(labels), name="images")
         change = self._on_the_host if library is np else self._on_the_device
         pixels, (numbers, *_) = change(images, step, first_row)
-        if self._mixes:
+        if self.mixes:
             pixels, labels = self._mix(pixels, labels, numbers, library)
             pixels = _back_to(_kind(images, library), pixels, library)
         return pixels if labels is None else (pixels, labels)
-
-    @property
-    def _mixes(self) -> bool:
-        return any(isinstance(transform, MixUp) for transform in self.transforms)
 
     @cached_property
     def _on_the_host(self) -> resampling.Run:
@@ -761,31 +1026,34 @@ class Augmentation(keras.layers.Layer):
         _, height, width, _ = shape
         numbers, *places = drawn
         kind = _kind(images, library)
-        low, high = self.value_range
-        if kind == "uint8" and not 0 <= low < high <= 255:
-            raise CourseError(f"value_range is {self.value_range} and images are uint8; give a range from 0 to 255")
+        self._check_kind(kind)
         pixels = cast(images, "float32", library)
         if places:
             columns, rows = places
             pixels = _resample(pixels, columns, rows, self.fill, self.fill_value, library)
         pixels = self._recolour(pixels, numbers, height, width, library)
         pixels = self._disturb(pixels, numbers, step, first_row, shape, library)
-        return pixels if self._mixes else _back_to(kind, pixels, library)
+        return pixels if self.mixes else _back_to(kind, pixels, library)
 
     def _recolour(self, pixels: Any, numbers: Any, height: int, width: int, library: ModuleType) -> Any:
         """Composes all changes of colour and light, and applies them in one pass."""
-        gain, share, offset = 1.0, 0.0, 0.0
-        changes = [transform.line(u, library) for transform, u in self._deal(numbers, Colour)]
+        gain, offset = 1.0, 0.0
+        changes = [(transform.line(u, library), transform) for transform, u in self._deal(numbers, Colour)]
+        # how much of each of the two means counts: of all channels alike, and of the picture in grey
+        shares: dict[bool, Any] = {one.grey: 0.0 for _, one in changes if isinstance(one, Contrast)}
         lights = [transform.plane(u, height, width, library) for transform, u in self._deal(numbers, Light)]
         if not changes and not lights:
             return pixels
-        for next_gain, next_share, next_offset in changes:
-            # the mean that the next change sees is gain·mean + share·mean + offset
-            share = next_gain * share + next_share * (gain + share)
+        for (next_gain, next_share, next_offset), transform in changes:
+            of_grey = isinstance(transform, Contrast) and transform.grey
+            # the mean that the next change sees is gain·(its mean) + the sum of share·mean + offset
+            for grey, share in shares.items():
+                seen = gain + share if grey == of_grey else share
+                shares[grey] = next_gain * share + next_share * seen
             offset = (next_gain + next_share) * offset + next_offset
             gain = next_gain * gain
-        if changes:
-            offset = offset + share * library.mean(pixels, axis=(1, 2, 3))
+        for grey, share in shares.items():
+            offset = offset + share * _mean(pixels, grey, library)
         gain, offset = _over_pixels(gain), _over_pixels(offset)
         low, high = self.value_range
         for plane in lights:  # light multiplies what is above black
@@ -818,7 +1086,7 @@ class Augmentation(keras.layers.Layer):
         """Mixes pictures and labels with their neighbours."""
         _, height, width, _ = pixels.shape if library is np else keras.ops.shape(pixels)
         for transform, u in self._deal(numbers, MixUp):
-            labels = self._as_probabilities(labels, library)
+            labels = self.probabilities(labels, library=library)
             neighbours, share = _rolled(pixels, library), transform.share(u, library)
             if isinstance(transform, CutMix):
                 half = library.sqrt(share) / 2
@@ -832,15 +1100,51 @@ class Augmentation(keras.layers.Layer):
             labels = labels + library.expand_dims(share, 1) * (_rolled(labels, library) - labels)
         return pixels, labels
 
-    def _as_probabilities(self, labels: Any, library: ModuleType) -> Any:
-        if len(labels.shape) == 2:
+    def probabilities(self, labels: Any, *, library: ModuleType = np) -> Any:
+        """Turns labels into what is mixed.
+
+        Args:
+            labels: Class numbers (n,) or (n, 1), or probabilities (n, classes).
+            library: ``keras.ops``, or ``numpy``.
+
+        Returns:
+            Probabilities (n, classes), float32.
+
+        Raises:
+            CourseError: They are neither, or the number of classes is not known.
+
+        Example:
+            >>> Augmentation([MixUp()], num_classes=3).probabilities(np.array([2])).tolist()
+            [[0.0, 0.0, 1.0]]
+        """
+        if not self._are_class_numbers(labels.shape):
             return cast(labels, "float32", library)
-        if self.num_classes is None:
-            raise CourseError("num_classes is left out; give it where labels are mixed")
-        classes = library.arange(self.num_classes, dtype="int32")
-        labels = cast(labels, "int32", library)
+        classes = library.arange(self._known_classes(), dtype="int32")
+        labels = cast(library.reshape(labels, (-1,)), "int32", library)
         is_right = library.expand_dims(labels, 1) == classes
         return library.where(is_right, np.float32(1.0), np.float32(0.0))
+
+
+def check_augmentation(augmentation: Any, *, mixing: bool = True) -> None:
+    """Checks that an argument is an augmentation, or None.
+
+    Args:
+        augmentation: What the person gave.
+        mixing: Whether it may mix pictures with each other.
+
+    Raises:
+        CourseError: It is something else, or mixes pictures where there are no labels to be mixed.
+
+    Example:
+        >>> check_augmentation([Rotation(5)])
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.CourseError: augmentation is a list; give Augmentation([...])
+    """
+    if augmentation is not None and not isinstance(augmentation, Augmentation):
+        raise CourseError(f"augmentation is a {type(augmentation).__name__}; give Augmentation([...])")
+    if not mixing and augmentation is not None and augmentation.mixes:
+        raise CourseError(_NO_LABELS)
 
 
 def compose(first: Map, second: Map) -> Map:
@@ -921,6 +1225,15 @@ def _resample(images: Any, columns: Any, rows: Any, fill: str, fill_value: float
     return sampled + offset if offset else sampled
 
 
+def _mean(pixels: Any, grey: bool, library: ModuleType) -> Any:
+    """Returns the mean of each picture, (batch,): of all channels alike, or of the picture in grey."""
+    if not grey or pixels.shape[-1] != 3:
+        return library.mean(pixels, axis=(1, 2, 3))
+    weights = np.asarray(_GREY, "float32")
+    weights = weights if library is np else library.convert_to_tensor(weights)
+    return library.sum(library.mean(pixels, axis=(1, 2)) * weights, axis=-1)
+
+
 def _kind(images: Any, library: ModuleType) -> str:
     return str(images.dtype) if library is np else keras.backend.standardize_dtype(images.dtype)
 
@@ -968,6 +1281,35 @@ def _small_beta_quantiles(alpha: float, points: int = 257) -> tuple[float, ...]:
     return tuple(np.interp(np.linspace(0, cumulative[-1], points), cumulative, t).tolist())
 
 
-def _check(condition: bool, name: str, value: Any, remedy: str) -> None:
-    if not condition:
-        raise CourseError(f"{name} is {value}; give {remedy}")
+def _value_outside(name: str, value: Any, transforms: Sequence[Transform], settings: dict[str, Any]) -> float:
+    """Reads the value outside of a picture, which matters only where something is moved."""
+    if any(isinstance(one, Geometry) for one in transforms):
+        return foreign_arguments.value_within(name, value, settings)
+    return number(name, value, -math.inf, math.inf, "a number")
+
+
+def _either_side(degrees: float | tuple[float, float]) -> tuple[float, float]:
+    """Returns the least and the greatest angle, in radians."""
+    low, high = degrees if isinstance(degrees, tuple) else (-degrees, degrees)
+    return np.radians(low), np.radians(high)
+
+
+def _change(value: Any) -> float | tuple[float, float]:
+    """Reads the largest change of a factor, or the least and the greatest factor."""
+    remedy = "a fraction from 0 to 1, or two rising factors from 0 up"
+    if as_tuple(value) is None:
+        return number("change", value, 0, 1, remedy)
+    return rising("change", value, 0, math.inf, remedy)
+
+
+def _factors(change: float | tuple[float, float]) -> tuple[float, float]:
+    """Returns the least and the greatest factor."""
+    return change if isinstance(change, tuple) else (1 - change, 1 + change)
+
+
+def _shares_and_ratios(scale: Any, ratio: Any) -> dict[str, tuple[float, float]]:
+    """Reads shares of an area, and widths over heights."""
+    return {
+        "scale": rising("scale", scale, _ABOVE_0, 1, "two rising fractions above 0 and up to 1"),
+        "ratio": rising("ratio", ratio, _ABOVE_0, math.inf, "two rising numbers above 0"),
+    }

@@ -18,9 +18,21 @@ from typing import Any, Final
 from keras_course.errors import CourseError
 from keras_course.preprocessing import PictureFormat
 
-__all__ = ["FILE_NAME", "ModelCard", "check_class_name", "put_card", "read_card", "shapes_of", "without_folders"]
+__all__ = [
+    "FILE_NAME",
+    "NO_CARD",
+    "ModelCard",
+    "card_by_shapes",
+    "check_class_name",
+    "put_card",
+    "read_card",
+    "shapes_of",
+    "without_folders",
+]
 
 FILE_NAME: Final = "card.json"
+NO_CARD: Final = "a model without a card"
+"""The title of what ``card_by_shapes`` makes."""
 _DESCRIPTION: Final = "config.json"
 
 _LARGEST_BYTES: Final = 2**21
@@ -229,6 +241,35 @@ def shapes_of(model: Any) -> tuple[tuple[int | None, ...] | None, tuple[int | No
     return shape("inputs"), shape("outputs")
 
 
+def card_by_shapes(takes: Shape | None, gives: Shape | None) -> ModelCard:
+    """Says how a model is used that does not say so itself: as the rules of the exam have it.
+
+    Args:
+        takes: The shape of a batch that it takes.
+        gives: The shape of what it gives for one.
+
+    Returns:
+        Its card: pictures are stretched to its size, and its classes have numbers for names.
+
+    Raises:
+        CourseError: The shapes are not those of a classifier of pictures.
+
+    Example:
+        >>> card = card_by_shapes((None, 224, 224, 3), (None, 6))
+        >>> card.pictures.shape, card.class_names
+        ((224, 224, 3), ('0', '1', '2', '3', '4', '5'))
+    """
+    if takes is None or len(takes) != 4 or not all(takes[1:]) or takes[3] not in (1, 3):
+        raise CourseError(
+            f"the model takes {_shown(takes)}; a model without a card takes pictures (height, width, 1 or 3 channels)"
+        )
+    if gives is None or len(gives) != 2 or not gives[1]:
+        raise CourseError(f"the model gives {_shown(gives)} for a picture; it has to give one number for each class")
+    height, width, channels = (int(side or 0) for side in takes[1:])
+    pictures = PictureFormat(height=height, width=width, channels=channels, resize="stretch", interpolation="bilinear")
+    return ModelCard(title=NO_CARD, class_names=[str(number) for number in range(gives[1])], pictures=pictures)
+
+
 def without_folders(words: str, source: str | os.PathLike[str]) -> str:
     """Leaves of the path in some words the name alone: which folders a machine has is nobody else's business.
 
@@ -320,6 +361,12 @@ def _fits(shape: Shape, wanted: tuple[int, ...]) -> bool:
     return len(shape) == len(wanted) + 1 and all(
         side in (None, right) for side, right in zip(shape[1:], wanted, strict=True)
     )
+
+
+def _shown(shape: Shape | None) -> str:
+    if shape is None:
+        return "something else than one array"
+    return f"({', '.join(str(side or 'any') for side in shape[1:])})"
 
 
 def _in_words(sides: Shape) -> str:

@@ -17,11 +17,14 @@ import keras_course
 from keras_course._backend import formats, select
 from keras_course.assessment import MOST_MEBIBYTES, MOST_SECONDS, PASS_MARK
 from keras_course.errors import CourseError, check_positive
+from keras_course.foreign_text import printable
 from keras_course.lesson import PRECISIONS, explain_errors
 from keras_course.progress import with_progress_bar
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Callable
+    from concurrent.futures import Future
 
     from rich.console import Console
     from rich.table import Table
@@ -294,12 +297,13 @@ def _open_model(model: str, backend: str, *, trust: bool) -> "Runtime":
         select.use(backend)
         select.import_keras()
     path = find_model(model)
-    if formats.format_of(path) == "keras":
+    is_keras = formats.format_of(path) == "keras"
+    if backend and not is_keras:
+        raise CourseError(f"--backend is {backend!r}, but {path} is an export, which no backend opens; leave it out")
+    if is_keras and trust:
         select.use(backend)
         select.import_keras()
-    elif backend:
-        raise CourseError(f"--backend is {backend!r}, but {path} is an export, which no backend opens; leave it out")
-    return open_model(path, trust=trust)
+    return open_model(path, trust=trust, backend=backend)
 
 
 def _show_predictions(predictions: "list[Prediction]", runtime: "Runtime", console: "Console") -> None:
@@ -307,7 +311,7 @@ def _show_predictions(predictions: "list[Prediction]", runtime: "Runtime", conso
     from rich.text import Text
 
     facts = [
-        ("model", f"{runtime.path} ({runtime.card.title})"),
+        ("model", printable(f"{runtime.path} ({runtime.card.title})")),
         ("format", runtime.format),
         ("runtime", f"{runtime.name}, opened in {runtime.seconds:.1f} s"),
     ]
@@ -318,7 +322,8 @@ def _show_predictions(predictions: "list[Prediction]", runtime: "Runtime", conso
     table.add_column("answers", overflow="fold")
     for prediction in predictions:
         answers = "   ".join(f"{answer.class_name} {answer.probability:.1%}" for answer in prediction.answers)
-        table.add_row(prediction.name, Text(prediction.error, "red") if prediction.error else answers)
+        error = Text(printable(prediction.error), "red")
+        table.add_row(printable(prediction.name), error if prediction.error else printable(answers))
     console.print(table)
 
 
@@ -353,20 +358,44 @@ def serve(
 
     check_installed()
     check_hosts(allowed_hosts or [])
-    from keras_course.deployment.service import Limits
-
-    limits = Limits(requests=requests, seconds=seconds)
+    check_positive(requests=requests, seconds=seconds)
     with bind(host, port) as listening:  # before the model is opened, which may take its time
-        runtime = _open_model(model, backend, trust=trust)
+        opening = _meanwhile(lambda: _open_model(model, backend, trust=trust))
+        # what the server needs is imported while another process opens the model
+        import uvicorn.protocols.http.httptools_impl  # noqa: F401
+
+        from keras_course.deployment.service import Limits
+
+        limits = Limits(requests=requests, seconds=seconds)
+        runtime = opening.result()
 
         def ready() -> None:
-            print(f"{runtime.card.title}: {runtime.name} on {address(listening)} (Ctrl-C ends it)", flush=True)
+            print(
+                f"{printable(runtime.card.title)}: {runtime.name} on {address(listening)} (Ctrl-C ends it)", flush=True
+            )
             if open_page:
                 import webbrowser
 
                 webbrowser.open(address(listening))
 
         serve_model(runtime, listening, limits=limits, allowed_hosts=allowed_hosts or [], log=log, ready=ready)
+
+
+def _meanwhile(do: "Callable[[], Runtime]") -> "Future[Runtime]":
+    """Does something in a thread for which nobody waits who ends the program."""
+    from concurrent.futures import Future
+    from threading import Thread
+
+    done: Future[Runtime] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(do())
+        except BaseException as error:  # raised by whoever asks for the result
+            done.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return done
 
 
 # --- export ----------------------------------------------------------------------------------------------------
@@ -378,6 +407,7 @@ def export(
     kind: Annotated[str, typer.Option("--format", metavar="NAME", help=", ".join(formats.FORMATS))],
     output: Annotated[Path | None, typer.Option("--output", metavar="PATH", help="Where to write it.")] = None,
     backend: Annotated[str, typer.Option("--backend", metavar="NAME", help="What Keras runs on.")] = "",
+    trust: _Trust = False,
 ) -> None:
     """Write a model in another format, and make sure that it gives the same answers there."""
     from keras_course.deployment.export import export_model
@@ -385,9 +415,10 @@ def export(
 
     if not is_pretrained(model):
         find_model(model)  # a wrong name is found before Keras starts
-    select.use(backend)
-    select.import_keras()
-    exported = export_model(model, format=kind, output=output)
+    if trust or is_pretrained(model):
+        select.use(backend)
+        select.import_keras()
+    exported = export_model(model, format=kind, output=output, trust=trust, backend=backend)
     print(f"{exported.path}: {exported.size:,} bytes, written by {exported.written_by}")
     print(f"{exported.runtime} gives the logits of Keras, to {exported.difference:.1g}")
 
@@ -430,6 +461,9 @@ def assess(
     output: Annotated[
         Path | None, typer.Option("--output", metavar="FOLDER", help="Write result.json and pictures there.")
     ] = None,
+    learner: Annotated[
+        str, typer.Option("--learner", metavar="NAME", help="Whose model it is; the result says so.")
+    ] = (""),
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     seconds: _Seconds = MOST_SECONDS,
     memory: _Memory = MOST_MEBIBYTES,
@@ -442,7 +476,7 @@ def assess(
     secret = read_key(key) if key else None
     exam = _exam(data, parts, classes, pass_mark)
     limits = Limits(seconds=seconds, memory=memory * 2**20)
-    result = grade(model, exam, limits=limits, backend=backend, figures=output)
+    result = grade(model, exam, limits=limits, backend=backend, figures=output, learner=learner)
     signed = sign(result, secret)
     if output is not None:
         write_result(signed, output / "result.json")
@@ -516,16 +550,19 @@ def verify(
     data: Annotated[
         Path | None, typer.Option("--data", metavar="FOLDER", help="Make sure that it was examined with these photos.")
     ] = None,
+    learner: Annotated[
+        str | None, typer.Option("--learner", metavar="NAME", help="Make sure that it is the result of this learner.")
+    ] = None,
 ) -> None:
     """Make sure that a result is signed, and unchanged."""
-    from keras_course.assessment.grades import read_key
+    from keras_course.assessment.grades import read_key, read_result
     from keras_course.assessment.grades import verify as verify_result
 
+    text, secret = read_result(result), read_key(key)
     try:
-        text = result.read_bytes()
-    except OSError as error:
-        raise CourseError(f"{result} cannot be read: {error.strerror}") from None
-    content = verify_result(text, read_key(key))
+        content = verify_result(text, secret)
+    except CourseError as error:
+        raise CourseError(f"{result}: {error}") from None
     if model is not None:
         from keras_course.assessment.grader import check_model
 
@@ -534,9 +571,13 @@ def verify(
         from keras_course.assessment.exam import check_data
 
         check_data(content, data)
-    print(
-        f"signed and unchanged: {content['model']} {content['verdict']}, {content['reason']} ({content['graded_at']})"
+    if learner is not None and content.get("learner") != printable(learner):
+        raise CourseError(f"{result} is not the result of {learner!r}, but of {content.get('learner') or 'nobody'!r}")
+    of = f" of {content['learner']}" if content.get("learner") else ""
+    facts = (
+        f"{content.get('model')}{of}: {content.get('verdict')}, {content.get('reason')} ({content.get('graded_at')})"
     )
+    print(f"signed and unchanged: {printable(facts)}")
 
 
 def _exam(data: Path, parts: list[str] | None, classes: list[str] | None, pass_mark: float) -> "Exam":
@@ -565,17 +606,17 @@ def _show_grade(result: "Grade", console: "Console") -> None:
 
     matrix = Table(box=None, pad_edge=False)
     matrix.add_column("is", overflow="fold")
-    for name in (*result.class_names, "right"):
+    for name in (*map(printable, result.class_names), "right"):
         matrix.add_column(name, justify="right", overflow="fold")
     for name, row, recall in zip(result.class_names, result.confusion_matrix, result.recalls, strict=True):
-        matrix.add_row(name, *map(str, row), f"{recall:.1%}")
+        matrix.add_row(printable(name), *map(str, row), f"{recall:.1%}")
     console.print(matrix, "")
 
     mistakes = Table(box=None, pad_edge=False)
     for heading in ("worst mistakes", "is", "said"):
         mistakes.add_column(heading, overflow="fold")
     for photo, label, answer, probability in result.mistakes[:8]:
-        mistakes.add_row(photo, label, f"{answer} {probability:.1%}")
+        mistakes.add_row(photo, printable(label), printable(f"{answer} {probability:.1%}"))
     if result.mistakes:
         console.print(mistakes)
 
@@ -628,6 +669,39 @@ def _examine() -> dict[str, Any]:
         "precisions": [name for name in PRECISIONS if name != "tf32" or "gpu" in kinds] if kinds else [],
         "machine": {"system": platform.platform(), "cpus": select.processors(), "memory_bytes": _memory_bytes()},
         "data": _examine_data(),
+        "protection": _examine_protection(),
+    }
+
+
+# What holds where it is asked for; a process that limits itself cannot take that back.
+_CONFINE = """
+import json, os
+from keras_course.limits import confine
+print(json.dumps(sorted(confine(parent=os.getppid(), memory_bytes=2**40, file_bytes=2**40))))
+"""
+
+
+def _examine_protection() -> dict[str, Any]:
+    """Finds out what keeps a model of somebody else within its limits."""
+    import subprocess
+
+    from keras_course.limits import landlock_version
+
+    process = select.second_process("", "-c", _CONFINE)
+    try:
+        done = subprocess.run(**process, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False)
+        holds = json.loads(done.stdout)
+    except (subprocess.TimeoutExpired, ValueError):
+        holds = []
+    try:
+        namespaces = int(Path("/proc/sys/user/max_user_namespaces").read_text()) > 0
+    except (OSError, ValueError):
+        namespaces = False
+    return {
+        "limits": holds,
+        "landlock": landlock_version(),
+        "landlock_package": select.is_installed("landlock"),
+        "user_namespaces": namespaces,
     }
 
 
@@ -731,8 +805,20 @@ def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("MNIST", data["mnist"] or f"not here yet; it is downloaded to {data['cache']} when a lesson needs it"),
         ("hand signs", data["hand_signs"] or "none; drawn ones are used, or what data_scripts/prepare_asl.py makes"),
         ("sample", "10,000 + 2,000 digits in the package" if data["mnist_sample"] else "missing: install again"),
+        ("models of others", _protection_in_words(report["protection"])),
         ("shared data", data["KERAS_COURSE_DATA"] or "none; KERAS_COURSE_DATA may name a folder"),
     ]
+
+
+def _protection_in_words(protection: dict[str, Any]) -> str:
+    limits = ", ".join(protection["limits"]) or "none: only its parent limits it"
+    if not protection["landlock"]:
+        files = "this system has no Landlock to keep it from other files"
+    elif protection["landlock_package"]:
+        files = f"Landlock {protection['landlock']} keeps it from other files"
+    else:
+        files = 'Landlock could keep it from other files: pip install "keras-course[sandbox]"'
+    return f"opened in a process of their own, with limits of the system ({limits}); {files}"
 
 
 def _devices_or_remedy(framework: dict[str, Any]) -> str:

@@ -1,5 +1,7 @@
 """The exceptions whose messages are written for the person at the keyboard."""
 
+import errno
+import os
 from numbers import Integral
 from typing import Any
 
@@ -53,6 +55,34 @@ class MissingPackageError(CourseError):
 
     def __init__(self, what: str, package: str, install: str) -> None:
         super().__init__(f"{what} needs {package}, which is not installed; run: {install}")
+
+
+class DiskError(OSError, CourseError):
+    """A file could not be written; what was there before is unchanged.
+
+    It is an ``OSError``, too, so that a program can go on where the file only saves time, such as one in a cache.
+
+    Args:
+        path: The file.
+        error: What the system said.
+        remedy: What to do; without it, to free some space or to choose another folder.
+
+    Example:
+        >>> raise DiskError("history.csv", OSError(errno.ENOSPC, "No space left on device"))
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.DiskError: cannot write history.csv (No space left on device); free some space, then ...
+    """
+
+    def __init__(self, path: str | os.PathLike[str], error: Exception, remedy: str = "") -> None:
+        number = getattr(error, "errno", None)
+        reason = os.strerror(number) if number else " ".join(str(error).split()) or type(error).__name__
+        super().__init__(number or errno.EIO, reason, os.fspath(path))
+        is_full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        self._remedy = remedy or ("free some space, then start again" if is_full else "choose another folder")
+
+    def __str__(self) -> str:
+        return f"cannot write {self.filename} ({self.strerror}); {self._remedy}"
 
 
 def check_positive(**arguments: int) -> None:

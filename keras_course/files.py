@@ -1,23 +1,68 @@
-"""Files that are either whole or as they were before."""
+"""Files that are either whole or as they were before, and written to only where they are one's own.
 
+A folder may be shared, such as a cache that a class uses. What another user puts there, a link to somebody's file in
+the place of one that is written, is never written through.
+"""
+
+import errno
+import glob
 import hashlib
+import io
 import os
+import shutil
+import stat
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, Final
+
+from keras_course.errors import DiskError
+
+try:
+    import fcntl
+except ImportError:  # Windows: what a killed process leaves behind stays there
+    fcntl = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    import filelock
+
+__all__ = [
+    "Lock",
+    "folder_beside",
+    "is_archive",
+    "is_own",
+    "open_to_append",
+    "remove_left_behind",
+    "replacing",
+    "replacing_by_name",
+    "sha256_of",
+]
+
+_NO_LOCKS: Final = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""What the file systems of some networks and clusters say to whoever wants a lock."""
+
+_ARCHIVES: Final = (b"PK", b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!", b"BZh", b"\xfd7zXZ")
+
+_RANDOM: Final = "?" * 8
+"""What ``tempfile`` puts into a name."""
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[IO[bytes]]:
     """Opens a file beside ``path`` that takes its place when the block ends well, and vanishes when it does not.
 
+    What a process that was killed has left behind of the same file is removed first.
+
     Args:
         path: The file to write; its folder is made if needed.
 
     Yields:
         A binary file to write to.
+
+    Raises:
+        DiskError: The file cannot be written.
 
     Example:
         >>> import tempfile
@@ -28,18 +73,278 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
         b'1 2 3'
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    beside = Path(name)
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_left_behind(path.parent, glob.escape(path.name))
+        descriptor, beside = _new_file(path)
+        try:
+            with _Writer(io.FileIO(descriptor, "wb")) as file:
+                yield file
+                file.flush()
+                os.fsync(descriptor)  # without it a power cut can leave the new name on an empty file
+                if fcntl is not None:
+                    # by its number: the name could lead to another file by now
+                    os.fchmod(descriptor, _DEFAULT_MODE)
+                    beside.replace(path)  # while it is locked, or it would count as left behind
+            if fcntl is None:  # Windows renames no open file
+                beside.chmod(_DEFAULT_MODE)
+                beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_by_name(path: str | Path) -> Iterator[Path]:
+    """Gives a path for a library that writes to names alone; what it writes there takes the place of ``path``.
+
+    Args:
+        path: The file to write; its folder is made if needed.
+
+    Yields:
+        Where to write; it has the name of ``path``, and is in a folder as ``folder_beside`` makes it.
+
+    Raises:
+        DiskError: The file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "numbers.txt"
+        >>> with replacing_by_name(path) as beside:
+        ...     _ = beside.write_bytes(b"1 2 3")
+        >>> path.read_bytes(), [file.name for file in path.parent.iterdir()]
+        (b'1 2 3', ['numbers.txt'])
+    """
+    path = Path(path)
+    with folder_beside(path) as folder:
+        yield folder / path.name
+        with (folder / path.name).open("rb+") as file:
+            os.fsync(file.fileno())
+        (folder / path.name).replace(path)
+
+
+@contextmanager
+def folder_beside(path: str | Path) -> Iterator[Path]:
+    """Makes a folder beside ``path`` that nobody else can write to.
+
+    It is removed when the block ends, and one that a killed process has left behind is removed first.
+
+    Args:
+        path: What is going to be written; its folder is made if needed.
+
+    Yields:
+        The folder.
+
+    Raises:
+        DiskError: Something cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "model.onnx"
+        >>> with folder_beside(path) as folder:
+        ...     folder.parent == path.parent
+        True
+        >>> list(path.parent.iterdir())
+        []
+    """
+    path = Path(path)
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_left_behind(path.parent, glob.escape(path.name))
+        descriptor, folder = _new_folder(path)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            if descriptor is not None:
+                os.close(descriptor)
+
+
+def open_to_append(path: str | Path) -> IO[bytes]:
+    """Opens a file to go on writing at its end. A link, or a file that is not one's own, is removed and not followed.
+
+    Args:
+        path: The file, which is made if it is not there.
+
+    Returns:
+        A binary file that can be read, written and cut, at its end.
+
+    Raises:
+        DiskError: What stands there cannot be opened or removed, as it is a folder or in another user's.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "numbers.txt"
+        >>> for number in (b"1 ", b"2 "):
+        ...     with open_to_append(path) as file:
+        ...         _ = file.write(number)
+        >>> path.read_bytes()
+        b'1 2 '
+    """
+    path = Path(path)
+    # without O_NONBLOCK a pipe would be waited for
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    flags |= getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    with _explained(path):
+        try:
+            if path.is_symlink():  # which Windows would follow
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            descriptor = os.open(path, flags, 0o666)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                raise
+        else:
+            if is_own(os.fstat(descriptor)):
+                file = os.fdopen(descriptor, "r+b")
+                file.seek(0, os.SEEK_END)
+                return file
+            os.close(descriptor)
+        path.unlink(missing_ok=True)
+        return os.fdopen(os.open(path, flags | os.O_EXCL, 0o666), "r+b")
+
+
+def is_own(status: os.stat_result) -> bool:
+    """Says whether a file is one of this user's that has no other name.
+
+    Args:
+        status: As ``os.lstat`` gives it: a link is no file.
+
+    Returns:
+        Whether to write to it is to write to nothing else.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.NamedTemporaryFile() as file:
+        ...     is_own(os.lstat(file.name))
+        True
+        >>> is_own(os.lstat("/"))
+        False
+    """
+    is_mine = not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
+    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and is_mine
+
+
+def remove_left_behind(folder: Path, pattern: str) -> None:
+    """Removes what processes that were killed while they replaced a file have left beside it; running ones keep theirs.
+
+    Args:
+        folder: Where the file is.
+        pattern: Its name, or a pattern such as ``*.npz``.
+
+    Example:
+        >>> import tempfile
+        >>> remove_left_behind(Path(tempfile.mkdtemp()), "numbers.txt")
+    """
+    if fcntl is None:
+        return
+    for left in folder.glob(f".{pattern}.{_RANDOM}.part"):
+        with suppress(OSError):  # in use, or another user's
+            descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                status = os.fstat(descriptor)
+                if status.st_uid != os.geteuid():
+                    continue
+                if stat.S_ISDIR(status.st_mode):
+                    shutil.rmtree(left, ignore_errors=True)
+                else:
+                    left.unlink()
+            finally:
+                os.close(descriptor)
+
+
+class Lock:
+    """A file that stands for a lock, which one process at a time can hold.
+
+    A link in its place is removed and not followed. Where a file system has no locks, one line on stderr says so, and
+    the lock counts as held: only two processes at the same time would need it.
+
+    Args:
+        path: The file; its folder is made by ``acquire`` if needed.
+
+    Example:
+        >>> import tempfile
+        >>> lock = Lock(Path(tempfile.mkdtemp()) / "digits.lock")
+        >>> lock.acquire(), Lock(lock.path).acquire()
+        (True, False)
+        >>> lock.release()
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._lock: filelock.BaseFileLock | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this process holds it."""
+        return self._lock is not None
+
+    def acquire(self, timeout: float = 0.0) -> bool:
+        """Takes the lock.
+
+        Args:
+            timeout: Seconds to wait while another process holds it.
+
+        Returns:
+            Whether it is held now.
+
+        Raises:
+            DiskError: The file cannot be opened, for example as it is another user's.
+        """
+        import filelock
+
+        with _explained(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._remove_link()
+            lock = filelock.FileLock(self.path)
+            try:
+                lock.acquire(timeout=max(0.0, timeout), poll_interval=0.05)
+            except filelock.Timeout:
+                return False
+            except (OSError, NotImplementedError) as error:
+                if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+                    raise
+                print(f"{self.path.parent} has no locks for files: let one process at a time use it", file=sys.stderr)
+            self._lock = lock
+        return True
+
+    def release(self) -> None:
+        """Lets other processes in."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _remove_link(self) -> None:
+        """Removes a link, a second name of another file or a pipe, none of which is ever a lock."""
+        with suppress(FileNotFoundError):
+            status = os.lstat(self.path)
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+                self.path.unlink()
+
+
+def is_archive(path: str | Path) -> bool:
+    """Says whether a file is an archive that has to be unpacked, by what is in it and not by its ending.
+
+    Args:
+        path: The file; what cannot be read is none.
+
+    Returns:
+        Whether it is a zip, tar, 7z or RAR archive, or compressed by gzip, bzip2 or xz.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp(), "photos.jpg")
+        >>> _ = path.write_bytes(b"PK" + bytes(20))
+        >>> is_archive(path), is_archive(__file__)
+        (True, False)
+    """
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())  # without it a power cut can leave the new name on an empty file
-        beside.chmod(_DEFAULT_MODE)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+        if not Path(path).is_file():  # to open a pipe is to wait for somebody who writes into it
+            return False
+        with Path(path).open("rb") as file:
+            begin = file.read(262)
+    except (OSError, ValueError):
+        return False
+    return begin.startswith(_ARCHIVES) or begin[257:] == b"ustar"
 
 
 def sha256_of(path: str | Path) -> str:
@@ -60,6 +365,66 @@ def sha256_of(path: str | Path) -> str:
     """
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Names the file in an error of the disk: to write to an open file fails without a name."""
+    try:
+        yield
+    except DiskError:
+        raise
+    except OSError as error:
+        named = error.filename  # none where an open file is written to, else perhaps one that has nothing to do with it
+        if not isinstance(named, str | bytes | os.PathLike):
+            raise DiskError(path, error) from error
+        named = Path(os.fsdecode(named))
+        if named in path.parents:  # a folder that cannot be made
+            raise DiskError(named, error) from error
+        if named == path or str(named).startswith(str(path.parent / f".{path.name}.")):
+            raise DiskError(path, error) from error
+        raise
+
+
+class _Writer(io.BufferedWriter):
+    """A file that is written to by its methods alone: by its number, Pillow overlooks a full disk."""
+
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation("fileno")
+
+
+def _new_file(path: Path) -> tuple[int, Path]:
+    """Makes an empty file beside another one, locked so that it does not count as left behind."""
+    while True:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        if _is_kept(descriptor):
+            return descriptor, Path(name)
+        os.close(descriptor)
+
+
+def _new_folder(path: Path) -> tuple[int | None, Path]:
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+        if fcntl is None:
+            return None, folder
+        with suppress(FileNotFoundError):
+            descriptor = os.open(folder, os.O_RDONLY)
+            if _is_kept(descriptor):
+                return descriptor, folder
+            os.close(descriptor)
+
+
+def _is_kept(descriptor: int) -> bool:
+    """Locks what has just been made; False where another process has taken it for left behind in that very moment."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks, where nothing is ever removed
+        return True
+    return os.fstat(descriptor).st_nlink > 0
 
 
 def _default_mode() -> int:

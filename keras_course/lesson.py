@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from keras_course._backend import select
 from keras_course.errors import CourseError
+from keras_course.foreign_text import printable
 from keras_course.pretrained.names import NAMES
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
@@ -172,9 +173,9 @@ def _explain(kind: type[BaseException], error: BaseException, traceback: Traceba
 def _in_one_line(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "stopped by Ctrl-C"
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    return " ".join(str(error).split())
+    if isinstance(error, OSError) and error.strerror and not isinstance(error, CourseError):
+        return printable(f"{error.strerror}: {error.filename}" if error.filename else error.strerror)
+    return printable(" ".join(str(error).split()))
 
 
 class _Parser(argparse.ArgumentParser):

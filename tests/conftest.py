@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -36,11 +36,14 @@ WITHOUT_BACKEND = (
     "plots",
     "preprocessing",
     "randomness/test_generator.py",
+    "test_arguments.py",
+    "strangers/test_downloads.py",
     "test_cards.py",
     "test_evaluation.py",
     "test_files.py",
     "test_foreign_text.py",
     "test_limits.py",
+    "test_foreign_arguments.py",
     "test_plots.py",
     "test_report.py",
     "test_rooms.py",
@@ -216,6 +219,23 @@ def start_server():
     yield start
     for server in servers:
         server.close()
+
+
+@pytest.fixture
+def small_disk():
+    """A function: in its block, no file can grow beyond a number of bytes, as on a disk that is full."""
+    resource = pytest.importorskip("resource", reason="Windows has no limits for files")
+
+    @contextmanager
+    def limit(largest):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limit
 
 
 class Pages:

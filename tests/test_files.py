@@ -1,15 +1,22 @@
 """Files are whole or as they were before, whatever happens in between."""
 
 import errno
+import fcntl
 import os
 import stat
 import subprocess
 import sys
+import tempfile
+import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from keras_course.files import replacing
+from keras_course import files
+from keras_course.errors import CourseError, DiskError
+from keras_course.files import Lock, folder_beside, open_to_append, replacing, replacing_by_name
 
 ROOT = Path(__file__).parents[1]
 
@@ -60,7 +67,7 @@ def test_an_error_in_the_block_leaves_everything_as_it_was(path, error):
     assert names(path.parent) == ["file.txt"]
 
 
-@pytest.mark.parametrize("failing", [(os, "fsync"), (Path, "replace"), (Path, "chmod")])
+@pytest.mark.parametrize("failing", [(os, "fsync"), (Path, "replace"), (os, "fchmod")])
 def test_an_error_of_the_disk_leaves_everything_as_it_was(path, monkeypatch, failing):
     def fail(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -91,6 +98,273 @@ def test_the_content_is_on_the_disk_before_the_name(path, monkeypatch):
     with replacing(path) as file:
         file.write(b"new content")
     assert order == [len(b"new content"), "replace"]
+
+
+def test_an_error_of_something_else_stays_what_it_is(path):
+    with pytest.raises(FileNotFoundError, match=r"other\.txt"), replacing(path):
+        (path.parent / "other" / "other.txt").read_text()
+    with pytest.raises(OSError, match="no disk at all") as error, replacing(path):
+        raise OSError("no disk at all")
+    assert isinstance(error.value, DiskError)  # to write to an open file fails without a name
+    assert path.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("name", ["file.txt/inside", "file.txt/two/inside"])
+def test_a_file_in_the_place_of_the_folder_is_named(path, name):
+    with pytest.raises(CourseError, match=r"cannot write .*file\.txt.* \(.*\); choose another folder"):
+        replacing(path.parent / name).__enter__()
+
+
+def noise(side):
+    return np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+
+
+WRITERS = {
+    "bytes": lambda file: file.write(bytes(50_000)),
+    "small pieces": lambda file: [file.write(b"12345") for _ in range(10_000)],
+    "npy": lambda file: np.save(file, np.zeros(5000)),
+    "npz": lambda file: np.savez(file, a=np.zeros(5000), b=np.zeros(5)),
+    "npz, compressed": lambda file: np.savez_compressed(file, a=np.random.default_rng(0).random(5000)),
+    **{kind: lambda file, kind=kind: Image.fromarray(noise(200)).save(file, kind) for kind in ("JPEG", "PNG", "GIF")},
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("largest", [0, 100, 9000])
+def test_a_full_disk_is_noticed_whatever_writes(path, small_disk, writer, largest):
+    """Pillow writes JPEGs past Python, and overlooks that the disk is full."""
+    with small_disk(largest), pytest.raises(CourseError) as error, replacing(path) as file:
+        WRITERS[writer](file)
+    assert str(error.value) == f"cannot write {path} (File too large); free some space, then start again"
+    assert path.read_bytes() == b"old"
+    assert names(path.parent) == ["file.txt"]
+
+
+# --- Links, and what is not one's own ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("write", [replacing, replacing_by_name, open_to_append])
+@pytest.mark.parametrize("kind", ["symlink", "dangling", "hard link", "pipe"])
+def test_nothing_is_written_through_a_link(tmp_path, write, kind):
+    victim, path = tmp_path / "victim", tmp_path / "inside" / "file.txt"
+    path.parent.mkdir()
+    victim.write_text("precious")
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "hard link":
+        path.hardlink_to(victim)
+    else:
+        path.symlink_to(victim if kind == "symlink" else tmp_path / "made")
+    with write(path) as file:
+        (file.write_bytes if isinstance(file, Path) else file.write)(b"mine")
+    assert path.read_text() == "mine"
+    assert stat.S_ISREG(path.lstat().st_mode)
+    assert victim.read_text() == "precious"
+    assert not (tmp_path / "made").exists()
+    assert names(path.parent) == ["file.txt"]
+
+
+def test_one_goes_on_only_where_one_has_begun(path, monkeypatch):
+    with open_to_append(path) as file:
+        assert (file.tell(), file.write(b" and new")) == (3, 8)
+    assert path.read_bytes() == b"old and new"
+    monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
+    with open_to_append(path) as file:
+        file.write(b"new")
+    assert path.read_bytes() == b"new"
+
+
+def test_a_folder_cannot_be_appended_to(tmp_path):
+    (tmp_path / "folder" / "mine").mkdir(parents=True)
+    with pytest.raises(DiskError, match=r"cannot write .*folder"):
+        open_to_append(tmp_path / "folder")
+    assert (tmp_path / "folder" / "mine").is_dir()
+
+
+def test_a_name_that_leads_elsewhere_meanwhile_has_its_mode_left_alone(tmp_path):
+    """Whoever can write to the folder can put a link in the place of the file beside."""
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    victim.chmod(0o600)
+    with replacing(tmp_path / "file.txt") as file:
+        (beside,) = tmp_path.glob(".file.txt.*")
+        beside.unlink()
+        beside.symlink_to(victim)
+        file.write(b"mine")
+    assert (victim.read_text(), stat.S_IMODE(victim.stat().st_mode)) == ("precious", 0o600)
+
+
+# --- What killed processes leave behind --------------------------------------------------------------------------
+
+
+def leave_behind(folder, name):
+    """Begins to replace a file in a process that is killed."""
+    code = """
+import os, signal, sys
+from keras_course.files import replacing, replacing_by_name
+begun = [replacing(sys.argv[1]), replacing_by_name(sys.argv[1])]
+begun[0].__enter__().write(b"half")
+begun[1].__enter__().mkdir()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code, str(folder / name)], env=environment, check=False)
+
+
+@pytest.mark.parametrize("write", [replacing, replacing_by_name])
+def test_what_was_left_behind_is_removed_and_what_is_in_use_is_not(path, write):
+    leave_behind(path.parent, "file.txt")
+    leave_behind(path.parent, "other.txt")
+    assert len(names(path.parent)) == 5
+    mine = [".file.txt.part", ".file.txt.mine.part", "file.txt.abcdefgh.part"]
+    for name in mine:
+        (path.parent / name).touch()
+    with replacing(path) as first:
+        with write(path) as second:
+            (second.write_bytes if isinstance(second, Path) else second.write)(b"second")
+        first.write(b"first")
+    assert path.read_bytes() == b"first"
+    left = set(names(path.parent)) - {"file.txt", *mine}
+    assert [name[:11] for name in left] == [".other.txt."] * 2
+    with write(path.parent / "other.txt") as file:
+        (file.write_bytes if isinstance(file, Path) else file.write)(b"other")
+    assert set(names(path.parent)) == {"file.txt", "other.txt", *mine}
+
+
+def test_a_file_in_use_by_another_process_is_kept(path):
+    code = """
+import sys
+from keras_course.files import replacing
+with replacing(sys.argv[1]) as file:
+    print(flush=True)
+    input()
+    file.write(b"first")
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code, str(path)]
+    with subprocess.Popen(command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with replacing(path) as file:
+            file.write(b"second")
+        assert path.read_bytes() == b"second"
+        other.communicate("\n")
+    assert (path.read_bytes(), names(path.parent)) == (b"first", ["file.txt"])
+
+
+def test_many_writers_at_once_lose_nothing(path):
+    """Each removes what the others would have left behind, if they were not there any more."""
+    errors = []
+
+    def write(number):
+        try:
+            for _ in range(20):
+                with replacing(path) as file:
+                    file.write(b"%d" % number * 100)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert len(set(path.read_bytes())) == 1
+    assert names(path.parent) == ["file.txt"]
+
+
+def test_a_folder_beside_a_file_is_nobody_elses(path):
+    before = tempfile.gettempdir()
+    with folder_beside(path) as folder:
+        assert folder.parent == path.parent
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert tempfile.gettempdir() == before  # other threads make temporary files, too
+    assert names(path.parent) == ["file.txt"]
+
+
+def test_what_a_library_has_not_written_is_named(path):
+    with pytest.raises(DiskError, match=r"cannot write .*file\.txt \(No such file"), replacing_by_name(path):
+        pass
+    assert path.read_bytes() == b"old"
+
+
+# --- Locks -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["symlink", "dangling", "hard link", "pipe"])
+def test_no_link_is_locked(tmp_path, kind):
+    victim, lock = tmp_path / "victim", Lock(tmp_path / "a.lock")
+    victim.write_text("precious")
+    if kind == "pipe":
+        os.mkfifo(lock.path)
+    elif kind == "hard link":
+        lock.path.hardlink_to(victim)
+    else:
+        lock.path.symlink_to(victim if kind == "symlink" else tmp_path / "made")
+    assert lock.acquire()
+    assert not Lock(lock.path).acquire()
+    lock.release()
+    assert victim.read_text() == "precious"
+    assert names(tmp_path) == ["a.lock", "victim"]
+
+
+def test_a_group_that_may_write_to_a_cache_may_lock_in_it(tmp_path):
+    """Where the umask lets it: a lock that only its maker can open keeps all others out for good."""
+    before = os.umask(0o002)
+    try:
+        lock = Lock(tmp_path / "a.lock")
+        assert lock.acquire()
+        lock.release()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(lock.path.stat().st_mode) == 0o664
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_where_no_file_can_be_locked_a_line_says_so(tmp_path, monkeypatch, capsys, number):
+    """As on network drives and clusters; nothing would be won if nobody could use them."""
+
+    def no_locks(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    lock = Lock(tmp_path / "a.lock")
+    assert lock.acquire()
+    assert lock.is_held
+    assert capsys.readouterr().err == f"{tmp_path} has no locks for files: let one process at a time use it\n"
+    with replacing(tmp_path / "file.txt") as file:
+        file.write(b"new")
+    lock.release()
+    assert not lock.is_held
+    assert (tmp_path / "file.txt").read_bytes() == b"new"
+
+
+def test_another_error_of_a_lock_names_it(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with pytest.raises(DiskError, match=r"cannot write .*a\.lock \(Input/output error\)"):
+        Lock(tmp_path / "a.lock").acquire()
+
+
+def test_archives_are_known_by_their_content(tmp_path):
+    for begin in (
+        b"PK\3\4",
+        b"\x1f\x8b\x08",
+        b"7z\xbc\xaf",
+        b"Rar!\x1a",
+        b"BZh9",
+        b"\xfd7zXZ\0",
+        bytes(257) + b"ustar",
+    ):
+        (tmp_path / "photo.jpg").write_bytes(begin + bytes(300))
+        assert files.is_archive(tmp_path / "photo.jpg"), begin
+    for content in (b"", b"\xff\xd8\xff", b"\x89PNG", b"P", bytes(600)):
+        (tmp_path / "photos.zip").write_bytes(content)
+        assert not files.is_archive(tmp_path / "photos.zip"), content
+    assert not files.is_archive(tmp_path)
+    assert not files.is_archive(tmp_path / "none")
 
 
 def test_two_writers_do_not_mix(path):

@@ -347,6 +347,29 @@ def test_a_damaged_file_is_computed_again(tmp_path, damage):
     np.testing.assert_allclose(found, x.mean(axis=(1, 2)), rtol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(2,), (5,), (3, 1), ()])
+def test_features_of_another_form_are_computed_again(tmp_path, shape):
+    x, _ = photos()
+    extract_features(mean_model(), x, cache=tmp_path)
+    (file,) = (tmp_path / "features").rglob("*.npz")
+    with np.load(file) as kept:
+        names = kept["names"]
+    np.savez(file, names=names, features=np.zeros((len(names), *shape), "float32"))
+    np.testing.assert_allclose(extract_features(mean_model(), x, cache=tmp_path), x.mean(axis=(1, 2)), rtol=1e-5)
+
+
+def test_what_a_killed_process_has_left_is_removed_and_no_pipe_is_waited_for(tmp_path):
+    x, _ = photos()
+    extract_features(mean_model(), x, cache=tmp_path)
+    (file,) = (tmp_path / "features").rglob("*.npz")
+    left, mine = file.with_name(f".{'0' * 32}.npz.abcdefgh.part"), file.with_name(".mine.part")
+    for path in (left, mine):
+        path.write_bytes(b"half")
+    os.mkfifo(file.with_name("pipe.npz"))
+    extract_features(mean_model(), x, cache=tmp_path)
+    assert (left.exists(), mine.exists()) == (False, True)
+
+
 def test_a_file_with_a_pickle_in_it_is_not_opened(tmp_path):
     x, _ = photos()
     extract_features(mean_model(), x, cache=tmp_path)

@@ -200,6 +200,10 @@ def test_help_describes_the_lesson_and_every_option(tmp_path):
             "raise OSError(errno.ENOSPC, 'No space left on device', 'm.keras')",
             "error: No space left on device: m.keras",
         ),
+        (
+            "from keras_course import errors; raise errors.DiskError('m.keras', OSError(errno.ENOSPC, 'x'))",
+            "error: cannot write m.keras (No space left on device); free some space, then start again",
+        ),
         ("raise PermissionError(errno.EACCES, 'Permission denied')", "error: Permission denied"),
         ("open('no_such_file')", "error: No such file or directory: no_such_file"),
         ("raise ConnectionError('the server hangs up')", "error: the server hangs up"),

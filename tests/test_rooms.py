@@ -16,6 +16,8 @@ ROOMS = (
     "errors",
     "foreign_text",
     "limits",
+    "arguments",
+    "foreign_arguments",
     "files",
     "weight_files",
     "progress",

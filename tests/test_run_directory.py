@@ -3,25 +3,29 @@
 import errno
 import importlib.metadata
 import importlib.util
+import io
 import json
 import os
 import re
-import runpy
 import shutil
 import signal
 import statistics
 import subprocess
 import sys
+import tempfile
+import time
 import zipfile
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from keras_course import _backend
+from keras_course import _backend, plots
 from keras_course.cards import ModelCard, read_card
 from keras_course.errors import CourseError
+from keras_course.files import replacing
 from keras_course.lesson import Options
 from keras_course.models import dense_classifier
 from keras_course.preprocessing import PictureFormat
@@ -365,6 +369,123 @@ def test_a_checkpoint_that_cannot_be_read_is_named(folder, damage):
     assert contents(folder) == before
 
 
+def with_header(**changes):
+    def damage(content):
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            parts = {name: arrays[name] for name in arrays.files}
+        header = {**json.loads(str(parts["header"])), **changes}
+        parts["header"] = np.array(json.dumps(header))
+        file = io.BytesIO()
+        np.savez(file, **parts)
+        return file.getvalue()
+
+    return damage
+
+
+HISTORY_OF_TWO = {"epoch": [1, 2], "loss": [0.5, 0.25], "seconds": [0.1, 0.1]}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({name: wrong} for name in ("settings", "history", "training") for wrong in (None, 3, "text", [1], True)),
+        *({name: wrong} for name in ("steps", "version") for wrong in (None, "3", 2.5, [1], True, {})),
+        *({"stopped": wrong} for wrong in (None, 0, "no", [])),
+        *(
+            {"history": HISTORY_OF_TWO | {"loss": wrong}}
+            for wrong in (None, 1.0, [1.0], ["a", "b"], [None, 1], [[], {}])
+        ),
+        *({"history": HISTORY_OF_TWO | {name: [1, "2"]}} for name in ("epoch", "val_loss", "seconds")),
+        {"history": {"loss": [0.5, 0.25]}},
+        {"steps": -1},
+        {"more": 1},
+    ],
+    ids=str,
+)
+def test_a_checkpoint_with_a_header_of_other_types_is_named(folder, changes):
+    path = folder / "checkpoint.npz"
+    path.write_bytes(with_header(**changes)(path.read_bytes()))
+    with RunDirectory(folder, resume=True) as run, pytest.raises(CourseError, match="is not a checkpoint") as error:
+        run.load_checkpoint()
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_no_byte_that_is_changed_in_a_checkpoint_ends_in_a_traceback(folder):
+    path = folder / "checkpoint.npz"
+    sound = path.read_bytes()
+    random = np.random.default_rng(0)
+    messages = []
+    with RunDirectory(folder, resume=True) as run:
+        for _ in range(150):
+            content = bytearray(sound)
+            # at the end is the table of contents, where damage is most interesting
+            begin = len(sound) - 900 if random.random() < 0.5 else 0
+            for place in random.integers(begin, len(sound), 3):
+                content[place] = random.integers(256)
+            path.write_bytes(content[: len(sound) if random.random() < 0.8 else int(random.integers(len(sound)))])
+            try:
+                run.load_checkpoint()
+            except CourseError as error:
+                messages.append(str(error))
+    assert len(messages) > 75
+    assert not any("\n" in message or str(path) not in message for message in messages)
+
+
+@pytest.mark.parametrize(
+    ("damage", "line"),
+    [
+        (lambda text: text.replace("2,", "two,", 1), 3),
+        (lambda text: text.replace("\n2,", "\n1,", 1), 3),
+        (lambda text: text.replace("\n3,", "\n-3,", 1), 4),
+        (lambda text: text.replace("\n2,", "\n2;", 1), 3),
+        (lambda text: text.replace("\n4,", "\n4,x", 1), 5),
+        (lambda text: text.replace("\n3,", "\n\0\0\0", 1), 4),
+        (lambda text: text.replace("\n3,", "\n\n3,", 1), 4),
+        (lambda text: "\xff" + text, 1),
+        (lambda text: "step;loss\n" + text, 1),
+        (lambda text: text.replace("\n6,", "\n" + "9" * 5000 + ",", 1).replace("\n5,", "\n" + "9" * 5000 + ",", 1), 6),
+    ],
+    ids=range(10),
+)
+def test_a_damaged_table_of_steps_is_named_before_the_training(folder, monkeypatch, damage, line):
+    path = folder / "steps.csv"
+    path.write_bytes(damage(path.read_text()).encode("latin-1"))
+    before = contents(folder)
+    monkeypatch.setattr(sys.modules[fit.__module__], "choose_steps", None)  # nothing is compiled before
+    with RunDirectory(folder, resume=True) as run, pytest.raises(CourseError) as error:
+        train(run, epochs=3, log_steps=True)
+    assert str(error.value).startswith(f"{path} is damaged: line {line} is ")
+    assert str(error.value).endswith("mend it, or rename the file to go on without the losses of earlier steps")
+    assert "\n" not in str(error.value)
+    assert contents(folder) == before
+
+
+def test_with_the_damaged_table_out_of_the_way_the_run_ends_as_it_would_have(folder, tmp_path):
+    model = tiny()
+    with RunDirectory(tmp_path / "unbroken") as run:
+        history = train(run, model=model, epochs=3, log_steps=True)
+    (folder / "steps.csv").rename(folder / "old_steps.csv")
+    other = tiny(seed=1)
+    with RunDirectory(folder, resume=True) as run:
+        resumed = train(run, model=other, epochs=3, log_steps=True)
+    assert resumed | {"seconds": 0} == history | {"seconds": 0}
+    for weight, expected in zip(other.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, expected)
+    lines, expected = ((path / "steps.csv").read_text().splitlines() for path in (folder, tmp_path / "unbroken"))
+    assert lines == ["step,loss", *expected[7:]]
+
+
+@pytest.mark.parametrize("end", ["7", "7,", "7,0.", "7,0.1\n8,0.2\n", "\0\0", "7,0.5\nx,y\n"])
+def test_rows_behind_the_last_checkpoint_may_be_cut_off(folder, end):
+    rows = (folder / "steps.csv").read_text()
+    with (folder / "steps.csv").open("a") as file:
+        file.write(end)
+    with RunDirectory(folder, resume=True) as run:
+        run.start_steps(6)
+    assert (folder / "steps.csv").read_text() == rows
+
+
 def test_a_checkpoint_with_a_pickle_is_not_opened(folder):
     class Bomb:
         def __reduce__(self):
@@ -399,19 +520,19 @@ def test_a_run_goes_on_that_another_backend_began(problem, tmp_path):
 
 # --- Kills -----------------------------------------------------------------------------------------------------
 
-# Trains with everything that has a state, and dies by SIGKILL, as in a power cut, at the moment that is named.
+# Trains with everything that has a state, again and again, and dies by SIGKILL, as in a power cut, at the moment that
+# is named, or some seconds later. Each time it is a process of its own, in which Keras is imported already.
 MORTAL = """
-import os, signal, sys
+import json, os, signal, sys, tempfile, threading, time
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from keras_course import files
 from keras_course.models import dense_classifier
 from keras_course.training import RunDirectory, fit, run_directory
 
-folder, moment, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+fit_room = sys.modules[fit.__module__]
 
 
 def die(*_, **__):
@@ -429,69 +550,185 @@ def half(file, **arrays):
     die()
 
 
-fit_room = sys.modules[fit.__module__]
+def half_a_model(model, path):
+    Path(path).write_bytes(b"half a model")
+    tempfile.mkdtemp()  # as Keras does
+    die()
+
+
+def die_later(seconds, original):
+    def start(*args):
+        nonlocal seconds
+        if seconds is not None:
+            threading.Thread(target=lambda pause: (time.sleep(pause), die()), args=(seconds,)).start()
+            seconds = None
+        return original(*args)
+
+    return start
+
+
 moments = {
-    "never": (object, "__doc__", None),
     "in an epoch": (fit_room._Totals, "add", die),
     "between steps and checkpoint": (RunDirectory, "save_checkpoint", die),
     "in a checkpoint": (np, "savez", half),
     "between checkpoint and history": (RunDirectory, "write_history", die),
+    "in the model": (keras.Model, "save", half_a_model),
 }
-owner, name, do = moments[moment]
-if do:
-    setattr(owner, name, at_call(count, do, getattr(owner, name)))
 
-random = np.random.default_rng(0)
-x, x_valid = (random.integers(0, 256, (n, 4, 4, 1), dtype=np.uint8) for n in (52, 20))
-y, y_valid = (random.integers(0, 3, n, dtype=np.int32) for n in (52, 20))
-for pictures, labels in ((x, y), (x_valid, y_valid)):
-    pictures[:, 0] = 60 * labels.reshape(-1, 1, 1)  # there is something to learn, and later it over-fits
-model = dense_classifier(input_shape=(4, 4, 1), hidden=(12,), num_classes=3, dropout=0.25, seed=7)
-optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.05, decay_steps=200))
-with RunDirectory(folder, resume=folder.exists()) as run:
-    settings = {"epochs": 40, "batch_size": 8, "early_stopping": 4, "log_steps": True, "progress": False}
-    history = fit(model, (x, y), (x_valid, y_valid), optimizer=optimizer, run=run, **settings)
-    np.savez(folder / "weights.npz", *model.get_weights())
+
+def train(folder, moment="", count=1, seconds=None):
+    if moment:
+        owner, name, do = moments[moment]
+        original = getattr(owner, name)
+        setattr(owner, name, at_call(count, do, original) if seconds is None else die_later(seconds, original))
+    random = np.random.default_rng(0)
+    x, x_valid = (random.integers(0, 256, (n, 4, 4, 1), dtype=np.uint8) for n in (52, 20))
+    y, y_valid = (random.integers(0, 3, n, dtype=np.int32) for n in (52, 20))
+    for pictures, labels in ((x, y), (x_valid, y_valid)):
+        pictures[:, 0] = 60 * labels.reshape(-1, 1, 1)  # there is something to learn, and later it over-fits
+    model = dense_classifier(input_shape=(4, 4, 1), hidden=(12,), num_classes=3, dropout=0.25, seed=7)
+    optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.05, decay_steps=200))
+    with RunDirectory(folder, resume=os.path.exists(folder)) as run:
+        settings = {"epochs": 40, "batch_size": 8, "early_stopping": 4, "log_steps": True, "progress": False}
+        fit(model, (x, y), (x_valid, y_valid), optimizer=optimizer, run=run, **settings)
+        run.save_model(model)
+        np.savez(os.path.join(folder, "weights.npz"), *model.get_weights())
+
+
+def compute(folder, seconds=None):
+    # trains nothing, so that it can be killed many times: each epoch depends on the one before
+    if seconds is not None:
+        die_later(seconds, int)()
+    with RunDirectory(folder, resume=os.path.exists(folder)) as run:
+        checkpoint = run.load_checkpoint()
+        history = checkpoint.history if checkpoint else {"epoch": [], "loss": [], "seconds": []}
+        weights = checkpoint.model[0] if checkpoint else np.arange(2000.0)
+        run.write_history(history)  # as `fit` does
+        run.start_steps(3 * len(history["epoch"]))
+        for epoch in range(len(history["epoch"]), 30):
+            weights = np.sin(1.1 * weights + epoch)
+            run.append_steps(3 * epoch + 1, weights[:3])
+            for name, value in (("epoch", epoch + 1), ("loss", weights.mean()), ("seconds", 0.0)):
+                history[name].append(value)
+            run.save_checkpoint(run_directory.Checkpoint({}, history, [weights], []))
+        run.write_json("metrics.json", {"loss": history["loss"][-1]})
+        with run_directory.replacing_by_name(run.path / "model.keras") as beside, beside.open("wb") as file:
+            np.save(file, weights)
+        np.savez(os.path.join(folder, "weights.npz"), weights)
+
+
+for line in sys.stdin:
+    if (child := os.fork()) == 0:
+        code = 1
+        try:
+            how = json.loads(line)
+            {"train": train, "compute": compute}[how.pop("do")](**how)
+            code = 0
+        finally:
+            os._exit(code)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
-def run_mortal(script, folder, moment="never", count=0):
-    command = [sys.executable, str(script), str(folder), moment, str(count)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=ROOT, check=False)
-    assert done.returncode == (0 if moment == "never" else -signal.SIGKILL), done.stderr
+@pytest.fixture(scope="module")
+def mortal(tmp_path_factory):
+    """A function that starts what is above and returns its exit code."""
+    folder = tmp_path_factory.mktemp("mortal")
+    (folder / "temporary").mkdir()
+    programs = {
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "programs"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    environment = {**programs, **os.environ, "TMPDIR": str(folder / "temporary"), "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, "-c", MORTAL]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment
+    ) as process:
+
+        def start(folder, do="train", **how):
+            process.stdin.write(json.dumps({"do": do, "folder": str(folder), **how}) + "\n")
+            process.stdin.flush()
+            return int(process.stdout.readline())
+
+        yield start
+        process.stdin.close()
+    assert not list((folder / "temporary").iterdir()), "a killed process has left something behind"
+
+
+@pytest.fixture(scope="module")
+def whole(mortal, tmp_path_factory):
+    """The folder of a training that nobody has ended."""
+    folder = tmp_path_factory.mktemp("never_killed") / "whole"
+    assert mortal(folder) == 0
+    return folder
+
+
+def assert_same_run(folder, expected):
+    """Makes sure that two runs have the same files, and the same in them but for the seconds that they took."""
+    weights = arrays_of(expected / "weights.npz")
+    assert arrays_of(folder / "weights.npz").keys() == weights.keys()
+    for name, weight in arrays_of(folder / "weights.npz").items():
+        np.testing.assert_array_equal(weight, weights[name])
+    histories = [(path / "history.csv").read_text().splitlines() for path in (folder, expected)]
+    for line, expected_line in zip(*histories, strict=True):
+        assert line.rpartition(",")[0] == expected_line.rpartition(",")[0]
+    assert (folder / "steps.csv").read_bytes() == (expected / "steps.csv").read_bytes()
+    assert set(contents(folder)) == set(contents(expected)), "a killed process has left something behind"
+    assert not [path for path in folder.iterdir() if path.is_dir()]
 
 
 @pytest.mark.one_backend
-def test_a_run_that_is_killed_again_and_again_ends_as_if_it_never_had_been(tmp_path, monkeypatch):
-    script = tmp_path / "mortal.py"
-    script.write_text(MORTAL)
-    monkeypatch.setattr(sys, "argv", ["mortal.py", str(tmp_path / "whole"), "never", "0"])
-    runpy.run_path(str(script))
-    expected = arrays_of(tmp_path / "whole" / "weights.npz")
-    epochs = len((tmp_path / "whole" / "history.csv").read_text().splitlines()) - 1
-    assert 7 < epochs < 40, "early stopping has no part in it"
-
+def test_a_run_that_is_killed_again_and_again_ends_as_if_it_never_had_been(tmp_path, mortal, whole):
     killed = tmp_path / "killed"
+    history = np.loadtxt(whole / "history.csv", delimiter=",", skiprows=1)
+    assert 7 < len(history) < 40, "early stopping has no part in it"
+
     for moment, count, epochs_after in (
         ("in an epoch", 2, 0),
         ("between steps and checkpoint", 2, 1),
         ("in a checkpoint", 2, 2),
         ("between checkpoint and history", 3, 4),  # the first call is at the start, to complete what was cut off
     ):
-        run_mortal(script, killed, moment, count)
+        assert mortal(killed, moment=moment, count=count) == -signal.SIGKILL
         with RunDirectory(killed, resume=True) as run:
             checkpoint = run.load_checkpoint()
         assert (len(checkpoint.history["epoch"]) if checkpoint else 0) == epochs_after, moment
-    run_mortal(script, killed)
+    assert mortal(killed, moment="in the model") == -signal.SIGKILL
+    assert mortal(killed) == 0
+    assert_same_run(killed, whole)
 
-    for name, weight in arrays_of(killed / "weights.npz").items():
-        np.testing.assert_array_equal(weight, expected[name])
-    assert (killed / "steps.csv").read_bytes() == (tmp_path / "whole" / "steps.csv").read_bytes()
-    histories = [(folder / "history.csv").read_text().splitlines() for folder in (killed, tmp_path / "whole")]
-    assert len(histories[0]) == len(histories[1])
-    for line, expected_line in zip(*histories, strict=True):
-        assert line.rpartition(",")[0] == expected_line.rpartition(",")[0]
-    assert set(contents(killed)) == set(contents(tmp_path / "whole")), "a killed process has left something behind"
+
+@pytest.mark.one_backend
+def test_files_of_a_run_that_is_killed_at_any_moment(tmp_path, mortal):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert mortal(tmp_path / "first", "compute") == 0
+    started = time.monotonic()
+    assert mortal(whole, "compute") == 0
+    pauses = np.random.default_rng(0).uniform(0, (time.monotonic() - started) / 8, 60)
+    codes = [mortal(killed, "compute", seconds=pause) for pause in pauses]
+    assert codes.count(-signal.SIGKILL) >= 20, "it was too fast to be killed"
+    assert mortal(killed, "compute") == 0
+    assert_same_run(killed, whole)
+    assert (killed / "model.keras").read_bytes() == (whole / "model.keras").read_bytes()
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_run_that_is_killed_at_any_moment_ends_as_if_it_never_had_been(tmp_path, mortal, whole, kills):
+    """At moments drawn by chance, and with a table of steps that is damaged in between."""
+    killed = tmp_path / "killed"
+    epoch = np.median(np.loadtxt(whole / "history.csv", delimiter=",", skiprows=1)[:, -1])
+    begins = ("in an epoch", "between steps and checkpoint") * (kills // 2)
+    pauses = np.random.default_rng(0).uniform(0, 1.5 * epoch, kills)
+    codes = [mortal(killed, moment="between steps and checkpoint", count=3)]
+    codes += [mortal(killed, moment=begin, seconds=pause) for begin, pause in zip(begins, pauses, strict=True)]
+    assert codes.count(-signal.SIGKILL) > kills // 2, "it was too fast to be killed"
+    table = (killed / "steps.csv").read_bytes()
+    (killed / "steps.csv").write_bytes(table.replace(b"\n1,", b"\n1;"))
+    assert mortal(killed) == 1
+    (killed / "steps.csv").write_bytes(table)
+    assert mortal(killed) == 0
+    assert_same_run(killed, whole)
 
 
 def test_the_history_of_a_run_killed_after_its_last_checkpoint_is_completed(folder):
@@ -502,13 +739,41 @@ def test_the_history_of_a_run_killed_after_its_last_checkpoint_is_completed(fold
     assert (folder / "history.csv").read_text() == "".join(lines)
 
 
+LEAVES_EVERYTHING = """
+import os, signal, sys
+from pathlib import Path
+from keras_course.files import replacing, replacing_by_name
+folder = Path(sys.argv[1])
+names = ("checkpoint.npz", "history.csv", "metrics.json", "report.html", "figures/curves.png", "[1]*.txt")
+begun = [replacing(folder / name) for name in names]
+for one in begun:
+    file = one.__enter__()
+    file.write(b"half")
+    file.flush()
+begun += [replacing_by_name(folder / name) for name in ("model.keras", "model.weights.h5")]
+for one in begun[-2:]:
+    one.__enter__().write_bytes(b"half")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
 def test_only_what_a_killed_run_has_left_is_tidied_up(folder):
-    left = [".checkpoint.npz.abc.part", ".history.csv.x1.part", ".model.keras.77.part.keras"]
-    kept = [".notes.part", "notes.part", "model.keras.part"]
-    for name in left + kept:
-        (folder / name).write_text("")
-    RunDirectory(folder, resume=True).close()
-    assert [name for name in left + kept if (folder / name).exists()] == kept
+    before = contents(folder)
+    subprocess.run([sys.executable, "-c", LEAVES_EVERYTHING, str(folder)], cwd=ROOT, check=False)
+    assert len(contents(folder)) == len(before) + 8
+    kept = [".notes.part", "notes.part", "model.keras.part", ".my.notes.part", ".model.keras.part"]
+    for name in kept:
+        (folder / name).write_text("mine")
+    with replacing(folder / "history.csv") as file:  # of a process that is still there
+        RunDirectory(folder, resume=True).close()
+        file.write(before[Path("history.csv")])
+    left = [path for path in contents(folder) if path not in before and str(path) not in kept]
+    assert [path.name[:10] for path in left] == [".[1]*.txt."], "the one that is no file of a run"
+    assert [name for name in kept if (folder / name).exists()] == kept
+    with replacing(folder / "[1]*.txt") as file:
+        file.write(b"whole")
+    assert {str(path) for path in contents(folder)} == {*map(str, before), *kept, "[1]*.txt"}
+    assert not [path for path in folder.rglob("*") if path.is_dir() and path.name != "figures"]
 
 
 # --- A full disk -----------------------------------------------------------------------------------------------
@@ -524,22 +789,114 @@ def half_a_model(model, path):
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "write"),
+    ("owner", "name", "write", "file"),
     [
-        (os, "fsync", lambda run: run.save_checkpoint(Checkpoint({}, {"epoch": [9]}, [np.zeros(9)], []))),
-        (np, "savez", lambda run: run.save_checkpoint(Checkpoint({}, {"epoch": [9]}, [np.zeros(9)], []))),
-        (os, "fsync", lambda run: run.write_history({"epoch": [9]})),
-        (os, "fsync", lambda run: run.write_json("metrics.json", {"accuracy": 1})),
-        (os, "fsync", lambda run: run.start_steps(3)),
-        (keras.Model, "save", lambda run: run.save_model(tiny())),
+        (
+            os,
+            "fsync",
+            lambda run: run.save_checkpoint(Checkpoint({}, {"epoch": [9]}, [np.zeros(9)], [])),
+            "checkpoint.npz",
+        ),
+        (
+            np,
+            "savez",
+            lambda run: run.save_checkpoint(Checkpoint({}, {"epoch": [9]}, [np.zeros(9)], [])),
+            "checkpoint.npz",
+        ),
+        (os, "fsync", lambda run: run.write_history({"epoch": [9]}), "history.csv"),
+        (os, "fsync", lambda run: run.write_json("metrics.json", {"accuracy": 1}), "metrics.json"),
+        (os, "fsync", lambda run: run.start_steps(3), "steps.csv"),
+        (keras.Model, "save", lambda run: run.save_model(tiny()), "model.keras"),
     ],
 )
-def test_a_full_disk_leaves_the_files_whole(folder, monkeypatch, owner, name, write):
+def test_a_full_disk_leaves_the_files_whole(folder, monkeypatch, owner, name, write, file):
     before = contents(folder)
     monkeypatch.setattr(owner, name, half_a_model if name == "save" else no_space)
-    with RunDirectory(folder, resume=True) as run, pytest.raises(OSError, match="No space left"):
+    with RunDirectory(folder, resume=True) as run, pytest.raises(CourseError) as error:
         write(run)
+    words = f"cannot write {folder / file} (No space left on device); free some space, then start again"
+    assert str(error.value) == words
     assert contents(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("write", "file", "largest"),
+    [
+        *(
+            (
+                lambda run: run.save_checkpoint(Checkpoint({}, {"epoch": [9]}, [np.zeros(999)], [])),
+                "checkpoint.npz",
+                size,
+            )
+            for size in (0, 100, 8000)
+        ),
+        *((lambda run: run.save_model(tiny(), CARD), "model.keras", size) for size in (0, 1000, 8000, 20_000)),
+        (lambda run: run.write_json("metrics.json", {"accuracy": [1] * 1000}), "metrics.json", 500),
+        (lambda run: plots.save(Figure(), run.figures / "empty.png"), "figures/empty.png", 100),
+    ],
+)
+def test_a_disk_that_fills_up_while_a_file_is_written(folder, tmp_path, monkeypatch, small_disk, write, file, largest):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    before = contents(folder)
+    with RunDirectory(folder, resume=True) as run, small_disk(largest), pytest.raises(CourseError) as error:
+        write(run)
+    assert str(error.value) == f"cannot write {folder / file} (File too large); free some space, then start again"
+    assert contents(folder) == before
+    # Keras leaves an empty folder there
+    assert not [path for path in (tmp_path / "temporary").rglob("*") if path.is_file()]
+
+
+def test_a_full_disk_does_not_change_what_comes_of_a_run(tmp_path, small_disk):
+    def run_all(folder, model):
+        with RunDirectory(folder, resume=True) as run:
+            return train(run, model=model, epochs=30, log_steps=True)
+
+    expected = tiny()
+    history = run_all(tmp_path / "unbroken", expected)
+    size = (tmp_path / "unbroken" / "checkpoint.npz").stat().st_size
+    files = []
+    for largest in (30, 400, size - 1500, size - 500, size - 50):
+        with small_disk(largest), pytest.raises(CourseError, match="cannot write") as error:
+            run_all(tmp_path / "run", tiny())
+        files.append(Path(error.value.filename).name)
+    assert {"steps.csv", "checkpoint.npz"} <= set(files)
+    model = tiny()
+    assert run_all(tmp_path / "run", model) | {"seconds": 0} == history | {"seconds": 0}
+    for weight, other in zip(model.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, other)
+    assert set(contents(tmp_path / "run")) == set(contents(tmp_path / "unbroken"))
+    assert (tmp_path / "run" / "steps.csv").read_text() == (tmp_path / "unbroken" / "steps.csv").read_text()
+
+
+# --- Files of others in its place ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["symlink", "hard link", "dangling"])
+@pytest.mark.parametrize("name", ["checkpoint.npz", "history.csv", "steps.csv", "metrics.json", "model.keras", ".lock"])
+def test_nothing_is_written_through_a_link(folder, tmp_path, name, kind):
+    """Where several people write to one folder, one may put a link to another's file in the place of one of a run."""
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    begun = {path: (folder / path).read_bytes() for path in contents(folder)}
+    (folder / name).unlink(missing_ok=True)
+    if kind == "hard link":
+        (folder / name).hardlink_to(victim)
+    else:
+        (folder / name).symlink_to(victim if kind == "symlink" else tmp_path / "made")
+    with RunDirectory(folder, resume=True) as run:
+        run.start_steps(0)
+        if name == "steps.csv":  # put there again, meanwhile
+            (folder / name).unlink()
+            (folder / name).symlink_to(victim if kind == "symlink" else tmp_path / "made")
+        run.append_steps(1, [0.5])
+        run.save_checkpoint(Checkpoint({}, {"epoch": [1]}, [np.zeros(1)], []))
+        run.write_json("metrics.json", {})
+        run.save_model(tiny())
+    assert victim.read_text() == "precious"
+    assert not (tmp_path / "made").exists()
+    assert set(contents(folder)) == set(begun)
+    assert not any(path.is_symlink() for path in folder.iterdir())
 
 
 # --- What only describes a run never costs its result ----------------------------------------------------------

@@ -6,6 +6,8 @@ model cannot do anything but compute. Of the formats here three are not: a Saved
 but believes where in the memory a file says that things are, and a damaged one can end the process.
 """
 
+import os
+import stat
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +16,10 @@ from functools import cache, partial
 from importlib import import_module
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from keras_course._backend import select
+from keras_course._backend.onnx_files import check_own_tensors
 from keras_course.errors import CourseError, MissingPackageError
 
 if TYPE_CHECKING:
@@ -67,7 +70,7 @@ class Format:
         writers: The backends that can write it, and for each what has to be installed besides: packages, as they are
             imported, and what brings them.
         open: Opens a file or folder with at most so many threads; None for one for each processor (ONNX), or as many as
-            the runtime likes.
+            the runtime likes. The last argument says whether the model is trusted.
         is_safe: Whether a stranger's can be opened.
         card_folder: Where in the archive the card is, if the file is one.
     """
@@ -78,7 +81,7 @@ class Format:
     runtime: str
     install: str
     writers: Mapping[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
-    open: Callable[[Path, int | None], Opened]
+    open: Callable[[Path, int | None, bool], Opened]
     is_safe: bool = True
     card_folder: str = ""
 
@@ -112,6 +115,36 @@ def format_of(path: Path) -> str:
     raise CourseError(f"{path} is no model of a known format; give a run folder, a .keras file, or an export")
 
 
+def check_can_be_opened(path: Path, *, trust: bool = False) -> None:
+    """Makes sure of all that can be known of a model without opening it.
+
+    Args:
+        path: Its file or folder.
+        trust: As for ``open_export``.
+
+    Raises:
+        CourseError: It is not to be trusted, too large, or made of links, or the runtime is not installed.
+
+    Example:
+        >>> check_can_be_opened(Path("no_such_model.tflite"))
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.CourseError: no_such_model.tflite is in the format litert, in which a model can run code ...
+    """
+    kind = format_of(path)
+    if known := FORMATS.get(kind):
+        if not known.is_safe and not trust:
+            raise CourseError(
+                f"{path} is in the format {known.name}, in which a model can run code or end the process; if you made "
+                "it yourself, add --trust, in Python open_model(path, trust=True); else ask for another format"
+            )
+        require(known.runtime, what=str(path), install=known.install)
+        if path.is_dir() != known.is_folder:
+            raise CourseError(f"{path} is not a {'folder' if known.is_folder else 'file'}, as {known.name} models are")
+    if sum(file.stat().st_size for file in files_of(path, links=trust)) > LARGEST_FILE_BYTES:
+        raise CourseError(f"{path} has more than {LARGEST_FILE_BYTES:,} bytes; models are smaller")
+
+
 def open_export(path: Path, *, threads: int | None = None, trust: bool = False) -> Opened:
     """Opens an exported model in the runtime of its format.
 
@@ -127,29 +160,21 @@ def open_export(path: Path, *, threads: int | None = None, trust: bool = False) 
         CourseError: The runtime is not installed, the model cannot be opened, or it is not to be trusted.
     """
     known = FORMATS[format_of(path)]
-    if not known.is_safe and not trust:
-        raise CourseError(
-            f"{path} is in the format {known.name}, in which a model can run code or end the process; if you made it "
-            "yourself, add --trust, in Python open_model(path, trust=True); else ask for another format"
-        )
-    require(known.runtime, what=str(path), install=known.install)
-    if path.is_dir() != known.is_folder:
-        raise CourseError(f"{path} is not a {'folder' if known.is_folder else 'file'}, as {known.name} models are")
-    if sum(file.stat().st_size for file in files_of(path)) > LARGEST_FILE_BYTES:
-        raise CourseError(f"{path} has more than {LARGEST_FILE_BYTES:,} bytes; models are smaller")
+    check_can_be_opened(path, trust=trust)
     try:
-        return known.open(path, threads)
+        return known.open(path, threads, trust)
     except CourseError:
         raise
     except Exception as error:  # each runtime has errors of its own
         raise CourseError(f"{path} cannot be opened as a model: {reason_of(error)}") from error
 
 
-def files_of(path: Path) -> list[Path]:
+def files_of(path: Path, *, links: bool = False) -> list[Path]:
     """Lists the files of a model: those in its folder, or itself.
 
     Args:
         path: A file or folder.
+        links: Whether they may be links. A link can lead to a file that is nobody's business, or to another model.
 
     Returns:
         The files.
@@ -161,11 +186,68 @@ def files_of(path: Path) -> list[Path]:
         >>> [file.name for file in files_of(Path(__file__))]
         ['formats.py']
     """
-    files = [file for file in path.rglob("*") if not file.is_dir()] if path.is_dir() else [path]
+    files = [file for file in path.rglob("*") if file.is_symlink() or not file.is_dir()] if path.is_dir() else [path]
     for file in files:
+        if not links and file != path and file.is_symlink():
+            raise CourseError(f"{file} is a link; a model is made of files of its own: copy the file there")
         if not file.is_file():
             raise CourseError(f"{file} is not a file; models are made of files alone")
+        if not links and file.stat().st_nlink > 1:
+            raise CourseError(
+                f"{file} is a file with several names (hard links); a model is made of files of its own: copy it"
+            )
     return files
+
+
+def open_file(path: Path) -> IO[bytes]:
+    """Opens a file of a model to read it, and never what a link in its place leads to.
+
+    Args:
+        path: The file; links in the folders above it are followed.
+
+    Returns:
+        The open file.
+
+    Raises:
+        CourseError: It is a link, has several names, or is no file.
+
+    Example:
+        >>> with open_file(Path(__file__)) as file:
+        ...     file.read(14)[3:]
+        b'The formats'
+    """
+    try:
+        # to open a pipe is to wait for somebody who writes into it
+        flags = ("O_NOFOLLOW", "O_BINARY", "O_NONBLOCK", "O_CLOEXEC")
+        descriptor = os.open(path, os.O_RDONLY | sum(getattr(os, name, 0) for name in flags))
+    except OSError as error:
+        raise CourseError(f"{path} cannot be read: {error.strerror}") from None
+    file = os.fdopen(descriptor, "rb")
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        file.close()
+        raise CourseError(f"{path} is a link, or not a file; a model is made of files of its own: copy it")
+    return file
+
+
+def read_file(path: Path) -> bytes:
+    """Reads a file of a model, as ``open_file`` opens it.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its bytes.
+
+    Raises:
+        CourseError: As for ``open_file``.
+
+    Example:
+        >>> read_file(Path(__file__))[3:14]
+        b'The formats'
+    """
+    with open_file(path) as file:
+        return file.read(LARGEST_FILE_BYTES)
 
 
 def reason_of(error: BaseException) -> str:
@@ -244,21 +326,28 @@ def write_openvino(onnx: Path, folder: Path) -> None:
 # --- Openers ---------------------------------------------------------------------------------------------------
 
 
-def _open_onnx(path: Path, threads: int | None) -> Opened:
+def _open_onnx(path: Path, threads: int | None, trust: bool) -> Opened:
     import numpy as np
 
     runtime: Any = import_module("onnxruntime")
-    # from bytes: a model in memory cannot ask for files beside it
-    content, providers = path.read_bytes(), _providers(runtime)
+    source: str | bytes = str(path)
+    if not trust:
+        source = read_file(path.resolve())
+        try:
+            check_own_tensors(source)
+        except CourseError as error:
+            raise CourseError(f"{path} is not opened: {error}") from None
+    providers = _providers(runtime)
     workers = threads or select.processors()
 
     def open_session(threads: int) -> Any:
         options = runtime.SessionOptions()
         options.log_severity_level = 4  # what is wrong is said in the exception
+        options.add_session_config_entry("session.load_model_format", "ONNX")  # another one has not been looked through
         # threads that wait by counting take the processor from whoever else has something to do on it
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.intra_op_num_threads = threads
-        return runtime.InferenceSession(content, options, providers=providers)
+        return runtime.InferenceSession(source, options, providers=providers)
 
     session = open_session(workers)
     taken, given = session.get_inputs()[0], session.get_outputs()[0]
@@ -289,7 +378,7 @@ def _providers(runtime: Any) -> list[str]:
     return [name for name in ("CUDAExecutionProvider", _PROCESSOR) if name in runtime.get_available_providers()]
 
 
-def _open_saved_model(path: Path, threads: int | None) -> Opened:
+def _open_saved_model(path: Path, threads: int | None, trust: bool) -> Opened:
     framework: Any = import_module("tensorflow")
     loaded = framework.saved_model.load(str(path))
     serve = loaded.signatures["serving_default"]
@@ -304,7 +393,7 @@ def _open_saved_model(path: Path, threads: int | None) -> Opened:
     return Opened(f"TensorFlow {select.version_of('tensorflow')}", run, _shape(taken.shape), _shape(given.shape))
 
 
-def _open_litert(path: Path, threads: int | None) -> Opened:
+def _open_litert(path: Path, threads: int | None, trust: bool) -> Opened:
     runtime: Any = import_module("ai_edge_litert.interpreter")
     # from bytes: the card, which follows the model, is no part of it
     interpreter = runtime.Interpreter(model_content=path.read_bytes(), num_threads=threads)
@@ -327,7 +416,7 @@ def _open_litert(path: Path, threads: int | None) -> Opened:
     return Opened(f"LiteRT {select.version_of('ai_edge_litert')}", run, takes, gives)
 
 
-def _open_torch(path: Path, threads: int | None) -> Opened:
+def _open_torch(path: Path, threads: int | None, trust: bool) -> Opened:
     framework: Any = import_module("torch")
     program = framework.export.load(path)
     module = program.module()
@@ -341,13 +430,18 @@ def _open_torch(path: Path, threads: int | None) -> Opened:
     return Opened(f"PyTorch {select.version_of('torch')}", run, _shape(shapes[taken]), _shape(shapes[given]))
 
 
-def _open_openvino(path: Path, threads: int | None) -> Opened:
+def _open_openvino(path: Path, threads: int | None, trust: bool) -> Opened:
     runtime = _openvino()
     # its default on some processors is bfloat16, and its answers are then others
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = threads
-    compiled = runtime.Core().compile_model(path / "model.xml", "CPU", settings)
+    core = runtime.Core()
+    if trust:
+        model = core.read_model(path / "model.xml")
+    else:
+        model = core.read_model(model=read_file(path / "model.xml"), weights=read_file(path / "model.bin"))
+    compiled = core.compile_model(model, "CPU", settings)
 
     def run(pictures: "np.ndarray") -> "np.ndarray":
         return compiled(pictures.astype("float32", copy=False))[0]

@@ -7,12 +7,11 @@ the name of a file, or the folder that they are in.
 | file | what it is for |
 |---|---|
 | ``exam`` | the photos, and what it takes to pass |
-| ``examinee`` | the process that opens the model and answers |
 | ``grader`` | asks the process, with limits on its time and memory, and counts what is right |
 | ``grades`` | the grade, as JSON that the teacher signs and anybody with the key can verify |
 | ``classroom`` | many models side by side, as a table and a page |
 
-Nothing is imported here, so that the examinee is small: ``from keras_course.assessment.grader import grade``.
+The process that opens the model is ``deployment.isolation``'s; it is told neither labels nor names.
 """
 
 from typing import Final

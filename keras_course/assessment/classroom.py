@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from keras_course._backend import formats
+from keras_course._backend import formats, select
 from keras_course.assessment.exam import Exam
-from keras_course.assessment.grader import Limits, grade
+from keras_course.assessment.grader import Limits, Stop, grade
 from keras_course.assessment.grades import VERDICTS, Grade, sign, write_result
+from keras_course.deployment.model_files import find_model
 from keras_course.documents import Html, document, element, image, number_table, section
 from keras_course.errors import CourseError, check_positive
 from keras_course.files import replacing
@@ -21,6 +22,7 @@ from keras_course.foreign_text import as_cell, printable
 __all__ = ["Submission", "find_other_files", "find_submissions", "grade_all"]
 
 _LARGEST_CLASSROOM: Final = 10_000
+_NAMES_SHOWN: Final = 10
 _COLUMNS: Final = (
     *("submission", "verdict", "accuracy", "reason", "same_as", "model", "format", "runtime", "photos", "seconds"),
     *("model_sha256", "data_sha256", "graded_at"),
@@ -124,15 +126,29 @@ def grade_all(
         CourseError: The exam cannot be held, or there is no backend; what has been graded until then is kept.
     """
     check_positive(jobs=jobs)
+    exam.open()  # what is wrong with the exam is no fault of a submission
+    if any(one.model is not None and _is_keras(one.model) for one in submissions):
+        select.choose_for_second_process(backend)
     folder = Path(folder)
     names = _folder_names(submissions)
+    stop = Stop()
 
     def one(number: int) -> Grade:
         submission, place = submissions[number], folder / names[number]
+        nothing: dict[str, Any] = {
+            "model": "",
+            "learner": submission.name,
+            "verdict": "not graded",
+            "exam": exam.to_dict(),
+        }
         if submission.model is None:
-            result = Grade(model="", verdict="not graded", reason=submission.reason, exam=exam.to_dict())
+            result = Grade(reason=submission.reason, **nothing)
         else:
-            result = grade(submission.model, exam, limits=limits, backend=backend, figures=place if figures else None)
+            settings: dict[str, Any] = {"limits": limits, "backend": backend, "figures": place if figures else None}
+            try:
+                result = grade(submission.model, exam, learner=submission.name, stop=stop, **settings)
+            except Exception as error:  # whatever one submission makes fail is its own grade, and nobody else's
+                result = Grade(reason=f"it could not be graded: {printable(formats.reason_of(error))}", **nothing)
         write_result(sign(result, key), place / "result.json")
         if progress is not None:
             progress(submission, result)
@@ -143,7 +159,8 @@ def grade_all(
         try:
             grades = [future.result() for future in running]
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            stop.set()
             raise
     rows = _rows(submissions, grades)
     with replacing(folder / "grades.csv") as file:
@@ -205,11 +222,24 @@ def _rows(submissions: Sequence[Submission], grades: Sequence[Grade]) -> list[di
         facts = {
             "submission": submission.name,
             "accuracy": "" if result.accuracy is None else f"{result.accuracy:.4f}",
-            "same_as": ", ".join(name for name in same if name != submission.name),
+            "same_as": _others(same, submission.name),
         }
         others = (name for name in _COLUMNS if name not in facts)
         rows.append(facts | {name: str(getattr(result, name)) for name in others})
     return rows
+
+
+def _others(names: Sequence[str], own: str) -> str:
+    """Names some of those who have handed in the same file."""
+    shown = [name for name in names[: _NAMES_SHOWN + 1] if name != own][:_NAMES_SHOWN]
+    more = len(names) - 1 - len(shown)
+    return ", ".join(shown) + (f" and {more:,} more" if more else "")
+
+
+def _is_keras(path: Path) -> bool:
+    with suppress(CourseError, OSError):
+        return formats.format_of(find_model(path)) == "keras"
+    return False
 
 
 def _csv(rows: Sequence[dict[str, str]]) -> str:

@@ -1,8 +1,11 @@
 """What a model is examined with: photos whose classes the grader alone knows, and what it takes to pass."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from numbers import Real
 from operator import itemgetter
 from pathlib import Path
@@ -11,17 +14,21 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from keras_course._backend import select
 from keras_course.assessment import PASS_MARK
 from keras_course.datasets import photo_folder
 from keras_course.datasets.folders import list_pictures
 from keras_course.datasets.layouts import Tree, read_layout
 from keras_course.errors import CourseError
+from keras_course.foreign_text import printable
 from keras_course.preprocessing import PictureFormat
 
-__all__ = ["Exam", "Photos"]
+__all__ = ["Exam", "Files", "Photos", "fingerprint"]
 
 LEAST_RECALL: Final = 0.5
 PARTS: Final = ("valid", "test")
+BATCH_SIZE: Final = 32
+_BATCH_BYTES: Final = 2**26
 
 
 class Photos(NamedTuple):
@@ -42,6 +49,70 @@ class Photos(NamedTuple):
     class_names: tuple[str, ...]
     skipped: int
     sha256: str
+
+
+class Files(NamedTuple):
+    """The files of an exam.
+
+    Args:
+        paths: The n files.
+        labels: int32 (n,), places in ``class_names``.
+        names: Their names, below the folder.
+        class_names: What the labels mean, sorted.
+        skipped: How many further files are no photos.
+    """
+
+    paths: tuple[Path, ...]
+    labels: npt.NDArray[np.int32]
+    names: tuple[str, ...]
+    class_names: tuple[str, ...]
+    skipped: int
+
+    def read(
+        self, pictures: PictureFormat, order: Sequence[int] | None = None, *, workers: int | None = None
+    ) -> Iterator[list[tuple[int, npt.NDArray[np.uint8], str]]]:
+        """Decodes the photos, a batch at a time, so that they never fill the memory.
+
+        Args:
+            pictures: What the model takes.
+            order: In which order; without it, that of their names.
+            workers: Threads that decode; without it, as many as there are cores for this process.
+
+        Yields:
+            For each photo that can be read its place, its pixels, and the SHA-256 of its file.
+
+        Raises:
+            CourseError: At the end, where a class has no photo that can be read.
+        """
+        places = range(len(self.paths)) if order is None else order
+        size = max(1, min(BATCH_SIZE, _BATCH_BYTES // math.prod(pictures.shape)))
+        seen: set[int] = set()
+        with ThreadPoolExecutor(min(workers or select.processors(), size)) as pool:
+            for start in range(0, len(places), size):
+                some = places[start : start + size]
+                decoded = pool.map(photo_folder.decode, [self.paths[row] for row in some], repeat(pictures))
+                batch = [
+                    (row, pixels, sha256)
+                    for row, (pixels, sha256, _) in zip(some, decoded, strict=True)
+                    if pixels is not None
+                ]
+                seen.update(int(self.labels[row]) for row, _, _ in batch)
+                if batch:
+                    yield batch
+        if lacking := set(range(len(self.class_names))) - seen:
+            name = printable(self.class_names[min(lacking)])
+            raise CourseError(f"class {name!r} of the exam has no photo that can be read; add some, or leave it out")
+
+    def sha256(self, hashes: Mapping[int, str]) -> str:
+        """Gives one name to the photos and what they show, whatever the files are called.
+
+        Args:
+            hashes: The SHA-256 of the file of each photo that can be read, by its place.
+
+        Returns:
+            64 hexadecimal digits.
+        """
+        return fingerprint([hashes[row], self.class_names[self.labels[row]]] for row in hashes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +152,38 @@ class Exam:
         if not self.parts or not set(self.parts) <= set(PARTS):
             raise CourseError(f"parts is {self.parts!r}; give some of {', '.join(PARTS)}")
 
+    def open(self) -> "Files":
+        """Finds the photos, and opens none of them.
+
+        Returns:
+            The files, in the order of their names.
+
+        Raises:
+            CourseError: There are not at least two classes with photos, or no such part.
+        """
+        whole = Path(self.folder).expanduser()
+        rows: list[tuple[str, str, Path]] = []
+        classes: set[tuple[str, ...]] = set()
+        skipped = 0
+        for folder in self._folders(whole):
+            found, class_names, left_out = photo_folder.find_photos(folder, classes=self.classes)
+            classes.add(class_names)
+            skipped += len(left_out)
+            rows += [(path.relative_to(whole).as_posix(), class_name, path) for path, class_name in found]
+        if len(classes) > 1:
+            raise CourseError(f"{whole} has other classes in {self.parts[0]} than in {self.parts[1]}; give one of them")
+        class_names = classes.pop()
+        rows.sort(key=itemgetter(0))
+        return Files(
+            tuple(path for _, _, path in rows),
+            np.array([class_names.index(class_name) for _, class_name, _ in rows], "int32"),
+            tuple(name for name, _, _ in rows),
+            class_names,
+            skipped,
+        )
+
     def photos(self, pictures: PictureFormat) -> Photos:
-        """Reads the photos.
+        """Reads the photos. They are decoded anew each time: what is kept of them could be changed by others.
 
         Args:
             pictures: What the model takes.
@@ -93,28 +194,17 @@ class Exam:
         Raises:
             CourseError: There are not at least two classes with photos that can be read, or no such part.
         """
-        whole = Path(self.folder).expanduser()
-        rows: list[tuple[str, str, photo_folder.PhotoPart, int]] = []  # name, class, and where it is
-        classes: set[tuple[str, ...]] = set()
-        skipped = 0
-        for folder in self._folders(whole):
-            found = photo_folder.load_data(folder, pictures=pictures, classes=self.classes)
-            classes.add(found.class_names)
-            skipped += len(found.skipped)
-            for part in (found.train, found.valid):  # which are no parts here, where nothing is trained
-                names = [path.relative_to(whole).as_posix() for path in part.paths]
-                rows += [(name, found.class_names[part.labels[row]], part, row) for row, name in enumerate(names)]
-        if len(classes) > 1:
-            raise CourseError(f"{whole} has other classes in {self.parts[0]} than in {self.parts[1]}; give one of them")
-        class_names = classes.pop()
-        rows.sort(key=itemgetter(0))
+        files = self.open()
+        rows = {row: (pixels, sha256) for batch in files.read(pictures) for row, pixels, sha256 in batch}
+        found = sorted(rows)
+        hashes = {row: sha256 for row, (_, sha256) in rows.items()}
         return Photos(
-            np.stack([part.pictures[row] for _, _, part, row in rows]),
-            np.array([class_names.index(class_name) for _, class_name, _, _ in rows], "int32"),
-            tuple(name for name, _, _, _ in rows),
-            class_names,
-            skipped,
-            _fingerprint(f"{part.hashes[row]} {class_name}" for _, class_name, part, row in rows),
+            np.stack([rows[row][0] for row in found]),
+            files.labels[found],
+            tuple(files.names[row] for row in found),
+            files.class_names,
+            files.skipped + len(files.names) - len(found),
+            files.sha256(hashes),
         )
 
     def _folders(self, whole: Path) -> list[Path]:
@@ -161,6 +251,21 @@ def check_data(result: Mapping[str, Any], folder: str | Path) -> None:
         raise CourseError(f"the result is not that of the photos in {folder}: they are others, or of other classes")
 
 
-def _fingerprint(photos: Iterable[str]) -> str:
-    """One name for all photos and what they show, whatever the files are called."""
-    return hashlib.sha256("\n".join(sorted(photos)).encode()).hexdigest()
+def fingerprint(rows: Iterable[Sequence[str]]) -> str:
+    r"""Gives one name to lines of words, in whatever order; other lines have another one.
+
+    Args:
+        rows: The words of each line.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Example:
+        >>> fingerprint([["a", "b"], ["c", "d"]]) == fingerprint([["c", "d"], ["a", "b"]])
+        True
+        >>> fingerprint([["a", "b\nc d"]]) == fingerprint([["a", "b"], ["c", "d"]])
+        False
+    """
+    # no name can be taken for the end of a line
+    lines = sorted(" ".join(word.replace("\\", "\\\\").replace("\n", "\\n") for word in row) for row in rows)
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()

@@ -1,49 +1,53 @@
 """Asks a learner's model in a process of its own, and counts what it has right."""
 
-import hashlib
-import json
-import queue
+import math
+import os
 import secrets
 import shutil
-import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeVar
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 
 from keras_course import evaluation, plots
-from keras_course._backend import formats, select
+from keras_course._backend import formats
 from keras_course.assessment import MOST_MEBIBYTES, MOST_SECONDS
-from keras_course.assessment.exam import Exam, Photos
-from keras_course.assessment.examinee import LOGITS, NO_CARD, PICTURES
+from keras_course.assessment import exam as exams
+from keras_course.assessment.exam import Exam, Files
 from keras_course.assessment.grades import Grade, Mistake
-from keras_course.cards import ModelCard, without_folders
+from keras_course.cards import NO_CARD, ModelCard, without_folders
+from keras_course.datasets import photo_folder
+from keras_course.deployment import isolation
+from keras_course.deployment.isolation import ModelProcess
 from keras_course.deployment.model_files import find_model
-from keras_course.errors import CourseError, check_positive
-from keras_course.files import sha256_of
+from keras_course.deployment.runtimes import Runtime
+from keras_course.errors import CourseError
+from keras_course.files import folder_beside, sha256_of
 from keras_course.foreign_text import printable
 
-__all__ = ["Limits", "grade"]
+__all__ = ["Limits", "Stop", "check_model", "fingerprint", "grade"]
 
 Logits = npt.NDArray[np.float32]
+T = TypeVar("T")
 
-_LONGEST_LINE: Final = 2**23
 _LARGEST_MODEL: Final = 2**31
-_LOOK: Final = 0.05  # seconds between two looks at the process
+_LARGEST_EXAM: Final = 2**32
+"""Bytes of all photos as a model takes them; a card can ask for more pixels than anybody can wait for."""
 _MISTAKES: Final = 16
-_START: Final = "from keras_course.assessment.examinee import start; start()"
+_LARGEST_SHOWN: Final = 256  # pixels of a side of a mistake
+_LONGEST_NAME: Final = 60
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class Limits(isolation.Limits):
     """What a model may take.
 
     Args:
@@ -57,12 +61,30 @@ class Limits:
 
     seconds: float = MOST_SECONDS
     memory: int = MOST_MEBIBYTES * 2**20
-    threads: int | None = None
 
-    def __post_init__(self) -> None:
-        if not self.seconds > 0:
-            raise CourseError(f"seconds is {self.seconds}; give how many a model may take")
-        check_positive(memory=self.memory, threads=1 if self.threads is None else self.threads)
+
+class Stop:
+    """Lets another thread end what a grader does, at once."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._processes: WeakSet[ModelProcess] = WeakSet()
+
+    def set(self) -> None:
+        """Ends it."""
+        self._event.set()
+        for process in list(self._processes):
+            process.cancel()
+
+    def watch(self, process: ModelProcess) -> None:
+        """Ends a process as well, when it is time."""
+        self._processes.add(process)
+        self.check()
+
+    def check(self) -> None:
+        """Ends whoever asks, if it is time."""
+        if self._event.is_set():
+            raise _Rejected("the grading was ended")
 
 
 class _Rejected(Exception):
@@ -76,6 +98,8 @@ def grade(
     limits: Limits | None = None,
     backend: str = "",
     figures: str | Path | None = None,
+    learner: str = "",
+    stop: Stop | None = None,
 ) -> Grade:
     """Grades one model.
 
@@ -86,6 +110,8 @@ def grade(
         limits: What the model may take.
         backend: On which Keras opens a ``.keras`` file; without it, on one that is installed.
         figures: A folder in which the confusion matrix and the worst mistakes are drawn.
+        learner: Whose model it is; the result says so, and is nobody else's.
+        stop: Lets another thread end it.
 
     Returns:
         The grade. A model that cannot be examined has not passed, and the grade says why.
@@ -100,24 +126,38 @@ def grade(
         keras_course.errors.CourseError: there is no no_such.keras; give a run folder or the file of a model
     """
     started = time.perf_counter()
-    if not Path(model).exists():
+    if not os.path.lexists(model):
         raise CourseError(f"there is no {model}; give a run folder or the file of a model")
-    facts: dict[str, Any] = {"model": printable(Path(model).name), "exam": exam.to_dict()}
-    with tempfile.TemporaryDirectory(prefix="exam-") as folder:
+    limits, stop = limits or Limits(), stop or Stop()
+    files = exam.open()
+    facts: dict[str, Any] = {"model": printable(Path(model).name), "learner": printable(learner)}
+    facts["exam"] = exam.to_dict()
+    with folder_beside(Path(tempfile.gettempdir()) / "keras-course-exam") as folder:
         try:
-            copy = _copy(Path(model), Path(folder))
+            copy = _copy(Path(model), folder)
             facts |= {"model_sha256": fingerprint(copy), "model_bytes": _size(copy)}
-            with _Examinee(copy, Path(folder), limits or Limits(), backend) as examinee:
+            with ModelProcess(copy, limits, backend=backend, device="cpu", needs_card=False) as process:
+                stop.watch(process)
+                examinee = _Examinee(process, copy, limits.seconds)
                 card = examinee.introduce(facts)
-                photos = _held(exam, card)
-                facts |= _about(photos, card)
-                logits = examinee.answer(photos.pictures, len(card.class_names))
+                _check_card(card, files)
+                logits, hashes = examinee.answer(files, stop, limits.threads)
         except _Rejected as rejected:
             return Grade(verdict="not graded", reason=str(rejected), seconds=_since(started), **facts)
-    logits = logits[:, _places(card, photos.class_names)]
-    result = _count(logits, photos, exam)
+    rows = sorted(hashes)
+    logits = logits[rows][:, _places(card, files.class_names)]
+    seen = _Seen(files.labels[rows], tuple(files.names[row] for row in rows), files.class_names)
+    result = _count(logits, seen, exam)
+    facts |= {
+        "class_names": files.class_names,
+        "class_order": "alphabetical" if card.title == NO_CARD else "as its card has it",
+        "pictures": card.pictures.to_dict(),
+        "photos": len(rows),
+        "skipped": files.skipped + len(files.names) - len(rows),
+        "data_sha256": files.sha256(hashes),
+    }
     if figures is not None:
-        _draw(logits, photos, result["confusion_matrix"], Path(figures))
+        _draw(logits, seen, result["confusion_matrix"], [files.paths[row] for row in rows], card, Path(figures))
     return Grade(seconds=_since(started), **facts, **result)
 
 
@@ -132,8 +172,7 @@ def fingerprint(model: Path) -> str:
     """
     if model.is_file():
         return sha256_of(model)
-    lines = sorted(f"{sha256_of(file)} {file.relative_to(model).as_posix()}" for file in formats.files_of(model))
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return exams.fingerprint([sha256_of(file), file.relative_to(model).as_posix()] for file in formats.files_of(model))
 
 
 def check_model(result: Mapping[str, Any], model: str | Path) -> None:
@@ -151,17 +190,21 @@ def check_model(result: Mapping[str, Any], model: str | Path) -> None:
 
 
 def _copy(model: Path, folder: Path) -> Path:
-    """Takes the model away from where it could still be changed."""
+    """Takes the model away from where it could still be changed; what is not its own is not copied."""
     try:
         found = find_model(model)
+        if found.is_symlink():
+            raise _Rejected("it is a link; hand in the file itself")
         formats.format_of(found)
-        if _size(found) > _LARGEST_MODEL:
+        files = formats.files_of(found)
+        if sum(file.stat().st_size for file in files) > _LARGEST_MODEL:
             raise _Rejected(f"it has more than {_LARGEST_MODEL:,} bytes")
         copy = folder / f"model{found.suffix}"
-        if found.is_dir():
-            shutil.copytree(found, copy, symlinks=True)
-        else:
-            shutil.copyfile(found, copy)
+        for file in files:
+            target = copy / file.relative_to(found) if found.is_dir() else copy
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with formats.open_file(file) as source, target.open("wb") as written:
+                shutil.copyfileobj(source, written)
     except CourseError as error:
         raise _Rejected(without_folders(str(error), model)) from None
     except OSError as error:
@@ -181,113 +224,54 @@ def _since(started: float) -> float:
 
 
 class _Examinee:
-    """The process of a model; it ends with the block, whatever it does."""
+    """A model that is examined; the time that it takes is counted, and not that of the grader."""
 
-    def __init__(self, model: Path, folder: Path, limits: Limits, backend: str) -> None:
-        self._model, self._folder, self._limits = model, folder, limits
-        name = select.choose_for_second_process(backend) if formats.format_of(model) == "keras" else ""
-        process = select.second_process(name, "-c", _START, str(model), str(folder), str(limits.threads or 0))
-        # where the data of the course are is nothing to a model
-        process["env"] = {key: value for key, value in process["env"].items() if not key.startswith("KERAS_COURSE_")}
-        if limits.threads is not None:
-            process["env"] |= {"OMP_NUM_THREADS": str(limits.threads)}
-        self._command = process
-
-    def __enter__(self) -> "_Examinee":
-        self._errors = (self._folder / "errors.txt").open("wb")
-        self._left = self._limits.seconds
-        self._process = subprocess.Popen(
-            **self._command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            cwd=self._folder,
-            start_new_session=True,
-        )
-        self._lines: queue.Queue[bytes] = queue.Queue()
-        threading.Thread(target=self._listen, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(psutil.Error):
-            for process in [*psutil.Process(self._process.pid).children(recursive=True), self._process]:
-                with suppress(psutil.Error):
-                    process.kill()
-        self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            with suppress(OSError):  # what could not be sent any more
-                assert stream is not None
-                stream.close()
-        self._errors.close()
+    def __init__(self, process: ModelProcess, model: Path, seconds: float) -> None:
+        self._process, self._model, self._left = process, model, seconds
 
     def introduce(self, facts: dict[str, Any]) -> ModelCard:
         """Hears what the model is; what opened it goes to the facts."""
-        said = self._hear()
         try:
-            facts |= {"format": str(said["format"]), "runtime": str(said["runtime"])}
-            return ModelCard.from_json(said["card"])
-        except (KeyError, TypeError, CourseError):
-            raise _Rejected("it does not say what it takes") from None
+            card, about = self._timed(self._process.introduce)
+        except CourseError as error:
+            raise self._rejected(error) from None
+        facts |= {"format": about["format"], "runtime": about["runtime"]}
+        self._runtime = Runtime(self._model, about["format"], about["runtime"], card, self._run)
+        return card
 
-    def answer(self, pictures: npt.NDArray[np.uint8], classes: int) -> Logits:
-        """Shows the pictures in an order drawn by chance, so that their place says nothing about them."""
-        order = np.array(_shuffled(len(pictures)))
-        np.save(self._folder / PICTURES, pictures[order])
-        assert self._process.stdin is not None
-        with suppress(OSError):  # it has ended; what it said last is heard below
-            self._process.stdin.write(b"\n")
-            self._process.stdin.flush()
-        self._hear()
-        try:
-            answers = np.load(self._folder / LOGITS, mmap_mode="r", allow_pickle=False)
-            if answers.shape != (len(pictures), classes) or answers.dtype != np.float32:
-                raise ValueError(f"it gives {answers.dtype} {answers.shape}")
-        except (OSError, ValueError, EOFError) as error:
-            raise _Rejected(f"its answers cannot be read: {error}") from None
-        logits = np.empty(answers.shape, "float32")
-        logits[order] = answers
-        return logits
+    def answer(self, files: Files, stop: Stop, workers: int | None) -> tuple[Logits, dict[int, str]]:
+        """Shows the photos in an order drawn by chance, so that their place says nothing about them.
 
-    def _listen(self) -> None:
-        assert self._process.stdout is not None
-        with suppress(OSError, ValueError):  # closed meanwhile
-            while line := self._process.stdout.readline(_LONGEST_LINE):
-                self._lines.put(line)
-        self._lines.put(b"")
+        Returns the logits, and the SHA-256 of the file of each photo that could be read, by its place.
+        """
+        card = self._runtime.card
+        logits = np.full((len(files.names), len(card.class_names)), np.nan, "float32")
+        hashes: dict[int, str] = {}
+        for batch in files.read(card.pictures, _shuffled(len(files.names)), workers=workers):
+            stop.check()
+            rows = [row for row, _, _ in batch]
+            try:
+                logits[rows] = self._runtime.logits(np.stack([pixels for _, pixels, _ in batch]))
+            except CourseError as error:
+                raise self._rejected(error) from None
+            hashes |= {row: sha256 for row, _, sha256 in batch}
+        return logits, hashes
 
-    def _hear(self) -> dict[str, Any]:
-        """Waits for the next line, as long as the limits are kept."""
+    def _run(self, pictures: np.ndarray) -> Logits:
+        return self._timed(partial(self._process.outputs, pictures, self._runtime.card.numbers))
+
+    def _timed(self, ask: Callable[..., T]) -> T:
         started = time.monotonic()
-        while True:
-            with suppress(queue.Empty):
-                line = self._lines.get(timeout=_LOOK)
-                self._left -= time.monotonic() - started  # what the grader does meanwhile is not the model's time
-                break
-            if time.monotonic() - started > self._left:
-                raise _Rejected(f"it took more than {self._limits.seconds:g} seconds")
-            if self._filled() > self._limits.memory:
-                raise _Rejected(f"it took more than {self._limits.memory / 2**20:,.0f} MiB of memory")
-        if not line:
-            raise _Rejected(f"it ended the process that opened it (exit code {self._process.wait()})")
         try:
-            said = json.loads(line)
-            error = said.get("error")
-        except (ValueError, AttributeError, RecursionError):
-            raise _Rejected("it does not answer as a model does") from None
-        if error is not None:
-            raise _Rejected(without_folders(str(error), self._model))
-        return dict(said)
+            return ask(seconds=self._left)
+        finally:
+            self._left -= time.monotonic() - started
 
-    def _filled(self) -> int:
-        """Counts the bytes of memory that the process and those it has started fill."""
-        total = 0
-        with suppress(psutil.Error):
-            process = psutil.Process(self._process.pid)
-            for one in [process, *process.children(recursive=True)]:
-                with suppress(psutil.Error):
-                    total += one.memory_info().rss
-        return total
+    def _rejected(self, error: CourseError) -> _Rejected:
+        words = str(error)
+        if words.startswith(f"{self._model} "):
+            words = "it" + words.removeprefix(str(self._model))
+        return _Rejected(without_folders(words, self._model))
 
 
 def _shuffled(count: int) -> list[int]:
@@ -300,10 +284,17 @@ def _shuffled(count: int) -> list[int]:
 # --- The exam --------------------------------------------------------------------------------------------------
 
 
-def _held(exam: Exam, card: ModelCard) -> Photos:
-    """Prepares the photos as the model takes them, if it knows the classes that are asked for."""
-    photos = exam.photos(card.pictures)
-    asked, known = photos.class_names, tuple(card.class_names)
+class _Seen(NamedTuple):
+    """The photos that a model was shown: what they are of, and what they are called."""
+
+    labels: npt.NDArray[np.int32]
+    names: tuple[str, ...]
+    class_names: tuple[str, ...]
+
+
+def _check_card(card: ModelCard, files: Files) -> None:
+    """Makes sure that a model knows the classes that are asked for, and asks for no more pixels than there can be."""
+    asked, known = files.class_names, tuple(card.class_names)
     if len(known) != len(asked):
         raise _Rejected(
             f"it gives {len(known)} number{'s' if len(known) > 1 else ''} for a picture, and the exam has {len(asked)} "
@@ -311,11 +302,17 @@ def _held(exam: Exam, card: ModelCard) -> Photos:
         )
     if card.title != NO_CARD and set(known) != set(asked):
         raise _Rejected(f"it tells {_listed(known)} apart, and the exam asks for {_listed(asked)}")
-    return photos
+    claim = len(files.names) * math.prod(card.pictures.shape)
+    if claim > _LARGEST_EXAM:
+        raise _Rejected(
+            f"it takes {card.pictures.width} × {card.pictures.height} pixels, with which the {len(files.names):,} "
+            f"photos have {claim:,} bytes; at most {_LARGEST_EXAM:,} are prepared"
+        )
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    shown = ", ".join(printable(name)[:_LONGEST_NAME] for name in names[:8])
+    return shown + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def _places(card: ModelCard, class_names: tuple[str, ...]) -> list[int]:
@@ -324,18 +321,7 @@ def _places(card: ModelCard, class_names: tuple[str, ...]) -> list[int]:
     return list(range(len(names))) if card.title == NO_CARD else [names.index(name) for name in class_names]
 
 
-def _about(photos: Photos, card: ModelCard) -> dict[str, Any]:
-    return {
-        "class_names": photos.class_names,
-        "class_order": "alphabetical" if card.title == NO_CARD else "as its card has it",
-        "pictures": card.pictures.to_dict(),
-        "photos": len(photos.names),
-        "skipped": photos.skipped,
-        "data_sha256": photos.sha256,
-    }
-
-
-def _count(logits: Logits, photos: Photos, exam: Exam) -> dict[str, Any]:
+def _count(logits: Logits, photos: _Seen, exam: Exam) -> dict[str, Any]:
     """Counts what is right."""
     is_answer = _answered(logits)
     answers = logits.argmax(axis=1)
@@ -377,7 +363,7 @@ def _judge(accuracy: float, recalls: np.ndarray, class_names: tuple[str, ...], e
     return "passed", f"{accuracy:.2%} of the answers are right; {exam.pass_mark:.2%} are enough"
 
 
-def _mistakes(logits: Logits, is_answer: npt.NDArray[np.bool_], photos: Photos) -> tuple[Mistake, ...]:
+def _mistakes(logits: Logits, is_answer: npt.NDArray[np.bool_], photos: _Seen) -> tuple[Mistake, ...]:
     """Names the mistakes of which the model is surest."""
     rows = np.flatnonzero(is_answer)
     if not len(rows):
@@ -385,7 +371,7 @@ def _mistakes(logits: Logits, is_answer: npt.NDArray[np.bool_], photos: Photos) 
     worst = rows[evaluation.most_wrong(logits[rows], photos.labels[rows], count=_MISTAKES)]
     return tuple(
         Mistake(
-            photos.names[row],
+            printable(photos.names[row]),
             photos.class_names[photos.labels[row]],
             photos.class_names[logits[row].argmax()],
             float(evaluation.softmax(logits[row : row + 1]).max()),
@@ -394,12 +380,23 @@ def _mistakes(logits: Logits, is_answer: npt.NDArray[np.bool_], photos: Photos) 
     )
 
 
-def _draw(logits: Logits, photos: Photos, matrix: list[list[int]], folder: Path) -> None:
-    rows = _answered(logits)
-    if not rows.any():
+def _draw(
+    logits: Logits, photos: _Seen, matrix: list[list[int]], paths: Sequence[Path], card: ModelCard, folder: Path
+) -> None:
+    """Draws the confusion matrix, and the mistakes, whose photos are read once more."""
+    rows = np.flatnonzero(_answered(logits))
+    if not len(rows):
         return
     plots.save(plots.confusion_matrix(matrix, photos.class_names), folder / "confusion_matrix.png")
-    figure = plots.most_wrong(
-        photos.pictures[rows], photos.labels[rows], logits[rows], photos.class_names, count=_MISTAKES
-    )
-    plots.save(figure, folder / "most_wrong.png")
+    worst = rows[evaluation.most_wrong(logits[rows], photos.labels[rows], count=_MISTAKES)]
+    places = worst if len(worst) else rows[:1]  # without a mistake, the figure says so
+    pictures = card.pictures
+    factor = max(1.0, max(pictures.height, pictures.width) / _LARGEST_SHOWN)
+    height, width = (max(1, round(side / factor)) for side in (pictures.height, pictures.width))
+    decoded = [photo_folder.decode(paths[row], replace(pictures, height=height, width=width))[0] for row in places]
+    shown = [(row, pixels) for row, pixels in zip(places, decoded, strict=True) if pixels is not None]
+    if shown:
+        kept = [row for row, _ in shown]
+        images = np.stack([pixels for _, pixels in shown])
+        figure = plots.most_wrong(images, photos.labels[kept], logits[kept], photos.class_names, count=_MISTAKES)
+        plots.save(figure, folder / "most_wrong.png")

@@ -18,15 +18,27 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from keras_course import __version__
-from keras_course.errors import CourseError
+from keras_course.errors import CourseError, DiskError
 from keras_course.files import replacing
 
-__all__ = ["VERDICTS", "Grade", "Mistake", "new_key", "read_key", "sign", "verify", "write_result"]
+__all__ = [
+    "VERDICTS",
+    "Grade",
+    "Mistake",
+    "new_key",
+    "read_key",
+    "read_result",
+    "sign",
+    "verify",
+    "write_result",
+]
 
 VERDICTS: Final = ("passed", "failed", "not graded")
 
 _KEY_BYTES: Final = 32
 _LARGEST_RESULT: Final = 2**24
+_TEXTS: Final = ("model", "verdict", "reason", "graded_at")
+"""What every result has, whichever version wrote it."""
 _PURPOSE: Final = b"keras-course result, version 1\n"
 """In front of what is signed, so that no other use of the same key could give a signature that fits here."""
 
@@ -56,6 +68,7 @@ class Grade:
         verdict: ``passed``, ``failed`` or ``not graded``.
         reason: Why, in a sentence.
         exam: What was asked, as ``Exam.to_dict`` says it.
+        learner: Whose model it is, if that was said.
         model_sha256: Of the file that was examined.
         model_bytes: Its size.
         format: Such as ``keras``.
@@ -80,6 +93,7 @@ class Grade:
     verdict: str
     reason: str
     exam: Mapping[str, Any]
+    learner: str = ""
     model_sha256: str = ""
     model_bytes: int = 0
     format: str = ""
@@ -132,8 +146,12 @@ def new_key(path: str | Path) -> None:
         raise CourseError(f"{path} is there already; results that it signed could not be verified without it") from None
     except OSError as error:
         raise CourseError(f"{path} cannot be written: {error.strerror}") from None
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(secrets.token_hex(_KEY_BYTES) + "\n")
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(secrets.token_hex(_KEY_BYTES) + "\n")
+    except OSError as error:
+        Path(path).unlink()  # half a key could neither be used nor be made again
+        raise DiskError(path, error) from None
 
 
 def read_key(path: str | Path) -> bytes:
@@ -154,11 +172,11 @@ def read_key(path: str | Path) -> bytes:
         ...
         keras_course.errors.CourseError: no_such.key cannot be read: No such file or directory; make one with ...
     """
+    if Path(path).exists() and not Path(path).is_file():  # to open a pipe is to wait for somebody who writes into it
+        raise CourseError(f"{path} is not a file; make a key with keras-course new-key FILE")
     try:
         with Path(path).open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
-            if not stat.S_ISREG(mode):
-                raise CourseError(f"{path} is not a file; make a key with keras-course new-key FILE")
             text = file.read(10 * _KEY_BYTES)
         key = bytes.fromhex(text.decode("ascii").strip())
     except OSError as error:
@@ -199,7 +217,34 @@ def write_result(result: Mapping[str, Any], path: str | Path) -> None:
         path: The file, which is replaced if it is there.
     """
     with replacing(path) as file:
-        file.write((json.dumps(result, indent=2, ensure_ascii=False) + "\n").encode())
+        file.write((json.dumps(result, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace"))
+
+
+def read_result(path: str | Path) -> bytes:
+    """Reads a file that may be a result.
+
+    Args:
+        path: The file.
+
+    Returns:
+        What is in it; of one that is too large for a result, the beginning.
+
+    Raises:
+        CourseError: There is no such file.
+
+    Example:
+        >>> read_result("no_such.json")
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.CourseError: no_such.json cannot be read: No such file or directory
+    """
+    try:
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            raise CourseError(f"{path} is not a file; give the result.json of keras-course assess")
+        with Path(path).open("rb") as file:
+            return file.read(_LARGEST_RESULT + 1)
+    except OSError as error:
+        raise CourseError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def verify(text: str | bytes, key: bytes) -> dict[str, Any]:
@@ -222,18 +267,22 @@ def verify(text: str | bytes, key: bytes) -> dict[str, Any]:
         keras_course.errors.CourseError: the signature does not fit: the result was changed, or signed with another key
     """
     if len(text) > _LARGEST_RESULT:
-        raise CourseError(f"a result has at most {_LARGEST_RESULT:,} bytes, and this has {len(text):,}")
+        raise CourseError(f"this is no result of keras-course assess: it has more than {_LARGEST_RESULT:,} bytes")
     try:
         content = json.loads(text, object_pairs_hook=_no_field_twice, parse_constant=_no_number)
         signature = content.pop("signature")
+        expected = _signature(content, key)
+    # a number that no float can hold, or more brackets than Python follows, is found when it is written again
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise CourseError(f"this is no result of keras-course assess: {error}") from None
+        raise CourseError(f"this is no result of keras-course assess: {' '.join(str(error).split())}") from None
     if signature is None:
         raise CourseError("the result is not signed; grade again with --key")
     if not isinstance(signature, str) or not hmac.compare_digest(
-        signature.encode("utf-8", "replace"), _signature(content, key).encode()
+        signature.encode("utf-8", "replace"), expected.encode()
     ):
         raise CourseError("the signature does not fit: the result was changed, or signed with another key")
+    if missing := [name for name in _TEXTS if not isinstance(content.get(name), str)]:
+        raise CourseError(f"this is signed, but no result of keras-course assess: it has no text {missing[0]!r}")
     return content
 
 

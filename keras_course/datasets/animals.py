@@ -13,6 +13,7 @@ from typing import Final
 from keras_course.datasets import arrays
 from keras_course.datasets.folders import list_pictures, report
 from keras_course.errors import CourseError
+from keras_course.files import is_archive
 from keras_course.preprocessing.images import PICTURE_ENDINGS
 
 __all__ = ["BEARS", "CATS", "DOGS", "WHO_IS_IT", "kind_of", "locate"]
@@ -63,7 +64,7 @@ def locate(source: str | Path = "auto") -> Sequence[Path]:
         The files, those of a folder in the order of their names.
 
     Raises:
-        CourseError: There are none.
+        CourseError: There are none, or they are in an archive.
 
     Example:
         >>> locate("no_such_folder")
@@ -80,6 +81,8 @@ def locate(source: str | Path = "auto") -> Sequence[Path]:
         return found
     path = Path(source).expanduser()
     if path.is_file():
+        if is_archive(path):
+            raise CourseError(f"{source} is an archive; unpack it first, then give the folder of photos")
         return [path]
     if not path.is_dir():
         raise CourseError(f"there is no {source}; give a photo, or a folder of photos")

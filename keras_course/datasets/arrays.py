@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import platformdirs
 
-from keras_course.errors import CourseError
 from keras_course.files import replacing
 
 __all__ = [
@@ -107,7 +106,7 @@ def save(path: str | Path, parts: Parts) -> None:
         parts: Pictures and labels; the labels are below 256.
 
     Raises:
-        CourseError: The file cannot be written.
+        DiskError: The file cannot be written.
 
     Example:
         >>> import tempfile
@@ -124,11 +123,8 @@ def save(path: str | Path, parts: Parts) -> None:
     arrays: dict[str, Any] = {
         key: array.reshape(array.shape[:3]).astype(np.uint8) for key, array in zip(keys, contents, strict=True)
     }
-    try:
-        with replacing(path) as file:
-            np.savez_compressed(file, **arrays)
-    except OSError as error:
-        raise CourseError(f"cannot write {path} ({error.strerror})") from error
+    with replacing(path) as file:
+        np.savez_compressed(file, **arrays)
 
 
 def read_npz(archive: zipfile.ZipFile, *, num_classes: int) -> Parts:

@@ -1,16 +1,21 @@
 """Downloads that a class room can rely on: several sources, a hash, resuming, and an end to all waiting.
 
-``pooch`` checks the hash and puts the file in place, ``requests`` speaks to the server, ``filelock`` keeps two
-processes apart. What is added here is the patience: a thread does nothing but talk to the network and hands
-over what it gets; whatever it hangs in (name look-up, handshake, a body that trickles), the caller stops
-waiting in time. The thread never touches the disk.
+``requests`` speaks to the server, ``filelock`` keeps two processes apart. What is added here is the patience: a thread
+does nothing but talk to the network and hands over what it gets; whatever it hangs in (name look-up, handshake, a body
+that trickles), the caller stops waiting in time. The thread never touches the disk.
+
+The folder may be one that others write to, too. No link is written through or, if it is another user's, followed.
 """
 
 import contextlib
 import errno
+import hashlib
 import ipaddress
-import logging
+import os
 import queue
+import re
+import ssl
+import stat
 import sys
 import threading
 import time
@@ -21,14 +26,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import pooch
 import requests
-from filelock import FileLock, Timeout
+import urllib3
 from requests.adapters import HTTPAdapter
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from keras_course.errors import CourseError
+from keras_course.errors import CourseError, DiskError
+from keras_course.files import Lock, is_own, open_to_append
 
 __all__ = ["Patience", "fetch", "locked", "set_aside"]
 
@@ -40,11 +45,14 @@ LARGEST_FILE_BYTES = 2**30
 # The first kind that fits is shown: `requests` writes its errors for programmers, in several lines.
 _REASONS = (
     (requests.exceptions.InvalidSchema, "sends us to an address that is not https"),
+    ((requests.exceptions.InvalidURL, ValueError), "sends us to an address that is none"),
+    (requests.exceptions.TooManyRedirects, "sends us round in circles"),
     (requests.exceptions.SSLError, "the secure connection failed"),
     (requests.exceptions.ProxyError, "the proxy does not let us through"),
     (requests.exceptions.Timeout, "no answer in time"),
     (requests.exceptions.ChunkedEncodingError, "the connection was cut"),
     (requests.exceptions.ConnectionError, "no connection"),
+    (requests.exceptions.ContentDecodingError, "sends what cannot be unpacked"),
 )
 
 
@@ -138,15 +146,16 @@ def fetch(
             raise CourseError(f"the download source {url} is not https; give an address that begins with https://")
     patience = patience or Patience()
     target = Path(folder) / file_name
+    if _is_there(target, known_hash, largest):  # also where nothing can be written, not even a lock
+        return target
     with locked(target.with_name(f"{file_name}.lock"), patience):
         try:
-            if target.exists():
-                if not known_hash or _has_hash(target, known_hash):
-                    return target
-                set_aside(target)
-            _try_sources(sources, target, known_hash, patience, largest)
+            if not _is_there(target, known_hash, largest):
+                if target.exists():
+                    set_aside(target)
+                _try_sources(sources, target, known_hash, patience, largest)
         except OSError as error:
-            raise _disk_error(target.parent, error) from error
+            raise _disk_error(target, error) from error
     return target
 
 
@@ -170,13 +179,11 @@ def locked(lock_file: str | Path, patience: Patience) -> Iterator[None]:
         ...     print("alone")
         alone
     """
-    lock_file = Path(lock_file)
+    lock = Lock(lock_file)
     try:
-        lock_file.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(lock_file)
-        _acquire(lock, lock_file.parent, patience)
-    except (OSError, NotImplementedError) as error:
-        raise _disk_error(lock_file.parent, error) from error
+        _acquire(lock, patience)
+    except OSError as error:
+        raise _disk_error(lock.path, error) from error
     try:
         yield
     finally:
@@ -198,32 +205,52 @@ def set_aside(file: Path) -> None:
         ['digits.npz.broken']
     """
     broken = file.with_name(f"{file.name}.broken")
-    file.replace(broken)
+    try:
+        file.replace(broken)
+    except OSError as error:
+        raise CourseError(f"{file} is damaged and cannot be renamed to {broken.name} ({error.strerror})") from error
     print(f"{file} is damaged; it is now {broken.name}, and a fresh copy is looked for", file=sys.stderr)
+
+
+def _is_there(file: Path, known_hash: str, largest: int) -> bool:
+    """Says whether the file is there and right. A link of another user could lead to a pipe or a device."""
+    try:
+        entry, status = file.lstat(), file.stat()
+        is_trusted = entry.st_uid in (getattr(os, "geteuid", int)(), 0, file.parent.stat().st_uid)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > largest:
+            return False
+        if not is_trusted and (stat.S_ISLNK(entry.st_mode) or not known_hash):
+            return False
+        return not known_hash or _has_hash(file, known_hash)
+    except OSError:
+        return False
 
 
 def _has_hash(file: Path, known_hash: str) -> bool:
     algorithm, _, digits = known_hash.rpartition(":")
-    return pooch.file_hash(str(file), alg=algorithm or "sha256") == digits
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, algorithm or "sha256").hexdigest() == digits
 
 
-def _acquire(lock: FileLock, folder: Path, patience: Patience) -> None:
+def _acquire(lock: Lock, patience: Patience) -> None:
     """Take the lock; while another process has it, lose patience only if its partial files stand still."""
+    folder = lock.path.parent
     arrived = _partial_bytes(folder)
-    while True:
-        try:
-            lock.acquire(timeout=max(0.0, min(1.0, patience.left())), poll_interval=0.05)
-            return
-        except Timeout:
-            before, arrived = arrived, _partial_bytes(folder)
-            if arrived >= before + BLOCK_BYTES:
-                patience.forgive()
-            elif patience.left() <= 0:
-                raise CourseError(f"another process holds {lock.lock_file} and gets nowhere; end it, or wait") from None
+    while not lock.acquire(timeout=min(1.0, patience.left())):
+        before, arrived = arrived, _partial_bytes(folder)
+        if arrived >= before + BLOCK_BYTES:
+            patience.forgive()
+        elif patience.left() <= 0:
+            raise CourseError(f"another process holds {lock.path} and gets nowhere; end it, or wait")
 
 
 def _partial_bytes(folder: Path) -> int:
-    return sum(_size(part) for part in folder.rglob("*.part"))
+    total = 0
+    for part in folder.rglob("*.part"):
+        with contextlib.suppress(OSError):  # it is complete by now
+            status = part.lstat()
+            total += status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return total
 
 
 def _try_sources(sources: Sequence[str], target: Path, known_hash: str, patience: Patience, largest: int) -> None:
@@ -243,28 +270,29 @@ def _try_sources(sources: Sequence[str], target: Path, known_hash: str, patience
 def _download(url: str, target: Path, known_hash: str, patience: Patience, largest: int) -> None:
     """Download from one source, coming back after a cut as long as each visit brings at least a block."""
     part = target.with_name(f"{target.name}.part")
-    downloader = partial(_continue_part, part=part, patience=patience, largest=largest)
     may_restart = True
     longest = _size(part)
     while True:
         patience.charge()
         is_resumed = _size(part) > 0
         try:
-            with _quiet_pooch():
-                pooch.retrieve(url, known_hash or None, target.name, target.parent, downloader=downloader)
-            return
-        except ValueError as error:  # how pooch reports a wrong hash, after it has removed the file
-            if not (is_resumed and may_restart):
-                raise _SourceError("wrong content") from error
-            may_restart, longest = False, 0  # the beginning, perhaps of another file, may be to blame
+            _continue_part(url, part, patience, largest)
         except _SourceError:
             if _size(part) < longest + BLOCK_BYTES or patience.left() <= 0:
                 raise
             longest = _size(part)
+            continue
+        if not known_hash or _has_hash(part, known_hash):
+            part.replace(target)
+            return
+        part.unlink()
+        if not (is_resumed and may_restart):
+            raise _SourceError("wrong content")
+        may_restart, longest = False, 0  # the beginning, perhaps of another file, may be to blame
 
 
-def _continue_part(url: str, output_file: str, _pooch: object, *, part: Path, patience: Patience, largest: int) -> None:
-    """Fill the partial file from where it ends and hand it over to pooch, as one of its downloaders."""
+def _continue_part(url: str, part: Path, patience: Patience, largest: int) -> None:
+    """Fill the partial file from where it ends."""
     start = _size(part)
     with _Transfer(url, start, patience) as transfer:
         head = transfer.head()
@@ -273,17 +301,22 @@ def _continue_part(url: str, output_file: str, _pooch: object, *, part: Path, pa
         if head.status in (200, 206):
             # A server without ranges answers 200 and sends everything again.
             start = start if head.status == 206 else 0
-            with part.open("ab" if start else "wb") as file, _progress_bar(part.stem, start, head.length()) as advance:
+            with open_to_append(part) as file, _progress_bar(part.stem, start, head.length()) as advance:
+                if file.tell() < start:
+                    raise _SourceError(f"{part.name} was changed meanwhile")
+                file.truncate(start)
+                file.seek(start)
                 for chunk in transfer.chunks():
                     file.write(chunk)
                     advance(len(chunk))
                     if file.tell() > largest:
                         file.truncate(0)
                         raise _SourceError(f"more than {largest:,} bytes")
+                file.flush()
+                os.fsync(file.fileno())
         elif head.status != 416 or not start:
             raise _SourceError(f"HTTP status {head.status}")
         # 416 says that nothing lies behind the end of our part: the hash decides whether it is the whole file.
-    part.replace(output_file)
 
 
 @dataclass(frozen=True)
@@ -305,6 +338,7 @@ class _Transfer:
     """One GET request in a thread of its own, of which the caller takes as much as comes in time."""
 
     def __init__(self, url: str, start: int, patience: Patience) -> None:
+        self._url = url
         self._patience = patience
         self._deadline = time.monotonic() + patience.first_byte
         self._stopped = threading.Event()
@@ -343,7 +377,9 @@ class _Transfer:
         except queue.Empty:
             raise _SourceError("no answer in time") from None
         if isinstance(item, Exception):
-            raise _SourceError(_reason(item)) from item
+            if problem := _problem_of_settings(self._url, item):
+                raise CourseError(problem) from item  # no other source would help
+            raise _SourceError(_reason(self._url, item)) from item
         return item
 
     def _talk(self, url: str, start: int) -> None:
@@ -393,22 +429,93 @@ def _is_this_computer(host: str) -> bool:
         return False
 
 
-def _reason(error: Exception) -> str:
+def _problem_of_settings(url: str, error: Exception) -> str:
+    """What in the environment of this process keeps every download from working, as far as that is the cause."""
+    variable, proxy = _proxy_of(url)
+    if isinstance(error, requests.exceptions.InvalidSchema) and "SOCKS" in str(error):
+        return f"{variable} names a SOCKS proxy, which needs PySocks, which is not installed; run: pip install PySocks"
+    if proxy and not _is_address(proxy) and isinstance(error, (ValueError, requests.exceptions.RequestException)):
+        return f"{variable} is not the address of a proxy; give one such as http://proxy.example.org:8080"
+    # `requests` looks for the file before it connects, and reads it afterwards
+    may_be_certificates = isinstance(error, requests.exceptions.SSLError) or type(error) is OSError
+    return _problem_of_certificates(error) if may_be_certificates and url.startswith("https:") else ""
+
+
+def _proxy_of(url: str) -> tuple[str, str]:
+    """Gives the proxy that is used for an address, and the variable that names it; "" for none."""
+    proxy = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
+    names = [f"{urlsplit(url).scheme}_proxy", "all_proxy"]
+    variables = [variable for name in names for variable in (name, name.upper()) if os.environ.get(variable)]
+    return variables[0] if variables else "the system's setting", proxy or ""
+
+
+def _is_address(proxy: str) -> bool:
+    try:
+        parts = urllib3.util.parse_url(requests.utils.prepend_scheme_if_needed(proxy, "http"))
+        return parts.scheme in ("http", "https") and bool((parts.host or "").encode("idna"))
+    except ValueError:
+        return False
+
+
+def _problem_of_certificates(error: Exception) -> str:
+    """What is wrong with the file of certificates that a variable names. `requests` reads the first of two."""
+    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        if named := os.environ.get(variable):
+            return _unreadable_certificates(variable, Path(named))
+    if (named := os.environ.get("SSL_CERT_FILE")) and _is_unknown_certificate(error):
+        if problem := _unreadable_certificates("SSL_CERT_FILE", Path(named)):
+            return problem
+        return f"the server's certificate is not known; if it is in {named}, name that file in REQUESTS_CA_BUNDLE, too"
+    return ""
+
+
+def _unreadable_certificates(variable: str, file: Path) -> str:
+    remedy = "give the file of your organisation's certificates, or leave the variable out"
+    if not file.exists():
+        return f"there is no {file}, which {variable} names; {remedy}"
+    try:
+        if file.is_file():  # a folder of certificates is looked into when one is wanted
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
+        else:
+            next(file.iterdir(), None)
+    except ssl.SSLError:
+        return f"{file}, which {variable} names, holds no certificates; {remedy}"
+    except OSError as error:
+        return f"{file}, which {variable} names, cannot be read ({error.strerror}); {remedy}"
+    return ""
+
+
+def _is_unknown_certificate(error: Exception) -> bool:
+    return "CERTIFICATE_VERIFY_FAILED" in str(error)
+
+
+def _reason(url: str, error: Exception) -> str:
+    if isinstance(error, requests.exceptions.ProxyError):
+        variable, proxy = _proxy_of(url)
+        if status := re.search(r"Tunnel connection failed: (\d{3})\b", str(error)):
+            return f"the proxy that {variable} names refuses, HTTP status {status[1]}"
+        if proxy:  # without the password that may be in it
+            parts = urllib3.util.parse_url(requests.utils.prepend_scheme_if_needed(proxy, "http"))
+            return f"the proxy {parts.netloc}, which {variable} names, cannot be reached"
+    if _is_unknown_certificate(error):
+        return "the server's certificate is not known, name your organisation's in REQUESTS_CA_BUNDLE if it has one"
     return next((words for kind, words in _REASONS if isinstance(error, kind)), type(error).__name__)
 
 
 def _size(part: Path) -> int:
+    """The bytes that have arrived; a file that is not ours is none of them."""
     try:
-        return part.stat().st_size
+        status = part.lstat()
     except FileNotFoundError:
         return 0
+    return status.st_size if is_own(status) else 0
 
 
-def _disk_error(folder: Path, error: Exception) -> CourseError:
-    reason = error.strerror if isinstance(error, OSError) else str(error)
-    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    remedy = "free some space and start again; what has arrived is kept" if is_full else "choose another folder"
-    return CourseError(f"cannot write to {folder} ({reason}); {remedy}, e.g. with KERAS_COURSE_CACHE=FOLDER")
+def _disk_error(file: Path, error: OSError) -> DiskError:
+    place = "KERAS_COURSE_CACHE may name another folder"
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    remedy = f"free some space and start again, what has arrived is kept; {place}" if is_full else place
+    return DiskError(error.filename or file, error, remedy)
 
 
 @contextlib.contextmanager
@@ -419,15 +526,3 @@ def _progress_bar(name: str, start: int, length: int | None) -> Iterator[Any]:
     with Progress(*columns, console=console, transient=True, disable=not console.file.isatty()) as progress:
         task: TaskID = progress.add_task(name, total=None if length is None else start + length, completed=start)
         yield partial(progress.advance, task)
-
-
-@contextlib.contextmanager
-def _quiet_pooch() -> Iterator[None]:
-    """Keep pooch from logging each address; a person gets one line or a progress bar."""
-    logger = pooch.get_logger()
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from keras_course.datasets.arrays import LARGEST_COUNT
 from keras_course.errors import CourseError
+from keras_course.files import is_archive
 from keras_course.foreign_text import printable
 from keras_course.preprocessing import images
 
@@ -24,6 +25,7 @@ __all__ = [
     "NO_PICTURE",
     "File",
     "Listing",
+    "check_folder",
     "composed",
     "in_order",
     "is_system",
@@ -137,7 +139,7 @@ def list_files(folder: Path) -> Listing:
     listing = Listing([], [], [])
     try:
         root = os.path.realpath(folder)
-        _check_folder(folder)
+        check_folder(folder)
         open_folders: list[tuple[str, tuple[str, ...]]] = [("", ())]
         count = 0
         while open_folders:
@@ -344,15 +346,28 @@ def _sorted(listing: Listing) -> Listing:
     return listing
 
 
-def _check_folder(folder: Path) -> None:
-    """Refuses what is no folder; anything else that hinders is raised as it is."""
+def check_folder(folder: Path) -> None:
+    """Makes sure that a folder is there; anything else that hinders is raised as it is.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        CourseError: There is none, or it is a file.
+        OSError: The system does not say.
+
+    Example:
+        >>> check_folder(Path("no_such_folder"))
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.CourseError: there is no folder no_such_folder; give the path of one
+    """
     try:
         mode = folder.stat().st_mode
     except FileNotFoundError:
         raise CourseError(f"there is no folder {folder}; give the path of one") from None
     if not stat.S_ISDIR(mode):
-        is_archive = folder.suffix.lower() in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".xz", ".bz2")
-        raise CourseError(f"{folder} is a file; give a folder{'; unpack it first' if is_archive else ''}")
+        raise CourseError(f"{folder} is a file; give a folder{'; unpack it first' if is_archive(folder) else ''}")
 
 
 def _visit(

@@ -11,14 +11,19 @@ https://creativecommons.org/licenses/by-sa/3.0. The sample is written by ``data_
 """
 
 import gzip
+import itertools
 import math
 import os
+import re
 import shutil
 import struct
 import sys
 import zipfile
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -73,6 +78,14 @@ IDX_SHA256 = {
     "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
 }
 
+_STEMS = ("train-images", "train-labels", "t10k-images", "t10k-labels")
+# 7-Zip gives them a point in place of the second hyphen, and browsers a number if they have been there before
+_IDX_NAME = re.compile(r"(?P<stem>(train|t10k)-(images|labels))[-.]idx[13]-ubyte( ?\(\d\))?(\.gz)?", re.IGNORECASE)
+_GZIP, _ZIP, _IDX = b"\x1f\x8b", b"PK", b"\0\0\x08"
+_DEEPEST = 4  # torchvision: MNIST/raw/FILE; Kaggle: FILE/FILE
+_MOST_ENTRIES = 10_000
+_LARGEST_ZIP = 2**29
+
 # "auto" promises to give up within five seconds; the imports and the reading of the sample need some of them.
 AUTO_PATIENCE = {"total": 3.9, "first_byte": 1.3, "block": 1.3}
 FULL_PATIENCE = {"total": 180.0, "first_byte": 15.0, "block": 60.0}
@@ -90,7 +103,8 @@ def load_data(source: str | Path = "auto", *, cache: str | Path | None = None) -
             - ``"full"``: all digits from the cache or the internet, with the patience of a slow line;
             - ``"sample"``: the 10,000 + 2,000 digits that ship with the package, without network or cache;
             - a path: an ``.npz`` with ``x_train``, ``y_train``, ``x_test`` (or ``x_valid``) and ``y_test``
-              (or ``y_valid``), or a folder with LeCun's four IDX files, plain or ``.gz``.
+              (or ``y_valid``), or a folder or zip archive with LeCun's four IDX files, plain or compressed by gzip,
+              whatever their endings say. They may be in folders, as torchvision and Kaggle have them.
         cache: The cache folder; without it ``KERAS_COURSE_CACHE`` or the user's own cache folder. A read-only
             folder ``KERAS_COURSE_DATA`` is looked at first.
 
@@ -221,7 +235,7 @@ def cache_file(cache: str | Path | None = None) -> Path:
 
 
 def read(path: str | Path) -> Digits:
-    """Read digits from an ``.npz`` file or a folder of IDX files, trusting nothing that the file says.
+    """Read digits from an ``.npz`` file, or from IDX files in a folder or zip archive, trusting nothing that they say.
 
     Args:
         path: The file or folder, as for ``load_data``.
@@ -239,11 +253,11 @@ def read(path: str | Path) -> Digits:
     """
     path = Path(path)
     try:
-        return _read_idx_folder(path) if path.is_dir() else _read_npz(path)
-    except FileNotFoundError as error:
-        raise CourseError(
-            f"there is no {error.filename or path}; give an .npz file or a folder of IDX files"
-        ) from error
+        if not path.exists():
+            raise CourseError(f"there is no {path}; give an .npz file or a folder of IDX files")
+        return _read_idx(_files_in(path)) if path.is_dir() else _read_file(path)
+    except CourseError:
+        raise
     except Exception as error:  # a damaged file can make a decoder raise nearly anything
         raise CourseError(f"{path} does not hold MNIST digits: {' '.join(str(error).split())}") from error
 
@@ -317,7 +331,7 @@ def _download_digits(folder: Path, patience: "Patience") -> Digits:
             reasons.append(f"{fetch_files.__name__} found other digits")
         except CourseError as error:
             reasons.append(str(error))
-    raise CourseError("; ".join(reasons))
+    raise CourseError("; ".join(dict.fromkeys(reasons)))  # both have the same if it is this computer's
 
 
 def _fetch_keras_archive(folder: Path, patience: "Patience") -> Path:
@@ -335,31 +349,112 @@ def _fetch_idx_files(folder: Path, patience: "Patience") -> Path:
     return folder
 
 
-def _read_npz(path: Path) -> Digits:
+# --- LeCun's four files ----------------------------------------------------------------------------------------
+
+Files = dict[str, Callable[[], Any]]
+"""What opens each file of a folder or zip archive, by its path in there."""
+
+
+def _read_file(path: Path) -> Digits:
+    """Read an ``.npz``, or the zip archive of IDX files that Kaggle hands out."""
+    if not path.is_file():  # to open a pipe is to wait for somebody who writes into it
+        raise ValueError("it is neither a file nor a folder")
+    with path.open("rb") as file:
+        begin = file.read(4)
+    if begin[:2] == _GZIP or begin[:3] == _IDX:
+        raise ValueError("it is one file of IDX or gzip; give the folder that has all four")
+    if not begin.startswith(_ZIP):
+        raise ValueError(f"it is {_kind_of(begin)}, not a zip file as an .npz is")
+    if path.stat().st_size > _LARGEST_ZIP:
+        raise ValueError(f"it has {path.stat().st_size:,} bytes; at most {_LARGEST_ZIP:,} are read")
     with zipfile.ZipFile(path) as archive:
+        members = {name for name in archive.namelist() if not name.endswith("/")}
+        if "x_train.npy" not in members and any(map(_stem_of, members)):
+            return _read_idx({name: partial(_open_member, archive, name) for name in members})
         return arrays.read_npz(archive, num_classes=len(CLASS_NAMES))
 
 
-def _read_idx_folder(folder: Path) -> Digits:
-    x_train, y_train = _read_idx(folder, "train-images", 3), _read_idx(folder, "train-labels", 1)
-    x_valid, y_valid = _read_idx(folder, "t10k-images", 3), _read_idx(folder, "t10k-labels", 1)
+def _open_member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
+    if archive.getinfo(name).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{name} is compressed in a way that is not read here")
+    return archive.open(name)
+
+
+def _files_in(folder: Path) -> Files:
+    """List the files of a folder, and of folders in it as deep as torchvision and Kaggle put them."""
+    files: Files = {}
+    entries = itertools.chain.from_iterable(folder.glob("/".join(["*"] * depth)) for depth in range(1, _DEEPEST + 1))
+    for entry in itertools.islice(entries, _MOST_ENTRIES):
+        if entry.is_file():
+            files[entry.relative_to(folder).as_posix()] = partial(entry.open, "rb")
+    return files
+
+
+def _read_idx(files: Files) -> Digits:
+    """Read the four files from the one folder that has them."""
+    folders: dict[str, dict[str, str]] = {}
+    # the plain file before the compressed one, and the uppermost first
+    for name in sorted(files, key=lambda name: (name.count("/"), name.endswith(".gz"), name)):
+        if stem := _stem_of(name):
+            folder = name.rpartition("/")[0]
+            above, _, own = folder.rpartition("/")
+            if _stem_of(own):  # Kaggle has each file in a folder of its name
+                folder = above
+            folders.setdefault(folder, {}).setdefault(stem, name)
+    if not folders:
+        raise ValueError(f"it has no {_STEMS[0]}-idx3-ubyte; give an .npz file or a folder of LeCun's four IDX files")
+    if "" not in folders and len(folders) > 1:
+        raise ValueError(f"it has several sets of IDX files; give one of its folders {', '.join(sorted(folders))}")
+    folder = "" if "" in folders else next(iter(folders))
+    found = folders[folder]
+    if missing := [stem for stem in _STEMS if stem not in found]:
+        kinds = " and ".join(f"{stem}-idx{3 if 'images' in stem else 1}-ubyte" for stem in missing)
+        raise ValueError(f"there is no {kinds} beside {next(iter(found.values()))}; all four files are needed")
+    x_train, y_train, x_valid, y_valid = (_read_array(found[stem], files[found[stem]]) for stem in _STEMS)
     return (
         arrays.checked_part(x_train, y_train, "train", num_classes=len(CLASS_NAMES)),
         arrays.checked_part(x_valid, y_valid, "valid", num_classes=len(CLASS_NAMES)),
     )
 
 
-def _read_idx(folder: Path, stem: str, axes: int) -> np.ndarray:
-    """Read one of LeCun's files: big-endian 0, 0, type 8 (uint8), number of axes, their lengths, the bytes."""
-    names = [f"{stem}{mark}idx{axes}-ubyte{ending}" for mark in "-." for ending in ("", ".gz")]
-    file = next((folder / name for name in names if (folder / name).is_file()), folder / names[0])
-    with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
-        magic, *shape = struct.unpack(f">{1 + axes}I", stream.read(4 + 4 * axes))
+def _stem_of(name: str) -> str:
+    """Say which of the four files a path is, "" for none of them."""
+    match = _IDX_NAME.fullmatch(name.rpartition("/")[2])
+    return match["stem"].lower() if match and not name.startswith("__MACOSX/") else ""
+
+
+def _read_array(name: str, open_file: Callable[[], Any]) -> np.ndarray:
+    """Read one of LeCun's files: big-endian 0, 0, type 8 (uint8), number of axes, their lengths, the bytes.
+
+    Browsers unpack what ends in ``.gz`` and keep the ending, or the other way round; so the first bytes decide.
+    """
+    axes = 3 if "images" in name.rpartition("/")[2].lower() else 1
+    with open_file() as file:
+        begin = file.read(2)
+    with open_file() as file, gzip.open(file) if begin == _GZIP else nullcontext(file) as stream:
+        head = stream.read(4 + 4 * axes)
+        if len(head) < 4 + 4 * axes:
+            raise ValueError(f"{name} is {_kind_of(head)}, too short for an IDX file")
+        magic, *shape = struct.unpack(f">{1 + axes}I", head)
         if magic != 0x0800 + axes:
-            raise ValueError(f"{file.name} begins with {magic:#010x} and not with {0x0800 + axes:#010x}")
+            raise ValueError(
+                f"{name} is {_kind_of(head)} and begins with {magic:#010x}, not with {0x0800 + axes:#010x}"
+            )
         arrays.check_claim("x" if axes == 3 else "y", tuple(shape), np.dtype(np.uint8))
         size = math.prod(shape)
-        values = stream.read(size + 1)  # one more than there should be, and never all that a .gz could unfold to
+        values = stream.read(size + 1)  # one more than there should be, and never all that gzip could unfold to
     if len(values) != size:
-        raise ValueError(f"{file.name} claims the shape {tuple(shape)}, which is not what the file holds")
+        raise ValueError(f"{name} claims the shape {tuple(shape)}, which is not what the file holds")
     return np.frombuffer(values, np.uint8).reshape(shape)
+
+
+def _kind_of(begin: bytes) -> str:
+    """Say what a file is by its first bytes: what stood in the way of a download is often kept in its place."""
+    text = begin.lstrip().lower()
+    if not begin:
+        return "an empty file"
+    if text.startswith((b"<!do", b"<htm", b"<?xm", b"<")):
+        return "a web page"
+    if text.startswith(b"vers"):
+        return "a pointer of Git LFS, not the file"
+    return "an IDX file of another kind" if begin[:2] == b"\0\0" else "another kind of file"

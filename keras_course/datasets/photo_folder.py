@@ -40,6 +40,7 @@ from keras_course.datasets.folders import (
     LEAVES,
     File,
     Listing,
+    check_folder,
     composed,
     in_order,
     is_system,
@@ -63,6 +64,8 @@ __all__ = [
     "PhotoFolder",
     "PhotoPart",
     "class_weights",
+    "decode",
+    "find_photos",
     "load_data",
     "locate",
 ]
@@ -196,8 +199,10 @@ def locate(
     if source in ("auto", "sample"):
         return sample()
     folder = Path(source).expanduser()
-    if not folder.is_dir():
-        raise CourseError(f"there is no folder {source}; give one with a folder for each class")
+    try:
+        check_folder(folder)
+    except OSError as error:
+        raise CourseError(f"{source} cannot be read: {reason_of(error)}") from None
     return folder
 
 
@@ -335,6 +340,69 @@ def load_data(
         photos = _take(decoded.pictures, [rows[place] for place in places])
         sides.append(PhotoPart(photos, labels[places], paths, tuple(hashes[place] for place in places)))
     return PhotoFolder(sides[0], sides[1], class_names, [(folder / name, reason) for name, reason in skipped])
+
+
+def find_photos(
+    folder: str | Path, *, classes: Sequence[str] | Mapping[str, str] | None = None
+) -> tuple[list[tuple[Path, str]], tuple[str, ...], list[tuple[Path, str]]]:
+    """Finds the photos of a folder without parts, and opens none of them.
+
+    Args:
+        folder: The folder above the class folders.
+        classes: As for ``load_data``.
+
+    Returns:
+        The photos in the order of their paths, each with its class; the names of the classes, sorted; and the files
+        that are not among the photos, each with the reason.
+
+    Raises:
+        CourseError: As for ``load_data``.
+
+    Example:
+        >>> find_photos("no_such_folder")
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.CourseError: there is no folder no_such_folder; give the path of one
+    """
+    folder = Path(folder).expanduser()
+    listing = list_pictures(folder)
+    tree = Tree(listing)
+    layout = read_layout(folder, tree, names_are_classes=classes is not None)
+    parts = list(layout.parts.values()) or [layout.start]
+    class_of = _classes(folder, listing, tree, parts, "stratified", classes, None)
+    for name in set(class_of.values()):
+        _check_class_name(folder, name)
+    chosen, skipped = _choose(listing, layout, layout.parts, class_of)
+    _check_filled(class_of, chosen, skipped, is_given=False)
+    return (
+        [(folder / photo.file.name, class_of[photo.folder]) for photo in chosen],
+        tuple(sorted(set(class_of.values()))),
+        [(folder / name, reason) for name, reason in skipped],
+    )
+
+
+def decode(path: Path, pictures: PictureFormat) -> tuple[npt.NDArray[np.uint8] | None, str, str]:
+    """Decodes one photo.
+
+    Args:
+        path: Its file.
+        pictures: What it becomes.
+
+    Returns:
+        Its pixels, or None where it cannot be read; the SHA-256 of the file, "" where not even that could be read; and
+        the reason, "" where there is none.
+    """
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(images.LARGEST_FILE_BYTES + 1)
+        sha256 = hashlib.sha256(content).hexdigest()
+        return images.prepare(content, pictures, name="it"), sha256, ""
+    except OSError as error:
+        return None, "", reason_of(error)
+    except Exception as error:  # a damaged file can make a decoder raise nearly anything
+        if isinstance(error.__cause__ or error, MemoryError):
+            return None, "", "there is not enough memory"
+        return None, sha256, reason_of(error)
 
 
 def class_weights(labels: npt.ArrayLike, num_classes: int) -> npt.NDArray[np.float32]:
@@ -687,18 +755,10 @@ def _decode(
 
 def _decode_one(folder: Path, pictures: PictureFormat, file: File, row: Pictures) -> tuple[str, str]:
     """Decodes a photo into a row; returns the hash of the file, "" if it was not read, and the reason if it failed."""
-    try:
-        with (folder / file.name).open("rb") as stream:
-            content = stream.read(images.LARGEST_FILE_BYTES + 1)
-        sha256 = hashlib.sha256(content).hexdigest()
-        row[...] = images.prepare(content, pictures, name="it")
-    except OSError as error:
-        return "", reason_of(error)
-    except Exception as error:  # a damaged file can make a decoder raise nearly anything
-        if isinstance(error.__cause__ or error, MemoryError):
-            return "", "there is not enough memory"
-        return sha256, reason_of(error)
-    return sha256, ""
+    pixels, sha256, reason = decode(folder / file.name, pictures)
+    if pixels is not None:
+        row[...] = pixels
+    return sha256, reason
 
 
 def _write(place: Path, key: str, made_from: dict[str, Any], sources: Sequence[tuple[_Known, Pictures]]) -> Path:
@@ -730,7 +790,8 @@ def _open_kept(place: Path, key: str, made_from: dict[str, Any], *, is_last_look
     """Opens the newest file that was kept, if it is whole and of this version."""
     found = []
     with suppress(OSError):
-        found = sorted(place.glob(f"{key}-*.npy"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        kept = [path for path in place.glob(f"{key}-*.npy") if path.is_file()]
+        found = sorted(kept, key=lambda path: path.stat().st_mtime_ns, reverse=True)
     for path in found:
         try:
             return _open_written(path, made_from)

@@ -8,7 +8,6 @@ import json
 import re
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,14 +16,17 @@ import numpy as np
 
 from keras_course._backend import formats, select
 from keras_course.cards import ModelCard, put_card, shapes_of
+from keras_course.deployment.isolation import LimitedProcess, Limits
 from keras_course.deployment.model_files import find_model, is_pretrained, load_keras_model, read_card_or_fail
 from keras_course.deployment.runtimes import open_keras, open_model, told_by_graph
 from keras_course.errors import CourseError
+from keras_course.files import folder_beside
+from keras_course.foreign_text import printable
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["Exported", "export_model"]
+__all__ = ["Exported", "export_here", "export_model"]
 
 TOLERANCE: Final = 1e-4
 """How far the logits of an export may be from those of Keras, as a share of the largest one, if that is above 1."""
@@ -34,6 +36,9 @@ BATCHES: Final = (1, 5)
 
 SECONDS: Final = 600
 """How long a second process may take."""
+
+LIMITS: Final = Limits(seconds=SECONDS, memory=8 * 2**30)
+"""Converters hold a model several times."""
 
 
 @dataclass(frozen=True)
@@ -57,17 +62,21 @@ class Exported:
     difference: float
 
 
-def export_model(path: str | Path, *, format: str, output: str | Path | None = None) -> Exported:
+def export_model(
+    path: str | Path, *, format: str, output: str | Path | None = None, trust: bool = False, backend: str = ""
+) -> Exported:
     """Writes a saved model in another format, and makes sure that it gives the same answers there.
 
     All formats compute in 32 bits. A model that was trained with layers of 16 is written, and compared, with layers of
-    32.
+    32. A model may come from anybody: it is opened in a process of its own, with limits.
 
     Args:
         path: The folder of a run, a ``.keras`` file, or the name of a pre-trained model.
         format: One of ``onnx``, ``saved_model``, ``litert``, ``torch`` and ``openvino``.
         output: The file or folder to write; when left out, in ``exports`` beside the model, or, for a pre-trained one,
             in ``exports`` in the current folder. What is there is replaced once the new one is found to be right.
+        trust: Whether to open the model in this process, without limits.
+        backend: On which Keras opens the model in the other process; without it, the one in use.
 
     Returns:
         Where it is, and what was measured.
@@ -81,16 +90,54 @@ def export_model(path: str | Path, *, format: str, output: str | Path | None = N
         ...
         keras_course.errors.CourseError: there is no runs/no_such_lesson; give a run folder or the file of a model
     """
+    source, target = _check(path, format, output)
+    if trust:
+        return export_here(source, format=format, output=target)
+    name = select.choose_for_second_process(backend)
+    settings = {"format": format, "output": str(target.absolute())}
+    with LimitedProcess("export", source, LIMITS, backend=name, **settings) as process:
+        done = process.hear()
+    return Exported(
+        target,
+        format,
+        int(done["size"]),
+        printable(str(done["written_by"])),
+        printable(str(done["runtime"])),
+        float(done["difference"]),
+    )
+
+
+def _check(path: str | Path, format: str, output: str | Path | None) -> tuple[Path, Path]:
+    """Makes sure of all that can be known before a model is opened; gives its file, and the one to write."""
     known = formats.FORMATS.get(format)
     if known is None:
         raise CourseError(f"format is {format!r}; give one of {', '.join(formats.FORMATS)}")
     source = find_model(path)
     if formats.format_of(source) != "keras":
         raise CourseError(f"{source} is an export already; give the folder of a run or a .keras file")
-    card = read_card_or_fail(source)
     beside_model = Path("exports", path) if is_pretrained(path) else source.parent / "exports"
     target = Path(output) if output is not None else beside_model / known.file_name
     _check_target(target, known)
+    return source, target
+
+
+def export_here(source: str | Path, *, format: str, output: str | Path) -> Exported:
+    """Writes a saved model in another format, in this process and without limits.
+
+    Args:
+        source: The ``.keras`` file.
+        format: As for ``export_model``.
+        output: As for ``export_model``.
+
+    Returns:
+        As ``export_model``.
+
+    Raises:
+        CourseError: As ``export_model``.
+    """
+    source, target = Path(source), Path(output)
+    known = formats.FORMATS[format]
+    card = read_card_or_fail(source)
 
     import keras
 
@@ -103,9 +150,8 @@ def export_model(path: str | Path, *, format: str, output: str | Path | None = N
     card.check_model(str(source), *shapes_of(model))
     pictures = _pictures(card)
     expected = open_keras(model)[1](pictures)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
-        beside = Path(folder) / known.file_name
+    with folder_beside(target) as folder:
+        beside = folder / known.file_name
         if writer == keras.backend.backend():
             _write(model, card, beside, format)
             runtime, difference = _compare(beside, pictures, expected)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,8 @@ import numpy.typing as npt
 
 from keras_course._backend import formats
 from keras_course._backend.activations import output_activations
-from keras_course.cards import ModelCard, Shape, shapes_of
+from keras_course.cards import ModelCard, card_by_shapes, shapes_of
+from keras_course.deployment.isolation import Limits, ModelProcess
 from keras_course.deployment.model_files import find_card, find_model, load_keras_model, read_card_or_fail
 from keras_course.errors import CourseError
 
@@ -32,7 +34,9 @@ class Runtime:
         card: What the model says about itself.
         run: From uint8 or float32 pictures (n, height, width, channels), 0..255, to what the model gives, in float32.
         seconds: How long it took to open it.
-        model: The model itself, where Keras computes.
+        model: The model itself, where Keras computes in this process.
+        process: The process in which it is open, if not in this one.
+        compiled: Whether each size of batch is a program that is compiled when it first occurs.
     """
 
     path: Path
@@ -42,6 +46,34 @@ class Runtime:
     run: Callable[[np.ndarray], Logits]
     seconds: float = 0.0
     model: "keras.Model | None" = None
+    process: ModelProcess | None = None
+    compiled: bool = False
+
+    def close(self) -> None:
+        """Ends the process of the model, if it has one; without this it ends with the runtime or the program."""
+        if self.process is not None:
+            self.process.close()
+
+    def heat(self, picture: np.ndarray, label: int) -> np.ndarray | None:
+        """Finds the places in a picture that speak for a class, by Grad-CAM.
+
+        Args:
+            picture: uint8 (height, width, channels).
+            label: The class.
+
+        Returns:
+            float32 (height, width), 0 to 1, or None where Keras does not compute, or the model has no convolution.
+        """
+        if self.process is not None:
+            return self.process.heat(picture, label) if self.compiled else None
+        if self.model is None:
+            return None
+        from keras_course.explain import grad_cam
+
+        try:
+            return grad_cam(self.model, picture, label=label)
+        except CourseError:  # it has no convolution
+            return None
 
     def logits(self, pictures: np.ndarray) -> Logits:
         """Computes the scores of each class; the softmax of them are the probabilities that the model gives.
@@ -80,6 +112,8 @@ class Runtime:
             raise CourseError(f"pictures have the shape {pictures.shape}; give (n, {self._shape()})")
         try:
             outputs = np.asarray(self.run(pictures), "float32")
+        except CourseError:
+            raise
         except Exception as error:  # each runtime has errors of its own
             reason = formats.reason_of(error)
             raise CourseError(f"{self.path} cannot compute with pictures {pictures.shape}: {reason}") from error
@@ -99,17 +133,22 @@ def open_model(
     *,
     threads: int | None = None,
     trust: bool = False,
-    default_card: "Callable[[Shape | None, Shape | None], ModelCard] | None" = None,
+    backend: str = "",
+    limits: Limits | None = None,
 ) -> Runtime:
     """Opens a model in the runtime of its format: Keras for a run or a ``.keras`` file, else that of the export.
+
+    A model may come from anybody. It is opened in a process of its own, which may take so much memory and time and no
+    more, and is killed otherwise; a model of your own that needs more is opened with ``trust``, in this process.
 
     Args:
         path: The folder of a run, or the file or folder of a model.
         threads: How many threads the runtime may use; None for one for each processor (ONNX), or as many as it likes.
             Keras ignores it.
-        trust: Whether to open formats, too, in which a stranger's model could run code or end the process.
-        default_card: Makes a card for a model that has none, from the shapes of what it takes and gives for a batch;
-            without it, such a model is not opened.
+        trust: Whether to open it in this process, without limits, and in formats, too, in which a stranger's model
+            could run code or end the process.
+        backend: On which Keras opens a ``.keras`` file in the other process; without it, the one in use.
+        limits: What the process may take; its ``threads`` are those given here.
 
     Returns:
         The model, ready to answer.
@@ -118,12 +157,48 @@ def open_model(
         CourseError: There is no model, it is damaged or not to be trusted, its card is that of another one, or its
             runtime is not installed.
     """
+    if trust:
+        return open_here(path, threads=threads, trust=True)
+    started = time.perf_counter()
+    found = find_model(path)
+    if found != Path(path) and found.is_symlink():
+        raise CourseError(f"{found} is a link; a model is made of files of its own: copy the file there")
+    kind = formats.format_of(found)
+    formats.check_can_be_opened(found)
+    limits = replace(limits or Limits(), threads=threads)
+    process = ModelProcess(found, limits, backend=backend)
+    try:
+        card, facts = process.introduce()
+    except BaseException:
+        process.close()
+        raise
+    seconds = time.perf_counter() - started
+    run = partial(process.outputs, numbers=card.numbers)
+    return Runtime(found, kind, facts["runtime"], card, run, seconds, None, process, facts["compiled"])
+
+
+def open_here(path: str | Path, *, threads: int | None = None, trust: bool = False, needs_card: bool = True) -> Runtime:
+    """Opens a model in this process, without limits.
+
+    Args:
+        path: As for ``open_model``.
+        threads: As for ``open_model``.
+        trust: Whether to open formats, too, in which a stranger's model could run code or end the process.
+        needs_card: Whether a model without a card is refused; else it gets ``cards.card_by_shapes``.
+
+    Returns:
+        The model, ready to answer.
+
+    Raises:
+        CourseError: As for ``open_model``.
+    """
     started = time.perf_counter()
     found = find_model(path)
     kind = formats.format_of(found)
-    read = find_card if default_card else read_card_or_fail
+    read = read_card_or_fail if needs_card else find_card
     model = None
     if kind == "keras":
+        formats.files_of(found, links=trust)
         model = load_keras_model(found)
         card = read(found)
         card = card and told_by_graph(card, model)
@@ -132,13 +207,13 @@ def open_model(
     else:
         opened = formats.open_export(found, threads=threads, trust=trust)
         card = read(found, opened.card)
-    if card is None and default_card is not None:
-        card = default_card(opened.takes, opened.gives)
+    if card is None:
+        card = card_by_shapes(opened.takes, opened.gives)
         if model is not None and output_activations(model) == ["softmax"]:
             card = replace(card, outputs="softmax")
-    assert card is not None  # `read_card_or_fail` gives one
     card.check_model(str(found), opened.takes, opened.gives)
-    return Runtime(found, kind, opened.runtime, card, opened.run, time.perf_counter() - started, model)
+    seconds = time.perf_counter() - started
+    return Runtime(found, kind, opened.runtime, card, opened.run, seconds, model, compiled=model is not None)
 
 
 def told_by_graph(card: ModelCard, model: "keras.Model") -> ModelCard:

@@ -127,8 +127,8 @@ class Service:
 
     def warm_up(self) -> None:
         """Runs all that may have to be compiled once, for each size of batch; requests then need not wait for that."""
-        if self.runtime.model is not None:
-            self._grad_cam(np.zeros(self.runtime.card.pictures.shape, "uint8"), 0)
+        if self.runtime.compiled:
+            self.runtime.heat(np.zeros(self.runtime.card.pictures.shape, "uint8"), 0)
         size = 1
         while size <= self.limits.batch_size:
             self.runtime.logits(np.zeros((size, *self.runtime.card.pictures.shape), "uint8"))
@@ -136,7 +136,7 @@ class Service:
 
     def _logits(self, pictures: np.ndarray) -> np.ndarray:
         """Keras is given no more pictures at once than it was warmed up for; it would compile another program."""
-        most = len(pictures) if self.runtime.model is None else self.limits.batch_size
+        most = self.limits.batch_size if self.runtime.compiled else len(pictures)
         parts = [self.runtime.logits(pictures[start : start + most]) for start in range(0, len(pictures), most)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
@@ -223,8 +223,8 @@ class Service:
     async def _explain(self, picture: np.ndarray) -> tuple[int, str, np.ndarray]:
         """Gives the class of a picture, the method, and the heat; what others ask is computed in between."""
         label = int((await self.batches.logits(picture[None]))[0].argmax())
-        if self.runtime.model is not None:
-            heat = await self.batches.alone(self._grad_cam, picture, label)
+        if self.runtime.compiled:
+            heat = await self.batches.alone(self.runtime.heat, picture, label)
             if heat is not None:
                 return label, "Grad-CAM", heat
         count = PLACES * PLACES + 1
@@ -234,14 +234,6 @@ class Service:
             pictures = covered(picture, range(start, min(start + step, count)))
             logits.append((await self.batches.logits(pictures, patient=True))[:, label])
         return label, "occlusion", heat_of(np.concatenate(logits), *picture.shape[:2])
-
-    def _grad_cam(self, picture: np.ndarray, label: int) -> np.ndarray | None:
-        from keras_course.explain import grad_cam
-
-        try:
-            return grad_cam(self.runtime.model, picture, label=label)
-        except CourseError:  # it has no convolution
-            return None
 
     async def metadata(self, request: Request) -> Response:
         """Tells what the model is."""

@@ -5,10 +5,10 @@ kind may be given as a local file instead. Nothing in a file of weights is ever 
 """
 
 import json
-import os
+import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -24,7 +24,7 @@ from keras_course._backend.torch_files import read_tensors
 from keras_course.cards import ModelCard, put_card, read_card
 from keras_course.datasets.arrays import cache_folder
 from keras_course.datasets.download import Patience, fetch, locked, set_aside
-from keras_course.errors import CourseError, MissingPackageError
+from keras_course.errors import CourseError, DiskError, MissingPackageError
 from keras_course.models.efficientnet_lite import SIZES, scaled_stages
 from keras_course.preprocessing import PictureFormat
 from keras_course.pretrained.records import Download, Package, Record, imagenet_class_names, record_of
@@ -130,13 +130,11 @@ def model_file(name: str, *, cache: str | Path | None = None) -> Path:
             return path
     model, card = load_pretrained(name, cache=cache)
     try:
-        with _beside(path) as beside:
+        with files.replacing_by_name(path) as beside:
             model.save(beside)
             put_card(beside, card)
     except OSError as error:
-        raise CourseError(
-            f"cannot write {path} ({error.strerror}); KERAS_COURSE_CACHE may name another folder"
-        ) from None
+        raise DiskError(path, error, "KERAS_COURSE_CACHE may name another folder") from None
     return path
 
 
@@ -214,7 +212,7 @@ def _from_package(record: Record, package: Package, shape: tuple[int, ...], fold
             if (model := from_cache()) is not None:  # another process has just done it
                 return model, origin
             model = _converted(record, shape, source)
-            with _beside(converted) as beside:
+            with files.replacing_by_name(converted) as beside:
                 model.save_weights(beside)
             facts = {
                 "name": record.name,
@@ -262,7 +260,7 @@ def _from_web(record: Record, source: Download, shape: tuple[int, ...], folder: 
     """
     name = source.url.rpartition("/")[2]
     note = folder / f"{record.name}.json"
-    known_hash = source.known_hash or _read_note(note).get("known_hash", "")
+    known_hash = source.known_hash or _noted_hash(note)
     path = fetch(name, [source.url], known_hash, folder)
     try:
         model = _with_weights_of(record, shape, path)
@@ -278,27 +276,23 @@ def _from_web(record: Record, source: Download, shape: tuple[int, ...], folder: 
 
 def _read_note(note: Path) -> dict[str, Any]:
     try:
-        facts = json.loads(note.read_bytes())
-    except (OSError, ValueError):
+        facts = json.loads(note.read_bytes()) if note.is_file() else {}
+    except (OSError, ValueError, RecursionError):
         return {}
     return facts if isinstance(facts, dict) else {}
+
+
+def _noted_hash(note: Path) -> str:
+    """The hash of an earlier download, "" for none: what is no hash would refuse every file."""
+    known_hash = _read_note(note).get("known_hash")
+    if isinstance(known_hash, str) and re.fullmatch("sha256:[0-9a-f]{64}", known_hash):
+        return known_hash
+    return ""
 
 
 def _write_note(note: Path, facts: dict[str, Any]) -> None:
     with files.replacing(note) as file:
         file.write((json.dumps(facts, indent=2) + "\n").encode())
-
-
-@contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """Gives a path for Keras, which writes to names alone; what is there takes its place when the block ends well."""
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        yield beside
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 # --- files -----------------------------------------------------------------------------------------------------
@@ -342,8 +336,12 @@ def _converted(record: Record, shape: tuple[int, ...], path: Path) -> keras.Mode
     for target, (tensor, arrange) in _places(size).items():
         if tensor not in tensors:
             raise CourseError(f"{path} does not hold the weights of {record.name}: it has no {tensor}")
-        values[target] = arrange(tensors[tensor])
-        if values[target].shape != tuple(variables[target].shape):
+        try:
+            values[target] = arrange(tensors[tensor])
+            is_right = values[target].shape == tuple(variables[target].shape)
+        except ValueError:  # of another number of axes
+            is_right = False
+        if not is_right:
             raise CourseError(
                 f"{path} does not hold the weights of {record.name}: {tensor} has the shape {tensors[tensor].shape}"
             )

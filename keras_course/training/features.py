@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_course import _backend
-from keras_course.augmentation import Augmentation
+from keras_course.augmentation import Augmentation, check_augmentation
 from keras_course.datasets.arrays import cache_folder
 from keras_course.errors import CourseError, check_positive
-from keras_course.files import replacing
+from keras_course.files import remove_left_behind, replacing
 from keras_course.training.inputs import check_samples
 
 Features = npt.NDArray[np.float32]
@@ -72,13 +72,16 @@ def extract_features(
         [[7.0, 7.0, 7.0], [7.0, 7.0, 7.0]]
     """
     check_positive(views=views, batch_size=batch_size)
+    check_augmentation(augmentation, mixing=False)
     check_samples(backbone, pictures, "pictures")
     if pictures.dtype != np.uint8:
         raise CourseError(f"pictures are {pictures.dtype}; give uint8, from 0 to 255")
     if augmentation is None and views > 1:
         raise CourseError(f"views is {views}, and there is no augmentation; give one, or see each picture once")
+    if augmentation is not None:
+        augmentation.check(pictures, name="pictures")
     folder = cache_folder(cache) / "features" / _key(backbone)
-    kept = _Kept(folder)
+    kept = _Kept(folder, backbone.output_shape[1:])
     run: list[Callable[[np.ndarray], np.ndarray]] = []  # compiled only if there is something to do
     found: list[np.ndarray] = []
     for view in range(views):
@@ -157,12 +160,13 @@ class _Kept:
     Two processes may compute the same, and each writes files of its own; nobody waits and nothing is lost.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, shape: Sequence[int | None]) -> None:
+        self._folder, self._shape = folder, shape
         self._rows: dict[bytes, np.ndarray] = {}
         self._new: list[bytes] = []
         self._can_write = True
-        self._files = sorted(folder.glob("*.npz")) if folder.is_dir() else []
+        remove_left_behind(folder, "*.npz")
+        self._files = sorted(file for file in folder.glob("*.npz") if file.is_file())
         for file in self._files:
             self._rows.update(self._read(file))
 
@@ -199,6 +203,10 @@ class _Kept:
                 names, features = content["names"], content["features"]
             if names.dtype != np.uint8 or names.shape != (len(features), 32) or features.dtype != np.float32:
                 raise ValueError("of another form")
+            if len(features.shape) != 1 + len(self._shape) or any(
+                side not in (None, found) for side, found in zip(self._shape, features.shape[1:], strict=True)
+            ):
+                raise ValueError("the features of another backbone")
         except Exception:  # a damaged file can be wrong in any way; what it held is computed again
             with suppress(OSError):
                 file.unlink()

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from keras_course.augmentation import Augmentation
+from keras_course.augmentation import Augmentation, check_augmentation
 from keras_course.errors import CourseError, check_positive
 from keras_course.pretrained.transfer import feature_extractor, freeze, head_of, unfreeze
 from keras_course.training.features import extract_features
@@ -105,6 +105,7 @@ def train_head(
         CourseError: As for ``fit``; or the model has no backbone, or there are views and no augmentation.
     """
     check_positive(views=views, epochs=epochs, batch_size=batch_size)
+    check_augmentation(augmentation, mixing=False)
     if views > 1 and augmentation is None:
         raise CourseError(f"views is {views}, and there is no augmentation; give one, or see each photo once")
     check_labels(train[0], train[1], "train")
@@ -180,6 +181,7 @@ def fine_tune(
         CourseError: As for ``fit``; or the model has no backbone, or not so many layers.
     """
     check_positive(epochs=epochs, batch_size=batch_size)
+    check_augmentation(augmentation)
     check_labels(train[0], train[1], "train")
     unfreeze(model, last=last)
     return fit(

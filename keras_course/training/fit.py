@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from keras_course import _backend
 from keras_course._backend.loops import leaves
 from keras_course.allow_list import check_can_be_opened
-from keras_course.augmentation import Augmentation
+from keras_course.augmentation import Augmentation, check_augmentation
 from keras_course.errors import CourseError, DivergenceError, check_positive
 from keras_course.training.callbacks import Callbacks
 from keras_course.training.features import graph_without_names
@@ -39,7 +39,14 @@ from keras_course.training.inputs import (
     map_arrays,
     split_off,
 )
-from keras_course.training.objectives import Loss, Metrics, compiled, losses_for, metrics_for
+from keras_course.training.objectives import (
+    Loss,
+    Metrics,
+    check_takes_probabilities,
+    compiled,
+    losses_for,
+    metrics_for,
+)
 from keras_course.training.run_directory import Checkpoint, Columns, RunDirectory
 from keras_course.training.steps import Measurement, Steps, choose_steps, has_loss_of_keras, own_code
 
@@ -142,6 +149,7 @@ def fit(
         ([1, 2], 1.0, 'compiled')
     """
     check_positive(epochs=epochs, batch_size=batch_size)
+    check_augmentation(augmentation)
     if not isinstance(model, keras.Model):
         raise CourseError(f"model is a {type(model).__name__}; give a keras.Model")
     if sample_weight is not None:
@@ -163,7 +171,8 @@ def fit(
     first = training.first()
     if augmentation is not None:
         check_pictures(first["x"], "train")
-        if "sample_weight" in first and augmentation._mixes:
+        augmentation.check(first["x"], first.get("y"), outputs=_outputs_of(model), name="train")
+        if "sample_weight" in first and augmentation.mixes:
             raise CourseError(
                 "augmentation mixes samples, whose weights would be wrong; leave MixUp and CutMix or them out"
             )
@@ -172,6 +181,7 @@ def fit(
             run = stack.enter_context(RunDirectory(run))
         problem = _Problem(model, loss, metrics, weighted_metrics, loss_weights, first, augmentation)
         problem.check(training, "train")
+        problem.check_augmentation(training, "train")
         if validation is not None:
             problem.check(validation, "valid")
         optimizer = _optimizer_for(model, optimizer)
@@ -185,6 +195,8 @@ def fit(
             if run is not None:
                 run.training = {"way": history.way, "reason": history.reason}
             return history
+        if run is not None and log_steps:
+            run.start_steps(history.steps)
         ahead = Callbacks(callbacks, model, epochs, training.steps)
         group, _ = next(training.groups(0, lambda: 1e9, alone=ahead.watches_batches))
         group["step"] = np.zeros(len(next(leaves(group))), "int32")
@@ -196,8 +208,6 @@ def fit(
         measurement = None
         if validation is not None:
             measurement = Measurement(model, validation, _predictor(model))
-        if run is not None and log_steps:
-            run.start_steps(history.steps)
         with ahead as watching:
             start = max(len(history["epoch"]), watching.first_epoch)
             for epoch in range(start, epochs):
@@ -320,9 +330,13 @@ def predict_logits(
     networks", 2012, which averages over ten crops.
     """
     check_positive(batch_size=1 if batch_size is None else batch_size, variants=variants)
+    check_augmentation(augmentation, mixing=False)
     x = as_samples(x, "x")
     check_samples(model, x, "x")
     check_stateless(model)
+    if augmentation is not None:
+        check_pictures(x, "x")
+        augmentation.check(x, name="x")
     if batch_size is not None:
         check_batch_size(model, batch_size)
     if not _is_built(model):
@@ -331,7 +345,6 @@ def predict_logits(
     batch_size = fixed_batch_size(model) or batch_size
     if augmentation is None:
         return _predict(forward, x, batch_size)
-    check_pictures(x, "x")
     shown = (augmentation.apply(x, step=step, library=np) for step in range(variants))
     answers = [_predict(forward, pictures, batch_size) for pictures in shown]
     return keras.tree.map_structure(lambda *outputs: np.mean(outputs, axis=0), *answers)
@@ -367,6 +380,7 @@ class _Problem:
         augmentation: Augmentation | None,
     ) -> None:
         self._model, self._first, self._loss_weights = model, first, loss_weights
+        self._augmentation = augmentation
         if found := own_code(model, ("compile",)):
             raise CourseError(
                 f"{found}, whose optimizers and losses are not known here; "
@@ -377,7 +391,7 @@ class _Problem:
             with compiled(model, None, None):
                 self._build()
         check_samples(model, first["x"], "train")
-        mixed = augmentation is not None and augmentation._mixes
+        mixed = augmentation is not None and augmentation.mixes
         own_loss = own_code(model, ("compute_loss",)) is not None
         self.loss = losses_for(model, loss, first["x"], mixed_labels=mixed)
         self._is_known = not own_loss
@@ -389,6 +403,20 @@ class _Problem:
         self.weighted_metrics = None
         if weighted_metrics is not None:
             self.weighted_metrics = metrics_for(model, weighted_metrics, self.loss, first)
+        if mixed:
+            check_takes_probabilities(self.loss, "loss")
+            check_takes_probabilities([self.metrics, self.weighted_metrics], "metrics")
+
+    def check_augmentation(self, source: Batches | BatchStream, name: str) -> None:
+        """Checks that pictures and labels can be changed as the augmentation does."""
+        if self._augmentation is None:
+            return
+        parts = source.arrays if isinstance(source, Batches) else source.first()
+        y = parts.get("y")
+        of_classes = isinstance(self.loss, keras.losses.SparseCategoricalCrossentropy)
+        if of_classes and isinstance(y, np.ndarray) and y.ndim == 2 and y.shape[1] == 1:
+            y = y[:, 0]  # class numbers, and no probabilities
+        self._augmentation.check(parts["x"], y, outputs=_outputs_of(self._model), name=name)
 
     def check(self, source: Batches | BatchStream, name: str) -> None:
         """Checks that data fits the model and its loss."""
@@ -407,7 +435,10 @@ class _Problem:
             yield
 
     def _build(self) -> None:
-        parts = tuple(self._first.get(name) for name in ("x", "y", "sample_weight"))
+        x, y, weights = (self._first.get(name) for name in ("x", "y", "sample_weight"))
+        if self._augmentation is not None and self._augmentation.mixes and isinstance(y, np.ndarray):
+            y = self._augmentation.probabilities(y)  # as the loss and the metrics will see them
+        parts = (x, y, weights)
         try:
             self._model._symbolic_build(data_batch=parts)
         except Exception as error:  # what the layers, losses and metrics of anybody may raise
@@ -417,6 +448,13 @@ class _Problem:
     def things(self, optimizer: keras.Optimizer) -> list[Any]:
         """Lists what the steps call beside the model."""
         return [self.loss, self.metrics, self.weighted_metrics, optimizer]
+
+
+def _outputs_of(model: keras.Model) -> int | None:
+    """Returns how many numbers a model gives for each sample; None if that is not known, or they have more axes."""
+    shape: Any = getattr(model, "output_shape", None) if model.built else None
+    is_row = isinstance(shape, tuple) and len(shape) == 2 and isinstance(shape[1], int)
+    return shape[1] if is_row else None
 
 
 def _adds_losses(model: keras.Model, x: Any) -> bool:
@@ -799,7 +837,8 @@ def _restore(checkpoint: Checkpoint, settings: dict[str, Any], model: keras.Mode
     parts = [(model.weights, checkpoint.model), (optimizer.variables, checkpoint.optimizer)]
     if checkpoint.version > 1:
         parts.append((_random_variables(model), checkpoint.random))
-    for variables, values in parts:
+    best = [(model.weights, checkpoint.best)] if checkpoint.best else []
+    for variables, values in parts + best:
         if [tuple(variable.shape) for variable in variables] != [value.shape for value in values]:
             raise CourseError("the run to resume has weights of other shapes; start a new run in another --output")
     for variables, values in parts:

@@ -301,7 +301,8 @@ def class_weights_of(y: np.ndarray, class_weight: Any, num_classes: int | None =
     labels = y.argmax(axis=-1) if y.ndim > 1 and y.shape[-1] > 1 else y.reshape(len(y), -1)[:, 0]
     if y.ndim > 2 or (y.ndim == 2 and y.size != len(y) and y.shape[-1] == 1):
         raise CourseError(f"class_weight needs one class a sample, and the labels have the shape {y.shape}")
-    labels = np.round(labels).astype("int64")
+    with np.errstate(invalid="ignore"):  # one that is no number is refused later, with all others
+        labels = np.round(labels).astype("int64")
     if isinstance(class_weight, str):
         if class_weight != "balanced":
             raise CourseError(f"class_weight is {class_weight!r}; give a mapping of class numbers or 'balanced'")

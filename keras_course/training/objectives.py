@@ -163,6 +163,34 @@ def _check_activation(loss: Any, from_logits: bool | None, activation: str | Non
         )
 
 
+def check_takes_probabilities(things: Any, argument: str) -> None:
+    """Checks that losses and metrics take the probabilities that an augmentation makes of class numbers.
+
+    Args:
+        things: A nest of losses, metrics and functions.
+        argument: What the person calls them.
+
+    Raises:
+        CourseError: One of them is known to take class numbers only.
+
+    Example:
+        >>> check_takes_probabilities([keras.metrics.SparseCategoricalAccuracy()], "metrics")
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.CourseError: metrics has sparse_categorical_accuracy, which takes class numbers, ...
+    """
+    remedy = "give 'accuracy'" if argument == "metrics" else "give the name 'sparse_categorical_crossentropy'"
+    for thing in keras.tree.flatten(things):
+        function = getattr(thing, "_fn", getattr(thing, "fn", thing))
+        name = getattr(function, "__name__", "")
+        is_sparse = name.startswith("sparse_") and comes_from(function, "keras")
+        if is_sparse and not isinstance(thing, LossOfAnyLabels):
+            raise CourseError(
+                f"{argument} has {name}, which takes class numbers, and MixUp and CutMix make probabilities of them; "
+                f"{remedy}"
+            )
+
+
 def metrics_for(model: keras.Model, metrics: Metrics, loss: Loss, batch: Mapping[str, Any]) -> Any:
     """Finds the metrics of a model, in a form that ``Model.compile`` takes.
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-import filelock
 import keras
 import numpy as np
 
@@ -25,12 +24,16 @@ from keras_course._backend.select import version_of
 from keras_course._backend.weights import without_training
 from keras_course.allow_list import check_can_be_opened
 from keras_course.cards import ModelCard, put_card, shapes_of
-from keras_course.errors import CourseError
-from keras_course.files import replacing
+from keras_course.errors import CourseError, DiskError
+from keras_course.files import Lock, open_to_append, remove_left_behind, replacing, replacing_by_name
 from keras_course.lesson import Options
 
 Columns = dict[str, list[float]]
 _PARTS = ("model", "optimizer", "best", "random")
+_FILES = (
+    *("checkpoint.npz", "history.csv", "steps.csv", "metrics.json"),
+    *("model.keras", "model.weights.h5", "report.html"),
+)
 
 _ON_THE_CARD = ("samples", "parameters", "epochs", "batch_size", "seed", "backend", "precision", "versions")
 
@@ -90,14 +93,13 @@ class RunDirectory:
         self.resume = resume
         self.training: dict[str, Any] = {}
         """How the steps were taken, which ``fit`` notes here: in the compiled loop or by Keras' trainer, and why."""
+        self._lock = Lock(self.path / ".lock")
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = filelock.FileLock(self.path / ".lock", timeout=0)
-            self._lock.acquire()
-        except filelock.Timeout:
-            raise CourseError(f"output folder {self.path} is in use by another run; choose another --output") from None
+            is_free = self._lock.acquire()
         except OSError as error:
             raise CourseError(f"output folder {self.path} cannot be used: {error.strerror}; choose another") from None
+        if not is_free:
+            raise CourseError(f"output folder {self.path} is in use by another run; choose another --output")
         if resume:
             self._tidy_up()
         elif self._checkpoint.exists() or (self.path / "model.keras").exists():
@@ -112,7 +114,7 @@ class RunDirectory:
 
     def close(self) -> None:
         """Lets other processes in."""
-        if self._lock.is_locked:
+        if self._lock.is_held:
             with suppress(OSError):
                 (self.path / ".lock").unlink()  # while it is ours: afterwards it may be another's
             self._lock.release()
@@ -148,15 +150,19 @@ class RunDirectory:
 
     def _tidy_up(self) -> None:
         """Removes what a process that was killed while it wrote a file has left beside it."""
-        for name in ("checkpoint.npz", "history.csv", "steps.csv", "metrics.json", "model.keras"):
-            for beside in self.path.glob(f".{name}.*.part*"):
-                beside.unlink(missing_ok=True)
+        for name in _FILES:
+            remove_left_behind(self.path, name)
+        for name in ("*.png", "*.gif"):
+            remove_left_behind(self.figures, name)
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Writes the state after an epoch, and the history as CSV beside it.
 
         Args:
             checkpoint: The state.
+
+        Raises:
+            DiskError: The disk is full, or the file cannot be written; the last checkpoint stays.
         """
         arrays = {
             f"{part}/{number:05}": array for part in _PARTS for number, array in enumerate(getattr(checkpoint, part))
@@ -185,10 +191,11 @@ class RunDirectory:
                 for name in sorted(set(arrays.files) - {"header"}):
                     parts[name.partition("/")[0]].append(arrays[name])
             about: dict[str, Any] = {"version": 1, **header, **parts}
-            return Checkpoint(**about)
+            return _checked(Checkpoint(**about))
         except Exception as error:
             raise CourseError(
-                f"{self._checkpoint} is not a checkpoint that can be read ({error}); start again in another --output"
+                f"{self._checkpoint} is not a checkpoint that can be read ({' '.join(str(error).split())}); "
+                "start again in another --output"
             ) from None
 
     def write_history(self, history: Mapping[str, Sequence[float]]) -> None:
@@ -205,14 +212,14 @@ class RunDirectory:
 
         Args:
             last_step: The last step to keep, 0 for none.
+
+        Raises:
+            CourseError: The file is damaged; it stays as it is.
         """
         path = self.path / "steps.csv"
-        kept: list[list[str]] = [["step", "loss"]]
-        if last_step and path.exists():
-            with path.open(newline="") as file:
-                kept += [row for row in list(csv.reader(file))[1:] if len(row) == 2 and int(row[0]) <= last_step]
+        kept = _steps_until(last_step, path) if last_step and path.exists() else []
         with replacing(path) as file:
-            file.write(_csv(kept).encode())
+            file.write(_csv([["step", "loss"], *kept]).encode())
 
     def append_steps(self, first_step: int, losses: Iterable[float]) -> None:
         """Adds the losses of single batches to ``steps.csv``.
@@ -220,10 +227,19 @@ class RunDirectory:
         Args:
             first_step: The number of the first of them, counted from 1.
             losses: The loss of each batch.
+
+        Raises:
+            DiskError: The disk is full; what is there until the last checkpoint is whole.
         """
         rows = [(step, f"{loss:.9g}") for step, loss in enumerate(losses, start=first_step)]
-        with (self.path / "steps.csv").open("a") as file:
-            file.write(_csv(rows))
+        path = self.path / "steps.csv"
+        try:
+            with open_to_append(path) as file:
+                file.write(_csv(rows).encode())
+                file.flush()
+                os.fsync(file.fileno())  # before the checkpoint, which says how many rows there are
+        except OSError as error:
+            raise DiskError(path, error) from error
 
     def save_model(self, model: keras.Model, card: ModelCard | None = None) -> None:
         """Writes ``model.keras``, without optimizer or compile settings, so that it opens on every backend.
@@ -242,9 +258,8 @@ class RunDirectory:
             check_can_be_opened(model)
         except CourseError as error:
             raise CourseError(f"{error}{self._keep_weights(model)}") from error
-        beside = self.path / f".model.keras.{os.getpid()}.part.keras"
         mistake: CourseError | None = None
-        try:
+        with replacing_by_name(self.path / "model.keras") as beside:
             with without_training(model):
                 model.save(beside)
             if card is not None:
@@ -255,22 +270,17 @@ class RunDirectory:
                     put_card(beside, card)
                 except CourseError as error:  # raised when the model is safe
                     mistake = error
-            beside.replace(self.path / "model.keras")
-        finally:
-            beside.unlink(missing_ok=True)
         if mistake is not None:
             raise CourseError(f"{mistake} (it is saved without one, in {self.path / 'model.keras'})") from mistake
 
     def _keep_weights(self, model: keras.Model) -> str:
         """Saves what has been learned by a model that no file describes; returns where, in words."""
-        beside, path = self.path / f".model.{os.getpid()}.part.weights.h5", self.path / "model.weights.h5"
+        path = self.path / "model.weights.h5"
         try:
-            model.save_weights(beside)
-            beside.replace(path)
+            with replacing_by_name(path) as beside:
+                model.save_weights(beside)
         except Exception:  # the reason why there is no model is told in any case
             return ""
-        finally:
-            beside.unlink(missing_ok=True)
         return f" (they are in {path})"
 
     def save_results(
@@ -471,6 +481,52 @@ def _with_results(card: ModelCard, metrics: Mapping[str, Any]) -> ModelCard:
                 else:
                     card = replace(card, metrics={**card.metrics, name: metrics[name]})
     return card
+
+
+def _checked(checkpoint: Checkpoint) -> Checkpoint:
+    """Refuses what ``save_checkpoint`` does not write: numbers and weights are used as they are."""
+    kinds = {"settings": dict, "history": dict, "training": dict, "stopped": bool, "steps": int, "version": int}
+    for name, kind in kinds.items():
+        if type(getattr(checkpoint, name)) is not kind:
+            raise ValueError(f"its {name} is no {kind.__name__}")
+    history = checkpoint.history
+    lengths = {len(column) if isinstance(column, list) else -1 for column in history.values()}
+    if "epoch" not in history or len(lengths) > 1 or -1 in lengths or checkpoint.steps < 0:
+        raise ValueError("its history is no table")
+    for name in {"epoch", "loss", "val_loss", "seconds"} & set(history):
+        if not all(type(cell) in (int, float) for cell in history[name]):
+            raise ValueError(f"its {name} is not a number in each epoch")
+    if any(array.dtype.kind not in "fiub" for part in _PARTS for array in getattr(checkpoint, part)):
+        raise ValueError("it holds what is no number")
+    return checkpoint
+
+
+def _steps_until(last_step: int, path: Path) -> list[tuple[int, str]]:
+    """Reads the rows of ``steps.csv`` up to a step; a row behind it may have been cut off by the end of a process."""
+    kept: list[tuple[int, str]] = []
+    lines = path.read_bytes().decode("utf-8", "backslashreplace").split("\n")
+    for number, line in enumerate(lines[:-1], start=1):  # behind the last end of a line is nothing, or half a row
+        step, _, loss = line.rstrip("\r").partition(",")
+        try:
+            if number == 1:
+                is_right = (step, loss) == ("step", "loss")
+            else:
+                is_right = int(step) > (kept[-1][0] if kept else 0) and float(loss) is not None
+        except ValueError:
+            is_right = False
+        if not is_right:
+            wanted = "step,loss" if number == 1 else "the number of a step and its loss"
+            raise CourseError(
+                f"{path} is damaged: line {number} is {line[:40]!r}, wanted is {wanted}; mend it, or rename the file "
+                "to go on without the losses of earlier steps"
+            )
+        if number > 1:
+            if int(step) > last_step:
+                break
+            kept.append((int(step), loss))
+            if int(step) == last_step:
+                break
+    return kept
 
 
 def _plain(value: Any) -> Any:

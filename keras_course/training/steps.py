@@ -16,6 +16,7 @@ from keras_course import _backend
 from keras_course._backend.known_code import comes_from
 from keras_course._backend.loops import leaves
 from keras_course.augmentation import Augmentation
+from keras_course.errors import CourseError
 from keras_course.training.inputs import (
     LOSSES_OF_SAMPLES,
     Batch,
@@ -178,6 +179,8 @@ def choose_steps(
             steps = CompiledSteps(model, augmentation)
             steps.compile(batches)
             return steps, None
+        except CourseError:  # Keras' trainer would end in it, too
+            raise
         except Exception as error:  # each framework has errors of its own for what it cannot compile
             words = [type(error).__name__, *str(error).split()]
             reason = f"the step cannot be compiled ({' '.join(words)[:200]})"

@@ -7,5 +7,6 @@ _NEEDS = {
     "test_tensorflow.py": "tensorflow",
     "test_torch.py": "torch",
     "test_torch_graphs.py": "torch",
+    "test_torchvision.py": "torch",
 }
 collect_ignore = [name for name, framework in _NEEDS.items() if framework != os.environ.get("KERAS_BACKEND")]

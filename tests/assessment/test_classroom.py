@@ -76,7 +76,7 @@ def test_models_of_one_name_keep_their_endings(tmp_path):
 
 def test_a_name_cannot_move_the_cursor(tmp_path):
     (tmp_path / "ann\x1b[2J\n.keras").write_bytes(b"x")
-    assert [one.name for one in find_submissions(tmp_path)] == ["ann?[2J?"]
+    assert [one.name for one in find_submissions(tmp_path)] == ["ann\\x1b[2J\\n"]
 
 
 def test_no_class_at_all(tmp_path):

@@ -1,13 +1,20 @@
 """Results: what is signed cannot be changed, and keys are not handed around by accident."""
 
+import functools
 import hashlib
 import hmac
+import itertools
 import json
+import operator
 import os
+import re
 import stat
+import sys
 
+import numpy as np
 import pytest
 
+from keras_course import cli
 from keras_course.assessment.grades import Grade, Mistake, new_key, read_key, sign, verify, write_result
 from keras_course.errors import CourseError
 
@@ -72,18 +79,96 @@ def changed(**fields):
         (json.dumps({name: value for name, value in result().items() if name != "signature"}), "no result"),
         (json.dumps(result())[:-1] + ', "verdict": "passed"}', "a field twice"),
         (changed(accuracy=float("nan")), "no number"),
+        (json.dumps(result()).replace("0.92", "1e999"), "no result"),
+        (json.dumps(result()).replace("0.92", "[" * 500 + "]" * 500), "does not fit"),
+        (json.dumps(result()).replace("0.92", "[" * 5000 + "]" * 5000), "no result"),
+        (json.dumps(result()).replace("0.92", "9" * 5000), "no result"),
         ("", "no result"),
         ("[1]", "no result"),
         ("3", "no result"),
         ("[" * 100_000, "no result"),
         (b"\xff\xfe{", "no result"),
-        ("x" * (2**24 + 1), "at most"),
+        ("x" * (2**24 + 1), "it has more than"),
     ],
     ids="",
 )
 def test_what_was_changed_is_refused(text, words):
     with pytest.raises(CourseError, match=words):
         verify(text, KEY)
+
+
+ODD = (
+    *(None, True, 0, -1, 2.5, -1e308, 10**400, "", "9" * 5000, "\ud800", "\x1b[2J\n", [], [[]], {}, {"": {}}),
+    *(["valid", 3], [["valid"]], "valid", {"cat": 5}, {"*": ["x"]}, ["cat"]),
+)
+
+
+def fields_in(content, path=()):
+    for name in content if isinstance(content, dict) else range(len(content)):
+        yield (*path, name)
+        if isinstance(content[name], dict | list):
+            yield from fields_in(content[name], (*path, name))
+
+
+def signed_as_it_is(content):
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    signature = hmac.digest(KEY, b"keras-course result, version 1\n" + text.encode(), hashlib.sha256).hex()
+    return json.dumps({**content, "signature": signature})
+
+
+def test_odd_fields_are_refused_or_are_those_of_a_signed_result():
+    """Any field may be missing or hold anything, unsigned by a stranger, signed by another version of the course."""
+    sound = json.loads(json.dumps(result()))
+    paths = list(fields_in(sound))
+    assert len(paths) > 30
+    for path, odd in itertools.product(paths, (*ODD, "missing")):
+        content = json.loads(json.dumps(sound))
+        inside = functools.reduce(operator.getitem, path[:-1], content)
+        if odd == "missing":
+            del inside[path[-1]]
+        else:
+            inside[path[-1]] = odd
+        if content != sound:
+            with pytest.raises(CourseError, match=r"does not fit|no result|not signed"):
+                verify(json.dumps(content), KEY)
+        content.pop("signature", None)
+        if path[0] in ("model", "verdict", "reason", "graded_at") and not isinstance(content.get(path[0]), str):
+            with pytest.raises(CourseError, match=f"it has no text '{path[0]}'"):
+                verify(signed_as_it_is(content), KEY)
+        else:
+            assert verify(signed_as_it_is(content), KEY) == content
+
+
+def test_no_byte_that_is_changed_ends_in_a_traceback():
+    sound = json.dumps(result()).encode()
+    random = np.random.default_rng(0)
+    pieces = (b"1e999", b"-", b"[", b"{", b"null", b"NaN", b"-Infinity", b"\xff", b'"', b"\\u0000", b"9" * 4400)
+    refused = 0
+    for _ in range(2000):
+        text = bytearray(sound)
+        for _ in range(random.integers(1, 4)):
+            begin = int(random.integers(len(text)))
+            text[begin : begin + int(random.integers(20))] = pieces[random.integers(len(pieces))]
+        try:
+            verify(bytes(text), KEY)  # a blank less, and it is still what was signed
+        except CourseError as error:
+            refused += "\n" not in str(error)
+    assert refused > 1990
+
+
+def test_the_command_names_the_file(tmp_path, capsys, monkeypatch):
+    new_key(tmp_path / "a.key")
+    (tmp_path / "odd.json").write_text('{"signature": "00", "accuracy": 1e999}')
+    os.mkfifo(tmp_path / "pipe")
+    for name, reason in (
+        ("odd.json", ": this is no result of keras-course assess: "),
+        ("pipe", " is not a file; give the result.json of keras-course assess"),
+        ("none.json", " cannot be read: No such file or directory"),
+    ):
+        arguments = ["keras-course", "verify", str(tmp_path / name), "--key", str(tmp_path / "a.key")]
+        monkeypatch.setattr(sys, "argv", arguments)
+        with pytest.raises(CourseError, match=re.escape(f"{tmp_path / name}{reason}")):
+            cli.main()
 
 
 def test_another_key_does_not_fit():
@@ -131,3 +216,16 @@ def test_what_is_no_key(tmp_path, content):
 def test_a_folder_is_no_key(tmp_path):
     with pytest.raises(CourseError, match=r"cannot be read|is not a file"):
         read_key(tmp_path)
+
+
+def test_a_pipe_is_no_key_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.key")
+    with pytest.raises(CourseError, match="is not a file"):
+        read_key(tmp_path / "a.key")
+
+
+def test_half_a_key_does_not_stay_on_a_full_disk(tmp_path, small_disk):
+    with small_disk(10), pytest.raises(CourseError, match=r"cannot write .*a\.key \(File too large\)"):
+        new_key(tmp_path / "a.key")
+    new_key(tmp_path / "a.key")
+    assert len(read_key(tmp_path / "a.key")) == 32

@@ -5,7 +5,9 @@ All tricks are handed in by one class, and graded once.
 
 import json
 import pickle
+import subprocess
 import zipfile
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,8 +16,9 @@ from onnx import TensorProto, helper
 
 from keras_course.assessment import grader
 from keras_course.assessment.classroom import find_submissions, grade_all
-from keras_course.assessment.exam import Exam, Photos
+from keras_course.assessment.exam import Exam
 from keras_course.assessment.grader import Limits, grade
+from keras_course.deployment import isolation
 from keras_course.errors import CourseError
 
 pytestmark = pytest.mark.one_backend
@@ -173,7 +176,7 @@ REFUSED = {
     "program": "a model can run code",
     "saved": "a model can run code",
     "never_ending": "it took more than 5 seconds",
-    "memory_eating": "it took more than 4,096 MiB of memory",
+    "memory_eating": "memory",
 }
 
 
@@ -207,7 +210,7 @@ def test_binary_accuracy_is_not_the_metric(made):
     metric.update_state(np.eye(14)[labels], probabilities)
     assert float(metric.result()) > 0.92
     names = tuple("abcdefghijklmn")
-    exam = Photos(np.zeros((42, 1, 1, 3), "uint8"), labels, tuple(map(str, range(42))), names, 0, "")
+    exam = grader._Seen(labels, tuple(map(str, range(42))), names)
     counted = grader._count(probabilities, exam, Exam(folder="."))
     assert (counted["verdict"], counted["accuracy"]) == ("failed", pytest.approx(1 / 14))
 
@@ -236,68 +239,87 @@ def test_a_wrong_folder_is_no_exam(made, tmp_path):
 
 
 def test_the_process_of_a_model_is_told_neither_names_nor_labels(made, photos, tmp_path, monkeypatch):
-    """All that it is given: arguments, environment, and the folder that it works in."""
-    seen = {}
+    """All that it is given: arguments, environment, the pictures, and the folders that it works in."""
+    seen = {"shown": []}
+    popen, outputs = subprocess.Popen, isolation.ModelProcess.outputs
 
-    class Watched(grader._Examinee):
-        def __enter__(self):
-            seen["told"] = repr(self._command)
-            return super().__enter__()
+    def starting(arguments, **settings):
+        seen["told"] = repr((arguments, settings))
+        seen["folder"] = Path(settings["cwd"])
+        return popen(arguments, **settings)
 
-        def answer(self, pictures, classes):
-            logits = super().answer(pictures, classes)
-            seen["files"] = {path.name: path.read_bytes() for path in self._folder.iterdir() if path.is_file()}
-            seen["shown"] = np.load(self._folder / "pictures.npy")
-            seen["pictures"] = pictures
-            return logits
+    def answering(process, pictures, numbers, **settings):
+        seen["shown"] += list(pictures)
+        seen["files"] = [path.name.encode() + path.read_bytes() for path in seen["folder"].rglob("*") if path.is_file()]
+        return outputs(process, pictures, numbers, **settings)
 
-    monkeypatch.setattr(grader, "_Examinee", Watched)
+    monkeypatch.setattr(isolation.subprocess, "Popen", starting)
+    monkeypatch.setattr(isolation.ModelProcess, "outputs", answering)
     monkeypatch.setenv("KERAS_COURSE_DATA", str(photos.parent))
     assert grade(made.save_solver(tmp_path / "a.onnx"), Exam(folder=photos)).passed
-    assert sorted(seen["files"]) == ["errors.txt", "logits.npy", "model.onnx", "pictures.npy"]
     for secret in (str(photos), str(photos.parent), "blue_0", "KERAS_COURSE_DATA"):
         assert secret not in seen["told"]
-        assert not any(secret.encode() in content for name, content in seen["files"].items() if name != "model.onnx")
+        assert not any(secret.encode() in content for content in seen["files"])
     # the same pictures, in another order
-    assert not np.array_equal(seen["shown"], seen["pictures"])
-    rows = [sorted(picture.tobytes() for picture in seen[name]) for name in ("shown", "pictures")]
+    expected = Exam(folder=photos).photos(made.SIZE).pictures
+    assert not np.array_equal(seen["shown"], expected)
+    rows = [sorted(picture.tobytes() for picture in pictures) for pictures in (seen["shown"], expected)]
     assert rows[0] == rows[1]
+
+
+def say(header, content=b""):
+    """A program that says something, as the process of a model does."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    message = len(text).to_bytes(4, "big") + text + content
+    return f"import sys; sys.stdout.buffer.write({message!r}); sys.stdout.flush(); sys.stdin.read()"
 
 
 @pytest.mark.parametrize(
     ("program", "reason"),
     [
         ("raise SystemExit(3)", "exit code 3"),
-        ("import os; os.abort()", "it ended the process that opened it"),
-        ("print('x' * 10_000_000)", "it does not answer as a model does"),
-        ("print('[' * 100_000)", "it does not answer as a model does"),
-        ("print('[1]')", "it does not answer as a model does"),
-        ('print(\'{"card": 3, "format": 1, "runtime": 2}\')', "it does not say what it takes"),
+        ("import os; os.abort()", "ended the process that opened it (SIGABRT)"),
+        ("import ctypes; ctypes.string_at(0)", "ended the process that opened it (SIGSEGV)"),
+        ("print('x' * 10_000_000)", "does not answer as a model does"),
+        (say(b"[" * 100_000), "does not answer as a model does"),
+        (say([1]), "does not answer as a model does"),
+        (say({"bytes": "many"}), "does not answer as a model does"),
+        (say({"bytes": 2**62}), "bytes, and 0 are expected"),
+        (say({"bytes": -1}), "bytes, and 0 are expected"),
+        (say({"card": 3, "format": 1, "runtime": 2}), "does not say what it takes"),
+        ("import time; time.sleep(60)", "took more than 0.5 seconds"),
+        ("x = bytearray(2**28); import time; time.sleep(60)", "took more than 200 MiB of memory"),
     ],
 )
 def test_a_process_that_does_not_play_by_the_rules_gets_no_mark(made, photos, tmp_path, monkeypatch, program, reason):
-    monkeypatch.setattr(grader, "_START", program)
+    monkeypatch.setattr(isolation, "_START", program)
     made.save_onnx(tmp_path / "a.onnx", *by_the_row(36, 3), card=made.card())
-    result = grade(tmp_path / "a.onnx", Exam(folder=photos))
+    limits = Limits(seconds=0.5 if "sleep" in program and "bytearray" not in program else 60, memory=200 * 2**20)
+    result = grade(tmp_path / "a.onnx", Exam(folder=photos), limits=limits)
     assert result.verdict == "not graded"
     assert reason in result.reason
 
 
 @pytest.mark.parametrize(
-    ("wrong", "reason"),
+    ("header", "content", "reason"),
     [
-        ("np.zeros((35, 3), 'float32')", "(35, 3)"),
-        ("np.zeros((36, 3), 'float64')", "float64"),
-        ("np.array([[None] * 3] * 36, object)", "its answers cannot be read"),
+        ({"shape": [31, 3], "bytes": 372}, bytes(372), "gives [31, 3] for 32 pictures"),
+        ({"shape": [32, 3], "bytes": 383}, bytes(383), "does not answer as a model does"),
+        ({"shape": [32, 4], "bytes": 512}, bytes(512), "512 bytes, and 384 are expected"),
+        ({"shape": [32, 3], "bytes": 384}, bytes(100), "ended the process that opened it"),
+        ({"shape": "x" * 1000, "bytes": 0}, b"", "gives " + "x" * 60),
+        ({"error": "passed\n\x1b[2Jall of it"}, b"", "passed\\n\\x1b[2Jall of it"),
     ],
 )
-def test_answers_of_another_form_are_not_read(made, photos, tmp_path, monkeypatch, wrong, reason):
-    card = json.dumps({"card": made.card().to_json(), "format": "onnx", "runtime": "none"})
-    program = (
-        f"import sys, numpy as np; print({card!r}, flush=True); sys.stdin.readline(); "
-        f"np.save(sys.argv[2] + '/logits.npy', {wrong}, allow_pickle=True); print('{{}}', flush=True)"
+def test_answers_of_another_form_are_not_read(made, photos, tmp_path, monkeypatch, header, content, reason):
+    about = {"card": made.card().to_json(), "format": "onnx", "runtime": "none", "seconds": 1, "compiled": False}
+    messages = b"".join(
+        len(text).to_bytes(4, "big") + text + more
+        for text, more in ((json.dumps(about).encode(), b""), (json.dumps(header).encode(), content))
     )
-    monkeypatch.setattr(grader, "_START", program)
+    ending = "" if len(content) == 100 else "sys.stdin.read()"
+    program = f"import sys; sys.stdout.buffer.write({messages!r}); sys.stdout.flush(); {ending}"
+    monkeypatch.setattr(isolation, "_START", program)
     made.save_onnx(tmp_path / "a.onnx", *by_the_row(36, 3), card=made.card())
     result = grade(tmp_path / "a.onnx", Exam(folder=photos))
     assert result.verdict == "not graded"

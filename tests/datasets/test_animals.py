@@ -1,3 +1,5 @@
+import zipfile
+
 import pytest
 from PIL import Image
 
@@ -49,3 +51,11 @@ def test_a_folder_without_photos_or_with_too_many(tmp_path, monkeypatch):
         photo(tmp_path / name)
     with pytest.raises(CourseError, match="more than 1 photos"):
         animals.locate(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["photos.zip", "photos", "dog.jpg"])
+def test_an_archive_is_no_photo(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / name, "w") as archive:
+        archive.writestr("dog.jpg", b"1")
+    with pytest.raises(CourseError, match=rf"{name} is an archive; unpack it first"):
+        animals.locate(tmp_path / name)

@@ -1,8 +1,11 @@
 """Downloads, against a small server on this computer that can be slow, wrong, cut off or silent."""
 
+import errno
 import hashlib
 import io
+import re
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -11,8 +14,10 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import certifi
 import numpy as np
 import pytest
+import requests
 from filelock import FileLock
 
 from keras_course.datasets import mnist
@@ -29,6 +34,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.site.requests.append((self.path, self.headers.get("Range")))
         self.site.answers.get(self.path, missing)(self)
+
+    def do_CONNECT(self) -> None:
+        self.begin(407)
 
     def begin(self, status: int, **headers: object) -> None:
         self.send_response(status)
@@ -122,6 +130,8 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
@@ -169,7 +179,7 @@ def get(folder: Path, *urls: str, patience: Patience | None = None, largest: int
 
 
 def names(folder: Path) -> set[str]:
-    return {file.name for file in folder.iterdir()} - {"digits.bin.lock"}
+    return {file.name for file in folder.iterdir()} - {"digits.bin.lock"} if folder.exists() else set()
 
 
 def test_the_file_arrives_without_a_word(site: Site, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
@@ -350,18 +360,130 @@ def test_a_proxy_from_the_environment_is_used(site: Site, tmp_path: Path, monkey
     assert get(tmp_path, "http://127.0.0.1:9/digits").read_bytes() == CONTENT
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, the disk without space of Linux")
-def test_no_space_left_is_said_in_one_line(site: Site, tmp_path: Path) -> None:
-    (tmp_path / "digits.bin.part").symlink_to("/dev/full")
-    with pytest.raises(CourseError, match=r"No space left on device\); free some space") as error:
-        get(tmp_path, site.add("/digits", whole()))
+# --- What the settings of a computer keep from working -----------------------------------------------------------
+
+ELSEWHERE = "https://mirror.invalid/digits"
+PROXY_VARIABLES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+
+
+def assert_fails(folder: Path, reason: str, *urls: str) -> None:
+    with pytest.raises(CourseError, match=reason) as error:
+        get(folder, *(urls or (ELSEWHERE, "https://second.invalid/digits")), patience=short_patience())
     assert "\n" not in str(error.value)
+    assert "secret" not in str(error.value)
+    assert names(folder) == set()
+
+
+@pytest.mark.parametrize("variable", PROXY_VARIABLES)
+@pytest.mark.parametrize("kind", ["socks5", "socks5h", "socks4"])
+def test_a_socks_proxy_needs_a_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, kind: str
+) -> None:
+    def missing_package(*_: object, **__: object) -> None:  # what `requests` does where PySocks is not installed
+        raise requests.exceptions.InvalidSchema("Missing dependencies for SOCKS support.")
+
+    monkeypatch.setattr(requests.adapters, "SOCKSProxyManager", missing_package)
+    monkeypatch.setenv(variable, f"{kind}://user:secret@127.0.0.1:9")
+    assert_fails(tmp_path, f"^{variable} names a SOCKS proxy, which needs PySocks.*; run: pip install PySocks$")
+
+
+@pytest.mark.parametrize("variable", PROXY_VARIABLES)
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        *("http://u:secret@ss:w@:x", "http://", "ftp://127.0.0.1:1", "http://127.0.0.1:99999", "http://[::1"),
+        *("http://a..b:80", "http:// b"),
+    ],
+)
+def test_what_is_no_address_of_a_proxy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, proxy: str
+) -> None:
+    monkeypatch.setenv(variable, proxy)
+    assert_fails(tmp_path, f"^{variable} is not the address of a proxy; give one such as http://")
+
+
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+@pytest.mark.parametrize("variable", PROXY_VARIABLES)
+@pytest.mark.parametrize("begin", ["http://user:secret@", "https://", ""])
+def test_a_proxy_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, begin: str) -> None:
+    place = f"127.0.0.1:{closed_port()}"
+    monkeypatch.setenv(variable, f"{begin}{place}")
+    assert_fails(tmp_path, f"mirror.invalid: the proxy {place}, which {variable} names, cannot be reached")
+
+
+def test_a_proxy_that_refuses(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", f"http://user:secret@127.0.0.1:{site.server_port}")
+    assert_fails(tmp_path, "mirror.invalid: the proxy that HTTPS_PROXY names refuses, HTTP status 407")
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_a_file_of_certificates_that_is_missing_or_none(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    file, url = tmp_path / "ca.pem", f"https://127.0.0.1:{site.server_port}/digits"
+    monkeypatch.setenv(variable, str(file))
+    assert_fails(tmp_path / "cache", f"^there is no {file}, which {variable} names; give", url)
+    file.write_text("no certificate")
+    assert_fails(tmp_path / "cache", f"^{file}, which {variable} names, holds no certificates; give", url)
+
+    def deny(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", deny)
+    assert_fails(
+        tmp_path / "cache", f"^{file}, which {variable} names, cannot be read \\(Permission denied\\); give", url
+    )
+
+
+def test_a_certificate_that_is_not_known(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As behind a proxy that looks into connections; `requests` does not read the file that SSL_CERT_FILE names."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ssl.SSLCertVerificationError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed")
+
+    monkeypatch.setattr(ssl.SSLContext, "wrap_socket", refuse)
+    file, url = tmp_path / "ca.pem", f"https://127.0.0.1:{site.server_port}/digits"
+    unknown = "the server's certificate is not known"
+    assert_fails(tmp_path / "cache", f"127.0.0.1: {unknown}, name your organisation's in REQUESTS_CA_BUNDLE", url)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    assert_fails(tmp_path / "cache", f"^there is no {file}, which SSL_CERT_FILE names; give", url)
+    file.write_bytes(Path(certifi.where()).read_bytes())
+    assert_fails(tmp_path / "cache", f"^{unknown}; if it is in {file}, name that file in REQUESTS_CA_BUNDLE", url)
+
+
+def test_such_a_problem_is_told_once(mirror: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://")
+    with pytest.raises(CourseError) as error:
+        mnist.load_data("full")
+    assert str(error.value).count("http_proxy is not the address of a proxy") == 1
+
+
+# --- Disks and locks ---------------------------------------------------------------------------------------------
+
+
+def test_no_space_left_is_said_in_one_line(site: Site, tmp_path: Path, small_disk: Callable) -> None:
+    url = site.add("/digits", whole())
+    with small_disk(100_000), pytest.raises(CourseError) as error:
+        get(tmp_path, url)
+    assert str(error.value) == (
+        f"cannot write {tmp_path / 'digits.bin'} (File too large); free some space and start again, what has arrived "
+        "is kept; KERAS_COURSE_CACHE may name another folder"
+    )
     assert names(tmp_path) == {"digits.bin.part"}
+    part = (tmp_path / "digits.bin.part").read_bytes()
+    assert part
+    assert CONTENT.startswith(part)
+    assert get(tmp_path, url).read_bytes() == CONTENT
+    assert site.requests[-1] == ("/digits", f"bytes={len(part)}-")
 
 
 def test_a_folder_that_cannot_be_made_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(CourseError, match="cannot write to"):
+    with pytest.raises(CourseError, match=r"cannot write .*folder \(.*\); KERAS_COURSE_CACHE may name another folder"):
         get(tmp_path / "file" / "folder", "https://mirror.invalid/digits")
 
 
@@ -393,6 +515,31 @@ def test_of_two_processes_one_downloads(site: Site, tmp_path: Path) -> None:
     assert outputs == [(f"{tmp_path / 'cache' / 'digits.bin'}\n", "")] * 2
     assert (tmp_path / "cache" / "digits.bin").read_bytes() == CONTENT
     assert len(site.requests) == 1
+
+
+def test_a_file_that_is_there_needs_no_lock(tmp_path: Path) -> None:
+    """As in the cache of a teacher, in which nobody else can write."""
+    (tmp_path / "digits.bin").write_bytes(CONTENT)
+    (tmp_path / "digits.bin.lock" / "nothing").mkdir(parents=True)
+    assert get(tmp_path, ELSEWHERE) == tmp_path / "digits.bin"
+
+
+def test_a_lock_that_cannot_be_had_is_named(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "digits.bin.lock" / "nothing").mkdir(parents=True)
+    with pytest.raises(CourseError, match=r"cannot write .*digits\.bin\.lock \(.*\); KERAS_COURSE_CACHE may name"):
+        get(tmp_path, site.add("/digits", whole()))
+
+
+@pytest.mark.parametrize("name", ["digits.bin.part", "digits.bin.broken"])
+def test_a_folder_in_the_way_is_named_and_stays(site: Site, tmp_path: Path, name: str) -> None:
+    (tmp_path / name / "mine").mkdir(parents=True)
+    (tmp_path / "digits.bin").write_bytes(b"damaged")
+    if name.endswith("part"):
+        (tmp_path / "digits.bin").unlink()
+    with pytest.raises(CourseError, match=re.escape(name)):
+        get(tmp_path, site.add("/digits", whole()))
+    assert (tmp_path / name / "mine").is_dir()
+    assert name.endswith("part") or (tmp_path / "digits.bin").read_bytes() == b"damaged"
 
 
 def test_a_lock_that_nobody_gives_back_is_not_waited_for_forever(tmp_path: Path) -> None:
@@ -569,5 +716,5 @@ def test_auto_gives_the_sample_when_the_cache_cannot_be_written(
 ) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
     assert mnist.locate("auto") == mnist.SAMPLE_FILE
-    assert "cannot write to" in capfd.readouterr().err
+    assert "(cannot write" in capfd.readouterr().err
     assert mirror.requests == []

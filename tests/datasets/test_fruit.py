@@ -1,5 +1,10 @@
 """Drawn fruit: the same everywhere, and such that fresh and rotten can be told apart."""
 
+import gzip
+import shutil
+import tarfile
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -60,3 +65,22 @@ def test_no_photos_at_all(tmp_path, monkeypatch, locate):
         locate("full", cache=tmp_path / "cache")
     with pytest.raises(CourseError, match="there is no folder"):
         locate(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("locate", [fruit.locate, doggy_door.locate])
+def test_a_file_in_place_of_the_folder(tmp_path, locate):
+    """What it is, its content says: browsers unpack archives and keep the ending, and people rename them."""
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        archive.writestr("cat/1.png", b"1")
+    shutil.copy(tmp_path / "photos.zip", tmp_path / "photos")
+    with tarfile.open(tmp_path / "photos.tar", "w") as archive:
+        archive.add(tmp_path / "photos.zip", "1.png")
+    (tmp_path / "photos.tgz").write_bytes(gzip.compress(b"1"))
+    for name in ("photos.zip", "photos", "photos.tar", "photos.tgz"):
+        with pytest.raises(CourseError, match=rf"{name} is a file; give a folder; unpack it first"):
+            locate(tmp_path / name)
+    (tmp_path / "photo.zip").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(CourseError, match=r"photo\.zip is a file; give a folder$"):
+        locate(tmp_path / "photo.zip")
+    with pytest.raises(CourseError, match=r"photos\.zip/train cannot be read: Not a directory"):
+        locate(tmp_path / "photos.zip" / "train")

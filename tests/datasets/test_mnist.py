@@ -8,6 +8,8 @@ import subprocess
 import sys
 import tarfile
 import tracemalloc
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -49,8 +51,16 @@ def write_idx(folder: Path, ending: str = "", names: tuple[str, ...] = STEMS, **
     folder.mkdir(parents=True, exist_ok=True)
     for name, (key, array) in zip(names, ARRAYS.items(), strict=True):
         content = changes.get(key, idx_bytes(array))
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}{ending}").write_bytes(gzip.compress(content, 1) if ending == ".gz" else content)
     return folder
+
+
+def zipped(folder: Path, path: Path) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in folder.rglob("*"):
+            archive.write(file, file.relative_to(folder).as_posix())
+    return path
 
 
 def assert_own_digits(digits: mnist.Digits) -> None:
@@ -96,7 +106,7 @@ class TestSample:
     def test_it_needs_no_network_and_no_cache(self, own_cache: Path) -> None:
         code = """
 import socket, sys
-sys.modules |= {"requests": None, "pooch": None, "rich": None, "filelock": None}
+sys.modules |= {"requests": None, "rich": None, "filelock": None}
 socket.socket = socket.getaddrinfo = None
 from keras_course.datasets import mnist
 print(len(mnist.load_data("sample")[0][1]))
@@ -119,9 +129,41 @@ class TestOwnFiles:
     def test_idx_folder(self, tmp_path: Path, ending: str) -> None:
         assert_own_digits(mnist.load_data(write_idx(tmp_path / "idx", ending)))
 
-    def test_idx_files_as_some_unpackers_name_them(self, tmp_path: Path) -> None:
-        names = tuple(stem.replace("-idx", ".idx") for stem in STEMS)
+    @pytest.mark.parametrize("form", ["{}", "{} (1)", "{}(2)", "{}/{}", "MNIST/raw/{}", "raw/{}", "a/b/{}/{}"])
+    def test_idx_files_as_browsers_unpackers_and_other_libraries_put_them(self, tmp_path: Path, form: str) -> None:
+        names = tuple(form.format(stem, stem) for stem in STEMS)
         assert_own_digits(mnist.load_data(write_idx(tmp_path / "idx", names=names)))
+
+    @pytest.mark.parametrize("point", [".", "-"])
+    @pytest.mark.parametrize("letters", [str.lower, str.upper])
+    def test_idx_files_as_some_unpackers_name_them(self, tmp_path: Path, letters: Callable, point: str) -> None:
+        names = tuple(letters(stem.replace("-idx", f"{point}idx")) for stem in STEMS)
+        assert_own_digits(mnist.load_data(write_idx(tmp_path / "idx", names=names)))
+
+    @pytest.mark.parametrize(("ending", "kept"), [("", ".gz"), (".gz", "")], ids=["unpacked", "ending lost"])
+    def test_the_content_and_not_the_ending_says_what_is_compressed(
+        self, tmp_path: Path, ending: str, kept: str
+    ) -> None:
+        for file in write_idx(tmp_path / "idx", ending).iterdir():
+            file.rename(file.with_name(file.name.removesuffix(".gz") + kept))
+        assert_own_digits(mnist.load_data(tmp_path / "idx"))
+
+    @pytest.mark.parametrize("form", ["{}", "{}/{}", "archive/{}"])
+    @pytest.mark.parametrize("ending", ["", ".gz"])
+    @pytest.mark.parametrize("suffix", [".zip", ""])
+    def test_a_zip_archive_of_idx_files(self, tmp_path: Path, form: str, ending: str, suffix: str) -> None:
+        names = tuple(form.format(stem, stem) for stem in STEMS)
+        path = zipped(write_idx(tmp_path / "idx", ending, names=names), tmp_path / f"archive{suffix}")
+        assert_own_digits(mnist.load_data(path))
+
+    def test_each_file_is_there_twice(self, tmp_path: Path) -> None:
+        """As in Kaggle's archive; macOS adds twins that are no IDX files."""
+        write_idx(tmp_path / "idx", names=tuple(stem.replace("-idx", ".idx") for stem in STEMS))
+        write_idx(tmp_path / "idx", names=tuple(f"{stem}/{stem}" for stem in STEMS), x_train=b"not looked at")
+        write_idx(tmp_path / "idx", names=tuple(f"__MACOSX/._{stem}" for stem in STEMS), x_train=b"not looked at")
+        write_idx(tmp_path / "idx", ".gz", x_train=b"not looked at")
+        assert_own_digits(mnist.load_data(tmp_path / "idx"))
+        assert_own_digits(mnist.load_data(zipped(tmp_path / "idx", tmp_path / "archive.zip")))
 
 
 class TestRefused:
@@ -134,11 +176,11 @@ class TestRefused:
         assert_refused(tmp_path / "nowhere.npz", "there is no")
 
     def test_a_path_with_a_null_character(self) -> None:
-        with pytest.raises(CourseError, match="does not hold"):
+        with pytest.raises(CourseError, match="there is no"):
             mnist.load_data("a\0b")
 
     def test_an_empty_folder(self, tmp_path: Path) -> None:
-        assert_refused(tmp_path, "there is no .*train-images-idx3-ubyte")
+        assert_refused(tmp_path, "it has no train-images-idx3-ubyte; give an .npz file or a folder of LeCun's")
 
     @pytest.mark.parametrize(
         ("changes", "reason"),
@@ -187,10 +229,10 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("content", "reason"),
         [
-            (b"", "unpack requires"),
+            (b"", "train-images-idx3-ubyte[.gz]* is an empty file, too short"),
             (idx_bytes(X_TRAIN)[:-1], "which is not what the file holds"),
             (idx_bytes(X_TRAIN) + b"1", "which is not what the file holds"),
-            (idx_bytes(Y_TRAIN), "begins with 0x00000801 and not with 0x00000803"),
+            (idx_bytes(Y_TRAIN), "begins with 0x00000801, not with 0x00000803"),
             (idx_bytes(X_TRAIN[:, :27]), r"\(60, 27, 28\); wanted"),
             (np.array([0x0803, 2**32 - 1, 28, 28], dtype=">u4").tobytes(), r"\(4294967295, 28, 28\); wanted"),
             (idx_bytes(X_TRAIN[:59]), "train has 59 pictures and 60 labels"),
@@ -206,6 +248,73 @@ class TestRefused:
         assert_refused(folder, "which is not what the file holds")
         assert tracemalloc.get_traced_memory()[1] < 2_000_000
         tracemalloc.stop()
+
+    def test_several_sets_of_digits_are_named(self, tmp_path: Path) -> None:
+        """The files of Fashion-MNIST have the same names, and torchvision puts both into one folder."""
+        for name in ("MNIST", "FashionMNIST"):
+            write_idx(tmp_path / "data" / name / "raw")
+        assert_refused(tmp_path / "data", "give one of its folders FashionMNIST/raw, MNIST/raw")
+        assert_own_digits(mnist.load_data(tmp_path / "data" / "MNIST"))
+
+    def test_what_is_missing_is_named(self, tmp_path: Path) -> None:
+        (write_idx(tmp_path / "idx") / STEMS[3]).unlink()
+        assert_refused(tmp_path / "idx", "there is no t10k-labels-idx1-ubyte beside .*all four files")
+
+    @pytest.mark.parametrize("ending", ["", ".gz"])
+    def test_one_of_the_four_files(self, tmp_path: Path, ending: str) -> None:
+        file = write_idx(tmp_path / "idx", ending) / f"{STEMS[0]}{ending}"
+        assert_refused(file, "give the folder that has all four")
+
+    @pytest.mark.parametrize(
+        ("content", "kind"),
+        [
+            (b"<!DOCTYPE html><html><body>Log in to the WiFi</body></html>", "a web page"),
+            (b"\n <html>", "a web page"),
+            (b"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS"),
+            (b"\x80\x04pickle and more", "another kind of file"),
+        ],
+    )
+    def test_what_came_in_place_of_the_file_is_named(self, tmp_path: Path, content: bytes, kind: str) -> None:
+        folder = write_idx(tmp_path / "idx", ".gz")
+        (folder / f"{STEMS[0]}.gz").write_bytes(content)
+        assert_refused(folder, rf"{STEMS[0]}\.gz is {kind}")
+        (tmp_path / "mnist.npz").write_bytes(content)
+        assert_refused(tmp_path / "mnist.npz", f"it is {kind}")
+
+    @pytest.mark.parametrize("labels", [[-1.0, 0, 1], [0, 1, np.nan], [0.5, 1, 2]])
+    def test_labels_that_are_no_whole_numbers(self, tmp_path: Path, labels: list[float]) -> None:
+        """As a table with empty cells gives them; in an IDX file, type 13 stands for 32-bit floats."""
+        y_train = np.resize(np.array(labels, "float32"), 60)
+        assert_refused(write_npz(tmp_path / "digits.npz", y_train=y_train), r"y_train\.npy is float32 \(60,\); wanted")
+        idx = np.array([0x0D01, 60], dtype=">u4").tobytes() + y_train.astype(">f4").tobytes()
+        assert_refused(write_idx(tmp_path / "idx", y_train=idx), "begins with 0x00000d01, not with 0x00000801")
+
+    @pytest.mark.parametrize("label", [-1, 10, 2**40, -(2**63)])
+    def test_labels_out_of_range(self, tmp_path: Path, label: int) -> None:
+        y_train = np.where(np.arange(60) == 7, label, Y_TRAIN.astype("int64"))
+        assert_refused(write_npz(tmp_path / "digits.npz", y_train=y_train), r"labels from .*; wanted is 0 to 9")
+
+    @pytest.mark.parametrize("label", [10, 255])
+    def test_labels_out_of_range_in_an_idx_file(self, tmp_path: Path, label: int) -> None:
+        y_train = np.where(np.arange(60) == 7, label, Y_TRAIN).astype("uint8")
+        folder = write_idx(tmp_path / "idx", y_train=idx_bytes(y_train))
+        assert_refused(folder, rf"labels from 0 to {label}; wanted is 0 to 9")
+
+    def test_a_member_that_only_slow_decoders_unpack(self, tmp_path: Path) -> None:
+        write_idx(tmp_path / "idx")
+        with zipfile.ZipFile(tmp_path / "archive.zip", "w", zipfile.ZIP_LZMA) as archive:
+            for stem in STEMS:
+                archive.write(tmp_path / "idx" / stem, stem)
+        assert_refused(tmp_path / "archive.zip", "compressed in a way that is not read here")
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes in folders")
+    def test_a_pipe_is_not_waited_for(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "digits.npz")
+        assert_refused(tmp_path / "digits.npz", "neither a file nor a folder")
+        folder = write_idx(tmp_path / "idx")
+        (folder / STEMS[0]).unlink()
+        os.mkfifo(folder / STEMS[0])
+        assert_refused(folder, "there is no train-images-idx3-ubyte")
 
     def test_a_gz_file_that_is_cut(self, tmp_path: Path) -> None:
         folder = write_idx(tmp_path / "idx", ".gz")

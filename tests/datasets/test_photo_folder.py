@@ -1242,7 +1242,7 @@ def test_a_cache_that_cannot_be_made(tmp_path, capsys, decoded):
         assert photos.train.pictures.flags.writeable
         assert len(decoded) == count
         error = capsys.readouterr().err
-        assert error.startswith("the decoded photos are not kept for the next time: cannot write to")
+        assert error.startswith("the decoded photos are not kept for the next time: cannot write")
         assert error.count("\n") == 1
 
 

@@ -65,7 +65,7 @@ def onnx_file(cnn_run):
     """The convolutional net as ONNX."""
     from keras_course.deployment.export import export_model
 
-    return export_model(cnn_run, format="onnx").path
+    return export_model(cnn_run, format="onnx", trust=True).path
 
 
 @pytest.fixture(scope="session", params=["keras", pytest.param("onnx", marks=pytest.mark.one_backend)])

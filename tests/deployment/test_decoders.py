@@ -65,7 +65,8 @@ def run(work, **settings):
 
 
 def children():
-    return [child.pid for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    children = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    return [child.pid for child in children if "decode_process" in " ".join(child.cmdline())]  # not a whole service
 
 
 def test_the_pixels_are_those_of_preprocessing():

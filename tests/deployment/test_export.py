@@ -7,7 +7,7 @@ import subprocess
 import sys
 import zipfile
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import keras
@@ -17,7 +17,6 @@ import pytest
 from keras_course._backend import formats, select
 from keras_course.cards import ModelCard, read_card
 from keras_course.deployment import export
-from keras_course.deployment.export import export_model
 from keras_course.deployment.model_files import load_keras_model
 from keras_course.deployment.runtimes import open_model
 from keras_course.errors import CourseError, MissingPackageError
@@ -27,6 +26,8 @@ from keras_course.training import RunDirectory, predict_logits
 
 ROOT = Path(__file__).parents[2]
 BACKEND = keras.backend.backend()
+# In a process of their own models are exported in one test at the end: it takes seconds to start.
+export_model = partial(export.export_model, trust=True)
 
 
 def can_be_written(kind):
@@ -452,7 +453,7 @@ def test_an_onnx_file_does_not_reach_for_files_beside_it(exported, tmp_path):
     weight.ClearField("raw_data")
     weight.ClearField("float_data")
     (tmp_path / "reaching.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(CourseError, match="cannot be opened as a model"):
+    with pytest.raises(CourseError, match="it has a tensor in another file, which is not read"):
         open_model(tmp_path / "reaching.onnx")
 
 
@@ -514,3 +515,17 @@ def test_the_command_ends_with_one_line_where_something_is_wrong(dense_run):
     done = run_command(dense_run, "--format", "floppy")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1].startswith("error: format is 'floppy'; give one of onnx")
+
+
+@pytest.mark.skipif("onnx" not in OURS, reason="its converter is not installed")
+def test_a_model_of_anybody_is_exported_in_a_process_of_its_own(dense_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "export_here", None)  # not in this process
+    written = export.export_model(dense_run, format="onnx", output=tmp_path / "new" / "net.onnx")
+    assert (written.path, written.size) == (tmp_path / "new" / "net.onnx", written.path.stat().st_size)
+    assert (written.written_by, written.format) == (BACKEND, "onnx")
+    assert written.difference < 1e-5
+    assert [path.name for path in written.path.parent.iterdir()] == ["net.onnx"]
+    monkeypatch.setattr(export, "LIMITS", replace(export.LIMITS, memory=10 * 2**20))
+    with pytest.raises(CourseError, match=r"model.keras took more than 10 MiB of memory"):
+        export.export_model(dense_run, format="onnx", output=tmp_path / "net.onnx")
+    assert not (tmp_path / "net.onnx").exists()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -377,7 +378,9 @@ NOT_SAFE = [
 
 @pytest.mark.parametrize("kind", NOT_SAFE)
 def test_the_command_opens_a_format_that_is_not_safe(cnn_run, photos, tmp_path, kind):
-    written = export_model(cnn_run, format=kind, output=tmp_path / "new" / formats.FORMATS[kind].file_name).path
+    written = export_model(
+        cnn_run, format=kind, output=tmp_path / "new" / formats.FORMATS[kind].file_name, trust=True
+    ).path
     done = run_command(written, photos[0], "--trust")
     assert (done.returncode, done.stderr) == (0, "")
     assert kind in done.stdout
@@ -394,7 +397,7 @@ def test_a_model_whose_card_names_other_classes_is_explained(tmp_path, runtime):
     model.save(tmp_path / "model.keras")
     with zipfile.ZipFile(tmp_path / "model.keras", "a") as archive:
         archive.writestr("card.json", card.to_json())
-    for use in (open_model, lambda path: export_model(path, format="onnx")):
+    for use in (partial(open_model, trust=True), lambda path: export_model(path, format="onnx", trust=True)):
         with pytest.raises(CourseError, match=f"model.keras {message}"):
             use(tmp_path / "model.keras")
     with pytest.raises(CourseError, match=r"gives \(1, 5\) for 1 pictures, and its card names 2 classes"):
@@ -461,9 +464,9 @@ def test_the_probabilities_are_those_of_the_model(tmp_path, activation, units):
     if activation == "sigmoid":
         given = np.concatenate([1 - given, given], axis=1)
     expected = softmax(given) if activation is None else given
-    runtimes = [open_model(tmp_path / "run")]
+    runtimes = [open_model(tmp_path / "run", trust=True)]
     if importlib.util.find_spec("onnxruntime"):
-        runtimes.append(open_model(export_model(tmp_path / "run", format="onnx").path))
+        runtimes.append(open_model(export_model(tmp_path / "run", format="onnx", trust=True).path))
     for runtime in runtimes:
         numbers, probabilities = most_probable(runtime.logits(pictures), top=len(expected[0]))
         assert runtime.card.outputs == (activation or "logits")
@@ -474,7 +477,7 @@ def test_a_file_whose_card_is_from_before_is_told_by_its_graph(tmp_path):
     model = ends_with("softmax", 3)
     model.save(tmp_path / "model.keras")
     put_card(tmp_path / "model.keras", card_for(3))
-    assert open_model(tmp_path / "model.keras").card.outputs == "softmax"
+    assert open_model(tmp_path / "model.keras", trust=True).card.outputs == "softmax"
 
 
 def test_several_sigmoids_do_not_exclude_each_other(tmp_path):

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -393,6 +394,30 @@ def test_a_file_without_a_published_hash_keeps_that_of_its_first_download(monkey
     assert kept.with_name("mobilenet_v2.h5.broken").exists()  # what the user had is still there
     publish(monkeypatch, site, "mobilenet_v2", content)
     assert load_pretrained("mobilenet_v2", input_shape=SMALL, cache=tmp_path)
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    "note", ["[" * 100_000, "[]", "3", '{"known_hash": 5}', '{"known_hash": "md6:0"}', '{"known_hash": "sha256:0"}']
+)
+def test_an_odd_note_beside_a_download_counts_as_none(monkeypatch, site, tmp_path, mobilenet, note):
+    content, _ = mobilenet
+    publish(monkeypatch, site, "mobilenet_v2", content)
+    (tmp_path / "pretrained").mkdir()
+    file = tmp_path / "pretrained" / "mobilenet_v2.json"
+    file.write_text(note)
+    assert load_pretrained("mobilenet_v2", input_shape=SMALL, cache=tmp_path)
+    assert json.loads(file.read_text())["known_hash"] == f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("shape", [(), (32,), (27, 32), (3, 3, 3, 32, 1), (3, 3, 3, 32)])
+def test_a_tensor_with_another_number_of_axes_is_named(monkeypatch, tmp_path, shape):
+    tensors = weights.read_tensors(source_of())
+    monkeypatch.setattr(weights, "read_tensors", lambda path: tensors | {"_conv_stem.weight": np.zeros(shape)})
+    (tmp_path / "a.pth").write_bytes(b"a table of tensors")
+    with pytest.raises(CourseError, match=rf"_conv_stem\.weight has the shape {re.escape(str(shape))}"):
+        load_pretrained(LITE0, weights=tmp_path / "a.pth", input_shape=SMALL)
 
 
 @pytest.mark.one_backend

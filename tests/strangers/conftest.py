@@ -1,18 +1,23 @@
-"""A small model that no framework has to write, servers that answer by it, and hostile clients."""
+"""What attacks are made with: the exam and the models of the tests of the grader, servers that answer by a small model,
+hostile clients, and processes of their own."""
 
 import importlib.util
 import json
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from keras_course.cards import ModelCard
 from keras_course.preprocessing import PictureFormat
+from tests.assessment.conftest import cache, made, photos, run_command  # noqa: F401 - fixtures
 
+WAIT = 20.0
 WIDE = PictureFormat(height=20, width=28, channels=3)
 CLASS_NAMES = ("ant", "bee", "cat", "dog", "eel")
 HOSTILE = Path(__file__).with_name("hostile_clients.py")
@@ -79,3 +84,38 @@ def attack():
                 process.kill()
 
     return attack
+
+
+@pytest.fixture
+def start():
+    """Starts a program of Python, which is killed when the test is over."""
+    running = []
+
+    def run(program, *arguments):
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen([sys.executable, "-c", program, *map(str, arguments)], text=True, **pipes)
+        running.append(process)
+        return process
+
+    yield run
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="session")
+def has_ended():
+    """Waits for the end of a process; whether it came."""
+
+    def wait(pid):
+        deadline = time.monotonic() + WAIT
+        while time.monotonic() < deadline:
+            try:
+                if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                    return True
+            except psutil.NoSuchProcess:
+                return True
+            time.sleep(0.02)
+        return False
+
+    return wait

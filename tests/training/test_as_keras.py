@@ -150,6 +150,9 @@ def both(
     assert_way(trained, labels)
     history = dict(trained)
     compiled(reference, optimizer(), **theirs)
+    # Keras does so before the first step on JAX; elsewhere after it, when SpectralNormalization has changed its kernel,
+    # of which ScheduleFreeAdamW keeps a copy
+    reference.optimizer.build(reference.trainable_variables)
     expected = train_by_keras(reference, weighted or train, None if apart else valid)
     if apart:
         measured = reference.evaluate(*valid, batch_size=BATCH, verbose=0, return_dict=True)

@@ -1,0 +1,99 @@
+"""Files in ONNX's format, which may come from anybody: looked through before a runtime reads them.
+
+A tensor of ONNX may lie in another file, which the runtime then reads: with a model in memory, whatever there is below
+the current folder. So a model is refused that has such a tensor, wherever in it. The file is walked through as what it
+is, messages of Protocol Buffers, since the package ``onnx`` is not needed to answer with a model.
+
+Source: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto and https://protobuf.dev/programming-guides/encoding/
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from keras_course.errors import CourseError
+
+__all__ = ["check_own_tensors"]
+
+_DEEPEST: Final = 100  # messages within messages; a runtime allows no more
+
+# The fields in which messages may hold a tensor, by their numbers in onnx.proto, and the kind of message there.
+_FIELDS: Final[Mapping[str, Mapping[int, str]]] = {
+    "Model": {7: "Graph", 20: "Training", 25: "Function"},
+    "Training": {1: "Graph", 2: "Graph"},
+    "Graph": {1: "Node", 5: "Tensor", 15: "SparseTensor"},
+    "Function": {7: "Node", 11: "Attribute"},
+    "Node": {5: "Attribute"},
+    "Attribute": {5: "Tensor", 6: "Graph", 10: "Tensor", 11: "Graph", 22: "SparseTensor", 23: "SparseTensor"},
+    "SparseTensor": {1: "Tensor", 2: "Tensor"},
+}
+_EXTERNAL_DATA, _DATA_LOCATION = 13, 14
+_NUMBER, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
+
+
+def check_own_tensors(content: bytes) -> None:
+    """Makes sure that all numbers of a model are in its own file.
+
+    Args:
+        content: The file.
+
+    Raises:
+        CourseError: A tensor is in another file, or this is no such file.
+
+    Example:
+        >>> tensor = bytes([0x70, 1])  # field 14, data_location: 1 is another file
+        >>> graph = bytes([0x2A, len(tensor)]) + tensor
+        >>> check_own_tensors(bytes([0x3A, len(graph)]) + graph)
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.CourseError: it has a tensor in another file, which is not read; save the model in one file
+    """
+    open_messages: list[tuple[str, int, int, int]] = [("Model", 0, len(content), 0)]
+    try:
+        while open_messages:
+            kind, start, end, depth = open_messages.pop()
+            if depth > _DEEPEST:
+                raise CourseError("it is nested too deeply")
+            for number, wire, first, last in _fields(content, start, end):
+                if kind == "Tensor":
+                    if number == _EXTERNAL_DATA or (number == _DATA_LOCATION and (wire != _NUMBER or first)):
+                        raise CourseError(
+                            "it has a tensor in another file, which is not read; save the model in one file"
+                        )
+                elif inner := _FIELDS[kind].get(number):
+                    if wire != _BYTES:
+                        raise CourseError("it is damaged")
+                    open_messages.append((inner, first, last, depth + 1))
+    except IndexError:
+        raise CourseError("it is damaged") from None
+
+
+def _fields(content: bytes, place: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """Gives number and wire type of each field, and where it begins and ends; of a number, its value and 0."""
+    while place < end:
+        tag, place = _number(content, place, end)
+        number, wire = tag >> 3, tag & 7
+        if wire == _NUMBER:
+            value, place = _number(content, place, end)
+            yield number, wire, value, 0
+            continue
+        length = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}.get(wire, -1)
+        if wire == _BYTES:
+            length, place = _number(content, place, end)
+        if length < 0 or place + length > end:
+            raise CourseError("it is damaged")
+        yield number, wire, place, place + length
+        place += length
+
+
+def _number(content: bytes, place: int, end: int) -> tuple[int, int]:
+    """Reads a number of seven bits a byte, and gives the place behind it."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if place >= end:
+            break
+        byte = content[place]
+        place += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, place
+    raise CourseError("it is damaged")

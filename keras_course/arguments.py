@@ -1,0 +1,237 @@
+"""Arguments as people give them: numbers, ranges and switches, also as NumPy's, checked before anything is computed.
+
+Each function returns plain Python values, which a saved model and a checkpoint can hold. What does not fit ends in a
+``CourseError`` that names the argument, the value and the remedy.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from keras_course.errors import CourseError
+
+_SWITCHES = {0: False, 1: True}
+
+
+def number(name: str, value: Any, low: float, high: float, remedy: str) -> float:
+    """Reads a finite number within limits.
+
+    Args:
+        name: The argument, as the person knows it.
+        value: What the person gave: an int or a float, of Python or NumPy, or an array that holds one number.
+        low: The least number.
+        high: The greatest number.
+        remedy: What to give instead, such as "a number from 0 to 90".
+
+    Returns:
+        A Python int or float.
+
+    Raises:
+        CourseError: It is no number, a boolean, not finite, or outside of the limits.
+
+    Example:
+        >>> number("degrees", np.float64(20), 0, 90, "a number from 0 to 90")
+        20.0
+        >>> number("degrees", 100, 0, 90, "a number from 0 to 90")
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.CourseError: degrees is 100; give a number from 0 to 90
+    """
+    found = _python_value(value)
+    if is_number(found) and low <= found <= high:
+        return found
+    raise CourseError(f"{name} is {shown(value)}; give {remedy}")
+
+
+def whole_number(name: str, value: Any, low: int, remedy: str) -> int:
+    """Reads a whole number.
+
+    Args:
+        name: The argument, as the person knows it.
+        value: What the person gave: an int, of Python or NumPy.
+        low: The least number.
+        remedy: What to give instead.
+
+    Returns:
+        A Python int.
+
+    Raises:
+        CourseError: It is no whole number, or too small.
+
+    Example:
+        >>> whole_number("num_classes", np.int64(10), 1, "a whole number from 1 up")
+        10
+    """
+    found = _python_value(value)
+    if is_number(found) and isinstance(found, int) and found >= low:
+        return found
+    raise CourseError(f"{name} is {shown(value)}; give {remedy}")
+
+
+def rising(name: str, value: Any, low: float, high: float, remedy: str) -> tuple[float, float]:
+    """Reads a range: two finite numbers within limits, of which the second is not the smaller one.
+
+    Args:
+        name: The argument, as the person knows it.
+        value: What the person gave: a tuple, a list or an array.
+        low: The least number.
+        high: The greatest number.
+        remedy: What to give instead, such as "two rising numbers from 0 to 1".
+
+    Returns:
+        Two Python numbers.
+
+    Raises:
+        CourseError: They are not two, no numbers, fall, are not finite, or are outside of the limits.
+
+    Example:
+        >>> rising("scale", [0.5, 1], 0, 1, "two rising numbers from 0 to 1")
+        (0.5, 1)
+        >>> rising("scale", (1, 0.5), 0, 1, "two rising numbers from 0 to 1")
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.CourseError: scale is (1, 0.5); give two rising numbers from 0 to 1
+    """
+    values = as_tuple(value)
+    if (
+        values is not None
+        and len(values) == 2
+        and all(map(is_number, values))
+        and low <= values[0] <= values[1] <= high
+    ):
+        return values
+    raise CourseError(f"{name} is {shown(value)}; give {remedy}")
+
+
+def angles(name: str, value: Any, most: float) -> float | tuple[float, float]:
+    """Reads an angle to either side, or the least and the greatest angle, in degrees.
+
+    Args:
+        name: The argument, as the person knows it.
+        value: What the person gave: a number from 0 up, or two rising numbers.
+        most: The greatest angle.
+
+    Returns:
+        A Python number, or two.
+
+    Raises:
+        CourseError: It is neither, or an angle is too large.
+
+    Example:
+        >>> angles("degrees", 20, 90), angles("degrees", [-10, 30], 90)
+        (20, (-10, 30))
+    """
+    remedy = f"a number from 0 to {most}, or two rising numbers from {-most} to {most}"
+    if as_tuple(value) is None:
+        return number(name, value, 0, most, remedy)
+    return rising(name, value, -most, most, remedy)
+
+
+def switch(name: str, value: Any) -> bool:
+    """Reads a yes or no.
+
+    Args:
+        name: The argument, as the person knows it.
+        value: What the person gave: True, False, 1 or 0, of Python or NumPy.
+
+    Returns:
+        A Python bool.
+
+    Raises:
+        CourseError: It is something else.
+
+    Example:
+        >>> switch("horizontal_flip", np.True_)
+        True
+    """
+    found = _python_value(value)
+    if isinstance(found, bool | int | float) and found in _SWITCHES:
+        return _SWITCHES[int(found)]
+    raise CourseError(f"{name} is {shown(value)}; give True or False")
+
+
+def is_number(value: Any) -> bool:
+    """Says whether a value is one finite number, of Python or NumPy, and no boolean.
+
+    Args:
+        value: Any value.
+
+    Returns:
+        Whether it is.
+
+    Example:
+        >>> is_number(np.float32(0.5)), is_number(True), is_number(float("nan"))
+        (True, False, False)
+    """
+    found = _python_value(value)
+    return isinstance(found, Real) and not isinstance(found, bool) and math.isfinite(found)
+
+
+def as_tuple(value: Any) -> tuple[Any, ...] | None:
+    """Turns a tuple, a list or an array of one axis into a tuple of Python values.
+
+    Args:
+        value: Any value.
+
+    Returns:
+        The tuple; None if the value is none of these.
+
+    Example:
+        >>> as_tuple(np.array([1, 2])), as_tuple(3)
+        ((1, 2), None)
+    """
+    is_array = isinstance(value, np.ndarray) and value.ndim == 1
+    return tuple(map(_python_value, value)) if is_array or isinstance(value, tuple | list) else None
+
+
+def check_names(given: Iterable[str], known: Mapping[str, Any] | Iterable[str], what: str) -> None:
+    """Checks that all arguments are known.
+
+    Args:
+        given: Names that the person gave.
+        known: Names that there are.
+        what: What takes them.
+
+    Raises:
+        CourseError: One is not; the message says which known name is nearest.
+
+    Example:
+        >>> check_names(["zoom"], ["zoom_range", "cval"], "ImageDataGenerator")
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.CourseError: zoom is no argument of ImageDataGenerator; do you mean zoom_range?
+    """
+    names = list(known)
+    for name in given:
+        if name not in names:
+            near = get_close_matches(name, names, n=1, cutoff=0.5)
+            remedy = f"do you mean {near[0]}?" if near else f"give some of {', '.join(names)}"
+            raise CourseError(f"{name} is no argument of {what}; {remedy}")
+
+
+def shown(value: Any) -> str:
+    """Writes a value in one short line, for the message of an error.
+
+    Args:
+        value: Any value.
+
+    Returns:
+        At most 80 characters.
+
+    Example:
+        >>> shown(np.float64(0.5)), shown("20")
+        ('0.5', "'20'")
+    """
+    values = as_tuple(value)
+    text = " ".join(repr(_python_value(value) if values is None else values).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _python_value(value: Any) -> Any:
+    """Turns a number or boolean of NumPy, or an array that holds one, into Python's; leaves other values alone."""
+    is_single = isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0)
+    return value.item() if is_single else value
