@@ -85,7 +85,8 @@ def batch(rows, shape):
 def large_pictures():
     """Of 25 million pixels each, as far as the file stays small."""
     flat = Image.new("RGB", (5000, 5000), (90, 120, 30))
-    return [file_of(flat), file_of(flat, "WEBP"), file_of(flat.convert("CMYK"), "JPEG", progressive=True)]
+    lossless = {"lossless": True, "method": 0, "quality": 0}
+    return [file_of(flat), file_of(flat, "WEBP", **lossless), file_of(flat, "JPEG", progressive=True)]
 
 
 # --- How it is sent ----------------------------------------------------------------------------------------------
