@@ -68,7 +68,7 @@ def locate(source: str | Path = "auto", *, cache: str | Path | None = None) -> P
         >>> locate("no_such_folder")
         Traceback (most recent call last):
         ...
-        keras_course.errors.CourseError: there is no folder no_such_folder; give one with a folder of photos for ...
+        keras_course.errors.CourseError: there is no folder no_such_folder; give the path of one
     """
     return photo_folder.locate(source, FOLDERS, lambda: _sample(arrays.cache_folder(cache) / "photos" / SAMPLE), cache)
 
