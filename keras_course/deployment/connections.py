@@ -6,13 +6,14 @@ ends after a bounded time, and where all places are taken the slowest clients lo
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from keras_course.deployment.service import ABORT, GIVE_UP, Limits, log_line
+from keras_course.deployment.service import ABORT, GIVE_UP, IS_CLOSING, Limits, log_line
 
 LARGEST_HEADERS: Final = 2**15
 """Bytes of the first line and the headers of a request."""
@@ -80,6 +81,7 @@ def protocol(limits: Limits, log: Log | None = None) -> type[asyncio.Protocol]:
             self._framing = 0
             self._body_bytes = 0
             self._held_back = b""
+            self._answers: deque[Any] = deque()  # that are not complete, the one under way first
             self._unread_since = _NEVER
             self._last_moment = _NEVER
 
@@ -98,8 +100,7 @@ def protocol(limits: Limits, log: Log | None = None) -> type[asyncio.Protocol]:
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._held_back = b""
-            if self.cycle is not None and not self.cycle.response_complete:
-                self.cycle.scope.get(GIVE_UP, _nothing)()
+            self._end_answers()
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
@@ -138,7 +139,7 @@ def protocol(limits: Limits, log: Log | None = None) -> type[asyncio.Protocol]:
             self._held_back += data
             self.flow.pause_reading()
             if len(self._held_back) > _LARGEST_HELD_BACK:
-                self.transport.abort()
+                self._abort()
 
         def _go_on(self) -> None:
             if self._phase != _ANSWER and not self.transport.is_closing():
@@ -159,12 +160,14 @@ def protocol(limits: Limits, log: Log | None = None) -> type[asyncio.Protocol]:
             if len(self.url) > LONGEST_ADDRESS:
                 self._refuse(431, "Request Header Fields Too Large")
                 return
-            if len(self.pipeline) >= MOST_REQUESTS_AHEAD:
+            if len(self._answers) > MOST_REQUESTS_AHEAD:
                 self._refuse(429, "Too Many Requests")
                 return
             self._enter(_BODY)
             self.scope[ABORT] = self._abort
+            self.scope[IS_CLOSING] = self.transport.is_closing
             super().on_headers_complete()
+            self._answers.append(self.cycle)
 
         def on_body(self, body: bytes) -> None:
             if self.transport.is_closing():
@@ -172,7 +175,7 @@ def protocol(limits: Limits, log: Log | None = None) -> type[asyncio.Protocol]:
             self._framing -= len(body)
             self._body_bytes += len(body)
             if self._body_bytes > LARGEST_DRAINED:
-                self.transport.close()
+                self._close()
                 return
             super().on_body(body)
 
@@ -180,12 +183,12 @@ def protocol(limits: Limits, log: Log | None = None) -> type[asyncio.Protocol]:
             if self.transport.is_closing():
                 return
             super().on_message_complete()
-            self._enter(_IDLE if self.cycle.response_complete and not self.pipeline else _ANSWER)
+            self._enter(_ANSWER if self._answers else _IDLE)
 
         def on_response_complete(self) -> None:
-            are_more = bool(self.pipeline)
+            self._answers.popleft()
             super().on_response_complete()
-            if self._phase == _ANSWER and not are_more:
+            if self._phase == _ANSWER and not self._answers:
                 self._enter(_IDLE)
             if self._held_back:
                 self.loop.call_soon(self._go_on)
@@ -227,8 +230,7 @@ def protocol(limits: Limits, log: Log | None = None) -> type[asyncio.Protocol]:
         def look(self, now: float) -> None:
             """Ends what has taken too long."""
             is_closing = self.transport.is_closing()
-            is_done = is_closing or self.cycle is None or self.cycle.response_complete
-            if is_done and not self.flow.write_paused:
+            if (is_closing or not self._answers) and not self.flow.write_paused:
                 is_unread = self.transport.get_write_buffer_size() > 0
                 self._unread_since = min(self._unread_since, now) if is_unread else _NEVER
             if now > self._last_moment or now - self._unread_since > seconds_to_read:
@@ -238,7 +240,7 @@ def protocol(limits: Limits, log: Log | None = None) -> type[asyncio.Protocol]:
             elif self._phase == _HEADERS and now - self._since > seconds_for_headers:
                 self._refuse(408, "Request Timeout")
             elif now - self._since > {_BODY: seconds_for_body, _IDLE: SECONDS_OF_IDLENESS}.get(self._phase, now):
-                self.transport.close()
+                self._close()
 
         def rank(self, now: float) -> tuple[int, float]:
             """Says how early this connection has to make room for others, the smallest first."""
@@ -258,10 +260,20 @@ def protocol(limits: Limits, log: Log | None = None) -> type[asyncio.Protocol]:
             else:
                 self._refuse(503, "Service Unavailable")
 
+        def _close(self) -> None:
+            """Ends the connection when what has been written is sent."""
+            self._end_answers()
+            self.transport.close()
+
         def _abort(self) -> None:
-            if self.cycle is not None:
-                self.cycle.disconnected = True  # there is nobody who could be told
+            """Ends the connection at once."""
+            self._end_answers()
             self.transport.abort()
+
+        def _end_answers(self) -> None:
+            for answer in self._answers:
+                answer.disconnected = True  # there is nobody to whom anything could be sent
+                answer.scope.get(GIVE_UP, _nothing)()
 
         def _refuse(self, code: int, reason: str) -> None:
             if self.transport.is_closing():
@@ -269,13 +281,13 @@ def protocol(limits: Limits, log: Log | None = None) -> type[asyncio.Protocol]:
             # a browser opens connections that it may never use
             if log is not None and (code != 408 or self._framing):
                 log(log_line(code))
-            is_begun = self.cycle is not None and self.cycle.response_started
-            is_of_this = self._phase in (_BODY, _ANSWER) or (self.cycle and not self.cycle.response_complete)
-            if not (self.pipeline or (is_begun and is_of_this)):  # else it would get into another answer
+            is_answered = self._phase == _BODY and self.cycle.response_started
+            is_behind = self._phase != _BODY and self._answers
+            if not (is_answered or is_behind or len(self._answers) > 1):  # else it would get into another answer
                 body = f'{{"error":"{reason.lower()}"}}'.encode()
                 head = f"HTTP/1.1 {code} {reason}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
                 self.transport.write(head.encode() + b"Connection: close\r\n\r\n" + body)
-            self.transport.close()
+            self._close()
 
     return LimitedConnection
 

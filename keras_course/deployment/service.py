@@ -52,6 +52,8 @@ GIVE_UP: Final = "keras_course.give_up"
 """Where in the scope of a request the server finds what to call when its client has gone."""
 ABORT: Final = "keras_course.abort"
 """Where in the scope of a request the application finds what to call to end a connection in the middle of an answer."""
+IS_CLOSING: Final = "keras_course.is_closing"
+"""Where in the scope of a request the application finds what says whether the connection has ended."""
 _LONGEST_PATH: Final = 200
 
 _DECIMALS: Final = 6
@@ -619,7 +621,12 @@ class _Guard:
                 begun = True
                 current.leave_place()
                 message["headers"] = [*message.get("headers", []), *_SAFE_HEADERS]
-            await send(message)
+            try:
+                await send(message)
+            except RuntimeError:  # of uvloop, where a connection has just ended
+                if not scope.get(IS_CLOSING, _nothing)():
+                    raise
+                scope.get(ABORT, _nothing)()
 
         async def refuse(code: int, message: str, **more: str) -> None:
             if code != 408 and not current.is_whole and int(claimed) <= _BYTES_OF_DRAINING:

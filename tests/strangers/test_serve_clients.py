@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from keras_course.cards import ModelCard
-from keras_course.deployment import connections
+from keras_course.deployment import connections, service
 from keras_course.deployment.runtimes import Runtime
 from keras_course.deployment.service import Limits, make_app
 from keras_course.preprocessing import PictureFormat
@@ -202,6 +202,35 @@ def test_of_those_that_send_too_much_at_once_the_oldest_is_given_up():
             task.cancel()
 
     asyncio.run(work(make_application(waiting_bytes=10**6)))
+
+
+@pytest.mark.parametrize("is_closing", [True, False])
+def test_a_connection_that_ends_while_its_answer_is_written_is_no_error(is_closing):
+    """uvloop raises for what is written between the end of a connection and when the server hears of it."""
+    aborted = []
+
+    async def send(message):
+        raise RuntimeError("unable to perform operation on <TCPTransport>; the handler is closed")
+
+    async def receive():
+        return {"type": "http.request", "body": SMALL, "more_body": False}
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/predict",
+        "query_string": b"",
+        "headers": [(b"content-type", b"image/bmp")],
+        service.IS_CLOSING: lambda: is_closing,
+        service.ABORT: lambda: aborted.append(True),
+    }
+    answer = make_application()(scope, receive, send)
+    if is_closing:
+        asyncio.run(answer)
+        assert aborted
+    else:
+        with pytest.raises(RuntimeError, match="the handler is closed"):
+            asyncio.run(answer)
 
 
 def make_application(run=None, **limits):
