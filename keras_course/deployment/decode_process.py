@@ -103,8 +103,9 @@ def main() -> None:
     from keras_course.preprocessing import PictureFormat
 
     if landlock_version():
-        Image.init()  # imports what would be imported for the first picture of each kind; then no file is opened
-        keep_to((), ())
+        Image.init()  # imports what would be imported for the first picture of each kind
+        # what is imported even later, for a drawing, is the program's own
+        keep_to([*sys.path, sys.prefix, sys.base_prefix, "/usr", "/lib", "/lib64"], ())
     picture_format, pixels = PictureFormat(**settings["pictures"]), settings["pixels"]
     while head := questions.read(QUESTION.size):
         seconds, may_take_long, name_bytes, picture_bytes = QUESTION.unpack(head)
