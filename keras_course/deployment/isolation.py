@@ -94,26 +94,22 @@ class LimitedProcess:
     def __init__(
         self, task: str, path: Path, limits: Limits, *, backend: str, device: str = "auto", **settings: Any
     ) -> None:
-        self._path, self._limits = path, limits
-        self._stack = ExitStack()
+        self._path, self._limits, self._backend = path, limits, backend
+        self._settings = {"only": None, **settings, "task": task, "path": str(path.absolute()), "device": device}
+        self._lock = threading.RLock()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Starts the process."""
+        stack = ExitStack()
         # one that a killed process has left behind is removed by the next one
-        self._folder = self._stack.enter_context(folder_beside(Path(tempfile.gettempdir()) / "keras-course-model"))
-        settings = (
-            {"only": None}
-            | settings
-            | {
-                "task": task,
-                "path": str(path.absolute()),
-                "parent": os.getpid(),
-                "memory": limits.memory,
-                "threads": limits.threads,
-                "device": device,
-            }
-        )
-        command = select.second_process(backend, "-c", _START, json.dumps(settings))
+        folder = stack.enter_context(folder_beside(Path(tempfile.gettempdir()) / "keras-course-model"))
+        limits = self._limits
+        settings = {**self._settings, "parent": os.getpid(), "memory": limits.memory, "threads": limits.threads}
+        command = select.second_process(self._backend, "-c", _START, json.dumps(settings))
         # where the data of the course are is nothing to a model; what it writes goes to a folder that is removed
         environment = {key: value for key, value in command["env"].items() if not key.startswith("KERAS_COURSE_")}
-        environment |= dict.fromkeys(("TMPDIR", "TEMP", "TMP", "KERAS_HOME"), str(self._folder))
+        environment |= dict.fromkeys(("TMPDIR", "TEMP", "TMP", "KERAS_HOME"), str(folder))
         if limits.threads is not None:
             environment["OMP_NUM_THREADS"] = str(limits.threads)
         started: Future[subprocess.Popen[bytes]] = _starter.submit(
@@ -123,13 +119,12 @@ class LimitedProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            cwd=self._folder,
+            cwd=folder,
             start_new_session=True,
         )
         self._process = started.result()
-        self._lock = threading.Lock()
         self._watched = _Watched(self._process, limits)
-        self._end = weakref.finalize(self, _end, self._watched, self._stack)
+        self._end = weakref.finalize(self, _end, self._watched, stack)
         threading.Thread(target=self._watched.look, name="watch a model", daemon=True).start()
 
     def __enter__(self) -> Self:
@@ -141,11 +136,6 @@ class LimitedProcess:
     def close(self) -> None:
         """Ends the process, whatever it does."""
         self._end()
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the process can still answer."""
-        return self._end.alive and self._process.poll() is None
 
     @property
     def pid(self) -> int:
@@ -217,7 +207,7 @@ class LimitedProcess:
         with suppress(OSError, ValueError):  # closed meanwhile
             content = self._process.stdout.read(count)
         if len(content) < count:
-            self._fail(self._watched.why() or f"ended the process that opened it ({self._watched.way_out()})")
+            self._fail(self._watched.reason or f"ended the process that opened it ({self._watched.way_out()})")
         return content
 
     def _fail(self, reason: str) -> NoReturn:
@@ -226,7 +216,7 @@ class LimitedProcess:
 
 
 class ModelProcess(LimitedProcess):
-    """The process in which a model is open.
+    """The process in which a model is open; where it has ended, it is started again for the next question.
 
     Args:
         path: The file or folder of the model, in a safe format.
@@ -282,6 +272,7 @@ class ModelProcess(LimitedProcess):
         Raises:
             CourseError: The model cannot compute with them, gives something else, or broke a limit.
         """
+        self._open_again()
         request = {"ask": "outputs", "shape": pictures.shape, "dtype": pictures.dtype.str}
         said, content = self._ask(request, pictures, 4 * len(pictures) * numbers, seconds)
         if said.get("shape") != [len(pictures), numbers]:
@@ -306,10 +297,19 @@ class ModelProcess(LimitedProcess):
         Raises:
             CourseError: It broke a limit.
         """
+        self._open_again()
         height, width, _ = picture.shape
         request = {"ask": "heat", "shape": picture.shape, "dtype": picture.dtype.str, "label": label}
         said, content = self._ask(request, picture, 4 * height * width, None)
         return np.frombuffer(content, "<f4").reshape(height, width) if said.get("shape") == [height, width] else None
+
+    def _open_again(self) -> None:
+        """Starts the process anew where it has ended, so that one question costs no other one its answer."""
+        with self._lock:
+            if self._process.poll() is not None:
+                self.close()
+                self._begin()
+                self.introduce()
 
 
 class _Watched:
@@ -318,7 +318,7 @@ class _Watched:
     def __init__(self, process: "subprocess.Popen[bytes]", limits: Limits) -> None:
         self.process, self._limits = process, limits
         self.deadline: float | None = None  # for the answer that somebody waits for
-        self._reason = ""
+        self.reason = ""  # why it was killed
 
     def look(self) -> None:
         """Kills the process when it breaks a limit; whoever waits then reads the end of its answers."""
@@ -335,16 +335,12 @@ class _Watched:
 
     def kill(self, reason: str = "") -> None:
         """Ends the process and those that it has started."""
-        self._reason = self._reason or reason
+        self.reason = self.reason or reason
         with suppress(psutil.Error):
             for one in psutil.Process(self.process.pid).children(recursive=True):
                 with suppress(psutil.Error):
                     one.kill()
         self.process.kill()
-
-    def why(self) -> str:
-        """Says why it was killed, if it was."""
-        return self._reason
 
     def way_out(self) -> str:
         """Says how it has ended."""

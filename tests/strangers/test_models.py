@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -265,11 +266,25 @@ def test_it_outlives_the_thread_that_started_it(made, tmp_path):
 
 def test_it_ends_with_the_runtime(made, tmp_path, has_ended):
     runtime = open_model(made.save_solver(tmp_path / "a.onnx"))
-    pid, folder = runtime.process.pid, runtime.process._folder
+    pid, folder = runtime.process.pid, Path(psutil.Process(runtime.process.pid).cwd())
     assert folder.is_dir()
     del runtime
     assert has_ended(pid)
     assert not folder.is_dir()
+
+
+@KILLS
+def test_one_that_has_ended_is_started_again_for_the_next_question(made, tmp_path, has_ended):
+    """A service whose model took too long once answered nobody any more."""
+    runtime = open_model(made.save_solver(tmp_path / "a.onnx"))
+    pictures = np.full((2, 12, 16, 3), 7, "uint8")
+    for _ in range(2):
+        pid = runtime.process.pid
+        os.kill(pid, signal.SIGKILL)
+        assert has_ended(pid)
+        np.testing.assert_allclose(runtime.logits(pictures), 7)
+        assert runtime.process.pid != pid
+    runtime.close()
 
 
 def test_several_threads_are_answered_each_its_own(made, tmp_path):
