@@ -168,7 +168,10 @@ def is_number(value: Any) -> bool:
         (True, False, False)
     """
     found = _python_value(value)
-    return isinstance(found, Real) and not isinstance(found, bool) and math.isfinite(found)
+    try:
+        return isinstance(found, Real) and not isinstance(found, bool) and math.isfinite(found)
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
 
 
 def as_tuple(value: Any) -> tuple[Any, ...] | None:

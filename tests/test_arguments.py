@@ -33,6 +33,7 @@ NO_NUMBERS = [
     math.inf,
     np.float32("nan"),
     2j,
+    pytest.param(10**400, id="10**400"),
     {},
     -1,
     10,
