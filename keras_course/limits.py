@@ -95,11 +95,13 @@ def confine(
 def keep_to(readable: Iterable[str], writable: Iterable[str]) -> bool:
     """Keeps this process, for good, from all files but some, where the kernel has Landlock (Linux 5.13 and newer).
 
-    It needs the package ``landlock``, of the extra ``sandbox``. Files that are open already stay open.
+    It needs the package ``landlock``, of the extra ``sandbox``. Files that are open already stay open. Python and what
+    is installed for it can always be read: much of it is imported late.
 
     Args:
-        readable: Files and folders that may be read, with all that is in them; those that are not there are left out.
-        writable: The same for those that may be written to as well.
+        readable: Files and folders that may be read as well, with all that is in them; those that are not there are
+            left out.
+        writable: The same for those that may be written to.
 
     Returns:
         Whether it holds.
@@ -117,7 +119,8 @@ def keep_to(readable: Iterable[str], writable: Iterable[str]) -> bool:
         rules, access = landlock.Ruleset(), landlock.FSAccess
         everything = access.all()
         reading = access.READ_FILE | access.READ_DIR | access.EXECUTE
-        for paths, rights in ((readable, reading), (writable, everything)):
+        program = (*sys.path, sys.prefix, sys.base_prefix, "/usr", "/lib", "/lib64")
+        for paths, rights in (((*program, *readable), reading), (writable, everything)):
             for path in filter(os.path.exists, paths):
                 rules.allow(path, rules=rights if Path(path).is_dir() else rights & access.all_file())
         rules.apply()

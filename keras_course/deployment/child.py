@@ -33,9 +33,8 @@ def start() -> None:
         memory_bytes=None if has_gpu else settings["memory"] + _BESIDE,
         file_bytes=_LARGEST_FILE,
     )
-    if settings["only"]:  # a model has no business with other files; the program needs its own, and the system's
-        system = ("/usr", "/lib", "/lib64", "/bin", "/etc", "/opt", "/proc", "/sys", "/run")
-        keep_to([*sys.path, sys.prefix, sys.base_prefix, *system, settings["only"]], [str(Path.cwd()), "/dev"])
+    if settings["only"]:  # a model has no business with other files; what runs it asks for the system's
+        keep_to(["/bin", "/etc", "/opt", "/proc", "/sys", "/run", settings["only"]], [str(Path.cwd()), "/dev"])
     # what a framework prints must not be taken for an answer
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

@@ -7,13 +7,12 @@ ends after a bounded time, and where all places are taken the slowest clients lo
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from keras_course.deployment.service import ABORT, GIVE_UP, IS_CLOSING, Limits, log_line
+from keras_course.deployment.service import ABORT, GIVE_UP, IS_CLOSING, Limits, Log, log_line
 
 LARGEST_HEADERS: Final = 2**15
 """Bytes of the first line and the headers of a request."""
@@ -52,8 +51,6 @@ _IDLE: Final = 0
 _HEADERS: Final = 1
 _BODY: Final = 2
 _ANSWER: Final = 3
-
-Log: TypeAlias = Callable[[str], None]
 
 
 def protocol(limits: Limits, log: Log | None = None) -> type[asyncio.Protocol]:

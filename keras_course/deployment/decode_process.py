@@ -2,8 +2,8 @@
 
 Its standard input brings pictures, one after the other, and its standard output takes the pixels away. What a damaged
 or hostile file does to a decoder it does to this process alone: its memory and its computing for each picture are
-limited, it can write no file, and open none where the kernel has Landlock, and it ends with its parent. Its answers are
-plain bytes whose length is known; nothing in them is evaluated.
+limited, it can write no file, and read none but the program's own where the kernel has Landlock, and it ends with its
+parent. Its answers are plain bytes whose length is known; nothing in them is evaluated.
 """
 
 import io
@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import IO, Any, Final
 
 from keras_course.errors import CourseError
-from keras_course.limits import confine, keep_to, landlock_version, limit_further_cpu
+from keras_course.limits import confine, keep_to, limit_further_cpu
 
 QUESTION: Final = struct.Struct("<dBHQ")
 """Seconds of computing, whether a picture that takes long is decoded, bytes of its name, bytes of the picture."""
@@ -98,14 +98,10 @@ def main() -> None:
         os.nice(settings["nice"])
     questions, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a library prints must not get between the answers
-    from PIL import Image
 
     from keras_course.preprocessing import PictureFormat
 
-    if landlock_version():
-        Image.init()  # imports what would be imported for the first picture of each kind
-        # what is imported even later, for a drawing, is the program's own
-        keep_to([*sys.path, sys.prefix, sys.base_prefix, "/usr", "/lib", "/lib64"], ())
+    keep_to((), ())
     picture_format, pixels = PictureFormat(**settings["pictures"]), settings["pixels"]
     while head := questions.read(QUESTION.size):
         seconds, may_take_long, name_bytes, picture_bytes = QUESTION.unpack(head)

@@ -21,6 +21,7 @@ from keras_course.deployment import isolation
 from keras_course.deployment.isolation import Limits, ModelProcess
 from keras_course.deployment.runtimes import open_model
 from keras_course.errors import CourseError
+from keras_course.limits import landlock_version
 
 pytestmark = pytest.mark.one_backend
 
@@ -338,6 +339,32 @@ def test_a_model_that_fills_the_memory_ends_in_one_line(made, photos, tmp_path):
         open_model(path, limits=Limits(memory=2**29)).logits(np.zeros((1, 12, 16, 3), "uint8"))
     assert "\n" not in str(error.value)
     assert time.monotonic() - started < 30
+
+
+KEPT = """
+import sys
+from keras_course.limits import keep_to
+print(keep_to([sys.argv[1]], [sys.argv[3]]))
+for path, mode in ((sys.argv[1], "r"), (sys.argv[2], "r"), (sys.argv[2], "w"), (sys.argv[3] + "/new", "w")):
+    try:
+        open(path, mode).close()
+        print("opened")
+    except PermissionError:
+        print("refused")
+import fractions  # of the program, and not imported yet
+"""
+
+
+@pytest.mark.skipif(not landlock_version(), reason="this kernel has no Landlock")
+def test_with_landlock_it_opens_no_file_but_the_model_and_the_programs_own(tmp_path, start):
+    pytest.importorskip("landlock")
+    model, secret, own = tmp_path / "a.onnx", tmp_path / "key", tmp_path / "own"
+    own.mkdir()
+    for path in (model, secret):
+        path.write_text("...")
+    output, error = start(KEPT, model, secret, own).communicate(timeout=60)
+    assert output.split() == ["True", "opened", "refused", "refused", "opened"], error
+    assert secret.read_text() == "..."
 
 
 def test_somebody_else_can_end_the_waiting(made, tmp_path, monkeypatch):
