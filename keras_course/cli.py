@@ -382,7 +382,7 @@ def serve(
 
 
 def _meanwhile(do: "Callable[[], Runtime]") -> "Future[Runtime]":
-    """Does something in a thread for which nobody waits who ends the program."""
+    """Runs a function in a thread that does not keep the program from ending."""
     from concurrent.futures import Future
     from threading import Thread
 
@@ -391,7 +391,7 @@ def _meanwhile(do: "Callable[[], Runtime]") -> "Future[Runtime]":
     def run() -> None:
         try:
             done.set_result(do())
-        except BaseException as error:  # raised by whoever asks for the result
+        except BaseException as error:  # it is raised where the result is asked for
             done.set_exception(error)
 
     Thread(target=run, daemon=True).start()

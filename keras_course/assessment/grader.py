@@ -64,7 +64,7 @@ class Limits(isolation.Limits):
 
 
 class Stop:
-    """Lets another thread end what a grader does, at once."""
+    """A signal by which another thread ends a grading at once."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -77,12 +77,12 @@ class Stop:
             process.cancel()
 
     def watch(self, process: ModelProcess) -> None:
-        """Ends a process as well, when it is time."""
+        """Ends this process, too, when the grading is to be ended."""
         self._processes.add(process)
         self.check()
 
     def check(self) -> None:
-        """Ends whoever asks, if it is time."""
+        """Raises an error where the grading is to be ended."""
         if self._event.is_set():
             raise _Rejected("the grading was ended")
 

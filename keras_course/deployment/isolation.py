@@ -143,7 +143,7 @@ class LimitedProcess:
         return self._process.pid
 
     def cancel(self) -> None:
-        """Makes whoever waits for an answer, in another thread, give up at once."""
+        """Ends the process from another thread; a call that waits for its answer fails at once."""
         self._watched.kill("was given up")
 
     def hear(self, *, seconds: float | None = None) -> dict[str, Any]:
@@ -321,7 +321,7 @@ class _Watched:
         self.reason = ""  # why it was killed
 
     def look(self) -> None:
-        """Kills the process when it breaks a limit; whoever waits then reads the end of its answers."""
+        """Kills the process when it breaks a limit; a call that waits for an answer then fails."""
         looks = 0
         while self.process.poll() is None:
             deadline = self.deadline

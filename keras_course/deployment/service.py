@@ -74,7 +74,7 @@ _MOST_EXPLANATIONS: Final = 16
 _BYTES_OF_PART: Final = 2**24
 """Of the covered pictures that are made at once."""
 _PICTURES_AT_ONCE: Final = 2
-"""Of one form, that are decoded at once."""
+"""Pictures of one form that are decoded at the same time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ class Limits:
         pictures: Of one form.
         rows: Of one prepared batch.
         seconds: From the first byte of a request to its answer.
-        requests: That are worked on at the same time; more are sent away, to come again.
+        requests: Requests that are processed at the same time; further ones are answered 503.
         batch_size: Pictures that the model is given at once.
         waiting_bytes: Of all requests together whose clients are still sending, or still reading a large answer; when
             there are more, the oldest of them is given up. Those that are worked on may have as many once more.
