@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from keras_course._backend.formats import reason_of
 from keras_course._backend.outputs import find_larger, may_be_larger
 from keras_course._backend.weights import describe, is_plain, leaving_no_trace, rebuild, without_training
-from keras_course.errors import CourseError
+from keras_course.errors import CourseError, reason_of
 
 if TYPE_CHECKING:
     import keras

@@ -5,16 +5,16 @@ models carry it, too. It is read without Keras. A card may come from anywhere: i
 """
 
 import json
-import math
 import os
 import re
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from numbers import Integral, Real
+from numbers import Integral
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
+from keras_course.arguments import is_number
 from keras_course.errors import CourseError
 from keras_course.preprocessing import PictureFormat
 
@@ -24,8 +24,10 @@ __all__ = [
     "ModelCard",
     "card_by_shapes",
     "check_class_name",
+    "find_card",
     "put_card",
     "read_card",
+    "read_card_or_fail",
     "shapes_of",
     "without_folders",
 ]
@@ -109,7 +111,7 @@ class ModelCard:
             if not isinstance(values, Mapping):
                 raise CourseError(f"{name} is a {type(values).__name__}; give values by their names")
         for name, value in self.metrics.items():
-            if isinstance(value, bool) or not _is_number(value):
+            if not is_number(value):
                 raise CourseError(f"metrics[{name!r}] is {value!r:.40}; give a number")
         for name in ("metrics", "training"):  # a copy, as plain as it will come back from a file
             object.__setattr__(self, name, _plain(name, getattr(self, name), _DEEPEST))
@@ -347,6 +349,45 @@ def read_card(archive: str | os.PathLike[str]) -> ModelCard | None:
         raise CourseError(f"{archive} is no model file: {error}") from None
 
 
+def find_card(path: Path, text: str | None = None) -> ModelCard | None:
+    """Reads the card of a model, if it has one.
+
+    Args:
+        path: A model, as for ``read_card``.
+        text: The card, where the format has a place of its own for it; empty if nothing is there.
+
+    Returns:
+        The card, or None.
+
+    Raises:
+        CourseError: It cannot be read.
+    """
+    if text is None:
+        return read_card(path)
+    return ModelCard.from_json(text) if text else None
+
+
+def read_card_or_fail(path: Path, text: str | None = None) -> ModelCard:
+    """Reads the card of a model that is to be put to work.
+
+    Args:
+        path: A model, as for ``read_card``.
+        text: As for ``find_card``.
+
+    Returns:
+        The card.
+
+    Raises:
+        CourseError: The model has none, or it cannot be read.
+    """
+    card = find_card(path, text)
+    if card is None:
+        raise CourseError(
+            f"{path} has no card, which says what its answers mean; save it by RunDirectory.save_results(card=...)"
+        )
+    return card
+
+
 def _shapes_in(net: Any) -> tuple[Shape | None, Shape | None]:
     """What a net takes and gives, as far as its description in a ``model.keras`` says so to a reader without Keras."""
     layers = net.get("config", {}).get("layers") or [{"class_name": "", "config": {}}]
@@ -392,13 +433,6 @@ def _check_text(name: str, value: Any) -> None:
         raise CourseError(f"{name} has the character {found[0]!r}; give a text that can be printed")
 
 
-def _is_number(value: Any) -> bool:
-    try:
-        return isinstance(value, Real) and math.isfinite(value)
-    except OverflowError:  # a whole number of hundreds of digits
-        return False
-
-
 def _plain(name: str, value: Any, deepest: int) -> Any:
     """Copies numbers, texts, and lists and mappings of them, as JSON can hold them."""
     if value is None or isinstance(value, bool):
@@ -406,7 +440,7 @@ def _plain(name: str, value: Any, deepest: int) -> Any:
     if isinstance(value, str):
         _check_text(name, value)
         return value
-    if _is_number(value):
+    if is_number(value):
         return int(value) if isinstance(value, Integral) else float(value)
     if isinstance(value, Mapping) and deepest and all(isinstance(key, str) for key in value):
         for key in value:

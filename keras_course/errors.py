@@ -3,7 +3,9 @@
 import errno
 import os
 from numbers import Integral
-from typing import Any
+from typing import Any, Final
+
+_LONGEST_REASON: Final = 300
 
 
 class CourseError(ValueError):
@@ -76,13 +78,32 @@ class DiskError(OSError, CourseError):
 
     def __init__(self, path: str | os.PathLike[str], error: Exception, remedy: str = "") -> None:
         number = getattr(error, "errno", None)
-        reason = os.strerror(number) if number else " ".join(str(error).split()) or type(error).__name__
+        reason = os.strerror(number) if number else reason_of(error)
         super().__init__(number or errno.EIO, reason, os.fspath(path))
         is_full = number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         self._remedy = remedy or ("free some space, then start again" if is_full else "choose another folder")
 
     def __str__(self) -> str:
         return f"cannot write {self.filename} ({self.strerror}); {self._remedy}"
+
+
+def reason_of(error: BaseException) -> str:
+    """Says in one line, and not a long one, what an error of the system, a framework or a library says.
+
+    Args:
+        error: The error.
+
+    Returns:
+        Its message, or the name of its class where it has none.
+
+    Example:
+        >>> reason_of(RuntimeError("no such   operator")), reason_of(MemoryError())
+        ('no such operator', 'MemoryError')
+        >>> reason_of(OSError(28, "No space left on device", "photo.jpg"))
+        'No space left on device'
+    """
+    text = " ".join((getattr(error, "strerror", None) or str(error)).split())
+    return text if isinstance(error, CourseError) else text[:_LONGEST_REASON] or type(error).__name__
 
 
 def check_positive(**arguments: int) -> None:

@@ -16,12 +16,12 @@ folder gives the same bytes.
 
 import csv
 import json
-import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_course.arguments import is_number
 from keras_course.documents import NOTHING, Html, data_address, document, element, image, number_table, section
 from keras_course.errors import CourseError
 from keras_course.files import replacing
@@ -164,14 +164,14 @@ def read_history(path: str | os.PathLike[str]) -> dict[str, list[float]]:
 def _summary(metrics: Mapping[str, Any]) -> Html:
     """Say the result in one line, from what there is of it."""
     parts = []
-    if _is_number(metrics.get("accuracy")):
+    if is_number(metrics.get("accuracy")):
         parts.append(f"{_percent(metrics['accuracy'])} accuracy")
-    elif _is_number(metrics.get("rmse")):
+    elif is_number(metrics.get("rmse")):
         parts.append(f"{_RESULTS['rmse'][0]} {_decimal(metrics['rmse'])}")
-    if _is_number(metrics.get("parameters")):
+    if is_number(metrics.get("parameters")):
         parts.append(f"{_whole(metrics['parameters'])} parameters")
     training = [
-        f"in {_duration(metrics['seconds'])}" if _is_number(metrics.get("seconds")) else "",
+        f"in {_duration(metrics['seconds'])}" if is_number(metrics.get("seconds")) else "",
         f"with {metrics['backend']}" if "backend" in metrics else "",
         f"on {metrics['device']}" if "device" in metrics else "",
     ]
@@ -259,10 +259,6 @@ def _command(command: Any) -> Html:
 # Numbers as a person writes them.
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _percent(value: float) -> str:
     return f"{100 * value:.2f} %"
 
@@ -318,7 +314,7 @@ def _value(value: Any, form: Callable[[float], str]) -> str:
         return _ABSENT
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if _is_number(value):
+    if is_number(value):
         return form(value)
     if isinstance(value, dict):
         return ", ".join(f"{name} {_value(inner, form)}" for name, inner in value.items())

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from keras_course.errors import CourseError
+from keras_course.errors import CourseError, reason_of
 
 
 def check_weights(file: Any, size: int) -> int:
@@ -66,7 +66,7 @@ def check_weights_file(path: Path, *, largest: int = 2**31) -> None:
     except CourseError as error:
         raise CourseError(f"{path} is not opened: {error}") from None
     except Exception as error:  # a damaged file can make HDF5 raise nearly anything
-        raise CourseError(f"{path} is no file of weights: {' '.join(str(error).split())}") from None
+        raise CourseError(f"{path} is no file of weights: {reason_of(error)}") from None
 
 
 def _address(item: Any) -> int:

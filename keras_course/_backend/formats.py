@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from keras_course._backend import select
 from keras_course._backend.onnx_files import check_own_tensors
-from keras_course.errors import CourseError, MissingPackageError
+from keras_course.errors import CourseError, MissingPackageError, reason_of
 
 if TYPE_CHECKING:
     import numpy as np  # the names of the formats are asked for where nothing heavy is imported
@@ -221,7 +221,7 @@ def open_file(path: Path) -> IO[bytes]:
         flags = ("O_NOFOLLOW", "O_BINARY", "O_NONBLOCK", "O_CLOEXEC")
         descriptor = os.open(path, os.O_RDONLY | sum(getattr(os, name, 0) for name in flags))
     except OSError as error:
-        raise CourseError(f"{path} cannot be read: {error.strerror}") from None
+        raise CourseError(f"{path} cannot be read: {reason_of(error)}") from None
     file = os.fdopen(descriptor, "rb")
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
@@ -248,22 +248,6 @@ def read_file(path: Path) -> bytes:
     """
     with open_file(path) as file:
         return file.read(LARGEST_FILE_BYTES)
-
-
-def reason_of(error: BaseException) -> str:
-    """Says in one line, and not a long one, what an error of a framework or runtime says.
-
-    Args:
-        error: The error.
-
-    Returns:
-        Its message, or the name of its class where it has none.
-
-    Example:
-        >>> reason_of(RuntimeError("no such   operator")), reason_of(MemoryError())
-        ('no such operator', 'MemoryError')
-    """
-    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def require(*packages: str, what: str, install: str) -> None:

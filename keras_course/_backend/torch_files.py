@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 
-from keras_course.errors import CourseError
+from keras_course.errors import CourseError, reason_of
 
 LARGEST_FILE_BYTES: Final = 2**30
 LARGEST_PROGRAM: Final = 2_000_000
@@ -84,14 +84,14 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
             raise CourseError(f"{path} has {size:,} bytes; at most {LARGEST_FILE_BYTES:,} are read")
         content = path.read_bytes()
     except OSError as error:
-        raise CourseError(f"{path} cannot be read: {error.strerror}") from None
+        raise CourseError(f"{path} cannot be read: {reason_of(error)}") from None
     try:
         table, numbers_of = (_read_archive if content[:2] == b"PK" else _read_stream)(content)
         return _tensors(table, numbers_of, size)
     except CourseError as error:
         raise CourseError(f"{path} is not read: {error}") from None
     except Exception as error:  # what is damaged can be wrong in any way
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = reason_of(error)
         raise CourseError(f"{path} is no file of tensors: {reason}") from None
 
 

@@ -13,9 +13,9 @@ from keras_course._backend import formats, select
 from keras_course.assessment.exam import Exam
 from keras_course.assessment.grader import Limits, Stop, grade
 from keras_course.assessment.grades import VERDICTS, Grade, sign, write_result
-from keras_course.deployment.model_files import find_model
+from keras_course.deployment.locate import find_model
 from keras_course.documents import Html, document, element, image, number_table, section
-from keras_course.errors import CourseError, check_positive
+from keras_course.errors import CourseError, check_positive, reason_of
 from keras_course.files import replacing
 from keras_course.foreign_text import as_cell, printable
 
@@ -148,7 +148,7 @@ def grade_all(
             try:
                 result = grade(submission.model, exam, learner=submission.name, stop=stop, **settings)
             except Exception as error:  # whatever one submission makes fail is its own grade, and nobody else's
-                result = Grade(reason=f"it could not be graded: {printable(formats.reason_of(error))}", **nothing)
+                result = Grade(reason=f"it could not be graded: {printable(reason_of(error))}", **nothing)
         write_result(sign(result, key), place / "result.json")
         if progress is not None:
             progress(submission, result)
@@ -178,7 +178,7 @@ def _entries(folder: str | Path) -> list[Path]:
     try:
         return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
-        raise CourseError(f"{folder} cannot be read: {error.strerror}") from None
+        raise CourseError(f"{folder} cannot be read: {reason_of(error)}") from None
 
 
 def _submission(entry: Path) -> Submission | None:
@@ -192,7 +192,7 @@ def _submission(entry: Path) -> Submission | None:
     try:
         models = [path for path in sorted(entry.iterdir()) if not path.is_symlink() and _is_model(path)]
     except OSError as error:
-        return Submission(entry.name, None, f"its folder cannot be read: {error.strerror}")
+        return Submission(entry.name, None, f"its folder cannot be read: {reason_of(error)}")
     if len(models) == 1:
         return Submission(entry.name, models[0])
     return Submission(entry.name, None, f"its folder has {len(models) or 'no'} models; there has to be one")

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
 from numbers import Real
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -17,8 +16,6 @@ import numpy.typing as npt
 from keras_course._backend import select
 from keras_course.assessment import PASS_MARK
 from keras_course.datasets import photo_folder
-from keras_course.datasets.folders import list_pictures
-from keras_course.datasets.layouts import Tree, read_layout
 from keras_course.errors import CourseError
 from keras_course.foreign_text import printable
 from keras_course.preprocessing import PictureFormat
@@ -162,24 +159,14 @@ class Exam:
             CourseError: There are not at least two classes with photos, or no such part.
         """
         whole = Path(self.folder).expanduser()
-        rows: list[tuple[str, str, Path]] = []
-        classes: set[tuple[str, ...]] = set()
-        skipped = 0
-        for folder in self._folders(whole):
-            found, class_names, left_out = photo_folder.find_photos(folder, classes=self.classes)
-            classes.add(class_names)
-            skipped += len(left_out)
-            rows += [(path.relative_to(whole).as_posix(), class_name, path) for path, class_name in found]
-        if len(classes) > 1:
-            raise CourseError(f"{whole} has other classes in {self.parts[0]} than in {self.parts[1]}; give one of them")
-        class_names = classes.pop()
-        rows.sort(key=itemgetter(0))
+        found, class_names, skipped = photo_folder.find_photos(whole, classes=self.classes, parts=self.parts)
+        rows = sorted((path.relative_to(whole).as_posix(), class_name, path) for path, class_name in found)
         return Files(
             tuple(path for _, _, path in rows),
             np.array([class_names.index(class_name) for _, class_name, _ in rows], "int32"),
             tuple(name for name, _, _ in rows),
             class_names,
-            skipped,
+            len(skipped),
         )
 
     def photos(self, pictures: PictureFormat) -> Photos:
@@ -206,19 +193,6 @@ class Exam:
             files.skipped + len(files.names) - len(found),
             files.sha256(hashes),
         )
-
-    def _folders(self, whole: Path) -> list[Path]:
-        """Finds the folders whose folders are the classes: those of the parts that are asked for, or the whole."""
-        layout = read_layout(whole, Tree(list_pictures(whole)), names_are_classes=self.classes is not None)
-        if not layout.parts:
-            return [whole]
-        if missing := [part for part in self.parts if part not in layout.parts]:
-            why = ", whose photos are in no class folders" if missing[0] in layout.unlabelled else ""
-            raise CourseError(
-                f"{whole} has no part {missing[0]}{why}, but {', '.join(sorted(layout.parts))}; ask for one that it "
-                "has, or give the folder of one"
-            )
-        return [whole / layout.parts[part] for part in self.parts]
 
     def to_dict(self) -> dict[str, Any]:
         """Says what a grade records of it."""

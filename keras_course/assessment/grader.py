@@ -27,9 +27,9 @@ from keras_course.cards import NO_CARD, ModelCard, without_folders
 from keras_course.datasets import photo_folder
 from keras_course.deployment import isolation
 from keras_course.deployment.isolation import ModelProcess
-from keras_course.deployment.model_files import find_model
+from keras_course.deployment.locate import find_model
 from keras_course.deployment.runtimes import Runtime
-from keras_course.errors import CourseError
+from keras_course.errors import CourseError, reason_of
 from keras_course.files import folder_beside, sha256_of
 from keras_course.foreign_text import printable
 
@@ -208,7 +208,7 @@ def _copy(model: Path, folder: Path) -> Path:
     except CourseError as error:
         raise _Rejected(without_folders(str(error), model)) from None
     except OSError as error:
-        raise _Rejected(f"it cannot be read: {error.strerror}") from None
+        raise _Rejected(f"it cannot be read: {reason_of(error)}") from None
     return copy
 
 

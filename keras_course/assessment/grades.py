@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from keras_course import __version__
-from keras_course.errors import CourseError, DiskError
+from keras_course.errors import CourseError, DiskError, reason_of
 from keras_course.files import replacing
 
 __all__ = [
@@ -145,7 +145,7 @@ def new_key(path: str | Path) -> None:
     except FileExistsError:
         raise CourseError(f"{path} is there already; results that it signed could not be verified without it") from None
     except OSError as error:
-        raise CourseError(f"{path} cannot be written: {error.strerror}") from None
+        raise CourseError(f"{path} cannot be written: {reason_of(error)}") from None
     try:
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
             file.write(secrets.token_hex(_KEY_BYTES) + "\n")
@@ -180,7 +180,9 @@ def read_key(path: str | Path) -> bytes:
             text = file.read(10 * _KEY_BYTES)
         key = bytes.fromhex(text.decode("ascii").strip())
     except OSError as error:
-        raise CourseError(f"{path} cannot be read: {error.strerror}; make one with keras-course new-key FILE") from None
+        raise CourseError(
+            f"{path} cannot be read: {reason_of(error)}; make one with keras-course new-key FILE"
+        ) from None
     except ValueError:
         key = b""
     if len(key) != _KEY_BYTES:
@@ -244,7 +246,7 @@ def read_result(path: str | Path) -> bytes:
         with Path(path).open("rb") as file:
             return file.read(_LARGEST_RESULT + 1)
     except OSError as error:
-        raise CourseError(f"{path} cannot be read: {error.strerror}") from None
+        raise CourseError(f"{path} cannot be read: {reason_of(error)}") from None
 
 
 def verify(text: str | bytes, key: bytes) -> dict[str, Any]:
@@ -274,7 +276,7 @@ def verify(text: str | bytes, key: bytes) -> dict[str, Any]:
         expected = _signature(content, key)
     # a number that no float can hold, or more brackets than Python follows, is found when it is written again
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise CourseError(f"this is no result of keras-course assess: {' '.join(str(error).split())}") from None
+        raise CourseError(f"this is no result of keras-course assess: {reason_of(error)}") from None
     if signature is None:
         raise CourseError("the result is not signed; grade again with --key")
     if not isinstance(signature, str) or not hmac.compare_digest(

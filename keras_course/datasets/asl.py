@@ -40,7 +40,7 @@ from keras_course.datasets.arrays import LARGEST_COUNT
 from keras_course.datasets.folders import NO_PICTURE, is_system, list_files, reason_against, report
 from keras_course.datasets.hands import CLASS_NAMES, INPUT_SHAPE, PICTURES
 from keras_course.datasets.layouts import part_of
-from keras_course.errors import CourseError
+from keras_course.errors import CourseError, reason_of
 from keras_course.files import replacing
 from keras_course.foreign_text import printable
 from keras_course.preprocessing import images
@@ -545,7 +545,7 @@ def _read(path: Path) -> _Found:
         missing = error.filename or path
         raise CourseError(f"there is no {missing}; give a file, a folder or a zip archive of hand signs") from error
     except Exception as error:  # a damaged file can make a decoder raise nearly anything
-        raise CourseError(f"{path} does not hold hand signs: {printable(' '.join(str(error).split()))}") from error
+        raise CourseError(f"{path} does not hold hand signs: {printable(reason_of(error))}") from error
     report(path, skipped)
     return found
 

@@ -32,7 +32,7 @@ from requests.adapters import HTTPAdapter
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from keras_course.errors import CourseError, DiskError
+from keras_course.errors import CourseError, DiskError, reason_of
 from keras_course.files import Lock, is_own, open_to_append
 
 __all__ = ["Patience", "fetch", "locked", "set_aside"]
@@ -208,7 +208,7 @@ def set_aside(file: Path) -> None:
     try:
         file.replace(broken)
     except OSError as error:
-        raise CourseError(f"{file} is damaged and cannot be renamed to {broken.name} ({error.strerror})") from error
+        raise CourseError(f"{file} is damaged and cannot be renamed to {broken.name} ({reason_of(error)})") from error
     print(f"{file} is damaged; it is now {broken.name}, and a fresh copy is looked for", file=sys.stderr)
 
 
@@ -481,7 +481,7 @@ def _unreadable_certificates(variable: str, file: Path) -> str:
     except ssl.SSLError:
         return f"{file}, which {variable} names, holds no certificates; {remedy}"
     except OSError as error:
-        return f"{file}, which {variable} names, cannot be read ({error.strerror}); {remedy}"
+        return f"{file}, which {variable} names, cannot be read ({reason_of(error)}); {remedy}"
     return ""
 
 

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple
 
 from keras_course.datasets.arrays import LARGEST_COUNT
-from keras_course.errors import CourseError
+from keras_course.errors import CourseError, reason_of
 from keras_course.files import is_archive
 from keras_course.foreign_text import printable
 from keras_course.preprocessing import images
@@ -34,7 +34,6 @@ __all__ = [
     "list_pictures",
     "names_of",
     "reason_against",
-    "reason_of",
     "report",
 ]
 
@@ -320,23 +319,6 @@ def in_order(name: str) -> tuple[list[str], str]:
         ['a/2', 'a-b/1']
     """
     return composed(name).split("/"), name
-
-
-def reason_of(error: Exception) -> str:
-    """Gives the reason of an error in one line.
-
-    Args:
-        error: The error.
-
-    Returns:
-        Its words, or the name of its class where it has none.
-
-    Example:
-        >>> reason_of(OSError(28, "No space left on device"))
-        'No space left on device'
-    """
-    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(words.split()) or type(error).__name__
 
 
 def _sorted(listing: Listing) -> Listing:

@@ -31,7 +31,7 @@ from PIL import Image
 from keras_course.cards import ModelCard, without_folders
 from keras_course.datasets import arrays
 from keras_course.datasets.arrays import INPUT_SHAPE
-from keras_course.errors import CourseError
+from keras_course.errors import CourseError, reason_of
 from keras_course.files import replacing
 from keras_course.preprocessing import PictureFormat
 
@@ -259,7 +259,7 @@ def read(path: str | Path) -> Digits:
     except CourseError:
         raise
     except Exception as error:  # a damaged file can make a decoder raise nearly anything
-        raise CourseError(f"{path} does not hold MNIST digits: {' '.join(str(error).split())}") from error
+        raise CourseError(f"{path} does not hold MNIST digits: {reason_of(error)}") from error
 
 
 def _resolve(source: str | Path, cache: str | Path | None) -> tuple[Path, Digits]:

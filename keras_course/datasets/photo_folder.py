@@ -47,11 +47,10 @@ from keras_course.datasets.folders import (
     join,
     list_pictures,
     names_of,
-    reason_of,
     report,
 )
 from keras_course.datasets.layouts import Layout, Tree, part_of, read_layout
-from keras_course.errors import CourseError, check_positive
+from keras_course.errors import CourseError, check_positive, reason_of
 from keras_course.files import replacing
 from keras_course.foreign_text import printable
 from keras_course.preprocessing import images
@@ -138,6 +137,18 @@ class _Chosen(NamedTuple):
     file: File
     part: str
     folder: str
+
+
+class _Found(NamedTuple):
+    """What there is in a folder: the parts, classes and photos that are asked for, and what is skipped of those."""
+
+    listing: Listing
+    layout: Layout
+    parts: dict[str, str]
+    class_of: dict[str, str]
+    class_names: tuple[str, ...]
+    photos: list[_Chosen]
+    skipped: list[tuple[str, str]]
 
 
 class _Known(NamedTuple):
@@ -274,17 +285,10 @@ def load_data(
     _check_arguments(folder, pictures, split, valid_share, workers, largest_bytes)
     randomness.stream_key(seed)  # refuses a wrong one before the work and not after it
     folder = Path(folder).expanduser()
-    listing = list_pictures(folder)
-    tree = Tree(listing)
-    layout = read_layout(folder, tree, names_are_classes=classes is not None)
-    parts = _parts(folder, layout, split, valid_parts)
-    class_of = _classes(folder, listing, tree, list(parts.values()) or [layout.start], split, classes, others)
-    class_names = tuple(sorted(set(class_of.values())))
-    for name in class_names:
-        _check_class_name(folder, name)
+    found = _find(folder, lambda layout: _parts(folder, layout, split, valid_parts), classes, others, split)
+    chosen, skipped, class_of, parts = found.photos, found.skipped, found.class_of, found.parts
+    class_names = found.class_names
     is_given = len(parts) > 1 and split in ("auto", "given")
-
-    chosen, skipped = _choose(listing, layout, parts, class_of)
     _check_filled(class_of, chosen, skipped, is_given)
     claim = len(chosen) * math.prod(pictures.shape)
     if claim > largest_bytes:
@@ -293,7 +297,7 @@ def load_data(
             f"pixels; largest_bytes is {largest_bytes:,}: raise it, or give fewer classes or smaller pictures"
         )
     decoded, unread = _decode_or_reuse(
-        folder, [photo.file for photo in chosen], listing.files, pictures, arrays.cache_folder(cache), workers
+        folder, [photo.file for photo in chosen], found.listing.files, pictures, arrays.cache_folder(cache), workers
     )
     rows, kept, hashes = [], [], []
     for photo in chosen:
@@ -328,10 +332,10 @@ def load_data(
     _report_copies(folder, labels, contents, is_valid, is_used, names)
     skipped += [(names[place], "the same photo is validated with") for place in np.flatnonzero(~is_used)]
     skipped.sort(key=lambda item: in_order(item[0]))
-    if "test" in layout.parts and parts and split == "auto" and not is_given:
+    if "test" in found.layout.parts and parts and split == "auto" and not is_given:
         print(
-            f"{printable(str(folder))}: {layout.parts['test']} stays unseen, and {valid_share:.0%} of "
-            f"{layout.parts['train']} are validated with; valid_parts=('test',) validates with it",
+            f"{printable(str(folder))}: {found.layout.parts['test']} stays unseen, and {valid_share:.0%} of "
+            f"{parts['train']} are validated with; valid_parts=('test',) validates with it",
             file=sys.stderr,
         )
     sides = []
@@ -343,20 +347,25 @@ def load_data(
 
 
 def find_photos(
-    folder: str | Path, *, classes: Sequence[str] | Mapping[str, str] | None = None
+    folder: str | Path,
+    *,
+    classes: Sequence[str] | Mapping[str, str] | None = None,
+    parts: Sequence[str] = (),
 ) -> tuple[list[tuple[Path, str]], tuple[str, ...], list[tuple[Path, str]]]:
-    """Finds the photos of a folder without parts, and opens none of them.
+    """Finds the photos of a folder, and opens none of them.
 
     Args:
-        folder: The folder above the class folders.
+        folder: The folder above the class folders, or above parts with class folders in each.
         classes: As for ``load_data``.
+        parts: Of a folder that has parts, which ones, such as ``"valid"``; without it, all of them. A folder without
+            parts is taken as a whole.
 
     Returns:
         The photos in the order of their paths, each with its class; the names of the classes, sorted; and the files
         that are not among the photos, each with the reason.
 
     Raises:
-        CourseError: As for ``load_data``.
+        CourseError: As for ``load_data``, or parts do not have the same classes.
 
     Example:
         >>> find_photos("no_such_folder")
@@ -365,19 +374,19 @@ def find_photos(
         keras_course.errors.CourseError: there is no folder no_such_folder; give the path of one
     """
     folder = Path(folder).expanduser()
-    listing = list_pictures(folder)
-    tree = Tree(listing)
-    layout = read_layout(folder, tree, names_are_classes=classes is not None)
-    parts = list(layout.parts.values()) or [layout.start]
-    class_of = _classes(folder, listing, tree, parts, "stratified", classes, None)
-    for name in set(class_of.values()):
-        _check_class_name(folder, name)
-    chosen, skipped = _choose(listing, layout, layout.parts, class_of)
-    _check_filled(class_of, chosen, skipped, is_given=False)
+    found = _find(folder, lambda layout: _parts_to_show(folder, layout, parts), classes, None, "stratified")
+    _check_filled(found.class_of, found.photos, found.skipped, is_given=False)
+    for part in found.parts:
+        there = {found.class_of[photo.folder] for photo in found.photos if photo.part == part}
+        if lacking := set(found.class_names) - there:
+            raise CourseError(
+                f"{folder} has different classes in {' and '.join(found.parts)}: {part} lacks {names_of(lacking)}; "
+                "give one of the parts, or add these photos"
+            )
     return (
-        [(folder / photo.file.name, class_of[photo.folder]) for photo in chosen],
-        tuple(sorted(set(class_of.values()))),
-        [(folder / name, reason) for name, reason in skipped],
+        [(folder / photo.file.name, found.class_of[photo.folder]) for photo in found.photos],
+        found.class_names,
+        [(folder / name, reason) for name, reason in found.skipped],
     )
 
 
@@ -452,6 +461,36 @@ def _check_arguments(
     if not isinstance(valid_share, Real) or not 0 < valid_share < 1:
         raise CourseError(f"valid_share is {valid_share!r}; give a number between 0 and 1")
     check_positive(largest_bytes=largest_bytes, **({} if workers is None else {"workers": workers}))
+
+
+def _find(
+    folder: Path,
+    choose_parts: Callable[[Layout], dict[str, str]],
+    classes: Sequence[str] | Mapping[str, str] | None,
+    others: str | None,
+    split: str,
+) -> _Found:
+    """Finds the photos of the parts and classes that are asked for."""
+    listing = list_pictures(folder)
+    tree = Tree(listing)
+    layout = read_layout(folder, tree, names_are_classes=classes is not None)
+    parts = choose_parts(layout)
+    class_of = _classes(folder, listing, tree, list(parts.values()) or [layout.start], split, classes, others)
+    class_names = tuple(sorted(set(class_of.values())))
+    for name in class_names:
+        _check_class_name(folder, name)
+    return _Found(listing, layout, parts, class_of, class_names, *_choose(listing, layout, parts, class_of))
+
+
+def _parts_to_show(folder: Path, layout: Layout, wanted: Sequence[str]) -> dict[str, str]:
+    """Gives the folders of the parts that are asked for; {} where classes are not below parts."""
+    if layout.parts and (missing := [part for part in wanted if part not in layout.parts]):
+        why = ", whose photos are in no class folders" if missing[0] in layout.unlabelled else ""
+        raise CourseError(
+            f"{folder} has no part {missing[0]}{why}, but {', '.join(sorted(layout.parts))}; ask for one that it "
+            "has, or give the folder of one"
+        )
+    return {part: path for part, path in layout.parts.items() if not wanted or part in wanted}
 
 
 def _parts(folder: Path, layout: Layout, split: str, valid_parts: Sequence[str] | None) -> dict[str, str]:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from keras_course._backend.formats import require
-from keras_course.errors import CourseError
+from keras_course.errors import CourseError, reason_of
 
 if TYPE_CHECKING:
     from keras_course.deployment.runtimes import Runtime
@@ -55,7 +55,7 @@ def bind(host: str = "127.0.0.1", port: int = 8000) -> socket.socket:
         taken.bind((host.strip("[]"), port))
     except OSError as error:
         taken.close()
-        raise CourseError(f"--host {host} --port {port} cannot be used: {error.strerror}; give another") from None
+        raise CourseError(f"--host {host} --port {port} cannot be used: {reason_of(error)}; give another") from None
     return taken
 
 

@@ -19,12 +19,11 @@ import numpy as np
 
 import keras_course
 from keras_course import files
-from keras_course._backend.formats import reason_of
 from keras_course._backend.torch_files import read_tensors
 from keras_course.cards import ModelCard, put_card, read_card
 from keras_course.datasets.arrays import cache_folder
 from keras_course.datasets.download import Patience, fetch, locked, set_aside
-from keras_course.errors import CourseError, DiskError, MissingPackageError
+from keras_course.errors import CourseError, DiskError, MissingPackageError, reason_of
 from keras_course.models.efficientnet_lite import SIZES, scaled_stages
 from keras_course.preprocessing import PictureFormat
 from keras_course.pretrained.records import Download, Package, Record, imagenet_class_names, record_of
@@ -304,7 +303,7 @@ def _with_weights_of(record: Record, shape: tuple[int, ...], path: Path) -> kera
         with path.open("rb") as file:
             begin = file.read(len(_HDF5))
     except OSError as error:
-        raise CourseError(f"weights file {path} cannot be read: {error.strerror}") from None
+        raise CourseError(f"weights file {path} cannot be read: {reason_of(error)}") from None
     if begin != _HDF5:
         return _converted(record, shape, path)
     check_weights_file(path)

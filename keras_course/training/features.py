@@ -21,7 +21,7 @@ import numpy.typing as npt
 from keras_course import _backend
 from keras_course.augmentation import Augmentation, check_augmentation
 from keras_course.datasets.arrays import cache_folder
-from keras_course.errors import CourseError, check_positive
+from keras_course.errors import CourseError, check_positive, reason_of
 from keras_course.files import remove_left_behind, replacing
 from keras_course.training.inputs import check_samples
 
@@ -224,4 +224,4 @@ class _Kept:
             self._files.append(file_name)
         except OSError as error:
             self._can_write = False
-            print(f"the features are not kept in {self._folder}: {error.strerror}", file=sys.stderr)
+            print(f"the features are not kept in {self._folder}: {reason_of(error)}", file=sys.stderr)

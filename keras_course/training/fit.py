@@ -18,7 +18,7 @@ from keras_course import _backend
 from keras_course._backend.loops import leaves
 from keras_course.allow_list import check_can_be_opened
 from keras_course.augmentation import Augmentation, check_augmentation
-from keras_course.errors import CourseError, DivergenceError, check_positive
+from keras_course.errors import CourseError, DivergenceError, check_positive, reason_of
 from keras_course.training.callbacks import Callbacks
 from keras_course.training.features import graph_without_names
 from keras_course.training.inputs import (
@@ -442,8 +442,7 @@ class _Problem:
         try:
             self._model._symbolic_build(data_batch=parts)
         except Exception as error:  # what the layers, losses and metrics of anybody may raise
-            text = " ".join(str(error).split())
-            raise CourseError(f"model, data, loss and metrics do not fit together: {text[:300]}") from error
+            raise CourseError(f"model, data, loss and metrics do not fit together: {reason_of(error)}") from error
 
     def things(self, optimizer: keras.Optimizer) -> list[Any]:
         """Lists what the steps call beside the model."""

@@ -24,7 +24,7 @@ from keras_course._backend.select import version_of
 from keras_course._backend.weights import without_training
 from keras_course.allow_list import check_can_be_opened
 from keras_course.cards import ModelCard, put_card, shapes_of
-from keras_course.errors import CourseError, DiskError
+from keras_course.errors import CourseError, DiskError, reason_of
 from keras_course.files import Lock, open_to_append, remove_left_behind, replacing, replacing_by_name
 from keras_course.lesson import Options
 
@@ -97,7 +97,7 @@ class RunDirectory:
         try:
             is_free = self._lock.acquire()
         except OSError as error:
-            raise CourseError(f"output folder {self.path} cannot be used: {error.strerror}; choose another") from None
+            raise CourseError(f"output folder {self.path} cannot be used: {reason_of(error)}; choose another") from None
         if not is_free:
             raise CourseError(f"output folder {self.path} is in use by another run; choose another --output")
         if resume:
@@ -194,7 +194,7 @@ class RunDirectory:
             return _checked(Checkpoint(**about))
         except Exception as error:
             raise CourseError(
-                f"{self._checkpoint} is not a checkpoint that can be read ({' '.join(str(error).split())}); "
+                f"{self._checkpoint} is not a checkpoint that can be read ({reason_of(error)}); "
                 "start again in another --output"
             ) from None
 

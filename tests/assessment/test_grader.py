@@ -136,7 +136,7 @@ def test_a_class_may_be_called_valid(made, tmp_path):
 def test_parts_have_to_have_the_same_classes(made, tmp_path):
     made.photos(tmp_path / "valid", dict.fromkeys(made.COLOURS, 2))
     made.photos(tmp_path / "test", {"blue": 2, "red": 2})
-    with pytest.raises(CourseError, match="other classes in valid than in test"):
+    with pytest.raises(CourseError, match="different classes in valid and test: test lacks"):
         Exam(folder=tmp_path, parts=("valid", "test")).photos(made.SIZE)
 
 
