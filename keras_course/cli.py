@@ -1,5 +1,6 @@
 """The command ``keras-course``: lists the lessons, runs one, and says what this machine can do."""
 
+import gc
 import json
 import os
 import re
@@ -24,7 +25,6 @@ from keras_course.progress import with_progress_bar
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
-    from concurrent.futures import Future
 
     from rich.console import Console
     from rich.table import Table
@@ -278,7 +278,7 @@ def predict(
 
     check_positive(top=top)
     found = find_pictures(pictures)
-    runtime = _open_model(model, backend, trust=trust)
+    runtime = _open_model(model, backend, trust=trust)()
     predictions = with_progress_bar(predict_pictures(runtime, found, top=top), len(found), "pictures")
     if as_json:
         facts = {"model": str(runtime.path), "format": runtime.format, "runtime": runtime.name}
@@ -288,10 +288,14 @@ def predict(
     return 2 if all(prediction.error for prediction in predictions) else 0
 
 
-def _open_model(model: str, backend: str, *, trust: bool) -> "Runtime":
-    """Opens a model; Keras, if it is needed, starts on the backend that was asked for."""
-    from keras_course.deployment.model_files import find_model, is_pretrained
-    from keras_course.deployment.runtimes import open_model
+def _open_model(model: str, backend: str, *, trust: bool) -> "Callable[[], Runtime]":
+    """Begins to open a model; Keras, if it is needed, starts on the backend that was asked for.
+
+    Another process opens it unless it is trusted: this one can import meanwhile what it needs itself. The function that
+    is returned waits for the model.
+    """
+    from keras_course.deployment.isolation import start_model
+    from keras_course.deployment.locate import find_model, is_pretrained
 
     if is_pretrained(model):
         select.use(backend)
@@ -300,10 +304,19 @@ def _open_model(model: str, backend: str, *, trust: bool) -> "Runtime":
     is_keras = formats.format_of(path) == "keras"
     if backend and not is_keras:
         raise CourseError(f"--backend is {backend!r}, but {path} is an export, which no backend opens; leave it out")
-    if is_keras and trust:
-        select.use(backend)
-        select.import_keras()
-    return open_model(path, trust=trust, backend=backend)
+    process = None if trust else start_model(path, backend=backend)
+
+    def wait() -> "Runtime":
+        from keras_course.deployment.runtimes import open_here, runtime_of
+
+        if process is not None:
+            return runtime_of(process)
+        if is_keras:
+            select.use(backend)
+            select.import_keras()
+        return open_here(path, trust=True)
+
+    return wait
 
 
 def _show_predictions(predictions: "list[Prediction]", runtime: "Runtime", console: "Console") -> None:
@@ -359,17 +372,19 @@ def serve(
     check_installed()
     check_hosts(allowed_hosts or [])
     check_positive(requests=requests, seconds=seconds)
+    gc.disable()  # imports leave nothing to collect, and to look for it takes a tenth of their time
     with bind(host, port) as listening:  # before the model is opened, which may take its time
-        opening = _meanwhile(lambda: _open_model(model, backend, trust=trust))
-        # what the server needs is imported while another process opens the model
+        wait_for_model = _open_model(model, backend, trust=trust)
         import uvicorn.protocols.http.httptools_impl  # noqa: F401
 
         from keras_course.deployment.service import Limits
 
         limits = Limits(requests=requests, seconds=seconds)
-        runtime = opening.result()
+        runtime = wait_for_model()
 
         def ready() -> None:
+            gc.freeze()  # what is there now stays
+            gc.enable()
             print(
                 f"{printable(runtime.card.title)}: {runtime.name} on {address(listening)} (Ctrl-C ends it)", flush=True
             )
@@ -379,23 +394,6 @@ def serve(
                 webbrowser.open(address(listening))
 
         serve_model(runtime, listening, limits=limits, allowed_hosts=allowed_hosts or [], log=log, ready=ready)
-
-
-def _meanwhile(do: "Callable[[], Runtime]") -> "Future[Runtime]":
-    """Runs a function in a thread that does not keep the program from ending."""
-    from concurrent.futures import Future
-    from threading import Thread
-
-    done: Future[Runtime] = Future()
-
-    def run() -> None:
-        try:
-            done.set_result(do())
-        except BaseException as error:  # it is raised where the result is asked for
-            done.set_exception(error)
-
-    Thread(target=run, daemon=True).start()
-    return done
 
 
 # --- export ----------------------------------------------------------------------------------------------------
@@ -411,7 +409,7 @@ def export(
 ) -> None:
     """Write a model in another format, and make sure that it gives the same answers there."""
     from keras_course.deployment.export import export_model
-    from keras_course.deployment.model_files import find_model, is_pretrained
+    from keras_course.deployment.locate import find_model, is_pretrained
 
     if not is_pretrained(model):
         find_model(model)  # a wrong name is found before Keras starts

@@ -27,15 +27,16 @@ beside it. The new function takes the same and returns ``(scalar, beside), gradi
 ``select`` says which of the three is used, and imports none of them.
 """
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from keras_course._backend.loops import TrainingLoop, Update
 from keras_course._backend.select import version_of
 from keras_course.errors import CourseError
+
+if TYPE_CHECKING:
+    from keras_course._backend.loops import TrainingLoop, Update
 
 __all__ = ["TrainingLoop", "Update"]
 
@@ -57,6 +58,8 @@ _FUNCTIONS = (
 
 def __getattr__(name: str) -> Any:
     """Hands each function over from the file of the backend that Keras runs on, which is imported only then."""
+    if name in __all__:
+        return getattr(import_module(f"{__name__}.loops"), name)
     if name not in _FUNCTIONS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import keras
@@ -79,6 +82,8 @@ def mode(model: Any, *, training: bool) -> dict[str, bool]:
 @contextmanager
 def quiet(name: str) -> Iterator[None]:
     """Lets a logger say nothing: an export that has become wrong is found when it is opened and compared."""
+    import logging
+
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.CRITICAL + 1)

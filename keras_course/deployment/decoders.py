@@ -89,7 +89,7 @@ class Decoders:
     _news: "list[asyncio.Event]" = field(default_factory=list)
 
     def start(self) -> None:
-        """Starts the processes, without waiting for them; it has to be called in the event loop."""
+        """Starts the first process, without waiting for it; it has to be called in the event loop."""
         if not self._workers:
             count = min(max(select.processors(), _FEWEST), _MOST)
             self._news = [asyncio.Event() for _ in range(count)]
@@ -130,8 +130,9 @@ class Decoders:
         takes_all = number == 0
         decoder = _Decoder(self.pictures, self.pixels, nice=10 if takes_all else 5)
         try:
-            with suppress(OSError):  # who needs it starts it again, and is told why that fails
-                await decoder.start()
+            if takes_all:  # the others start when several pictures wait
+                with suppress(OSError):  # who needs it starts it again, and is told why that fails
+                    await decoder.start()
             while True:
                 waiting = (takes_all and self._long.pop()) or self._short.pop()
                 if waiting:

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from keras_course._backend import formats, select
-from keras_course.cards import ModelCard, put_card, shapes_of
+from keras_course.cards import ModelCard, put_card, read_card_or_fail, shapes_of
 from keras_course.deployment.isolation import LimitedProcess, Limits
-from keras_course.deployment.model_files import find_model, is_pretrained, load_keras_model, read_card_or_fail
+from keras_course.deployment.locate import find_model, is_pretrained
+from keras_course.deployment.model_files import load_keras_model
 from keras_course.deployment.runtimes import open_keras, open_model, told_by_graph
-from keras_course.errors import CourseError
+from keras_course.errors import CourseError, reason_of
 from keras_course.files import folder_beside
 from keras_course.foreign_text import printable
 
@@ -204,7 +205,7 @@ def _write(model: "keras.Model", card: ModelCard, path: Path, kind: str) -> None
         else:
             _backend.export(model, path, kind)
     except Exception as error:  # each converter has errors of its own
-        reason = formats.reason_of(error)
+        reason = reason_of(error)
         raise CourseError(f"the model cannot be written in the format {kind!r}: {reason}{_remedy(kind)}") from error
     if kind == "onnx":
         _put_card_into_onnx(path, card)
@@ -235,7 +236,7 @@ def _compare(path: Path, pictures: np.ndarray, expected: np.ndarray) -> tuple[st
         runtime = open_model(path, trust=True)  # it was written a moment ago
         difference = max(float(np.abs(runtime.outputs(pictures[:count]) - expected[:count]).max()) for count in BATCHES)
     except CourseError as error:
-        reason = formats.reason_of(error.__cause__ or error)
+        reason = reason_of(error.__cause__ or error)
         raise CourseError(f"what is written in the format {kind!r} does not run: {reason}{_remedy(kind)}") from error
     allowed = TOLERANCE * max(1.0, float(np.abs(expected).max()))
     if not difference <= allowed:  # also where it is not a number

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -34,20 +34,29 @@ class MicroBatches:
     """Lets requests share batches: while the model computes, what comes in waits, and goes as the next batch.
 
     So nobody waits for others to come: an idle model takes a single picture at once, and a busy one takes ever larger
-    batches, up to the limit. The model runs in one thread of its own.
+    batches, up to the limit. The model answers one batch at a time.
 
     A request of more pictures than a batch holds is computed in parts. Parts and batches of small requests take turns,
     and where small requests come, a part takes about twice as long as a batch of theirs; so a small request never waits
     long for a large one. Several large requests take turns, too.
 
     Args:
-        run: From pictures (n, ...) to logits (n, classes).
+        run: From pictures (n, ...) to logits (n, classes); it is called in a thread of its own.
         batch_size: How many pictures of small requests the model is given at once.
+        run_soon: The same as a coroutine, which needs no thread, where there is one.
     """
 
-    def __init__(self, run: Callable[[np.ndarray], np.ndarray], *, batch_size: int) -> None:
+    def __init__(
+        self,
+        run: Callable[[np.ndarray], np.ndarray],
+        *,
+        batch_size: int,
+        run_soon: Callable[[np.ndarray], Awaitable[np.ndarray]] | None = None,
+    ) -> None:
         self._run = run
+        self._run_soon = run_soon
         self._batch_size = batch_size
+        self._turn = asyncio.Lock()
         self._small: deque[_Waiting] = deque()
         self._large: deque[_Waiting] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
@@ -84,7 +93,14 @@ class MicroBatches:
         Returns:
             What it returns.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+        async with self._turn:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+
+    async def _compute(self, pictures: np.ndarray) -> np.ndarray:
+        if self._run_soon is None:
+            return await self.alone(self._run, pictures)
+        async with self._turn:
+            return await self._run_soon(pictures)
 
     def close(self) -> None:
         """Ends the thread, once it has done what it was given."""
@@ -107,7 +123,7 @@ class MicroBatches:
         """Computes the pictures of small requests together."""
         try:
             pictures = [one.pictures for one in batch]
-            logits = await self.alone(self._run, pictures[0] if len(pictures) == 1 else np.concatenate(pictures))
+            logits = await self._compute(pictures[0] if len(pictures) == 1 else np.concatenate(pictures))
         except Exception as error:  # whatever it is, those who wait have to hear of it
             for one in batch:
                 if not one.answer.done():
@@ -124,7 +140,7 @@ class MicroBatches:
         part = large.pictures[large.computed : large.computed + self._pictures_in_part()]
         started = time.perf_counter()
         try:
-            large.logits.append(await self.alone(self._run, part))
+            large.logits.append(await self._compute(part))
         except Exception as error:
             if not large.answer.done():
                 large.answer.set_exception(error)

@@ -1,4 +1,4 @@
-"""Where a model's file is, of which format it is, and whether it may be opened: files of models are not trusted.
+"""Whether the file of a Keras model may be opened: files of models are not trusted.
 
 A ``.keras`` file is a zip archive with a description of the layers and their weights. It could ask for much memory, for
 code to be run or for other files to be read. So it is looked through before Keras opens it, in safe mode: only layers
@@ -13,18 +13,16 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from keras_course._backend.formats import reason_of
 from keras_course._backend.weights import make, rebuild
 from keras_course.allow_list import check_description, check_outputs, register_layers
-from keras_course.cards import FILE_NAME, ModelCard, read_card
-from keras_course.errors import CourseError
-from keras_course.pretrained.names import NAMES
+from keras_course.cards import FILE_NAME
+from keras_course.errors import CourseError, reason_of
 from keras_course.weight_files import check_weights
 
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["find_card", "find_model", "is_pretrained", "load_keras_model", "read_card_or_fail"]
+__all__ = ["load_keras_model"]
 
 LARGEST_CONFIG_BYTES: Final = 2**24
 LARGEST_ARRAYS_BYTES: Final = 2**27
@@ -37,100 +35,6 @@ LARGEST_EXPANSION: Final = 100
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 _PARTS: Final = (_CONFIG, _METADATA, _WEIGHTS, FILE_NAME)
 _PACKED: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-
-
-def find_model(path: str | Path) -> Path:
-    """Finds the file of a model: that of a run, or the one that is named.
-
-    Args:
-        path: The folder of a run, a model's file or folder in any format, or the name of a pre-trained model, which is
-            then written to the cache if it is not there yet.
-
-    Returns:
-        Its path.
-
-    Raises:
-        CourseError: There is none, or it is a pipe or a device.
-
-    Example:
-        >>> find_model("runs/no_such_lesson")
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: there is no runs/no_such_lesson; give a run folder or the file of a model
-    """
-    try:
-        found = Path(path).expanduser()
-        if (found / "model.keras").is_file():
-            return found / "model.keras"
-        is_there = found.exists()
-    except (OSError, RuntimeError):  # a name that is too long, a user who is not known
-        is_there = False
-    if not is_there:
-        if is_pretrained(path):
-            from keras_course.pretrained import model_file
-
-            return model_file(str(path))
-        raise CourseError(f"there is no {path}; give a run folder or the file of a model")
-    if not found.is_dir() and not found.is_file():  # to open a pipe is to wait for somebody who writes into it
-        raise CourseError(f"{path} is not a file; give a run folder or the file of a model")
-    if found.is_dir() and (found / "checkpoint.npz").exists():
-        raise CourseError(f"{path} holds a run that has not ended, and no model yet; go on with it by --resume")
-    return found
-
-
-def is_pretrained(path: str | Path) -> bool:
-    """Says whether the name of a pre-trained model is given, and no file or folder of that name is there.
-
-    Args:
-        path: What was given for a model.
-
-    Returns:
-        Whether Keras is needed to find it.
-
-    Example:
-        >>> is_pretrained("efficientnet_lite0"), is_pretrained("runs/04_mnist_dense")
-        (True, False)
-    """
-    return str(path) in NAMES and not Path(path).exists()
-
-
-def find_card(path: Path, text: str | None = None) -> ModelCard | None:
-    """Reads the card of a model, if it has one.
-
-    Args:
-        path: A model, as for ``cards.read_card``.
-        text: The card, where the format has a place of its own for it; empty if nothing is there.
-
-    Returns:
-        The card, or None.
-
-    Raises:
-        CourseError: It cannot be read.
-    """
-    if text is None:
-        return read_card(path)
-    return ModelCard.from_json(text) if text else None
-
-
-def read_card_or_fail(path: Path, text: str | None = None) -> ModelCard:
-    """Reads the card of a model that is to be put to work.
-
-    Args:
-        path: A model, as for ``cards.read_card``.
-        text: As for ``find_card``.
-
-    Returns:
-        The card.
-
-    Raises:
-        CourseError: The model has none, or it cannot be read.
-    """
-    card = find_card(path, text)
-    if card is None:
-        raise CourseError(
-            f"{path} has no card, which says what its answers mean; save it by RunDirectory.save_results(card=...)"
-        )
-    return card
 
 
 def load_keras_model(path: str | Path) -> "keras.Model":
@@ -201,7 +105,7 @@ def _check_archive(path: Path) -> tuple[dict[str, Any], int]:
     except RecursionError:
         raise CourseError(f"{path} is no Keras model: its config.json is nested too deeply") from None
     except Exception as error:  # a damaged archive can make a decoder raise nearly anything
-        raise CourseError(f"{path} is no Keras model: {' '.join(str(error).split())}") from None
+        raise CourseError(f"{path} is no Keras model: {reason_of(error)}") from None
 
 
 def _check_weights(asked: "list[keras.Variable]", weights: int) -> None:

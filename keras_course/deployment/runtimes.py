@@ -12,13 +12,14 @@ import numpy.typing as npt
 
 from keras_course._backend import formats
 from keras_course._backend.activations import output_activations
-from keras_course.cards import ModelCard, card_by_shapes, shapes_of
-from keras_course.deployment.isolation import Limits, ModelProcess
-from keras_course.deployment.model_files import find_card, find_model, load_keras_model, read_card_or_fail
-from keras_course.errors import CourseError
+from keras_course.cards import ModelCard, card_by_shapes, find_card, read_card_or_fail, shapes_of
+from keras_course.deployment.locate import find_model
+from keras_course.errors import CourseError, reason_of
 
 if TYPE_CHECKING:
     import keras
+
+    from keras_course.deployment.isolation import Limits, ModelProcess
 
 Logits = npt.NDArray[np.float32]
 
@@ -46,7 +47,7 @@ class Runtime:
     run: Callable[[np.ndarray], Logits]
     seconds: float = 0.0
     model: "keras.Model | None" = None
-    process: ModelProcess | None = None
+    process: "ModelProcess | None" = None
     compiled: bool = False
 
     def close(self) -> None:
@@ -87,13 +88,23 @@ class Runtime:
         Raises:
             CourseError: As for ``outputs``.
         """
-        outputs = self.outputs(pictures)
-        if self.card.outputs == "logits":
-            return outputs
-        if self.card.outputs == "sigmoid":
-            outputs = np.concatenate([1 - outputs, outputs], axis=1)
-        # whose softmax is what the model gives
-        return np.asarray(np.log(np.maximum(outputs, np.finfo("float32").tiny)), "float32")
+        return self._to_logits(self.outputs(pictures))
+
+    async def logits_soon(self, pictures: np.ndarray) -> Logits:
+        """Computes as ``logits`` from an event loop, where the model has a process of its own.
+
+        Args:
+            pictures: As for ``logits``.
+
+        Returns:
+            float32 (n, classes).
+
+        Raises:
+            CourseError: As for ``outputs``.
+        """
+        assert self.process is not None
+        self._check(pictures)
+        return self._to_logits(await self.process.outputs_soon(pictures, self.card.numbers))
 
     def outputs(self, pictures: np.ndarray) -> Logits:
         """Computes the numbers of the model itself: logits or probabilities, as its card says.
@@ -108,14 +119,13 @@ class Runtime:
             CourseError: The pictures are of another shape than the card says, the model cannot compute with them, or
                 it gives something else than its card says.
         """
-        if pictures.ndim != 4 or pictures.shape[1:] != self.card.pictures.shape:
-            raise CourseError(f"pictures have the shape {pictures.shape}; give (n, {self._shape()})")
+        self._check(pictures)
         try:
             outputs = np.asarray(self.run(pictures), "float32")
         except CourseError:
             raise
         except Exception as error:  # each runtime has errors of its own
-            reason = formats.reason_of(error)
+            reason = reason_of(error)
             raise CourseError(f"{self.path} cannot compute with pictures {pictures.shape}: {reason}") from error
         if outputs.shape != (len(pictures), self.card.numbers):
             raise CourseError(
@@ -123,6 +133,18 @@ class Runtime:
                 f"{len(self.card.class_names)} classes"
             )
         return outputs
+
+    def _check(self, pictures: np.ndarray) -> None:
+        if pictures.ndim != 4 or pictures.shape[1:] != self.card.pictures.shape:
+            raise CourseError(f"pictures have the shape {pictures.shape}; give (n, {self._shape()})")
+
+    def _to_logits(self, outputs: Logits) -> Logits:
+        if self.card.outputs == "logits":
+            return outputs
+        if self.card.outputs == "sigmoid":
+            outputs = np.concatenate([1 - outputs, outputs], axis=1)
+        # whose softmax is what the model gives
+        return np.asarray(np.log(np.maximum(outputs, np.finfo("float32").tiny)), "float32")
 
     def _shape(self) -> str:
         return ", ".join(map(str, self.card.pictures.shape))
@@ -134,7 +156,7 @@ def open_model(
     threads: int | None = None,
     trust: bool = False,
     backend: str = "",
-    limits: Limits | None = None,
+    limits: "Limits | None" = None,
 ) -> Runtime:
     """Opens a model in the runtime of its format: Keras for a run or a ``.keras`` file, else that of the export.
 
@@ -159,22 +181,33 @@ def open_model(
     """
     if trust:
         return open_here(path, threads=threads, trust=True)
+    from keras_course.deployment.isolation import start_model
+
     started = time.perf_counter()
-    found = find_model(path)
-    if found != Path(path) and found.is_symlink():
-        raise CourseError(f"{found} is a link; a model is made of files of its own: copy the file there")
-    kind = formats.format_of(found)
-    formats.check_can_be_opened(found)
-    limits = replace(limits or Limits(), threads=threads)
-    process = ModelProcess(found, limits, backend=backend)
+    runtime = runtime_of(start_model(path, threads=threads, backend=backend, limits=limits))
+    return replace(runtime, seconds=time.perf_counter() - started)
+
+
+def runtime_of(process: "ModelProcess") -> Runtime:
+    """Waits until a model is open in its own process.
+
+    Args:
+        process: The process, as ``isolation.start_model`` starts it.
+
+    Returns:
+        The model, ready to answer.
+
+    Raises:
+        CourseError: It cannot be opened.
+    """
     try:
         card, facts = process.introduce()
     except BaseException:
         process.close()
         raise
-    seconds = time.perf_counter() - started
     run = partial(process.outputs, numbers=card.numbers)
-    return Runtime(found, kind, facts["runtime"], card, run, seconds, None, process, facts["compiled"])
+    kind, name, seconds = formats.format_of(process.path), facts["runtime"], facts["seconds"]
+    return Runtime(process.path, kind, name, card, run, seconds, None, process, facts["compiled"])
 
 
 def open_here(path: str | Path, *, threads: int | None = None, trust: bool = False, needs_card: bool = True) -> Runtime:
@@ -198,6 +231,8 @@ def open_here(path: str | Path, *, threads: int | None = None, trust: bool = Fal
     read = read_card_or_fail if needs_card else find_card
     model = None
     if kind == "keras":
+        from keras_course.deployment.model_files import load_keras_model
+
         formats.files_of(found, links=trust)
         model = load_keras_model(found)
         card = read(found)

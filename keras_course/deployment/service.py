@@ -30,12 +30,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import keras_course
+from keras_course.deployment.answers import check_logits, most_probable
 from keras_course.deployment.decoders import Decoders
 from keras_course.deployment.micro_batches import MicroBatches
 from keras_course.deployment.occlusion import PLACES, covered, heat_of
-from keras_course.deployment.predict import check_logits, most_probable
 from keras_course.deployment.runtimes import Runtime
-from keras_course.errors import CourseError, check_positive
+from keras_course.errors import CourseError, check_positive, reason_of
 from keras_course.pages import assemble
 from keras_course.preprocessing.images import WEB_FORMATS, prepare
 
@@ -120,7 +120,8 @@ class Service:
     def __init__(self, runtime: Runtime, limits: Limits) -> None:
         self.runtime = runtime
         self.limits = limits
-        self.batches = MicroBatches(self._logits, batch_size=limits.batch_size)
+        run_soon = None if runtime.process is None else self._logits_soon
+        self.batches = MicroBatches(self._logits, batch_size=limits.batch_size, run_soon=run_soon)
         self.decoders = Decoders(runtime.card.pictures, limits.pixels, limits.seconds)
         self.places = _Places(limits)
         self._explanations = 0
@@ -137,10 +138,15 @@ class Service:
             size *= 2
 
     def _logits(self, pictures: np.ndarray) -> np.ndarray:
-        """Keras is given no more pictures at once than it was warmed up for; it would compile another program."""
+        return _joined([self.runtime.logits(part) for part in self._parts(pictures)])
+
+    async def _logits_soon(self, pictures: np.ndarray) -> np.ndarray:
+        return _joined([await self.runtime.logits_soon(part) for part in self._parts(pictures)])
+
+    def _parts(self, pictures: np.ndarray) -> list[np.ndarray]:
+        """Gives Keras no more pictures at once than it was warmed up for; it would compile another program."""
         most = self.limits.batch_size if self.runtime.compiled else len(pictures)
-        parts = [self.runtime.logits(pictures[start : start + most]) for start in range(0, len(pictures), most)]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return [pictures[start : start + most] for start in range(0, len(pictures), most)]
 
     # --- What is asked ---
 
@@ -332,6 +338,10 @@ class Service:
             return await self.decoders.prepare(content, name, client)
         except CourseError as error:
             raise HTTPException(422, str(error)) from None
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def make_app(
@@ -798,7 +808,7 @@ def _prepared_batch(body: bytes, shape: tuple[int, int, int], most: int) -> np.n
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
         found, by_columns, kind = read(file)
     except Exception as error:  # a damaged header can raise nearly anything
-        raise HTTPException(422, f"the batch is no .npy file: {' '.join(str(error).split())[:200]}") from None
+        raise HTTPException(422, f"the batch is no .npy file: {reason_of(error)}") from None
     expected = ", ".join(map(str, shape))
     if kind != np.uint8 or by_columns or len(found) != 4 or found[1:] != shape:
         raise HTTPException(422, f"the batch is {kind} {found}; send uint8 (n, {expected}), row by row")

@@ -12,7 +12,6 @@ import re
 import threading
 import warnings
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageFilter, ImageOps, features
 
-from keras_course.errors import CourseError, MissingPackageError, check_positive
+from keras_course.errors import CourseError, MissingPackageError, reason_of
+from keras_course.preprocessing.picture_format import PictureFormat
 
 __all__ = [
     "LARGEST_FILE_BYTES",
@@ -56,13 +56,11 @@ Source = str | os.PathLike[str] | bytes | np.ndarray | Image.Image
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
-_RESIZE: Final = ("crop", "pad", "extend", "stretch")
 _INTERPOLATION: Final = {
     "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_LARGEST_SIDE: Final = 4096
 
 _SIGNATURES: Final = {
     b"\xff\xd8\xff": "JPEG",
@@ -104,68 +102,6 @@ _COARSE: Final = 256  # and in which places are
 _JPEG_MARKER: Final = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd8]", re.DOTALL)
 _JPEG_END: Final = 0xD9
 _JPEG_SCAN: Final = 0xDA
-
-
-@dataclass(frozen=True, kw_only=True)
-class PictureFormat:
-    """How a picture becomes what a model takes; it travels with the model.
-
-    Args:
-        height: Pixels that the model takes.
-        width: Pixels that the model takes.
-        channels: 1 for grey, 3 for red, green and blue.
-        resize: What happens to a picture of other proportions: ``crop`` keeps the middle; the others keep all of it,
-            ``pad`` with one grey value beside it, ``extend`` with its outermost pixels repeated, ``stretch`` distorted.
-        middle: With ``crop``, which share of the sides is kept: 0.875 for 224 pixels out of 256.
-        interpolation: ``bicubic``, ``bilinear`` or ``lanczos``; pixels are averaged where a picture shrinks.
-        background: Grey value, 0 to 255, of what is behind a transparent picture and beside a padded one.
-        full_contrast: Whether the darkest pixel becomes black and the brightest one white.
-        drawing: Whether the pictures are strokes, as in MNIST: bright on black, of equal size, their centre of weight
-            in the middle. Drawings with dark strokes, off the middle or on paper are brought to that.
-
-    Raises:
-        CourseError: A value makes no sense.
-
-    Example:
-        >>> PictureFormat(height=28, width=28, channels=1).shape
-        (28, 28, 1)
-    """
-
-    height: int
-    width: int
-    channels: int
-    resize: str = "crop"
-    middle: float = 1.0
-    interpolation: str = "bicubic"
-    background: int = 255
-    full_contrast: bool = False
-    drawing: bool = False
-
-    def __post_init__(self) -> None:
-        check_positive(height=self.height, width=self.width, channels=self.channels)
-        for name in ("height", "width", "channels"):
-            object.__setattr__(self, name, int(getattr(self, name)))
-        largest = max(self.height, self.width)
-        _check(largest <= _LARGEST_SIDE, "height or width", largest, f"at most {_LARGEST_SIDE} pixels")
-        _check(self.channels in (1, 3), "channels", self.channels, "1 or 3")
-        _check(self.resize in _RESIZE, "resize", self.resize, f"one of {', '.join(_RESIZE)}")
-        _check(_is_number(self.middle) and 0 < self.middle <= 1, "middle", self.middle, "a share above 0, up to 1")
-        known = ", ".join(_INTERPOLATION)
-        _check(self.interpolation in tuple(_INTERPOLATION), "interpolation", self.interpolation, f"one of {known}")
-        is_grey_value = type(self.background) is int and 0 <= self.background <= 255
-        _check(is_grey_value, "background", self.background, "a whole number from 0 to 255")
-        for name in ("full_contrast", "drawing"):
-            _check(isinstance(getattr(self, name), bool), name, getattr(self, name), "true or false")
-        _check(not self.drawing or self.channels == 1, "channels", self.channels, "1 for a drawing")
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of one prepared picture."""
-        return self.height, self.width, self.channels
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the fields, as they go into a card."""
-        return asdict(self)
 
 
 def format_of(beginning: bytes) -> str | None:
@@ -242,8 +178,7 @@ def read_picture(
     except Image.DecompressionBombError:  # Pillow's own limit, for what claims far more
         raise CourseError(f"{name} has too many pixels; give a picture of at most {largest_pixels:,} pixels") from None
     except Exception as error:  # a damaged file can make a decoder raise nearly anything
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise CourseError(f"{name} cannot be read as a picture: {reason}") from error
+        raise CourseError(f"{name} cannot be read as a picture: {reason_of(error)}") from error
 
 
 def prepare(
@@ -303,8 +238,7 @@ def _read_file(path: Path, name: str) -> bytes:
     except FileNotFoundError:
         raise CourseError(f"there is no picture {name}; give the path of one") from None
     except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise CourseError(f"{name} cannot be read: {reason}") from None
+        raise CourseError(f"{name} cannot be read: {reason_of(error)}") from None
 
 
 # --- Files of pictures -----------------------------------------------------------------------------------------
@@ -666,12 +600,3 @@ def _start(weight: npt.NDArray[Any], length: int) -> int:
     centre = float((weight * (np.arange(len(weight)) + 0.5)).sum() / weight.sum())
     # in MNIST it is the middle of pixel 14, so 14.5 from the edge
     return int(np.clip(round((length + 1) / 2 - centre), 0, length - len(weight)))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _check(condition: bool, name: str, value: Any, remedy: str) -> None:
-    if not condition:
-        raise CourseError(f"{name} is {value!r}; give {remedy}")

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from keras_course import augmentation, models
-from keras_course.cards import read_card
+from keras_course.cards import read_card, read_card_or_fail
 from keras_course.deployment import model_files
-from keras_course.deployment.model_files import find_model, load_keras_model, read_card_or_fail
+from keras_course.deployment.locate import find_model
+from keras_course.deployment.model_files import load_keras_model
 from keras_course.deployment.runtimes import open_model
 from keras_course.errors import CourseError
 from keras_course.pretrained.transfer import Backbone

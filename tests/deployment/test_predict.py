@@ -20,9 +20,11 @@ from PIL import Image
 from keras_course._backend import formats, select
 from keras_course.cards import ModelCard, put_card, read_card
 from keras_course.datasets import asl, mnist
+from keras_course.deployment.answers import most_probable
 from keras_course.deployment.export import export_model
-from keras_course.deployment.model_files import find_model, is_pretrained, load_keras_model
-from keras_course.deployment.predict import Answer, find_pictures, most_probable, predict, predictions_of
+from keras_course.deployment.locate import find_model, is_pretrained
+from keras_course.deployment.model_files import load_keras_model
+from keras_course.deployment.predict import Answer, find_pictures, predict, predictions_of
 from keras_course.deployment.runtimes import open_model
 from keras_course.errors import CourseError
 from keras_course.evaluation import softmax

@@ -1,9 +1,11 @@
 """Models of strangers: what their bytes may come from, and what the process may take in which they are opened."""
 
+import asyncio
 import os
 import re
 import shutil
 import signal
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -300,6 +302,140 @@ def test_several_threads_are_answered_each_its_own(made, tmp_path):
 def process(monkeypatch, path, program, **limits):
     monkeypatch.setattr(isolation, "_START", CONFINED + program)
     return ModelProcess(path, Limits(**limits))
+
+
+@pytest.mark.parametrize("count", [1, 5, 2000], ids=["1", "5", "more than a pipe holds"])
+def test_it_answers_an_event_loop_as_it_answers_a_thread(made, tmp_path, count):
+    runtime = open_model(made.save_solver(tmp_path / "a.onnx"))
+    pictures = np.random.default_rng(0).integers(0, 256, (count, 12, 16, 3), "uint8")
+    soon = asyncio.run(runtime.logits_soon(pictures))
+    np.testing.assert_array_equal(soon, runtime.logits(pictures))
+    with pytest.raises(CourseError, match=r"give \(n, 12, 16, 3\)"):
+        asyncio.run(runtime.logits_soon(pictures[:, 1:]))
+    runtime.close()
+
+
+def test_several_tasks_and_threads_are_answered_each_its_own(made, tmp_path):
+    runtime = open_model(made.save_solver(tmp_path / "a.onnx"))
+    batches = [np.full((1 + number % 5, 12, 16, 3), number, "uint8") for number in range(64)]
+
+    async def ask(number, pictures):
+        if number % 3:
+            return await runtime.logits_soon(pictures)
+        return await asyncio.to_thread(runtime.logits, pictures)
+
+    async def ask_all():
+        return await asyncio.gather(*(ask(number, pictures) for number, pictures in enumerate(batches)))
+
+    for number, logits in enumerate(asyncio.run(ask_all())):
+        np.testing.assert_allclose(logits, np.full((1 + number % 5, 3), number), atol=1e-4)
+    runtime.close()
+
+
+@KILLS
+def test_one_that_has_ended_is_started_again_for_an_event_loop(made, tmp_path, has_ended):
+    runtime = open_model(made.save_solver(tmp_path / "a.onnx"))
+    pid = runtime.process.pid
+    os.kill(pid, signal.SIGKILL)
+    assert has_ended(pid)
+    np.testing.assert_allclose(asyncio.run(runtime.logits_soon(np.full((2, 12, 16, 3), 7, "uint8"))), 7)
+    assert runtime.process.pid != pid
+    runtime.close()
+
+
+# Reads a request whole, then answers what it wants.
+READS = """
+import os, sys, time
+length = int.from_bytes(sys.stdin.buffer.read(4), "big")
+sys.stdin.buffer.read(length + 576)
+def say(text, more=b""):
+    os.write(1, len(text).to_bytes(4, "big") + text + more)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread asks")
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("os._exit(0)", "ended the process that opened it (exit code 0)"),
+        ("os.kill(os.getpid(), 8)", "ended the process that opened it (SIGFPE)"),
+        ("time.sleep(60)", "took more than 0.5 seconds"),
+        ("os.write(1, b'\\0\\0'); time.sleep(60)", "took more than 0.5 seconds"),
+        ('say(b\'{"shape": [1, 3], "bytes": 12}\', bytes(5)); time.sleep(60)', "took more than 0.5 seconds"),
+        ("os.write(1, b'\\xff' * 4)", "does not answer as a model does"),
+        ("say(b'[1')", "does not answer as a model does"),
+        ("say(b'[' * 10**5)", "does not answer as a model does"),
+        ("say(b'{\"bytes\": 1000000000000}')", "gives 1,000,000,000,000 bytes, and 12 are expected"),
+        ("say(b'{\"bytes\": -1}')", "gives -1 bytes"),
+        ('say(b\'{"shape": [1, 3], "bytes": 5}\', bytes(5))', "does not answer as a model does"),
+        ('say(b\'{"shape": [2, 3], "bytes": 12}\', bytes(12))', "gives [2, 3] for 1 pictures"),
+        ('say(b\'{"error": "it is \\\\u001b[2J tired"}\')', r"it is \x1b[2J tired"),
+    ],
+)
+def test_an_event_loop_goes_on_whatever_the_process_does(made, tmp_path, monkeypatch, program, reason):
+    """To a service, its loop is everybody."""
+    path = made.save_solver(tmp_path / "a.onnx")
+    beats = 0
+
+    async def ask(running):
+        nonlocal beats
+
+        async def beat():
+            nonlocal beats
+            while True:
+                await asyncio.sleep(0.01)
+                beats += 1
+
+        beating = asyncio.create_task(beat())
+        try:
+            with pytest.raises(CourseError, match=re.escape(reason)):
+                await running.outputs_soon(np.zeros((1, 12, 16, 3), "uint8"), 3)
+        finally:
+            beating.cancel()
+
+    is_slow = "more than" in reason
+    with process(monkeypatch, path, READS + program, seconds=0.5 if is_slow else 30) as running:
+        asyncio.run(ask(running))
+        if is_slow:
+            assert beats > 10
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread asks")
+def test_a_process_that_does_not_read_holds_nobody_up(made, tmp_path, monkeypatch):
+    """What does not fit into the pipe is not waited for by the event loop."""
+    say = "import os, time\nwhile True: os.write(1, b'\\0\\0\\0\\x02{}'); time.sleep(0.2)"
+    with process(monkeypatch, made.save_solver(tmp_path / "a.onnx"), say, seconds=2) as running:
+        running.hear()
+
+        async def ask():
+            for _ in range(3):
+                with pytest.raises(CourseError, match=r"gives None for|does not answer as a model does"):
+                    await running.outputs_soon(np.zeros((1000, 12, 16, 3), "uint8"), 3)
+                if running._process.poll() is not None:
+                    return
+
+        started = time.monotonic()
+        asyncio.run(ask())
+        assert time.monotonic() - started < 2
+        assert running._process.poll() is not None, "it was sent more than fits"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread asks")
+def test_an_answer_that_nobody_waits_for_any_more_is_no_other_questions_answer(made, tmp_path, has_ended):
+    runtime = open_model(made.save_solver(tmp_path / "a.onnx"))
+    pid = runtime.process.pid
+
+    async def give_up():
+        asking = asyncio.create_task(runtime.logits_soon(np.full((1, 12, 16, 3), 3, "uint8")))
+        await asyncio.sleep(0)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+    asyncio.run(give_up())
+    np.testing.assert_allclose(runtime.logits(np.full((1, 12, 16, 3), 7, "uint8")), 7)
+    assert has_ended(pid)
+    runtime.close()
 
 
 @pytest.mark.parametrize(

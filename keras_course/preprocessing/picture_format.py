@@ -1,0 +1,80 @@
+"""How a picture becomes what a model takes, in a few numbers and words; nothing here needs NumPy or Pillow."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from keras_course.errors import CourseError, check_positive
+
+__all__ = ["PictureFormat"]
+
+_RESIZE: Final = ("crop", "pad", "extend", "stretch")
+_INTERPOLATION: Final = ("bicubic", "bilinear", "lanczos")
+_LARGEST_SIDE: Final = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureFormat:
+    """How a picture becomes what a model takes; it travels with the model.
+
+    Args:
+        height: Pixels that the model takes.
+        width: Pixels that the model takes.
+        channels: 1 for grey, 3 for red, green and blue.
+        resize: What happens to a picture of other proportions: ``crop`` keeps the middle; the others keep all of it,
+            ``pad`` with one grey value beside it, ``extend`` with its outermost pixels repeated, ``stretch`` distorted.
+        middle: With ``crop``, which share of the sides is kept: 0.875 for 224 pixels out of 256.
+        interpolation: ``bicubic``, ``bilinear`` or ``lanczos``; pixels are averaged where a picture shrinks.
+        background: Grey value, 0 to 255, of what is behind a transparent picture and beside a padded one.
+        full_contrast: Whether the darkest pixel becomes black and the brightest one white.
+        drawing: Whether the pictures are strokes, as in MNIST: bright on black, of equal size, their centre of weight
+            in the middle. Drawings with dark strokes, off the middle or on paper are brought to that.
+
+    Raises:
+        CourseError: A value makes no sense.
+
+    Example:
+        >>> PictureFormat(height=28, width=28, channels=1).shape
+        (28, 28, 1)
+    """
+
+    height: int
+    width: int
+    channels: int
+    resize: str = "crop"
+    middle: float = 1.0
+    interpolation: str = "bicubic"
+    background: int = 255
+    full_contrast: bool = False
+    drawing: bool = False
+
+    def __post_init__(self) -> None:
+        check_positive(height=self.height, width=self.width, channels=self.channels)
+        for name in ("height", "width", "channels"):
+            object.__setattr__(self, name, int(getattr(self, name)))
+        largest = max(self.height, self.width)
+        _check(largest <= _LARGEST_SIDE, "height or width", largest, f"at most {_LARGEST_SIDE} pixels")
+        _check(self.channels in (1, 3), "channels", self.channels, "1 or 3")
+        _check(self.resize in _RESIZE, "resize", self.resize, f"one of {', '.join(_RESIZE)}")
+        is_share = isinstance(self.middle, int | float) and not isinstance(self.middle, bool) and 0 < self.middle <= 1
+        _check(is_share, "middle", self.middle, "a share above 0, up to 1")
+        known = ", ".join(_INTERPOLATION)
+        _check(self.interpolation in _INTERPOLATION, "interpolation", self.interpolation, f"one of {known}")
+        is_grey_value = type(self.background) is int and 0 <= self.background <= 255
+        _check(is_grey_value, "background", self.background, "a whole number from 0 to 255")
+        for name in ("full_contrast", "drawing"):
+            _check(isinstance(getattr(self, name), bool), name, getattr(self, name), "true or false")
+        _check(not self.drawing or self.channels == 1, "channels", self.channels, "1 for a drawing")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of one prepared picture."""
+        return self.height, self.width, self.channels
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields, as they go into a card."""
+        return asdict(self)
+
+
+def _check(condition: bool, name: str, value: Any, remedy: str) -> None:
+    if not condition:
+        raise CourseError(f"{name} is {value!r}; give {remedy}")
