@@ -78,7 +78,7 @@ def batch_contestants(backend: str, pictures: Any) -> Contestants:
     fused, separate = InTraining([ours()]), InTraining(of_keras())
     found: Contestants = {
         "Augmentation": lambda: fused.predict_on_batch(pictures),
-        "Augmentation, NumPy": lambda: augmentation.apply(pictures, step=0, library=np),
+        "Augmentation, NumPy": lambda: augmentation.apply(pictures, step=0, xp=np),
         "Keras' layers": lambda: separate.predict_on_batch(pictures),
     }
     if backend == "torch":

@@ -100,7 +100,7 @@ def write_models(folder: Path, backend: str) -> dict[str, Path]:
     written = {}
     for name, model in models.items():
         with RunDirectory(folder / name) as run:
-            run.save_model(model, ModelCard(title=name, class_names=tuple("0123456789"), pictures=digits))
+            run.save_model(model, ModelCard(title=name, class_names=tuple("0123456789"), picture_format=digits))
         written[name] = export_model(folder / name, format="onnx").path
     return written
 
@@ -109,7 +109,7 @@ def shape_of(model: Path) -> tuple[int, ...]:
     """Reads from a model's card which pictures it takes."""
     from keras_course.deployment.runtimes import open_model
 
-    return open_model(model).card.pictures.shape
+    return open_model(model).card.picture_format.shape
 
 
 # --- ONNX Runtime alone ----------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ def run_alone(pipe: Connection, model: Path, files: Sequence[bytes]) -> None:
     random = np.random.default_rng(0)
 
     def of_files(number: int) -> None:
-        picture = prepare(files[number % len(files)], card.pictures)
+        picture = prepare(files[number % len(files)], card.picture_format)
         session.run(None, {name: picture[None].astype("float32")})
 
     def of_batch(batch: np.ndarray, number: int) -> None:
@@ -136,7 +136,7 @@ def run_alone(pipe: Connection, model: Path, files: Sequence[bytes]) -> None:
 
     while (task := pipe.recv()) is not None:
         size, seconds = task
-        batch = random.integers(0, 256, (size, *card.pictures.shape), dtype="uint8")
+        batch = random.integers(0, 256, (size, *card.picture_format.shape), dtype="uint8")
         step: Callable[[int], None] = partial(of_batch, batch) if size else of_files
         for number in range(3):
             step(number)

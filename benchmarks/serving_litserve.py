@@ -41,7 +41,7 @@ class Pictures(litserve.LitAPI):
         """Makes of a body what the model takes."""
         if request.startswith(BEGINNING_OF_NPY):
             return np.load(io.BytesIO(request), allow_pickle=False)
-        return prepare(request, self.card.pictures)[None]
+        return prepare(request, self.card.picture_format)[None]
 
     def batch(self, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, list[int]]:
         """Puts what several requests brought together."""

@@ -101,8 +101,8 @@ def main():
     parser.add_argument("--photos", type=int, help="take no more than so many to train on")
     parser.add_argument("--fine-tuning", action="store_true")
     options = parser.parse_args()
-    pictures = record_of(options.model).pictures
-    photos = photo_folder.load_data(doggy_door.locate(options.folder), pictures=pictures, valid_parts=None)
+    pictures = record_of(options.model).picture_format
+    photos = photo_folder.load_data(doggy_door.locate(options.folder), picture_format=pictures, valid_parts=None)
     train, valid = photos.parts
     classes = len(photos.class_names)
     if options.photos:

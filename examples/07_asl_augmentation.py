@@ -59,7 +59,7 @@ copies = np.repeat(x_train[:1], 6, axis=0)
 changed = []
 for transform in transforms.values():
     one = augmentation.Augmentation([transform], fill="nearest", seed=options.seed)
-    changed.append(one.apply(copies, step=0, library=np))
+    changed.append(one.apply(copies, step=0, xp=np))
 names = np.repeat(np.arange(len(transforms)), len(copies))
 plots.save(
     plots.sample_pictures(np.concatenate(changed), names, list(transforms), count=len(names), columns=len(copies)),
@@ -86,7 +86,7 @@ augment = augmentation.Augmentation(
     fill="nearest",
     seed=options.seed,
 )
-variants = augment.apply(np.repeat(x_train[:5], 5, axis=0), step=0, library=np)
+variants = augment.apply(np.repeat(x_train[:5], 5, axis=0), step=0, xp=np)
 plots.save(plots.sample_pictures(variants, np.repeat(y_train[:5], 5), asl.CLASS_NAMES), run.figures / "variants.png")
 
 # %% [markdown]

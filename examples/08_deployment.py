@@ -46,7 +46,7 @@ from keras_course.training import find_run, fit, open_run, predict_logits
 run = open_run(LESSON, options)
 taken = find_run(options.model, ("07_asl_augmentation", "04_mnist_dense"))
 card = cards.read_card(taken / "model.keras") if taken else None
-dataset = mnist if card is not None and card.pictures.drawing else asl
+dataset = mnist if card is not None and card.picture_format.drawing else asl
 source = dataset.locate(options.data)
 card = card or dataset.card("Hand signs, put to work", source)
 (x_train, y_train), (x_valid, y_valid) = dataset.load_data(source)
@@ -63,9 +63,9 @@ print(f"made for: {card.limits}")
 # %%
 photos = dataset.example_photos(run.path / "photos")
 originals = [np.asarray(read_picture(photo).convert("RGB")) for photo in photos]
-prepared = np.stack([prepare(photo, card.pictures) for photo in photos])
+prepared = np.stack([prepare(photo, card.picture_format) for photo in photos])
 for photo, original in zip(photos, originals, strict=True):
-    print(f"{photo.name}: {original.shape} becomes {card.pictures.shape}")
+    print(f"{photo.name}: {original.shape} becomes {card.picture_format.shape}")
 
 # %% [markdown]
 # ## 3. Model

@@ -48,9 +48,9 @@ for photo, original in zip(photos, originals, strict=True):
 # %%
 record = record_of(options.model)
 print(f"{record.title}: {record.origin}")
-print(f"licence {record.licence}, {record.parameters:,} parameters, takes {record.pictures.shape}")
+print(f"licence {record.licence}, {record.parameters:,} parameters, takes {record.picture_format.shape}")
 print(f"names {record.accuracy:.1%} of ImageNet's validation pictures right, as its publishers say")
-pixels = np.stack([prepare(photo, record.pictures) for photo in photos])
+pixels = np.stack([prepare(photo, record.picture_format) for photo in photos])
 
 # %% [markdown]
 # ## 3. Model

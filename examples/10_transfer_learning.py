@@ -38,7 +38,7 @@ from keras_course.training import fine_tune, open_run, predict_logits, solve_hea
 run = open_run(LESSON, options)
 folder = doggy_door.locate(options.data)
 record = record_of(options.model)
-photos = photo_folder.load_data(folder, pictures=record.pictures, seed=options.seed)
+photos = photo_folder.load_data(folder, picture_format=record.picture_format, seed=options.seed)
 (x_train, y_train), (x_valid, y_valid) = photos.parts
 class_names = photos.class_names
 for number, name in enumerate(class_names):
@@ -68,7 +68,7 @@ augment = augmentation.Augmentation(
     fill="nearest",
     seed=options.seed,
 )
-variants = augment.apply(np.repeat(x_train[some[:3]], 4, axis=0), step=0, library=np)
+variants = augment.apply(np.repeat(x_train[some[:3]], 4, axis=0), step=0, xp=np)
 plots.save(
     plots.sample_pictures(variants, np.repeat(y_train[some[:3]], 4), class_names, columns=4),
     run.figures / "variants.png",
@@ -204,7 +204,7 @@ plots.save(plots.heat_on_picture(x_valid[shown], heats, answers, columns=2), run
 card = ModelCard(
     title=f"Transfer learning: {', '.join(class_names[:4])}{', ...' if len(class_names) > 4 else ''}",
     class_names=class_names,
-    pictures=record.pictures,
+    picture_format=record.picture_format,
     data=f"{len(x_train)} photos of {folder.name}, on a backbone that was trained on ImageNet",
     limits="For photos like those that it was trained on. It always answers with one of its classes.",
     licence=f"of the backbone: {record.licence}",

@@ -39,7 +39,7 @@ from keras_course.training import fine_tune, open_run, train_head
 run = open_run(LESSON, options)
 folder = fruit.locate(options.data)
 record = record_of(options.model)
-photos = photo_folder.load_data(folder, pictures=record.pictures, seed=options.seed)
+photos = photo_folder.load_data(folder, picture_format=record.picture_format, seed=options.seed)
 (x_train, y_train), (x_valid, y_valid) = photos.parts
 class_names = photos.class_names
 print(f"{folder.name}: {len(x_train)} photos to train on, {len(x_valid)} for the exam; {', '.join(class_names)}")
@@ -76,7 +76,7 @@ augment = augmentation.Augmentation(
     fill="nearest",
     seed=options.seed,
 )
-variants = augment.apply(np.repeat(x_train[some[::8]], 4, axis=0), step=0, library=np)
+variants = augment.apply(np.repeat(x_train[some[::8]], 4, axis=0), step=0, xp=np)
 plots.save(
     plots.sample_pictures(variants, np.repeat(y_train[some[::8]], 4), class_names, columns=4),
     run.figures / "variants.png",
@@ -126,7 +126,7 @@ plots.save(plots.training_curves(history), run.figures / "curves.png")
 card = ModelCard(
     title=f"Fresh or rotten: {', '.join(class_names[:6])}{', ...' if len(class_names) > 6 else ''}",
     class_names=class_names,
-    pictures=record.pictures,
+    picture_format=record.picture_format,
     data=f"{len(x_train)} photos of {folder.name}, on a backbone that was trained on ImageNet",
     limits="For photos like those that it was trained on. It always answers with one of its classes.",
     licence=f"of the backbone: {record.licence}",

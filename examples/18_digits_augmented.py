@@ -50,7 +50,7 @@ augment = augmentation.Augmentation(
     ],
     seed=options.seed,
 )
-variants = augment.apply(np.repeat(x_train[:5], 5, axis=0), step=0, library=np)
+variants = augment.apply(np.repeat(x_train[:5], 5, axis=0), step=0, xp=np)
 plots.save(plots.sample_pictures(variants, np.repeat(y_train[:5], 5), mnist.CLASS_NAMES), run.figures / "variants.png")
 
 # %% [markdown]

@@ -85,7 +85,7 @@ class Transform:
 class Geometry(Transform):
     """A transform that moves pixels."""
 
-    def map(self, u: Sequence[Any], height: int, width: int, library: ModuleType) -> Map:
+    def map(self, u: Sequence[Any], height: int, width: int, xp: ModuleType) -> Map:
         """Returns the map of each picture."""
         raise NotImplementedError
 
@@ -93,7 +93,7 @@ class Geometry(Transform):
 class Colour(Transform):
     """A transform that changes what the pixels say, all of a picture alike."""
 
-    def line(self, u: Sequence[Any], library: ModuleType) -> Line:
+    def line(self, u: Sequence[Any], xp: ModuleType) -> Line:
         """Returns the change of each picture."""
         raise NotImplementedError
 
@@ -117,10 +117,10 @@ class Rotation(Geometry):
     def __post_init__(self) -> None:
         self._set(degrees=angles("degrees", self.degrees, 360))
 
-    def map(self, u: Sequence[Any], height: int, width: int, library: ModuleType) -> Map:
+    def map(self, u: Sequence[Any], height: int, width: int, xp: ModuleType) -> Map:
         """Returns the rotation back, by an angle uniform within the limits."""
         angle = _between(u[0], *_either_side(self.degrees))
-        cos, sin = library.cos(angle), library.sin(angle)
+        cos, sin = xp.cos(angle), xp.sin(angle)
         return cos, -sin, 0.0, sin, cos, 0.0
 
 
@@ -164,23 +164,23 @@ class Shift(Geometry):
                 raise CourseError(f"{name} is {shown(value)}; give {remedy}")
         self._set(whole=switch("whole", self.whole))
 
-    def map(self, u: Sequence[Any], height: int, width: int, library: ModuleType) -> Map:
+    def map(self, u: Sequence[Any], height: int, width: int, xp: ModuleType) -> Map:
         """Returns the way back, drawn for each axis."""
-        right = self._way(u[0], self.width, width, library)
-        down = self._way(u[1], self.height, height, library)
+        right = self._way(u[0], self.width, width, xp)
+        down = self._way(u[1], self.height, height, xp)
         return 1.0, 0.0, -right, 0.0, 1.0, -down
 
-    def _way(self, u: Any, way: float | tuple[float, ...], size: int, library: ModuleType) -> Any:
+    def _way(self, u: Any, way: float | tuple[float, ...], size: int, xp: ModuleType) -> Any:
         """Returns the way along one axis, in pixels."""
         scale = size if self.unit == "fraction" else 1
         if isinstance(way, tuple):
             table = np.asarray([*way, *(-value for value in way)], "float32") * np.float32(scale)
-            place = library.minimum(library.floor(u * np.float32(len(table))), len(table) - 1.0)
-            table = table if library is np else library.convert_to_tensor(table)
-            pixels = library.take(table, cast(place, "int32", library), axis=0)
+            place = xp.minimum(xp.floor(u * np.float32(len(table))), len(table) - 1.0)
+            table = table if xp is np else xp.convert_to_tensor(table)
+            pixels = xp.take(table, cast(place, "int32", xp), axis=0)
         else:
             pixels = _between(u, -way * scale, way * scale)
-        return library.round(pixels) if self.whole else pixels
+        return xp.round(pixels) if self.whole else pixels
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ class Zoom(Geometry):
         switches = {name: switch(name, getattr(self, name)) for name in ("keep_ratio", "inverse")}
         self._set(low=low, high=high, **switches)
 
-    def map(self, u: Sequence[Any], height: int, width: int, library: ModuleType) -> Map:
+    def map(self, u: Sequence[Any], height: int, width: int, xp: ModuleType) -> Map:
         """Returns the division by factors within the limits."""
         if self.inverse:
             across = _between(u[0], 1 / self.high, 1 / self.low)
@@ -242,12 +242,12 @@ class Shear(Geometry):
     def __post_init__(self) -> None:
         self._set(degrees=angles("degrees", self.degrees, 89), keep_height=switch("keep_height", self.keep_height))
 
-    def map(self, u: Sequence[Any], height: int, width: int, library: ModuleType) -> Map:
+    def map(self, u: Sequence[Any], height: int, width: int, xp: ModuleType) -> Map:
         """Returns the shear back, by an angle uniform within the limits."""
         angle = _between(u[0], *_either_side(self.degrees))
         if self.keep_height:
-            return 1.0, -library.tan(angle), 0.0, 0.0, 1.0, 0.0
-        return 1.0, -library.sin(angle), 0.0, 0.0, library.cos(angle), 0.0
+            return 1.0, -xp.tan(angle), 0.0, 0.0, 1.0, 0.0
+        return 1.0, -xp.sin(angle), 0.0, 0.0, xp.cos(angle), 0.0
 
 
 @dataclass(frozen=True)
@@ -276,10 +276,10 @@ class Flip(Geometry):
                 probability = float(number(name, value, 0, 1, "a probability from 0 to 1, or True"))
             self._set(**{name: probability})
 
-    def map(self, u: Sequence[Any], height: int, width: int, library: ModuleType) -> Map:
+    def map(self, u: Sequence[Any], height: int, width: int, xp: ModuleType) -> Map:
         """Returns a sign for each axis."""
-        across = library.where(u[0] < self.horizontal, np.float32(-1.0), np.float32(1.0)) if self.horizontal else 1.0
-        down = library.where(u[1] < self.vertical, np.float32(-1.0), np.float32(1.0)) if self.vertical else 1.0
+        across = xp.where(u[0] < self.horizontal, np.float32(-1.0), np.float32(1.0)) if self.horizontal else 1.0
+        down = xp.where(u[1] < self.vertical, np.float32(-1.0), np.float32(1.0)) if self.vertical else 1.0
         return across, 0.0, 0.0, 0.0, down, 0.0
 
 
@@ -306,12 +306,12 @@ class Crop(Geometry):
     def __post_init__(self) -> None:
         self._set(**_shares_and_ratios(self.scale, self.ratio))
 
-    def map(self, u: Sequence[Any], height: int, width: int, library: ModuleType) -> Map:
+    def map(self, u: Sequence[Any], height: int, width: int, xp: ModuleType) -> Map:
         """Returns the part, as a scale and the place of its centre."""
         area = _between(u[0], *self.scale)
-        ratio = library.exp(_between(u[1], *np.log(self.ratio)))
-        across = library.minimum(library.sqrt(area * ratio), 1.0)
-        down = library.minimum(library.sqrt(area / ratio), 1.0)
+        ratio = xp.exp(_between(u[1], *np.log(self.ratio)))
+        across = xp.minimum(xp.sqrt(area * ratio), 1.0)
+        down = xp.minimum(xp.sqrt(area / ratio), 1.0)
         right = (1.0 - across) * (u[2] - 0.5) * width
         below = (1.0 - down) * (u[3] - 0.5) * height
         return across, 0.0, right, 0.0, down, below
@@ -338,7 +338,7 @@ class ResizedCrop(Crop):
 
     draws: ClassVar[int] = 22
 
-    def map(self, u: Sequence[Any], height: int, width: int, library: ModuleType) -> Map:
+    def map(self, u: Sequence[Any], height: int, width: int, xp: ModuleType) -> Map:
         """Returns the part, as a scale and the place of its centre."""
         least, greatest = self.ratio
         across, down = float(width), float(height)
@@ -349,17 +349,17 @@ class ResizedCrop(Crop):
         left, above = (width - across) // 2, (height - down) // 2
         for area, ratio in reversed([*zip(u[:20:2], u[1:20:2], strict=True)]):  # the first that fits comes last
             pixels = _between(area, *self.scale) * np.float32(height * width)
-            ratio = library.exp(_between(ratio, *np.log(self.ratio)))
-            columns = library.round(library.sqrt(pixels * ratio))
-            rows = library.round(library.sqrt(pixels / ratio))
-            is_part = library.logical_and(library.minimum(columns, rows) > 0.5, columns < width + 0.5)
-            fits = library.logical_and(is_part, rows < height + 0.5)
+            ratio = xp.exp(_between(ratio, *np.log(self.ratio)))
+            columns = xp.round(xp.sqrt(pixels * ratio))
+            rows = xp.round(xp.sqrt(pixels / ratio))
+            is_part = xp.logical_and(xp.minimum(columns, rows) > 0.5, columns < width + 0.5)
+            fits = xp.logical_and(is_part, rows < height + 0.5)
             free_columns, free_rows = width - columns, height - rows
             # one of the free places and one more, each as likely
-            column = library.minimum(library.floor(u[20] * (free_columns + 1.0)), free_columns)
-            row = library.minimum(library.floor(u[21] * (free_rows + 1.0)), free_rows)
-            across, down = library.where(fits, columns, across), library.where(fits, rows, down)
-            left, above = library.where(fits, column, left), library.where(fits, row, above)
+            column = xp.minimum(xp.floor(u[20] * (free_columns + 1.0)), free_columns)
+            row = xp.minimum(xp.floor(u[21] * (free_rows + 1.0)), free_rows)
+            across, down = xp.where(fits, columns, across), xp.where(fits, rows, down)
+            left, above = xp.where(fits, column, left), xp.where(fits, row, above)
         return across / width, 0.0, left + (across - width) / 2, 0.0, down / height, above + (down - height) / 2
 
 
@@ -383,7 +383,7 @@ class Brightness(Colour):
     def __post_init__(self) -> None:
         self._set(change=_change(self.change))
 
-    def line(self, u: Sequence[Any], library: ModuleType) -> Line:
+    def line(self, u: Sequence[Any], xp: ModuleType) -> Line:
         """Returns the factor."""
         return _between(u[0], *_factors(self.change)), 0.0, 0.0
 
@@ -410,7 +410,7 @@ class Contrast(Colour):
     def __post_init__(self) -> None:
         self._set(change=_change(self.change), grey=switch("grey", self.grey))
 
-    def line(self, u: Sequence[Any], library: ModuleType) -> Line:
+    def line(self, u: Sequence[Any], xp: ModuleType) -> Line:
         """Returns the factor, and the rest of the mean."""
         factor = _between(u[0], *_factors(self.change))
         return factor, 1.0 - factor, 0.0
@@ -437,15 +437,15 @@ class Light(Transform):
     def __post_init__(self) -> None:
         self._set(change=number("change", self.change, 0, 1, "a fraction from 0 to 1"))
 
-    def plane(self, u: Sequence[Any], height: int, width: int, library: ModuleType) -> Any:
+    def plane(self, u: Sequence[Any], height: int, width: int, xp: ModuleType) -> Any:
         """Returns the factor of each pixel, (batch, height, width, 1); it is 1 in the middle and never below 0."""
         angle, slope = np.float32(2 * np.pi) * u[0], np.float32(self.change) * u[1]
         across = np.linspace(-1, 1, width, dtype="float32")[None, None, :, None]
         down = np.linspace(-1, 1, height, dtype="float32")[None, :, None, None]
-        if library is not np:
-            across, down = library.convert_to_tensor(across), library.convert_to_tensor(down)
-        right, below = _over_pixels(slope * library.cos(angle)), _over_pixels(slope * library.sin(angle))
-        return library.maximum(1.0 + right * across + below * down, 0.0)
+        if xp is not np:
+            across, down = xp.convert_to_tensor(across), xp.convert_to_tensor(down)
+        right, below = _over_pixels(slope * xp.cos(angle)), _over_pixels(slope * xp.sin(angle))
+        return xp.maximum(1.0 + right * across + below * down, 0.0)
 
 
 @dataclass(frozen=True)
@@ -494,13 +494,13 @@ class Erasing(Transform):
         value = number("value", self.value, -math.inf, math.inf, "a number")
         self._set(probability=probability, value=value, **_shares_and_ratios(self.scale, self.ratio))
 
-    def box(self, u: Sequence[Any], library: ModuleType) -> tuple[Any, Any, Any, Any]:
+    def box(self, u: Sequence[Any], xp: ModuleType) -> tuple[Any, Any, Any, Any]:
         """Returns centre and half size of each rectangle, x, y, across, down, as fractions; some are empty."""
         area = _between(u[0], *self.scale)
-        ratio = library.exp(_between(u[1], *np.log(self.ratio)))
-        across = library.minimum(library.sqrt(area * ratio), 1.0) / 2
-        down = library.minimum(library.sqrt(area / ratio), 1.0) / 2
-        hit = library.where(u[4] < self.probability, 1.0, 0.0)
+        ratio = xp.exp(_between(u[1], *np.log(self.ratio)))
+        across = xp.minimum(xp.sqrt(area * ratio), 1.0) / 2
+        down = xp.minimum(xp.sqrt(area / ratio), 1.0) / 2
+        hit = xp.where(u[4] < self.probability, 1.0, 0.0)
         return across + (1 - 2 * across) * u[2], down + (1 - 2 * down) * u[3], across * hit, down * hit
 
 
@@ -526,14 +526,14 @@ class MixUp(Transform):
     def __post_init__(self) -> None:
         self._set(alpha=number("alpha", self.alpha, _ABOVE_0, 100, "a number above 0 and up to 100"))
 
-    def share(self, u: Sequence[Any], library: ModuleType) -> Any:
+    def share(self, u: Sequence[Any], xp: ModuleType) -> Any:
         """Returns the share of the neighbour, from 0 to one half."""
         table = np.asarray(_small_beta_quantiles(self.alpha), "float32")
         place = u[0] * np.float32(len(table) - 1)
-        below = library.floor(place)
-        index = cast(below, "int32", library)
-        table = table if library is np else library.convert_to_tensor(table)
-        low, high = library.take(table, index, axis=0), library.take(table, index + 1, axis=0)
+        below = xp.floor(place)
+        index = cast(below, "int32", xp)
+        table = table if xp is np else xp.convert_to_tensor(table)
+        low, high = xp.take(table, index, axis=0), xp.take(table, index + 1, axis=0)
         return low + (place - below) * (high - low)
 
 
@@ -602,7 +602,7 @@ class Augmentation(keras.layers.Layer):
     Example:
         >>> augment = Augmentation([Rotation(15), Shift(0.1, 0.1), Zoom(0.9, 1.1), Brightness(0.2)], seed=0)
         >>> pictures = np.full((2, 28, 28, 1), 128, "uint8")
-        >>> changed = augment.apply(pictures, step=0, library=np)
+        >>> changed = augment.apply(pictures, step=0, xp=np)
         >>> changed.shape, changed.dtype
         ((2, 28, 28, 1), dtype('uint8'))
     """
@@ -954,7 +954,7 @@ class Augmentation(keras.layers.Layer):
         return cls(**{**config, "transforms": transforms})
 
     def apply(
-        self, images: Any, labels: Any = None, *, step: Any, first_row: Any = 0, library: ModuleType = keras.ops
+        self, images: Any, labels: Any = None, *, step: Any, first_row: Any = 0, xp: ModuleType = keras.ops
     ) -> Any:
         """Changes a batch of pictures, and its labels where they are given.
 
@@ -963,7 +963,7 @@ class Augmentation(keras.layers.Layer):
             labels: Class numbers (batch,), or probabilities (batch, classes).
             step: The number of the batch: another one, other changes.
             first_row: The number of the first picture, for a part of a batch.
-            library: ``keras.ops``, or ``numpy`` for a pipeline on the host.
+            xp: ``keras.ops``, or ``numpy`` for a pipeline on the host.
 
         Returns:
             Pictures of the same shape and type; with labels, the pair. Mixed labels are probabilities, float32.
@@ -975,18 +975,18 @@ class Augmentation(keras.layers.Layer):
         Example:
             >>> mirror = Augmentation([Flip(horizontal=True)])
             >>> row = np.arange(4, dtype="uint8").reshape(1, 1, 4, 1)
-            >>> sorted({tuple(mirror.apply(row, step=step, library=np).ravel().tolist()) for step in range(20)})
+            >>> sorted({tuple(mirror.apply(row, step=step, xp=np).ravel().tolist()) for step in range(20)})
             [(0, 1, 2, 3), (3, 2, 1, 0)]
         """
         if self.mixes and labels is None:
             raise CourseError(_NO_LABELS)
-        if library is np and labels is not None:
+        if xp is np and labels is not None:
             self.check(images, np.asarray(labels), name="images")
-        change = self._on_the_host if library is np else self._on_the_device
+        change = self._on_the_host if xp is np else self._on_the_device
         pixels, (numbers, *_) = change(images, step, first_row)
         if self.mixes:
-            pixels, labels = self._mix(pixels, labels, numbers, library)
-            pixels = _back_to(_kind(images, library), pixels, library)
+            pixels, labels = self._mix(pixels, labels, numbers, xp)
+            pixels = _back_to(_kind(images, xp), pixels, xp)
         return pixels if labels is None else (pixels, labels)
 
     @cached_property
@@ -998,18 +998,18 @@ class Augmentation(keras.layers.Layer):
         return _backend.by_pictures(partial(self._draw, axis=_backend.axis), self._change)
 
     def _draw(
-        self, shape: Any, step: Any, first_row: Any, library: ModuleType, axis: resampling.Axis = resampling.axis
+        self, shape: Any, step: Any, first_row: Any, xp: ModuleType, axis: resampling.Axis = resampling.axis
     ) -> tuple[Any, ...]:
         """Draws the numbers of all transforms, (batch, numbers), and finds the places that all geometry leads to."""
         batch, height, width, _ = shape
         columns = max(1, sum(transform.draws for transform in self.transforms))
-        numbers = randomness.uniform(self._key, (batch, columns), step=step, first_row=first_row, library=library)
+        numbers = randomness.uniform(self._key, (batch, columns), step=step, first_row=first_row, xp=xp)
         back = IDENTITY
         for transform, u in self._deal(numbers, Geometry):
-            back = compose(back, transform.map(u, height, width, library))
+            back = compose(back, transform.map(u, height, width, xp))
         if back is IDENTITY:
             return (numbers,)
-        return numbers, *_places(back, library.zeros_like(numbers[:, 0]), height, width, axis, library)
+        return numbers, *_places(back, xp.zeros_like(numbers[:, 0]), height, width, axis, xp)
 
     def _deal(self, numbers: Any, kinds: type | tuple[type, ...] = Transform) -> list[tuple[Any, list[Any]]]:
         """Deals the numbers out to the transforms, and returns those of some kinds with theirs."""
@@ -1020,28 +1020,28 @@ class Augmentation(keras.layers.Layer):
             if isinstance(transform, kinds)
         ]
 
-    def _change(self, images: Any, drawn: Any, first_row: Any, step: Any, library: ModuleType) -> Any:
+    def _change(self, images: Any, drawn: Any, first_row: Any, step: Any, xp: ModuleType) -> Any:
         """Does all but the mixing, for which pictures are left in float32."""
-        shape = images.shape if library is np else keras.ops.shape(images)
+        shape = images.shape if xp is np else keras.ops.shape(images)
         _, height, width, _ = shape
         numbers, *places = drawn
-        kind = _kind(images, library)
+        kind = _kind(images, xp)
         self._check_kind(kind)
-        pixels = cast(images, "float32", library)
+        pixels = cast(images, "float32", xp)
         if places:
             columns, rows = places
-            pixels = _resample(pixels, columns, rows, self.fill, self.fill_value, library)
-        pixels = self._recolour(pixels, numbers, height, width, library)
-        pixels = self._disturb(pixels, numbers, step, first_row, shape, library)
-        return pixels if self.mixes else _back_to(kind, pixels, library)
+            pixels = _resample(pixels, columns, rows, self.fill, self.fill_value, xp)
+        pixels = self._recolour(pixels, numbers, height, width, xp)
+        pixels = self._disturb(pixels, numbers, step, first_row, shape, xp)
+        return pixels if self.mixes else _back_to(kind, pixels, xp)
 
-    def _recolour(self, pixels: Any, numbers: Any, height: int, width: int, library: ModuleType) -> Any:
+    def _recolour(self, pixels: Any, numbers: Any, height: int, width: int, xp: ModuleType) -> Any:
         """Composes all changes of colour and light, and applies them in one pass."""
         gain, offset = 1.0, 0.0
-        changes = [(transform.line(u, library), transform) for transform, u in self._deal(numbers, Colour)]
+        changes = [(transform.line(u, xp), transform) for transform, u in self._deal(numbers, Colour)]
         # how much of each of the two means counts: of all channels alike, and of the picture in grey
         shares: dict[bool, Any] = {one.grey: 0.0 for _, one in changes if isinstance(one, Contrast)}
-        lights = [transform.plane(u, height, width, library) for transform, u in self._deal(numbers, Light)]
+        lights = [transform.plane(u, height, width, xp) for transform, u in self._deal(numbers, Light)]
         if not changes and not lights:
             return pixels
         for (next_gain, next_share, next_offset), transform in changes:
@@ -1053,15 +1053,15 @@ class Augmentation(keras.layers.Layer):
             offset = (next_gain + next_share) * offset + next_offset
             gain = next_gain * gain
         for grey, share in shares.items():
-            offset = offset + share * _mean(pixels, grey, library)
+            offset = offset + share * _mean(pixels, grey, xp)
         gain, offset = _over_pixels(gain), _over_pixels(offset)
         low, high = self.value_range
         for plane in lights:  # light multiplies what is above black
             gain, offset = plane * gain, low + plane * (offset - low)
-        return library.clip(pixels * gain + offset, low, high)
+        return xp.clip(pixels * gain + offset, low, high)
 
     def _disturb(
-        self, pixels: Any, numbers: Any, step: Any, first_row: Any, shape: tuple[Any, ...], library: ModuleType
+        self, pixels: Any, numbers: Any, step: Any, first_row: Any, shape: tuple[Any, ...], xp: ModuleType
     ) -> Any:
         """Adds noise, and paints rectangles over."""
         batch, height, width, channels = shape
@@ -1073,39 +1073,39 @@ class Augmentation(keras.layers.Layer):
                     (batch, height * width * channels),
                     step=step,
                     first_row=first_row,
-                    library=library,
+                    xp=xp,
                 )
-                noise = library.reshape(noise, (-1, height, width, channels))
-                pixels = library.clip(pixels + np.float32(transform.deviation * (high - low)) * noise, low, high)
+                noise = xp.reshape(noise, (-1, height, width, channels))
+                pixels = xp.clip(pixels + np.float32(transform.deviation * (high - low)) * noise, low, high)
             else:
-                inside = _inside(transform.box(u, library), height, width, library)
-                pixels = library.where(inside, np.float32(transform.value), pixels)
+                inside = _inside(transform.box(u, xp), height, width, xp)
+                pixels = xp.where(inside, np.float32(transform.value), pixels)
         return pixels
 
-    def _mix(self, pixels: Any, labels: Any, numbers: Any, library: ModuleType) -> tuple[Any, Any]:
+    def _mix(self, pixels: Any, labels: Any, numbers: Any, xp: ModuleType) -> tuple[Any, Any]:
         """Mixes pictures and labels with their neighbours."""
-        _, height, width, _ = pixels.shape if library is np else keras.ops.shape(pixels)
+        _, height, width, _ = pixels.shape if xp is np else keras.ops.shape(pixels)
         for transform, u in self._deal(numbers, MixUp):
-            labels = self.probabilities(labels, library=library)
-            neighbours, share = _rolled(pixels, library), transform.share(u, library)
+            labels = self.probabilities(labels, xp=xp)
+            neighbours, share = _rolled(pixels, xp), transform.share(u, xp)
             if isinstance(transform, CutMix):
-                half = library.sqrt(share) / 2
+                half = xp.sqrt(share) / 2
                 box = half + (1 - 2 * half) * u[1], half + (1 - 2 * half) * u[2], half, half
-                inside = _inside(box, height, width, library)
-                pixels = library.where(inside, neighbours, pixels)
-                mask = cast(inside, "float32", library)
-                share = library.mean(mask, axis=(1, 2, 3))  # in whole pixels
+                inside = _inside(box, height, width, xp)
+                pixels = xp.where(inside, neighbours, pixels)
+                mask = cast(inside, "float32", xp)
+                share = xp.mean(mask, axis=(1, 2, 3))  # in whole pixels
             else:
                 pixels = pixels + _over_pixels(share) * (neighbours - pixels)
-            labels = labels + library.expand_dims(share, 1) * (_rolled(labels, library) - labels)
+            labels = labels + xp.expand_dims(share, 1) * (_rolled(labels, xp) - labels)
         return pixels, labels
 
-    def probabilities(self, labels: Any, *, library: ModuleType = np) -> Any:
+    def probabilities(self, labels: Any, *, xp: ModuleType = np) -> Any:
         """Turns labels into what is mixed.
 
         Args:
             labels: Class numbers (n,) or (n, 1), or probabilities (n, classes).
-            library: ``keras.ops``, or ``numpy``.
+            xp: ``keras.ops``, or ``numpy``.
 
         Returns:
             Probabilities (n, classes), float32.
@@ -1118,11 +1118,11 @@ class Augmentation(keras.layers.Layer):
             [[0.0, 0.0, 1.0]]
         """
         if not self._are_class_numbers(labels.shape):
-            return cast(labels, "float32", library)
-        classes = library.arange(self._known_classes(), dtype="int32")
-        labels = cast(library.reshape(labels, (-1,)), "int32", library)
-        is_right = library.expand_dims(labels, 1) == classes
-        return library.where(is_right, np.float32(1.0), np.float32(0.0))
+            return cast(labels, "float32", xp)
+        classes = xp.arange(self._known_classes(), dtype="int32")
+        labels = cast(xp.reshape(labels, (-1,)), "int32", xp)
+        is_right = xp.expand_dims(labels, 1) == classes
+        return xp.where(is_right, np.float32(1.0), np.float32(0.0))
 
 
 def check_augmentation(augmentation: Any, *, mixing: bool = True) -> None:
@@ -1168,7 +1168,7 @@ def compose(first: Map, second: Map) -> Map:
     return a * g + b * j, a * h + b * k, a * i + b * m + c, d * g + e * j, d * h + e * k, d * i + e * m + f
 
 
-def warp(images: Any, back: Map, *, fill: str = "constant", fill_value: float = 0.0, library: ModuleType = np) -> Any:
+def warp(images: Any, back: Map, *, fill: str = "constant", fill_value: float = 0.0, xp: ModuleType = np) -> Any:
     """Resamples pictures bilinearly along a map for each.
 
     Args:
@@ -1176,7 +1176,7 @@ def warp(images: Any, back: Map, *, fill: str = "constant", fill_value: float = 
         back: From each pixel of the result to its place in the picture; numbers or arrays (batch,).
         fill: What lies outside, one of ``FILLS``.
         fill_value: That value, for "constant".
-        library: ``keras.ops``, or ``numpy``.
+        xp: ``keras.ops``, or ``numpy``.
 
     Returns:
         Pictures of the same shape.
@@ -1186,63 +1186,61 @@ def warp(images: Any, back: Map, *, fill: str = "constant", fill_value: float = 
         >>> warp(row, (1.0, 0.0, 0.5, 0.0, 1.0, 0.0), fill="nearest").ravel().tolist()
         [0.5, 1.5, 2.5, 3.0]
     """
-    batch, height, width, _ = images.shape if library is np else keras.ops.shape(images)
-    axis = resampling.axis if library is np else _backend.axis
-    columns, rows = _places(back, library.zeros((batch,), dtype="float32"), height, width, axis, library)
-    return _resample(images, columns, rows, fill, fill_value, library)
+    batch, height, width, _ = images.shape if xp is np else keras.ops.shape(images)
+    axis = resampling.axis if xp is np else _backend.axis
+    columns, rows = _places(back, xp.zeros((batch,), dtype="float32"), height, width, axis, xp)
+    return _resample(images, columns, rows, fill, fill_value, xp)
 
 
-def _places(
-    back: Map, zeros: Any, height: int, width: int, axis: resampling.Axis, library: ModuleType
-) -> tuple[Any, Any]:
+def _places(back: Map, zeros: Any, height: int, width: int, axis: resampling.Axis, xp: ModuleType) -> tuple[Any, Any]:
     """Finds where a map leads: a place is what its column gives plus what its row gives.
 
     Returns:
         x and y that the columns give, (batch, 2, width), and that the rows give, (batch, 2, height), as ``axis``
         counts.
     """
-    matrix = library.reshape(library.stack([zeros + value for value in back], axis=1), (-1, 2, 3))
+    matrix = xp.reshape(xp.stack([zeros + value for value in back], axis=1), (-1, 2, 3))
     by_column, by_row, shift = (matrix[..., column : column + 1] for column in range(3))  # (batch, 2, 1) each
     first, step = np.asarray([axis(width), axis(height)], "float32").T[..., None]  # (2, 1) each
     centre = np.asarray([[width - 1], [height - 1]], "float32") / 2
     across = (np.arange(width, dtype="float32") - centre[0]) * step
     down = (np.arange(height, dtype="float32") - centre[1]) * step
     middle = first + centre * step
-    if library is not np:
-        across, down, middle, step = (library.convert_to_tensor(array) for array in (across, down, middle, step))
+    if xp is not np:
+        across, down, middle, step = (xp.convert_to_tensor(array) for array in (across, down, middle, step))
     return by_column * across, by_row * down + (shift * step + middle)
 
 
-def _resample(images: Any, columns: Any, rows: Any, fill: str, fill_value: float, library: ModuleType) -> Any:
+def _resample(images: Any, columns: Any, rows: Any, fill: str, fill_value: float, xp: ModuleType) -> Any:
     """Reads pictures at the places of their columns and rows, with a value of one's own outside."""
     offset = np.float32(fill_value if fill == "constant" else 0.0)
     if offset:
         images = images - offset
-    if library is np:
+    if xp is np:
         sampled = resampling.resample(images, columns, rows, fill, np)
     else:
         sampled = _backend.resample(images, columns, rows, fill)
     return sampled + offset if offset else sampled
 
 
-def _mean(pixels: Any, grey: bool, library: ModuleType) -> Any:
+def _mean(pixels: Any, grey: bool, xp: ModuleType) -> Any:
     """Returns the mean of each picture, (batch,): of all channels alike, or of the picture in grey."""
     if not grey or pixels.shape[-1] != 3:
-        return library.mean(pixels, axis=(1, 2, 3))
+        return xp.mean(pixels, axis=(1, 2, 3))
     weights = np.asarray(_GREY, "float32")
-    weights = weights if library is np else library.convert_to_tensor(weights)
-    return library.sum(library.mean(pixels, axis=(1, 2)) * weights, axis=-1)
+    weights = weights if xp is np else xp.convert_to_tensor(weights)
+    return xp.sum(xp.mean(pixels, axis=(1, 2)) * weights, axis=-1)
 
 
-def _kind(images: Any, library: ModuleType) -> str:
-    return str(images.dtype) if library is np else keras.backend.standardize_dtype(images.dtype)
+def _kind(images: Any, xp: ModuleType) -> str:
+    return str(images.dtype) if xp is np else keras.backend.standardize_dtype(images.dtype)
 
 
-def _back_to(kind: str, pixels: Any, library: ModuleType) -> Any:
+def _back_to(kind: str, pixels: Any, xp: ModuleType) -> Any:
     """Gives float32 pixels the type that they came with."""
     if kind == "uint8":  # by way of int16: PyTorch turns floats into bytes one by one, and these many at a time
-        pixels = cast(library.round(pixels), "int16", library)
-    return cast(pixels, kind, library)
+        pixels = cast(xp.round(pixels), "int16", xp)
+    return cast(pixels, kind, xp)
 
 
 def _over_pixels(values: Any) -> Any:
@@ -1250,20 +1248,20 @@ def _over_pixels(values: Any) -> Any:
     return values if isinstance(values, float) else values[:, None, None, None]
 
 
-def _inside(box: tuple[Any, Any, Any, Any], height: int, width: int, library: ModuleType) -> Any:
+def _inside(box: tuple[Any, Any, Any, Any], height: int, width: int, xp: ModuleType) -> Any:
     """Says which pixels have their centres in a rectangle, given as fractions: booleans (batch, height, width, 1)."""
     x, y, across, down = (values[:, None, None] for values in box)
     columns = ((np.arange(width) + 0.5) / width).astype("float32")
     rows = ((np.arange(height) + 0.5) / height).astype("float32")[:, None]
-    if library is not np:
-        columns, rows = library.convert_to_tensor(columns), library.convert_to_tensor(rows)
-    inside = library.logical_and(library.abs(columns - x) < across, library.abs(rows - y) < down)
-    return library.expand_dims(inside, -1)
+    if xp is not np:
+        columns, rows = xp.convert_to_tensor(columns), xp.convert_to_tensor(rows)
+    inside = xp.logical_and(xp.abs(columns - x) < across, xp.abs(rows - y) < down)
+    return xp.expand_dims(inside, -1)
 
 
-def _rolled(array: Any, library: ModuleType) -> Any:
+def _rolled(array: Any, xp: ModuleType) -> Any:
     """Puts the neighbour of each row in its place; the neighbour of the last is the first."""
-    return library.concatenate([array[1:], array[:1]], axis=0)
+    return xp.concatenate([array[1:], array[:1]], axis=0)
 
 
 def _between(u: Any, low: float, high: float) -> Any:

@@ -59,7 +59,7 @@ class ModelCard:
     Args:
         title: What it does, in a few words.
         class_names: One name for each logit, in their order.
-        pictures: How a picture becomes what the model takes; pixels go in as they are, from 0 to 255.
+        picture_format: How a picture becomes what the model takes; pixels go in as they are, from 0 to 255.
         data: What it was trained on, in words.
         limits: What it is not made for, in words.
         licence: Of the weights.
@@ -72,7 +72,7 @@ class ModelCard:
         CourseError: A field makes no sense.
 
     Example:
-        >>> card = ModelCard(title="Odd or even", class_names=("odd", "even"), pictures=PictureFormat(
+        >>> card = ModelCard(title="Odd or even", class_names=("odd", "even"), picture_format=PictureFormat(
         ...     height=28, width=28, channels=1))
         >>> ModelCard.from_json(card.to_json()) == card
         True
@@ -82,7 +82,7 @@ class ModelCard:
 
     title: str
     class_names: Sequence[str]
-    pictures: PictureFormat
+    picture_format: PictureFormat
     data: str = ""
     limits: str = ""
     licence: str = ""
@@ -104,8 +104,8 @@ class ModelCard:
             raise CourseError("class_names has a name twice; give each class its own")
         if self.outputs not in _OUTPUTS:
             raise CourseError(f"outputs is {self.outputs!r:.40}; give one of {', '.join(_OUTPUTS)}")
-        if not isinstance(self.pictures, PictureFormat):
-            raise CourseError(f"pictures is a {type(self.pictures).__name__}; give a PictureFormat")
+        if not isinstance(self.picture_format, PictureFormat):
+            raise CourseError(f"picture_format is a {type(self.picture_format).__name__}; give a PictureFormat")
         for name in ("metrics", "training"):
             values = getattr(self, name)
             if not isinstance(values, Mapping):
@@ -133,7 +133,7 @@ class ModelCard:
             CourseError: The model and the card do not belong together.
 
         Example:
-            >>> card = ModelCard(title="Odd or even", class_names=("odd", "even"), pictures=PictureFormat(
+            >>> card = ModelCard(title="Odd or even", class_names=("odd", "even"), picture_format=PictureFormat(
             ...     height=28, width=28, channels=1))
             >>> card.check_model("the model", (None, 28, 28, 1), (None, 10))
             Traceback (most recent call last):
@@ -149,8 +149,8 @@ class ModelCard:
                 "sigmoid tells two classes apart, more of them do not exclude each other: give one number and the "
                 "names of two classes, or end the model with softmax"
             )
-        if takes is not None and not _fits(takes, self.pictures.shape):
-            mistake = f"takes pictures {_in_words(takes[1:])}, and its card says {_in_words(self.pictures.shape)}"
+        if takes is not None and not _fits(takes, self.picture_format.shape):
+            mistake = f"takes pictures {_in_words(takes[1:])}, and its card says {_in_words(self.picture_format.shape)}"
         elif gives is not None and not _fits(gives, (self.numbers,)):
             mistake = f"gives {_in_words(gives[1:])} numbers for a picture, and its card names {classes} classes"
         else:
@@ -192,7 +192,9 @@ class ModelCard:
             version = fields.pop("version")
             if version != _VERSION:
                 raise CourseError(f"the model's card is of version {version!r}; install a newer keras-course")
-            return cls(**{**fields, "pictures": PictureFormat(**fields["pictures"])})
+            if "pictures" in fields:  # its name in older cards
+                fields["picture_format"] = fields.pop("pictures")
+            return cls(**{**fields, "picture_format": PictureFormat(**fields["picture_format"])})
         except (CourseError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CourseError(f"the model's card cannot be read: {error}") from None
 
@@ -258,7 +260,7 @@ def card_by_shapes(takes: Shape | None, gives: Shape | None) -> ModelCard:
 
     Example:
         >>> card = card_by_shapes((None, 224, 224, 3), (None, 6))
-        >>> card.pictures.shape, card.class_names
+        >>> card.picture_format.shape, card.class_names
         ((224, 224, 3), ('0', '1', '2', '3', '4', '5'))
     """
     if takes is None or len(takes) != 4 or not all(takes[1:]) or takes[3] not in (1, 3):
@@ -268,8 +270,12 @@ def card_by_shapes(takes: Shape | None, gives: Shape | None) -> ModelCard:
     if gives is None or len(gives) != 2 or not gives[1]:
         raise CourseError(f"the model gives {_shown(gives)} for a picture; it has to give one number for each class")
     height, width, channels = (int(side or 0) for side in takes[1:])
-    pictures = PictureFormat(height=height, width=width, channels=channels, resize="stretch", interpolation="bilinear")
-    return ModelCard(title=NO_CARD, class_names=[str(number) for number in range(gives[1])], pictures=pictures)
+    picture_format = PictureFormat(
+        height=height, width=width, channels=channels, resize="stretch", interpolation="bilinear"
+    )
+    return ModelCard(
+        title=NO_CARD, class_names=[str(number) for number in range(gives[1])], picture_format=picture_format
+    )
 
 
 def without_folders(words: str, source: str | os.PathLike[str]) -> str:

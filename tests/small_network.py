@@ -44,8 +44,8 @@ def main(lesson, *arguments):
     if not (folder / f"{NAME}.json").exists():
         put_weights(build, source, folder)
     record = RECORDS[NAME]
-    pictures = replace(record.pictures, height=SIDE, width=SIDE)
-    RECORDS[NAME] = replace(record, build=build, source=source, pictures=pictures)
+    pictures = replace(record.picture_format, height=SIDE, width=SIDE)
+    RECORDS[NAME] = replace(record, build=build, source=source, picture_format=pictures)
     sys.argv = [lesson, *arguments]
     sys.path[0] = str(Path(lesson).parent)
     runpy.run_path(lesson, run_name="__main__")

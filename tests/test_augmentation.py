@@ -92,18 +92,18 @@ MAPS = [
 ]
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("xp", LIBRARIES)
 @pytest.mark.parametrize("fill", ["constant", "nearest", "reflect"])
 @pytest.mark.parametrize("size", [(12, 9), (1, 9), (12, 1), (1, 1), (2, 2)], ids=str)
-def test_a_warp_is_that_of_scipy(size, fill, library):
+def test_a_warp_is_that_of_scipy(size, fill, xp):
     """Also for a picture of one row or one column, whose pixels have no neighbours there."""
     height, width = size
     back = [np.array(values, "float32") for values in zip(*MAPS, strict=True)]
     pictures = np.ascontiguousarray(PICTURES[: len(MAPS), :height, :width], "float32")
     arguments = (pictures, tuple(back))
-    if library is keras.ops:
+    if xp is keras.ops:
         arguments = keras.tree.map_structure(keras.ops.convert_to_tensor, arguments)
-    found = to_numpy(augmentation.warp(*arguments, fill=fill, fill_value=77.0, library=library))
+    found = to_numpy(augmentation.warp(*arguments, fill=fill, fill_value=77.0, xp=xp))
     mode = "grid-constant" if fill == "constant" else fill
     for picture, values, warped in zip(pictures, MAPS, found, strict=True):
         np.testing.assert_allclose(warped, by_scipy(picture, values, mode, 77.0), atol=0.02)
@@ -163,7 +163,7 @@ def test_all_geometry_is_one_resampling_of_composed_maps():
     """Turned, then moved: SciPy, with the product of matrices, gives the same in one go."""
     augment = Augmentation([Rotation(30), Shift(0.2, 0.2), Shear(15), Zoom(0.7, 1.3)], fill="nearest", seed=4)
     float_pictures = PICTURES.astype("float32")
-    found = augment.apply(float_pictures, step=3, library=np)
+    found = augment.apply(float_pictures, step=3, xp=np)
     drawn = augment._deal(augment._draw(PICTURES.shape, 3, 0, np)[0])
     for number, picture in enumerate(float_pictures):
         back = np.eye(3)
@@ -200,7 +200,7 @@ def test_colour_is_applied_in_the_order_of_the_list(grey):
     transforms = [Contrast(0.5, grey=grey[0]), Brightness(0.5), Contrast(0.2, grey=grey[1])]
     augment = Augmentation(transforms, value_range=(-1e6, 1e6), seed=2)
     pictures = PICTURES.astype("float32")
-    found = augment.apply(pictures, step=0, library=np)
+    found = augment.apply(pictures, step=0, xp=np)
     (_, (first,)), (_, (second,)), (_, (third,)) = augment._deal(augment._draw(PICTURES.shape, 0, 0, np)[0])
     for number, picture in enumerate(pictures.astype("float64")):
         expected = picture
@@ -214,11 +214,11 @@ def test_colour_is_applied_in_the_order_of_the_list(grey):
         np.testing.assert_allclose(found[number], expected, atol=1e-3)
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
-def test_light_comes_from_one_side_and_follows_colour(library):
+@pytest.mark.parametrize("xp", LIBRARIES)
+def test_light_comes_from_one_side_and_follows_colour(xp):
     augment = Augmentation([Light(0.8), Brightness(0.5)], value_range=(-100, 1e6), seed=4)
     pictures = PICTURES.astype("float32")
-    found = to_numpy(augment.apply(pictures, step=0, library=library))
+    found = to_numpy(augment.apply(pictures, step=0, xp=xp))
     (_, (direction, slope)), (_, (factor,)) = augment._deal(augment._draw(PICTURES.shape, 0, 0, np)[0])
     for number, picture in enumerate(pictures.astype("float64")):
         for row, column in [(0, 0), (0, 8), (11, 0), (11, 8), (3, 5)]:
@@ -231,18 +231,18 @@ def test_light_comes_from_one_side_and_follows_colour(library):
 
 def test_light_leaves_the_middle_and_a_black_picture_as_they_are():
     pictures = np.full((40, 5, 7, 1), 100, "uint8")
-    lit = Augmentation([Light(1.0)], seed=1).apply(pictures, step=0, library=np)
+    lit = Augmentation([Light(1.0)], seed=1).apply(pictures, step=0, xp=np)
     assert set(lit[:, 2, 3, 0].tolist()) == {100}
     assert lit.min() == 0, "two edges away from the light nothing is left"
     assert lit.max() > 200
     black = np.zeros_like(pictures)
-    np.testing.assert_array_equal(Augmentation([Light(1.0)]).apply(black, step=0, library=np), black)
+    np.testing.assert_array_equal(Augmentation([Light(1.0)]).apply(black, step=0, xp=np), black)
 
 
 def test_values_stay_within_their_range():
-    found = Augmentation([Brightness(1.0), Noise(0.5)]).apply(PICTURES, step=0, library=np)
+    found = Augmentation([Brightness(1.0), Noise(0.5)]).apply(PICTURES, step=0, xp=np)
     assert found.dtype == np.uint8
-    bright = Augmentation([Brightness(1.0)], value_range=(0, 1)).apply(PICTURES / np.float32(255), step=1, library=np)
+    bright = Augmentation([Brightness(1.0)], value_range=(0, 1)).apply(PICTURES / np.float32(255), step=1, xp=np)
     assert bright.dtype == np.float32
     assert bright.min() >= 0
     assert bright.max() <= 1
@@ -250,17 +250,17 @@ def test_values_stay_within_their_range():
 
 def test_noise_has_its_deviation():
     grey = np.full((64, 20, 20, 1), 128, "float32")
-    noise = Augmentation([Noise(0.1)]).apply(grey, step=0, library=np) - 128
+    noise = Augmentation([Noise(0.1)]).apply(grey, step=0, xp=np) - 128
     assert noise.std() == pytest.approx(25.5, rel=0.02)
     assert abs(noise.mean()) < 0.5
-    other = Augmentation([Noise(0.1)]).apply(grey, step=1, library=np) - 128
+    other = Augmentation([Noise(0.1)]).apply(grey, step=1, xp=np) - 128
     assert abs(np.corrcoef(noise.ravel(), other.ravel())[0, 1]) < 0.02
 
 
 def test_erasing_paints_one_rectangle_of_the_drawn_area():
     white = np.full((400, 40, 50, 1), 255, "uint8")
     augment = Augmentation([Erasing(0.5, scale=(0.1, 0.3), value=9)])
-    erased = augment.apply(white, step=0, library=np)[..., 0] == 9
+    erased = augment.apply(white, step=0, xp=np)[..., 0] == 9
     share = erased.mean(axis=(1, 2))
     assert np.mean(share > 0) == pytest.approx(0.5, abs=0.08)
     assert share[share > 0].min() > 0.08
@@ -283,11 +283,11 @@ def test_the_share_of_the_neighbour_is_the_smaller_of_a_beta(alpha):
     np.testing.assert_allclose(expected, u, atol=0.004)
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
-def test_mixup_mixes_pictures_and_labels_alike(library):
+@pytest.mark.parametrize("xp", LIBRARIES)
+def test_mixup_mixes_pictures_and_labels_alike(xp):
     augment = Augmentation([MixUp(1.0)], num_classes=4, seed=1)
     pictures, labels = PICTURES.astype("float32"), np.array([0, 1, 2, 3, 0, 1])
-    mixed, probabilities = map(to_numpy, augment.apply(pictures, labels, step=0, library=library))
+    mixed, probabilities = map(to_numpy, augment.apply(pictures, labels, step=0, xp=xp))
     share = 1 - probabilities[np.arange(6), labels]
     assert share.min() > 0
     assert share.max() <= 0.5
@@ -297,12 +297,12 @@ def test_mixup_mixes_pictures_and_labels_alike(library):
     np.testing.assert_allclose(mixed, (1 - share) * pictures + share * np.roll(pictures, -1, axis=0), atol=1e-3)
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
-def test_cutmix_mixes_labels_by_area(library):
+@pytest.mark.parametrize("xp", LIBRARIES)
+def test_cutmix_mixes_labels_by_area(xp):
     augment = Augmentation([CutMix(1.0)], num_classes=4, seed=1)
     pictures = np.broadcast_to(np.arange(6, dtype="float32")[:, None, None, None], (6, 12, 9, 1)).copy()
     labels = np.eye(4)[[0, 1, 2, 3, 0, 1]]
-    mixed, probabilities = map(to_numpy, augment.apply(pictures, labels, step=2, library=library))
+    mixed, probabilities = map(to_numpy, augment.apply(pictures, labels, step=2, xp=xp))
     changed = (mixed != pictures)[..., 0]
     assert set(np.unique(mixed - pictures)) <= {0.0, 1.0, -5.0}
     for picture in changed:
@@ -324,7 +324,7 @@ def test_cutmix_mixes_labels_by_area(library):
 )
 def test_a_backend_draws_and_applies_what_numpy_does(fill, transforms):
     augment = Augmentation(transforms, fill=fill, fill_value=30, seed=7)
-    expected = augment.apply(PICTURES.astype("float32"), step=5, library=np)
+    expected = augment.apply(PICTURES.astype("float32"), step=5, xp=np)
     found = to_numpy(augment.apply(keras.ops.convert_to_tensor(PICTURES.astype("float32")), step=5))
     np.testing.assert_allclose(found, expected, atol=0.255)
     assert np.abs(expected - PICTURES).mean() > 20
@@ -336,7 +336,7 @@ def test_a_backend_draws_and_applies_what_numpy_does(fill, transforms):
 def test_what_is_drawn_depends_on_seed_step_name_and_place():
     def changed(step=0, seed=0, name="a", first=0, count=6):
         augment = Augmentation([*EVERYTHING], seed=seed, name=name)
-        return augment.apply(PICTURES[first : first + count], step=step, first_row=first, library=np)
+        return augment.apply(PICTURES[first : first + count], step=step, first_row=first, xp=np)
 
     assert np.array_equal(changed(), changed())
     for other in (changed(step=1), changed(seed=1), changed(name="b")):
@@ -347,8 +347,8 @@ def test_what_is_drawn_depends_on_seed_step_name_and_place():
 def test_a_large_batch_is_changed_as_its_pictures_are_one_by_one():
     pictures = np.random.default_rng(1).integers(0, 256, (7, 240, 250, 3)).astype("uint8")
     augment = Augmentation(EVERYTHING, seed=2)
-    alone = [augment.apply(pictures[row : row + 1], step=4, first_row=row, library=np) for row in range(7)]
-    np.testing.assert_array_equal(augment.apply(pictures, step=4, library=np), np.concatenate(alone))
+    alone = [augment.apply(pictures[row : row + 1], step=4, first_row=row, xp=np) for row in range(7)]
+    np.testing.assert_array_equal(augment.apply(pictures, step=4, xp=np), np.concatenate(alone))
     found = to_numpy(augment.apply(keras.ops.convert_to_tensor(pictures), step=4))
     assert np.abs(found.astype(int) - np.concatenate(alone)).mean() < 0.01  # of 255: few places are a rounding apart
 
@@ -364,9 +364,9 @@ def test_the_number_of_a_step_may_be_a_tensor(kind):
 
 
 def test_no_pictures_are_no_pictures():
-    for library in LIBRARIES:
-        none = PICTURES[:0] if library is np else keras.ops.convert_to_tensor(PICTURES[:0])
-        assert to_numpy(Augmentation(EVERYTHING).apply(none, step=0, library=library)).shape == (0, 12, 9, 3)
+    for xp in LIBRARIES:
+        none = PICTURES[:0] if xp is np else keras.ops.convert_to_tensor(PICTURES[:0])
+        assert to_numpy(Augmentation(EVERYTHING).apply(none, step=0, xp=xp)).shape == (0, 12, 9, 3)
 
 
 @pytest.mark.parametrize("with_keras", [False, True], ids=["fit", "keras.Model.fit"])
@@ -400,8 +400,8 @@ def test_in_a_model_it_changes_pictures_in_training_only():
     pictures = PICTURES.astype("float32")
     np.testing.assert_array_equal(to_numpy(model(pictures, training=False)), pictures)
     first, second = (to_numpy(model(pictures, training=True)) for _ in range(2))
-    np.testing.assert_allclose(first, layer.apply(pictures, step=0, library=np), atol=0.255)
-    np.testing.assert_allclose(second, layer.apply(pictures, step=1, library=np), atol=0.255)
+    np.testing.assert_allclose(first, layer.apply(pictures, step=0, xp=np), atol=0.255)
+    np.testing.assert_allclose(second, layer.apply(pictures, step=1, xp=np), atol=0.255)
 
 
 def test_a_model_with_it_is_saved_and_loaded(tmp_path):
@@ -410,7 +410,7 @@ def test_a_model_with_it_is_saved_and_loaded(tmp_path):
     keras.Model(inputs, layer(inputs)).save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True).get_layer("augment")
     assert loaded.transforms == layer.transforms
-    np.testing.assert_array_equal(loaded.apply(PICTURES, step=1, library=np), layer.apply(PICTURES, step=1, library=np))
+    np.testing.assert_array_equal(loaded.apply(PICTURES, step=1, xp=np), layer.apply(PICTURES, step=1, xp=np))
 
 
 def numpy_curve(x, y, augment, *, batch_size, learning_rate, epochs):
@@ -421,7 +421,7 @@ def numpy_curve(x, y, augment, *, batch_size, learning_rate, epochs):
         order = randomness.permutation(key, len(x), step=epoch)
         for first in range(0, len(x), batch_size):
             rows = order[first : first + batch_size]
-            pictures, labels = augment.apply(x[rows], y[rows], step=len(losses), library=np)
+            pictures, labels = augment.apply(x[rows], y[rows], step=len(losses), xp=np)
             targets = labels if labels.ndim == 2 else np.eye(3)[labels]
             flat = pictures.reshape(len(rows), -1) / 255.0
             logits = flat @ weights + bias
@@ -503,7 +503,7 @@ def test_what_a_later_version_knows_is_not_described_where_it_is_not_used():
 
 
 def test_nothing_to_do_changes_nothing():
-    np.testing.assert_array_equal(Augmentation([]).apply(PICTURES, step=0, library=np), PICTURES)
+    np.testing.assert_array_equal(Augmentation([]).apply(PICTURES, step=0, xp=np), PICTURES)
 
 
 @pytest.mark.parametrize(
@@ -574,9 +574,9 @@ def test_nothing_to_do_changes_nothing():
         ),
         (lambda: Augmentation([Erasing(value=-1)]), r"value=-1\) is -1; give a number within value_range"),
         (lambda: Augmentation([Erasing(value=2)], value_range=(0, 1)), r"is 2; give .* value_range, \(0, 1\)"),
-        (lambda: Augmentation([MixUp()]).apply(PICTURES, step=0, library=np), "labels are left out"),
+        (lambda: Augmentation([MixUp()]).apply(PICTURES, step=0, xp=np), "labels are left out"),
         (
-            lambda: Augmentation([MixUp()]).apply(PICTURES, np.zeros(6, int), step=0, library=np),
+            lambda: Augmentation([MixUp()]).apply(PICTURES, np.zeros(6, int), step=0, xp=np),
             "num_classes is left out",
         ),
     ],
@@ -586,19 +586,19 @@ def test_bad_input_is_explained(make, message):
         make()
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("xp", LIBRARIES)
 @pytest.mark.parametrize("limits", [(0, 300), (-1, 1)], ids=str)
-def test_a_range_that_bytes_do_not_have_is_refused_for_them(limits, library):
+def test_a_range_that_bytes_do_not_have_is_refused_for_them(limits, xp):
     """What a byte makes of 300, or of -1, differs from backend to backend."""
     augment = Augmentation([Brightness(0.5)], value_range=limits)
     with pytest.raises(CourseError, match=r"value_range is \(.*\) and images are uint8; give a range from 0 to 255"):
-        augment.apply(PICTURES, step=0, library=library)
-    augment.apply(PICTURES.astype("float32"), step=0, library=library)
+        augment.apply(PICTURES, step=0, xp=xp)
+    augment.apply(PICTURES.astype("float32"), step=0, xp=xp)
 
 
 def test_a_range_without_zero_needs_a_value_for_outside_only_where_something_is_moved():
     pictures = np.full((2, 3, 3, 1), 1.5, "float32")
-    brighter = Augmentation([Brightness(0.1)], value_range=(1, 2)).apply(pictures, step=0, library=np)
+    brighter = Augmentation([Brightness(0.1)], value_range=(1, 2)).apply(pictures, step=0, xp=np)
     assert np.all(brighter != pictures)
     with pytest.raises(CourseError, match=r"fill_value is 0\.0; give a number within value_range"):
         Augmentation([Shift(0.1)], value_range=(1, 2))
@@ -752,5 +752,5 @@ def test_what_has_no_counterpart_in_torchvision_is_explained(arguments, message)
 
 def test_flips_have_their_probability():
     rows = np.broadcast_to(np.arange(4, dtype="float32")[None, None, :, None], (2000, 1, 4, 1))
-    flipped = Augmentation([Flip(horizontal=0.3)]).apply(rows, step=0, library=np)[:, 0, 0, 0] == 3
+    flipped = Augmentation([Flip(horizontal=0.3)]).apply(rows, step=0, xp=np)[:, 0, 0, 0] == 3
     assert flipped.mean() == pytest.approx(0.3, abs=0.04)

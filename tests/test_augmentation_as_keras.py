@@ -45,7 +45,7 @@ def by_keras(picture=PICTURE, draws=DRAWS, **arguments):
 
 
 def by_ours(augment, picture=PICTURE, draws=DRAWS):
-    return augment.apply(np.broadcast_to(picture, (draws, *picture.shape)), step=0, library=np)
+    return augment.apply(np.broadcast_to(picture, (draws, *picture.shape)), step=0, xp=np)
 
 
 def assert_alike(found, expected, *, scale):

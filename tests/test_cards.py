@@ -15,7 +15,7 @@ from keras_course.preprocessing import PictureFormat
 CARD = ModelCard(
     title="Fruit: 「fresh」 or rotten",
     class_names=["fresh", "rotten", "ß"],
-    pictures=PictureFormat(height=20, width=30, channels=3, resize="pad", background=7),
+    picture_format=PictureFormat(height=20, width=30, channels=3, resize="pad", background=7),
     data="none",
     limits="none",
     licence="CC0",
@@ -53,7 +53,7 @@ def test_what_a_program_has_measured_comes_back_equal():
     card = ModelCard(
         title="numbers",
         class_names=np.array(["a", "b"]),
-        pictures=PictureFormat(height=np.int64(20), width=30, channels=1),
+        picture_format=PictureFormat(height=np.int64(20), width=30, channels=1),
         metrics={"accuracy": np.float32(0.5), "loss": np.float64(0.25), "right": np.int64(7)},
         training={"seed": np.int32(3), "sizes": (1, 2), "versions": versions, "best": None, "early": True},
     )
@@ -77,7 +77,12 @@ WORDS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=20)
 )
 def test_any_card_comes_back(title, names, metrics, training):
     card = ModelCard(
-        title=title, class_names=names, pictures=CARD.pictures, metrics=metrics, training=training, data="two\nlines"
+        title=title,
+        class_names=names,
+        picture_format=CARD.picture_format,
+        metrics=metrics,
+        training=training,
+        data="two\nlines",
     )
     assert ModelCard.from_json(card.to_json().encode()) == card
 
@@ -181,11 +186,11 @@ def test_without_a_card_there_is_none(tmp_path):
         ({"training": {"a": {"b": {"c": {"d": {}}}}}}, r"training\['a'\]\['b'\]\['c'\]\['d'\] is {}"),
         ({"training": {"\x07": 1}}, r"a name in training has the character '\\x07'"),
         ({"training": {"seconds": 10**400}}, r"training\['seconds'\] is 10+; give a number"),
-        ({"pictures": None}, "cannot be read"),
-        ({"pictures": {"height": 28}}, "cannot be read"),
-        ({"pictures": {**FIELDS["pictures"], "height": "28"}}, "height is '28'"),
-        ({"pictures": {**FIELDS["pictures"], "height": 10**6}}, "height or width is 1000000"),
-        ({"pictures": {**FIELDS["pictures"], "program": "x"}}, "cannot be read"),
+        ({"picture_format": None}, "cannot be read"),
+        ({"picture_format": {"height": 28}}, "cannot be read"),
+        ({"picture_format": {**FIELDS["picture_format"], "height": "28"}}, "height is '28'"),
+        ({"picture_format": {**FIELDS["picture_format"], "height": 10**6}}, "height or width is 1000000"),
+        ({"picture_format": {**FIELDS["picture_format"], "program": "x"}}, "cannot be read"),
         ({"version": 2}, "is of version 2; install a newer keras-course"),
         ({"version": None}, "is of version None"),
         ({"surprise": 1}, "cannot be read"),
@@ -201,18 +206,18 @@ def test_a_wrong_field_is_explained(changes, message):
     [
         ({"training": {"optimizer": object()}}, r"training\['optimizer'\] is <object object at .*; give a number"),
         ({"training": {1: "one"}}, "training is {1: 'one'}; give a number, a text, or a few of them by their names"),
-        ({"pictures": {"height": 28}}, "pictures is a dict; give a PictureFormat"),
+        ({"picture_format": {"height": 28}}, "picture_format is a dict; give a PictureFormat"),
         ({"class_names": [f"{number:09000}" for number in range(300)]}, "the model's card has 2,[0-9,]+ bytes"),
     ],
 )
 def test_a_card_that_could_not_be_read_is_not_written(tmp_path, changes, message):
-    settings = {"title": "a", "class_names": ["a"], "pictures": CARD.pictures, **changes}
+    settings = {"title": "a", "class_names": ["a"], "picture_format": CARD.picture_format, **changes}
     with pytest.raises(CourseError, match=message):
         put_card(tmp_path, ModelCard(**settings))
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["title", "class_names", "pictures", "version"])
+@pytest.mark.parametrize("name", ["title", "class_names", "picture_format", "version"])
 def test_a_missing_field_is_explained(name):
     with pytest.raises(CourseError, match="the model's card cannot be read"):
         ModelCard.from_json(json.dumps({key: value for key, value in FIELDS.items() if key != name}))

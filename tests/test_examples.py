@@ -415,9 +415,9 @@ def test_the_lesson_on_transfer_learning(transferred, few_photos, tmp_path):
     # a cat's face and a motorcycle are not hard to tell apart for a network that knows both
     assert all(way["accuracy"] >= 7 / 9 for way in metrics["ways"].values())
 
-    pictures = read_card(run / "model.keras").pictures
+    pictures = read_card(run / "model.keras").picture_format
     assert pictures.shape == (128, 128, 3)
-    photos = photo_folder.load_data(few_photos, pictures=pictures, cache=tmp_path / "cache")
+    photos = photo_folder.load_data(few_photos, picture_format=pictures, cache=tmp_path / "cache")
     model = load_keras_model(run / "model.keras")
     logits = predict_logits(model, photos.valid.pictures)
     assert metrics["accuracy"] == metrics["ways"]["everything"]["accuracy"]
@@ -444,7 +444,7 @@ def test_what_transfer_learning_leaves_is_resumed_and_predicted_with(transferred
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     answers = [each["answers"][0] for each in json.loads(done.stdout)["predictions"]]
-    pictures = np.stack([prepare(file, read_card(run / "model.keras").pictures) for file in cats])
+    pictures = np.stack([prepare(file, read_card(run / "model.keras").picture_format) for file in cats])
     assert len(answers) == 3
     assert [answer["class"] for answer in answers] == [
         ("cat", "others")[row.argmax()] for row in predict_logits(model, pictures)
@@ -507,7 +507,7 @@ def test_the_assessment_is_graded_on_photos_put_aside(assessed):
     # the files of the exam, prepared and answered without the grader
     model = load_keras_model(run / "model.keras")
     files = sorted((run / "exam").glob("*/*.png"))
-    pictures = np.stack([prepare(file, read_card(run / "model.keras").pictures) for file in files])
+    pictures = np.stack([prepare(file, read_card(run / "model.keras").picture_format) for file in files])
     answers = [FRUIT[row.argmax()] for row in predict_logits(model, pictures)]
     right = sum(file.parent.name == answer for file, answer in zip(files, answers, strict=True))
     assert len(files) == 3

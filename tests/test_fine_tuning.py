@@ -324,7 +324,7 @@ def test_views_are_what_the_augmentation_gives(tmp_path, monkeypatch):
     x, _ = photos(6)
     augment = Augmentation([Rotation(90)], seed=5)
     found = extract_features(mean_model(), x, augmentation=augment, views=3, cache=tmp_path)
-    expected = [augment.apply(x, step=view, library=np).mean(axis=(1, 2)) for view in range(3)]
+    expected = [augment.apply(x, step=view, xp=np).mean(axis=(1, 2)) for view in range(3)]
     np.testing.assert_allclose(found, np.concatenate(expected), rtol=1e-5)
     assert np.abs(expected[0] - expected[1]).max() > 0.5
     counter = Counter(monkeypatch)
@@ -479,8 +479,10 @@ FRESH_OR_ROTTEN = {"fresh_*": "fresh", "rotten_*": "rotten"}
 
 def fruit_of(folder, classes):
     """All of the shared fruit: photos to train on, and those to validate and to test with."""
-    pictures = record_of("efficientnet_lite0").pictures
-    photos = photo_folder.load_data(folder / "fruit", pictures=pictures, classes=classes, valid_parts=("valid", "test"))
+    pictures = record_of("efficientnet_lite0").picture_format
+    photos = photo_folder.load_data(
+        folder / "fruit", picture_format=pictures, classes=classes, valid_parts=("valid", "test")
+    )
     assert [len(part[0]) for part in photos.parts] == [448, 192]
     return photos
 

@@ -769,7 +769,7 @@ def test_the_mean_of_what_is_said_of_variants(batch_size):
     kernel, bias = model.get_weights()
     transforms = [augmentation.Rotation(40), augmentation.Contrast(0.5), augmentation.Noise(0.05)]
     augment = augmentation.Augmentation(transforms, seed=3)
-    shown = [augment.apply(pictures, step=step, library=np).reshape(8, -1) for step in range(5)]
+    shown = [augment.apply(pictures, step=step, xp=np).reshape(8, -1) for step in range(5)]
     expected = np.mean([changed @ kernel.astype("float64") + bias for changed in shown], axis=0)
     logits = predict_logits(model, pictures, batch_size=batch_size, augmentation=augment, variants=5)
     assert logits.dtype == np.float32

@@ -61,9 +61,9 @@ class Losses(keras.callbacks.Callback):
 def test_draws_are_those_of_the_host():
     key = randomness.stream_key(0, "gpu")
     for draw in (randomness.random_bits, randomness.uniform):
-        on_device = keras.ops.convert_to_numpy(draw(key, (64, 1001), step=3, library=keras.ops))
+        on_device = keras.ops.convert_to_numpy(draw(key, (64, 1001), step=3, xp=keras.ops))
         np.testing.assert_array_equal(on_device, draw(key, (64, 1001), step=3))
-    order = keras.ops.convert_to_numpy(randomness.permutation(key, 60_000, library=keras.ops))
+    order = keras.ops.convert_to_numpy(randomness.permutation(key, 60_000, xp=keras.ops))
     np.testing.assert_array_equal(order, randomness.permutation(key, 60_000))
 
 

@@ -143,7 +143,9 @@ def test_the_model_opens_safely_and_names_neither_optimizer_nor_backend(tmp_path
     np.testing.assert_array_equal(predict_logits(opened, X_VALID), predict_logits(model, X_VALID))
 
 
-CARD = ModelCard(title="Four classes", class_names=list("abcd"), pictures=PictureFormat(height=3, width=3, channels=1))
+CARD = ModelCard(
+    title="Four classes", class_names=list("abcd"), picture_format=PictureFormat(height=3, width=3, channels=1)
+)
 
 
 def test_the_model_carries_its_card_and_what_was_measured(tmp_path):
@@ -153,7 +155,7 @@ def test_the_model_carries_its_card_and_what_was_measured(tmp_path):
         options = Options(epochs=2, batch_size=8, seed=0)
         metrics = run.save_results(model, history, options, samples=len(X), card=CARD, accuracy=0.5, loss=1.25, other=7)
     card = read_card(tmp_path / "model.keras")
-    assert (card.title, card.class_names, card.pictures) == (CARD.title, CARD.class_names, CARD.pictures)
+    assert (card.title, card.class_names, card.picture_format) == (CARD.title, CARD.class_names, CARD.picture_format)
     assert card.metrics == {"accuracy": 0.5, "loss": 1.25}
     expected = {"samples": 24, "epochs": 2, "batch_size": 8, "seed": 0, "backend": keras.backend.backend()}
     assert expected.items() <= card.training.items()

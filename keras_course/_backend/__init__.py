@@ -15,8 +15,8 @@
 | ``value_and_grad(function)`` | the function that also differentiates |
 | ``vectorise(function)`` | the function over a new first axis of all its arguments and results |
 
-``by_pictures`` takes ``draw(shape, step, first_row, library)``, which gives arrays (batch, ...), and
-``change(pictures, drawn, first_row, step, library)``, in which no picture may depend on another. It returns the
+``by_pictures`` takes ``draw(shape, step, first_row, xp)``, which gives arrays (batch, ...), and
+``change(pictures, drawn, first_row, step, xp)``, in which no picture may depend on another. It returns the
 function from pictures, the step and the first row to the changed pictures and what was drawn.
 
 ``forward`` takes the weights as they are when it runs; if they are ``frozen``, it may keep those of its first run.

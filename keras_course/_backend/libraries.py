@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 
 
-def cast(x: Any, dtype: Any, library: ModuleType) -> Any:
+def cast(x: Any, dtype: Any, xp: ModuleType) -> Any:
     """Turns an array, or a tensor, into one of another type.
 
     Args:
-        x: An array where the library is ``numpy``, else a tensor.
+        x: An array where ``xp`` is ``numpy``, else a tensor.
         dtype: The type.
-        library: ``numpy`` or ``keras.ops``.
+        xp: ``numpy`` or ``keras.ops``.
 
     Returns:
         The same values, as near as the type can hold them.
@@ -21,4 +21,4 @@ def cast(x: Any, dtype: Any, library: ModuleType) -> Any:
         >>> cast(np.array([True, False]), "float32", np).tolist()
         [1.0, 0.0]
     """
-    return x.astype(dtype) if library is np else library.cast(x, dtype)
+    return x.astype(dtype) if xp is np else xp.cast(x, dtype)

@@ -33,7 +33,7 @@ def axis(size: int) -> tuple[float, float]:
 
 
 def resample(
-    images: Any, columns: Any, rows: Any, fill: str, library: ModuleType, take: Callable[..., Any] | None = None
+    images: Any, columns: Any, rows: Any, fill: str, xp: ModuleType, take: Callable[..., Any] | None = None
 ) -> Any:
     """Reads pictures at other places, each of which is the sum of what its column and its row in the result give.
 
@@ -42,24 +42,24 @@ def resample(
         columns: What the columns give, x and y as ``axis`` counts: float32 (batch, 2, width').
         rows: What the rows give, likewise: (batch, 2, height').
         fill: What lies outside: "constant" (0), "nearest" or "reflect".
-        library: ``numpy`` or ``keras.ops``.
-        take: A faster ``library.take``, for places that are known to be inside.
+        xp: ``numpy`` or ``keras.ops``.
+        take: A faster ``xp.take``, for places that are known to be inside.
 
     Returns:
         Pictures (batch, height', width', channels).
     """
-    take = take or library.take
-    batch, height, width, channels = images.shape if library is np else library.shape(images)
+    take = take or xp.take
+    batch, height, width, channels = images.shape if xp is np else xp.shape(images)
     # x and y are added up apart: as one array of both, XLA would write them to memory before it reads a picture
     x, y = (columns[:, i, None, :] + rows[:, i, :, None] for i in range(2))  # (batch, height', width')
-    left, right, *across = _neighbours(x, width, fill, library)
-    above, below, *down = _neighbours(y, height, fill, library)
-    flat = library.reshape(images, (-1, channels))
-    first = library.reshape(library.arange(batch, dtype="int32") * (height * width), (-1, 1, 1))
+    left, right, *across = _neighbours(x, width, fill, xp)
+    above, below, *down = _neighbours(y, height, fill, xp)
+    flat = xp.reshape(images, (-1, channels))
+    first = xp.reshape(xp.arange(batch, dtype="int32") * (height * width), (-1, 1, 1))
     total: Any = 0.0
     for row, row_share in zip((above, below), down, strict=True):
         for column, column_share in zip((left, right), across, strict=True):
-            share = library.expand_dims(row_share * column_share, -1)
+            share = xp.expand_dims(row_share * column_share, -1)
             total = total + share * take(flat, first + row * width + column, axis=0)
     return total
 
@@ -70,7 +70,7 @@ def in_parts(
     drawn: Drawn,
     first_row: Any,
     step: Any,
-    library: ModuleType,
+    xp: ModuleType,
     *,
     values: int,
     threads: int = 1,
@@ -83,7 +83,7 @@ def in_parts(
         drawn: What is drawn for all of them.
         first_row: The row of the first picture.
         step: The number of the batch.
-        library: ``numpy`` or ``keras.ops``.
+        xp: ``numpy`` or ``keras.ops``.
         values: How many values the pictures of a part have together, about.
         threads: How many pictures are changed at the same time: a part has as many, or a multiple.
 
@@ -94,7 +94,7 @@ def in_parts(
     together = -(-together // threads) * threads
     for start in range(0, max(1, pictures.shape[0]), together):
         part = slice(start, start + together)
-        yield part, change(pictures[part], tuple(array[part] for array in drawn), first_row + start, step, library)
+        yield part, change(pictures[part], tuple(array[part] for array in drawn), first_row + start, step, xp)
 
 
 def by_pictures_on_the_host(draw: Draw, change: Change) -> Run:
@@ -108,19 +108,19 @@ def by_pictures_on_the_host(draw: Draw, change: Change) -> Run:
     return run
 
 
-def _neighbours(place: Any, size: int, fill: str, library: ModuleType) -> tuple[Any, Any, Any, Any]:
+def _neighbours(place: Any, size: int, fill: str, xp: ModuleType) -> tuple[Any, Any, Any, Any]:
     """Finds the two pixels that places on an axis lie between, and how much each of them counts.
 
     A pixel counts for 1 where it lies, less and less up to the next one, and for nothing from there on. So a place
     outside may be given any two pixels: those at the edge are always there to be read.
     """
     if fill == "reflect":  # about the outer edges of the first and the last pixel: d c b a | a b c d | d c b a
-        place = size - 0.5 - library.abs(library.mod(place + 0.5, 2.0 * size) - size)
+        place = size - 0.5 - xp.abs(xp.mod(place + 0.5, 2.0 * size) - size)
     if fill != "constant":
-        place = library.clip(place, 0.0, size - 1.0)
+        place = xp.clip(place, 0.0, size - 1.0)
     step = min(1, size - 1)  # a single pixel has no neighbour
-    low = library.clip(library.floor(place), 0.0, max(0.0, size - 2.0))
-    low_share = library.maximum(1.0 - library.abs(place - low), 0.0)
-    high_share = library.maximum(step - library.abs(place - (low + 1.0)), 0.0)
-    low = cast(low, "int32", library)
+    low = xp.clip(xp.floor(place), 0.0, max(0.0, size - 2.0))
+    low_share = xp.maximum(1.0 - xp.abs(place - low), 0.0)
+    high_share = xp.maximum(step - xp.abs(place - (low + 1.0)), 0.0)
+    low = cast(low, "int32", xp)
     return low, low + step, low_share, high_share

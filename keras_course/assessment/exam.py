@@ -66,12 +66,12 @@ class Files(NamedTuple):
     skipped: int
 
     def read(
-        self, pictures: PictureFormat, order: Sequence[int] | None = None, *, workers: int | None = None
+        self, picture_format: PictureFormat, order: Sequence[int] | None = None, *, workers: int | None = None
     ) -> Iterator[list[tuple[int, npt.NDArray[np.uint8], str]]]:
         """Decodes the photos, a batch at a time, so that they never fill the memory.
 
         Args:
-            pictures: What the model takes.
+            picture_format: What the model takes.
             order: In which order; without it, that of their names.
             workers: Threads that decode; without it, as many as there are cores for this process.
 
@@ -82,12 +82,12 @@ class Files(NamedTuple):
             CourseError: At the end, where a class has no photo that can be read.
         """
         places = range(len(self.paths)) if order is None else order
-        size = max(1, min(BATCH_SIZE, _BATCH_BYTES // math.prod(pictures.shape)))
+        size = max(1, min(BATCH_SIZE, _BATCH_BYTES // math.prod(picture_format.shape)))
         seen: set[int] = set()
         with ThreadPoolExecutor(min(workers or select.processors(), size)) as pool:
             for start in range(0, len(places), size):
                 some = places[start : start + size]
-                decoded = pool.map(photo_folder.decode, [self.paths[row] for row in some], repeat(pictures))
+                decoded = pool.map(photo_folder.decode, [self.paths[row] for row in some], repeat(picture_format))
                 batch = [
                     (row, pixels, sha256)
                     for row, (pixels, sha256, _) in zip(some, decoded, strict=True)
@@ -169,11 +169,11 @@ class Exam:
             len(skipped),
         )
 
-    def photos(self, pictures: PictureFormat) -> Photos:
+    def photos(self, picture_format: PictureFormat) -> Photos:
         """Reads the photos. They are decoded anew each time: what is kept of them could be changed by others.
 
         Args:
-            pictures: What the model takes.
+            picture_format: What the model takes.
 
         Returns:
             The photos, in the order of their names.
@@ -182,7 +182,7 @@ class Exam:
             CourseError: There are not at least two classes with photos that can be read, or no such part.
         """
         files = self.open()
-        rows = {row: (pixels, sha256) for batch in files.read(pictures) for row, pixels, sha256 in batch}
+        rows = {row: (pixels, sha256) for batch in files.read(picture_format) for row, pixels, sha256 in batch}
         found = sorted(rows)
         hashes = {row: sha256 for row, (_, sha256) in rows.items()}
         return Photos(
@@ -218,10 +218,11 @@ def check_data(result: Mapping[str, Any], folder: str | Path) -> None:
     """
     try:
         exam = Exam(folder=folder, classes=result["exam"]["classes"], parts=result["exam"]["parts"])
-        pictures = PictureFormat(**result["pictures"])
+        # older results call it pictures
+        picture_format = PictureFormat(**result.get("picture_format", result.get("pictures")))
     except (KeyError, TypeError) as error:
         raise CourseError(f"the result does not say how its photos were chosen: {error}") from None
-    if exam.photos(pictures).sha256 != result.get("data_sha256"):
+    if exam.photos(picture_format).sha256 != result.get("data_sha256"):
         raise CourseError(f"the result is not that of the photos in {folder}: they are others, or of other classes")
 
 

@@ -151,7 +151,7 @@ def grade(
     facts |= {
         "class_names": files.class_names,
         "class_order": "alphabetical" if card.title == NO_CARD else "as its card has it",
-        "pictures": card.pictures.to_dict(),
+        "picture_format": card.picture_format.to_dict(),
         "photos": len(rows),
         "skipped": files.skipped + len(files.names) - len(rows),
         "data_sha256": files.sha256(hashes),
@@ -247,7 +247,7 @@ class _Examinee:
         card = self._runtime.card
         logits = np.full((len(files.names), len(card.class_names)), np.nan, "float32")
         hashes: dict[int, str] = {}
-        for batch in files.read(card.pictures, _shuffled(len(files.names)), workers=workers):
+        for batch in files.read(card.picture_format, _shuffled(len(files.names)), workers=workers):
             stop.check()
             rows = [row for row, _, _ in batch]
             try:
@@ -302,11 +302,11 @@ def _check_card(card: ModelCard, files: Files) -> None:
         )
     if card.title != NO_CARD and set(known) != set(asked):
         raise _Rejected(f"it tells {_listed(known)} apart, and the exam asks for {_listed(asked)}")
-    claim = len(files.names) * math.prod(card.pictures.shape)
+    claim = len(files.names) * math.prod(card.picture_format.shape)
     if claim > _LARGEST_EXAM:
         raise _Rejected(
-            f"it takes {card.pictures.width} × {card.pictures.height} pixels, with which the {len(files.names):,} "
-            f"photos have {claim:,} bytes; at most {_LARGEST_EXAM:,} are prepared"
+            f"it takes {card.picture_format.width} × {card.picture_format.height} pixels, with which the "
+            f"{len(files.names):,} photos have {claim:,} bytes; at most {_LARGEST_EXAM:,} are prepared"
         )
 
 
@@ -390,10 +390,12 @@ def _draw(
     plots.save(plots.confusion_matrix(matrix, photos.class_names), folder / "confusion_matrix.png")
     worst = rows[evaluation.most_wrong(logits[rows], photos.labels[rows], count=_MISTAKES)]
     places = worst if len(worst) else rows[:1]  # without a mistake, the figure says so
-    pictures = card.pictures
-    factor = max(1.0, max(pictures.height, pictures.width) / _LARGEST_SHOWN)
-    height, width = (max(1, round(side / factor)) for side in (pictures.height, pictures.width))
-    decoded = [photo_folder.decode(paths[row], replace(pictures, height=height, width=width))[0] for row in places]
+    picture_format = card.picture_format
+    factor = max(1.0, max(picture_format.height, picture_format.width) / _LARGEST_SHOWN)
+    height, width = (max(1, round(side / factor)) for side in (picture_format.height, picture_format.width))
+    decoded = [
+        photo_folder.decode(paths[row], replace(picture_format, height=height, width=width))[0] for row in places
+    ]
     shown = [(row, pixels) for row, pixels in zip(places, decoded, strict=True) if pixels is not None]
     if shown:
         kept = [row for row, _ in shown]

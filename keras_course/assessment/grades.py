@@ -75,7 +75,7 @@ class Grade:
         runtime: What computed the answers.
         class_names: The classes.
         class_order: How it was known which answer means which class.
-        pictures: How the photos were prepared.
+        picture_format: How the photos were prepared.
         photos: How many the model saw.
         skipped: How many files of the exam could not be read.
         data_sha256: Of the photos and their classes.
@@ -100,7 +100,7 @@ class Grade:
     runtime: str = ""
     class_names: tuple[str, ...] = ()
     class_order: str = ""
-    pictures: Mapping[str, Any] = field(default_factory=dict)
+    picture_format: Mapping[str, Any] = field(default_factory=dict)
     photos: int = 0
     skipped: int = 0
     data_sha256: str = ""

@@ -204,7 +204,7 @@ def card(title: str, source: str | Path) -> ModelCard:
     return ModelCard(
         title=title,
         class_names=CLASS_NAMES,
-        pictures=PICTURES,
+        picture_format=PICTURES,
         data=without_folders(describe(source), source),
         limits="For one hand that fills the picture. The letters J and Z are movements, and not among the answers. "
         "Whatever else it is given, it answers with one of the 24 letters.",

@@ -164,7 +164,7 @@ def card(title: str, source: str | Path) -> ModelCard:
     return ModelCard(
         title=title,
         class_names=CLASS_NAMES,
-        pictures=PICTURES,
+        picture_format=PICTURES,
         data=f"MNIST by LeCun, Cortes and Burges (CC BY-SA 3.0): {words}",
         limits="For one digit on an even ground. Whatever else it is given, it answers with one of the ten digits.",
     )

@@ -220,7 +220,7 @@ def locate(
 def load_data(
     folder: str | Path,
     *,
-    pictures: PictureFormat,
+    picture_format: PictureFormat,
     classes: Sequence[str] | Mapping[str, str] | None = None,
     others: str | None = None,
     split: Literal["auto", "given", "stratified", "grouped"] = "auto",
@@ -242,7 +242,7 @@ def load_data(
         folder: The folder above the class folders, or above ``train`` and ``valid`` or ``test`` with class folders
             in each. Other names of parts are understood as well, such as ``training_set`` and ``seg_train``; see
             ``layouts.part_of``.
-        pictures: What the model takes; each photo becomes that by ``preprocessing.prepare``.
+        picture_format: What the model takes; each photo becomes that by ``preprocessing.prepare``.
         classes: Which class folders to take: None for all, each a class by its name; a sequence of names for some; a
             mapping of names or patterns, as in ``{"fresh_*": "fresh", "rotten_*": "rotten"}``, to classes. The first
             pattern that fits counts.
@@ -277,12 +277,12 @@ def load_data(
         ...         photo.parent.mkdir(parents=True, exist_ok=True)
         ...         Image.new("RGB", (60, 40), (20 * number, 0, 0)).save(photo)
         ...     size = PictureFormat(height=8, width=8, channels=3)
-        ...     photos = load_data(Path(folder, "photos"), pictures=size, cache=Path(folder, "cache"))
+        ...     photos = load_data(Path(folder, "photos"), picture_format=size, cache=Path(folder, "cache"))
         ...     (x_train, y_train), (x_valid, y_valid) = photos.parts
         >>> x_train.shape, y_valid.tolist(), photos.class_names
         ((8, 8, 8, 3), [0, 1], ('cat', 'dog'))
     """
-    _check_arguments(folder, pictures, split, valid_share, workers, largest_bytes)
+    _check_arguments(folder, picture_format, split, valid_share, workers, largest_bytes)
     randomness.stream_key(seed)  # refuses a wrong one before the work and not after it
     folder = Path(folder).expanduser()
     found = _find(folder, lambda layout: _parts(folder, layout, split, valid_parts), classes, others, split)
@@ -290,14 +290,20 @@ def load_data(
     class_names = found.class_names
     is_given = len(parts) > 1 and split in ("auto", "given")
     _check_filled(class_of, chosen, skipped, is_given)
-    claim = len(chosen) * math.prod(pictures.shape)
+    claim = len(chosen) * math.prod(picture_format.shape)
     if claim > largest_bytes:
         raise CourseError(
-            f"{folder} has {len(chosen):,} photos, which take {claim:,} bytes at {pictures.width} × {pictures.height} "
-            f"pixels; largest_bytes is {largest_bytes:,}: raise it, or give fewer classes or smaller pictures"
+            f"{folder} has {len(chosen):,} photos, which take {claim:,} bytes at {picture_format.width} × "
+            f"{picture_format.height} pixels; largest_bytes is {largest_bytes:,}: raise it, or give fewer "
+            "classes or smaller pictures"
         )
     decoded, unread = _decode_or_reuse(
-        folder, [photo.file for photo in chosen], found.listing.files, pictures, arrays.cache_folder(cache), workers
+        folder,
+        [photo.file for photo in chosen],
+        found.listing.files,
+        picture_format,
+        arrays.cache_folder(cache),
+        workers,
     )
     rows, kept, hashes = [], [], []
     for photo in chosen:
@@ -390,12 +396,12 @@ def find_photos(
     )
 
 
-def decode(path: Path, pictures: PictureFormat) -> tuple[npt.NDArray[np.uint8] | None, str, str]:
+def decode(path: Path, picture_format: PictureFormat) -> tuple[npt.NDArray[np.uint8] | None, str, str]:
     """Decodes one photo.
 
     Args:
         path: Its file.
-        pictures: What it becomes.
+        picture_format: What it becomes.
 
     Returns:
         Its pixels, or None where it cannot be read; the SHA-256 of the file, "" where not even that could be read; and
@@ -405,7 +411,7 @@ def decode(path: Path, pictures: PictureFormat) -> tuple[npt.NDArray[np.uint8] |
         with path.open("rb") as stream:
             content = stream.read(images.LARGEST_FILE_BYTES + 1)
         sha256 = hashlib.sha256(content).hexdigest()
-        return images.prepare(content, pictures, name="it"), sha256, ""
+        return images.prepare(content, picture_format, name="it"), sha256, ""
     except OSError as error:
         return None, "", reason_of(error)
     except Exception as error:  # a damaged file can make a decoder raise nearly anything
@@ -450,12 +456,14 @@ def class_weights(labels: npt.ArrayLike, num_classes: int) -> npt.NDArray[np.flo
 
 
 def _check_arguments(
-    folder: Any, pictures: Any, split: str, valid_share: float, workers: int | None, largest_bytes: int
+    folder: Any, picture_format: Any, split: str, valid_share: float, workers: int | None, largest_bytes: int
 ) -> None:
     if not isinstance(folder, (str, os.PathLike)) or str(folder) == "":
         raise CourseError(f"folder is {folder!r}; give the path of a folder of photos")
-    if not isinstance(pictures, PictureFormat):
-        raise CourseError(f"pictures is {pictures!r}; give a PictureFormat, which says what the model takes")
+    if not isinstance(picture_format, PictureFormat):
+        raise CourseError(
+            f"picture_format is {picture_format!r}; give a PictureFormat, which says what the model takes"
+        )
     if split not in SPLITS:
         raise CourseError(f"split is {split!r}; give one of {', '.join(SPLITS)}")
     if not isinstance(valid_share, Real) or not 0 < valid_share < 1:
@@ -717,7 +725,7 @@ def _decode_or_reuse(
     folder: Path,
     files: Sequence[File],
     there: Sequence[File],
-    pictures: PictureFormat,
+    picture_format: PictureFormat,
     cache: Path,
     workers: int | None,
 ) -> tuple[_Decoded, dict[str, str]]:
@@ -727,10 +735,10 @@ def _decode_or_reuse(
         "pillow": PIL.__version__,  # another one may decode to other pixels
         "heic": select.is_installed("pillow_heif"),  # what it needs for more formats
         "folder": os.path.realpath(folder),
-        "pictures": pictures.to_dict(),
+        "picture_format": picture_format.to_dict(),
     }
     place = cache / "photos"
-    key = _digest([made_from["folder"], made_from["pictures"]])
+    key = _digest([made_from["folder"], made_from["picture_format"]])
     kept = _open_kept(place, key, made_from)
     if not _missing(files, kept):
         return kept, {}
@@ -743,7 +751,7 @@ def _decode_or_reuse(
         else:  # another process may have decoded them while this one waited
             kept = _open_kept(place, key, made_from, is_last_look=True)
         missing = _missing(files, kept)
-        fresh, unread = _decode(folder, missing, pictures, workers) if missing else (_NOTHING, {})
+        fresh, unread = _decode(folder, missing, picture_format, workers) if missing else (_NOTHING, {})
         if not fresh.known:
             return kept, unread
         # what is kept of other parts and classes stays, as long as the photos do
@@ -772,11 +780,11 @@ def _missing(files: Sequence[File], kept: _Decoded) -> list[File]:
 
 
 def _decode(
-    folder: Path, files: Sequence[File], pictures: PictureFormat, workers: int | None
+    folder: Path, files: Sequence[File], picture_format: PictureFormat, workers: int | None
 ) -> tuple[_Decoded, dict[str, str]]:
     """Decodes photos in several threads: Pillow lets others work meanwhile."""
-    pixels = np.zeros((len(files), *pictures.shape), "uint8")
-    steps = partial(_decode_one, folder, pictures)
+    pixels = np.zeros((len(files), *picture_format.shape), "uint8")
+    steps = partial(_decode_one, folder, picture_format)
     with ThreadPoolExecutor(min(workers or select.processors(), len(files))) as pool:
         try:
             results = with_progress_bar(pool.map(steps, files, pixels), len(files), "photos")
@@ -792,9 +800,9 @@ def _decode(
     return _Decoded(pixels, known), unread
 
 
-def _decode_one(folder: Path, pictures: PictureFormat, file: File, row: Pictures) -> tuple[str, str]:
+def _decode_one(folder: Path, picture_format: PictureFormat, file: File, row: Pictures) -> tuple[str, str]:
     """Decodes a photo into a row; returns the hash of the file, "" if it was not read, and the reason if it failed."""
-    pixels, sha256, reason = decode(folder / file.name, pictures)
+    pixels, sha256, reason = decode(folder / file.name, picture_format)
     if pixels is not None:
         row[...] = pixels
     return sha256, reason
@@ -859,7 +867,7 @@ def _open_written(path: Path, made_from: dict[str, Any]) -> _Decoded:
         return _NOTHING
     known = [_Known(File(*row[:3]), *row[3:]) for row in content["files"]]
     pixels = np.load(path, mmap_mode="c", allow_pickle=False)
-    wanted = (len(known), made_from["pictures"]["height"], made_from["pictures"]["width"])
+    wanted = (len(known), made_from["picture_format"]["height"], made_from["picture_format"]["width"])
     if not isinstance(pixels, np.memmap) or pixels.dtype != np.uint8 or pixels.shape[:3] != wanted:
         raise ValueError("its array is not the one that was written")
     if pixels.offset + pixels.nbytes + length + _END.size != size:

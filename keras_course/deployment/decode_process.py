@@ -102,7 +102,7 @@ def main() -> None:
     from keras_course.preprocessing import PictureFormat
 
     keep_to((), ())
-    picture_format, pixels = PictureFormat(**settings["pictures"]), settings["pixels"]
+    picture_format, pixels = PictureFormat(**settings["picture_format"]), settings["pixels"]
     while head := questions.read(QUESTION.size):
         seconds, may_take_long, name_bytes, picture_bytes = QUESTION.unpack(head)
         limit_further_cpu(seconds)

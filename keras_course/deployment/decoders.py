@@ -70,7 +70,7 @@ class Decoders:
     in computing for each picture; one that goes further is killed by the system, and started again.
 
     Args:
-        pictures: What the pictures become.
+        picture_format: What the pictures become.
         pixels: How many one may have.
         seconds: After how many a process is killed even if it only waits.
         seconds_of_short: Of computing, for a picture that seems not to take long. If it does, it is begun again among
@@ -78,7 +78,7 @@ class Decoders:
         seconds_of_long: Of computing, for any picture: five times what the largest takes.
     """
 
-    pictures: PictureFormat
+    picture_format: PictureFormat
     pixels: int
     seconds: float
     seconds_of_short: float = 1.0
@@ -128,7 +128,7 @@ class Decoders:
 
     async def _work(self, number: int) -> None:
         takes_all = number == 0
-        decoder = _Decoder(self.pictures, self.pixels, nice=10 if takes_all else 5)
+        decoder = _Decoder(self.picture_format, self.pixels, nice=10 if takes_all else 5)
         try:
             if takes_all:  # the others start when several pictures wait
                 with suppress(OSError):  # who needs it starts it again, and is told why that fails
@@ -178,15 +178,15 @@ class Decoders:
 class _Decoder:
     """One process, which is started when there is none."""
 
-    def __init__(self, pictures: PictureFormat, pixels: int, nice: int) -> None:
-        self._pictures, self._pixels, self._nice = pictures, pixels, nice
+    def __init__(self, picture_format: PictureFormat, pixels: int, nice: int) -> None:
+        self._picture_format, self._pixels, self._nice = picture_format, pixels, nice
         self._connection: _Connection | None = None
 
     async def start(self) -> "_Connection":
         """Starts the process, which then begins to read; it need not be waited for."""
         settings = {
             "parent": os.getpid(),
-            "pictures": self._pictures.to_dict(),
+            "picture_format": self._picture_format.to_dict(),
             "pixels": self._pixels,
             "memory_bytes": OTHER_BYTES + BYTES_FOR_PIXEL * self._pixels,
             "nice": self._nice,
@@ -222,7 +222,7 @@ class _Decoder:
         writer.write(content)
         await writer.drain()
         kind, count = decode_process.ANSWER.unpack(await reader.readexactly(decode_process.ANSWER.size))
-        shape = self._pictures.shape
+        shape = self._picture_format.shape
         # what it says is as little to be trusted as the picture
         if kind == decode_process.PIXELS and count == int(np.prod(shape)):
             return np.frombuffer(await reader.readexactly(count), np.uint8).reshape(shape)

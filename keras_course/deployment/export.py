@@ -190,7 +190,7 @@ def _check_target(target: Path, known: formats.Format) -> None:
 
 
 def _pictures(card: ModelCard) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (max(BATCHES), *card.pictures.shape), dtype="uint8")
+    return np.random.default_rng(0).integers(0, 256, (max(BATCHES), *card.picture_format.shape), dtype="uint8")
 
 
 def _write(model: "keras.Model", card: ModelCard, path: Path, kind: str) -> None:

@@ -146,7 +146,7 @@ def predict(
         errors: dict[int, str] = {}
         for number in some:
             try:
-                ready[number] = prepare(pictures[number], runtime.card.pictures, name=called[number])
+                ready[number] = prepare(pictures[number], runtime.card.picture_format, name=called[number])
             except CourseError as error:
                 errors[number] = str(error)
         answers: dict[int, tuple[Answer, ...]] = {}

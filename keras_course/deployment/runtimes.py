@@ -135,7 +135,7 @@ class Runtime:
         return outputs
 
     def _check(self, pictures: np.ndarray) -> None:
-        if pictures.ndim != 4 or pictures.shape[1:] != self.card.pictures.shape:
+        if pictures.ndim != 4 or pictures.shape[1:] != self.card.picture_format.shape:
             raise CourseError(f"pictures have the shape {pictures.shape}; give (n, {self._shape()})")
 
     def _to_logits(self, outputs: Logits) -> Logits:
@@ -147,7 +147,7 @@ class Runtime:
         return np.asarray(np.log(np.maximum(outputs, np.finfo("float32").tiny)), "float32")
 
     def _shape(self) -> str:
-        return ", ".join(map(str, self.card.pictures.shape))
+        return ", ".join(map(str, self.card.picture_format.shape))
 
 
 def open_model(

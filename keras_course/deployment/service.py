@@ -122,7 +122,7 @@ class Service:
         self.limits = limits
         run_soon = None if runtime.process is None else self._logits_soon
         self.batches = MicroBatches(self._logits, batch_size=limits.batch_size, run_soon=run_soon)
-        self.decoders = Decoders(runtime.card.pictures, limits.pixels, limits.seconds)
+        self.decoders = Decoders(runtime.card.picture_format, limits.pixels, limits.seconds)
         self.places = _Places(limits)
         self._explanations = 0
         self._explaining = asyncio.Lock()
@@ -131,10 +131,10 @@ class Service:
     def warm_up(self) -> None:
         """Runs all that may have to be compiled once, for each size of batch; requests then need not wait for that."""
         if self.runtime.compiled:
-            self.runtime.heat(np.zeros(self.runtime.card.pictures.shape, "uint8"), 0)
+            self.runtime.heat(np.zeros(self.runtime.card.picture_format.shape, "uint8"), 0)
         size = 1
         while size <= self.limits.batch_size:
-            self.runtime.logits(np.zeros((size, *self.runtime.card.pictures.shape), "uint8"))
+            self.runtime.logits(np.zeros((size, *self.runtime.card.picture_format.shape), "uint8"))
             size *= 2
 
     def _logits(self, pictures: np.ndarray) -> np.ndarray:
@@ -250,7 +250,7 @@ class Service:
             {
                 "title": card.title,
                 "class_names": list(card.class_names),
-                "pictures": card.pictures.to_dict(),
+                "pictures": card.picture_format.to_dict(),
                 "data": card.data,
                 "limits": card.limits,
                 "licence": card.licence,
@@ -283,7 +283,7 @@ class Service:
     async def _read(self, request: Request) -> tuple[list[str], np.ndarray]:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == BATCH_TYPE:
-            rows = _prepared_batch(await request.body(), self.runtime.card.pictures.shape, self.limits.rows)
+            rows = _prepared_batch(await request.body(), self.runtime.card.picture_format.shape, self.limits.rows)
             return [str(number) for number in range(1, len(rows) + 1)], rows
         if kind == FORM_TYPE:
             files = await self._files(request)
@@ -327,12 +327,12 @@ class Service:
     async def _prepared(self, content: bytes, name: str, client: str) -> np.ndarray:
         if not content:
             raise HTTPException(400, f"{name} is empty; send a picture")
-        height, width, _ = self.runtime.card.pictures.shape
+        height, width, _ = self.runtime.card.picture_format.shape
         is_small = len(content) <= _SMALL_BYTES and height * width <= _SMALL_PIXELS
         if is_small and not any(growing in content for growing in _GROWING):
             # sooner done than handed over; if it is larger or damaged, a process finds out
             with suppress(CourseError):
-                wanted = self.runtime.card.pictures
+                wanted = self.runtime.card.picture_format
                 return prepare(content, wanted, largest_pixels=_SMALL_PIXELS, formats=WEB_FORMATS)
         try:
             return await self.decoders.prepare(content, name, client)
@@ -477,11 +477,11 @@ def page(runtime: Runtime, limits: Limits) -> str:
             "made for": card.limits,
             "accuracy": f"{card.metrics['accuracy']:.2%} on new pictures" if "accuracy" in card.metrics else "",
             "classes": ", ".join(card.class_names[:30]) + (", …" if len(card.class_names) > 30 else ""),
-            "takes": " × ".join(map(str, card.pictures.shape)),
+            "takes": " × ".join(map(str, card.picture_format.shape)),
             "runs on": runtime.name,
             "licence": card.licence,
         },
-        "draw": card.pictures.drawing,
+        "draw": card.picture_format.drawing,
         "classes": len(card.class_names),
         "largest": limits.body_bytes,
     }

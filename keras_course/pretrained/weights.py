@@ -76,10 +76,10 @@ def load_pretrained(
         ((None, 1000), 'Egyptian cat')
     """
     record = record_of(name)
-    shape = input_shape or record.pictures.shape
+    shape = input_shape or record.picture_format.shape
     if len(shape) != 3 or shape[2] != 3:
         raise CourseError(f"input_shape is {shape!r}; give height, width and 3")
-    pictures = replace(record.pictures, height=shape[0], width=shape[1])
+    picture_format = replace(record.picture_format, height=shape[0], width=shape[1])
     if weights is None:
         model, origin = record.build(input_shape=shape, seed=0), "weights that are drawn, and know nothing yet"
     elif weights == IMAGENET:
@@ -87,15 +87,15 @@ def load_pretrained(
     else:
         model = _with_weights_of(record, shape, Path(weights))
         origin = f"the file {Path(weights).name}"  # which folders a machine has is nobody else's business
-    card = _card(record, pictures, origin, is_published=weights == IMAGENET)
+    card = _card(record, picture_format, origin, is_published=weights == IMAGENET)
     return Pretrained(model, card)
 
 
-def _card(record: Record, pictures: PictureFormat, origin: str, *, is_published: bool) -> ModelCard:
+def _card(record: Record, picture_format: PictureFormat, origin: str, *, is_published: bool) -> ModelCard:
     return ModelCard(
         title=record.title,
         class_names=imagenet_class_names(),
-        pictures=pictures,
+        picture_format=picture_format,
         data="ImageNet, 1.28 million photos of 1,000 kinds of things",
         limits="One of 1,000 answers for the whole picture, 118 of them dogs; people, faces and writing are not among "
         "them. Whatever else it is given, it answers with one of the 1,000.",
@@ -125,7 +125,7 @@ def model_file(name: str, *, cache: str | Path | None = None) -> Path:
     else:
         origin = record.source.url if record.source else ""
     with suppress(CourseError):
-        if read_card(path) == _card(record, record.pictures, origin, is_published=True):
+        if read_card(path) == _card(record, record.picture_format, origin, is_published=True):
             return path
     model, card = load_pretrained(name, cache=cache)
     try:

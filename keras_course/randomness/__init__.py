@@ -5,8 +5,8 @@ function from a key and a counter to 64 random bits that uses nothing but 32-bit
 ors. It has no state, so what it draws depends on *where* a number is needed and on nothing else: not on the backend,
 not on the device, not on how the work is cut into batches or shards.
 
-Each function below is written once, in the operations that NumPy and ``keras.ops`` share. ``library=numpy`` (the
-default) draws on the host; ``library=keras.ops`` draws the same bits on the device, inside a compiled step.
+Each function below is written once, in the operations that NumPy and ``keras.ops`` share. ``xp=numpy`` (the
+default) draws on the host; ``xp=keras.ops`` draws the same bits on the device, inside a compiled step.
 
 | file | what is in it |
 |---|---|

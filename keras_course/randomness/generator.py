@@ -49,14 +49,14 @@ def stream_key(seed: int, *path: str | int) -> Key:
     return key
 
 
-def threefry_2x32(key: Key, counter0: Any, counter1: Any, *, library: ModuleType = np) -> tuple[Any, Any]:
+def threefry_2x32(key: Key, counter0: Any, counter1: Any, *, xp: ModuleType = np) -> tuple[Any, Any]:
     """Mixes a key and a counter into 64 random bits (Threefry-2x32, 20 rounds).
 
     Args:
         key: Two words from 0 to 2**32 - 1.
         counter0: An int32 array.
         counter1: An int32 array that broadcasts with ``counter0``.
-        library: ``numpy`` or ``keras.ops``.
+        xp: ``numpy`` or ``keras.ops``.
 
     Returns:
         Two int32 arrays of random bits.
@@ -71,13 +71,13 @@ def threefry_2x32(key: Key, counter0: Any, counter1: Any, *, library: ModuleType
     for group in range(_ROUNDS_OF_FOUR):
         for distance in _ROTATIONS[group % 2]:
             x0 = x0 + x1
-            x1 = library.bitwise_xor(_rotate_left(x1, distance, library), x0)
+            x1 = xp.bitwise_xor(_rotate_left(x1, distance, xp), x0)
         x0 = x0 + _signed(keys[(group + 1) % 3])
         x1 = x1 + _signed(keys[(group + 2) % 3] + group + 1)
     return x0, x1
 
 
-def random_bits(key: Key, shape: Sequence[int], *, step: Any = 0, first_row: Any = 0, library: ModuleType = np) -> Any:
+def random_bits(key: Key, shape: Sequence[int], *, step: Any = 0, first_row: Any = 0, xp: ModuleType = np) -> Any:
     """Draws an int32 array of random bits.
 
     Args:
@@ -86,7 +86,7 @@ def random_bits(key: Key, shape: Sequence[int], *, step: Any = 0, first_row: Any
         step: The draw's number within the stream: a whole number or an int32 scalar tensor.
         first_row: The number of the first row. A shard that starts at row ``r`` of a batch draws, with
             ``first_row=r``, what the whole batch would have drawn there.
-        library: ``numpy`` or ``keras.ops``.
+        xp: ``numpy`` or ``keras.ops``.
 
     Returns:
         An int32 array of that shape, uniform over all 2**32 values.
@@ -98,16 +98,16 @@ def random_bits(key: Key, shape: Sequence[int], *, step: Any = 0, first_row: Any
     *outer, columns = shape if len(shape) else (1,)
     lanes = (columns + 1) // 2  # each counter yields two words: the left and the right half of a row
     rows = product_of(outer)
-    row = library.arange(rows, dtype="int32") + first_row
-    lane = library.arange(lanes, dtype="int32")
-    counter = library.expand_dims(row * lanes, 1) + lane  # (rows, lanes)
-    draw = library.broadcast_to(library.cast(step, "int32") if library is not np else np.int32(step), (1, 1))
-    left, right = threefry_2x32(key, counter, draw, library=library)
-    words = library.concatenate([left, right], axis=1)[:, :columns]
-    return library.reshape(words, tuple(shape))
+    row = xp.arange(rows, dtype="int32") + first_row
+    lane = xp.arange(lanes, dtype="int32")
+    counter = xp.expand_dims(row * lanes, 1) + lane  # (rows, lanes)
+    draw = xp.broadcast_to(xp.cast(step, "int32") if xp is not np else np.int32(step), (1, 1))
+    left, right = threefry_2x32(key, counter, draw, xp=xp)
+    words = xp.concatenate([left, right], axis=1)[:, :columns]
+    return xp.reshape(words, tuple(shape))
 
 
-def uniform(key: Key, shape: Sequence[int], *, step: Any = 0, first_row: Any = 0, library: ModuleType = np) -> Any:
+def uniform(key: Key, shape: Sequence[int], *, step: Any = 0, first_row: Any = 0, xp: ModuleType = np) -> Any:
     """Draws float32 numbers, uniform over the 2**24 multiples of 2**-24 in [0, 1); the same bits everywhere.
 
     Args:
@@ -115,7 +115,7 @@ def uniform(key: Key, shape: Sequence[int], *, step: Any = 0, first_row: Any = 0
         shape: Shape of the array.
         step: The draw's number within the stream.
         first_row: The number of the first row, as in ``random_bits``.
-        library: ``numpy`` or ``keras.ops``.
+        xp: ``numpy`` or ``keras.ops``.
 
     Returns:
         A float32 array.
@@ -124,11 +124,11 @@ def uniform(key: Key, shape: Sequence[int], *, step: Any = 0, first_row: Any = 0
         >>> float(uniform(stream_key(0, "example"), (1000,)).mean().round(1))
         0.5
     """
-    whole = _top_bits(random_bits(key, shape, step=step, first_row=first_row, library=library), library)
-    return cast(whole, "float32", library) * np.float32(2.0**-_MANTISSA_BITS)
+    whole = _top_bits(random_bits(key, shape, step=step, first_row=first_row, xp=xp), xp)
+    return cast(whole, "float32", xp) * np.float32(2.0**-_MANTISSA_BITS)
 
 
-def normal(key: Key, shape: Sequence[int], *, step: Any = 0, first_row: Any = 0, library: ModuleType = np) -> Any:
+def normal(key: Key, shape: Sequence[int], *, step: Any = 0, first_row: Any = 0, xp: ModuleType = np) -> Any:
     """Draws float32 numbers from the standard normal distribution by the Box-Muller transform.
 
     The bits behind them are the same everywhere; the logarithm and the cosine differ between libraries in the last bits
@@ -139,7 +139,7 @@ def normal(key: Key, shape: Sequence[int], *, step: Any = 0, first_row: Any = 0,
         shape: Shape of the array.
         step: The draw's number within the stream.
         first_row: The number of the first row, as in ``random_bits``.
-        library: ``numpy`` or ``keras.ops``.
+        xp: ``numpy`` or ``keras.ops``.
 
     Returns:
         A float32 array. The largest possible magnitude is 5.77.
@@ -150,14 +150,14 @@ def normal(key: Key, shape: Sequence[int], *, step: Any = 0, first_row: Any = 0,
         True
     """
     *outer, columns = shape if len(shape) else (1,)
-    pair = uniform(key, (*outer, 2 * columns), step=step, first_row=first_row, library=library)
+    pair = uniform(key, (*outer, 2 * columns), step=step, first_row=first_row, xp=xp)
     radius, angle = pair[..., :columns], pair[..., columns:]
-    radius = library.sqrt(-2.0 * library.log(1.0 - radius))  # 1 - u lies in (0, 1], so the logarithm is finite
-    return library.reshape(radius * library.cos(np.float32(2 * math.pi) * angle), tuple(shape))
+    radius = xp.sqrt(-2.0 * xp.log(1.0 - radius))  # 1 - u lies in (0, 1], so the logarithm is finite
+    return xp.reshape(radius * xp.cos(np.float32(2 * math.pi) * angle), tuple(shape))
 
 
 def integers(
-    key: Key, shape: Sequence[int], high: int, *, step: Any = 0, first_row: Any = 0, library: ModuleType = np
+    key: Key, shape: Sequence[int], high: int, *, step: Any = 0, first_row: Any = 0, xp: ModuleType = np
 ) -> Any:
     """Draws int32 numbers, uniform over 0 .. high - 1 (to within high / 2**31).
 
@@ -167,7 +167,7 @@ def integers(
         high: One more than the largest number, from 1 to 2**31 - 1.
         step: The draw's number within the stream.
         first_row: The number of the first row, as in ``random_bits``.
-        library: ``numpy`` or ``keras.ops``.
+        xp: ``numpy`` or ``keras.ops``.
 
     Returns:
         An int32 array.
@@ -181,12 +181,12 @@ def integers(
     """
     if not 1 <= high < 2**31:
         raise CourseError(f"high is {high}; give a whole number from 1 to 2**31 - 1")
-    words = random_bits(key, shape, step=step, first_row=first_row, library=library)
-    return library.mod(library.bitwise_and(words, 0x7FFFFFFF), high)
+    words = random_bits(key, shape, step=step, first_row=first_row, xp=xp)
+    return xp.mod(xp.bitwise_and(words, 0x7FFFFFFF), high)
 
 
 def keep_mask(
-    key: Key, shape: Sequence[int], rate: float, *, step: Any = 0, first_row: Any = 0, library: ModuleType = np
+    key: Key, shape: Sequence[int], rate: float, *, step: Any = 0, first_row: Any = 0, xp: ModuleType = np
 ) -> Any:
     """Draws a boolean mask in which each element is False with probability ``rate``.
 
@@ -196,7 +196,7 @@ def keep_mask(
         rate: Probability of False, from 0 to 1; rounded to a multiple of 2**-24.
         step: The draw's number within the stream.
         first_row: The number of the first row, as in ``random_bits``.
-        library: ``numpy`` or ``keras.ops``.
+        xp: ``numpy`` or ``keras.ops``.
 
     Returns:
         A boolean array.
@@ -205,11 +205,11 @@ def keep_mask(
         >>> float(keep_mask(stream_key(0, "example"), (10_000,), 0.2).mean().round(1))
         0.8
     """
-    whole = _top_bits(random_bits(key, shape, step=step, first_row=first_row, library=library), library)
+    whole = _top_bits(random_bits(key, shape, step=step, first_row=first_row, xp=xp), xp)
     return whole >= round(rate * 2**_MANTISSA_BITS)
 
 
-def permutation(key: Key, size: int, *, step: Any = 0, library: ModuleType = np) -> Any:
+def permutation(key: Key, size: int, *, step: Any = 0, xp: ModuleType = np) -> Any:
     """Draws a random order of the numbers 0 .. size - 1.
 
     The numbers are sorted by random 32-bit keys. Two equal keys keep their order, which happens to fewer than one pair
@@ -219,7 +219,7 @@ def permutation(key: Key, size: int, *, step: Any = 0, library: ModuleType = np)
         key: The stream, from ``stream_key``.
         size: How many numbers.
         step: The draw's number within the stream, for example the epoch.
-        library: ``numpy`` or ``keras.ops``.
+        xp: ``numpy`` or ``keras.ops``.
 
     Returns:
         An int32 array of shape (size,).
@@ -228,10 +228,10 @@ def permutation(key: Key, size: int, *, step: Any = 0, library: ModuleType = np)
         >>> sorted(permutation(stream_key(0, "shuffle"), 5).tolist())
         [0, 1, 2, 3, 4]
     """
-    words = random_bits(key, (size,), step=step, library=library)
-    if library is np:
+    words = random_bits(key, (size,), step=step, xp=xp)
+    if xp is np:
         return np.argsort(words, kind="stable").astype("int32")
-    return library.cast(library.argsort(words), "int32")
+    return xp.cast(xp.argsort(words), "int32")
 
 
 def _signed(word: int) -> int:
@@ -240,15 +240,15 @@ def _signed(word: int) -> int:
     return word - 2**32 if word >= 2**31 else word
 
 
-def _rotate_left(x: Any, distance: int, library: ModuleType) -> Any:
+def _rotate_left(x: Any, distance: int, xp: ModuleType) -> Any:
     # >> on int32 copies the sign bit; the mask makes it a logical shift
-    low = library.bitwise_and(library.right_shift(x, 32 - distance), (1 << distance) - 1)
-    return library.bitwise_or(library.left_shift(x, distance), low)
+    low = xp.bitwise_and(xp.right_shift(x, 32 - distance), (1 << distance) - 1)
+    return xp.bitwise_or(xp.left_shift(x, distance), low)
 
 
-def _top_bits(words: Any, library: ModuleType) -> Any:
+def _top_bits(words: Any, xp: ModuleType) -> Any:
     """The upper 24 of each 32 bits, as whole numbers from 0 to 2**24 - 1."""
-    return library.bitwise_and(library.right_shift(words, 32 - _MANTISSA_BITS), (1 << _MANTISSA_BITS) - 1)
+    return xp.bitwise_and(xp.right_shift(words, 32 - _MANTISSA_BITS), (1 << _MANTISSA_BITS) - 1)
 
 
 def product_of(sizes: Sequence[Any]) -> Any:

@@ -76,7 +76,7 @@ class Dropout(keras.layers.Layer):
             self.rate,
             step=self.step.value,
             first_row=_backend.replica() * rows,
-            library=keras.ops,
+            xp=keras.ops,
         )
         self.step.assign(self.step.value + 1)
         scale = keras.ops.cast(1 / (1 - self.rate), inputs.dtype)

@@ -201,11 +201,11 @@ def _over_one(function: Callable[..., Any]) -> Callable[..., Any]:
     return on_first
 
 
-def _split(problem: Problem, parameters: Any, library: Any) -> list[Any]:
+def _split(problem: Problem, parameters: Any, xp: Any) -> list[Any]:
     """Cuts the parameters of one run, one beside the other, into arrays of their own shapes."""
     ends = np.cumsum([array.size for array in problem.start])
     return [
-        library.reshape(parameters[end - array.size : end], array.shape)
+        xp.reshape(parameters[end - array.size : end], array.shape)
         for array, end in zip(problem.start, ends.tolist(), strict=True)
     ]
 

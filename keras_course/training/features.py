@@ -109,7 +109,7 @@ def _view(
         return pictures[list(rows)]
     # one at a time, with the number of the row: a picture's view does not depend on which others are computed with it
     return np.concatenate(
-        [augmentation.apply(pictures[row : row + 1], step=view, first_row=row, library=np) for row in rows]
+        [augmentation.apply(pictures[row : row + 1], step=view, first_row=row, xp=np) for row in rows]
     )
 
 

@@ -345,7 +345,7 @@ def predict_logits(
     batch_size = fixed_batch_size(model) or batch_size
     if augmentation is None:
         return _predict(forward, x, batch_size)
-    shown = (augmentation.apply(x, step=step, library=np) for step in range(variants))
+    shown = (augmentation.apply(x, step=step, xp=np) for step in range(variants))
     answers = [_predict(forward, pictures, batch_size) for pictures in shown]
     return keras.tree.map_structure(lambda *outputs: np.mean(outputs, axis=0), *answers)
 

@@ -52,7 +52,7 @@ def by_torchvision(transform, picture, draws=DRAWS):
 
 
 def by_ours(augment, picture, draws=DRAWS):
-    return augment.apply(np.broadcast_to(picture, (draws, *picture.shape)), step=0, library=np)
+    return augment.apply(np.broadcast_to(picture, (draws, *picture.shape)), step=0, xp=np)
 
 
 def only(transform, *u):
@@ -135,7 +135,7 @@ def test_a_colour_is_that_of_torchvision(name, transform, factor, channels, kind
         expected = as_numpy(change(as_torch(picture / np.float32(255)), factor)) * 255
     grey = {"grey": True} if name == "contrast" else {}
     augment = Augmentation([transform((factor, factor), **grey)])
-    found = augment.apply(picture[None], step=0, library=np)[0]
+    found = augment.apply(picture[None], step=0, xp=np)[0]
     np.testing.assert_allclose(found.astype("float64"), expected, atol=1.5 if kind == "uint8" else 0.02)
 
 

@@ -68,7 +68,7 @@ def one_for_each(colours):
 
 
 def card(class_names=COLOURS):
-    return ModelCard(title="Colours", class_names=class_names, pictures=SIZE)
+    return ModelCard(title="Colours", class_names=class_names, picture_format=SIZE)
 
 
 def save_run(folder, model, class_names=COLOURS):

@@ -79,7 +79,7 @@ def test_a_model_without_a_card_answers_in_the_order_of_the_names(made, photos, 
     path = made.save_bare(tmp_path / "bare.keras", made.solver())
     graded = grade(path, Exam(folder=photos))
     assert (graded.accuracy, graded.class_order) == (1.0, "alphabetical")
-    assert graded.pictures["resize"] == "stretch"
+    assert graded.picture_format["resize"] == "stretch"
 
 
 @pytest.mark.one_backend
@@ -94,7 +94,7 @@ def test_an_export_is_graded_as_its_model_is(run, photos, result):
 def test_a_grey_model_gets_grey_pictures(photos, tmp_path, made):
     net = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)])
     graded = grade(made.save_bare(tmp_path / "grey.keras", net), Exam(folder=photos))
-    assert graded.pictures["channels"] == 1
+    assert graded.picture_format["channels"] == 1
     assert graded.verdict == "failed"
 
 

@@ -22,7 +22,7 @@ def pixels_of(size, folder):
     from keras_course.preprocessing import prepare
     from keras_course.pretrained import record_of
 
-    pictures = record_of(f"efficientnet_{size}").pictures
+    pictures = record_of(f"efficientnet_{size}").picture_format
     pixels = np.stack([prepare(Path(folder, "photos", f"{photo}.jpg"), pictures) for photo in PHOTOS])
     return pixels, hashlib.sha256(pixels.tobytes()).hexdigest()
 

@@ -973,8 +973,8 @@ class TestScript:
 def test_the_card_says_what_the_model_takes_and_answers():
     card = asl.card("Hand signs", "sample")
     assert card.class_names == tuple("ABCDEFGHIKLMNOPQRSTUVWXY")
-    assert card.pictures == asl.PICTURES == hands.PICTURES
-    assert card.pictures.shape == asl.INPUT_SHAPE == (28, 28, 1)
+    assert card.picture_format == asl.PICTURES == hands.PICTURES
+    assert card.picture_format.shape == asl.INPUT_SHAPE == (28, 28, 1)
     assert card.data == "drawn hands"
     assert "J and Z" in card.limits
 

@@ -93,7 +93,7 @@ def test_words_of_parts(name, expected):
 )
 def test_parts_are_found_by_their_words(tmp_path, train, valid):
     folder = make(tmp_path / "photos", *classes_in(train, valid))
-    photos = load_data(folder, pictures=SIZE)
+    photos = load_data(folder, picture_format=SIZE)
     assert photos.class_names == ("cats", "dogs")
     assert parts_of(photos, folder) == ({train}, {valid})
     assert find_parts(folder) == {"train": folder / train, "valid": folder / valid}
@@ -113,7 +113,7 @@ def test_parts_are_found_by_their_words(tmp_path, train, valid):
 )
 def test_a_test_part_stays_unseen(tmp_path, capsys, train, test):
     folder = make(tmp_path / "photos", *classes_in(train, test), count=5)
-    photos = load_data(folder, pictures=SIZE)
+    photos = load_data(folder, picture_format=SIZE)
     assert photos.class_names == ("cats", "dogs")
     assert parts_of(photos, folder) == ({train}, {train})
     assert [len(photos.train.paths), len(photos.valid.paths)] == [8, 2]
@@ -122,7 +122,7 @@ def test_a_test_part_stays_unseen(tmp_path, capsys, train, test):
     assert all(name.startswith(f"{test}/") for name in exam.names)
     assert f"{test} stays unseen" in capsys.readouterr().err
     for options in ({"valid_parts": ("test",)}, {"split": "given"}):
-        assert parts_of(load_data(folder, pictures=SIZE, **options), folder) == ({train}, {test})
+        assert parts_of(load_data(folder, picture_format=SIZE, **options), folder) == ({train}, {test})
     assert capsys.readouterr().err == ""
 
 
@@ -138,7 +138,7 @@ def test_what_is_beside_the_parts_changes_no_exam(tmp_path, extra, has_photos):
     if has_photos:
         make(folder, extra)  # without classes
     assert [name.partition("/")[0] for name in Exam(folder=folder).photos(SIZE).names] == ["valid"] * 6
-    photos = load_data(folder, pictures=SIZE)
+    photos = load_data(folder, picture_format=SIZE)
     assert photos.class_names == ("cats", "dogs")
     assert parts_of(photos, folder) == ({"train"}, {"valid"})
     named = {path.relative_to(folder).parts[0] for path, _ in photos.skipped}
@@ -147,20 +147,20 @@ def test_what_is_beside_the_parts_changes_no_exam(tmp_path, extra, has_photos):
 
 def test_a_test_part_without_classes_is_named(tmp_path):
     folder = make(tmp_path / "photos", *classes_in("train"), "test")
-    photos = load_data(folder, pictures=SIZE)
+    photos = load_data(folder, picture_format=SIZE)
     assert photos.class_names == ("cats", "dogs")
     assert parts_of(photos, folder) == ({"train"}, {"train"})
     assert {path.parent.name for path, _ in photos.skipped} == {"test"}
     with pytest.raises(CourseError, match="has no part test, whose photos are in no class folders"):
         Exam(folder=folder, parts=["test"]).photos(SIZE)
     with pytest.raises(CourseError, match="valid_parts has 'test', whose photos are in no class folders"):
-        load_data(folder, pictures=SIZE, valid_parts=["test"])
+        load_data(folder, picture_format=SIZE, valid_parts=["test"])
 
 
 @pytest.mark.parametrize("name", ["seg_test", "test"])
 def test_a_folder_in_a_folder_of_its_name_is_one(tmp_path, name):
     folder = make(tmp_path / name, *classes_in(name))
-    assert load_data(folder, pictures=SIZE).class_names == ("cats", "dogs")
+    assert load_data(folder, picture_format=SIZE).class_names == ("cats", "dogs")
     assert len(Exam(folder=folder).photos(SIZE).names) == 6
 
 
@@ -176,7 +176,7 @@ def test_a_folder_in_a_folder_of_its_name_is_one(tmp_path, name):
 )
 def test_a_train_can_be_a_class(tmp_path, places):
     folder = make(tmp_path / "photos", *places)
-    assert load_data(folder, pictures=SIZE).class_names == tuple(sorted(places))
+    assert load_data(folder, picture_format=SIZE).class_names == tuple(sorted(places))
     assert len(Exam(folder=folder).photos(SIZE).names) == 3 * len(places)
     assert find_parts(folder) == {}
 
@@ -200,13 +200,13 @@ def test_a_train_can_be_a_class(tmp_path, places):
 def test_what_can_be_read_in_two_ways_is_refused_by_name(tmp_path, places, reason):
     folder = make(tmp_path / "photos", *places, count=2)
     with pytest.raises(CourseError) as error:
-        load_data(folder, pictures=SIZE)
+        load_data(folder, picture_format=SIZE)
     assert str(error.value).startswith(f"{folder} {reason}" if reason.startswith("has") else f"{folder} has {reason}")
 
 
 def test_names_that_somebody_gives_are_classes(tmp_path):
     folder = make(tmp_path / "photos", "cats_train", "cats_test", "dogs_train", "dogs_test")
-    photos = load_data(folder, pictures=SIZE, classes={"cats_*": "cats", "dogs_*": "dogs"})
+    photos = load_data(folder, picture_format=SIZE, classes={"cats_*": "cats", "dogs_*": "dogs"})
     assert photos.class_names == ("cats", "dogs")
     assert len(photos.train.paths + photos.valid.paths) == 12
 
@@ -217,7 +217,7 @@ def test_class_folders_that_are_links_to_another_place(tmp_path):
     for name in ("cats", "dogs"):
         (tmp_path / "linked" / name).symlink_to(store / name)
     with pytest.raises(CourseError, match="cats, dogs are links that leave the folder: give the folder they lead to"):
-        load_data(tmp_path / "linked", pictures=SIZE)
+        load_data(tmp_path / "linked", picture_format=SIZE)
 
 
 def test_there_is_no_such_folder():

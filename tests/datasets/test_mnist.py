@@ -485,9 +485,9 @@ def test_the_card_says_what_the_model_takes_and_answers():
     card = mnist.card("Handwritten digits", mnist.locate("sample"))
     assert card.title == "Handwritten digits"
     assert card.class_names == ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
-    assert card.pictures == mnist.PICTURES
-    assert card.pictures.shape == mnist.INPUT_SHAPE == (28, 28, 1)
-    assert card.pictures.drawing
+    assert card.picture_format == mnist.PICTURES
+    assert card.picture_format.shape == mnist.INPUT_SHAPE == (28, 28, 1)
+    assert card.picture_format.drawing
     assert "the sample of 10,000 + 2,000 digits" in card.data
     assert "CC BY-SA 3.0" in card.data
 

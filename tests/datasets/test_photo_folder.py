@@ -76,7 +76,7 @@ def make(folder, **counts):
 
 
 def load(folder, **options):
-    return load_data(folder, pictures=SIZE, **options)
+    return load_data(folder, picture_format=SIZE, **options)
 
 
 def names(part):
@@ -283,7 +283,7 @@ def test_every_kind_of_picture_is_prepared_as_in_serving(tmp_path, kind):
         large = np.kron(drawing(name)[:, :, 0], np.ones((9, 13))).astype("uint8")
         Image.fromarray(large).save(path, kind)
     grey = PictureFormat(height=16, width=16, channels=1, resize="pad")
-    photos = load_data(tmp_path / "photos", pictures=grey)
+    photos = load_data(tmp_path / "photos", picture_format=grey)
     for part in (photos.train, photos.valid):
         assert part.pictures.shape == (2, 16, 16, 1)
         for pixels, path in zip(part.pictures, part.paths, strict=True):
@@ -567,19 +567,19 @@ def test_grouped_keeps_near_copies_on_one_side(tmp_path):
             for copy in range(4):  # brighter each time
                 pixels = np.kron(blots, np.ones((20, 20, 1))) * (1 + copy / 8) + copy
                 save(tmp_path / "photos" / name / f"{name}_{copy}_{motif}.png", pixels)
-    photos = load_data(tmp_path / "photos", pictures=large, split="grouped", valid_share=0.25)
+    photos = load_data(tmp_path / "photos", picture_format=large, split="grouped", valid_share=0.25)
     sides = [{path.stem[:3] + path.stem[-1] for path in part.paths} for part in (photos.train, photos.valid)]
     assert [len(side) for side in sides] == [12, 4]  # of 16 motifs
     assert not sides[0] & sides[1]
     assert np.bincount(photos.valid.labels).tolist() == [8, 8]
     # a random split parts nearly all series
-    stratified = load_data(tmp_path / "photos", pictures=large, split="stratified", valid_share=0.25)
+    stratified = load_data(tmp_path / "photos", picture_format=large, split="stratified", valid_share=0.25)
     motifs = [{path.stem[:3] + path.stem[-1] for path in part.paths} for part in (stratified.train, stratified.valid)]
     assert len(motifs[0] & motifs[1]) > 4
-    again = load_data(tmp_path / "photos", pictures=large, split="grouped", valid_share=0.25)
+    again = load_data(tmp_path / "photos", picture_format=large, split="grouped", valid_share=0.25)
     assert again.valid.paths == photos.valid.paths
     seeds = {
-        load_data(tmp_path / "photos", pictures=large, split="grouped", valid_share=0.25, seed=seed).valid.paths
+        load_data(tmp_path / "photos", picture_format=large, split="grouped", valid_share=0.25, seed=seed).valid.paths
         for seed in range(4)
     }
     assert len(seeds) > 1
@@ -698,7 +698,7 @@ def test_a_picture_that_can_only_be_prepared_into_nothing(tmp_path):
     folder = make(tmp_path / "photos", cat=3, dog=3)
     save(folder / "cat" / "line.png", np.zeros((1, 60_000, 3)))
     padded = PictureFormat(height=12, width=10, channels=3, resize="pad")
-    photos = load_data(folder, pictures=padded)
+    photos = load_data(folder, picture_format=padded)
     assert len(photos.train.paths + photos.valid.paths) + len(photos.skipped) == 7
 
 
@@ -961,7 +961,7 @@ def test_the_claim_is_checked_before_anything_is_decoded(tmp_path, decoded):
     huge = PictureFormat(height=4096, width=4096, channels=3)
     make(folder, cat=50, dog=50)
     with pytest.raises(CourseError, match="100 photos, which take 5,033,164,800 bytes at 4096 × 4096 pixels"):
-        load_data(folder, pictures=huge)
+        load_data(folder, picture_format=huge)
     assert not decoded
     assert len(load(folder, classes=["cat"], others="dog", largest_bytes=36_000).train.paths) == 80
 
@@ -1000,7 +1000,7 @@ def test_arguments_that_make_no_sense(tmp_path, options, reason, decoded):
 def test_pictures_must_be_a_format(tmp_path):
     for wrong in (224, (224, 224), None):
         with pytest.raises(CourseError, match="give a PictureFormat"):
-            load_data(tmp_path, pictures=wrong)
+            load_data(tmp_path, picture_format=wrong)
 
 
 # --- What is kept ----------------------------------------------------------------------------------------------
@@ -1135,12 +1135,12 @@ def test_each_format_and_each_folder_is_kept_by_itself(tmp_path, own_cache, deco
     folder, other = (make(tmp_path / name, cat=2, dog=2) for name in ("photos", "others"))
     small = PictureFormat(height=5, width=5, channels=3)
     assert load(folder).train.pictures.shape[1:] == (12, 10, 3)
-    assert load_data(folder, pictures=small).train.pictures.shape[1:] == (5, 5, 3)
+    assert load_data(folder, picture_format=small).train.pictures.shape[1:] == (5, 5, 3)
     load(other)
     assert len(decoded) == 12
     assert len(kept_files(own_cache)) == 3
     load(folder)
-    load_data(folder, pictures=small)
+    load_data(folder, picture_format=small)
     load(other)
     assert len(decoded) == 12
 
@@ -1319,7 +1319,7 @@ def run(folder, cache, prelude=""):
         print("ready", flush=True)
         sys.stdin.readline()
         size = PictureFormat(height=12, width=10, channels=3)
-        photos = photo_folder.load_data({str(folder)!r}, pictures=size, cache={str(cache)!r})
+        photos = photo_folder.load_data({str(folder)!r}, picture_format=size, cache={str(cache)!r})
         print(len(count), hashlib.sha256(photos.train.pictures.tobytes()).hexdigest())
     """
     program = textwrap.dedent(program).format(prelude)
@@ -1440,7 +1440,7 @@ AS_IN_IMAGENET = PictureFormat(height=224, width=224, channels=3, middle=0.875)
 def test_fruit(course_data, tmp_path, capsys):
     folder = course_data / "fruit"
     started = time.perf_counter()
-    photos = load_data(folder, pictures=AS_IN_IMAGENET, cache=tmp_path, valid_parts=("valid", "test"))
+    photos = load_data(folder, picture_format=AS_IN_IMAGENET, cache=tmp_path, valid_parts=("valid", "test"))
     first = time.perf_counter() - started
     assert photos.train.pictures.shape == (448, 224, 224, 3)
     assert photos.valid.pictures.shape == (128 + 64, 224, 224, 3)
@@ -1454,7 +1454,7 @@ def test_fruit(course_data, tmp_path, capsys):
     seconds = []
     for options, count in (({}, 128), ({"valid_parts": ("test",)}, 64), ({"split": "stratified"}, 115)):
         started = time.perf_counter()
-        again = load_data(folder, pictures=AS_IN_IMAGENET, cache=tmp_path, **options)
+        again = load_data(folder, picture_format=AS_IN_IMAGENET, cache=tmp_path, **options)
         seconds.append(f"{time.perf_counter() - started:.3f}")
         assert abs(len(again.valid.paths) - count) <= 8  # a stratified share is rounded in each of 16 classes
         assert again.train.pictures.shape[1:] == (224, 224, 3)
@@ -1465,7 +1465,7 @@ def test_fruit(course_data, tmp_path, capsys):
 
 def test_fresh_or_rotten_fruit(course_data, tmp_path):
     small = PictureFormat(height=64, width=64, channels=3)
-    options = {"pictures": small, "cache": tmp_path, "classes": {"fresh_*": "fresh", "rotten_*": "rotten"}}
+    options = {"picture_format": small, "cache": tmp_path, "classes": {"fresh_*": "fresh", "rotten_*": "rotten"}}
     photos = load_data(course_data / "fruit", **options)
     assert photos.class_names == ("fresh", "rotten")
     assert [len(photos.train.paths), len(photos.valid.paths)] == [448, 128]

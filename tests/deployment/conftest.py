@@ -39,7 +39,9 @@ def make_run(tmp_path_factory):
 
     def make_run(kind="dense", card=None):
         pictures = GREY if kind == "dense" else WIDE
-        card = card or ModelCard(title=f"A {kind} net", class_names=CLASS_NAMES, pictures=pictures, data="nothing")
+        card = card or ModelCard(
+            title=f"A {kind} net", class_names=CLASS_NAMES, picture_format=pictures, data="nothing"
+        )
         folder = tmp_path_factory.mktemp("runs") / "run"
         with RunDirectory(folder) as run:
             run.save_model(make_model(kind), card)

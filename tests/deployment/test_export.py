@@ -50,7 +50,7 @@ KINDS_ONCE = pytest.mark.parametrize(
 
 
 def pictures(card, count, seed=7):
-    return np.random.default_rng(seed).integers(0, 256, (count, *card.pictures.shape), dtype="uint8")
+    return np.random.default_rng(seed).integers(0, 256, (count, *card.picture_format.shape), dtype="uint8")
 
 
 def contents(folder):
@@ -114,7 +114,7 @@ def test_each_runtime_says_what_a_model_takes_and_gives(exported, net, kind):
     """So that a card of another model is found before the first prediction."""
     path = exported(net, kind).path
     opened = formats.open_export(path, trust=True)
-    assert opened.takes == (None, *open_model(path, trust=True).card.pictures.shape)
+    assert opened.takes == (None, *open_model(path, trust=True).card.picture_format.shape)
     assert opened.gives == (None, 5)
 
 
@@ -124,7 +124,7 @@ def test_an_export_is_opened_without_keras(exported, kind):
         "import sys, numpy as np\n"
         "from keras_course.deployment.runtimes import open_model\n"
         f"runtime = open_model({str(exported('dense', kind).path)!r}, trust=True)\n"
-        "logits = runtime.logits(np.zeros((2, *runtime.card.pictures.shape), 'uint8'))\n"
+        "logits = runtime.logits(np.zeros((2, *runtime.card.picture_format.shape), 'uint8'))\n"
         f"print(logits.shape, [name for name in ('keras', {BACKEND!r}) if name in sys.modules])\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -186,7 +186,7 @@ def save(folder, model, shape):
     picture_format = PictureFormat(height=height, width=width, channels=channels)
     with RunDirectory(folder) as run:
         run.save_model(
-            model, ModelCard(title="A net", class_names=tuple("abcde"), pictures=picture_format, data="nothing")
+            model, ModelCard(title="A net", class_names=tuple("abcde"), picture_format=picture_format, data="nothing")
         )
     return folder
 
@@ -475,7 +475,7 @@ def test_a_model_of_another_shape_than_its_card_says_is_found(exported, tmp_path
         open_model(tmp_path / "other.onnx")
     with pytest.raises(CourseError, match=r"pictures have the shape \(2, 28, 27, 1\); give \(n, 28, 28, 1\)"):
         open_model(exported("dense", "onnx").path).logits(np.zeros((2, 28, 27, 1), "uint8"))
-    card["pictures"]["width"] = 27
+    card["picture_format"]["width"] = 27
     onnx.helper.set_model_props(model, {"card.json": json.dumps(card)})
     onnx.save(model, tmp_path / "narrow.onnx")
     with pytest.raises(CourseError, match=r"narrow.onnx takes pictures 28 × 28 × 1, and its card says 28 × 27 × 1"):

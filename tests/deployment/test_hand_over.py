@@ -37,7 +37,7 @@ def test_another_backend_writes_it(make_run, kind):
     assert [path.name for path in (run / "exports").iterdir()] == [formats.FORMATS[kind].file_name]
     if kind == "litert":  # the other runtimes are frameworks, which do not get on with this one in a process
         runtime = open_model(written.path, trust=True)
-        x = np.random.default_rng(0).integers(0, 256, (3, *runtime.card.pictures.shape), dtype="uint8")
+        x = np.random.default_rng(0).integers(0, 256, (3, *runtime.card.picture_format.shape), dtype="uint8")
         expected = predict_logits(load_keras_model(run / "model.keras"), x)
         np.testing.assert_allclose(runtime.logits(x), expected, atol=1e-4)
         assert runtime.card == read_card(run / "model.keras")
@@ -60,7 +60,7 @@ def test_a_net_of_16_bits_is_handed_over_in_32(tmp_path):
         card = ModelCard(
             title="A net",
             class_names=tuple("abc"),
-            pictures=PictureFormat(height=6, width=5, channels=1),
+            picture_format=PictureFormat(height=6, width=5, channels=1),
             data="nothing",
         )
         run.save_model(model, card)

@@ -55,7 +55,7 @@ def photos(tmp_path):
 
 
 def best(model, card, photo):
-    logits = predict_logits(model, prepare(photo, card.pictures)[None])[0]
+    logits = predict_logits(model, prepare(photo, card.picture_format)[None])[0]
     return card.class_names[int(logits.argmax())]
 
 
@@ -186,7 +186,7 @@ def assert_served_as_trained(run, folder):
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     served = {
         tuple(np.round(logits, 3))
-        for logits in (runtime.logits(prepare(file, runtime.card.pictures)[None])[0] for file in files)
+        for logits in (runtime.logits(prepare(file, runtime.card.picture_format)[None])[0] for file in files)
     }
     assert served == {tuple(np.round(logits, 3)) for logits in trained}
     assert len(served) > 1
@@ -390,8 +390,8 @@ def test_the_command_opens_a_format_that_is_not_safe(cnn_run, photos, tmp_path, 
 
 def test_a_model_whose_card_names_other_classes_is_explained(tmp_path, runtime):
     """When it is saved; before it is put to work, where it was saved by something else; and at the latest then."""
-    card = ModelCard(title="wrong", class_names=("yes", "no"), pictures=runtime.card.pictures)
-    model = cnn_classifier(input_shape=card.pictures.shape, filters=(2,), dropout=0, num_classes=5)
+    card = ModelCard(title="wrong", class_names=("yes", "no"), picture_format=runtime.card.picture_format)
+    model = cnn_classifier(input_shape=card.picture_format.shape, filters=(2,), dropout=0, num_classes=5)
     message = "gives 5 numbers for a picture, and its card names 2 classes; give it a card of its own"
     with RunDirectory(tmp_path / "run") as run, pytest.raises(CourseError, match=f"^the model {message}"):
         run.save_model(model, card)
@@ -452,7 +452,7 @@ def ends_with(activation, units):
 def card_for(count):
     picture = PictureFormat(height=4, width=4, channels=1)
     return ModelCard(
-        title="Probabilities", class_names=[f"class {number}" for number in range(count)], pictures=picture
+        title="Probabilities", class_names=[f"class {number}" for number in range(count)], picture_format=picture
     )
 
 

@@ -65,7 +65,7 @@ def card(cnn_run):
 
 def by_hand(model, card, content):
     """What Keras gives for a file: logits, and the classes with their probabilities, the most probable first."""
-    logits = predict_logits(model, prepare(content, card.pictures)[None])[0].astype("float64")
+    logits = predict_logits(model, prepare(content, card.picture_format)[None])[0].astype("float64")
     shares = np.exp(logits - logits.max())
     shares /= shares.sum()
     return logits, sorted(zip(card.class_names, shares, strict=True), key=lambda pair: -pair[1])
@@ -109,7 +109,7 @@ def test_a_form_may_bring_several_pictures(server, model, card):
 
 
 def test_a_batch_that_is_prepared_is_answered_as_it_is(server, model, card):
-    batch = np.random.default_rng(1).integers(0, 256, (70, *card.pictures.shape), dtype="uint8")
+    batch = np.random.default_rng(1).integers(0, 256, (70, *card.picture_format.shape), dtype="uint8")
     status, answer = server.ask("POST", "/predict?top=1&logits=true", npy(batch), NPY)
     assert status == 200
     expected = predict_logits(model, batch)
@@ -119,8 +119,11 @@ def test_a_batch_that_is_prepared_is_answered_as_it_is(server, model, card):
 
 
 def test_programs_may_have_logits_as_an_array(server, model, card):
-    batch = np.random.default_rng(2).integers(0, 256, (40, *card.pictures.shape), dtype="uint8")
-    for body, kind, expected in ((npy(batch), NPY, batch), (photo(7), PNG, prepare(photo(7), card.pictures)[None])):
+    batch = np.random.default_rng(2).integers(0, 256, (40, *card.picture_format.shape), dtype="uint8")
+    for body, kind, expected in (
+        (npy(batch), NPY, batch),
+        (photo(7), PNG, prepare(photo(7), card.picture_format)[None]),
+    ):
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
         connection.request("POST", "/predict", body, {**kind, "Accept": "application/x-npy"})
         response = connection.getresponse()
@@ -137,7 +140,7 @@ def test_it_says_where_the_reasons_for_an_answer_are(server, model, card):
     assert status == 200
     assert answer["class"] == by_hand(model, card, content)[1][0][0]
     heat = np.array(answer["heat"])
-    assert heat.shape == card.pictures.shape[:2]
+    assert heat.shape == card.picture_format.shape[:2]
     assert heat.min() >= 0
     assert heat.max() <= 1
     assert answer["method"] == ("Grad-CAM" if "Keras" in server.announced else "occlusion")
@@ -147,7 +150,7 @@ def test_metadata_is_the_card_of_the_model(server, card):
     status, answer = server.ask("GET", "/metadata")
     assert status == 200
     assert answer["class_names"] == list(card.class_names)
-    assert answer["pictures"] == card.pictures.to_dict()
+    assert answer["pictures"] == card.picture_format.to_dict()
     assert answer["title"] == card.title
     assert answer["runtime"] in server.announced
 
@@ -190,7 +193,7 @@ def test_what_is_said_to_be_in_an_answer_is_in_it(server):
 def test_of_thousands_of_requests_none_is_lost_and_each_gets_its_own_answer(server, model, card):
     distinct, clients, rounds = 100, 16, 125
     files = [photo(seed, size=(28, 20)) for seed in range(distinct)]
-    expected = predict_logits(model, np.stack([prepare(file, card.pictures) for file in files]))
+    expected = predict_logits(model, np.stack([prepare(file, card.picture_format) for file in files]))
     assert len(np.unique(expected.round(3), axis=0)) == distinct, "the answers could not be told apart"
 
     def client(number):
@@ -354,7 +357,7 @@ def logged(logging_server):
 
 def test_each_request_is_a_line(logging_server, logged, card):
     started = datetime.now().astimezone()
-    batch = npy(np.zeros((7, *card.pictures.shape), "uint8"))
+    batch = npy(np.zeros((7, *card.picture_format.shape), "uint8"))
     asked = [
         ("POST", "/predict?top=2", photo(), PNG),
         ("POST", "/explain", photo(), PNG),
@@ -424,7 +427,7 @@ def test_without_being_asked_for_it_nothing_is_logged(server):
 def test_an_answer_says_the_same_as_predictions_to_six_decimals(card, logits):
     scores = np.random.default_rng(0).normal(0, 5, (300, len(card.class_names))).astype("float32")
     scores[0] = [100, -100, 0, 0, 1e-9]  # probabilities of 1 and of 0
-    batch = np.zeros((300, *card.pictures.shape), "uint8")
+    batch = np.zeros((300, *card.picture_format.shape), "uint8")
     batch[:, 0, 0, 0], batch[:, 0, 0, 1] = np.divmod(np.arange(300), 256)
     query = "top=4&logits=true" if logits else "top=4"
 

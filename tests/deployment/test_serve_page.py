@@ -18,7 +18,7 @@ def drawing_server(start_server, make_run):
     """A net for drawings, answered by Keras."""
     pictures = PictureFormat(height=28, width=28, channels=1, drawing=True)
     names = ("zero", "one", "two", "three", "four & <b>five</b>")
-    return start_server(make_run("dense", ModelCard(title="Digits <1>", class_names=names, pictures=pictures)))
+    return start_server(make_run("dense", ModelCard(title="Digits <1>", class_names=names, picture_format=pictures)))
 
 
 @pytest.fixture

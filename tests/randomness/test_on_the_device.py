@@ -34,18 +34,18 @@ def jitted(function):
 
 
 DRAWS = {
-    "random_bits": lambda library, **where: randomness.random_bits(KEY, (7, 33), library=library, **where),
-    "uniform": lambda library, **where: randomness.uniform(KEY, (7, 33), library=library, **where),
-    "integers": lambda library, **where: randomness.integers(KEY, (7, 33), 1000, library=library, **where),
-    "keep_mask": lambda library, **where: randomness.keep_mask(KEY, (7, 33), 0.3, library=library, **where),
-    "permutation": lambda library, **where: randomness.permutation(KEY, 1001, library=library, **where),
+    "random_bits": lambda xp, **where: randomness.random_bits(KEY, (7, 33), xp=xp, **where),
+    "uniform": lambda xp, **where: randomness.uniform(KEY, (7, 33), xp=xp, **where),
+    "integers": lambda xp, **where: randomness.integers(KEY, (7, 33), 1000, xp=xp, **where),
+    "keep_mask": lambda xp, **where: randomness.keep_mask(KEY, (7, 33), 0.3, xp=xp, **where),
+    "permutation": lambda xp, **where: randomness.permutation(KEY, 1001, xp=xp, **where),
 }
 
 
 class TestTwins:
     def test_threefry(self):
         counters = np.random.default_rng(0).integers(-(2**31), 2**31, (2, 50), dtype="int32")
-        words = randomness.threefry_2x32(KEY, *map(ops.convert_to_tensor, counters), library=ops)
+        words = randomness.threefry_2x32(KEY, *map(ops.convert_to_tensor, counters), xp=ops)
         expected = randomness.threefry_2x32(KEY, *counters)
         np.testing.assert_array_equal([ops.convert_to_numpy(word) for word in words], expected)
 
@@ -64,9 +64,9 @@ class TestTwins:
 
     def test_normal_agrees_to_the_last_bits(self):
         on_host = randomness.normal(KEY, (100, 101))
-        on_device = ops.convert_to_numpy(randomness.normal(KEY, (100, 101), library=ops))
+        on_device = ops.convert_to_numpy(randomness.normal(KEY, (100, 101), xp=ops))
         np.testing.assert_allclose(on_device, on_host, rtol=1e-5, atol=2e-6)
 
     @pytest.mark.parametrize("shape", [(), (1,), (5,), (4, 1), (2, 3, 5)])
     def test_any_shape(self, shape):
-        assert tuple(ops.shape(randomness.uniform(KEY, shape, library=ops))) == shape
+        assert tuple(ops.shape(randomness.uniform(KEY, shape, xp=ops))) == shape

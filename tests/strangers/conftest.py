@@ -41,7 +41,7 @@ def onnx_file(tmp_path_factory):
         [onnx.numpy_helper.from_array(kernel, "kernel")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    card = ModelCard(title="Colours", class_names=CLASS_NAMES, pictures=WIDE, data="nothing")
+    card = ModelCard(title="Colours", class_names=CLASS_NAMES, picture_format=WIDE, data="nothing")
     helper.set_model_props(model, {"card.json": card.to_json()})
     path = tmp_path_factory.mktemp("models") / "colours.onnx"
     path.write_bytes(model.SerializeToString())

@@ -279,7 +279,7 @@ def load_photos(cache: Path, serve: Callable, monkeypatch: pytest.MonkeyPatch) -
         if not path.exists():
             Image.new("RGB", (8, 8), (40 * number, 0, 0)).save(path)
     size = PictureFormat(height=8, width=8, channels=3)
-    return photo_folder.load_data(folder, pictures=size, cache=cache).train.pictures.tobytes()
+    return photo_folder.load_data(folder, picture_format=size, cache=cache).train.pictures.tobytes()
 
 
 def draw_fruit(cache: Path, serve: Callable, monkeypatch: pytest.MonkeyPatch) -> bytes:

@@ -50,7 +50,7 @@ def test_one_submission_never_costs_the_class(made, exam_of_six, tmp_path, monke
         folder / "eve.onnx",
         [],
         card=ModelCard(
-            title="large", class_names=made.COLOURS, pictures=PictureFormat(height=4096, width=4096, channels=3)
+            title="large", class_names=made.COLOURS, picture_format=PictureFormat(height=4096, width=4096, channels=3)
         ),
     )
     grading = grader.grade

@@ -234,7 +234,9 @@ def test_a_connection_that_ends_while_its_answer_is_written_is_no_error(is_closi
 
 
 def make_application(run=None, **limits):
-    card = ModelCard(title="x", class_names=("a", "b"), pictures=PictureFormat(height=2, width=2, channels=1), data="x")
+    card = ModelCard(
+        title="x", class_names=("a", "b"), picture_format=PictureFormat(height=2, width=2, channels=1), data="x"
+    )
     run = run or (lambda pictures: np.zeros((len(pictures), 2), "float32"))
     return make_app(Runtime(Path("model.onnx"), "onnx", "Nothing 1.0", card, run), limits=Limits(**limits))
 

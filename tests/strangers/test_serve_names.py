@@ -17,7 +17,9 @@ from keras_course.preprocessing import PictureFormat
 
 pytestmark = pytest.mark.one_backend
 
-CARD = ModelCard(title="x", class_names=("a", "b"), pictures=PictureFormat(height=2, width=2, channels=1), data="x")
+CARD = ModelCard(
+    title="x", class_names=("a", "b"), picture_format=PictureFormat(height=2, width=2, channels=1), data="x"
+)
 RUNTIME = Runtime(Path("x.onnx"), "onnx", "Nothing 1.0", CARD, lambda pictures: np.zeros((len(pictures), 2), "float32"))
 BATCH = (b"content-type", b"application/x-npy")
 ADDRESS = "192.0.2.7"

@@ -142,7 +142,7 @@ def test_labels_of_each_form_are_mixed_alike(labels):
     settings = {"loss": loss, "epochs": 1, "optimizer": keras.optimizers.SGD(0.0), "progress": False}
     found = fit(model, (PICTURES, y[labels]), augmentation=MIXED, **settings)
     order = randomness.permutation(randomness.stream_key(0, "shuffle"), 6, step=0)
-    pictures, targets = MIXED.apply(PICTURES[order], CLASSES[order], step=0, library=np)
+    pictures, targets = MIXED.apply(PICTURES[order], CLASSES[order], step=0, xp=np)
     kernel, bias = model.get_weights()
     logits = pictures.reshape(6, -1) @ kernel + bias
     expected = -np.mean((targets * (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)))).sum(axis=1))
