@@ -2,6 +2,7 @@
 
 import configparser
 import csv
+import dataclasses
 import doctest
 import itertools
 import re
@@ -157,3 +158,48 @@ def test_the_curves_differ_by_what_the_first_page_says():
         r"Over (\d+) steps\s+the\s+losses\s+of\s+two\s+backends\s+differ\s+by\s+at\s+most (\de-\d)", README
     )
     assert (len(rows), f"{largest:.0e}".replace("e-0", "e-")) == (int(steps), said)
+
+
+@pytest.mark.needs_backend
+@pytest.mark.one_backend
+def test_the_library_page_names_every_transform():
+    from keras_course import augmentation
+
+    base = augmentation.Flip.__mro__[-2]  # of all transforms
+    transforms = {
+        name
+        for name, one in vars(augmentation).items()
+        if isinstance(one, type) and issubclass(one, base) and dataclasses.fields(one)
+    }
+    said = re.search(r"There are (\w+) transforms: (.*?)\.\n", PAGES["docs/library.md"], re.DOTALL)
+    assert set(re.findall(r"`(\w+)`", said[2])) == transforms
+    assert (said[1], len(transforms)) == ("fourteen", 14)
+
+
+@pytest.mark.needs_backend
+@pytest.mark.one_backend
+def test_the_limits_in_the_docs_are_those_of_the_code():
+    from keras_course.assessment import MOST_MEBIBYTES, MOST_SECONDS, PASS_MARK
+    from keras_course.deployment import connections, isolation, service
+
+    limits, alone = service.Limits(), isolation.Limits()
+    for page, said in {
+        "docs/deployment.md": (
+            f"{limits.body_bytes // 2**20} MiB; {limits.pictures} pictures of up to {limits.pixels // 10**6} million",
+            f"or {limits.rows:,} prepared ones",
+            f"{connections.LARGEST_HEADERS // 2**10} KiB, {connections.MOST_HEADERS} headers, "
+            f"{connections.SECONDS_FOR_HEADERS} seconds",
+            f"| {limits.seconds} seconds from its first byte",
+            f"| {limits.requests}, not counting",
+            f"| {limits.waiting_bytes // 2**20} MiB together",
+            f"twice the number of requests, at least {connections.FEWEST_CONNECTIONS}",
+            f"{connections.SECONDS_TO_READ} seconds without progress",
+            f"may use {alone.memory // 2**30} GiB of memory and {alone.seconds} seconds",
+        ),
+        "docs/grading.md": (
+            f"`--seconds` ({MOST_SECONDS}) and `--memory` ({MOST_MEBIBYTES:,} MiB)",
+            f"at least {round(100 * PASS_MARK)} % of the answers",
+        ),
+    }.items():
+        text = " ".join(PAGES[page].split())
+        assert [one for one in said if one not in text] == []
