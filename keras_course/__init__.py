@@ -1,37 +1,38 @@
 """Fundamentals of Deep Learning as tested software: one seed, one curve, on every backend of Keras.
 
-The rooms, in the order in which data flows:
+The rooms, in the order in which data flows; ``tests/test_rooms.py`` has the same order and checks it:
 
 | room | what is in it |
 |---|---|
+| ``errors`` | the errors that a person can mend, each explained in one line |
+| ``foreign_text`` | text from outside, made safe to print and to put into a table |
+| ``limits`` | limits that a process sets on itself before it opens a file from outside |
+| ``arguments`` | checks of numbers, ranges and switches |
+| ``foreign_arguments`` | arguments of Keras' and torchvision's augmentation, with their meaning there |
+| ``files`` | files that are replaced as a whole or not at all |
+| ``weight_files`` | weight files from outside |
+| ``progress`` | a progress bar |
 | ``_backend/`` | the only room that names a framework; ``select`` chooses one before Keras is imported |
-| ``lesson`` | the options that all lessons share, and the one line that explains a mistake |
-| ``randomness`` | one generator for initial weights, shuffling, dropout and augmentation |
-| ``foreign_text`` | text that others wrote, made safe to print and to put into a table |
-| ``limits`` | limits that a process sets on itself before it opens what may come from anybody |
-| ``arguments`` | numbers, ranges and switches, checked before anything is computed |
-| ``foreign_arguments`` | arguments of Keras' and torchvision's augmentation, as they are meant there |
-| ``files`` | files that are either whole or as they were before |
-| ``weight_files`` | files of weights that may come from anybody |
-| ``progress`` | a bar for a person who waits |
+| ``randomness/`` | one generator for initial weights, shuffling, dropout and augmentation |
 | ``update_rules`` | the optimizers as a table |
-| ``surfaces`` | losses of two parameters to go down on |
-| ``preprocessing/`` | the same steps in training and in serving |
+| ``surfaces`` | losses of two parameters |
+| ``preprocessing/`` | files to pixels, the same in training and in serving |
 | ``cards`` | what a saved model says about itself |
 | ``datasets/`` | one file per data set: where it comes from, and ``load_data()`` |
-| ``augmentation`` | random changes of the training pictures, in batches, on the device |
+| ``augmentation`` | random changes of training pictures, in batches, on the device |
 | ``models/`` | one family of architectures per file; each builder returns a ``keras.Model`` |
-| ``pretrained/`` | models that others have trained, and what is known about them |
-| ``allow_list`` | the layers and operations that a model file may be made of |
-| ``training/`` | the loops |
+| ``pretrained/`` | pre-trained models and their records |
+| ``allow_list`` | the layers and operations that a model file may contain |
+| ``lesson`` | the options that all lessons share |
 | ``evaluation`` | metrics and the confusion matrix |
-| ``explain`` | convolutional nets from the inside: kernels, feature maps, Grad-CAM |
-| ``plots/`` | every picture that a lesson shows |
-| ``documents`` | HTML that holds all it shows |
-| ``report`` | the page that a run leaves behind |
-| ``pages`` | pages for the browser, in one file |
-| ``play/`` | a page on which to play with gradient descent |
-| ``deployment/`` | a picture in, a class name out |
+| ``training/`` | the training loops and the run directory |
+| ``explain`` | kernels, feature maps, Grad-CAM |
+| ``plots/`` | the figures of the lessons |
+| ``documents`` | HTML pages in one file |
+| ``report`` | the report of a run |
+| ``pages`` | interactive pages in one file |
+| ``play/`` | the page on gradient descent |
+| ``deployment/`` | predict, export, serve |
 | ``assessment/`` | the grader |
 | ``cli`` | the command ``keras-course`` |
 

@@ -99,6 +99,26 @@ def test_every_room_is_in_the_plan():
     assert len(SOURCES) > 10
 
 
+def named_in_table(text):
+    """The rooms in the first column of the table in a text, a slash after each that is a folder."""
+    first = re.findall(r"^\| (`+\w.*?) \|", text.partition("|---|---|")[2].partition("\n\n")[0], re.MULTILINE)
+    return [name for cell in first for name in re.findall(r"`+(\w+/?)`+", cell)]
+
+
+def test_the_description_of_the_package_names_the_rooms_in_their_order():
+    folders = {path.name for path in PACKAGE.iterdir() if path.is_dir()}
+    expected = [f"{room}/" if room in folders else room for room in ROOMS if room != "__main__"]
+    assert named_in_table(ast.get_docstring(parse(PACKAGE / "__init__.py"))) == expected
+
+
+def test_the_design_names_rooms_in_their_order():
+    named = named_in_table((ROOT / "docs" / "design.md").read_text("utf-8").partition("## Modules")[2])
+    folders = {path.name for path in PACKAGE.iterdir() if path.is_dir()}
+    order = [f"{room}/" if room in folders else room for room in ROOMS]
+    assert len(named) > 10
+    assert named == [room for room in order if room in named]
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=ids(SOURCES))
 def test_a_room_imports_only_from_rooms_above_it(path):
     room = room_of(path)
