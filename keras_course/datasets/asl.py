@@ -33,13 +33,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from keras_course import randomness
 from keras_course.cards import ModelCard, without_folders
 from keras_course.datasets import arrays, hands
 from keras_course.datasets.arrays import LARGEST_COUNT
 from keras_course.datasets.folders import NO_PICTURE, is_system, list_files, reason_against, report
 from keras_course.datasets.hands import CLASS_NAMES, INPUT_SHAPE, PICTURES
 from keras_course.datasets.layouts import part_of
+from keras_course.datasets.splits import has_near_copy, near_copies, split_by_group
 from keras_course.errors import CourseError, reason_of
 from keras_course.files import replacing
 from keras_course.foreign_text import printable
@@ -66,9 +66,6 @@ Signs = arrays.Parts
 
 FILE_NAME: Final = "sign_mnist.npz"
 SPLITS: Final = ("given", "grouped")
-NEAR_COPY: Final = 0.95
-"""Correlation above which two pictures of one letter count as near-copies."""
-
 DRAWN: Final = "sample"
 HOW_TO_GET: Final = "python data_scripts/prepare_asl.py makes it from Kaggle's files, ASL-HG or photos of your own"
 
@@ -85,8 +82,6 @@ LABEL_COLUMNS: Final = ("label", "labels", "letter", "class", "target", "fine_la
 # pictures of a few kB to some MB, its parquet file of 300 MB.
 LARGEST_CSV_BYTES: Final = 2**28
 LARGEST_PARQUET_BYTES: Final = 2**32
-
-ROWS_AT_A_TIME: Final = 512
 
 
 class _Entry(NamedTuple):
@@ -295,201 +290,6 @@ def read(path: str | Path, *, split: Literal["given", "grouped"] = "given") -> S
     """
     _check_split(split)
     return _split(_read(Path(path)), split)
-
-
-def near_copies(
-    images: npt.ArrayLike, labels: npt.ArrayLike | None = None, *, threshold: float = NEAR_COPY
-) -> npt.NDArray[np.int64]:
-    """Finds the series of near-copies in a collection of pictures.
-
-    Pictures for training often come in series: frames of one film, or one photo turned, sharpened and brightened twenty
-    times. A random split then puts copies of nearly every validation picture among the training pictures, and a model
-    that only remembers them looks as if it could read. Kaggle's 7,172 test pictures, for example, are about 340 photos
-    in 17 to 21 versions each. Split at random, the most similar training picture names the letter of every validation
-    picture; split by series, of about half of them.
-
-    Two pictures are near-copies when the correlation of their pixels is above the threshold, which brightness and
-    contrast do not change. A series is what is connected through near-copies, so that the ends of a film belong
-    together.
-
-    Args:
-        images: Pictures ``(n, ...)`` of any equal shape, uint8 or float. One of a single colour is a copy of nothing.
-        labels: Whole numbers ``(n,)``; with them only pictures of one class are compared, which is quicker by about the
-            number of classes.
-        threshold: Correlation between 0 and 1. With 0.94 to 0.98, Kaggle's test pictures fall into 331 to 344 series;
-            no two pictures of different letters are correlated by more than 0.93.
-
-    Returns:
-        int64 numbers ``(n,)``, one for each series, from 0 up in the order of their first pictures.
-
-    Raises:
-        CourseError: The shapes do not fit, or the threshold is out of range.
-
-    Example:
-        >>> stripes, dots = np.array([[0, 9], [0, 9]]), np.array([[9, 0], [0, 9]])
-        >>> near_copies([stripes, dots, stripes * 2 + 5]).tolist()
-        [0, 1, 0]
-    """
-    pictures = np.asarray(images)
-    count = len(pictures) if pictures.ndim else 0
-    if pictures.ndim < 2 or pictures.size == 0:
-        raise CourseError(f"images have the shape {pictures.shape}; give pictures (n, ...), n from 1 up")
-    if not 0 < threshold < 1:
-        raise CourseError(f"threshold is {threshold}; give a correlation between 0 and 1")
-    classes = np.zeros(count, "int64") if labels is None else np.asarray(labels)
-    if classes.shape != (count,):
-        raise CourseError(f"labels have the shape {classes.shape}; give one for each of the {count:,} images")
-    # Each picture points to the first one of its series as far as it is known.
-    first = np.arange(count)
-    for label in np.unique(classes):
-        members = np.flatnonzero(classes == label)
-        directions = _directions(pictures[members])
-        for start in range(0, len(members), ROWS_AT_A_TIME):
-            correlations = directions[start : start + ROWS_AT_A_TIME] @ directions[start:].T
-            rows, columns = np.nonzero(correlations > threshold)
-            _join(first, members[start + rows], members[start + columns])
-    return np.unique(first, return_inverse=True)[1]
-
-
-def has_near_copy(
-    valid: tuple[npt.ArrayLike, npt.ArrayLike],
-    train: tuple[npt.ArrayLike, npt.ArrayLike],
-    *,
-    threshold: float = NEAR_COPY,
-) -> npt.NDArray[np.bool_]:
-    """Says of each validation picture whether one of its series is among the training pictures; see ``near_copies``.
-
-    Args:
-        valid: Pictures ``(n, ...)`` and labels ``(n,)`` to validate with.
-        train: Pictures and labels to train on.
-        threshold: Correlation between 0 and 1 from which on two pictures are near-copies.
-
-    Returns:
-        Booleans ``(n,)``.
-
-    Raises:
-        CourseError: The shapes do not fit, or the threshold is out of range.
-
-    Example:
-        >>> stripes, dots = np.array([[0, 9], [0, 9]]), np.array([[9, 0], [0, 9]])
-        >>> has_near_copy(([stripes, dots], [0, 0]), ([stripes + 1], [0])).tolist()
-        [True, False]
-    """
-    pictures, labels = (np.concatenate([valid[part], train[part]]) for part in (0, 1))
-    series = near_copies(pictures, labels, threshold=threshold)
-    count = len(np.asarray(valid[0]))
-    return np.isin(series[:count], series[count:])
-
-
-def split_by_group(
-    groups: npt.ArrayLike, labels: npt.ArrayLike, *, valid_share: float = 0.25, seed: int = 0
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Parts a collection for training and validation, so that every group is entirely on one side.
-
-    A group is what belongs together: a series of near-copies, all pictures of one person. If some of a group are
-    trained on and others validated with, the accuracy says how well the model knows that group again, and not how well
-    it will do with a new photo or a new person; see ``near_copies``.
-
-    The groups are drawn in random order. One goes to validation if that brings the shares of its classes closer to what
-    is asked for; then single groups change sides as long as that helps.
-
-    Args:
-        groups: The group of each example, ``(n,)``: whole numbers or names.
-        labels: The class of each example, ``(n,)``.
-        valid_share: Share of each class to validate with, between 0 and 1. Groups are not cut, so that it is kept as
-            closely as their sizes allow.
-        seed: Decides which groups are drawn.
-
-    Returns:
-        ``(train_index, valid_index)``: int64 places of the examples in increasing order. Every class is on both sides.
-
-    Raises:
-        CourseError: The shapes do not fit, the share or the seed is out of range, or a class is in a single group.
-
-    Example:
-        >>> people = ["Ada", "Ada", "Ada", "Ada", "Bo", "Bo", "Cy", "Cy", "Di", "Di"]
-        >>> letters = [0, 0, 1, 1, 0, 1, 0, 1, 0, 1]
-        >>> train_index, valid_index = split_by_group(people, letters, valid_share=0.2)
-        >>> [people[place] for place in valid_index], [letters[place] for place in valid_index]
-        (['Di', 'Di'], [0, 1])
-    """
-    names, group = np.unique(np.asarray(groups), return_inverse=True)
-    classes, label = np.unique(np.asarray(labels), return_inverse=True)
-    if np.ndim(groups) != 1 or np.shape(groups) != np.shape(labels) or not len(names):
-        raise CourseError(
-            f"groups have the shape {np.shape(groups)} and labels {np.shape(labels)}; give one of each for n examples"
-        )
-    if not 0 < valid_share < 1:
-        raise CourseError(f"valid_share is {valid_share}; give a number between 0 and 1")
-    counts = np.zeros((len(names), len(classes)), "int64")  # examples by group and class
-    np.add.at(counts, (group, label), 1)
-    lonely = np.flatnonzero((counts > 0).sum(axis=0) < 2)
-    if len(lonely):
-        raise CourseError(
-            f"class {classes[lonely[0]]} is in a single group, which cannot be on both sides; "
-            "add examples of another series or person, or give the two parts yourself"
-        )
-    is_valid = _choose(counts, valid_share, seed)[group]
-    return np.flatnonzero(~is_valid), np.flatnonzero(is_valid)
-
-
-def _directions(pictures: np.ndarray) -> npt.NDArray[np.float32]:
-    """Gives each picture as a vector of mean 0 and length 1, so that products are correlations."""
-    vectors = pictures.reshape(len(pictures), -1).astype("float32")
-    vectors -= vectors.mean(axis=1, keepdims=True)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 1e-3)
-
-
-def _join(first: npt.NDArray[np.int64], ones: npt.NDArray[np.int64], others: npt.NDArray[np.int64]) -> None:
-    """Joins pairs, in place: afterwards the pictures of a series all point to its first."""
-    while True:
-        one, other = first[ones], first[others]
-        apart = one != other
-        if not apart.any():
-            return
-        ones, others, one, other = ones[apart], others[apart], one[apart], other[apart]
-        first[np.maximum(one, other)] = np.minimum(one, other)  # of several for one, the last; the others come again
-        while not np.array_equal(first, above := first[first]):
-            first[:] = above
-
-
-def _choose(counts: npt.NDArray[np.int64], share: float, seed: int) -> npt.NDArray[np.bool_]:
-    """Chooses groups to validate with, from their examples in each class (groups, classes)."""
-    order = randomness.permutation(randomness.stream_key(seed, "split_by_group"), len(counts))
-    counts = counts[order]
-    totals = counts.sum(axis=0)
-
-    def distance(held: np.ndarray) -> Any:
-        """How far the shares are from what is asked for; rounded, so that every machine sees the same ties."""
-        return np.round(((held / totals - share) ** 2).sum(axis=-1), 9)
-
-    def cost(held: np.ndarray) -> Any:
-        """The distance, which a class that is missing on a side outweighs."""
-        return distance(held) + len(totals) * ((held <= 0) | (held >= totals)).sum(axis=-1)
-
-    chosen = np.zeros(len(counts), bool)
-    held = np.zeros_like(totals)
-    for number, count in enumerate(counts):
-        if distance(held + count) < distance(held):
-            chosen[number] = True
-            held = held + count
-    while True:
-        moves = np.where(chosen, -1, 1)[:, np.newaxis] * counts
-        costs = cost(held + moves)
-        best = int(costs.argmin())
-        if costs[best] >= cost(held):
-            break
-        held = held + moves[best]
-        chosen[best] = not chosen[best]
-    if (held <= 0).any() or (held >= totals).any():
-        raise CourseError(
-            f"no split with valid_share {share} has every class on both sides; give another seed or share, "
-            "or add examples of more series or people"
-        )
-    is_valid = np.empty_like(chosen)
-    is_valid[order] = chosen
-    return is_valid
 
 
 def _check_split(split: str) -> None:
