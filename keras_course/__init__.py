@@ -10,7 +10,6 @@ The rooms, in the order in which data flows:
 | ``foreign_text`` | text that others wrote, made safe to print and to put into a table |
 | ``limits`` | limits that a process sets on itself before it opens what may come from anybody |
 | ``arguments`` | numbers, ranges and switches, checked before anything is computed |
-| ``foreign_arguments`` | arguments of Keras' and torchvision's augmentation, as they are meant there |
 | ``files`` | files that are either whole or as they were before |
 | ``weight_files`` | files of weights that may come from anybody |
 | ``progress`` | a bar for a person who waits |
@@ -19,7 +18,7 @@ The rooms, in the order in which data flows:
 | ``preprocessing/`` | the same steps in training and in serving |
 | ``cards`` | what a saved model says about itself |
 | ``datasets/`` | one file per data set: where it comes from, and ``load_data()`` |
-| ``augmentation`` | random changes of the training pictures, in batches, on the device |
+| ``augmentation/`` | random changes of the training pictures, in batches, on the device |
 | ``models/`` | one family of architectures per file; each builder returns a ``keras.Model`` |
 | ``pretrained/`` | models that others have trained, and what is known about them |
 | ``allow_list`` | the layers and operations that a model file may be made of |

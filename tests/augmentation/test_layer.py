@@ -1,6 +1,7 @@
 """Augmentation: what is drawn, what is applied, each against NumPy and SciPy, and the same on every backend."""
 
 import json
+import zipfile
 
 import keras
 import numpy as np
@@ -413,6 +414,18 @@ def test_a_model_with_it_is_saved_and_loaded(tmp_path):
     np.testing.assert_array_equal(loaded.apply(PICTURES, step=1, xp=np), layer.apply(PICTURES, step=1, xp=np))
 
 
+def test_a_model_of_before_the_package_opens(tmp_path):
+    """It names the module ``keras_course.augmentation``, in which the layer was defined."""
+    layer = Augmentation([Rotation(20), Light(0.5)], seed=3, name="augment")
+    keras.Sequential([keras.Input((12, 9, 3)), layer]).save(tmp_path / "model.keras")
+    with zipfile.ZipFile(tmp_path / "model.keras") as new, zipfile.ZipFile(tmp_path / "old.keras", "w") as old:
+        for name in new.namelist():
+            content = new.read(name)
+            old.writestr(name, content.replace(type(layer).__module__.encode(), b"keras_course.augmentation"))
+    loaded = keras.saving.load_model(tmp_path / "old.keras").get_layer("augment")
+    np.testing.assert_array_equal(loaded.apply(PICTURES, step=1, xp=np), layer.apply(PICTURES, step=1, xp=np))
+
+
 def numpy_curve(x, y, augment, *, batch_size, learning_rate, epochs):
     """A linear classifier in NumPy, from weights of 0, on the batches that `fit` shows and the pictures it makes."""
     weights, bias, losses = np.zeros((12 * 9 * 3, 3)), np.zeros(3), []
@@ -574,10 +587,10 @@ def test_nothing_to_do_changes_nothing():
         ),
         (lambda: Augmentation([Erasing(value=-1)]), r"value=-1\) is -1; give a number within value_range"),
         (lambda: Augmentation([Erasing(value=2)], value_range=(0, 1)), r"is 2; give .* value_range, \(0, 1\)"),
-        (lambda: Augmentation([MixUp()]).apply(PICTURES, step=0, xp=np), "labels are left out"),
+        (lambda: Augmentation([MixUp()]).apply(PICTURES, step=0, xp=np), "labels are missing"),
         (
             lambda: Augmentation([MixUp()]).apply(PICTURES, np.zeros(6, int), step=0, xp=np),
-            "num_classes is left out",
+            "num_classes is missing",
         ),
     ],
 )
@@ -608,7 +621,7 @@ def test_a_range_without_zero_needs_a_value_for_outside_only_where_something_is_
 
 
 # --- The two older ways of saying it ---------------------------------------------------------------------------
-# That they mean what they say is tested in test_augmentation_as_keras.py and _backend/test_torchvision.py.
+# That they mean what they say is tested in test_as_keras.py and _backend/test_torchvision.py.
 
 
 def test_the_arguments_of_image_data_generator():
