@@ -668,15 +668,13 @@ class TestPlaces:
         assert asl.locate("auto") == path
         path.write_bytes(b"damaged")
         assert asl.locate("auto") == own_cache / "sign_mnist.npz"
-        assert capsys.readouterr().err == f"{path} is damaged and is passed over\n"
+        assert capsys.readouterr().err == f"{path} is damaged and is ignored\n"
 
     def test_without_real_hands_auto_takes_drawn_ones_and_says_so(self, drawn, own_cache, capsys):
         assert asl.load_data("auto") is drawn
         out, err = capsys.readouterr()
         assert (out, err.count("\n")) == ("", 1)
-        assert (
-            f"going on with drawn hands, because there is no sign_mnist.npz in KERAS_COURSE_DATA or {own_cache}" in err
-        )
+        assert f"using drawn hands, because there is no sign_mnist.npz in KERAS_COURSE_DATA or {own_cache}" in err
         assert "prepare_asl.py" in err
         assert asl.locate("auto") == "sample"
 
