@@ -152,10 +152,10 @@ SERVERS: dict[str, tuple[Answer, str]] = {
         says(head("302 Found", Location="http://127.0.0.1\\@example.invalid/")),
         "not https",
     ),
-    "redirected to nowhere": (says(head("302 Found", Location="http://[::1/")), "an address that is none"),
+    "redirected to nowhere": (says(head("302 Found", Location="http://[::1/")), "an invalid address"),
     "redirected in circles": (
         says(head("302 Found", Location="/f", Content_Length=0, Connection="close")),
-        "round in circles",
+        "redirects in circles",
     ),
     "headers without an end": (endless(b"HTTP/1.1 200 OK\r\n", b"X: " + b"a" * 1000 + b"\r\n"), "no connection"),
     "a header without an end": (endless(b"HTTP/1.1 200 OK\r\nX: ", b"a" * 60_000), "no connection"),
