@@ -1,8 +1,8 @@
 """Downloads with several sources, a hash, resuming after a cut, and time-outs for every kind of waiting.
 
-``requests`` talks to the server, and ``filelock`` keeps two processes apart. The time-outs of ``requests`` cover neither
-a name look-up that hangs nor headers that arrive byte by byte; so a thread receives, and the caller stops waiting in
-time. The thread never touches the disk.
+``requests`` talks to the server, and ``filelock`` keeps two processes apart. The time-outs of ``requests`` cover
+neither a name look-up that hangs nor headers that arrive byte by byte; so a thread receives, and the caller stops
+waiting in time. The thread never touches the disk.
 
 The folder may be shared with other users. Links are not written through, and those of other users are not followed.
 """
