@@ -137,7 +137,7 @@ def per_class(matrix: npt.ArrayLike, class_names: Sequence[str]) -> list[ClassSc
         One record for each class, in the order of the rows; ``support`` is the number of examples of that class.
 
     Raises:
-        CourseError: The matrix is not square, holds something other than counts, or does not fit the names.
+        CourseError: The matrix is not square, holds something other than counts, or does not match the names.
 
     Example:
         >>> for scores in per_class([[3, 1], [0, 4]], ["cat", "dog"]):
@@ -269,7 +269,7 @@ def checked_confusion_matrix(matrix: npt.ArrayLike, class_names: Sequence[str]) 
         The same counts as int64.
 
     Raises:
-        CourseError: The matrix is not square, holds something other than counts, or does not fit the names.
+        CourseError: The matrix is not square, holds something other than counts, or does not match the names.
 
     Example:
         >>> checked_confusion_matrix([[3, 1], [0, 4]], ["cat", "dog"]).dtype

@@ -64,7 +64,7 @@ _TORCHVISION: Final = (
 _NOT_OF_TORCHVISION: Final[Mapping[str, tuple[Neutral, str]]] = {
     **dict.fromkeys(("saturation", "hue"), (_NOTHING, "leave it out, and change colours before")),
     "interpolation": ((None, "bilinear", 2), _BILINEAR),
-    "center": ((None,), "leave it out: pictures are turned about their centre"),
+    "center": ((None,), "leave it out: pictures are rotated about their centre"),
     "expand": (_NOTHING, "leave it out: pictures keep their size"),
     "size": ((None,), "leave it out: pictures keep their size; resize them before"),
     "antialias": (None, ""),

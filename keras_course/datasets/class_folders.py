@@ -258,7 +258,7 @@ def _check_order(folder: Path, tree: Tree, inside: dict[str, list[str]]) -> None
             if below and not tree.direct[path]:
                 raise CourseError(
                     f"{folder / path} has {names_of(below)} in it; put the parts above the classes, as in "
-                    f"{below[0]}/{printable(path)}, or give split='stratified' to put them together and split them anew"
+                    f"{below[0]}/{printable(path)}, or give split='stratified' to join and split them again"
                 )
 
 

@@ -787,7 +787,7 @@ class TestScript:
         assert script.main([path]) == 2
         err = capsys.readouterr().err
         assert "there are 47 + 24 pictures; wanted are 48 + 24 of Small Signs; add --split grouped" in err
-        assert "or --own for pictures of your own" in err
+        assert "or --own for your own pictures" in err
         assert not own_cache.exists()
         assert script.main([path, "--own"]) == 0
         assert len(asl.load_data("full")[0][1]) == 47
