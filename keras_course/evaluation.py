@@ -251,8 +251,8 @@ def binary_cross_entropy(probabilities: npt.ArrayLike, labels: npt.ArrayLike) ->
     """
     predicted, truth = _finite_numbers("probabilities", probabilities), _finite_numbers("labels", labels)
     _check_equal_shapes("probabilities", predicted, "labels", truth)
-    _refuse("probabilities", predicted, (predicted < 0) | (predicted > 1), "give numbers from 0 to 1")
-    _refuse("labels", truth, (truth != 0) & (truth != 1), "give 0 or 1")
+    _check_numbers("probabilities", predicted, (predicted < 0) | (predicted > 1), "give numbers from 0 to 1")
+    _check_numbers("labels", truth, (truth != 0) & (truth != 1), "give 0 or 1")
     with np.errstate(divide="ignore"):  # log(0) is the point
         surprise = -np.where(truth == 1, np.log(predicted), np.log1p(-predicted))
     return float(np.mean(surprise)) + 0.0  # + 0.0 turns the -0.0 of a perfect prediction into 0.0
@@ -324,11 +324,11 @@ def _finite_numbers(name: str, values: npt.ArrayLike) -> FloatArray:
     numbers = np.asarray(values, dtype=np.float64)
     if numbers.size == 0:
         raise CourseError(f"{name} have shape {numbers.shape}; give at least one number")
-    _refuse(name, numbers, ~np.isfinite(numbers), "give finite numbers; a model that gives others has diverged")
+    _check_numbers(name, numbers, ~np.isfinite(numbers), "give finite numbers; a model that gives others has diverged")
     return numbers
 
 
-def _refuse(name: str, numbers: FloatArray, wrong: npt.NDArray[np.bool_], remedy: str) -> None:
+def _check_numbers(name: str, numbers: FloatArray, wrong: npt.NDArray[np.bool_], remedy: str) -> None:
     """Raises an error that names the first wrong number, if there is one."""
     if wrong.any():
         index = np.unravel_index(int(wrong.argmax()), wrong.shape)

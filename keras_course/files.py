@@ -73,7 +73,7 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
         b'1 2 3'
     """
     path = Path(path)
-    with _explained(path):
+    with _naming_file(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_left_behind(path.parent, glob.escape(path.name))
         descriptor, beside = _new_file(path)
@@ -147,7 +147,7 @@ def folder_beside(path: str | Path) -> Iterator[Path]:
         []
     """
     path = Path(path)
-    with _explained(path):
+    with _naming_file(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_left_behind(path.parent, glob.escape(path.name))
         descriptor, folder = _new_folder(path)
@@ -184,7 +184,7 @@ def open_to_append(path: str | Path) -> IO[bytes]:
     # without O_NONBLOCK a pipe would block
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     flags |= getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-    with _explained(path):
+    with _naming_file(path):
         try:
             if path.is_symlink():  # which Windows would follow
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
@@ -292,7 +292,7 @@ class Lock:
         """
         import filelock
 
-        with _explained(self.path):
+        with _naming_file(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._remove_link()
             lock = filelock.FileLock(self.path)
@@ -368,7 +368,7 @@ def sha256_of(path: str | Path) -> str:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _naming_file(path: Path) -> Iterator[None]:
     """Adds the file name to an error of the disk, which lacks it if an open file is written to."""
     try:
         yield
@@ -397,7 +397,7 @@ def _new_file(path: Path) -> tuple[int, Path]:
     """Creates an empty temporary file beside another one, locked so that no other process removes it."""
     while True:
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        if _is_kept(descriptor):
+        if _lock_new(descriptor):
             return descriptor, Path(name)
         os.close(descriptor)
 
@@ -409,12 +409,12 @@ def _new_folder(path: Path) -> tuple[int | None, Path]:
             return None, folder
         with suppress(FileNotFoundError):
             descriptor = os.open(folder, os.O_RDONLY)
-            if _is_kept(descriptor):
+            if _lock_new(descriptor):
                 return descriptor, folder
             os.close(descriptor)
 
 
-def _is_kept(descriptor: int) -> bool:
+def _lock_new(descriptor: int) -> bool:
     """Locks a new file or folder; returns False if another process has removed it before that."""
     if fcntl is None:
         return True

@@ -303,7 +303,7 @@ class Augmentation(keras.layers.Layer):
             ...
             keras_course.errors.CourseError: num_classes is 3 and the model gives 4 outputs; give num_classes=4
         """
-        self._check_kind(_kind(images, np))
+        self._check_kind(_type_name(images, np))
         if not self.mixes:
             return
         if labels is None:
@@ -362,7 +362,7 @@ class Augmentation(keras.layers.Layer):
 
     def call(self, images: Any, training: bool = False) -> Any:
         """Changes pictures (batch, height, width, channels) in training."""
-        self._check_kind(_kind(images, keras.ops))
+        self._check_kind(_type_name(images, keras.ops))
         if not training or not self.transforms:
             return images
         rows = keras.ops.shape(images)[0]
@@ -432,7 +432,7 @@ class Augmentation(keras.layers.Layer):
         pixels, (numbers, *_) = change(images, step, first_row)
         if self.mixes:
             pixels, labels = self._mix(pixels, labels, numbers, xp)
-            pixels = _back_to(_kind(images, xp), pixels, xp)
+            pixels = _restore_type(_type_name(images, xp), pixels, xp)
         return pixels if labels is None else (pixels, labels)
 
     @cached_property
@@ -451,13 +451,13 @@ class Augmentation(keras.layers.Layer):
         columns = max(1, sum(transform.draws for transform in self.transforms))
         numbers = randomness.uniform(self._key, (batch, columns), step=step, first_row=first_row, xp=xp)
         back = IDENTITY
-        for transform, u in self._deal(numbers, Geometry):
+        for transform, u in self._numbers_of(numbers, Geometry):
             back = compose(back, transform.map(u, height, width, xp))
         if back is IDENTITY:
             return (numbers,)
         return numbers, *places(back, xp.zeros_like(numbers[:, 0]), height, width, axis, xp)
 
-    def _deal(self, numbers: Any, kinds: type | tuple[type, ...] = Transform) -> list[tuple[Any, list[Any]]]:
+    def _numbers_of(self, numbers: Any, kinds: type | tuple[type, ...] = Transform) -> list[tuple[Any, list[Any]]]:
         """Returns the transforms of some kinds, each with its numbers."""
         ends = list(accumulate(transform.draws for transform in self.transforms))
         return [
@@ -471,23 +471,23 @@ class Augmentation(keras.layers.Layer):
         shape = images.shape if xp is np else keras.ops.shape(images)
         _, height, width, _ = shape
         numbers, *places = drawn
-        kind = _kind(images, xp)
+        kind = _type_name(images, xp)
         self._check_kind(kind)
         pixels = cast(images, "float32", xp)
         if places:
             columns, rows = places
             pixels = resample(pixels, columns, rows, self.fill, self.fill_value, xp)
         pixels = self._recolour(pixels, numbers, height, width, xp)
-        pixels = self._disturb(pixels, numbers, step, first_row, shape, xp)
-        return pixels if self.mixes else _back_to(kind, pixels, xp)
+        pixels = self._add_noise_and_erase(pixels, numbers, step, first_row, shape, xp)
+        return pixels if self.mixes else _restore_type(kind, pixels, xp)
 
     def _recolour(self, pixels: Any, numbers: Any, height: int, width: int, xp: ModuleType) -> Any:
         """Composes all changes of colour and light, and applies them in one pass."""
         gain, offset = 1.0, 0.0
-        changes = [(transform.line(u, xp), transform) for transform, u in self._deal(numbers, Colour)]
+        changes = [(transform.line(u, xp), transform) for transform, u in self._numbers_of(numbers, Colour)]
         # the weight of each of the two means: that of all channels, and that of the grey picture
         shares: dict[bool, Any] = {one.grey: 0.0 for _, one in changes if isinstance(one, Contrast)}
-        lights = [transform.plane(u, height, width, xp) for transform, u in self._deal(numbers, Light)]
+        lights = [transform.plane(u, height, width, xp) for transform, u in self._numbers_of(numbers, Light)]
         if not changes and not lights:
             return pixels
         for (next_gain, next_share, next_offset), transform in changes:
@@ -506,13 +506,13 @@ class Augmentation(keras.layers.Layer):
             gain, offset = plane * gain, low + plane * (offset - low)
         return xp.clip(pixels * gain + offset, low, high)
 
-    def _disturb(
+    def _add_noise_and_erase(
         self, pixels: Any, numbers: Any, step: Any, first_row: Any, shape: tuple[Any, ...], xp: ModuleType
     ) -> Any:
         """Adds noise, and fills rectangles."""
         batch, height, width, channels = shape
         low, high = self.value_range
-        for transform, u in self._deal(numbers, (Noise, Erasing)):
+        for transform, u in self._numbers_of(numbers, (Noise, Erasing)):
             if isinstance(transform, Noise):
                 noise = randomness.normal(
                     self._noise_key,
@@ -531,7 +531,7 @@ class Augmentation(keras.layers.Layer):
     def _mix(self, pixels: Any, labels: Any, numbers: Any, xp: ModuleType) -> tuple[Any, Any]:
         """Mixes pictures and labels with those of the next row."""
         _, height, width, _ = pixels.shape if xp is np else keras.ops.shape(pixels)
-        for transform, u in self._deal(numbers, MixUp):
+        for transform, u in self._numbers_of(numbers, MixUp):
             labels = self.probabilities(labels, xp=xp)
             neighbours, share = _rolled(pixels, xp), transform.share(u, xp)
             if isinstance(transform, CutMix):
@@ -602,11 +602,11 @@ def _mean(pixels: Any, grey: bool, xp: ModuleType) -> Any:
     return xp.sum(xp.mean(pixels, axis=(1, 2)) * weights, axis=-1)
 
 
-def _kind(images: Any, xp: ModuleType) -> str:
+def _type_name(images: Any, xp: ModuleType) -> str:
     return str(images.dtype) if xp is np else keras.backend.standardize_dtype(images.dtype)
 
 
-def _back_to(kind: str, pixels: Any, xp: ModuleType) -> Any:
+def _restore_type(kind: str, pixels: Any, xp: ModuleType) -> Any:
     """Converts float32 pixels to the type of the input."""
     if kind == "uint8":  # by way of int16: PyTorch turns floats into bytes one by one, and these many at a time
         pixels = cast(xp.round(pixels), "int16", xp)

@@ -31,10 +31,10 @@ Neutral = tuple[Any, ...] | None
 
 _ABOVE_0: Final = np.finfo("float32").tiny.item()
 _MOST_PIXELS: Final = 2**14
-_OURS: Final = ("value_range", "num_classes", "seed", "name")
+_AUGMENTATION_ARGUMENTS: Final = ("value_range", "num_classes", "seed", "name")
 """Arguments of ``Augmentation`` that may stand beside those of other libraries."""
 
-_NOTHING: Final = (None, False, 0)
+_OFF: Final = (None, False, 0)
 _BEFORE: Final = "leave it out, and prepare the pictures before"
 _NORMALIZE: Final = "leave it out, and put a keras.layers.Normalization into the model"
 _BILINEAR: Final = "leave it out: pictures are resampled bilinearly"
@@ -43,17 +43,17 @@ _KERAS: Final = (
     *("fill_mode", "cval", "horizontal_flip", "vertical_flip"),
 )
 _NOT_OF_KERAS: Final[Mapping[str, tuple[Neutral, str]]] = {
-    **dict.fromkeys(("featurewise_center", "featurewise_std_normalization"), (_NOTHING, _NORMALIZE)),
-    **dict.fromkeys(("samplewise_center", "samplewise_std_normalization", "zca_whitening"), (_NOTHING, _BEFORE)),
+    **dict.fromkeys(("featurewise_center", "featurewise_std_normalization"), (_OFF, _NORMALIZE)),
+    **dict.fromkeys(("samplewise_center", "samplewise_std_normalization", "zca_whitening"), (_OFF, _BEFORE)),
     "zca_epsilon": (None, ""),
-    "channel_shift_range": (_NOTHING, "leave it out; brightness_range does something similar"),
+    "channel_shift_range": (_OFF, "leave it out; brightness_range does something similar"),
     "rescale": (
-        (*_NOTHING, 1),
+        (*_OFF, 1),
         "leave it out: pixels keep their range, and a keras.layers.Rescaling in the model gives them another",
     ),
-    "preprocessing_function": (_NOTHING, "leave it out, and call it on the pictures before"),
+    "preprocessing_function": (_OFF, "leave it out, and call it on the pictures before"),
     "data_format": ((None, "channels_last"), "leave it out, and give pictures (batch, height, width, channels)"),
-    "validation_split": (_NOTHING, "leave it out, and give it to fit"),
+    "validation_split": (_OFF, "leave it out, and give it to fit"),
     "interpolation_order": ((1,), _BILINEAR),
     "dtype": ((None, "float32", np.float32), "leave it out: pictures keep their type"),
 }
@@ -62,10 +62,10 @@ _TORCHVISION: Final = (
     *("brightness", "contrast", "fill"),
 )
 _NOT_OF_TORCHVISION: Final[Mapping[str, tuple[Neutral, str]]] = {
-    **dict.fromkeys(("saturation", "hue"), (_NOTHING, "leave it out, and change colours before")),
+    **dict.fromkeys(("saturation", "hue"), (_OFF, "leave it out, and change colours before")),
     "interpolation": ((None, "bilinear", 2), _BILINEAR),
     "center": ((None,), "leave it out: pictures are rotated about their centre"),
-    "expand": (_NOTHING, "leave it out: pictures keep their size"),
+    "expand": (_OFF, "leave it out: pictures keep their size"),
     "size": ((None,), "leave it out: pictures keep their size; resize them before"),
     "antialias": (None, ""),
 }
@@ -167,7 +167,7 @@ def _fill_value(name: str, value: Any, transforms: Sequence[Transform], settings
 
 def _keras_angle(name: str, value: Any, most: float) -> float:
     """Reads ``rotation_range`` or ``shear_range``: the largest angle to either side, in degrees."""
-    return 0 if _is_any(value, _NOTHING) else number(name, value, 0, most, f"a number from 0 to {most}")
+    return 0 if _is_any(value, _OFF) else number(name, value, 0, most, f"a number from 0 to {most}")
 
 
 def _keras_shift(name: str, value: Any) -> tuple[str, float | tuple[float, ...]]:
@@ -182,7 +182,7 @@ def _keras_shift(name: str, value: Any) -> tuple[str, float | tuple[float, ...]]
     """
     remedy = "a fraction below 1, pixels from 1 up, or a list of values of which one is drawn"
     ways = as_tuple(value)
-    if _is_any(value, _NOTHING) or ways == ():
+    if _is_any(value, _OFF) or ways == ():
         return "fraction", 0.0
     if ways is None:
         most = number(name, value, 0, _MOST_PIXELS, remedy)
@@ -250,13 +250,13 @@ def _checked_settings(
     settings: Mapping[str, Any], known: tuple[str, ...], others: Mapping[str, tuple[Neutral, str]], what: str
 ) -> dict[str, Any]:
     """Returns the arguments of ``Augmentation``; the others must be known and have no effect."""
-    check_names(settings, [*known, *others, *_OURS], what)
+    check_names(settings, [*known, *others, *_AUGMENTATION_ARGUMENTS], what)
     for name, value in settings.items():
         neutral, remedy = others.get(name, (None, ""))
         plain = getattr(value, "value", value)  # torchvision's enum of interpolations
         if neutral is not None and not _is_any(plain, neutral):
             raise CourseError(f"{name} is {shown(value)}, which has no counterpart here; {remedy}")
-    return {name: value for name, value in settings.items() if name in _OURS}
+    return {name: value for name, value in settings.items() if name in _AUGMENTATION_ARGUMENTS}
 
 
 def _is_any(value: Any, others: tuple[Any, ...]) -> bool:

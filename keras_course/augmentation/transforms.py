@@ -22,7 +22,7 @@ Line = tuple[Any, Any, Any]
 
 _ABOVE_0 = np.finfo("float32").tiny.item()
 
-_LATER = {"later": True}
+_ADDED_LATER = {"later": True}
 """Marks a field of a later version. ``describe`` omits it while it has its default, so that older runs resume."""
 
 
@@ -86,7 +86,7 @@ class Rotation(Geometry):
 
     def map(self, u: Sequence[Any], height: int, width: int, xp: ModuleType) -> Map:
         """Returns the inverse rotation by the drawn angle."""
-        angle = _between(u[0], *_either_side(self.degrees))
+        angle = _between(u[0], *_angle_limits(self.degrees))
         cos, sin = xp.cos(angle), xp.sin(angle)
         return cos, -sin, 0.0, sin, cos, 0.0
 
@@ -111,8 +111,8 @@ class Shift(Geometry):
 
     height: float | tuple[float, ...] = 0.0
     width: float | tuple[float, ...] = 0.0
-    unit: str = field(default="fraction", metadata=_LATER)
-    whole: bool = field(default=False, metadata=_LATER)
+    unit: str = field(default="fraction", metadata=_ADDED_LATER)
+    whole: bool = field(default=False, metadata=_ADDED_LATER)
     draws: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
@@ -133,11 +133,11 @@ class Shift(Geometry):
 
     def map(self, u: Sequence[Any], height: int, width: int, xp: ModuleType) -> Map:
         """Returns the inverse shift, drawn for each axis."""
-        right = self._way(u[0], self.width, width, xp)
-        down = self._way(u[1], self.height, height, xp)
+        right = self._shift_in_pixels(u[0], self.width, width, xp)
+        down = self._shift_in_pixels(u[1], self.height, height, xp)
         return 1.0, 0.0, -right, 0.0, 1.0, -down
 
-    def _way(self, u: Any, way: float | tuple[float, ...], size: int, xp: ModuleType) -> Any:
+    def _shift_in_pixels(self, u: Any, way: float | tuple[float, ...], size: int, xp: ModuleType) -> Any:
         """Returns the shift along one axis, in pixels."""
         scale = size if self.unit == "fraction" else 1
         if isinstance(way, tuple):
@@ -168,7 +168,7 @@ class Zoom(Geometry):
     low: float
     high: float
     keep_ratio: bool = True
-    inverse: bool = field(default=False, metadata=_LATER)
+    inverse: bool = field(default=False, metadata=_ADDED_LATER)
     draws: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
@@ -203,7 +203,7 @@ class Shear(Geometry):
     """
 
     degrees: float | tuple[float, float]
-    keep_height: bool = field(default=True, metadata=_LATER)
+    keep_height: bool = field(default=True, metadata=_ADDED_LATER)
     draws: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
@@ -211,7 +211,7 @@ class Shear(Geometry):
 
     def map(self, u: Sequence[Any], height: int, width: int, xp: ModuleType) -> Map:
         """Returns the inverse shear by the drawn angle."""
-        angle = _between(u[0], *_either_side(self.degrees))
+        angle = _between(u[0], *_angle_limits(self.degrees))
         if self.keep_height:
             return 1.0, -xp.tan(angle), 0.0, 0.0, 1.0, 0.0
         return 1.0, -xp.sin(angle), 0.0, 0.0, xp.cos(angle), 0.0
@@ -348,7 +348,7 @@ class Brightness(Colour):
     draws: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        self._set(change=_change(self.change))
+        self._set(change=_read_change(self.change))
 
     def line(self, u: Sequence[Any], xp: ModuleType) -> Line:
         """Returns the drawn factor."""
@@ -370,11 +370,11 @@ class Contrast(Colour):
     """
 
     change: float | tuple[float, float]
-    grey: bool = field(default=False, metadata=_LATER)
+    grey: bool = field(default=False, metadata=_ADDED_LATER)
     draws: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        self._set(change=_change(self.change), grey=switch("grey", self.grey))
+        self._set(change=_read_change(self.change), grey=switch("grey", self.grey))
 
     def line(self, u: Sequence[Any], xp: ModuleType) -> Line:
         """Returns the drawn factor, and the share of the mean."""
@@ -551,13 +551,13 @@ def _small_beta_quantiles(alpha: float, points: int = 257) -> tuple[float, ...]:
     return tuple(np.interp(np.linspace(0, cumulative[-1], points), cumulative, t).tolist())
 
 
-def _either_side(degrees: float | tuple[float, float]) -> tuple[float, float]:
+def _angle_limits(degrees: float | tuple[float, float]) -> tuple[float, float]:
     """Returns the least and the greatest angle, in radians."""
     low, high = degrees if isinstance(degrees, tuple) else (-degrees, degrees)
     return np.radians(low), np.radians(high)
 
 
-def _change(value: Any) -> float | tuple[float, float]:
+def _read_change(value: Any) -> float | tuple[float, float]:
     """Reads the largest change of a factor, or a pair, the least and the greatest factor."""
     remedy = "a fraction from 0 to 1, or two rising factors from 0 up"
     if as_tuple(value) is None:

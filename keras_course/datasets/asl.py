@@ -437,7 +437,7 @@ def _read_csv_pair(entries: Sequence[_Entry]) -> _Found:
         raise ValueError(f"it has {others[0].name} and {others[1].name}; keep one of them")
     tables = _read_csv(train), _read_csv(others[0])
     numbers = [table[:, 0].astype("int32") for table in tables]
-    has_gap = _has_gap(np.concatenate(numbers))
+    has_gap = _skips_j(np.concatenate(numbers))
     x_train, x_valid = (table[:, 1:].reshape(-1, *INPUT_SHAPE) for table in tables)
     y_train, y_valid = (labels - (labels > 9) if has_gap else labels for labels in numbers)
     return _checked(x_train, y_train, "train"), _checked(x_valid, y_valid, "valid")
@@ -461,7 +461,7 @@ def _read_csv(entry: _Entry) -> npt.NDArray[np.uint8]:
     return table
 
 
-def _has_gap(numbers: npt.NDArray[np.int32]) -> bool:
+def _skips_j(numbers: npt.NDArray[np.int32]) -> bool:
     """Returns whether labels are places in the whole alphabet without J (9), and not numbers of the 24 letters."""
     labels = set(numbers.tolist())
     if max(labels) > 24:

@@ -345,7 +345,7 @@ class _Transfer:
         # First the head, then the chunks, then b"" or the error that ended it.
         self._items: queue.SimpleQueue[_Head | bytes | Exception] = queue.SimpleQueue()
         # a daemon thread, since a name look-up cannot be interrupted and must not keep Python from exiting
-        threading.Thread(target=self._talk, args=(url, start), name=f"download {url}", daemon=True).start()
+        threading.Thread(target=self._receive, args=(url, start), name=f"download {url}", daemon=True).start()
 
     def __enter__(self) -> "_Transfer":
         return self
@@ -354,14 +354,14 @@ class _Transfer:
         self._stopped.set()
 
     def head(self) -> _Head:
-        head = self._take()
+        head = self._next_item()
         assert isinstance(head, _Head)
         self._deadline = time.monotonic() + self._patience.block
         return head
 
     def chunks(self) -> Iterator[bytes]:
         arrived = 0
-        while chunk := self._take():
+        while chunk := self._next_item():
             assert isinstance(chunk, bytes)
             arrived += len(chunk)
             if arrived >= BLOCK_BYTES:
@@ -370,7 +370,7 @@ class _Transfer:
                 self._patience.forgive()
             yield chunk
 
-    def _take(self) -> _Head | bytes:
+    def _next_item(self) -> _Head | bytes:
         seconds = min(self._deadline - time.monotonic(), self._patience.left())
         try:
             item = self._items.get(timeout=max(0.0, seconds))
@@ -382,7 +382,7 @@ class _Transfer:
             raise _SourceError(_reason(self._url, item)) from item
         return item
 
-    def _talk(self, url: str, start: int) -> None:
+    def _receive(self, url: str, start: int) -> None:
         # The hash is that of the stored bytes, so no compression may be added on the way.
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
         timeouts = (self._patience.first_byte, self._patience.block)

@@ -99,57 +99,57 @@ def draw(class_name: str, number: int, *, seed: int = 0, side: int = _SIDE) -> n
         raise CourseError(f"side is {side}; give at least {_SMALLEST} pixels")
     is_rotten = class_name.startswith("rotten")
     kind = class_name.removeprefix("rotten").removeprefix("fresh")
-    chance = _Chance(seed, class_name, number)
+    draws = _Draws(seed, class_name, number)
 
-    turn, size = chance.between(-0.5, 0.5), chance.between(0.55, 0.8)
+    turn, size = draws.between(-0.5, 0.5), draws.between(0.55, 0.8)
     x, y = np.meshgrid(*2 * [np.linspace(-1, 1, side)])
-    x, y = x - chance.between(-0.15, 0.15), y - chance.between(-0.15, 0.15)
+    x, y = x - draws.between(-0.15, 0.15), y - draws.between(-0.15, 0.15)
     x, y = (np.cos(turn) * x + np.sin(turn) * y) / size, (np.cos(turn) * y - np.sin(turn) * x) / size
-    inside, height = _banana(x, y, chance) if kind == "banana" else _ball(x, y, dent=0.25 * (kind == "apples"))
+    inside, height = _banana(x, y, draws) if kind == "banana" else _ball(x, y, dent=0.25 * (kind == "apples"))
 
     first, second = map(np.array, _COLOURS[kind])
-    mix = np.clip(chance.between(-0.3, 1.0) + 0.5 * (chance.cloud(side, 4) - 0.5), 0, 1)
+    mix = np.clip(draws.between(-0.3, 1.0) + 0.5 * (draws.cloud(side, 4) - 0.5), 0, 1)
     colour = first + (second - first) * mix[..., None]
     if kind == "oranges":
-        colour = colour * (1 + 0.25 * (chance.cloud(side, side // 4) - 0.5))[..., None]
+        colour = colour * (1 + 0.25 * (draws.cloud(side, side // 4) - 0.5))[..., None]
     if is_rotten:
-        colour = _rotten(colour, chance, side)
+        colour = _rotten(colour, draws, side)
     elif kind == "banana":  # freckles, which do not mean rot
-        colour = _blend(colour, _BROWN, 0.7 * (chance.cloud(side, 24) > 0.93))
+        colour = _blend(colour, _BROWN, 0.7 * (draws.cloud(side, 24) > 0.93))
     stem = (np.abs(x - 0.15 * (y + 1)) < 0.05) & (y < -0.7) & (y > -1.15) & (kind == "apples")
     colour, inside = _blend(colour, _BROWN, stem), np.maximum(inside, stem)
 
-    light = np.array([chance.between(-0.7, 0.7), -0.6, 0.8])
+    light = np.array([draws.between(-0.7, 0.7), -0.6, 0.8])
     slope = np.stack([*np.gradient(-height, 2 / side / size)[::-1], np.ones_like(height)])
     lit = np.clip(np.tensordot(light / np.linalg.norm(light), slope / np.linalg.norm(slope, axis=0), 1), 0, 1)
     gloss = 0.0 if is_rotten else 0.5 * lit**24
     picture = colour * (0.35 + 0.75 * lit)[..., None] + np.asarray(gloss)[..., None]
 
-    table = np.array([chance.between(0.25, 0.9) for _ in range(3)]) * (0.85 + 0.3 * chance.cloud(side, 3))[..., None]
+    table = np.array([draws.between(0.25, 0.9) for _ in range(3)]) * (0.85 + 0.3 * draws.cloud(side, 3))[..., None]
     shadow = 1 - 0.5 * _soft(_shifted(inside, side // 16), side / 20)
     picture = np.where(inside[..., None] > 0, picture, table * shadow[..., None])
-    noise = chance.draws((side, side, 3)) - 0.5
+    noise = draws.uniform((side, side, 3)) - 0.5
     return np.asarray(255 * np.clip(_soft(picture, 0.7) + 0.06 * noise, 0, 1), "uint8")
 
 
-class _Chance:
+class _Draws:
     """Draws numbers one after the other from a random stream."""
 
     def __init__(self, seed: int, class_name: str, number: int) -> None:
         self._seed, self._names, self._count = seed, ("fruit", class_name, number), 0
 
-    def draws(self, shape: Sequence[int]) -> Plane:
+    def uniform(self, shape: Sequence[int]) -> Plane:
         """Draws numbers from 0 to 1."""
         self._count += 1
         key = randomness.stream_key(self._seed, *self._names, self._count)
         return np.asarray(randomness.uniform(key, tuple(shape)), "float64")
 
     def between(self, low: float, high: float) -> float:
-        return low + (high - low) * float(self.draws((1,))[0])
+        return low + (high - low) * float(self.uniform((1,))[0])
 
     def cloud(self, side: int, cells: int) -> Plane:
         """Draws smooth noise with values from 0 to 1 that vary over the size of a cell."""
-        small = Image.fromarray(self.draws((cells, cells)).astype("float32"))
+        small = Image.fromarray(self.uniform((cells, cells)).astype("float32"))
         plane = np.asarray(small.resize((side, side), Image.Resampling.BICUBIC), "float64")
         return (plane - plane.min()) / max(float(np.ptp(plane)), 1e-9)
 
@@ -160,9 +160,9 @@ def _ball(x: Plane, y: Plane, *, dent: float) -> tuple[Plane, Plane]:
     return (radius < 1).astype("float64"), np.sqrt(np.clip(1 - radius**2, 0, None))
 
 
-def _banana(x: Plane, y: Plane, chance: _Chance) -> tuple[Plane, Plane]:
+def _banana(x: Plane, y: Plane, draws: _Draws) -> tuple[Plane, Plane]:
     """Returns outline and height of a piece of a ring that becomes thinner towards its ends."""
-    bend = chance.between(1.0, 1.4)
+    bend = draws.between(1.0, 1.4)
     angle, distance = np.arctan2(x, y + bend - 0.2), np.hypot(x, y + bend - 0.2) - bend
     along = angle * bend / 1.05
     thickness = 0.3 * np.sqrt(np.clip(1 - along**4, 1e-9, None))
@@ -171,14 +171,14 @@ def _banana(x: Plane, y: Plane, chance: _Chance) -> tuple[Plane, Plane]:
     return inside.astype("float64"), 0.3 * np.sqrt(np.clip(1 - across**2, 0, None)) * inside
 
 
-def _rotten(colour: Plane, chance: _Chance, side: int) -> Plane:
+def _rotten(colour: Plane, draws: _Draws, side: int) -> Plane:
     """Reduces the colour, and adds brown spots and mould."""
     grey = colour.mean(axis=-1, keepdims=True)
-    colour = 0.75 * (grey + chance.between(0.35, 0.7) * (colour - grey))
-    spots = np.clip(6 * (chance.cloud(side, 5) - chance.between(0.4, 0.6)), 0, 1)
+    colour = 0.75 * (grey + draws.between(0.35, 0.7) * (colour - grey))
+    spots = np.clip(6 * (draws.cloud(side, 5) - draws.between(0.4, 0.6)), 0, 1)
     colour = _blend(colour, _BROWN, 0.9 * spots)
-    mould = np.clip(8 * (chance.cloud(side, 4) - chance.between(0.75, 0.95)), 0, 1)
-    return _blend(colour, _MOULD, 0.8 * mould * chance.cloud(side, side // 3))
+    mould = np.clip(8 * (draws.cloud(side, 4) - draws.between(0.75, 0.95)), 0, 1)
+    return _blend(colour, _MOULD, 0.8 * mould * draws.cloud(side, side // 3))
 
 
 def _blend(colour: Plane, other: Sequence[float], share: npt.NDArray[np.generic]) -> Plane:

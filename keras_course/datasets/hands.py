@@ -310,15 +310,15 @@ def _render(shapes: _Shapes, look: _Look, noise: Pixels, size: int) -> npt.NDArr
     near = np.sqrt(np.maximum(1 - right * right - below * below, 0))
     angle = np.deg2rad(look.light_from)
     source = _unit(np.stack([np.cos(angle), -np.sin(angle), look.light_height], -1))
-    light = right * _each(source[:, 0]) + below * _each(source[:, 1]) + near * _each(source[:, 2])
-    light = np.maximum(light + _SPILL, 0) * _each((1.15 - look.light_everywhere) / (1 + _SPILL))
-    light += _each(look.light_everywhere) * (near + 1) * _HALF
-    light *= np.where(is_sleeve, _each(look.sleeve_tone), _each(look.skin_tone)) * is_hand
+    light = right * _per_picture(source[:, 0]) + below * _per_picture(source[:, 1]) + near * _per_picture(source[:, 2])
+    light = np.maximum(light + _LIGHT_WRAP, 0) * _per_picture((1.15 - look.light_everywhere) / (1 + _LIGHT_WRAP))
+    light += _per_picture(look.light_everywhere) * (near + 1) * _HALF
+    light *= np.where(is_sleeve, _per_picture(look.sleeve_tone), _per_picture(look.skin_tone)) * is_hand
     cover = _shrunk(is_hand.astype(np.float32))
-    light = _shrunk(light) * _openness(_shrunk(np.where(is_hand, depth, 0)), cover, scale)
+    light = _shrunk(light) * _ambient_light(_shrunk(np.where(is_hand, depth, 0)), cover, scale)
     picture = _blurred(light + (1 - cover) * _background(look, size), look.blur)
-    picture = (picture - _MIDDLE) * _each(look.contrast) + _each(_MIDDLE + look.brightness)
-    levels = np.rint(255 * picture + noise * _each(look.noise))
+    picture = (picture - _MIDDLE) * _per_picture(look.contrast) + _per_picture(_MIDDLE + look.brightness)
+    levels = np.rint(255 * picture + noise * _per_picture(look.noise))
     return np.clip(levels, 0, 255).astype(np.uint8)[..., np.newaxis]
 
 
@@ -394,31 +394,33 @@ def _surface(
         row = np.minimum(low[:, k, 1:], grid - height)[:, np.newaxis] + np.arange(height, dtype=np.int32)[:, np.newaxis]
         start, bone = starts[:, k], ends[:, k] - starts[:, k]
         first_radius, last_radius = start_radii[:, k], end_radii[:, k]
-        x = column + np.float32(0.5) - _each(start[:, 0])  # (n, 1, width)
-        y = row + np.float32(0.5) - _each(start[:, 1])  # (n, height, 1)
+        x = column + np.float32(0.5) - _per_picture(start[:, 0])  # (n, 1, width)
+        y = row + np.float32(0.5) - _per_picture(start[:, 1])  # (n, height, 1)
 
         # the place along the bone of the ball whose surface is nearest to the viewer; exact for a constant radius
         length2 = np.maximum(bone[:, 0] ** 2 + bone[:, 1] ** 2, 1e-6)  # as seen
-        along = x * _each(bone[:, 0] / length2) + y * _each(bone[:, 1] / length2)
-        inner = along * along * _each(length2)
+        along = x * _per_picture(bone[:, 0] / length2) + y * _per_picture(bone[:, 1] / length2)
+        inner = along * along * _per_picture(length2)
         inner -= x * x
         inner -= y * y
-        inner += _each(((first_radius + last_radius) / 2) ** 2)
+        inner += _per_picture(((first_radius + last_radius) / 2) ** 2)
         np.sqrt(np.maximum(inner, 0, out=inner), out=inner)
-        inner *= _each(bone[:, 2] / np.sqrt(length2 * (length2 + bone[:, 2] ** 2)))
+        inner *= _per_picture(bone[:, 2] / np.sqrt(length2 * (length2 + bone[:, 2] ** 2)))
         along += inner
         np.clip(along, 0, 1, out=along)
 
-        radius = along * _each(last_radius - first_radius) + _each(first_radius)
-        right = x - along * _each(bone[:, 0])
-        below = y - along * _each(bone[:, 1])
+        radius = along * _per_picture(last_radius - first_radius) + _per_picture(first_radius)
+        right = x - along * _per_picture(bone[:, 0])
+        below = y - along * _per_picture(bone[:, 1])
         near2 = radius * radius
         near2 -= right * right
         near2 -= below * below
         hit = np.flatnonzero(near2 > 0)
         place = (offset + row * grid + column).ravel()[hit]
         radius = radius.ravel()[hit]
-        depth = (along * _each(bone[:, 2]) + _each(start[:, 2])).ravel()[hit] + np.sqrt(near2.ravel()[hit])
+        depth = (along * _per_picture(bone[:, 2]) + _per_picture(start[:, 2])).ravel()[hit] + np.sqrt(
+            near2.ravel()[hit]
+        )
         before = np.take(seen, place, axis=0)
         softness = np.repeat(blend_radii[:, k].astype(np.float32), width * height)[hit]
         share = np.clip((depth - before[:, 0]) / (2 * softness) + _HALF, 0, 1)
@@ -432,33 +434,38 @@ def _surface(
     return maps[..., 0], maps[..., 1], maps[..., 2], is_last.reshape(n, grid, grid)
 
 
-def _openness(depth: Pixels, cover: Pixels, scale: Array) -> Pixels:
+def _ambient_light(depth: Pixels, cover: Pixels, scale: Array) -> Pixels:
     """Computes the share of ambient light at each pixel, which is smaller where it is deeper than its surroundings."""
-    own = depth / np.maximum(cover, _SOME)
+    own = depth / np.maximum(cover, _TINY)
     share = np.ones_like(depth)
     for part in (14, 6):
         radius = max(depth.shape[1] // part, 1)
-        around = _box_mean(depth, radius) / np.maximum(_box_mean(cover, radius), _SOME)
-        share -= np.float32(0.55) * np.clip((around - own) / _each(2.5 * scale), 0, 1)
+        around = _box_mean(depth, radius) / np.maximum(_box_mean(cover, radius), _TINY)
+        share -= np.float32(0.55) * np.clip((around - own) / _per_picture(2.5 * scale), 0, 1)
     return np.maximum(share, 0)
 
 
 def _background(look: _Look, size: int) -> Pixels:
     x = (np.arange(size, dtype=np.float32) + _HALF) * np.float32(2 / size) - 1
     y = x[:, np.newaxis]
-    wall = _each(look.wall_tone) + _each(look.wall_right) * x + _each(look.wall_below) * y
-    open_share = np.clip((x - _each(look.curtain)) / _each(2 * look.curtain_softness) + _HALF, 0, 1)
-    wall = wall * (_each(look.curtain_tone) * (1 - open_share) + open_share)
-    wall = np.where(y + _each(look.table_tilt) * x > _each(look.table), wall * _each(look.table_tone), wall)
+    wall = _per_picture(look.wall_tone) + _per_picture(look.wall_right) * x + _per_picture(look.wall_below) * y
+    open_share = np.clip((x - _per_picture(look.curtain)) / _per_picture(2 * look.curtain_softness) + _HALF, 0, 1)
+    wall = wall * (_per_picture(look.curtain_tone) * (1 - open_share) + open_share)
+    wall = np.where(
+        y + _per_picture(look.table_tilt) * x > _per_picture(look.table), wall * _per_picture(look.table_tone), wall
+    )
     at = np.deg2rad(look.stain_at)
-    right, below = x - _each(look.stain_distance * np.cos(at)), y - _each(look.stain_distance * np.sin(at))
-    stain = np.clip((_each(look.stain_radius) - np.sqrt(right * right + below * below)) * 8, 0, 1)
-    return wall * (1 - stain * _each(1 - look.stain_tone))
+    right, below = (
+        x - _per_picture(look.stain_distance * np.cos(at)),
+        y - _per_picture(look.stain_distance * np.sin(at)),
+    )
+    stain = np.clip((_per_picture(look.stain_radius) - np.sqrt(right * right + below * below)) * 8, 0, 1)
+    return wall * (1 - stain * _per_picture(1 - look.stain_tone))
 
 
 def _blurred(pictures: Pixels, amount: Array) -> Pixels:
     """Mixes each pixel with its four neighbours, each with this weight; the edges are repeated beyond the picture."""
-    share = _each(amount)
+    share = _per_picture(amount)
     padded = np.pad(pictures, ((0, 0), (1, 1), (0, 0)), mode="edge")
     pictures = pictures * (1 - 2 * share) + (padded[:, 2:] + padded[:, :-2]) * share
     padded = np.pad(pictures, ((0, 0), (0, 0), (1, 1)), mode="edge")
@@ -497,14 +504,14 @@ def _unit(vectors: Array) -> Array:
     return vectors / np.sqrt((vectors * vectors).sum(-1, keepdims=True))
 
 
-def _each(values: npt.ArrayLike) -> Pixels:
+def _per_picture(values: npt.ArrayLike) -> Pixels:
     """Reshapes one number per picture so that it broadcasts over the pixels."""
     return np.asarray(values, np.float32)[:, np.newaxis, np.newaxis]
 
 
-_SPILL: Final = np.float32(0.3)  # how far light reaches around the corner
+_LIGHT_WRAP: Final = np.float32(0.3)  # how far light reaches around the corner
 _HALF: Final = np.float32(0.5)
-_SOME: Final = np.float32(1e-3)
+_TINY: Final = np.float32(1e-3)
 _MIDDLE: Final = np.float32(0.55)  # the grey around which contrast is raised
 
 _POSE_COUNTS: Final = np.array([len(_POSES[name]) for name in CLASS_NAMES])

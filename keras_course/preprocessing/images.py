@@ -158,7 +158,7 @@ def read_picture(
     """
     name = name or (str(source) if isinstance(source, (str, os.PathLike)) else "the picture")
     if isinstance(source, np.ndarray):
-        return _of_array(source, name, largest_pixels)
+        return _from_array(source, name, largest_pixels)
     if isinstance(source, (str, os.PathLike)):
         source = _read_file(Path(source), name)
     if isinstance(source, bytes) and len(source) > LARGEST_FILE_BYTES:
@@ -217,7 +217,7 @@ def prepare(
     if picture_format.drawing:
         # reducing the large picture of a camera removes noise
         small = image.reduce(-(-max(image.size) // _SHARP))
-        return _as_drawing(_on_contrasting_ground(small), size)[:, :, None]
+        return _as_drawing(_on_contrasting_background(small), size)[:, :, None]
     image = _opaque(image, picture_format.background).convert("L" if picture_format.channels == 1 else "RGB")
     if image.size == size:
         return np.asarray(image, "uint8").reshape(picture_format.shape)
@@ -250,7 +250,7 @@ def _decoded(
     kind = format_of(content[:64])
     if kind is None or kind not in formats:
         raise CourseError(f"{name} cannot be read as a picture: it is none of {', '.join(formats)}")
-    _make_readable(kind, name)
+    _check_decoder(kind, name)
     try:
         return _opened(content, kind, name, shrink_to, largest_pixels)
     except (CourseError, Image.DecompressionBombError):
@@ -273,7 +273,7 @@ def _opened(content: bytes, kind: str, name: str, shrink_to: int | None, largest
         return _eight_bits(_upright(image, _orientation_of(image)))
 
 
-def _make_readable(kind: str, name: str) -> None:
+def _check_decoder(kind: str, name: str) -> None:
     """Raises an error if Pillow lacks the plug-in or the build option for a format."""
     if kind == "HEIF" and kind not in Image.OPEN:
         try:
@@ -349,7 +349,7 @@ def _png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
         place += length
 
 
-def _of_array(array: np.ndarray, name: str, largest_pixels: int) -> Image.Image:
+def _from_array(array: np.ndarray, name: str, largest_pixels: int) -> Image.Image:
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise CourseError(
             f"{name} is an array {array.dtype} {array.shape}; give uint8 (height, width) or (height, width, 1, 3 or 4)"
@@ -475,7 +475,7 @@ def _with_full_contrast(pixels: Pixels) -> Pixels:
 # --- Drawings --------------------------------------------------------------------------------------------------
 
 
-def _on_contrasting_ground(image: Image.Image) -> Image.Image:
+def _on_contrasting_background(image: Image.Image) -> Image.Image:
     """Puts white behind dark strokes and black behind bright ones of a transparent drawing."""
     if image.mode in ("L", "RGB"):
         return image.convert("L")
@@ -505,7 +505,10 @@ def _as_drawing(image: Image.Image, size: tuple[int, int]) -> Pixels:
     new_size = [max(1, round(side * factor)) for side in (ink.shape[1], ink.shape[0])]
     shrunk = np.asarray(Image.fromarray(ink).resize((new_size[0], new_size[1]), Image.Resampling.BILINEAR))
     shrunk = np.clip(shrunk / shrunk.max(), 0, 1)  # resizing makes thin lines pale
-    places = [_start(weight, length) for weight, length in ((shrunk.sum(axis=1), height), (shrunk.sum(axis=0), width))]
+    places = [
+        _centered_start(weight, length)
+        for weight, length in ((shrunk.sum(axis=1), height), (shrunk.sum(axis=0), width))
+    ]
     canvas[places[0] : places[0] + shrunk.shape[0], places[1] : places[1] + shrunk.shape[1]] = np.rint(255 * shrunk)
     return canvas
 
@@ -514,7 +517,7 @@ def _strokes(image: Image.Image) -> Floats:
     """Separates strokes from the background, which may be lit unevenly: 0 is background, 1 is ink."""
     # the places of ink come from a small picture, in which noise and specks are weak; its form from the large one
     small = image.resize(_fitted(image.size, _COARSE), Image.Resampling.BOX) if max(image.size) > _COARSE else image
-    ground, sign = _ground(small)
+    ground, sign = _estimate_background(small)
     coarse = sign * (_smoothed(small) - np.asarray(ground.resize(small.size, Image.Resampling.BILINEAR)))
     darkest = float(np.quantile(coarse, 0.999))
     if darkest < _FAINTEST:
@@ -527,7 +530,7 @@ def _strokes(image: Image.Image) -> Floats:
     return np.where(is_stroke, np.minimum(strokes, 1), np.float32(0))
 
 
-def _ground(image: Image.Image) -> tuple[Image.Image, int]:
+def _estimate_background(image: Image.Image) -> tuple[Image.Image, int]:
     """Estimates the background as a small grey picture, and returns whether ink is brighter (1) or darker (-1)."""
     grey = np.asarray(image.resize(_fitted(image.size, 64), Image.Resampling.BOX), "float64")
     rows, columns = np.indices(grey.shape) / max(grey.shape)
@@ -594,7 +597,7 @@ def _border(pixels: Pixels) -> Pixels:
     return np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
 
 
-def _start(weight: npt.NDArray[Any], length: int) -> int:
+def _centered_start(weight: npt.NDArray[Any], length: int) -> int:
     """Returns the start that puts the centre of mass into the middle without cutting off anything."""
     centre = float((weight * (np.arange(len(weight)) + 0.5)).sum() / weight.sum())
     # in MNIST it is the middle of pixel 14, so 14.5 from the edge

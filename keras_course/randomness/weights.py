@@ -57,7 +57,7 @@ def initialize(model: keras.Model, *, seed: int) -> keras.Model:
         drawn.add(variable.path)
         weights = draw_weights(initializer, tuple(variable.shape), stream_key(seed, variable.path))
         if variable._value is None:  # in a StatelessScope, at whose end Keras gives each weight its first value
-            variable._initializer = _returning(weights)
+            variable._initializer = _initializer_that_returns(weights)
         else:
             variable.assign(weights)
     return model
@@ -108,7 +108,7 @@ def draw_weights(initializer: keras.initializers.Initializer, shape: tuple[int, 
     return np.asarray(weights, "float32")
 
 
-def _returning(weights: np.ndarray) -> Callable[..., Any]:
+def _initializer_that_returns(weights: np.ndarray) -> Callable[..., Any]:
     return lambda shape, dtype=None: keras.ops.convert_to_tensor(weights, dtype)
 
 

@@ -165,7 +165,7 @@ def test_all_geometry_is_one_resampling_of_composed_maps():
     augment = Augmentation([Rotation(30), Shift(0.2, 0.2), Shear(15), Zoom(0.7, 1.3)], fill="nearest", seed=4)
     float_pictures = PICTURES.astype("float32")
     found = augment.apply(float_pictures, step=3, xp=np)
-    drawn = augment._deal(augment._draw(PICTURES.shape, 3, 0, np)[0])
+    drawn = augment._numbers_of(augment._draw(PICTURES.shape, 3, 0, np)[0])
     for number, picture in enumerate(float_pictures):
         back = np.eye(3)
         for transform, u in drawn:
@@ -186,7 +186,7 @@ def test_all_geometry_is_one_resampling_of_composed_maps():
 )
 def test_what_is_drawn_is_uniform_within_its_limits(transform, number, limits):
     augment = Augmentation([transform])
-    ((_, u),) = augment._deal(augment._draw((2000, *PICTURES.shape[1:]), 0, 0, np)[0])
+    ((_, u),) = augment._numbers_of(augment._draw((2000, *PICTURES.shape[1:]), 0, 0, np)[0])
     numbers = [number(matrix(transform.map([v[i : i + 1] for v in u], 12, 9, np))) for i in range(2000)]
     assert min(numbers) >= limits[0] - 1e-4
     assert max(numbers) <= limits[1] + 1e-4
@@ -202,7 +202,7 @@ def test_colour_is_applied_in_the_order_of_the_list(grey):
     augment = Augmentation(transforms, value_range=(-1e6, 1e6), seed=2)
     pictures = PICTURES.astype("float32")
     found = augment.apply(pictures, step=0, xp=np)
-    (_, (first,)), (_, (second,)), (_, (third,)) = augment._deal(augment._draw(PICTURES.shape, 0, 0, np)[0])
+    (_, (first,)), (_, (second,)), (_, (third,)) = augment._numbers_of(augment._draw(PICTURES.shape, 0, 0, np)[0])
     for number, picture in enumerate(pictures.astype("float64")):
         expected = picture
         for factor, is_grey in (
@@ -220,7 +220,7 @@ def test_light_comes_from_one_side_and_follows_colour(xp):
     augment = Augmentation([Light(0.8), Brightness(0.5)], value_range=(-100, 1e6), seed=4)
     pictures = PICTURES.astype("float32")
     found = to_numpy(augment.apply(pictures, step=0, xp=xp))
-    (_, (direction, slope)), (_, (factor,)) = augment._deal(augment._draw(PICTURES.shape, 0, 0, np)[0])
+    (_, (direction, slope)), (_, (factor,)) = augment._numbers_of(augment._draw(PICTURES.shape, 0, 0, np)[0])
     for number, picture in enumerate(pictures.astype("float64")):
         for row, column in [(0, 0), (0, 8), (11, 0), (11, 8), (3, 5)]:
             right, below = 2 * column / 8 - 1, 2 * row / 11 - 1
