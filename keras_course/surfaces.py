@@ -1,7 +1,7 @@
-"""Loss surfaces over two parameters, on which a descent can be watched.
+"""Loss surfaces over two parameters, on which gradient descent can be plotted.
 
-A surface is a formula in p and q made of sums, products and powers, so that it takes numbers, NumPy arrays and the
-tensors of every backend alike.
+A surface is a formula in p and q of sums, products and powers, so that it takes numbers, NumPy arrays and the tensors
+of every backend.
 """
 
 from collections.abc import Callable
@@ -11,15 +11,15 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Surface:
-    """A loss surface and where to look at it.
+    """A loss surface with the region to plot.
 
     Args:
-        title: Its name.
-        formula: The same as ``loss``, for people.
+        title: The name.
+        formula: The formula of ``loss`` as text.
         loss: The loss at (p, q).
-        bounds: The part worth seeing: least and greatest p, least and greatest q.
-        start: A start from which the optimizers take different ways.
-        minima: The points (p, q) at which the loss is lowest around, the lowest of all first.
+        bounds: The region to plot: least and greatest p, least and greatest q.
+        start: A start from which the optimizers take different paths.
+        minima: The local minima (p, q), the global one first.
 
     Example:
         >>> LONG_VALLEY.loss(2.0, 1.0)
@@ -54,7 +54,7 @@ LONG_VALLEY = Surface(
     start=(-9.0, 1.5),
     minima=((0.0, 0.0),),
 )
-"""Twenty times steeper across than along: a step that is not too long across is too short along."""
+"""Twenty times steeper across the valley than along it: a step that is stable across it is too short along it."""
 
 CURVED_VALLEY = Surface(
     title="curved valley",
@@ -78,7 +78,7 @@ SEVERAL_MINIMA = Surface(
     start=(3.9, -0.6),
     minima=((-2.903534, -2.903534), (2.746803, -2.903534), (-2.903534, 2.746803), (2.746803, 2.746803)),
 )
-"""Four hollows of three depths; only that at (-2.9, -2.9) reaches a loss of 0.
+"""Four local minima of three depths; only the one at (-2.9, -2.9) has a loss of 0.
 
 Source: M. Styblinski and T. Tang, "Experiments in nonconvex optimization", 1990; shifted up, so that its lowest point
 is 0.

@@ -1,12 +1,12 @@
-"""The optimizers of the course as a table: what each adds to plain gradient descent.
+"""The optimizers of the course as rows of numbers for one update formula.
 
-All of them are one formula with other numbers in it. For a parameter θ with gradient g at step t = 1, 2, ...
+For a parameter θ with gradient g at step t = 1, 2, ...
 
     v ← a·v + b·g                                  the velocity, a memory of the gradients
     s ← c·s + d·g²                                 the square, a memory of their sizes
     θ ← θ − λ · k · v / (√(s + ε₁) + ε₂)           the step, with the learning rate λ
 
-where k = √(1 − cᵗ) / (1 − aᵗ) if the rule corrects the bias of its memories, which start at 0, and else 1.
+where k = √(1 − cᵗ) / (1 − aᵗ) if the rule corrects the bias of v and s, which start at 0, and else 1.
 """
 
 from dataclasses import astuple, dataclass
@@ -17,18 +17,18 @@ from keras_course.errors import CourseError
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateRule:
-    """One row of the table; left alone, it is plain gradient descent, θ ← θ − λ·g.
+    """The numbers of one optimizer; the defaults are plain gradient descent, θ ← θ − λ·g.
 
     Args:
-        title: The name under which a picture shows it.
-        velocity_decay: a, how much of the velocity is kept.
-        gradient_share: b, how much of the gradient is added to it.
-        square_decay: c, how much of the square is kept.
-        square_share: d, how much of the squared gradient is added to it.
+        title: The name in figures.
+        velocity_decay: a, the share of the velocity that is kept.
+        gradient_share: b, the share of the gradient that is added to the velocity.
+        square_decay: c, the share of the square that is kept.
+        square_share: d, the share of the squared gradient that is added to the square.
         square_start: The square before the first step.
-        epsilon_inside: ε₁, against a division by 0, added before the root is taken.
-        epsilon_outside: ε₂, the same, added after it.
-        corrects_bias: Whether k corrects the memories' start at 0.
+        epsilon_inside: ε₁, added under the root to avoid a division by 0.
+        epsilon_outside: ε₂, added to the root to avoid a division by 0.
+        corrects_bias: Whether k corrects the bias of the start at 0.
 
     Example:
         >>> UpdateRule(title="heavy ball", velocity_decay=0.5).numbers()
@@ -46,7 +46,7 @@ class UpdateRule:
     corrects_bias: bool = False
 
     def numbers(self) -> tuple[float, ...]:
-        """Returns the row without its title: what a compiled step takes."""
+        """Returns the numbers without the title, as a compiled step takes them."""
         return tuple(map(float, astuple(self)[1:]))
 
 
@@ -66,7 +66,7 @@ UPDATE_RULES = {
         corrects_bias=True,
     ),
 }
-"""The course's five, with the numbers that Keras gives them.
+"""The five optimizers of the course, with Keras' defaults.
 
 Sources: B. Polyak, "Some methods of speeding up the convergence of iteration methods", 1964 (momentum); J. Duchi et
 al., "Adaptive subgradient methods", 2011 (Adagrad); G. Hinton, "Neural networks for machine learning", lecture 6e, 2012
@@ -75,10 +75,10 @@ al., "Adaptive subgradient methods", 2011 (Adagrad); G. Hinton, "Neural networks
 
 
 def find_rule(optimizer: str | UpdateRule) -> UpdateRule:
-    """Looks a rule up by its name.
+    """Returns the update rule of a name.
 
     Args:
-        optimizer: A name in ``UPDATE_RULES``, or a rule of your own.
+        optimizer: A name in ``UPDATE_RULES``, or a rule, which is returned.
 
     Returns:
         The rule.
@@ -105,14 +105,14 @@ def find_rule(optimizer: str | UpdateRule) -> UpdateRule:
 def update(
     parameter: Any, gradient: Any, velocity: Any, square: Any, *, rule: Any, learning_rate: Any, step: Any
 ) -> Any:
-    """Takes one step: the formula of the table, in operations that NumPy and the tensors of every backend have.
+    """Computes one step of the update formula, for NumPy arrays and the tensors of every backend.
 
     Args:
         parameter: θ, an array or a tensor.
         gradient: g, of the same shape.
         velocity: v, of the same shape.
         square: s, of the same shape.
-        rule: The row's eight numbers, as ``UpdateRule.numbers`` gives them.
+        rule: The eight numbers of ``UpdateRule.numbers``.
         learning_rate: λ.
         step: t, the number of the step, from 1 up, as a float.
 

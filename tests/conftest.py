@@ -43,7 +43,6 @@ WITHOUT_BACKEND = (
     "test_files.py",
     "test_foreign_text.py",
     "test_limits.py",
-    "test_foreign_arguments.py",
     "test_plots.py",
     "test_report.py",
     "test_rooms.py",

@@ -417,7 +417,7 @@ def test_the_lesson_on_transfer_learning(transferred, few_photos, tmp_path):
 
     pictures = read_card(run / "model.keras").picture_format
     assert pictures.shape == (128, 128, 3)
-    photos = photo_folder.load_data(few_photos, picture_format=pictures, cache=tmp_path / "cache")
+    photos = photo_folder.load_data(few_photos, picture_format=pictures)
     model = load_keras_model(run / "model.keras")
     logits = predict_logits(model, photos.valid.pictures)
     assert metrics["accuracy"] == metrics["ways"]["everything"]["accuracy"]

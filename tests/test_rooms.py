@@ -17,7 +17,6 @@ ROOMS = (
     "foreign_text",
     "limits",
     "arguments",
-    "foreign_arguments",
     "files",
     "weight_files",
     "progress",

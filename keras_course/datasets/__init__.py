@@ -1,4 +1,4 @@
-"""The data sets of the course: one module each, with ``load_data()`` and what is worth knowing about the data."""
+"""The data sets of the course: one module each, with ``load_data()`` and a description of the data."""
 
 __all__ = [
     "animals",

@@ -1,8 +1,8 @@
-"""Photos of animals before a door: those of the course's data, one of another package, or a folder of one's own.
+"""Photos of animals at a door: those of the course's data, a cat from scikit-image, or your own.
 
-The course's data have a dog, a corgi, a brown bear and a sleepy cat (CC BY 3.0 and CC BY 4.0, from NVIDIA's course in
-its Chinese edition, https://github.com/NVDLI/fundamentals-of-deep-learning-zh). Everywhere else there is at least the
-cat Chelsea, in the package scikit-image (public domain, by Stéfan van der Walt).
+The course's data have a dog, a corgi, a brown bear and a sleepy cat (CC BY 3.0 and CC BY 4.0, from the Chinese edition
+of NVIDIA's course, https://github.com/NVDLI/fundamentals-of-deep-learning-zh). The package scikit-image has the cat
+Chelsea (public domain, by Stéfan van der Walt).
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from keras_course.preprocessing.images import PICTURE_ENDINGS
 
 __all__ = ["BEARS", "CATS", "DOGS", "WHO_IS_IT", "kind_of", "locate"]
 
-# ImageNet has sorted its animals: 118 kinds of dogs, five of cats that live with people, four of bears.
+# The classes of ImageNet are sorted: 118 dogs, five domestic cats, four bears.
 DOGS: Final = range(151, 269)
 CATS: Final = range(281, 286)
 BEARS: Final = range(294, 298)
@@ -30,14 +30,14 @@ WHO_IS_IT: Final = {
     "sleepy_cat": "cat",
     "chelsea": "cat",
 }
-"""What the photos show whose names are known."""
+"""The animals in the known photos."""
 
 LARGEST_COUNT: Final = 1000
 HOW_TO_GET: Final = 'give --data with a photo or a folder of photos, or run: pip install "keras-course[pretrained]"'
 
 
 def kind_of(class_number: int) -> str:
-    """Says which kind of animal a class of ImageNet is.
+    """Returns the kind of animal of an ImageNet class.
 
     Args:
         class_number: The class, from 0 to 999.
@@ -57,14 +57,14 @@ def locate(source: str | Path = "auto") -> Sequence[Path]:
     """Finds photos of animals.
 
     Args:
-        source: ``"auto"``, ``"full"`` or ``"sample"`` for those of the course's data and of scikit-image, as far as
-            they are there; or the path of a photo, or of a folder of photos.
+        source: ``"auto"``, ``"full"`` or ``"sample"`` for the photos of the course's data and of scikit-image that
+            exist; or the path of a photo or of a folder of photos.
 
     Returns:
-        The files, those of a folder in the order of their names.
+        The files; those of a folder are in the order of their names.
 
     Raises:
-        CourseError: There are none, or they are in an archive.
+        CourseError: There are no photos, or they are in an archive.
 
     Example:
         >>> locate("no_such_folder")
@@ -98,7 +98,7 @@ def locate(source: str | Path = "auto") -> Sequence[Path]:
 
 
 def _of_package() -> Path | None:
-    """Finds Chelsea without importing the package, which is large."""
+    """Finds Chelsea without importing the package, which is slow."""
     try:
         path = Path(str(metadata.distribution("scikit-image").locate_file("skimage/data/chelsea.png")))
     except metadata.PackageNotFoundError:

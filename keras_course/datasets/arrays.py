@@ -1,7 +1,7 @@
-"""What the collections of small grey pictures share: where their file is kept, and how it is written and read.
+"""Collections of small grey pictures: the places of their files, writing and reading.
 
-The file is an ``.npz`` in the form of Keras' own ``mnist.npz``: pictures ``x_train`` and ``x_test``, labels ``y_train``
-and ``y_test``. It may come from anywhere, so it is read without trusting what it says.
+A file is an ``.npz`` in the form of Keras' ``mnist.npz``: pictures ``x_train`` and ``x_test``, labels ``y_train`` and
+``y_test``. It may come from anywhere, so its headers are checked before it is read.
 """
 
 import hashlib
@@ -36,17 +36,17 @@ Parts = tuple[Part, Part]
 
 INPUT_SHAPE: Final = (28, 28, 1)
 LARGEST_COUNT: Final = 500_000
-"""A file that claims more pictures than this is refused before any memory is taken."""
+"""A file that claims more pictures is rejected before memory is allocated."""
 
 
 def cache_folder(cache: str | Path | None = None) -> Path:
-    """Gives the folder that keeps what was downloaded or prepared, whether it is there yet or not.
+    """Returns the cache folder for downloaded or prepared files, whether it exists or not.
 
     Args:
-        cache: The folder; without it ``KERAS_COURSE_CACHE``, else the user's own cache folder.
+        cache: The folder; by default ``KERAS_COURSE_CACHE`` or the user's cache folder.
 
     Returns:
-        Its path.
+        The path.
 
     Example:
         >>> cache_folder("my_cache").as_posix()
@@ -57,14 +57,14 @@ def cache_folder(cache: str | Path | None = None) -> Path:
 
 
 def places(file_name: str, cache: str | Path | None = None) -> list[Path]:
-    """Lists where a data set's file may lie: in the read-only folder ``KERAS_COURSE_DATA``, then in the cache.
+    """Returns the possible paths of a data file: in the read-only folder ``KERAS_COURSE_DATA`` and in the cache.
 
     Args:
-        file_name: Its name.
-        cache: As for ``cache_folder``.
+        file_name: The name of the file.
+        cache: The cache folder; by default ``KERAS_COURSE_CACHE`` or the user's cache folder.
 
     Returns:
-        One or two paths in the order in which to look; the last one is in the cache.
+        One or two paths, in the order of the search; the last one is in the cache.
 
     Example:
         >>> places("mnist.npz", "my_cache")[-1].as_posix()
@@ -76,13 +76,13 @@ def places(file_name: str, cache: str | Path | None = None) -> list[Path]:
 
 
 def content_sha256(parts: Parts) -> str:
-    """Hashes the pictures and labels themselves: the bytes of all four arrays in their order, as uint8.
+    """Computes the SHA-256 of pictures and labels: of the bytes of all four arrays in their order, as uint8.
 
     Args:
         parts: Pictures and labels.
 
     Returns:
-        64 hexadecimal digits, the same for the same content in whatever file it came.
+        64 hexadecimal digits, which do not depend on the file format.
 
     Example:
         >>> part = np.zeros((1, 28, 28, 1), "uint8"), np.array([7], "int32")
@@ -96,13 +96,12 @@ def content_sha256(parts: Parts) -> str:
 
 
 def save(path: str | Path, parts: Parts) -> None:
-    """Writes pictures and labels as a compressed ``.npz`` with the keys and types of Keras' own ``mnist.npz``.
+    """Writes pictures and labels as a compressed ``.npz`` with the keys and types of Keras' ``mnist.npz``.
 
-    The same content gives the same bytes. The file is written beside its place and then renamed, so nobody ever sees
-    half of it.
+    The same content gives the same bytes. The file is written under a temporary name and then renamed.
 
     Args:
-        path: The file; its folder is made when missing.
+        path: The file; its folder is created if needed.
         parts: Pictures and labels; the labels are below 256.
 
     Raises:
@@ -128,22 +127,22 @@ def save(path: str | Path, parts: Parts) -> None:
 
 
 def read_npz(archive: zipfile.ZipFile, *, num_classes: int) -> Parts:
-    """Reads pictures and labels from an ``.npz``, whose sizes are checked before memory is taken.
+    """Reads pictures and labels from an ``.npz``, and checks all sizes before memory is allocated.
 
-    ``numpy.load`` would take whatever memory a header claims. Nothing is unpickled.
+    ``numpy.load`` would allocate whatever a header claims. Nothing is unpickled.
 
     Args:
-        archive: The ``.npz``, opened as the zip archive that it is, with ``x_train``, ``y_train``, ``x_valid`` (or
-            ``x_test``) and ``y_valid`` (or ``y_test``): uint8 ``(n, 28, 28)`` or ``(n, 28, 28, 1)``, and whole numbers
-            ``(n,)``, in any order of bytes and axes.
-        num_classes: The labels are from 0 to below this.
+        archive: The ``.npz``, opened as a zip archive, with ``x_train``, ``y_train``, ``x_valid`` (or ``x_test``) and
+            ``y_valid`` (or ``y_test``): uint8 ``(n, 28, 28)`` or ``(n, 28, 28, 1)``, and whole numbers ``(n,)``, in any
+            order of bytes and axes.
+        num_classes: Number of classes; labels are below it.
 
     Returns:
         Pictures and labels that can be written to.
 
     Raises:
-        ValueError: An array is missing or is not as above. The caller, who knows the path, tells the person; damage
-            that ``zipfile`` finds is raised as it is.
+        ValueError: An array is missing or has another shape or type. The caller adds the path.
+        zipfile.BadZipFile: The archive is damaged.
 
     Example:
         >>> import tempfile
@@ -163,15 +162,15 @@ def read_npz(archive: zipfile.ZipFile, *, num_classes: int) -> Parts:
 
 
 def check_claim(name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """Checks what a header claims to describe, before anything is read on its word.
+    """Checks the shape and type in a header before the data are read.
 
     Args:
-        name: Of the array; it begins with x for pictures, and with y for labels.
-        shape: That the header claims.
-        dtype: That the header claims.
+        name: Name of the array; it begins with x for pictures and with y for labels.
+        shape: Shape in the header.
+        dtype: Type in the header.
 
     Raises:
-        ValueError: These are no pictures of 28 by 28 bytes, or no labels, or there are none or too many of them.
+        ValueError: They are not those of pictures of 28 by 28 bytes or of labels, or there are none or too many.
 
     Example:
         >>> check_claim("y_train", (10, 2), np.dtype("int64"))
@@ -190,20 +189,20 @@ def check_claim(name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
 
 
 def checked_part(pictures: np.ndarray, labels: np.ndarray, name: str, *, num_classes: int) -> Part:
-    """Gives pictures and labels, once they fit each other, the shapes and types that all data sets have.
+    """Checks that pictures and labels match, and converts them to the shapes and types of all data sets.
 
     Args:
         pictures: uint8 ``(n, 28, 28)`` or ``(n, 28, 28, 1)``.
         labels: Whole numbers ``(n,)``, n at least 1.
-        name: Of this part of the data, for an error.
-        num_classes: The labels are from 0 to below this.
+        name: Name of the part in an error message.
+        num_classes: Number of classes; labels are below it.
 
     Returns:
-        Pictures ``(n, 28, 28, 1)`` and int32 labels ``(n,)``, both copies: an array made from bytes cannot be written
-        to, and a lesson may want to.
+        Pictures ``(n, 28, 28, 1)`` and int32 labels ``(n,)``. Both are copies, since an array made from bytes cannot be
+        written to.
 
     Raises:
-        ValueError: Their numbers differ, or a label is out of range.
+        ValueError: The numbers of pictures and labels differ, or a label is out of range.
 
     Example:
         >>> checked_part(np.zeros((1, 28, 28), "uint8"), np.array([10]), "valid", num_classes=10)

@@ -1,20 +1,20 @@
 """Hand signs: 24 letters of the American Sign Language alphabet, 28 by 28 grey pixels each.
 
 The letters are A to Y without J, in that order, with the labels 0 to 23. J and Z are movements and have no picture.
-Nothing is downloaded: the collections need an account, or are large. They are recognised by looking at them:
+Nothing is downloaded, since the collections are large or need an account. A collection is recognized by its content:
 
 - **Sign Language MNIST**, ``sign_mnist_train.csv`` (27,455 pictures) and ``sign_mnist_test.csv`` (7,172), in a folder
   or in Kaggle's zip: https://www.kaggle.com/datasets/datamunge/sign-language-mnist, CC0 as its page states. Its labels
-  are the places in the whole alphabet, so that 9 (J) is missing and 24 is Y. The editions of the course itself,
-  ``sign_mnist_train.csv`` and ``sign_mnist_valid.csv``, count from 0 to 23, where 9 is K.
-- **ASL-HG**, 1,000 photos of each letter and digit, of ten people, by M. F. I. Pranto and others, CC BY 4.0,
+  are the places in the whole alphabet: 9 (J) is missing and 24 is Y. The course's own edition,
+  ``sign_mnist_train.csv`` and ``sign_mnist_valid.csv``, counts from 0 to 23, where 9 is K.
+- **ASL-HG**, 1,000 photos of each letter and digit by ten people, from M. F. I. Pranto and others, CC BY 4.0,
   https://doi.org/10.17632/j4y5w2c8w9.1: its folders of pictures, or the parquet files of
-  https://huggingface.co/datasets/juanjodurillo/asl-hg. A file's name begins with the person, as in ``P7_A_12.jpg``; its
-  parts for training and testing have pictures of all ten.
+  https://huggingface.co/datasets/juanjodurillo/asl-hg. File names begin with the person, as in ``P7_A_12.jpg``; its
+  training and test parts have pictures of all ten people.
 - an ``.npz`` with ``x_train``, ``y_train``, ``x_valid`` and ``y_valid``, as ``data_scripts/prepare_asl.py`` writes it;
-- **photos of one's own**: a folder with a folder for each letter, or with ``train`` and ``valid`` above those.
+- **your own photos**: a folder with a folder for each letter, or with ``train`` and ``valid`` above those.
 
-Where there is none of them, ``hands.py`` draws hands.
+If none of them is found, ``hands.py`` draws hands.
 """
 
 import io
@@ -33,13 +33,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from keras_course import randomness
 from keras_course.cards import ModelCard, without_folders
 from keras_course.datasets import arrays, hands
 from keras_course.datasets.arrays import LARGEST_COUNT
 from keras_course.datasets.folders import NO_PICTURE, is_system, list_files, reason_against, report
 from keras_course.datasets.hands import CLASS_NAMES, INPUT_SHAPE, PICTURES
 from keras_course.datasets.layouts import part_of
+from keras_course.datasets.splits import has_near_copy, near_copies, split_by_group
 from keras_course.errors import CourseError, reason_of
 from keras_course.files import replacing
 from keras_course.foreign_text import printable
@@ -66,9 +66,6 @@ Signs = arrays.Parts
 
 FILE_NAME: Final = "sign_mnist.npz"
 SPLITS: Final = ("given", "grouped")
-NEAR_COPY: Final = 0.95
-"""Correlation above which two pictures of one letter count as near-copies."""
-
 DRAWN: Final = "sample"
 HOW_TO_GET: Final = "python data_scripts/prepare_asl.py makes it from Kaggle's files, ASL-HG or photos of your own"
 
@@ -76,21 +73,19 @@ CSV_HEADER: Final = ",".join(["label", *(f"pixel{number + 1}" for number in rang
 CSV_TRAIN: Final = "sign_mnist_train.csv"
 CSV_VALID: Final = ("sign_mnist_test.csv", "sign_mnist_valid.csv")
 NOT_SIGNS: Final = (*"0123456789", "J", "Z", "DEL", "DELETE", "NOTHING", "SPACE")
-"""Folders of ASL-HG and of Kaggle's ASL Alphabet that are no letters, or letters that are movements."""
+"""Folders of ASL-HG and of Kaggle's ASL Alphabet that are not letters, or letters that are movements."""
 PICTURE_COLUMNS: Final = ("image", "img", "picture", "photo", "pixel_values", "jpg", "png")
 LABEL_COLUMNS: Final = ("label", "labels", "letter", "class", "target", "fine_label")
-"""What collections on Hugging Face call their columns; the first of each that is there counts."""
+"""Names of columns in collections on Hugging Face; the first one that is found counts."""
 
-# What claims more is refused before any memory is taken. The largest that is known: a CSV of 83 MB, ASL-HG's 36,000
+# Larger files are rejected before memory is allocated. The largest known ones: a CSV file of 83 MB, ASL-HG's 36,000
 # pictures of a few kB to some MB, its parquet file of 300 MB.
 LARGEST_CSV_BYTES: Final = 2**28
 LARGEST_PARQUET_BYTES: Final = 2**32
 
-ROWS_AT_A_TIME: Final = 512
-
 
 class _Entry(NamedTuple):
-    """A file in a folder or in a zip archive; both are read alike, and nothing is ever unpacked to the disk."""
+    """A file in a folder or in a zip archive. Archives are never unpacked to the disk."""
 
     name: str
     size: int
@@ -98,7 +93,7 @@ class _Entry(NamedTuple):
 
 
 class _Photo(NamedTuple):
-    """A picture of a letter that is still encoded, with the part that it is in, if it is in one."""
+    """An encoded picture of a letter, with its part, or None without parts."""
 
     name: str
     part: str | None
@@ -107,7 +102,7 @@ class _Photo(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """Pictures uint8 (n, 28, 28, 1), labels int32 (n,), and the people who sign, (n,), where the names say so."""
+    """Pictures uint8 (n, 28, 28, 1), labels int32 (n,), and the people (n,) if the file names have them."""
 
     pictures: np.ndarray
     labels: np.ndarray
@@ -115,37 +110,36 @@ class _Part(NamedTuple):
 
 
 _Found = tuple[_Part, _Part | None]
-"""What is to train on and to validate with; all in one and None where the source is not split."""
+"""The training and the validation part; all pictures and None if the source has no parts."""
 _Skipped = list[tuple[str, str]]
-"""Files that are not read, each with the reason."""
+"""Skipped files, each with the reason."""
 
 
 def load_data(
     source: str | Path = "auto", *, split: Literal["given", "grouped"] = "given", cache: str | Path | None = None
 ) -> Signs:
-    """Loads hand signs: real ones where they are at hand, else drawn ones, or those of a file of your own.
+    """Loads hand signs: real ones if they are found, else drawn ones, or those of your own file.
 
     Args:
         source: One of
 
-            - ``"auto"``: ``sign_mnist.npz`` in the folder ``KERAS_COURSE_DATA``, or in the cache; without either, drawn
-              hands, with one line on stderr that says so;
-            - ``"full"``: the same, but an error where ``"auto"`` would draw;
-            - ``"sample"``: hands that are drawn, without network or cache;
-            - a path: a file, folder or zip archive of one of the kinds above, recognised by looking at it. Where
-              several kinds are found, the first counts of ``sign_mnist.npz``, CSV, parquet and pictures.
-        split: ``"given"`` takes the source's own parts for training and validation. ``"grouped"`` parts it anew, so
-            that no person is in both parts, or, where people have no names, no series of near-copies; see
-            ``split_by_group``. A source without parts of its own is always grouped, and drawn hands, which have no
-            copies, are always as given.
-        cache: The cache folder; without it ``KERAS_COURSE_CACHE`` or the user's own cache folder.
+            - ``"auto"``: ``sign_mnist.npz`` in the folder ``KERAS_COURSE_DATA`` or in the cache, else drawn hands, with
+              one line on stderr that says so;
+            - ``"full"``: the same, but an error in place of drawn hands;
+            - ``"sample"``: drawn hands, without network or cache;
+            - a path: a file, folder or zip archive of one of the collections above. If it has several, the first one
+              counts of ``sign_mnist.npz``, CSV, parquet and pictures.
+        split: ``"given"`` keeps the source's own training and validation parts. ``"grouped"`` splits again, so that no
+            person is in both parts or, if the file names have no people, no series of near-copies; see
+            ``split_by_group``. A source without parts is always grouped; drawn hands, which have no copies, never.
+        cache: The cache folder; by default ``KERAS_COURSE_CACHE`` or the user's cache folder.
 
     Returns:
         ``(x_train, y_train), (x_valid, y_valid)``: uint8 pictures ``(n, 28, 28, 1)``, 0 is black and 255 is white, and
         int32 labels ``(n,)``, 0..23.
 
     Raises:
-        CourseError: The path is wrong or does not hold hand signs, or ``"full"`` is not at hand.
+        CourseError: The path is wrong or has no hand signs, or ``"full"`` is not found.
 
     Example:
         >>> import tempfile
@@ -168,17 +162,17 @@ def load_data(
 
 
 def locate(source: str | Path = "auto", *, cache: str | Path | None = None) -> str | Path:
-    """Gives what ``load_data`` loads, so that a lesson can say which pictures it shows.
+    """Returns the source that ``load_data`` loads.
 
     Args:
-        source: As for ``load_data``; the pictures are checked.
-        cache: As for ``load_data``.
+        source: ``"auto"``, ``"full"``, ``"sample"`` or a path, see ``load_data``; the pictures are checked.
+        cache: The cache folder; by default ``KERAS_COURSE_CACHE`` or the user's cache folder.
 
     Returns:
         The path of the file or folder, or ``"sample"`` for drawn hands. ``load_data`` takes it as its ``source``.
 
     Raises:
-        CourseError: As for ``load_data``.
+        CourseError: The path is wrong or has no hand signs, or ``"full"`` is not found.
 
     Example:
         >>> locate("sample")
@@ -188,11 +182,11 @@ def locate(source: str | Path = "auto", *, cache: str | Path | None = None) -> s
 
 
 def card(title: str, source: str | Path) -> ModelCard:
-    """Says what is to be known about a model that was trained on these hand signs.
+    """Returns the card of a model that is trained on hand signs.
 
     Args:
-        title: What the model does.
-        source: What it was trained on, as for ``describe``.
+        title: Title of the model.
+        source: The result of ``locate``.
 
     Returns:
         The card; ``RunDirectory.save_results`` adds what was measured.
@@ -206,16 +200,16 @@ def card(title: str, source: str | Path) -> ModelCard:
         class_names=CLASS_NAMES,
         picture_format=PICTURES,
         data=without_folders(describe(source), source),
-        limits="For one hand that fills the picture. The letters J and Z are movements, and not among the answers. "
-        "Whatever else it is given, it answers with one of the 24 letters.",
+        limits="For one hand that fills the picture. The letters J and Z are movements and not among the classes. "
+        "For any other picture, the answer is still one of the 24 letters.",
     )
 
 
 def example_photos(folder: str | Path) -> dict[Path, int]:
-    """Finds two photos of hands to try a model on, or draws them, large.
+    """Finds two photos of hands to try a model on, or draws them.
 
     Args:
-        folder: Where to draw them if there are none.
+        folder: The folder for drawn ones.
 
     Returns:
         The label of each file.
@@ -241,13 +235,13 @@ def example_photos(folder: str | Path) -> dict[Path, int]:
 
 
 def describe(path: str | Path) -> str:
-    """Says in a few words which hand signs ``locate`` found.
+    """Describes in a few words the hand signs that ``locate`` found.
 
     Args:
-        path: What ``locate`` returned.
+        path: The result of ``locate``.
 
     Returns:
-        The words for drawn hands, else the path.
+        "drawn hands", or the path.
 
     Example:
         >>> describe("sample"), describe("my_signs.npz")
@@ -257,10 +251,10 @@ def describe(path: str | Path) -> str:
 
 
 def cache_file(cache: str | Path | None = None) -> Path:
-    """Gives the path at which real hand signs are kept, whether they are there or not.
+    """Returns the path of real hand signs in the cache, whether the file exists or not.
 
     Args:
-        cache: The folder; without it ``KERAS_COURSE_CACHE``, else the user's own cache folder.
+        cache: The cache folder; by default ``KERAS_COURSE_CACHE`` or the user's cache folder.
 
     Returns:
         The path of ``sign_mnist.npz`` in that folder.
@@ -273,19 +267,19 @@ def cache_file(cache: str | Path | None = None) -> Path:
 
 
 def read(path: str | Path, *, split: Literal["given", "grouped"] = "given") -> Signs:
-    """Reads hand signs from a file, a folder or a zip archive, trusting nothing that it says.
+    """Reads hand signs from a file, a folder or a zip archive, which may come from anywhere.
 
     Args:
-        path: The file or folder, as for ``load_data``.
-        split: As for ``load_data``.
+        path: The file or folder.
+        split: ``"given"`` or ``"grouped"``, see ``load_data``.
 
     Returns:
         Pictures and labels as ``load_data`` returns them.
 
     Raises:
-        CourseError: The path does not exist, or what is there is damaged, is no hand signs, does not say which letters
-            they are, or claims a size that it cannot have. Sizes are checked before memory is taken; nothing is
-            unpickled or unpacked to the disk.
+        CourseError: The path does not exist, or its content is damaged, has no hand signs, does not tell which letters
+            they are, or claims a wrong size. Sizes are checked before memory is allocated; nothing is unpickled or
+            unpacked to the disk.
 
     Example:
         >>> read("nowhere")
@@ -297,208 +291,13 @@ def read(path: str | Path, *, split: Literal["given", "grouped"] = "given") -> S
     return _split(_read(Path(path)), split)
 
 
-def near_copies(
-    images: npt.ArrayLike, labels: npt.ArrayLike | None = None, *, threshold: float = NEAR_COPY
-) -> npt.NDArray[np.int64]:
-    """Finds the series of near-copies in a collection of pictures.
-
-    Pictures for training often come in series: frames of one film, or one photo turned, sharpened and brightened twenty
-    times. A random split then puts copies of nearly every validation picture among the training pictures, and a model
-    that only remembers them looks as if it could read. Kaggle's 7,172 test pictures, for example, are about 340 photos
-    in 17 to 21 versions each. Split at random, the most similar training picture names the letter of every validation
-    picture; split by series, of about half of them.
-
-    Two pictures are near-copies when the correlation of their pixels is above the threshold, which brightness and
-    contrast do not change. A series is what is connected through near-copies, so that the ends of a film belong
-    together.
-
-    Args:
-        images: Pictures ``(n, ...)`` of any equal shape, uint8 or float. One of a single colour is a copy of nothing.
-        labels: Whole numbers ``(n,)``; with them only pictures of one class are compared, which is quicker by about the
-            number of classes.
-        threshold: Correlation between 0 and 1. With 0.94 to 0.98, Kaggle's test pictures fall into 331 to 344 series;
-            no two pictures of different letters are correlated by more than 0.93.
-
-    Returns:
-        int64 numbers ``(n,)``, one for each series, from 0 up in the order of their first pictures.
-
-    Raises:
-        CourseError: The shapes do not fit, or the threshold is out of range.
-
-    Example:
-        >>> stripes, dots = np.array([[0, 9], [0, 9]]), np.array([[9, 0], [0, 9]])
-        >>> near_copies([stripes, dots, stripes * 2 + 5]).tolist()
-        [0, 1, 0]
-    """
-    pictures = np.asarray(images)
-    count = len(pictures) if pictures.ndim else 0
-    if pictures.ndim < 2 or pictures.size == 0:
-        raise CourseError(f"images have the shape {pictures.shape}; give pictures (n, ...), n from 1 up")
-    if not 0 < threshold < 1:
-        raise CourseError(f"threshold is {threshold}; give a correlation between 0 and 1")
-    classes = np.zeros(count, "int64") if labels is None else np.asarray(labels)
-    if classes.shape != (count,):
-        raise CourseError(f"labels have the shape {classes.shape}; give one for each of the {count:,} images")
-    # Each picture points to the first one of its series as far as it is known.
-    first = np.arange(count)
-    for label in np.unique(classes):
-        members = np.flatnonzero(classes == label)
-        directions = _directions(pictures[members])
-        for start in range(0, len(members), ROWS_AT_A_TIME):
-            correlations = directions[start : start + ROWS_AT_A_TIME] @ directions[start:].T
-            rows, columns = np.nonzero(correlations > threshold)
-            _join(first, members[start + rows], members[start + columns])
-    return np.unique(first, return_inverse=True)[1]
-
-
-def has_near_copy(
-    valid: tuple[npt.ArrayLike, npt.ArrayLike],
-    train: tuple[npt.ArrayLike, npt.ArrayLike],
-    *,
-    threshold: float = NEAR_COPY,
-) -> npt.NDArray[np.bool_]:
-    """Says of each validation picture whether one of its series is among the training pictures; see ``near_copies``.
-
-    Args:
-        valid: Pictures ``(n, ...)`` and labels ``(n,)`` to validate with.
-        train: Pictures and labels to train on.
-        threshold: Correlation between 0 and 1 from which on two pictures are near-copies.
-
-    Returns:
-        Booleans ``(n,)``.
-
-    Raises:
-        CourseError: The shapes do not fit, or the threshold is out of range.
-
-    Example:
-        >>> stripes, dots = np.array([[0, 9], [0, 9]]), np.array([[9, 0], [0, 9]])
-        >>> has_near_copy(([stripes, dots], [0, 0]), ([stripes + 1], [0])).tolist()
-        [True, False]
-    """
-    pictures, labels = (np.concatenate([valid[part], train[part]]) for part in (0, 1))
-    series = near_copies(pictures, labels, threshold=threshold)
-    count = len(np.asarray(valid[0]))
-    return np.isin(series[:count], series[count:])
-
-
-def split_by_group(
-    groups: npt.ArrayLike, labels: npt.ArrayLike, *, valid_share: float = 0.25, seed: int = 0
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Parts a collection for training and validation, so that every group is entirely on one side.
-
-    A group is what belongs together: a series of near-copies, all pictures of one person. If some of a group are
-    trained on and others validated with, the accuracy says how well the model knows that group again, and not how well
-    it will do with a new photo or a new person; see ``near_copies``.
-
-    The groups are drawn in random order. One goes to validation if that brings the shares of its classes closer to what
-    is asked for; then single groups change sides as long as that helps.
-
-    Args:
-        groups: The group of each example, ``(n,)``: whole numbers or names.
-        labels: The class of each example, ``(n,)``.
-        valid_share: Share of each class to validate with, between 0 and 1. Groups are not cut, so that it is kept as
-            closely as their sizes allow.
-        seed: Decides which groups are drawn.
-
-    Returns:
-        ``(train_index, valid_index)``: int64 places of the examples in increasing order. Every class is on both sides.
-
-    Raises:
-        CourseError: The shapes do not fit, the share or the seed is out of range, or a class is in a single group.
-
-    Example:
-        >>> people = ["Ada", "Ada", "Ada", "Ada", "Bo", "Bo", "Cy", "Cy", "Di", "Di"]
-        >>> letters = [0, 0, 1, 1, 0, 1, 0, 1, 0, 1]
-        >>> train_index, valid_index = split_by_group(people, letters, valid_share=0.2)
-        >>> [people[place] for place in valid_index], [letters[place] for place in valid_index]
-        (['Di', 'Di'], [0, 1])
-    """
-    names, group = np.unique(np.asarray(groups), return_inverse=True)
-    classes, label = np.unique(np.asarray(labels), return_inverse=True)
-    if np.ndim(groups) != 1 or np.shape(groups) != np.shape(labels) or not len(names):
-        raise CourseError(
-            f"groups have the shape {np.shape(groups)} and labels {np.shape(labels)}; give one of each for n examples"
-        )
-    if not 0 < valid_share < 1:
-        raise CourseError(f"valid_share is {valid_share}; give a number between 0 and 1")
-    counts = np.zeros((len(names), len(classes)), "int64")  # examples by group and class
-    np.add.at(counts, (group, label), 1)
-    lonely = np.flatnonzero((counts > 0).sum(axis=0) < 2)
-    if len(lonely):
-        raise CourseError(
-            f"class {classes[lonely[0]]} is in a single group, which cannot be on both sides; "
-            "add examples of another series or person, or give the two parts yourself"
-        )
-    is_valid = _choose(counts, valid_share, seed)[group]
-    return np.flatnonzero(~is_valid), np.flatnonzero(is_valid)
-
-
-def _directions(pictures: np.ndarray) -> npt.NDArray[np.float32]:
-    """Gives each picture as a vector of mean 0 and length 1, so that products are correlations."""
-    vectors = pictures.reshape(len(pictures), -1).astype("float32")
-    vectors -= vectors.mean(axis=1, keepdims=True)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 1e-3)
-
-
-def _join(first: npt.NDArray[np.int64], ones: npt.NDArray[np.int64], others: npt.NDArray[np.int64]) -> None:
-    """Joins pairs, in place: afterwards the pictures of a series all point to its first."""
-    while True:
-        one, other = first[ones], first[others]
-        apart = one != other
-        if not apart.any():
-            return
-        ones, others, one, other = ones[apart], others[apart], one[apart], other[apart]
-        first[np.maximum(one, other)] = np.minimum(one, other)  # of several for one, the last; the others come again
-        while not np.array_equal(first, above := first[first]):
-            first[:] = above
-
-
-def _choose(counts: npt.NDArray[np.int64], share: float, seed: int) -> npt.NDArray[np.bool_]:
-    """Chooses groups to validate with, from their examples in each class (groups, classes)."""
-    order = randomness.permutation(randomness.stream_key(seed, "split_by_group"), len(counts))
-    counts = counts[order]
-    totals = counts.sum(axis=0)
-
-    def distance(held: np.ndarray) -> Any:
-        """How far the shares are from what is asked for; rounded, so that every machine sees the same ties."""
-        return np.round(((held / totals - share) ** 2).sum(axis=-1), 9)
-
-    def cost(held: np.ndarray) -> Any:
-        """The distance, which a class that is missing on a side outweighs."""
-        return distance(held) + len(totals) * ((held <= 0) | (held >= totals)).sum(axis=-1)
-
-    chosen = np.zeros(len(counts), bool)
-    held = np.zeros_like(totals)
-    for number, count in enumerate(counts):
-        if distance(held + count) < distance(held):
-            chosen[number] = True
-            held = held + count
-    while True:
-        moves = np.where(chosen, -1, 1)[:, np.newaxis] * counts
-        costs = cost(held + moves)
-        best = int(costs.argmin())
-        if costs[best] >= cost(held):
-            break
-        held = held + moves[best]
-        chosen[best] = not chosen[best]
-    if (held <= 0).any() or (held >= totals).any():
-        raise CourseError(
-            f"no split with valid_share {share} has every class on both sides; give another seed or share, "
-            "or add examples of more series or people"
-        )
-    is_valid = np.empty_like(chosen)
-    is_valid[order] = chosen
-    return is_valid
-
-
 def _check_split(split: str) -> None:
     if split not in SPLITS:
         raise CourseError(f"split is {split!r}; give one of {', '.join(SPLITS)}")
 
 
 def _resolve(source: str | Path, cache: str | Path | None) -> tuple[str | Path, _Found | None]:
-    """Finds the pictures and reads them, in one go because finding them means checking them; None is for drawn ones."""
+    """Finds and reads the pictures, since only reading checks them; returns None for drawn ones."""
     if not isinstance(source, (str, os.PathLike)) or source == "":
         raise CourseError(f'source is {source!r}; give "auto", "full", "sample" or a path')
     if source == DRAWN:
@@ -511,16 +310,16 @@ def _resolve(source: str | Path, cache: str | Path | None) -> tuple[str | Path, 
             try:
                 return file, _read(file)
             except CourseError:
-                print(f"{file} is damaged and is passed over", file=sys.stderr)
+                print(f"{file} is damaged and is ignored", file=sys.stderr)
     missing = f"there is no {FILE_NAME} in KERAS_COURSE_DATA or {cache_file(cache).parent}"
     if source == "full":
         raise CourseError(f'{missing}; {HOW_TO_GET}, or give the path of a copy, or take "sample"')
-    print(f"hand signs: going on with {describe(DRAWN)}, because {missing}; {HOW_TO_GET}", file=sys.stderr)
+    print(f"hand signs: using {describe(DRAWN)}, because {missing}; {HOW_TO_GET}", file=sys.stderr)
     return DRAWN, None
 
 
 def _split(found: _Found, split: str) -> Signs:
-    """Gives the parts as they are, or puts them together and parts them by person or by series."""
+    """Returns the given parts, or joins them and splits them by person or by series."""
     train, valid = found
     if valid is not None and split == "given":
         return (train.pictures, train.labels), (valid.pictures, valid.labels)
@@ -530,12 +329,12 @@ def _split(found: _Found, split: str) -> Signs:
     people = [part.people for part in parts if part.people is not None]
     named = len(people) == len(parts) and len(np.unique(np.concatenate(people))) > 1
     groups = np.concatenate(people) if named else near_copies(pictures, labels)
-    train_index, valid_index = split_by_group(groups, np.take(CLASS_NAMES, labels))  # names, for an error that has one
+    train_index, valid_index = split_by_group(groups, np.take(CLASS_NAMES, labels))  # names, for an error message
     return (pictures[train_index], labels[train_index]), (pictures[valid_index], labels[valid_index])
 
 
 def _read(path: Path) -> _Found:
-    """Reads a file or folder of any kind, with errors for a person, and says in one line what is left out."""
+    """Reads a file or folder of any kind, and reports the skipped files in one line."""
     skipped: _Skipped = []
     try:
         found = _read_source(path, skipped)
@@ -584,7 +383,7 @@ def _read_zip(archive: zipfile.ZipFile, skipped: _Skipped) -> _Found:
 
 
 def _read_entries(entries: Sequence[_Entry], skipped: _Skipped) -> _Found:
-    """Recognises what lies in a folder or zip archive by the names and endings of the files."""
+    """Recognizes the collection in a folder or zip archive by the names and endings of the files."""
     if archive := _nearest(entries, FILE_NAME):
         with archive.open() as file, zipfile.ZipFile(file) as members:
             return _read_npz(members)
@@ -612,7 +411,7 @@ def _parts(name: str) -> tuple[str, ...]:
 
 
 def _nearest(entries: Sequence[_Entry], file_name: str) -> _Entry | None:
-    """Finds the file of that name in the uppermost folder; Kaggle's zip has each file twice."""
+    """Finds the file of this name in the uppermost folder, since Kaggle's zip has each file twice."""
     found = sorted((len(_parts(entry.name)), entry.name, entry) for entry in entries if _is_named(entry, file_name))
     if len(found) > 1 and found[0][0] == found[1][0]:
         raise ValueError(f"it has {found[0][1]} and {found[1][1]}; keep one of them")
@@ -629,7 +428,7 @@ def _read_npz(archive: zipfile.ZipFile) -> _Found:
 
 
 def _read_csv_pair(entries: Sequence[_Entry]) -> _Found:
-    """Reads the two CSV files, and finds out from both together which letters the labels stand for."""
+    """Reads the two CSV files, and infers from both together which letters the labels stand for."""
     train, *valid = (_nearest(entries, name) for name in (CSV_TRAIN, *CSV_VALID))
     others = [entry for entry in valid if entry is not None]
     if train is None or not others:
@@ -638,7 +437,7 @@ def _read_csv_pair(entries: Sequence[_Entry]) -> _Found:
         raise ValueError(f"it has {others[0].name} and {others[1].name}; keep one of them")
     tables = _read_csv(train), _read_csv(others[0])
     numbers = [table[:, 0].astype("int32") for table in tables]
-    has_gap = _has_gap(np.concatenate(numbers))
+    has_gap = _skips_j(np.concatenate(numbers))
     x_train, x_valid = (table[:, 1:].reshape(-1, *INPUT_SHAPE) for table in tables)
     y_train, y_valid = (labels - (labels > 9) if has_gap else labels for labels in numbers)
     return _checked(x_train, y_train, "train"), _checked(x_valid, y_valid, "valid")
@@ -662,8 +461,8 @@ def _read_csv(entry: _Entry) -> npt.NDArray[np.uint8]:
     return table
 
 
-def _has_gap(numbers: npt.NDArray[np.int32]) -> bool:
-    """Says whether labels are places in the whole alphabet, where J (9) is left out, or count the 24 letters."""
+def _skips_j(numbers: npt.NDArray[np.int32]) -> bool:
+    """Returns whether labels are places in the whole alphabet without J (9), and not numbers of the 24 letters."""
     labels = set(numbers.tolist())
     if max(labels) > 24:
         raise ValueError(f"it has the label {max(labels)}; wanted is 0 to 24, because 25 is Z, a movement")
@@ -685,7 +484,7 @@ def _content(entry: _Entry, largest: int) -> bytes:
 
 
 def _photos(entries: Iterable[_Entry], skipped: _Skipped) -> Iterator[_Photo]:
-    """Finds the letter of a picture in the name of its folder, and its part in the folders above."""
+    """Reads the letter of a picture from the name of its folder, and its part from the folders above."""
     for entry in entries:
         *folders, _ = _parts(entry.name)
         letter = folders[-1] if folders else ""
@@ -708,7 +507,7 @@ def _label(letter: str, name: str) -> int | None:
 
 
 def _part_in(names: Sequence[str]) -> str | None:
-    """Reads the part from names of files and folders; the innermost that names one counts."""
+    """Reads the part from the names of folders or files; the innermost name of a part counts."""
     return next((reading[0] for name in reversed(names) if (reading := part_of(name))), None)
 
 
@@ -722,10 +521,10 @@ def _read_parquet(entries: Sequence[_Entry], skipped: _Skipped) -> _Found:
 
 
 def _parquet_photos(entry: _Entry, parquet: Any, skipped: _Skipped) -> Iterator[_Photo]:
-    """Goes through a column of pictures and one of labels, as Hugging Face and others write them.
+    """Reads a column of pictures and one of labels, as Hugging Face and others write them.
 
-    A picture is ``{"bytes": ..., "path": ...}`` or the bytes alone; a label is a letter, or a number that the file's
-    own names explain. Rows without a picture or a label are left out and named.
+    A picture is ``{"bytes": ..., "path": ...}`` or the bytes alone; a label is a letter, or a number with a name in the
+    file's metadata. Rows without a picture or a label are skipped and reported.
     """
     with entry.open() as stream, parquet.ParquetFile(stream) as file:
         groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
@@ -759,17 +558,16 @@ def _parquet_photos(entry: _Entry, parquet: Any, skipped: _Skipped) -> Iterator[
                     yield _Photo(name, _part_in([entry.name]), label, content)
 
 
-def _column(file_name: str, there: Sequence[str], wanted: Sequence[str]) -> str:
-    found = next((name for name in wanted if name in there), None)
+def _column(file_name: str, columns: Sequence[str], wanted: Sequence[str]) -> str:
+    found = next((name for name in wanted if name in columns), None)
     if found is None:
-        raise ValueError(
-            f"{file_name} has no column {wanted[0]}, or another of {', '.join(wanted[1:])}; it has {', '.join(there)}"
-        )
+        others = ", ".join(wanted[1:])
+        raise ValueError(f"{file_name} has no column {wanted[0]}, or another of {others}; it has {', '.join(columns)}")
     return found
 
 
 def _name_of(answer: Any, names: Sequence[str], file_name: str) -> str:
-    """Gives the class that a label stands for. A number from a file indexes only what it can mean."""
+    """Returns the name of the class of a label, and rejects numbers that are out of range."""
     if not names:
         return str(answer)
     if isinstance(answer, str):
@@ -780,7 +578,7 @@ def _name_of(answer: Any, names: Sequence[str], file_name: str) -> str:
 
 
 def _class_names(metadata: dict[bytes, bytes], column: str) -> Sequence[str]:
-    """Reads what the numbers of a column stand for; without it the labels must be letters."""
+    """Reads the names of a column's class numbers from the metadata; without names the labels must be letters."""
     features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
     names = features.get(column, {}).get("names", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -789,14 +587,14 @@ def _class_names(metadata: dict[bytes, bytes], column: str) -> Sequence[str]:
 
 
 def _decode(photos: Iterable[_Photo], skipped: _Skipped) -> _Found:
-    """Makes 28 by 28 grey pixels of pictures of any size, and puts them into their parts."""
+    """Decodes pictures of any size to 28 by 28 grey pixels, and sorts them into their parts."""
     parts: dict[str | None, list[tuple[np.ndarray, int, str | None, str]]] = {}
     first_reason = ""
     for number, photo in enumerate(photos):
         if number == LARGEST_COUNT:
             raise ValueError(f"it has more than {LARGEST_COUNT:,} pictures")
         try:
-            # what a saved model will be given of the photo
+            # the same as in serving
             picture = images.prepare(photo.content, PICTURES, name="it")[:, :, 0]
         except CourseError as error:
             skipped.append((photo.name, str(error)))

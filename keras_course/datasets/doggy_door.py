@@ -1,11 +1,11 @@
-"""Photos for a door that knows one animal from all others: the course's own, a folder of yours, or a sample.
+"""Photos for a door that opens for one animal only: the course's own photos, yours, or a sample.
 
-The course's own are 139 photos of one dog and of other dogs and cats, in ``presidential_doggy_door`` with a folder
-``bo`` and one ``not_bo`` in ``train`` and in ``valid``. They cannot be had without an account; whoever has them lets
-``KERAS_COURSE_DATA`` name the folder that they are in. Fruit, fresh and rotten, is taken where there are no dogs.
+The course has 139 photos of one dog and of other dogs and cats, in ``presidential_doggy_door`` with folders ``bo`` and
+``not_bo`` in ``train`` and in ``valid``. They need an account; set ``KERAS_COURSE_DATA`` to the folder that contains
+them. Without them, photos of fresh and rotten fruit are used.
 
-The sample is cut out of seven photos of the package scikit-image: one cat, and things that are none. It shows how the
-lesson goes. How good a network is it cannot show, as each photo is in both parts.
+The sample consists of crops of seven photos of the package scikit-image: one cat, and other things. It only
+demonstrates the lesson: each photo is in both parts, so the validation accuracy means nothing.
 """
 
 import io
@@ -24,29 +24,29 @@ from keras_course.files import replacing
 __all__ = ["locate"]
 
 FOLDERS: Final = ("presidential_doggy_door", "doggy_door", "fruit")
-"""Looked for in ``KERAS_COURSE_DATA`` and in the cache, in this order."""
+"""Folders to look for in ``KERAS_COURSE_DATA`` and in the cache, the preferred one first."""
 
 SAMPLE: Final = "one_cat"
 _CAT: Final = "chelsea.png"
 _OTHERS: Final = ("astronaut.png", "coffee.png", "motorcycle_left.png", "rocket.jpg", "retina.jpg", "gravel.png")
 _CUTS: Final = {"train": (16, 10), "valid": (6, 4)}
-"""How many are cut out of the cat, and of each other photo."""
+"""Number of crops of the cat, and of each other photo."""
 _SIDE: Final = 240
 
 
 def locate(source: str | Path = "auto", *, cache: str | Path | None = None) -> Path:
-    """Finds a folder of photos, in which each class has a folder.
+    """Finds a folder of photos that has a subfolder for each class.
 
     Args:
-        source: ``"auto"`` for the course's photos or, where there are none, the sample; ``"full"`` for the course's
-            alone; ``"sample"``; or the path of a folder.
-        cache: The cache folder; without it ``KERAS_COURSE_CACHE`` or the user's own cache folder.
+        source: ``"auto"`` for the course's photos, else the sample; ``"full"`` for the course's photos only;
+            ``"sample"``; or the path of a folder.
+        cache: The cache folder; by default ``KERAS_COURSE_CACHE`` or the user's cache folder.
 
     Returns:
         The folder, for ``photo_folder.load_data``.
 
     Raises:
-        CourseError: There is none.
+        CourseError: There is no such folder.
 
     Example:
         >>> locate("no_such_folder")
@@ -58,7 +58,7 @@ def locate(source: str | Path = "auto", *, cache: str | Path | None = None) -> P
 
 
 def _sample(folder: Path) -> Path:
-    """Cuts the sample out, if it is not there yet; the same one everywhere."""
+    """Makes the sample, the same on every machine, if it does not exist yet."""
     for part, (cats, others) in _CUTS.items():
         for name in (_CAT, *_OTHERS):
             count, kind = (cats, "cat") if name == _CAT else (others, "others")
@@ -71,7 +71,7 @@ def _sample(folder: Path) -> Path:
 
 
 def _cut(name: str, which: str) -> bytes:
-    """Gives a part of a photo, turned by chance into its mirror image, as a JPEG file."""
+    """Crops a photo at random, flips half of the crops, and returns a JPEG file."""
     try:
         path = Path(str(metadata.distribution("scikit-image").locate_file(f"skimage/data/{name}")))
     except metadata.PackageNotFoundError:

@@ -1,10 +1,10 @@
-"""Downloads that a class room can rely on: several sources, a hash, resuming, and an end to all waiting.
+"""Downloads with several sources, a hash, resuming after a cut, and time-outs for every kind of waiting.
 
-``requests`` speaks to the server, ``filelock`` keeps two processes apart. What is added here is the patience: a thread
-does nothing but talk to the network and hands over what it gets; whatever it hangs in (name look-up, handshake, a body
-that trickles), the caller stops waiting in time. The thread never touches the disk.
+``requests`` talks to the server, and ``filelock`` keeps two processes apart. The time-outs of ``requests`` cover
+neither a name look-up that hangs nor headers that arrive byte by byte; so a thread receives, and the caller stops
+waiting in time. The thread never touches the disk.
 
-The folder may be one that others write to, too. No link is written through or, if it is another user's, followed.
+The folder may be shared with other users. Links are not written through, and those of other users are not followed.
 """
 
 import contextlib
@@ -38,34 +38,34 @@ from keras_course.files import Lock, is_own, open_to_append
 __all__ = ["Patience", "fetch", "locked", "set_aside"]
 
 CHUNK_BYTES = 8 * 1024
-# Data flow when a block of this size arrives in time; fewer bytes are a trickle, which is as good as silence.
+# A source that delivers fewer bytes in the time of a block counts as silent.
 BLOCK_BYTES = 64 * 1024
 LARGEST_FILE_BYTES = 2**30
 
-# The first kind that fits is shown: `requests` writes its errors for programmers, in several lines.
+# The first matching reason is shown, since the messages of `requests` have several lines.
 _REASONS = (
-    (requests.exceptions.InvalidSchema, "sends us to an address that is not https"),
-    ((requests.exceptions.InvalidURL, ValueError), "sends us to an address that is none"),
-    (requests.exceptions.TooManyRedirects, "sends us round in circles"),
+    (requests.exceptions.InvalidSchema, "redirects to an address that is not https"),
+    ((requests.exceptions.InvalidURL, ValueError), "redirects to an invalid address"),
+    (requests.exceptions.TooManyRedirects, "redirects in circles"),
     (requests.exceptions.SSLError, "the secure connection failed"),
-    (requests.exceptions.ProxyError, "the proxy does not let us through"),
+    (requests.exceptions.ProxyError, "the proxy refused the connection"),
     (requests.exceptions.Timeout, "no answer in time"),
     (requests.exceptions.ChunkedEncodingError, "the connection was cut"),
     (requests.exceptions.ConnectionError, "no connection"),
-    (requests.exceptions.ContentDecodingError, "sends what cannot be unpacked"),
+    (requests.exceptions.ContentDecodingError, "sends content that cannot be unpacked"),
 )
 
 
 class Patience:
-    """Say how long a download may wait: for an answer, for a block of data, and in vain altogether.
+    """The time-outs of a download: for an answer, for a block of data, and for all waiting together.
 
-    Time in which data flow costs nothing. Every other second (a name look-up, a silent server, a trickle,
-    another process that holds the lock) is paid from ``total``, which all sources and files share.
+    Time in which data arrive does not count. Every other second (a name look-up, a silent or very slow server, another
+    process that holds the lock) is subtracted from ``total``, which all sources and files share.
 
     Args:
-        total: Seconds of fruitless waiting in all.
-        first_byte: Seconds that one source has for its first answer, name look-up and handshake included.
-        block: Seconds in which each further 64 KiB must arrive.
+        total: Seconds of waiting without data, in all.
+        first_byte: Seconds until the first answer of a source, including name look-up and handshake.
+        block: Seconds until each further 64 KiB.
 
     Example:
         >>> patience = Patience(total=5.0, first_byte=1.5, block=1.5)
@@ -80,20 +80,20 @@ class Patience:
         self._since = time.monotonic()
 
     def left(self) -> float:
-        """Return the seconds that may still be waited; zero or less when patience is at its end."""
+        """Returns the seconds that are left; zero or less when the time is over."""
         return self._left - (time.monotonic() - self._since)
 
     def charge(self) -> None:
-        """Book the time since the last call as waited in vain."""
+        """Counts the time since the last call as waiting."""
         self._left, self._since = self.left(), time.monotonic()
 
     def forgive(self) -> None:
-        """Forget the time since the last booking, because it brought data."""
+        """Does not count the time since the last call, because data have arrived."""
         self._since = time.monotonic()
 
 
 class _SourceError(Exception):
-    """One source failed; the next one may do better. The message is the reason, in a few words."""
+    """A source has failed, and the next one is tried. The message is the reason, in a few words."""
 
 
 def fetch(
@@ -105,30 +105,30 @@ def fetch(
     patience: Patience | None = None,
     largest: int = LARGEST_FILE_BYTES,
 ) -> Path:
-    """Give the path of a file whose hash is known, downloading it if it is not in the folder yet.
+    """Returns the path of a file with a known hash, and downloads it if it is not in the folder yet.
 
-    The sources are asked in their order. What has arrived lies in ``<file_name>.part``, and the next attempt
-    (now, in the next process, or from the next source) continues there. Proxies from the environment are used.
+    The sources are tried in their order. Received data are kept in ``<file_name>.part``; the next attempt, also of
+    another process or from the next source, resumes there. Proxies from the environment are used.
 
     Args:
-        file_name: The name that the file gets in the folder.
-        sources: Addresses of the same file, the best one first; https, or http on this computer.
+        file_name: The name of the file in the folder.
+        sources: Addresses of the same file, the preferred one first; https, or http on this computer.
         known_hash: The hash of the whole file: 64 hexadecimal digits for SHA-256, or ``md5:`` and 32. If it is empty,
-            because the publisher gives none, the file is taken as it comes over a secure connection, and it is for the
-            caller to look at it.
-        folder: Where the file is kept; made when missing.
-        patience: How long to wait; without it, minutes.
-        largest: The most bytes to accept, so that a wrong source cannot fill the disk.
+            because the publisher gives none, the file is accepted as it comes over a secure connection, and the caller
+            has to check it.
+        folder: The folder of the file; created if needed.
+        patience: The time-outs; by default minutes.
+        largest: Limit for the size in bytes, so that a wrong source cannot fill the disk.
 
     Returns:
         The path of the complete file with the right hash.
 
     Raises:
-        CourseError: No source delivered the file, a source is not https, or the folder cannot be written
-            (no space, no permission). The message names the reasons; what has arrived is kept.
+        CourseError: No source delivered the file, a source is not https, or the folder cannot be written to (no space,
+            no permission). The message names the reasons; received data are kept.
 
     Example:
-        A file that is there and right needs no network:
+        An existing file with the right hash needs no network:
 
         >>> import hashlib, tempfile
         >>> folder = tempfile.TemporaryDirectory()
@@ -146,11 +146,11 @@ def fetch(
             raise CourseError(f"the download source {url} is not https; give an address that begins with https://")
     patience = patience or Patience()
     target = Path(folder) / file_name
-    if _is_there(target, known_hash, largest):  # also where nothing can be written, not even a lock
+    if _is_valid(target, known_hash, largest):  # works in a read-only folder, too
         return target
     with locked(target.with_name(f"{file_name}.lock"), patience):
         try:
-            if not _is_there(target, known_hash, largest):
+            if not _is_valid(target, known_hash, largest):
                 if target.exists():
                     set_aside(target)
                 _try_sources(sources, target, known_hash, patience, largest)
@@ -161,17 +161,17 @@ def fetch(
 
 @contextlib.contextmanager
 def locked(lock_file: str | Path, patience: Patience) -> Iterator[None]:
-    """Hold a lock that only one process can hold, waiting for another one as long as its downloads grow.
+    """Holds a lock that only one process can hold, and waits for another process as long as its downloads grow.
 
     Args:
-        lock_file: The file that stands for the lock. Its folder is made when missing.
-        patience: How long to wait while nothing grows.
+        lock_file: The lock file. Its folder is created if needed.
+        patience: The time-outs while no download grows.
 
     Yields:
         Nothing; the lock is held inside the ``with`` block.
 
     Raises:
-        CourseError: Another process holds the lock and gets nowhere, or the folder cannot be written.
+        CourseError: Another process holds the lock and makes no progress, or the folder cannot be written to.
 
     Example:
         >>> import tempfile
@@ -191,7 +191,7 @@ def locked(lock_file: str | Path, patience: Patience) -> Iterator[None]:
 
 
 def set_aside(file: Path) -> None:
-    """Rename a damaged file to ``<name>.broken`` and say so in one line on stderr; nothing is deleted.
+    """Renames a damaged file to ``<name>.broken`` and prints one line on stderr; nothing is deleted.
 
     Args:
         file: The damaged file.
@@ -209,11 +209,11 @@ def set_aside(file: Path) -> None:
         file.replace(broken)
     except OSError as error:
         raise CourseError(f"{file} is damaged and cannot be renamed to {broken.name} ({reason_of(error)})") from error
-    print(f"{file} is damaged; it is now {broken.name}, and a fresh copy is looked for", file=sys.stderr)
+    print(f"{file} is damaged; it is renamed to {broken.name}, and a new copy is fetched", file=sys.stderr)
 
 
-def _is_there(file: Path, known_hash: str, largest: int) -> bool:
-    """Says whether the file is there and right. A link of another user could lead to a pipe or a device."""
+def _is_valid(file: Path, known_hash: str, largest: int) -> bool:
+    """Returns whether the file exists with the right hash. A link of another user could lead to a pipe or a device."""
     try:
         entry, status = file.lstat(), file.stat()
         is_trusted = entry.st_uid in (getattr(os, "geteuid", int)(), 0, file.parent.stat().st_uid)
@@ -233,7 +233,7 @@ def _has_hash(file: Path, known_hash: str) -> bool:
 
 
 def _acquire(lock: Lock, patience: Patience) -> None:
-    """Take the lock; while another process has it, lose patience only if its partial files stand still."""
+    """Takes the lock; while another process holds it, only the time in which its partial files do not grow counts."""
     folder = lock.path.parent
     arrived = _partial_bytes(folder)
     while not lock.acquire(timeout=min(1.0, patience.left())):
@@ -241,7 +241,7 @@ def _acquire(lock: Lock, patience: Patience) -> None:
         if arrived >= before + BLOCK_BYTES:
             patience.forgive()
         elif patience.left() <= 0:
-            raise CourseError(f"another process holds {lock.path} and gets nowhere; end it, or wait")
+            raise CourseError(f"another process holds {lock.path} and makes no progress; end it, or wait")
 
 
 def _partial_bytes(folder: Path) -> int:
@@ -254,7 +254,7 @@ def _partial_bytes(folder: Path) -> int:
 
 
 def _try_sources(sources: Sequence[str], target: Path, known_hash: str, patience: Patience, largest: int) -> None:
-    """Download from the first source that has the right file."""
+    """Downloads from the first source that has the right file."""
     failures = []
     for url in sources:
         try:
@@ -268,7 +268,7 @@ def _try_sources(sources: Sequence[str], target: Path, known_hash: str, patience
 
 
 def _download(url: str, target: Path, known_hash: str, patience: Patience, largest: int) -> None:
-    """Download from one source, coming back after a cut as long as each visit brings at least a block."""
+    """Downloads from one source, and resumes after a cut as long as each attempt brings at least a block."""
     part = target.with_name(f"{target.name}.part")
     may_restart = True
     longest = _size(part)
@@ -288,22 +288,22 @@ def _download(url: str, target: Path, known_hash: str, patience: Patience, large
         part.unlink()
         if not (is_resumed and may_restart):
             raise _SourceError("wrong content")
-        may_restart, longest = False, 0  # the beginning, perhaps of another file, may be to blame
+        may_restart, longest = False, 0  # the resumed part may have been that of another file
 
 
 def _continue_part(url: str, part: Path, patience: Patience, largest: int) -> None:
-    """Fill the partial file from where it ends."""
+    """Resumes the partial file at its end."""
     start = _size(part)
     with _Transfer(url, start, patience) as transfer:
         head = transfer.head()
         if head.status == 206 and not head.begins_at(start):
-            raise _SourceError("sends another range than asked for")
+            raise _SourceError("sends another range than requested")
         if head.status in (200, 206):
             # A server without ranges answers 200 and sends everything again.
             start = start if head.status == 206 else 0
             with open_to_append(part) as file, _progress_bar(part.stem, start, head.length()) as advance:
                 if file.tell() < start:
-                    raise _SourceError(f"{part.name} was changed meanwhile")
+                    raise _SourceError(f"{part.name} was changed by another process")
                 file.truncate(start)
                 file.seek(start)
                 for chunk in transfer.chunks():
@@ -316,7 +316,7 @@ def _continue_part(url: str, part: Path, patience: Patience, largest: int) -> No
                 os.fsync(file.fileno())
         elif head.status != 416 or not start:
             raise _SourceError(f"HTTP status {head.status}")
-        # 416 says that nothing lies behind the end of our part: the hash decides whether it is the whole file.
+        # 416 means that nothing follows the partial file: the hash decides whether it is complete.
 
 
 @dataclass(frozen=True)
@@ -335,7 +335,7 @@ class _Head:
 
 
 class _Transfer:
-    """One GET request in a thread of its own, of which the caller takes as much as comes in time."""
+    """A GET request in its own thread; the caller takes the data that arrive in time."""
 
     def __init__(self, url: str, start: int, patience: Patience) -> None:
         self._url = url
@@ -344,8 +344,8 @@ class _Transfer:
         self._stopped = threading.Event()
         # First the head, then the chunks, then b"" or the error that ended it.
         self._items: queue.SimpleQueue[_Head | bytes | Exception] = queue.SimpleQueue()
-        # A daemon: a name look-up cannot be interrupted, and must not keep Python from ending either.
-        threading.Thread(target=self._talk, args=(url, start), name=f"download {url}", daemon=True).start()
+        # a daemon thread, since a name look-up cannot be interrupted and must not keep Python from exiting
+        threading.Thread(target=self._receive, args=(url, start), name=f"download {url}", daemon=True).start()
 
     def __enter__(self) -> "_Transfer":
         return self
@@ -354,14 +354,14 @@ class _Transfer:
         self._stopped.set()
 
     def head(self) -> _Head:
-        head = self._take()
+        head = self._next_item()
         assert isinstance(head, _Head)
         self._deadline = time.monotonic() + self._patience.block
         return head
 
     def chunks(self) -> Iterator[bytes]:
         arrived = 0
-        while chunk := self._take():
+        while chunk := self._next_item():
             assert isinstance(chunk, bytes)
             arrived += len(chunk)
             if arrived >= BLOCK_BYTES:
@@ -370,19 +370,19 @@ class _Transfer:
                 self._patience.forgive()
             yield chunk
 
-    def _take(self) -> _Head | bytes:
+    def _next_item(self) -> _Head | bytes:
         seconds = min(self._deadline - time.monotonic(), self._patience.left())
         try:
             item = self._items.get(timeout=max(0.0, seconds))
         except queue.Empty:
             raise _SourceError("no answer in time") from None
         if isinstance(item, Exception):
-            if problem := _problem_of_settings(self._url, item):
-                raise CourseError(problem) from item  # no other source would help
+            if problem := _settings_problem(self._url, item):
+                raise CourseError(problem) from item  # which all sources have
             raise _SourceError(_reason(self._url, item)) from item
         return item
 
-    def _talk(self, url: str, start: int) -> None:
+    def _receive(self, url: str, start: int) -> None:
         # The hash is that of the stored bytes, so no compression may be added on the way.
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
         timeouts = (self._patience.first_byte, self._patience.block)
@@ -397,12 +397,12 @@ class _Transfer:
                         return
                     self._items.put(chunk)
             self._items.put(b"")
-        except Exception as error:  # whatever it is, it belongs to the caller: a thread has nobody to tell
+        except Exception as error:  # raised again in the caller's thread
             self._items.put(error)
 
 
 class _SecureAdapter(HTTPAdapter):
-    """Speaks https, and http only to this computer. Redirections come by here too."""
+    """Allows https, and http only for this computer, also after redirections."""
 
     def send(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         if not _is_secure(request.url):
@@ -429,20 +429,20 @@ def _is_this_computer(host: str) -> bool:
         return False
 
 
-def _problem_of_settings(url: str, error: Exception) -> str:
-    """What in the environment of this process keeps every download from working, as far as that is the cause."""
+def _settings_problem(url: str, error: Exception) -> str:
+    """Describes the environment variable that makes every download fail, if one is the cause; else returns ""."""
     variable, proxy = _proxy_of(url)
     if isinstance(error, requests.exceptions.InvalidSchema) and "SOCKS" in str(error):
         return f"{variable} names a SOCKS proxy, which needs PySocks, which is not installed; run: pip install PySocks"
     if proxy and not _is_address(proxy) and isinstance(error, (ValueError, requests.exceptions.RequestException)):
         return f"{variable} is not the address of a proxy; give one such as http://proxy.example.org:8080"
-    # `requests` looks for the file before it connects, and reads it afterwards
+    # `requests` checks that the file exists before it connects, and reads it afterwards
     may_be_certificates = isinstance(error, requests.exceptions.SSLError) or type(error) is OSError
-    return _problem_of_certificates(error) if may_be_certificates and url.startswith("https:") else ""
+    return _certificates_problem(error) if may_be_certificates and url.startswith("https:") else ""
 
 
 def _proxy_of(url: str) -> tuple[str, str]:
-    """Gives the proxy that is used for an address, and the variable that names it; "" for none."""
+    """Returns the variable that names the proxy for an address, and the proxy, "" for none."""
     proxy = requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
     names = [f"{urlsplit(url).scheme}_proxy", "all_proxy"]
     variables = [variable for name in names for variable in (name, name.upper()) if os.environ.get(variable)]
@@ -457,15 +457,15 @@ def _is_address(proxy: str) -> bool:
         return False
 
 
-def _problem_of_certificates(error: Exception) -> str:
-    """What is wrong with the file of certificates that a variable names. `requests` reads the first of two."""
+def _certificates_problem(error: Exception) -> str:
+    """Describes the problem of the file of certificates that a variable names, else returns ""."""
     for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         if named := os.environ.get(variable):
             return _unreadable_certificates(variable, Path(named))
     if (named := os.environ.get("SSL_CERT_FILE")) and _is_unknown_certificate(error):
         if problem := _unreadable_certificates("SSL_CERT_FILE", Path(named)):
             return problem
-        return f"the server's certificate is not known; if it is in {named}, name that file in REQUESTS_CA_BUNDLE, too"
+        return f"the server's certificate is unknown; if it is in {named}, set REQUESTS_CA_BUNDLE to that file, too"
     return ""
 
 
@@ -474,7 +474,7 @@ def _unreadable_certificates(variable: str, file: Path) -> str:
     if not file.exists():
         return f"there is no {file}, which {variable} names; {remedy}"
     try:
-        if file.is_file():  # a folder of certificates is looked into when one is wanted
+        if file.is_file():  # a folder of certificates is searched on demand
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
         else:
             next(file.iterdir(), None)
@@ -498,12 +498,12 @@ def _reason(url: str, error: Exception) -> str:
             parts = urllib3.util.parse_url(requests.utils.prepend_scheme_if_needed(proxy, "http"))
             return f"the proxy {parts.netloc}, which {variable} names, cannot be reached"
     if _is_unknown_certificate(error):
-        return "the server's certificate is not known, name your organisation's in REQUESTS_CA_BUNDLE if it has one"
+        return "the server's certificate is unknown, set REQUESTS_CA_BUNDLE to that of your organisation if it has one"
     return next((words for kind, words in _REASONS if isinstance(error, kind)), type(error).__name__)
 
 
 def _size(part: Path) -> int:
-    """The bytes that have arrived; a file that is not ours is none of them."""
+    """Returns the number of received bytes; the file of another user does not count."""
     try:
         status = part.lstat()
     except FileNotFoundError:
@@ -514,13 +514,13 @@ def _size(part: Path) -> int:
 def _disk_error(file: Path, error: OSError) -> DiskError:
     place = "KERAS_COURSE_CACHE may name another folder"
     is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    remedy = f"free some space and start again, what has arrived is kept; {place}" if is_full else place
+    remedy = f"free some space and start again, received data are kept; {place}" if is_full else place
     return DiskError(error.filename or file, error, remedy)
 
 
 @contextlib.contextmanager
 def _progress_bar(name: str, start: int, length: int | None) -> Iterator[Any]:
-    """Show a bar on a terminal and nothing elsewhere; yields the function that advances it."""
+    """Shows a bar on a terminal and nothing elsewhere; yields the function that advances it."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.file.isatty()) as progress:

@@ -1,7 +1,7 @@
-"""Hours of study and whether the exam was passed: one number in, yes or no out, and nobody can be quite sure.
+"""Hours of study and whether the exam was passed: binary classification with one input and overlapping classes.
 
-The students are drawn by the course's generator from a seed, the same ones on every backend. Some who studied little
-pass and some who studied long fail, so that the best answer is a probability and not a line between the two.
+The course's generator draws the students from a seed, the same ones on every backend. Some who studied little pass and
+some who studied long fail, so the best prediction is a probability.
 """
 
 from typing import Final
@@ -13,15 +13,15 @@ from keras_course import randomness
 from keras_course.errors import check_positive
 
 LONGEST: Final = 8.0
-"""The most hours that a student studies."""
+"""The largest number of hours."""
 CLASS_NAMES: Final = ("failed", "passed")
-"""What the labels 0 and 1 mean."""
+"""The names of the labels 0 and 1."""
 
 Students = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 
 def truth(hours: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Gives the probability with which a student passes: 1 / (1 + exp(4 - hours)).
+    """Computes the true probability that a student passes: 1 / (1 + exp(4 - hours)).
 
     Args:
         hours: Hours of study, of any shape, 0 to 8.
@@ -37,16 +37,16 @@ def truth(hours: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 
 def load_data(*, count: int = 100, valid_count: int = 100, seed: int = 0) -> tuple[Students, Students]:
-    """Draws students to train on and others to validate with.
+    """Draws a training set and a validation set of students.
 
     Args:
-        count: Number of students to train on.
-        valid_count: Number of students to validate with.
-        seed: Seed of all that is random.
+        count: Number of training students.
+        valid_count: Number of validation students.
+        seed: Random seed.
 
     Returns:
         ``(hours_train, passed_train), (hours_valid, passed_valid)``, all float32 of shape (n, 1): hours from 0 to 8,
-        in their order, and labels 0.0 (failed) or 1.0 (passed).
+        sorted, and labels 0.0 (failed) or 1.0 (passed).
 
     Raises:
         CourseError: A count is not a whole number from 1 up, or the seed is out of range.

@@ -1,7 +1,6 @@
-"""What lies in a folder that somebody brings: every file is listed, or named with the reason why it is not.
+"""The files of a user's folder: every file is listed, or skipped with a reason.
 
-What systems and programs put there for themselves is passed over: hidden files, thumbnails, waste baskets. Nothing is
-followed out of the folder.
+System files are ignored: hidden files, thumbnails, recycle bins. No link is followed out of the folder.
 """
 
 import os
@@ -41,12 +40,12 @@ NO_PICTURE: Final = "it is no picture"
 LEAVES: Final = "it is a link that leaves the folder"
 RETURNS: Final = "it is a link that leads back to a folder around it"
 
-# Links within a folder can make more paths of few files than anybody can wait for.
+# Links within a folder can turn a few files into a huge number of paths.
 _LARGEST_ENTRIES: Final = 2 * LARGEST_COUNT
 _NAMES_SHOWN: Final = 10
-_BEGINNING: Final = 64  # bytes by which a picture is recognised
+_BEGINNING: Final = 64  # bytes by which a picture is recognized
 
-# Names are compared in lower case. All that begins with a dot is passed over as well: .DS_Store, .Trashes,
+# Names are compared in lower case. Names that begin with a dot are ignored as well: .DS_Store, .Trashes,
 # .ipynb_checkpoints, .thumbnails, .@__thumb (QNAP), .AppleDouble, .Spotlight-V100, ._photo.jpg.
 _SYSTEM_NAMES: Final = frozenset(
     {
@@ -86,12 +85,12 @@ class File(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """What is in a folder, by paths below it, sorted folder by folder.
+    """The contents of a folder, as paths relative to it, sorted folder by folder.
 
     Args:
         files: The files.
-        folders: The folders, at whatever depth.
-        skipped: What is not among these, each with the reason.
+        folders: The subfolders of all levels.
+        skipped: Other entries, each with the reason.
     """
 
     files: list[File]
@@ -100,13 +99,13 @@ class Listing(NamedTuple):
 
 
 def is_system(name: str) -> bool:
-    """Says whether a system or a program has put a file or folder of this name there for itself.
+    """Returns whether a file or folder of this name is a system file, which is ignored.
 
     Args:
         name: The name, without the folders above.
 
     Returns:
-        Whether to pass it over.
+        Whether it belongs to an operating system or a program.
 
     Example:
         >>> [name for name in ("@eaDir", "$RECYCLE.BIN", "Thumbs.db", "._cat.jpg", "cat.jpg") if not is_system(name)]
@@ -116,9 +115,9 @@ def is_system(name: str) -> bool:
 
 
 def list_files(folder: Path) -> Listing:
-    """Lists all regular files in a folder and in those in it, without opening one.
+    """Lists all regular files of a folder and its subfolders without opening them.
 
-    Links are followed where they stay in the folder.
+    Links are followed if they stay in the folder.
 
     Args:
         folder: The folder.
@@ -166,19 +165,18 @@ def list_files(folder: Path) -> Listing:
 
 
 def list_pictures(folder: Path) -> Listing:
-    """Lists the pictures in a folder and in those in it.
+    """Lists the pictures of a folder and its subfolders.
 
-    A file is taken for a picture by its ending; with an ending that is none of a picture's, or without one, by its
-    first bytes.
+    A picture is recognized by its ending, or by its first bytes if it has no ending of a picture.
 
     Args:
         folder: The folder.
 
     Returns:
-        The pictures as ``files``, and all other files with the reason in ``skipped``.
+        The pictures in ``files``, and all other files with the reason in ``skipped``.
 
     Raises:
-        CourseError: As for ``list_files``, or there are too many pictures.
+        CourseError: There is no such folder, it cannot be read, or it has too many files or pictures.
 
     Example:
         >>> import tempfile
@@ -202,12 +200,12 @@ def list_pictures(folder: Path) -> Listing:
 
 
 def reason_against(name: str, size: int, open_file: Callable[[], Any]) -> str:
-    """Says why a file is not taken for a picture.
+    """Returns the reason why a file is not read as a picture.
 
     Args:
-        name: Its name; the ending of a picture is enough.
-        size: Its bytes.
-        open_file: Opens it; its first bytes decide where its name does not.
+        name: The file name.
+        size: The file size in bytes.
+        open_file: Opens the file; its first bytes decide if the name has no ending of a picture.
 
     Returns:
         The reason, or "" for a picture.
@@ -223,7 +221,7 @@ def reason_against(name: str, size: int, open_file: Callable[[], Any]) -> str:
     if ending not in images.PICTURE_ENDINGS:
         try:
             with open_file() as file:
-                # the other formats begin with two or three letters, as many a text does
+                # these formats begin with two or three letters, as a text may
                 if images.format_of(file.read(_BEGINNING)) in (None, "BMP", "PPM", "TIFF"):
                     return NO_PICTURE
         except OSError as error:
@@ -234,11 +232,11 @@ def reason_against(name: str, size: int, open_file: Callable[[], Any]) -> str:
 
 
 def report(folder: str | Path, skipped: Sequence[tuple[str, str]]) -> None:
-    """Says in one line on stderr what is left out of a folder; nothing where nothing is.
+    """Prints one line on stderr about the skipped files of a folder, or nothing if there are none.
 
     Args:
         folder: The folder.
-        skipped: Paths below it, each with the reason.
+        skipped: Paths relative to it, each with the reason.
 
     Example:
         >>> import contextlib
@@ -248,14 +246,14 @@ def report(folder: str | Path, skipped: Sequence[tuple[str, str]]) -> None:
     """
     if not skipped:
         return
-    in_order = sorted(skipped, key=lambda item: item[1] == NO_PICTURE)  # what somebody may miss comes first
+    in_order = sorted(skipped, key=lambda item: item[1] == NO_PICTURE)  # unexpected reasons first
     names = [f"{printable(name)} ({printable(reason)})" for name, reason in in_order[:_NAMES_SHOWN]]
     more = f", and {len(skipped) - _NAMES_SHOWN:,} more" if len(skipped) > _NAMES_SHOWN else ""
     print(f"{printable(str(folder))}: {len(skipped):,} skipped: {', '.join(names)}{more}", file=sys.stderr)
 
 
 def names_of(names: Iterable[str]) -> str:
-    """Names up to five in their order, and says how many more there are.
+    """Joins up to five names, sorted, and the number of the others.
 
     Args:
         names: The names.
@@ -273,14 +271,14 @@ def names_of(names: Iterable[str]) -> str:
 
 
 def join(folder: str, name: str) -> str:
-    """Puts a path below the folder together; that of the folder itself is the empty text.
+    """Joins a relative path and a name; the empty path is the folder itself.
 
     Args:
-        folder: A path below the folder.
-        name: What is in it.
+        folder: A relative path.
+        name: The name of an entry in it.
 
     Returns:
-        The path of that.
+        The relative path of the entry.
 
     Example:
         >>> join("train", "cat"), join("", "train")
@@ -290,7 +288,7 @@ def join(folder: str, name: str) -> str:
 
 
 def composed(name: str) -> str:
-    r"""Writes letters with accents in one way; macOS has another one than a keyboard.
+    r"""Normalizes letters with accents, which macOS decomposes and keyboards do not.
 
     Args:
         name: A name.
@@ -306,10 +304,10 @@ def composed(name: str) -> str:
 
 
 def in_order(name: str) -> tuple[list[str], str]:
-    """Gives a key that sorts paths folder by folder, on every system alike.
+    """Returns a key that sorts paths folder by folder, in the same way on every system.
 
     Args:
-        name: A path below a folder.
+        name: A relative path.
 
     Returns:
         The key.
@@ -329,14 +327,14 @@ def _sorted(listing: Listing) -> Listing:
 
 
 def check_folder(folder: Path) -> None:
-    """Makes sure that a folder is there; anything else that hinders is raised as it is.
+    """Raises an error if a folder does not exist.
 
     Args:
         folder: The folder.
 
     Raises:
-        CourseError: There is none, or it is a file.
-        OSError: The system does not say.
+        CourseError: There is no such folder, or it is a file.
+        OSError: It cannot be determined.
 
     Example:
         >>> check_folder(Path("no_such_folder"))
@@ -355,7 +353,7 @@ def check_folder(folder: Path) -> None:
 def _visit(
     listing: Listing, entry: os.DirEntry[str], name: str, root: str, links: tuple[str, ...]
 ) -> tuple[str, ...] | None:
-    """Notes one file, or gives for a folder the real paths that were left by links on the way into it."""
+    """Adds a file to the listing; for a folder, returns the real paths of the links that lead to it."""
     try:
         if entry.is_symlink():
             here, target = os.path.realpath(Path(entry.path).parent), os.path.realpath(entry.path)
@@ -376,7 +374,7 @@ def _visit(
         return None
     if stat.S_ISREG(status.st_mode):
         listing.files.append(File(name, status.st_size, status.st_mtime_ns))
-    else:  # to open a pipe is to wait for somebody who writes into it
+    else:  # opening a pipe would block
         listing.skipped.append((name, "it is not a file"))
     return None
 

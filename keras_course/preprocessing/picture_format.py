@@ -1,4 +1,4 @@
-"""How a picture becomes what a model takes, in a few numbers and words; nothing here needs NumPy or Pillow."""
+"""The input format of a model: how a picture is converted to its input. Needs neither NumPy nor Pillow."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -14,23 +14,23 @@ _LARGEST_SIDE: Final = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class PictureFormat:
-    """How a picture becomes what a model takes; it travels with the model.
+    """The input format of a model, which is saved in its card.
 
     Args:
-        height: Pixels that the model takes.
-        width: Pixels that the model takes.
+        height: Height of the input in pixels.
+        width: Width of the input in pixels.
         channels: 1 for grey, 3 for red, green and blue.
-        resize: What happens to a picture of other proportions: ``crop`` keeps the middle; the others keep all of it,
-            ``pad`` with one grey value beside it, ``extend`` with its outermost pixels repeated, ``stretch`` distorted.
-        middle: With ``crop``, which share of the sides is kept: 0.875 for 224 pixels out of 256.
-        interpolation: ``bicubic``, ``bilinear`` or ``lanczos``; pixels are averaged where a picture shrinks.
-        background: Grey value, 0 to 255, of what is behind a transparent picture and beside a padded one.
-        full_contrast: Whether the darkest pixel becomes black and the brightest one white.
-        drawing: Whether the pictures are strokes, as in MNIST: bright on black, of equal size, their centre of weight
-            in the middle. Drawings with dark strokes, off the middle or on paper are brought to that.
+        resize: Conversion of a picture of another aspect ratio: ``crop`` keeps the middle; the others keep the whole
+            picture: ``pad`` adds one grey value, ``extend`` repeats the outermost pixels, ``stretch`` distorts it.
+        middle: Share of the sides that ``crop`` keeps: 0.875 for 224 pixels out of 256.
+        interpolation: ``bicubic``, ``bilinear`` or ``lanczos``, with averaging when a picture becomes smaller.
+        background: Grey value, 0 to 255, behind a transparent picture and beside a padded one.
+        full_contrast: Whether to stretch grey values so that the darkest pixel is black and the brightest one white.
+        drawing: Whether the pictures are strokes, as in MNIST: bright on black, of equal size, with their centre of
+            mass in the middle. Other drawings, such as dark strokes on paper, are converted to that form.
 
     Raises:
-        CourseError: A value makes no sense.
+        CourseError: A value is invalid.
 
     Example:
         >>> PictureFormat(height=28, width=28, channels=1).shape
@@ -71,7 +71,7 @@ class PictureFormat:
         return self.height, self.width, self.channels
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the fields, as they go into a card."""
+        """Returns the fields as they are saved in a card."""
         return asdict(self)
 
 

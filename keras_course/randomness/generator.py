@@ -1,4 +1,4 @@
-"""The generator itself: nothing in it needs Keras, unless ``keras.ops`` is what it is asked to draw with."""
+"""The random generator; it needs Keras only to draw with ``xp=keras.ops``."""
 
 import hashlib
 import math
@@ -20,7 +20,7 @@ _MANTISSA_BITS = 24  # a float32 holds every whole number up to 2**24 exactly
 
 
 def stream_key(seed: int, *path: str | int) -> Key:
-    """Derives the key of an independent stream of random numbers from a seed and the stream's name.
+    """Derives the key of an independent random stream from a seed and the name of the stream.
 
     Args:
         seed: A whole number from 0 to 2**64 - 1.
@@ -50,7 +50,7 @@ def stream_key(seed: int, *path: str | int) -> Key:
 
 
 def threefry_2x32(key: Key, counter0: Any, counter1: Any, *, xp: ModuleType = np) -> tuple[Any, Any]:
-    """Mixes a key and a counter into 64 random bits (Threefry-2x32, 20 rounds).
+    """Computes 64 random bits from a key and a counter (Threefry-2x32, 20 rounds).
 
     Args:
         key: Two words from 0 to 2**32 - 1.
@@ -84,8 +84,8 @@ def random_bits(key: Key, shape: Sequence[int], *, step: Any = 0, first_row: Any
         key: The stream, from ``stream_key``.
         shape: Shape of the array. All axes but the last count as rows.
         step: The draw's number within the stream: a whole number or an int32 scalar tensor.
-        first_row: The number of the first row. A shard that starts at row ``r`` of a batch draws, with
-            ``first_row=r``, what the whole batch would have drawn there.
+        first_row: The number of the first row. With ``first_row=r``, a shard that starts at row ``r`` of a batch draws
+            the same numbers as the whole batch has there.
         xp: ``numpy`` or ``keras.ops``.
 
     Returns:
@@ -108,7 +108,7 @@ def random_bits(key: Key, shape: Sequence[int], *, step: Any = 0, first_row: Any
 
 
 def uniform(key: Key, shape: Sequence[int], *, step: Any = 0, first_row: Any = 0, xp: ModuleType = np) -> Any:
-    """Draws float32 numbers, uniform over the 2**24 multiples of 2**-24 in [0, 1); the same bits everywhere.
+    """Draws float32 numbers, uniform over the 2**24 multiples of 2**-24 in [0, 1); bit-identical on all backends.
 
     Args:
         key: The stream, from ``stream_key``.
@@ -131,7 +131,7 @@ def uniform(key: Key, shape: Sequence[int], *, step: Any = 0, first_row: Any = 0
 def normal(key: Key, shape: Sequence[int], *, step: Any = 0, first_row: Any = 0, xp: ModuleType = np) -> Any:
     """Draws float32 numbers from the standard normal distribution by the Box-Muller transform.
 
-    The bits behind them are the same everywhere; the logarithm and the cosine differ between libraries in the last bits
+    The random bits are the same on all backends; the logarithm and the cosine differ between libraries in the last bits
     of a float32 (about 1e-6).
 
     Args:
@@ -164,7 +164,7 @@ def integers(
     Args:
         key: The stream, from ``stream_key``.
         shape: Shape of the array.
-        high: One more than the largest number, from 1 to 2**31 - 1.
+        high: The largest number plus 1, from 1 to 2**31 - 1.
         step: The draw's number within the stream.
         first_row: The number of the first row, as in ``random_bits``.
         xp: ``numpy`` or ``keras.ops``.
@@ -212,12 +212,12 @@ def keep_mask(
 def permutation(key: Key, size: int, *, step: Any = 0, xp: ModuleType = np) -> Any:
     """Draws a random order of the numbers 0 .. size - 1.
 
-    The numbers are sorted by random 32-bit keys. Two equal keys keep their order, which happens to fewer than one pair
-    in a data set of 60,000.
+    The numbers are sorted by random 32-bit keys. Two equal keys keep their order; a data set of 60,000 has on average
+    fewer than one such pair.
 
     Args:
         key: The stream, from ``stream_key``.
-        size: How many numbers.
+        size: Number of numbers.
         step: The draw's number within the stream, for example the epoch.
         xp: ``numpy`` or ``keras.ops``.
 
@@ -235,7 +235,7 @@ def permutation(key: Key, size: int, *, step: Any = 0, xp: ModuleType = np) -> A
 
 
 def _signed(word: int) -> int:
-    """The int32 with the same bits as the lowest 32 of a whole number."""
+    """Returns the int32 with the lowest 32 bits of a whole number."""
     word &= 0xFFFFFFFF
     return word - 2**32 if word >= 2**31 else word
 
@@ -247,12 +247,12 @@ def _rotate_left(x: Any, distance: int, xp: ModuleType) -> Any:
 
 
 def _top_bits(words: Any, xp: ModuleType) -> Any:
-    """The upper 24 of each 32 bits, as whole numbers from 0 to 2**24 - 1."""
+    """Returns the upper 24 of each 32 bits, as whole numbers from 0 to 2**24 - 1."""
     return xp.bitwise_and(xp.right_shift(words, 32 - _MANTISSA_BITS), (1 << _MANTISSA_BITS) - 1)
 
 
 def product_of(sizes: Sequence[Any]) -> Any:
-    """The product of sizes that may be tensors, as those of a batch of unknown size are."""
+    """Returns the product of sizes, which may be tensors, like those of a batch of unknown size."""
     total: Any = 1
     for size in sizes:
         total = total * size

@@ -1,4 +1,4 @@
-"""Keras' layers that draw, with the course's generator."""
+"""Random layers of Keras, with the course's generator."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,20 +12,19 @@ from keras_course.randomness.generator import keep_mask, product_of, stream_key
 
 @keras.saving.register_keras_serializable(package="keras_course")
 class Dropout(keras.layers.Layer):
-    """Sets a fraction of its inputs to zero during training: the same ones on every backend.
+    """Sets a fraction of the inputs to zero during training: the same ones on every backend.
 
     The mask of training step ``t`` is a function of the seed, the layer's name, ``t`` and the position in the batch.
-    ``t`` is a weight of the layer, so that it is saved, resumed and right when several steps run in one call; Keras
+    ``t`` is a weight of the layer, so that it is saved, resumed and correct when several steps run in one call; Keras
     counts it as one non-trainable parameter.
 
     Args:
         rate: Fraction of the inputs to drop, from 0 up to but not including 1.
-        noise_shape: Shape of what is drawn, with 1 for an axis along which all is dropped or kept together, and None
-            for one that is as long as that of the inputs: ``(None, 1, 1, 1)`` drops whole pictures. Without it, each
-            number is dropped by itself.
+        noise_shape: Shape of the mask: 1 for an axis along which all values share one draw, None for the length of the
+            inputs. ``(None, 1, 1, 1)`` drops whole pictures. By default each number has its own draw.
         seed: The seed of the model.
-        name: The layer's name. Two layers of one model with the same name would drop alike.
-        **kwargs: As for any Keras layer.
+        name: The layer's name. Two layers with the same seed and name have the same masks.
+        **kwargs: Arguments of a Keras layer.
 
     Raises:
         CourseError: The rate is out of range.
@@ -57,13 +56,13 @@ class Dropout(keras.layers.Layer):
         self._key = stream_key(seed, self.name, "dropout")
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Makes the counter of training steps."""
+        """Adds the counter of training steps."""
         self.step = self.add_weight(
             name="step", shape=(), dtype="int32", initializer="zeros", trainable=False, aggregation="only_first_replica"
         )
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        """Drops inputs in training, and passes them on as they are otherwise."""
+        """Drops inputs in training; at inference it is the identity."""
         if not training or self.rate == 0:
             return inputs
         shape = keras.ops.shape(inputs)
@@ -87,5 +86,5 @@ class Dropout(keras.layers.Layer):
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        """Returns what is needed to make the layer again."""
+        """Returns the arguments as they are saved."""
         return {**super().get_config(), "rate": self.rate, "noise_shape": self.noise_shape, "seed": self.seed}

@@ -1,4 +1,4 @@
-"""Initial weights: the distribution of Keras' initialisers, with the course's generator."""
+"""Initial weights: the distributions of Keras' initializers, with the course's generator."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ _CONSTANT_INITIALIZERS = (
     keras.initializers.Constant,
     keras.initializers.Identity,
 )
-# Keras calls the initialiser of a weight w `w_initializer`, but for these:
+# Keras' attribute for the initializer of a weight w is `w_initializer`, except for these:
 _INITIALIZER_ATTRIBUTES = {
     "recurrent_kernel": "recurrent_initializer",
     "depthwise_kernel": "depthwise_initializer",
@@ -27,8 +27,8 @@ _INITIALIZER_ATTRIBUTES = {
 def initialize(model: keras.Model, *, seed: int) -> keras.Model:
     """Draws the initial weights of a model on the host, keyed by the seed and the path of each weight.
 
-    Each layer keeps the initialiser that it was made with; only the source of the random numbers is replaced. Layers
-    need fixed names: the automatic ones (``dense_7``) depend on what the process has built before.
+    Each layer keeps its initializer; only the source of the random numbers is replaced. Layers need fixed names, since
+    automatic ones (``dense_7``) depend on what the process has built before.
 
     Args:
         model: A built Keras model.
@@ -38,7 +38,7 @@ def initialize(model: keras.Model, *, seed: int) -> keras.Model:
         The same model, with new weights.
 
     Raises:
-        CourseError: The model is not built, or a weight has an initialiser that cannot be drawn here.
+        CourseError: The model is not built, or a weight has an unsupported initializer.
 
     Example:
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="logits")])
@@ -57,17 +57,17 @@ def initialize(model: keras.Model, *, seed: int) -> keras.Model:
         drawn.add(variable.path)
         weights = draw_weights(initializer, tuple(variable.shape), stream_key(seed, variable.path))
         if variable._value is None:  # in a StatelessScope, at whose end Keras gives each weight its first value
-            variable._initializer = _returning(weights)
+            variable._initializer = _initializer_that_returns(weights)
         else:
             variable.assign(weights)
     return model
 
 
 def draw_weights(initializer: keras.initializers.Initializer, shape: tuple[int, ...], key: Key) -> np.ndarray:
-    """Draws one weight from the distribution of a Keras initialiser, with the course's generator.
+    """Draws one weight from the distribution of a Keras initializer, with the course's generator.
 
     Args:
-        initializer: Any of Keras' random initialisers.
+        initializer: One of Keras' random initializers.
         shape: Shape of the weight; the last two axes are inputs and outputs, as in Dense and convolution kernels.
         key: The stream, from ``stream_key``.
 
@@ -75,7 +75,7 @@ def draw_weights(initializer: keras.initializers.Initializer, shape: tuple[int, 
         A float32 array.
 
     Raises:
-        CourseError: The initialiser is of a kind not known here.
+        CourseError: The initializer is not supported.
 
     Example:
         >>> draw_weights(keras.initializers.RandomUniform(-1, 1), (2, 3), stream_key(0, "kernel")).shape
@@ -104,34 +104,34 @@ def draw_weights(initializer: keras.initializers.Initializer, shape: tuple[int, 
             weights = gain * _orthogonal(key, shape)
         case _:
             kind = type(initializer).__name__
-            raise CourseError(f"initialiser {kind} is not known to keras_course; use one of Keras' random initialisers")
+            raise CourseError(f"initializer {kind} is not supported; use one of Keras' random initializers")
     return np.asarray(weights, "float32")
 
 
-def _returning(weights: np.ndarray) -> Callable[..., Any]:
+def _initializer_that_returns(weights: np.ndarray) -> Callable[..., Any]:
     return lambda shape, dtype=None: keras.ops.convert_to_tensor(weights, dtype)
 
 
 def _random_weights(model: keras.Model) -> Iterator[tuple[keras.Variable, keras.initializers.Initializer]]:
-    """Yields each weight that has a random initialiser, with that initialiser."""
+    """Yields each weight that has a random initializer, with the initializer."""
     for layer in model._flatten_layers(include_self=False):
         for variable in layer._trainable_variables + layer._non_trainable_variables:
             attribute = _INITIALIZER_ATTRIBUTES.get(variable.name, f"{variable.name}_initializer")
             if variable.name == "kernel" and not hasattr(layer, attribute):
                 attribute = "depthwise_initializer"
-            # a weight that has no value yet knows its own, too
+            # a weight without a value has an initializer itself
             initializer = getattr(layer, attribute, None) or getattr(variable, "_initializer", None)
             if initializer is None and variable.trainable:
                 raise CourseError(
-                    f"layer {layer.name!r} does not say how its weight {variable.name!r} starts; "
-                    f"keep the initialiser as the layer's attribute {attribute!r}"
+                    f"layer {layer.name!r} has no initializer for its weight {variable.name!r}; "
+                    f"store it as the layer's attribute {attribute!r}"
                 )
             if initializer is not None and not isinstance(initializer, _CONSTANT_INITIALIZERS):
                 yield variable, initializer
 
 
 def _fans(shape: tuple[int, ...]) -> tuple[float, float]:
-    """The numbers of inputs and of outputs of one unit, as Keras counts them."""
+    """Returns the numbers of inputs and of outputs of one unit, as Keras counts them."""
     if len(shape) < 2:
         size = float(math.prod(shape))
         return size, size
@@ -144,7 +144,7 @@ def _symmetric_uniform(key: Key, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _truncated_normal(key: Key, shape: tuple[int, ...]) -> np.ndarray:
-    """Standard normal draws, each drawn again until it lies within two standard deviations."""
+    """Draws from the standard normal distribution, and repeats draws beyond two standard deviations."""
     draws = normal(key, shape)
     attempt = 0
     while (outside := np.abs(draws) > 2).any():

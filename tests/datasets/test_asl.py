@@ -14,11 +14,9 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
-from keras_course.datasets import asl, hands
+from keras_course.datasets import asl, hands, splits
 from keras_course.errors import CourseError
 from keras_course.preprocessing import prepare
 
@@ -670,15 +668,13 @@ class TestPlaces:
         assert asl.locate("auto") == path
         path.write_bytes(b"damaged")
         assert asl.locate("auto") == own_cache / "sign_mnist.npz"
-        assert capsys.readouterr().err == f"{path} is damaged and is passed over\n"
+        assert capsys.readouterr().err == f"{path} is damaged and is ignored\n"
 
     def test_without_real_hands_auto_takes_drawn_ones_and_says_so(self, drawn, own_cache, capsys):
         assert asl.load_data("auto") is drawn
         out, err = capsys.readouterr()
         assert (out, err.count("\n")) == ("", 1)
-        assert (
-            f"going on with drawn hands, because there is no sign_mnist.npz in KERAS_COURSE_DATA or {own_cache}" in err
-        )
+        assert f"using drawn hands, because there is no sign_mnist.npz in KERAS_COURSE_DATA or {own_cache}" in err
         assert "prepare_asl.py" in err
         assert asl.locate("auto") == "sample"
 
@@ -692,166 +688,6 @@ class TestPlaces:
         assert asl.load_data("sample", split="grouped") is drawn
         assert capsys.readouterr() == ("", "")
         assert asl.describe(asl.locate("sample")) == "drawn hands"
-
-
-class TestNearCopies:
-    def naive(self, images, labels, threshold):
-        """The definition: the correlation of each pair, and the components of the graph by walking through it."""
-        flat = np.asarray(images, float).reshape(len(images), -1)
-        groups = [-1] * len(flat)
-        for start in range(len(flat)):
-            if groups[start] >= 0:
-                continue
-            waiting, number = [start], max(groups) + 1
-            while waiting:
-                here = waiting.pop()
-                groups[here] = number
-                for there in range(len(flat)):
-                    comparable = labels[here] == labels[there] and flat[here].std() > 0 and flat[there].std() > 0
-                    if groups[there] < 0 and comparable and np.corrcoef(flat[here], flat[there])[0, 1] > threshold:
-                        waiting.append(there)
-        return groups
-
-    @settings(max_examples=25, deadline=None)
-    @given(seed=st.integers(0, 2**31), threshold=st.sampled_from([0.3, 0.6, 0.9]), rows=st.sampled_from([1, 3, 64]))
-    def test_it_is_what_the_definition_says(self, seed, threshold, rows):
-        random = np.random.default_rng(seed)
-        originals = random.integers(0, 256, (4, 3, 3))
-        images = originals[random.integers(0, 4, 25)] + random.integers(-60, 60, (25, 3, 3))
-        images[:2] = 7  # of a single colour
-        labels = random.integers(0, 2, 25)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(asl, "ROWS_AT_A_TIME", rows)
-            assert asl.near_copies(images, labels, threshold=threshold).tolist() == self.naive(
-                images, labels, threshold
-            )
-            every = asl.near_copies(images.astype("uint8"), threshold=threshold)
-            assert every.tolist() == self.naive(images.astype("uint8"), [0] * 25, threshold)
-
-    def test_a_chain_of_copies_is_one_series(self):
-        """A bar that moves by one pixel a frame: the neighbours are alike, the first and the last are not."""
-        film = np.zeros((12, 1, 40))
-        for frame in range(12):
-            film[frame, 0, frame : frame + 20] = 255
-        correlation = np.corrcoef(film[0, 0], film[11, 0])[0, 1]
-        assert correlation < 0.5 < 0.85 < np.corrcoef(film[0, 0], film[1, 0])[0, 1]
-        assert asl.near_copies(film, threshold=0.85).tolist() == [0] * 12
-        assert asl.near_copies(film[[0, 11, 1, 10]], threshold=0.85).tolist() == [0, 1, 0, 1]
-        shuffled = np.random.default_rng(0).permutation(12)
-        assert asl.near_copies(film[shuffled], threshold=0.85).tolist() == [0] * 12
-
-    def test_brightness_and_contrast_do_not_matter(self):
-        image = np.random.default_rng(0).integers(40, 120, (28, 28))
-        assert asl.near_copies([image, image * 2 + 5, 255 - image, image // 2]).tolist() == [0, 0, 1, 0]
-
-    @pytest.mark.parametrize(
-        ("arguments", "message"),
-        [
-            ({"images": np.zeros(4)}, r"images have the shape \(4,\)"),
-            ({"images": np.zeros((0, 28, 28))}, r"images have the shape \(0, 28, 28\)"),
-            ({"images": 3}, r"images have the shape \(\)"),
-            (
-                {"images": np.zeros((4, 2)), "labels": [0, 1]},
-                r"labels have the shape \(2,\); give one for each of the 4",
-            ),
-            ({"images": np.zeros((4, 2)), "threshold": 1.0}, r"threshold is 1.0; give a correlation between 0 and 1"),
-            ({"images": np.zeros((4, 2)), "threshold": float("nan")}, "threshold is nan"),
-        ],
-    )
-    def test_bad_input(self, arguments, message):
-        with pytest.raises(CourseError, match=message):
-            asl.near_copies(**arguments)
-
-
-class TestHasNearCopy:
-    def test_says_it_of_each_validation_picture(self):
-        first, second, third = np.random.default_rng(0).integers(40, 120, (3, 28, 28))
-        valid = [first * 2 + 5, second, third], [0, 0, 1]
-        train = [first, 255 - second, third], [0, 0, 2]  # the last is a copy under another letter
-        assert asl.has_near_copy(valid, train).tolist() == [True, False, False]
-
-    def test_a_chain_of_copies_is_one_series(self):
-        lines = [np.where(np.arange(784) < 300 + 10 * step, 250, 0).reshape(28, 28) for step in range(12)]
-        labels = [0] * 6
-        assert asl.has_near_copy((lines[::2], labels), (lines[1::2], labels)).all()
-        far = [lines[0]], [0]
-        assert not asl.has_near_copy(far, ([lines[-1]], [0])).any()
-
-    def test_bad_input(self):
-        with pytest.raises(CourseError, match=r"labels have the shape \(3,\); give one for each of the 4"):
-            asl.has_near_copy((np.zeros((2, 28, 28)), [0, 0]), (np.zeros((2, 28, 28)), [0]))
-
-
-class TestSplitByGroup:
-    @settings(max_examples=50, deadline=None)
-    @given(seed=st.integers(0, 2**31), share=st.sampled_from([0.1, 0.25, 0.5, 0.8]), pure=st.booleans())
-    def test_groups_stay_together_and_every_class_is_on_both_sides(self, seed, share, pure):
-        random = np.random.default_rng(seed)
-        group_classes = np.concatenate([np.arange(3), np.arange(3), random.integers(0, 3, 20)])
-        groups = np.concatenate([np.arange(26), random.integers(0, 26, 200)])
-        labels = group_classes[groups] if pure else np.concatenate([group_classes, random.integers(0, 3, 200)])
-        names = np.array([f"person {number}" for number in groups])
-        train, valid = asl.split_by_group(names, labels, valid_share=share, seed=seed)
-        assert sorted([*train, *valid]) == list(range(226))
-        assert np.all(np.diff(train) > 0)
-        assert np.all(np.diff(valid) > 0)
-        assert not {*names[train]} & {*names[valid]}
-        assert {*labels[train]} == {*labels[valid]} == {0, 1, 2}
-        assert abs(len(valid) / 226 - share) < 0.1
-
-    def test_equal_groups_are_shared_exactly(self):
-        groups = np.repeat(np.arange(40), 5)
-        labels = groups % 2
-        chosen = set()
-        for seed in range(20):
-            _, valid = asl.split_by_group(groups, labels, seed=seed)
-            assert np.bincount(labels[valid]).tolist() == [25, 25]
-            chosen |= {*groups[valid]}
-        assert len(chosen) > 35  # each seed draws others
-
-    def test_a_seed_means_the_same_split(self):
-        groups, labels = np.random.default_rng(0).integers(0, 30, 300), np.random.default_rng(1).integers(0, 3, 300)
-        first, again, other = (asl.split_by_group(groups, labels, seed=seed)[1] for seed in (0, 0, 1))
-        assert first.tolist() == again.tolist()
-        assert first.tolist() != other.tolist()
-
-    def test_a_large_group_is_left_to_training(self):
-        groups = [0] * 90 + [1] * 10
-        for seed in range(5):
-            assert asl.split_by_group(groups, [0] * 100, seed=seed)[1].tolist() == list(range(90, 100))
-
-    def test_two_halves_are_parted_although_neither_is_a_quarter(self):
-        train, valid = asl.split_by_group([0, 0, 1, 1], [5, 5, 5, 5])
-        assert sorted([train.tolist(), valid.tolist()]) == [[0, 1], [2, 3]]
-
-    def test_what_cannot_be_parted(self):
-        with pytest.raises(CourseError, match="class 7 is in a single group"):
-            asl.split_by_group([0, 1, 2], [7, 3, 3])
-
-    def test_the_only_ways_are_found(self):
-        """Of a and c, b and d, a and b, c and d, one each must be in validation."""
-        groups, labels = [*"abcdabcd"], [0, 1, 0, 1, 2, 2, 3, 3]
-        _, valid = asl.split_by_group(groups, labels, valid_share=0.5)
-        assert {groups[place] for place in valid} in ({"a", "d"}, {"b", "c"})
-
-    def test_three_pairs_that_cannot_all_be_parted(self):
-        with pytest.raises(CourseError, match=r"no split with valid_share 0\.5 has every class on both sides"):
-            asl.split_by_group([*"abbcca"], [0, 0, 1, 1, 2, 2], valid_share=0.5)
-
-    @pytest.mark.parametrize(
-        ("arguments", "message"),
-        [
-            ({"groups": [0, 1], "labels": [0]}, r"groups have the shape \(2,\) and labels \(1,\)"),
-            ({"groups": [], "labels": []}, r"groups have the shape \(0,\)"),
-            ({"groups": [[0], [1]], "labels": [[0], [0]]}, r"groups have the shape \(2, 1\)"),
-            ({"groups": [0, 1], "labels": [0, 0], "valid_share": 0.0}, r"valid_share is 0.0; give a number between"),
-            ({"groups": [0, 1], "labels": [0, 0], "valid_share": 1}, "valid_share is 1"),
-            ({"groups": [0, 1], "labels": [0, 0], "seed": -1}, "seed is -1"),
-        ],
-    )
-    def test_bad_input(self, arguments, message):
-        with pytest.raises(CourseError, match=message):
-            asl.split_by_group(**arguments)
 
 
 @pytest.fixture(scope="module")
@@ -874,7 +710,7 @@ class TestRealSigns:
     def test_a_random_split_leaks_and_a_grouped_one_does_not(self, signs):
         """The most similar training picture has the right letter: always, or for about half of them."""
         pictures, labels = (np.concatenate([part[place] for part in signs]) for place in (0, 1))
-        groups = asl.near_copies(pictures, labels)
+        groups = splits.near_copies(pictures, labels)
         assert 320 < groups.max() + 1 < 350
         assert np.bincount(groups).max() < 50
         vectors = pictures.reshape(len(pictures), -1).astype("float32")
@@ -886,11 +722,11 @@ class TestRealSigns:
 
         order = np.random.default_rng(0).permutation(len(labels))
         random_accuracy, _ = nearest_neighbour(order[1707:], order[:1707])
-        train, valid = asl.split_by_group(groups, labels)
+        train, valid = splits.split_by_group(groups, labels)
         accuracy, correlations = nearest_neighbour(train, valid)
         assert random_accuracy > 0.999
         assert 0.4 < accuracy < 0.65
-        assert correlations[labels[valid][:, None] == labels[train]].max() <= asl.NEAR_COPY + 1e-5
+        assert correlations[labels[valid][:, None] == labels[train]].max() <= splits.NEAR_COPY + 1e-5
         shares = np.bincount(labels[valid]) / np.bincount(labels)
         assert 0.19 < shares.min() < shares.max() < 0.31
 
@@ -951,7 +787,7 @@ class TestScript:
         assert script.main([path]) == 2
         err = capsys.readouterr().err
         assert "there are 47 + 24 pictures; wanted are 48 + 24 of Small Signs; add --split grouped" in err
-        assert "or --own for pictures of your own" in err
+        assert "or --own for your own pictures" in err
         assert not own_cache.exists()
         assert script.main([path, "--own"]) == 0
         assert len(asl.load_data("full")[0][1]) == 47

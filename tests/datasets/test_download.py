@@ -447,12 +447,12 @@ def test_a_certificate_that_is_not_known(site: Site, tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(ssl.SSLContext, "wrap_socket", refuse)
     file, url = tmp_path / "ca.pem", f"https://127.0.0.1:{site.server_port}/digits"
-    unknown = "the server's certificate is not known"
-    assert_fails(tmp_path / "cache", f"127.0.0.1: {unknown}, name your organisation's in REQUESTS_CA_BUNDLE", url)
+    unknown = "the server's certificate is unknown"
+    assert_fails(tmp_path / "cache", f"127.0.0.1: {unknown}, set REQUESTS_CA_BUNDLE to that of your organisation", url)
     monkeypatch.setenv("SSL_CERT_FILE", str(file))
     assert_fails(tmp_path / "cache", f"^there is no {file}, which SSL_CERT_FILE names; give", url)
     file.write_bytes(Path(certifi.where()).read_bytes())
-    assert_fails(tmp_path / "cache", f"^{unknown}; if it is in {file}, name that file in REQUESTS_CA_BUNDLE", url)
+    assert_fails(tmp_path / "cache", f"^{unknown}; if it is in {file}, set REQUESTS_CA_BUNDLE to that file", url)
 
 
 def test_such_a_problem_is_told_once(mirror: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -470,8 +470,8 @@ def test_no_space_left_is_said_in_one_line(site: Site, tmp_path: Path, small_dis
     with small_disk(100_000), pytest.raises(CourseError) as error:
         get(tmp_path, url)
     assert str(error.value) == (
-        f"cannot write {tmp_path / 'digits.bin'} (File too large); free some space and start again, what has arrived "
-        "is kept; KERAS_COURSE_CACHE may name another folder"
+        f"cannot write {tmp_path / 'digits.bin'} (File too large); free some space and start again, received data "
+        "are kept; KERAS_COURSE_CACHE may name another folder"
     )
     assert names(tmp_path) == {"digits.bin.part"}
     part = (tmp_path / "digits.bin.part").read_bytes()

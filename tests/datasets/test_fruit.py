@@ -41,7 +41,7 @@ def test_a_fruit_that_nobody_can_draw(name, side):
 def test_the_sample_is_drawn_once(tmp_path, monkeypatch):
     monkeypatch.setattr(fruit, "_DRAWN", {"train": 3, "valid": 2})
     folder = fruit.locate("sample", cache=tmp_path)
-    photos = photo_folder.load_data(folder, picture_format=PictureFormat(height=8, width=8, channels=3), cache=tmp_path)
+    photos = photo_folder.load_data(folder, picture_format=PictureFormat(height=8, width=8, channels=3))
     assert photos.class_names == fruit.CLASS_NAMES
     assert (len(photos.train.labels), len(photos.valid.labels)) == (18, 12)
     assert not set(photos.train.hashes) & set(photos.valid.hashes)

@@ -271,7 +271,7 @@ class TestGeometry:
     def test_a_hollow_is_darker_than_what_surrounds_it(self):
         depth = np.full((1, 28, 28), 5.0, "float32")
         depth[0, 12:16, 12:16] = 0
-        share = hands._openness(depth, np.ones_like(depth), np.ones(1))
+        share = hands._ambient_light(depth, np.ones_like(depth), np.ones(1))
         assert share[0, 13, 13] < 0.6
         np.testing.assert_allclose(share[0, 6:8, 20:22], 1, atol=1e-6)  # flat all around
 

@@ -365,7 +365,7 @@ class TestPlaces:
         monkeypatch.setenv("KERAS_COURSE_DATA", str(tmp_path / "data"))
         assert mnist.locate("auto") == own_cache / "mnist.npz"
         assert (tmp_path / "data" / "mnist.npz").read_bytes() == b"damaged"
-        assert capsys.readouterr().err == f"{tmp_path / 'data' / 'mnist.npz'} is damaged and is passed over\n"
+        assert capsys.readouterr().err == f"{tmp_path / 'data' / 'mnist.npz'} is damaged and is ignored\n"
 
 
 def load_script() -> ModuleType:

@@ -179,7 +179,7 @@ def transfer():
     shape = (96, 96, 3)
     pictures = PictureFormat(height=96, width=96, channels=3)
     with tempfile.TemporaryDirectory() as cache:
-        photos = photo_folder.load_data(doggy_door.locate("sample", cache=cache), picture_format=pictures, cache=cache)
+        photos = photo_folder.load_data(doggy_door.locate("sample", cache=cache), picture_format=pictures)
         yield (
             "logits",
             predict_logits(load_pretrained("efficientnet_lite0", input_shape=shape).model, photos.valid.pictures),

@@ -537,7 +537,7 @@ def test_a_picture_of_pillow_that_is_damaged_or_empty_is_explained():
         pytest.raises(CourseError, match="the picture cannot be read as a picture"),
     ):
         prepare(image, GREY)
-    with pytest.raises(CourseError, match="the picture has 0 × 5 pixels; give a picture that has some"):
+    with pytest.raises(CourseError, match="the picture has 0 × 5 pixels; give a picture that has pixels"):
         prepare(Image.new("L", (0, 5)), GREY)
 
 

@@ -1,4 +1,4 @@
-"""Initial weights: their distribution is that of Keras' initialisers, and each weight has a stream of its own."""
+"""Initial weights: their distribution is that of Keras' initializers, and each weight has its own stream."""
 
 import math
 

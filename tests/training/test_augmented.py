@@ -57,7 +57,7 @@ NOT_TO_BE_MIXED = {
     ),
     "no number of classes": (
         {"augmentation": UNKNOWN},
-        "num_classes is left out; give num_classes=3 where class numbers are mixed",
+        "num_classes is missing; give num_classes=3 where class numbers are mixed",
     ),
     "columns of class numbers": (
         {"augmentation": mixing(4), "labels": CLASSES[:, None]},
@@ -65,11 +65,11 @@ NOT_TO_BE_MIXED = {
     ),
     "a column without a number of classes": (
         {"augmentation": UNKNOWN, "labels": CLASSES[:, None]},
-        "num_classes is left out; give num_classes=3 where class numbers are mixed",
+        "num_classes is missing; give num_classes=3 where class numbers are mixed",
     ),
     "a column of a subclassed model": (
         {"augmentation": UNKNOWN, "labels": CLASSES[:, None], "model": Subclassed()},
-        "num_classes is left out; give it",
+        "num_classes is missing; give it",
     ),
     "a later label": (
         {"labels": np.array([0, 1, 2, 0, 1, 3]), "batch_size": 2, "loss": squared, "metrics": []},
@@ -159,7 +159,7 @@ def test_a_column_of_probabilities_is_mixed_for_one_output():
 
 
 def test_a_layer_that_would_mix_has_no_place_in_a_model():
-    with pytest.raises(CourseError, match="labels are left out; MixUp and CutMix change them, so they have no place"):
+    with pytest.raises(CourseError, match="labels are missing; MixUp and CutMix change them, so they cannot be part"):
         augmentation.Augmentation([augmentation.MixUp()], num_classes=3)(keras.Input((4, 4, 1)))
 
 

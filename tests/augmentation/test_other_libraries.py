@@ -1,10 +1,12 @@
-"""Arguments of other libraries: whether they are known, and what they count."""
+"""Arguments of other libraries: whether they are known, and their units."""
 
 import numpy as np
 import pytest
 
-from keras_course import foreign_arguments
+from keras_course.augmentation import Augmentation, Shear, Shift
 from keras_course.errors import CourseError
+
+pytestmark = pytest.mark.one_backend
 
 
 @pytest.mark.parametrize(
@@ -23,7 +25,9 @@ from keras_course.errors import CourseError
     ids=repr,
 )
 def test_a_shift_has_its_unit(value, expected):
-    assert foreign_arguments.keras_shift("width_shift_range", value) == expected
+    unit, width = expected
+    shift = (Shift(width=width, unit=unit),) if width else ()
+    assert Augmentation.like_image_data_generator(width_shift_range=value).transforms == shift
 
 
 @pytest.mark.parametrize(
@@ -32,7 +36,7 @@ def test_a_shift_has_its_unit(value, expected):
     ids=repr,
 )
 def test_a_shear_of_torchvision_leans_the_other_way(value, expected):
-    assert foreign_arguments.torchvision_shear("shear", value) == expected
+    assert Augmentation.like_torchvision(shear=value).transforms == ((Shear(expected),) if expected else ())
 
 
 @pytest.mark.parametrize(
@@ -53,7 +57,8 @@ def test_a_shear_of_torchvision_leans_the_other_way(value, expected):
     ids=str,
 )
 def test_what_does_nothing_is_taken(settings):
-    assert foreign_arguments.check_keras({**settings, "seed": 3}) == {"seed": 3}
+    augment = Augmentation.like_image_data_generator(**settings, seed=3)
+    assert (augment.transforms, augment.seed) == ((), 3)
 
 
 @pytest.mark.parametrize(
@@ -71,4 +76,4 @@ def test_what_does_nothing_is_taken(settings):
 def test_what_would_do_something_is_refused(settings):
     (name,) = settings
     with pytest.raises(CourseError, match=f"^{name} is .*, which has no counterpart here; leave it out"):
-        foreign_arguments.check_keras(settings)
+        Augmentation.like_image_data_generator(**settings)

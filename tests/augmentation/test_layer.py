@@ -1,6 +1,7 @@
 """Augmentation: what is drawn, what is applied, each against NumPy and SciPy, and the same on every backend."""
 
 import json
+import zipfile
 
 import keras
 import numpy as np
@@ -164,7 +165,7 @@ def test_all_geometry_is_one_resampling_of_composed_maps():
     augment = Augmentation([Rotation(30), Shift(0.2, 0.2), Shear(15), Zoom(0.7, 1.3)], fill="nearest", seed=4)
     float_pictures = PICTURES.astype("float32")
     found = augment.apply(float_pictures, step=3, xp=np)
-    drawn = augment._deal(augment._draw(PICTURES.shape, 3, 0, np)[0])
+    drawn = augment._numbers_of(augment._draw(PICTURES.shape, 3, 0, np)[0])
     for number, picture in enumerate(float_pictures):
         back = np.eye(3)
         for transform, u in drawn:
@@ -185,7 +186,7 @@ def test_all_geometry_is_one_resampling_of_composed_maps():
 )
 def test_what_is_drawn_is_uniform_within_its_limits(transform, number, limits):
     augment = Augmentation([transform])
-    ((_, u),) = augment._deal(augment._draw((2000, *PICTURES.shape[1:]), 0, 0, np)[0])
+    ((_, u),) = augment._numbers_of(augment._draw((2000, *PICTURES.shape[1:]), 0, 0, np)[0])
     numbers = [number(matrix(transform.map([v[i : i + 1] for v in u], 12, 9, np))) for i in range(2000)]
     assert min(numbers) >= limits[0] - 1e-4
     assert max(numbers) <= limits[1] + 1e-4
@@ -201,7 +202,7 @@ def test_colour_is_applied_in_the_order_of_the_list(grey):
     augment = Augmentation(transforms, value_range=(-1e6, 1e6), seed=2)
     pictures = PICTURES.astype("float32")
     found = augment.apply(pictures, step=0, xp=np)
-    (_, (first,)), (_, (second,)), (_, (third,)) = augment._deal(augment._draw(PICTURES.shape, 0, 0, np)[0])
+    (_, (first,)), (_, (second,)), (_, (third,)) = augment._numbers_of(augment._draw(PICTURES.shape, 0, 0, np)[0])
     for number, picture in enumerate(pictures.astype("float64")):
         expected = picture
         for factor, is_grey in (
@@ -219,7 +220,7 @@ def test_light_comes_from_one_side_and_follows_colour(xp):
     augment = Augmentation([Light(0.8), Brightness(0.5)], value_range=(-100, 1e6), seed=4)
     pictures = PICTURES.astype("float32")
     found = to_numpy(augment.apply(pictures, step=0, xp=xp))
-    (_, (direction, slope)), (_, (factor,)) = augment._deal(augment._draw(PICTURES.shape, 0, 0, np)[0])
+    (_, (direction, slope)), (_, (factor,)) = augment._numbers_of(augment._draw(PICTURES.shape, 0, 0, np)[0])
     for number, picture in enumerate(pictures.astype("float64")):
         for row, column in [(0, 0), (0, 8), (11, 0), (11, 8), (3, 5)]:
             right, below = 2 * column / 8 - 1, 2 * row / 11 - 1
@@ -413,6 +414,18 @@ def test_a_model_with_it_is_saved_and_loaded(tmp_path):
     np.testing.assert_array_equal(loaded.apply(PICTURES, step=1, xp=np), layer.apply(PICTURES, step=1, xp=np))
 
 
+def test_a_model_of_before_the_package_opens(tmp_path):
+    """It names the module ``keras_course.augmentation``, in which the layer was defined."""
+    layer = Augmentation([Rotation(20), Light(0.5)], seed=3, name="augment")
+    keras.Sequential([keras.Input((12, 9, 3)), layer]).save(tmp_path / "model.keras")
+    with zipfile.ZipFile(tmp_path / "model.keras") as new, zipfile.ZipFile(tmp_path / "old.keras", "w") as old:
+        for name in new.namelist():
+            content = new.read(name)
+            old.writestr(name, content.replace(type(layer).__module__.encode(), b"keras_course.augmentation"))
+    loaded = keras.saving.load_model(tmp_path / "old.keras").get_layer("augment")
+    np.testing.assert_array_equal(loaded.apply(PICTURES, step=1, xp=np), layer.apply(PICTURES, step=1, xp=np))
+
+
 def numpy_curve(x, y, augment, *, batch_size, learning_rate, epochs):
     """A linear classifier in NumPy, from weights of 0, on the batches that `fit` shows and the pictures it makes."""
     weights, bias, losses = np.zeros((12 * 9 * 3, 3)), np.zeros(3), []
@@ -574,10 +587,10 @@ def test_nothing_to_do_changes_nothing():
         ),
         (lambda: Augmentation([Erasing(value=-1)]), r"value=-1\) is -1; give a number within value_range"),
         (lambda: Augmentation([Erasing(value=2)], value_range=(0, 1)), r"is 2; give .* value_range, \(0, 1\)"),
-        (lambda: Augmentation([MixUp()]).apply(PICTURES, step=0, xp=np), "labels are left out"),
+        (lambda: Augmentation([MixUp()]).apply(PICTURES, step=0, xp=np), "labels are missing"),
         (
             lambda: Augmentation([MixUp()]).apply(PICTURES, np.zeros(6, int), step=0, xp=np),
-            "num_classes is left out",
+            "num_classes is missing",
         ),
     ],
 )
@@ -608,7 +621,7 @@ def test_a_range_without_zero_needs_a_value_for_outside_only_where_something_is_
 
 
 # --- The two older ways of saying it ---------------------------------------------------------------------------
-# That they mean what they say is tested in test_augmentation_as_keras.py and _backend/test_torchvision.py.
+# That they mean what they say is tested in test_as_keras.py and _backend/test_torchvision.py.
 
 
 def test_the_arguments_of_image_data_generator():
