@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_course._backend import keras_private
 from keras_course.errors import CourseError
 
 # A recurrent layer has its weights once for each of its gates, side by side in one array.
@@ -113,7 +114,7 @@ def _rows(layer: keras.layers.Layer, prefix: str, seen: set[int]) -> Iterator[Pa
 def _layers_within(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     if isinstance(layer, keras.layers.RNN):  # its cell has all the weights and is no layer that a person would name
         return []
-    within = layer._flatten_layers(include_self=False, recursive=False)
+    within = keras_private.all_layers(layer, include_self=False, recursive=False)
     return [inner for inner in within if not isinstance(inner, keras.layers.InputLayer)]
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import keras
 
-from keras_course._backend.weights import make, put_off
+from keras_course._backend.weights import create_weights, defer_weights
 from keras_course.errors import CourseError
 from keras_course.models import efficientnet_lite
 from keras_course.models.efficientnet_lite import SIZES
@@ -181,7 +181,7 @@ def _build_application(
     Without a seed no random numbers are drawn, for other weights will take their place. Some of Keras'
     ``preprocess_input`` change the array that they are given; none is called here.
     """
-    with put_off() as asked:
+    with defer_weights() as deferred:
         inputs = keras.Input(input_shape, name="pictures")
         pixels: Any = inputs
         if (scale, offset) != (1.0, 0.0):
@@ -190,7 +190,7 @@ def _build_application(
         model = builder(weights=None, input_tensor=pixels, classifier_activation=None)
         if seed is not None:
             initialize(model, seed=seed)
-    make(asked)
+    create_weights(deferred)
     return model
 
 

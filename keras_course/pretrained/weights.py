@@ -19,7 +19,6 @@ import numpy as np
 
 import keras_course
 from keras_course import files
-from keras_course._backend.torch_files import read_tensors
 from keras_course.cards import ModelCard, put_card, read_card
 from keras_course.datasets.arrays import cache_folder
 from keras_course.datasets.download import Patience, fetch, locked, set_aside
@@ -27,6 +26,7 @@ from keras_course.errors import CourseError, DiskError, MissingPackageError, rea
 from keras_course.models.efficientnet_lite import SIZES, scaled_stages
 from keras_course.preprocessing import PictureFormat
 from keras_course.pretrained.records import Download, Package, Record, imagenet_class_names, record_of
+from keras_course.pretrained.tensor_files import read_tensors
 from keras_course.weight_files import check_weights_file
 
 IMAGENET: Final = "imagenet"

@@ -5,6 +5,7 @@ from typing import Any, Final, Self
 
 import keras
 
+from keras_course._backend import keras_private
 from keras_course._backend.known_code import comes_from
 from keras_course.errors import CourseError
 
@@ -47,7 +48,7 @@ class Callbacks:
 
     def __enter__(self) -> Self:
         self._model.stop_training = False
-        self._model._initial_epoch = None
+        keras_private.reset_initial_epoch(self._model)
         self.list.on_train_begin()
         return self
 
@@ -58,7 +59,7 @@ class Callbacks:
     @property
     def first_epoch(self) -> int:
         """The epoch from which a callback has restored the model; 0 if none has."""
-        return int(getattr(self._model, "_initial_epoch", None) or 0)
+        return keras_private.initial_epoch(self._model)
 
     def end_epoch(self, epoch: int, logs: dict[str, float]) -> dict[str, Any]:
         """Returns the logs of an epoch with what the callbacks have added to them."""

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_course import _backend
+from keras_course._backend import keras_private
 from keras_course.augmentation import Augmentation, check_augmentation
 from keras_course.datasets.arrays import cache_folder
 from keras_course.errors import CourseError, check_positive, reason_of
@@ -116,7 +117,7 @@ def _view(
 def _key(backbone: keras.Model) -> str:
     """A name for all that decides what the features of a picture are, apart from the picture."""
     graph = keras.saving.serialize_keras_object(backbone)
-    names = [backbone.name, *(layer.name for layer in backbone._flatten_layers(include_self=False))]
+    names = [backbone.name, *(layer.name for layer in keras_private.all_layers(backbone, include_self=False))]
     places = {name: place for place, name in enumerate(names)}
     how = [_VERSION, keras.config.dtype_policy().name, graph_without_names(graph, places)]
     digest = hashlib.sha256(json.dumps(how, sort_keys=True, default=repr).encode())

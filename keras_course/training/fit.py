@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from keras_course import _backend
+from keras_course._backend import keras_private
 from keras_course._backend.loops import leaves
 from keras_course.allow_list import check_can_be_opened
 from keras_course.augmentation import Augmentation, check_augmentation
@@ -438,9 +439,8 @@ class _Problem:
         x, y, weights = (self._first.get(name) for name in ("x", "y", "sample_weight"))
         if self._augmentation is not None and self._augmentation.mixes and isinstance(y, np.ndarray):
             y = self._augmentation.probabilities(y)  # as the loss and the metrics will see them
-        parts = (x, y, weights)
         try:
-            self._model._symbolic_build(data_batch=parts)
+            keras_private.build_on(self._model, x, y, weights)
         except Exception as error:  # what the layers, losses and metrics of anybody may raise
             raise CourseError(f"model, data, loss and metrics do not fit together: {reason_of(error)}") from error
 
@@ -467,7 +467,7 @@ def _adds_losses(model: keras.Model, x: Any) -> bool:
 
 def _is_built(model: keras.Model) -> bool:
     """Whether all layers have their weights; a subclassed model may call itself built before its layers are."""
-    return all(layer.built for layer in model._flatten_layers())
+    return all(layer.built for layer in keras_private.all_layers(model))
 
 
 def _finish(model: keras.Model, optimizer: keras.Optimizer, best: list[np.ndarray]) -> None:
@@ -615,8 +615,7 @@ def _optimizer_for(model: keras.Model, optimizer: Any) -> keras.Optimizer:
     if not isinstance(optimizer, keras.Optimizer):
         raise CourseError(f"optimizer is a {type(optimizer).__name__}; give an optimizer of Keras or its name")
     if optimizer.built:
-        inner = getattr(optimizer, "inner_optimizer", optimizer)
-        known = [id(variable) for variable in inner._trainable_variables]
+        known = [id(variable) for variable in keras_private.trained_variables(optimizer)]
         if known != [id(variable) for variable in model.trainable_variables]:
             raise CourseError(
                 "optimizer was built for other weights: it has trained another model, or this one with other layers "
@@ -755,7 +754,7 @@ def _settings(
 def _layer_settings(model: keras.Model) -> dict[str, Any]:
     """Lists the settings of every layer, by its place in the model."""
     settings: dict[str, Any] = {}
-    for number, layer in enumerate(model._flatten_layers(include_self=False), start=1):
+    for number, layer in enumerate(keras_private.all_layers(model, include_self=False), start=1):
         if isinstance(layer, keras.Model | keras.layers.InputLayer):
             continue
         try:

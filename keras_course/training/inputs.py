@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_course import randomness
+from keras_course._backend import keras_private
 from keras_course._backend.loops import leaves
 from keras_course.errors import CourseError
 
@@ -409,7 +410,7 @@ def check_stateless(model: keras.Model) -> None:
     Raises:
         CourseError: There is such a layer.
     """
-    for layer in model._flatten_layers():
+    for layer in keras_private.all_layers(model):
         if getattr(layer, "stateful", False):
             raise CourseError(
                 f"the layer {layer.name!r} is stateful, which Keras does not do alike on its backends; "
@@ -577,7 +578,7 @@ def _expected_inputs(model: keras.Model, x: Any) -> list[Any] | None:
         return None
     if isinstance(x, dict):
         named = {tensor.name: tensor for tensor in inputs}
-        struct = getattr(model, "_inputs_struct", None)
+        struct = keras_private.input_structure(model)
         if isinstance(struct, dict):
             named = struct
         if unknown := [name for name in x if name not in named]:
@@ -600,17 +601,14 @@ def _fits(expected: tuple[Any, ...], shape: tuple[int, ...]) -> bool:
 def _check_tokens(model: keras.Model, tensor: Any, array: np.ndarray, name: str) -> None:
     """Makes sure that an embedding has every token: backends do four different things about one that it lacks."""
     for layer in model.layers:
-        if isinstance(layer, keras.layers.Embedding) and _has_one_input(layer) and layer.input is tensor:
+        is_embedding = isinstance(layer, keras.layers.Embedding) and len(keras_private.calls_of(layer)) == 1
+        if is_embedding and layer.input is tensor:
             lowest, highest = _range(array)
             if lowest < 0 or highest >= layer.input_dim:
                 raise CourseError(
                     f"{name} has tokens from {lowest} to {highest}; the layer {layer.name!r} has {layer.input_dim}, "
                     f"so give whole numbers from 0 to {layer.input_dim - 1}"
                 )
-
-
-def _has_one_input(layer: Any) -> bool:
-    return len(getattr(layer, "_inbound_nodes", ())) == 1
 
 
 def _check_class_numbers(y: np.ndarray, outputs: tuple[Any, ...], loss: Any, name: str) -> None:

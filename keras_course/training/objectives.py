@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import keras
 
+from keras_course._backend import keras_private
 from keras_course._backend.activations import output_activations
 from keras_course._backend.known_code import comes_from
 from keras_course.errors import CourseError
@@ -146,7 +147,7 @@ def _find_loss(loss: Any, activation: str | None, mixed_labels: bool = False) ->
         takes_logits = "from_logits" in inspect.signature(kind).parameters
         loss = kind(from_logits=activation is None) if takes_logits else kind()
     else:
-        settings = getattr(loss, "_fn_kwargs", {})
+        settings = keras_private.function_settings(loss)
         _check_activation(loss, getattr(loss, "from_logits", settings.get("from_logits")), activation)
     if not (isinstance(loss, keras.Loss) or callable(loss)):
         raise CourseError(f"loss is a {type(loss).__name__}; give a loss of Keras, its name, or a function")
@@ -181,7 +182,7 @@ def check_takes_probabilities(things: Any, argument: str) -> None:
     """
     remedy = "give 'accuracy'" if argument == "metrics" else "give the name 'sparse_categorical_crossentropy'"
     for thing in keras.tree.flatten(things):
-        function = getattr(thing, "_fn", getattr(thing, "fn", thing))
+        function = keras_private.function_of(thing)
         name = getattr(function, "__name__", "")
         is_sparse = name.startswith("sparse_") and comes_from(function, "keras")
         if is_sparse and not isinstance(thing, LossOfAnyLabels):
@@ -272,7 +273,7 @@ def _accuracy_of(loss: Any, y: Any, outputs: tuple[Any, ...] | None, name: str) 
     if outputs is None or isinstance(y, dict | list):
         return None  # which Keras finds out later
     if is_one:
-        settings = getattr(loss, "_fn_kwargs", {})
+        settings = keras_private.function_settings(loss)
         return keras.metrics.BinaryAccuracy(name=name, threshold=0.0 if settings.get("from_logits") else 0.5)
     return keras.metrics.MeanMetricWrapper(accuracy, name=name)
 
@@ -300,10 +301,7 @@ def compiled(
         warnings.filterwarnings("ignore", re.escape(message))
     attributes = vars(model)
     before = dict(attributes)
-    # what an earlier call has left must not count as this one's
-    for name in ("_compile_loss", "_compile_metrics", "loss"):
-        if name in attributes:
-            attributes[name] = None
+    keras_private.forget_compilation(model)
     model.compile(
         optimizer=optimizer,
         loss=loss,
@@ -315,7 +313,7 @@ def compiled(
     changed = [name for name, value in attributes.items() if name not in before or before[name] is not value]
     changed += [name for name in _PROGRAMS if name not in changed]
     # a model that a callback saves is not compiled: its file would name classes that only this backend has
-    attributes.pop("_compile_config", None)
+    keras_private.forget_compile_config(model)
     try:
         yield
     finally:

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from keras_course import _backend
+from keras_course._backend import keras_private
 from keras_course._backend.known_code import comes_from
 from keras_course._backend.loops import leaves
 from keras_course.augmentation import Augmentation
@@ -88,7 +89,7 @@ class CompiledSteps:
         if self._augmentation is not None:
             x, y = _augmented(self._augmentation, x, y, batch["step"])
         outputs = model(x, **_backend.mode(model, training=True))
-        loss = model._compute_loss(x=x, y=y, y_pred=outputs, sample_weight=weights, training=True)
+        loss = keras_private.compute_loss(model, x, y, outputs, weights)
         results = model.compute_metrics(x, y, outputs, sample_weight=weights)
         return (loss, {name: results[name] for name in self.names}) if self.names else loss
 
@@ -147,7 +148,7 @@ class KerasSteps:
 
     def results(self) -> Logs:
         """Returns the metrics of the epoch so far."""
-        return as_numbers(self._model._get_metrics_result_or_logs(dict(self._logs)))
+        return as_numbers(keras_private.metrics_results(self._model, self._logs))
 
 
 Steps = CompiledSteps | KerasSteps
@@ -171,8 +172,7 @@ def choose_steps(
     if reason is None and model.run_eagerly:
         reason = "the model was compiled with run_eagerly=True"
     if reason is None:
-        layers = model._flatten_layers()
-        reason = _backend.unproven([*layers, *things])
+        reason = _backend.unproven([*keras_private.all_layers(model), *things])
         reason = reason and f"{reason} may do something else at each call"
     if reason is None:
         try:
@@ -208,8 +208,8 @@ class Measurement:
             arrays = self._source.arrays
             outputs = keras.ops.convert_to_tensor(self._predict(arrays["x"]))
             labels = keras.ops.convert_to_tensor(arrays["y"])
-            penalties = [model._aggregate_additional_loss(loss) for loss in model.losses]
-            value = model._compile_loss(labels, outputs) + sum(penalties)
+            penalties = [keras_private.additional_loss(model, loss) for loss in model.losses]
+            value = keras_private.compiled_loss(model)[0](labels, outputs) + sum(penalties)
             results = as_numbers(model.compute_metrics(None, labels, outputs))
             return {**results, "loss": float(keras.ops.convert_to_numpy(value))}
         total, samples = 0.0, 0
@@ -227,7 +227,7 @@ class Measurement:
                 if on_batch is not None:
                     on_batch(number, {**as_numbers(logs), "loss": total / samples})
                 number += 1
-        results = as_numbers(model._get_metrics_result_or_logs(dict(logs)))
+        results = as_numbers(keras_private.metrics_results(model, logs))
         of_keras = own_code(model, ("test_step",)) is None and _has_loss_tracker(model)
         return {**results, "loss": total / samples} if of_keras else results
 
@@ -273,7 +273,7 @@ def has_loss_of_keras(model: keras.Model) -> bool:
 
 
 def _has_loss_tracker(model: keras.Model) -> bool:
-    return any(metric is model._loss_tracker for metric in model.metrics)
+    return any(metric is keras_private.loss_tracker(model) for metric in model.metrics)
 
 
 def _augmented(augmentation: Augmentation, x: Any, y: Any, step: Any) -> tuple[Any, Any]:
@@ -292,7 +292,7 @@ def _metrics_go_on(model: keras.Model, step: str) -> Iterator[None]:
     """
     attributes = vars(model)
     own_step = own_code(model, (step,)) is not None
-    attributes["reset_metrics"] = (lambda: None) if own_step else model._loss_tracker.reset_state
+    attributes["reset_metrics"] = (lambda: None) if own_step else keras_private.loss_tracker(model).reset_state
     try:
         yield
     finally:
@@ -335,28 +335,27 @@ def _is_plain(model: keras.Model, source: Batches) -> bool:
     arrays, outputs = source.arrays, getattr(model, "outputs", None)
     if set(arrays) != {"x", "y"} or not all(isinstance(part, np.ndarray) for part in arrays.values()):
         return False
-    if not outputs or len(outputs) != 1 or getattr(outputs[0], "_keras_mask", None) is not None:
+    if not outputs or len(outputs) != 1 or keras_private.has_mask(outputs[0]):
         return False
-    structure = getattr(getattr(model, "_functional", model), "_outputs_struct", None)
-    if structure is not outputs[0] or isinstance(model._compile_loss._user_loss, dict | list):
+    _, loss = keras_private.compiled_loss(model)
+    if keras_private.output_structure(model) is not outputs[0] or isinstance(loss, dict | list):
         return False
-    for layer in model._flatten_layers():
+    for layer in keras_private.all_layers(model):
         is_known = comes_from(type(layer), "keras", "keras_course")
         adds_loss = isinstance(layer, keras.layers.ActivityRegularization) or layer.activity_regularizer is not None
         if not is_known or adds_loss or (layer.metrics and layer is not model):
             return False
-    loss = model._compile_loss._user_loss
     if not (comes_from(type(loss), "keras_course") or type(loss) in LOSSES_OF_SAMPLES) or loss.reduction not in _MEANS:
         return False
-    if getattr(loss, "_fn_kwargs", {}).get("ignore_class") is not None:
+    if keras_private.function_settings(loss).get("ignore_class") is not None:
         return False
     return all(_is_mean_over_samples(metric) for metric in _metrics(model))
 
 
 def _is_mean_over_samples(metric: Any) -> bool:
     """Whether a metric is one of Keras' classes, or wraps a function that is known to give a number for each sample."""
-    function = getattr(metric, "_fn", None)
+    function = keras_private.function_of(metric)
     if getattr(function, "__name__", None) in _LOSSES_OF_BATCHES:
         return False
-    parts = [type(metric)] if function is None else [type(metric), function]
+    parts = [type(metric)] if function is metric else [type(metric), function]
     return all(comes_from(part, "keras", "keras_course") for part in parts)
