@@ -71,8 +71,7 @@ def own_variables(layer: Any) -> list[Any]:
 
 def takes_training(model: Any) -> bool:
     """Returns whether ``call`` of a model has an argument ``training``."""
-    # relies on the flag that a layer sets from the signature of its `call`
-    return bool(model._call_has_training_arg)
+    return bool(model._call_has_training_arg)  # relies on the flag that a layer sets from the signature of its `call`
 
 
 def graph_of(model: Any) -> Any:
@@ -85,8 +84,7 @@ def is_functional(operation: Any) -> bool:
     """Returns whether a model computes by its graph, and not by a ``call`` of its own."""
     from keras.src.models.functional import Functional
 
-    # relies on the class of functional models, which is not public
-    return type(operation).call is Functional.call
+    return type(operation).call is Functional.call  # relies on the class of functional models, which is not public
 
 
 def input_structure(model: Any) -> Any:
@@ -109,8 +107,7 @@ def calls_in_graph(graph: Any) -> list[Any]:
 
 def uses_a_layer_twice(graph: Any) -> bool:
     """Returns whether a functional model calls one of its layers or operations more than once."""
-    # relies on `_nodes`, which has an entry for each call
-    return len(graph._nodes) != len(graph.operations)
+    return len(graph._nodes) != len(graph.operations)  # relies on `_nodes`, which has an entry for each call
 
 
 def calls_of(operation: Any) -> list[Any]:
@@ -187,8 +184,7 @@ def output_spec(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Returns what a function makes of symbolic tensors, without computing."""
     from keras.src.backend import compute_output_spec
 
-    # relies on the function by which each backend infers shapes
-    return compute_output_spec(function, *args, **kwargs)
+    return compute_output_spec(function, *args, **kwargs)  # relies on the function by which each backend infers shapes
 
 
 def backend_operation(name: str) -> Callable[..., Any]:
@@ -210,8 +206,7 @@ def backend_operations_replaced(replacements: Mapping[str, Callable[..., Any]]) 
 
 def is_operation_of_keras(operation: Any) -> bool:
     """Returns whether an operation is a class of ``keras.ops``."""
-    # relies on the module that defines the operations
-    return type(operation).__module__.startswith("keras.src.ops.")
+    return type(operation).__module__.startswith("keras.src.ops.")  # relies on the module that defines the operations
 
 
 def is_activation_of_keras(function: Any) -> bool:
@@ -250,8 +245,7 @@ def object_sharing() -> Any:
     """Returns a context in which a layer that occurs twice in a model is written once, and read as one layer."""
     from keras.src.saving.serialization_lib import ObjectSharingScope
 
-    # relies on the scope that `model.save` and `load_model` use
-    return ObjectSharingScope()
+    return ObjectSharingScope()  # relies on the scope that `model.save` and `load_model` use
 
 
 @contextmanager
@@ -294,34 +288,29 @@ def deferred_variables() -> Iterator[list[Any]]:
 
 def has_value(variable: Any) -> bool:
     """Returns whether a variable has been created; in a ``StatelessScope`` Keras creates it at the end."""
-    # relies on the attribute that is None until then
-    return variable._value is not None
+    return variable._value is not None  # relies on the attribute that is None until then
 
 
 def initializer_of(variable: Any) -> Any:
     """Returns the initializer of a variable that has no value yet, else None."""
-    # relies on the attribute in which a deferred variable keeps it
-    return getattr(variable, "_initializer", None)
+    return getattr(variable, "_initializer", None)  # relies on the attribute in which a deferred variable keeps it
 
 
 def set_initializer(variable: Any, initializer: Callable[..., Any]) -> None:
     """Replaces the initializer of a variable that has no value yet."""
-    # relies on Keras calling it with the shape and the data type
-    variable._initializer = initializer
+    variable._initializer = initializer  # relies on Keras calling it with the shape and the data type
 
 
 def create(variable: Any) -> None:
     """Creates a deferred variable by its initializer."""
-    # relies on the method that Keras calls at the end of a StatelessScope
-    variable._deferred_initialize()
+    variable._deferred_initialize()  # relies on the method that Keras calls at the end of a StatelessScope
 
 
 def is_random_initializer(initializer: Any) -> bool:
     """Returns whether an initializer draws random numbers."""
     from keras.src.initializers.random_initializers import RandomInitializer
 
-    # relies on the common base class
-    return isinstance(initializer, RandomInitializer)
+    return isinstance(initializer, RandomInitializer)  # relies on the common base class
 
 
 # --- training ----------------------------------------------------------------------------------------------------
@@ -341,20 +330,17 @@ def compute_loss(model: Any, x: Any, y: Any, outputs: Any, sample_weight: Any) -
 
 def additional_loss(model: Any, loss: Any) -> Any:
     """Returns what a regularizer or ``add_loss`` contributes to the loss."""
-    # relies on the method that sums an added loss to a scalar
-    return model._aggregate_additional_loss(loss)
+    return model._aggregate_additional_loss(loss)  # relies on the method that sums an added loss to a scalar
 
 
 def metrics_results(model: Any, logs: Mapping[str, Any]) -> Mapping[str, Any]:
     """Returns the results of the metrics, or the logs of an overridden step that has other names."""
-    # relies on the method that `Model.fit` calls after each epoch
-    return model._get_metrics_result_or_logs(dict(logs))
+    return model._get_metrics_result_or_logs(dict(logs))  # relies on the method that `Model.fit` calls after each epoch
 
 
 def loss_tracker(model: Any) -> Any:
     """Returns the metric in which a compiled model averages its loss."""
-    # relies on the attribute that `compile` sets
-    return model._loss_tracker
+    return model._loss_tracker  # relies on the attribute that `compile` sets
 
 
 def compiled_loss(model: Any) -> tuple[Callable[[Any, Any], Any], Any]:
@@ -365,8 +351,7 @@ def compiled_loss(model: Any) -> tuple[Callable[[Any, Any], Any], Any]:
 
 def forget_compilation(model: Any) -> None:
     """Removes the losses and metrics of an earlier ``compile``, which a later one may leave in place."""
-    # relies on the attributes that `compile` sets
-    for name in ("_compile_loss", "_compile_metrics", "loss"):
+    for name in ("_compile_loss", "_compile_metrics", "loss"):  # relies on the attributes that `compile` sets
         if name in vars(model):
             vars(model)[name] = None
 
@@ -379,20 +364,17 @@ def forget_compile_config(model: Any) -> None:
 
 def initial_epoch(model: Any) -> int:
     """Returns the epoch from which the callback ``BackupAndRestore`` has restored a model; 0 if it has not."""
-    # relies on the attribute that the callback sets
-    return int(getattr(model, "_initial_epoch", None) or 0)
+    return int(getattr(model, "_initial_epoch", None) or 0)  # relies on the attribute that the callback sets
 
 
 def reset_initial_epoch(model: Any) -> None:
     """Forgets the epoch that ``BackupAndRestore`` has set in an earlier training."""
-    # relies on the same attribute
-    model._initial_epoch = None
+    model._initial_epoch = None  # relies on the same attribute
 
 
 def function_settings(loss: Any) -> Mapping[str, Any]:
     """Returns the arguments of the function that a loss wraps, such as ``from_logits``."""
-    # relies on the attribute in which a loss keeps them
-    return getattr(loss, "_fn_kwargs", {})
+    return getattr(loss, "_fn_kwargs", {})  # relies on the attribute in which a loss keeps them
 
 
 def function_of(thing: Any) -> Any:
@@ -418,8 +400,7 @@ def optimizer_update_replaced(
 ) -> Iterator[None]:
     """Replaces the update of an optimizer; ``learning_rate`` gets the native function that returns it."""
     native = optimizer._get_current_learning_rate
-    # relies on `apply` looking both methods up on the optimizer at each step
-    optimizer._backend_update_step = update
+    optimizer._backend_update_step = update  # relies on `apply` looking both methods up on the optimizer at each step
     optimizer._get_current_learning_rate = lambda: learning_rate(native)
     try:
         yield
@@ -448,8 +429,7 @@ def torch_device() -> str:
     """Returns the device on which Keras puts tensors of PyTorch."""
     from keras.src.backend.torch.core import get_device
 
-    # relies on the function of Keras' PyTorch backend
-    return str(get_device())
+    return str(get_device())  # relies on the function of Keras' PyTorch backend
 
 
 @contextmanager

@@ -198,23 +198,7 @@ def descend_without_data(
 
 
 def as_parameters(values: Sequence[npt.ArrayLike]) -> list[np.ndarray]:
-    """Converts parameters to float32 arrays.
-
-    Args:
-        values: A number or array for each parameter.
-
-    Returns:
-        A float32 array for each parameter.
-
-    Raises:
-        CourseError: There is no parameter, or one is not finite.
-
-    Example:
-        >>> as_parameters((1.0, float("nan")))
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: start is (1.0, nan); give at least one number, and finite ones only
-    """
+    """Converts parameters, numbers or arrays, to float32 arrays; raises a CourseError if one is not finite."""
     parameters = [np.asarray(value, "float32") for value in values]
     if not parameters or not all(np.isfinite(array).all() for array in parameters):
         raise CourseError(f"start is {tuple(values)}; give at least one number, and finite ones only")
@@ -222,37 +206,14 @@ def as_parameters(values: Sequence[npt.ArrayLike]) -> list[np.ndarray]:
 
 
 def as_scalar(loss: Any) -> Any:
-    """Converts the result of a loss function to a float32 scalar.
-
-    Args:
-        loss: A tensor or a number.
-
-    Returns:
-        A scalar tensor.
-
-    Raises:
-        CourseError: The loss is not a scalar.
-    """
+    """Converts the result of a loss function to a float32 scalar; raises a CourseError if it is not a scalar."""
     if getattr(loss, "shape", ()) != ():
         raise CourseError(f"the loss has shape {tuple(loss.shape)}; give one number, for instance with keras.ops.mean")
     return keras.ops.cast(loss, "float32")
 
 
 def check_learning_rate(value: float) -> None:
-    """Checks that a learning rate is a finite number above 0.
-
-    Args:
-        value: The learning rate.
-
-    Raises:
-        CourseError: The learning rate is anything else.
-
-    Example:
-        >>> check_learning_rate(-0.1)
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: learning_rate is -0.1; give a finite number above 0, such as 0.1
-    """
+    """Raises a CourseError if a learning rate is not a finite number above 0."""
     _check_above_zero("learning_rate", value, example=0.1)
 
 

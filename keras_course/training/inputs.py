@@ -202,18 +202,7 @@ def as_batches(data: Data, *, batch_size: int, seed: int | None, name: str) -> B
 
 
 def as_batch(item: Any, name: str) -> Batch:
-    """Converts x, (x, y) or (x, y, sample_weight) to a dictionary of arrays.
-
-    Args:
-        item: The parts.
-        name: Name of the data in error messages.
-
-    Returns:
-        The parts that are not None, by name.
-
-    Raises:
-        CourseError: There are more parts, or one has neither numbers nor booleans.
-    """
+    """Converts x, (x, y) or (x, y, sample_weight) to arrays by name; parts that are None are left out."""
     parts = item if isinstance(item, tuple | list) else (item,)
     if not 1 <= len(parts) <= 3:
         raise CourseError(f"{name} has {len(parts)} parts; give (x, y) or (x, y, sample_weight)")
@@ -222,22 +211,7 @@ def as_batch(item: Any, name: str) -> Batch:
 
 
 def as_samples(x: Any, name: str) -> Any:
-    """Converts samples to arrays of a data type that every backend has.
-
-    Args:
-        x: Samples: an array, list, data frame or tensor, or a list or dictionary of them for several inputs.
-        name: Name of the samples in error messages.
-
-    Returns:
-        A nest of arrays (n, ...).
-
-    Raises:
-        CourseError: The samples are not numbers, or the inputs have different lengths.
-
-    Example:
-        >>> as_samples([[1.5, 2.0]], "x").dtype
-        dtype('float32')
-    """
+    """Converts samples, or a nest of them, to arrays of a data type that every backend has."""
     arrays = _as_arrays(x, name)
     _check_lengths({"x": arrays}, name)
     return keras.tree.map_structure(_native, arrays)
@@ -330,17 +304,7 @@ def class_weights_of(y: np.ndarray, class_weight: Any, num_classes: int | None =
 
 
 def check_data(model: keras.Model, data: Data, loss: Any, name: str) -> None:
-    """Checks that samples and labels fit a model and its loss, as far as both are known.
-
-    Args:
-        model: The model.
-        data: Samples and labels.
-        loss: The loss; several losses are not checked.
-        name: Name of the data in error messages.
-
-    Raises:
-        CourseError: The data do not fit; the message says where.
-    """
+    """Raises a CourseError if samples and labels do not fit a model and its loss, as far as both are known."""
     x, y = data[:2]
     check_samples(model, x, name)
     if y is None or not isinstance(y, np.ndarray) or not isinstance(x, np.ndarray):
@@ -357,16 +321,7 @@ def check_data(model: keras.Model, data: Data, loss: Any, name: str) -> None:
 
 
 def check_samples(model: keras.Model, x: Any, name: str) -> None:
-    """Checks that there are samples, that they are finite, and that they have the shape of the model's inputs.
-
-    Args:
-        model: The model; the shape is not checked if the model is not built or has no fixed shape.
-        x: Samples (n, ...), or a nest of them for several inputs.
-        name: Name of the samples in error messages.
-
-    Raises:
-        CourseError: The samples do not fit.
-    """
+    """Raises a CourseError if there are no samples, or one is not finite, or they do not fit the inputs of a model."""
     arrays = list(leaves(x))
     if not arrays or not len(arrays[0]):
         raise CourseError(f"{name} has no samples; give at least one")
@@ -383,29 +338,15 @@ def check_samples(model: keras.Model, x: Any, name: str) -> None:
 
 
 def fixed_batch_size(model: keras.Model) -> int | None:
-    """Returns the only batch size that a model accepts, None if it accepts any.
-
-    Args:
-        model: The model.
-
-    Example:
-        >>> fixed_batch_size(keras.Sequential([keras.Input(batch_shape=(4, 3)), keras.layers.Dense(2)]))
-        4
-    """
+    """Returns the only batch size that a model accepts, None if it accepts any."""
     inputs = model.inputs if isinstance(getattr(model, "inputs", None), list | tuple) else ()
     return next((tensor.shape[0] for tensor in inputs if tensor.shape and tensor.shape[0] is not None), None)
 
 
 def check_stateless(model: keras.Model) -> None:
-    """Checks that no layer carries state from one batch to the next, like a stateful LSTM.
+    """Raises a CourseError if a layer carries state from one batch to the next, like a stateful LSTM.
 
     Such layers work on TensorFlow only: on JAX the state is lost after each batch, and on PyTorch the gradients fail.
-
-    Args:
-        model: The model.
-
-    Raises:
-        CourseError: A layer is stateful.
     """
     for layer in keras_private.all_layers(model):
         if getattr(layer, "stateful", False):
@@ -416,31 +357,14 @@ def check_stateless(model: keras.Model) -> None:
 
 
 def check_batch_size(model: keras.Model, batch_size: int) -> None:
-    """Checks that a model accepts batches of a size.
-
-    Args:
-        model: The model.
-        batch_size: Samples in a batch.
-
-    Raises:
-        CourseError: The model only accepts batches of another size.
-    """
+    """Raises a CourseError if a model does not accept batches of this size."""
     size = fixed_batch_size(model)
     if size not in (None, batch_size):
         raise CourseError(f"batch_size is {batch_size}; the model takes batches of {size} and no others, so give that")
 
 
 def check_batches(model: keras.Model, source: "Batches | BatchStream", name: str) -> None:
-    """Checks that a model that only accepts batches of one size gets no others.
-
-    Args:
-        model: The model.
-        source: The batches; those of a collection are not checked in advance.
-        name: Name of the data in error messages.
-
-    Raises:
-        CourseError: A batch has another size.
-    """
+    """Raises a CourseError if a model accepts only batches of one size, and arrays are cut into others."""
     size = fixed_batch_size(model)
     if size is None or not isinstance(source, Batches):
         return
@@ -452,18 +376,7 @@ def check_batches(model: keras.Model, source: "Batches | BatchStream", name: str
 
 
 def check_pictures(x: Any, name: str) -> None:
-    """Checks that samples are pictures, which can be augmented.
-
-    Args:
-        x: Samples (n, ...).
-        name: Name of the samples in error messages.
-
-    Raises:
-        CourseError: The samples are not pictures.
-
-    Example:
-        >>> check_pictures(np.zeros((2, 28, 28, 1)), "train")
-    """
+    """Raises a CourseError if samples are not pictures, which can be augmented."""
     if not isinstance(x, np.ndarray):
         raise CourseError(f"{name} has several inputs; only one input of pictures (height, width, channels) is changed")
     if x.ndim != 4:
@@ -473,22 +386,7 @@ def check_pictures(x: Any, name: str) -> None:
 
 
 def check_labels(x: np.ndarray, y: np.ndarray, name: str) -> None:
-    """Checks that there are as many labels as samples, and that the labels are finite.
-
-    Args:
-        x: Samples (n, ...).
-        y: Labels (n, ...).
-        name: Name of the data in error messages.
-
-    Raises:
-        CourseError: The labels do not fit.
-
-    Example:
-        >>> check_labels(np.zeros(3), np.zeros(2), "train")
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: train has 3 samples and 2 labels; give one label a sample
-    """
+    """Raises a CourseError if there are not as many labels as samples, or one is not finite."""
     if len(x) != len(y):
         raise CourseError(f"{name} has {len(x)} samples and {len(y)} labels; give one label a sample")
     _check_finite(y, f"{name} has a label")

@@ -166,21 +166,7 @@ def _check_activation(loss: Any, from_logits: bool | None, activation: str | Non
 
 
 def check_takes_probabilities(objectives: Any, argument: str) -> None:
-    """Checks that losses and metrics accept the probabilities that an augmentation makes of class numbers.
-
-    Args:
-        objectives: A nest of losses, metrics and functions.
-        argument: The name of the argument, for the error message.
-
-    Raises:
-        CourseError: One of them is known to accept class numbers only.
-
-    Example:
-        >>> check_takes_probabilities([keras.metrics.SparseCategoricalAccuracy()], "metrics")
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: metrics has sparse_categorical_accuracy, which takes class numbers, ...
-    """
+    """Raises a CourseError if a loss or metric accepts class numbers only, not probabilities of mixed labels."""
     remedy = "give 'accuracy'" if argument == "metrics" else "give the name 'sparse_categorical_crossentropy'"
     for objective in keras.tree.flatten(objectives):
         function = keras_private.function_of(objective)

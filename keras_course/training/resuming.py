@@ -28,23 +28,7 @@ def settings_of(
     seed: int,
     augmentation: Augmentation | None,
 ) -> dict[str, Any]:
-    """Returns the settings that must be the same to resume a run; automatically generated names are ignored.
-
-    Args:
-        model: The model.
-        train: The training data.
-        valid: The validation data.
-        optimizer: The optimizer.
-        loss: A loss or a nest of losses; None for a model that computes its loss itself.
-        loss_weights: A weight for each loss.
-        metrics: A nest of metrics.
-        batch_size: Samples in a batch.
-        seed: Seed of the order of the samples.
-        augmentation: The augmentation.
-
-    Returns:
-        Values of JSON, by names that are used in error messages.
-    """
+    """Returns the settings that must be the same to resume a run; automatically generated names are ignored."""
     losses = [] if loss is None else keras.tree.flatten(loss)
     config = optimizer.get_config()
     return {
@@ -66,15 +50,7 @@ def settings_of(
 
 
 def check_settings(checkpoint: Checkpoint, settings: dict[str, Any]) -> None:
-    """Checks that a checkpoint was written with the same settings.
-
-    Args:
-        checkpoint: The checkpoint.
-        settings: The settings of the run that is to resume from it.
-
-    Raises:
-        CourseError: A setting differs; the message names it.
-    """
+    """Raises a CourseError if a checkpoint was written with another setting."""
     for name, value in settings.items():
         # checkpoints of version 1 have fewer settings
         if checkpoint.settings.get(name) != value and (name in checkpoint.settings or checkpoint.version > 1):
@@ -85,16 +61,7 @@ def check_settings(checkpoint: Checkpoint, settings: dict[str, Any]) -> None:
 
 
 def restore(checkpoint: Checkpoint, model: keras.Model, optimizer: keras.Optimizer) -> None:
-    """Restores the state of a model and its optimizer from a checkpoint that may come from another backend.
-
-    Args:
-        checkpoint: The checkpoint.
-        model: The model.
-        optimizer: The optimizer, built for the model.
-
-    Raises:
-        CourseError: The checkpoint has weights of other shapes.
-    """
+    """Restores a model and its built optimizer from a checkpoint, which may come from another backend."""
     parts = [(model.weights, checkpoint.model), (optimizer.variables, checkpoint.optimizer)]
     if checkpoint.version > 1:
         parts.append((_random_variables(model), checkpoint.random))
