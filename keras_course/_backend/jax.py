@@ -45,7 +45,7 @@ def forward(model: keras.Model, *, frozen: bool = False) -> Callable[[Any], Any]
     def logits(trainable: list[Any], non_trainable: list[Any], x: Any) -> Any:
         # on a CPU XLA's depthwise convolution takes ten times as long; its other convolutions are faster outside loops
         on_cpu = jax.default_backend() == "cpu"
-        with products.instead_of_convolutions(wanted=on_cpu, names=("depthwise_conv", "separable_conv")):
+        with products.convolutions_replaced(wanted=on_cpu, names=("depthwise_conv", "separable_conv")):
             outputs, _ = model.stateless_call(trainable, non_trainable, x, **mode(model, training=False))
         return keras.tree.map_structure(lambda output: output.astype("float32"), outputs)
 
@@ -199,7 +199,7 @@ def _apply(update: Update, variables: list[Any], values: list[Any], batch: Any) 
         current = dict(enumerate(values)) | dict(zip(own, moved, strict=True))
         mapping = [(variable, current[place]) for place, variable in enumerate(variables)]
         with (
-            products.instead_of_convolutions(wanted=jax.default_backend() == "cpu"),
+            products.convolutions_replaced(wanted=jax.default_backend() == "cpu"),
             keras.StatelessScope(mapping, collect_losses=True) as scope,
         ):
             loss, row = update.measure(batch)

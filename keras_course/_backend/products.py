@@ -28,7 +28,7 @@ _LARGEST_PATCHES = 2**28
 
 
 @contextmanager
-def instead_of_convolutions(*, wanted: bool, names: Sequence[str] = ()) -> Iterator[None]:
+def convolutions_replaced(*, wanted: bool, names: Sequence[str] = ()) -> Iterator[None]:
     """Lets Keras' layers use the functions of this module while a program is traced.
 
     Convolutions with channels first or in groups stay those of the framework.
@@ -148,22 +148,22 @@ def _depthwise(inputs: Any, kernel: Any, strides: Sequence[int], padding: str) -
         outputs = sum(place * flat[number] for number, place in enumerate(places))
 
         def gradients(*upstream: Any, **_: Any) -> tuple[Any, Any]:
-            (change,) = upstream
-            of_inputs = _gradient_of_inputs(change, kernel, strides, padding, inputs.shape)
-            return of_inputs, _gradient_of_kernel(change, inputs, kernel.shape, strides, padding)
+            (gradient,) = upstream
+            of_inputs = _gradient_of_inputs(gradient, kernel, strides, padding, inputs.shape)
+            return of_inputs, _gradient_of_kernel(gradient, inputs, kernel.shape, strides, padding)
 
         return outputs, gradients
 
     return convolved(inputs, kernel)
 
 
-def _gradient_of_kernel(change: Any, inputs: Any, shape: Sequence[int], strides: Sequence[int], padding: str) -> Any:
+def _gradient_of_kernel(gradient: Any, inputs: Any, shape: Sequence[int], strides: Sequence[int], padding: str) -> Any:
     """Computes the gradient of the kernel: for each position in the window, a sum over all windows.
 
     The positions are computed in a loop. XLA would fuse them into one kernel that takes three times as long.
     """
     *size, channels, _ = shape
-    reach = [(count - 1) * stride + 1 for count, stride in zip(change.shape[1:-1], strides, strict=True)]
+    reach = [(count - 1) * stride + 1 for count, stride in zip(gradient.shape[1:-1], strides, strict=True)]
     edges = []
     for window, far, width in zip(size, reach, inputs.shape[1:-1], strict=True):
         missing = max(0, far - 1 + window - width) if padding == "same" else 0
@@ -179,28 +179,28 @@ def _gradient_of_kernel(change: Any, inputs: Any, shape: Sequence[int], strides:
             start.insert(0, rest % window)
             rest = rest // window
         place = ops.slice(padded, ops.stack([0 * number, *start, 0 * number]), (batch, *reach, channels))
-        total = ops.sum(place[steps] * change, axis=tuple(range(len(size) + 1)))
+        total = ops.sum(place[steps] * gradient, axis=tuple(range(len(size) + 1)))
         return ops.slice_update(sums, ops.stack([number, 0 * number]), total[None])
 
-    sums = ops.fori_loop(0, prod(size), add, ops.zeros((prod(size), channels), change.dtype))
+    sums = ops.fori_loop(0, prod(size), add, ops.zeros((prod(size), channels), gradient.dtype))
     return ops.reshape(sums, shape)
 
 
-def _gradient_of_inputs(change: Any, kernel: Any, strides: Sequence[int], padding: str, shape: Sequence[int]) -> Any:
+def _gradient_of_inputs(gradient: Any, kernel: Any, strides: Sequence[int], padding: str, shape: Sequence[int]) -> Any:
     """Computes the gradient of the inputs: the spread output gradients, convolved with the flipped kernel."""
     size, pixels = kernel.shape[:-2], shape[1:-1]
     edges, kept, behind, between = [], [], [], []
-    for window, stride, count, width in zip(size, strides, change.shape[1:-1], pixels, strict=True):
+    for window, stride, count, width in zip(size, strides, gradient.shape[1:-1], pixels, strict=True):
         needed = (count - 1) * stride + window
         before = max(0, needed - width) // 2 if padding == "same" else 0
         between.append(slice(0, (count - 1) * stride + 1))
         edges.append((window - 1, window - 1))
         kept.append(slice(before, min(needed, before + width)))
         behind.append((0, max(0, width - needed)))
-    spread = ops.pad(_spread(change, strides)[(slice(None), *between)], [(0, 0), *edges, (0, 0)])
-    turned = ops.reshape(ops.flip(kernel, tuple(range(len(size)))), (-1, kernel.shape[-2]))
+    spread = ops.pad(_spread(gradient, strides)[(slice(None), *between)], [(0, 0), *edges, (0, 0)])
+    flipped = ops.reshape(ops.flip(kernel, tuple(range(len(size)))), (-1, kernel.shape[-2]))
     places = _windows(spread, size, 1, "valid", 1, fill=0.0)
-    whole = sum(place * turned[number] for number, place in enumerate(places))
+    whole = sum(place * flipped[number] for number, place in enumerate(places))
     return ops.pad(whole[(slice(None), *kept)], [(0, 0), *behind, (0, 0)])
 
 
@@ -239,8 +239,8 @@ def conv_transpose(inputs: Any, kernel: Any, strides: int | Sequence[int] = 1, p
         edges.append((window - 1 - before, max(0, wanted[-1] - count * stride + before)))
     spread = ops.pad(spread, [(0, 0), *edges, (0, 0)])
     axes = tuple(range(len(size)))
-    turned = ops.swapaxes(ops.flip(kernel, axes), -1, -2)
-    full = conv(spread, turned)
+    flipped = ops.swapaxes(ops.flip(kernel, axes), -1, -2)
+    full = conv(spread, flipped)
     return full[(slice(None), *map(slice, wanted))]
 
 

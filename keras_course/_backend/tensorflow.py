@@ -42,7 +42,7 @@ def forward(model: keras.Model, *, frozen: bool = False) -> Callable[[Any], Any]
     def call(x: Any) -> Any:
         # on a CPU XLA's depthwise convolution takes ten times as long
         on_cpu = not tf.config.list_physical_devices("GPU")
-        with products.instead_of_convolutions(wanted=on_cpu, names=("depthwise_conv", "separable_conv")):
+        with products.convolutions_replaced(wanted=on_cpu, names=("depthwise_conv", "separable_conv")):
             return keras.tree.map_structure(lambda output: tf.cast(output, "float32"), model(x, training=False))
 
     programs: dict[Any, Any] = {}
@@ -163,7 +163,7 @@ class TrainingLoop(loops.TrainingLoop):
 def _apply(update: Update, batch: Any) -> tf.Tensor:
     """Applies an update; returns its row of numbers."""
     optimizer = update.optimizer
-    with tf.GradientTape() as tape, products.instead_of_convolutions(wanted=not tf.config.list_physical_devices("GPU")):
+    with tf.GradientTape() as tape, products.convolutions_replaced(wanted=not tf.config.list_physical_devices("GPU")):
         loss, row = update.measure(batch)
         scaled = loss if optimizer is None else optimizer.scale_loss(loss)
     if optimizer is not None and update.variables:
