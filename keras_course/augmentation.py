@@ -990,11 +990,11 @@ class Augmentation(keras.layers.Layer):
         return pixels if labels is None else (pixels, labels)
 
     @cached_property
-    def _on_the_host(self) -> resampling.RandomTransform:
+    def _on_the_host(self) -> resampling.Run:
         return resampling.by_pictures_on_the_host(partial(self._draw, axis=resampling.axis), self._change)
 
     @cached_property
-    def _on_the_device(self) -> resampling.RandomTransform:
+    def _on_the_device(self) -> resampling.Run:
         return _backend.by_pictures(partial(self._draw, axis=_backend.axis), self._change)
 
     def _draw(

@@ -17,7 +17,7 @@
 
 ``by_pictures`` takes ``draw(shape, step, first_row, xp)``, which returns arrays (batch, ...), and
 ``apply(pictures, drawn, first_row, step, xp)``, in which no picture may depend on another. It returns a
-``resampling.RandomTransform``.
+``resampling.Run``.
 
 ``forward`` reads the weights each time it runs; with ``frozen`` it may keep those of its first run.
 

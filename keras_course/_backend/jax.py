@@ -130,7 +130,7 @@ def resample(images: Any, columns: Any, rows: Any, fill: str) -> Any:
     return resampling.resample(images, columns, rows, fill, keras.ops, take)
 
 
-def by_pictures(draw: resampling.DrawFunction, apply: resampling.ApplyFunction) -> resampling.RandomTransform:
+def by_pictures(draw: resampling.DrawFunction, apply: resampling.ApplyFunction) -> resampling.Run:
     """Compiles a random transform of pictures."""
 
     @jax.jit

@@ -21,7 +21,7 @@ DrawFunction = Callable[[Any, Any, Any, ModuleType], Drawn]
 ApplyFunction = Callable[[Any, Drawn, Any, Any, ModuleType], Any]
 """Takes pictures (batch, height, width, channels), parameters, first row, step and ``xp``; returns new pictures."""
 
-RandomTransform = Callable[[Any, Any, Any], tuple[Any, Drawn]]
+Run = Callable[[Any, Any, Any], tuple[Any, Drawn]]
 """Takes pictures, the step and the first row; returns the transformed pictures and the parameters."""
 
 _VALUES_TOGETHER = 2**16
@@ -98,7 +98,7 @@ def in_parts(
         yield part, apply(pictures[part], tuple(array[part] for array in drawn), first_row + start, step, xp)
 
 
-def by_pictures_on_the_host(draw: DrawFunction, apply: ApplyFunction) -> RandomTransform:
+def by_pictures_on_the_host(draw: DrawFunction, apply: ApplyFunction) -> Run:
     """Returns a random transform in NumPy; see ``by_pictures`` of each backend."""
 
     def run(pictures: np.ndarray, step: Any, first_row: Any) -> tuple[np.ndarray, Drawn]:

@@ -108,7 +108,7 @@ def resample(images: Any, columns: Any, rows: Any, fill: str) -> Any:
     return resampling.resample(images, columns, rows, fill, keras.ops, tf.gather)
 
 
-def by_pictures(draw: resampling.DrawFunction, apply: resampling.ApplyFunction) -> resampling.RandomTransform:
+def by_pictures(draw: resampling.DrawFunction, apply: resampling.ApplyFunction) -> resampling.Run:
     """Compiles a random transform of pictures by XLA, on a CPU too, where Keras does not use it."""
 
     @tf.function(jit_compile=True, autograph=False)

@@ -134,7 +134,7 @@ def resample(images: torch.Tensor, columns: torch.Tensor, rows: torch.Tensor, fi
     return sampled.permute(0, 2, 3, 1)
 
 
-def by_pictures(draw: resampling.DrawFunction, apply: resampling.ApplyFunction) -> resampling.RandomTransform:
+def by_pictures(draw: resampling.DrawFunction, apply: resampling.ApplyFunction) -> resampling.Run:
     """Returns a random transform of pictures; on a CPU it works on parts of the batch that fit in the cache."""
 
     def run(pictures: Any, step: Any, first_row: Any) -> tuple[torch.Tensor, resampling.Drawn]:
