@@ -79,11 +79,7 @@ def _is_called_in_steps(thing: Any) -> bool:
 
 
 def comes_from(thing: Any, *packages: str) -> bool:
-    """Returns whether a class, function or method is defined in one of the packages.
-
-    Args:
-        thing: The class, function or method.
-        packages: Names of top-level packages.
+    """Returns whether a class, function or method is defined in one of the top-level packages.
 
     Example:
         >>> import keras

@@ -7,15 +7,7 @@ import numpy as np
 
 
 def cast(x: Any, dtype: Any, xp: ModuleType) -> Any:
-    """Converts an array or a tensor to another data type.
-
-    Args:
-        x: An array if ``xp`` is ``numpy``, else a tensor.
-        dtype: The data type.
-        xp: ``numpy`` or ``keras.ops``.
-
-    Returns:
-        The converted array or tensor.
+    """Converts an array if ``xp`` is ``numpy``, or a tensor if it is ``keras.ops``, to another data type.
 
     Example:
         >>> cast(np.array([True, False]), "float32", np).tolist()

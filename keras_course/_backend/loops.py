@@ -106,26 +106,14 @@ class TrainingLoop(Protocol):
 
 
 def all_variables(updates: Sequence[Update], state: Sequence[Any]) -> list[Any]:
-    """Returns every variable that a step reads or changes, each once.
-
-    Args:
-        updates: The updates of the step.
-        state: Further variables.
-
-    Returns:
-        The variables of the updates, the state, and the variables of the optimizers.
-    """
+    """Returns every variable that a step reads or changes, each once: of updates, optimizers and state."""
     moved = [variable for update in updates for variable in update.variables]
     kept = [variable for update in updates if update.optimizer for variable in update.optimizer.variables]
     return list({id(variable): variable for variable in [*moved, *state, *kept]}.values())
 
 
 def find_not_compilable(objects: Iterable[Any]) -> str | None:
-    """Returns the class of the first object that says it does not support compilation, in words; None if all do.
-
-    Args:
-        objects: Layers, losses, metrics, optimizers.
-    """
+    """Returns the class of the first layer or other object that does not support compilation, in words; else None."""
     names = (type(thing).__name__ for thing in objects if not getattr(thing, "supports_jit", True))
     return next((f"the class {name!r}" for name in names), None)
 

@@ -199,9 +199,6 @@ def second_process(backend: str, *arguments: str) -> dict[str, Any]:
 def processors() -> int:
     """Returns the number of processors that this process may use; in a container there may be more in the machine.
 
-    Returns:
-        A number from 1 up.
-
     Example:
         >>> 1 <= processors() <= os.cpu_count()
         True
@@ -210,13 +207,7 @@ def processors() -> int:
 
 
 def is_installed(name: str) -> bool:
-    """Returns whether a package can be found, without importing it.
-
-    Args:
-        name: The name under which it is imported.
-
-    Returns:
-        True if there is a package of that name; a folder without code does not count.
+    """Returns whether a package can be imported under a name, without importing it; a folder without code cannot.
 
     Example:
         >>> is_installed("numpy"), is_installed("no_such_package")
@@ -227,13 +218,7 @@ def is_installed(name: str) -> bool:
 
 
 def version_of(name: str) -> str:
-    """Returns the version of a module, whose package may have another name, such as tensorflow-cpu.
-
-    Args:
-        name: The name under which it is imported.
-
-    Returns:
-        Its version, or ``unknown`` if it cannot be imported or does not tell it.
+    """Returns the version of a module, whose package may have another name; ``unknown`` if it does not tell it.
 
     Example:
         >>> version_of("keras_course"), version_of("no_such_module")

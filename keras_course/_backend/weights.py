@@ -39,13 +39,7 @@ _tensor_creation_lock = Lock()
 
 
 def describe(model: Any) -> dict[str, Any]:
-    """Returns the description of a model that Keras writes into a file: its layers, without weights.
-
-    Args:
-        model: A Keras model.
-
-    Returns:
-        The description, in types of JSON.
+    """Returns the description of a model that Keras writes into a file, in types of JSON: its layers, without weights.
 
     Example:
         >>> import keras
@@ -239,9 +233,6 @@ def create_weights(deferred: Iterable[Any]) -> None:
     """Creates deferred weights whose values will come from a file: zeros replace random numbers and arrays.
 
     On JAX, drawing the weights of an EfficientNet takes half a minute: a program is compiled for each shape.
-
-    Args:
-        deferred: The list from `defer_weights`.
 
     Example:
         >>> import keras

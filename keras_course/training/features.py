@@ -129,14 +129,10 @@ def _key(backbone: keras.Model) -> str:
 
 
 def graph_without_names(node: Any, places: Mapping[str, int] | None = None) -> Any:
-    """Replaces the names of layers by numbers; generated names depend on the layers that were built before.
+    """Replaces the names of layers in a configuration by numbers, since generated names depend on earlier layers.
 
-    Args:
-        node: The configuration of a model or layer.
-        places: The number of each layer by its name; without it, names are removed.
-
-    Returns:
-        The configuration without names, and without settings that may differ between two runs.
+    Settings that may differ between two runs are removed. Without ``places``, the number of each layer by its name,
+    names are removed, too.
     """
     if isinstance(node, dict):
         ignored = _IGNORED if places is not None else (*_IGNORED, "name", "registered_name", "shared_object_id")

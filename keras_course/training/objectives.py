@@ -88,16 +88,7 @@ class LossOfAnyLabels(keras.losses.SparseCategoricalCrossentropy):
 
 
 def on_logits(loss: keras.Loss | str) -> keras.Loss:
-    """Returns the loss of a name, with logits as inputs.
-
-    Args:
-        loss: The name of a Keras loss; or a loss, which is returned unchanged.
-
-    Returns:
-        The loss.
-
-    Raises:
-        CourseError: There is no loss of that name.
+    """Returns the loss of a name, with logits as inputs; a loss is returned unchanged.
 
     Example:
         >>> on_logits("sparse_categorical_crossentropy").get_config()["from_logits"]

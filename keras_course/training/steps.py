@@ -245,12 +245,6 @@ def _tensors(group: Batch, number: int) -> tuple[Any, Any, Any]:
 def as_numbers(logs: Mapping[str, Any]) -> Logs:
     """Converts the results of metrics to numbers; each element of an array becomes an entry.
 
-    Args:
-        logs: Results by name.
-
-    Returns:
-        Floats by name.
-
     Example:
         >>> as_numbers({"loss": np.float32(0.5), "f1": np.array([0.0, 1.0])})
         {'loss': 0.5, 'f1_0': 0.0, 'f1_1': 1.0}
@@ -309,14 +303,7 @@ def _metrics(model: keras.Model) -> list[Any]:
 
 
 def own_code(model: keras.Model, names: tuple[str, ...]) -> str | None:
-    """Returns the first method that the class of a model overrides, in words.
-
-    Args:
-        model: The model.
-        names: Methods of ``keras.Model``.
-
-    Returns:
-        Such as ``"Net has a train_step of its own"``; None if the class overrides none of them.
+    """Returns the first of some methods of ``keras.Model`` that the class of a model overrides, in words; else None.
 
     Example:
         >>> own_code(keras.Sequential(), ("train_step",)) is None
