@@ -80,7 +80,7 @@ def test_one_point_is_a_constant():
         ([1, 2], [1, 2], 1.0, "degree is 1.0; give"),
         ([1, 2], [1, 2], True, "degree is True; give"),
         ([1, 2], [1], 0, "x has 2 entries and y has 1"),
-        ([1, np.nan], [1, 2], 0, r"x\[1\] is nan; leave out"),
+        ([1, np.nan], [1, 2], 0, r"x\[1\] is nan; give finite numbers"),
         ([1, 2], [np.inf, 2], 0, r"y\[0\] is inf"),
         ([], [], 0, r"x has shape \(0,\)"),
         (np.ones((2, 2)), [1, 2], 0, r"x has shape \(2, 2\)"),

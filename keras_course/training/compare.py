@@ -75,7 +75,7 @@ def compare(
     rates, sizes = _as_list(learning_rate), _as_list(batch_size)
     for values in (rules, rates, sizes):
         if not values or len(set(values)) < len(values):
-            raise CourseError(f"the runs are to differ in {values}; give at least one value, and none twice")
+            raise CourseError(f"the runs are to differ in {values}; give at least one, and none twice")
     for rate in rates:
         check_learning_rate(rate)
     for size in sizes:
