@@ -105,7 +105,7 @@ def prepare_descent(
             record.note_epoch(runs.measure(problem.train), runs.parameters())
             if problem.valid:
                 record.note_validation(runs.measure(problem.valid))
-            if not record.has_not_diverged.any():
+            if not record.is_active.any():
                 break
         return [
             record.descent(run, rule, rate, batch_size, _split(problem, record.parameters[run], np))
@@ -121,7 +121,7 @@ class _Record:
     def __init__(self, losses: FloatArray, parameters: np.ndarray) -> None:
         if not np.isfinite(losses).all():
             raise CourseError(f"the loss at the start is {losses[0]}; choose another start, or look at the data")
-        self.has_not_diverged = np.ones(len(losses), bool)
+        self.is_active = np.ones(len(losses), bool)
         self._limits = DIVERGED_ABOVE * np.maximum(1.0, np.abs(losses))
         self.parameters = parameters  # (runs, parameters)
         self._losses = [np.zeros((0, len(losses)))]  # each (steps, runs)
@@ -133,14 +133,14 @@ class _Record:
         """Adds the losses (steps, runs) of a group of steps, and their parameters if they are recorded."""
         self._losses.append(losses.astype("float64"))
         self._points += points
-        self.has_not_diverged &= (self._losses[-1] <= self._limits).all(axis=0)
+        self.is_active &= (self._losses[-1] <= self._limits).all(axis=0)
 
     def note_epoch(self, losses: FloatArray, parameters: np.ndarray) -> None:
         """Adds the losses (runs,) after an epoch, and keeps the parameters of runs that have not diverged."""
         self._ends.append(sum(map(len, self._losses)))
         self._measured.append(losses)
-        self.has_not_diverged &= losses <= self._limits
-        self.parameters = np.where(self.has_not_diverged[:, None], parameters, self.parameters)
+        self.is_active &= losses <= self._limits
+        self.parameters = np.where(self.is_active[:, None], parameters, self.parameters)
 
     def note_validation(self, losses: FloatArray) -> None:
         """Adds the losses (runs,) on the validation data."""
