@@ -5,6 +5,7 @@ learning generates its batches. All use one loop, for which a step is a list of 
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import RLock
@@ -83,6 +84,7 @@ class TrainingLoop(Protocol):
 
     def __init__(self, updates: Sequence[Update], state: Sequence[Any] = ()) -> None: ...
 
+    @abstractmethod
     def run(self, batches: Any, count: int) -> Any:
         """Takes the first ``count`` steps.
 
@@ -96,10 +98,12 @@ class TrainingLoop(Protocol):
         """
         ...
 
+    @abstractmethod
     def load(self) -> None:
         """Reads the Keras variables: before the first ``run``, and after other code has changed them."""
         ...
 
+    @abstractmethod
     def sync(self) -> None:
         """Writes the Keras variables; after a ``run`` that failed they keep the values of the last ``load``."""
         ...
