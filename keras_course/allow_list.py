@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from keras_course._backend import keras_private
 from keras_course._backend.outputs import find_larger, may_be_larger
-from keras_course._backend.weights import describe, is_plain, leaving_no_trace, rebuild, without_training
+from keras_course._backend.weights import describe, global_state_restored, is_plain, rebuild, without_training
 from keras_course.errors import CourseError, reason_of
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def check_can_be_opened(model: "keras.Model") -> None:
         check_description(description)
         if is_plain(model) and not may_be_larger(model, LARGEST_OUTPUT):
             return
-        with leaving_no_trace():
+        with global_state_restored():
             opened, _ = rebuild(description)
             if len(opened.weights) != len(model.weights):
                 raise CourseError(
@@ -289,7 +290,7 @@ def _check_array(node: dict[str, Any]) -> None:
 
 
 def _check_quantization(model: "keras.Model") -> None:
-    for layer in model._flatten_layers():
+    for layer in keras_private.all_layers(model):
         if getattr(layer, "quantization_mode", None) is not None:
             raise CourseError(f"its layer {layer.name!r} is quantized, which is not opened; save it before quantizing")
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_course import _backend
+from keras_course._backend import keras_private
 from keras_course.errors import CourseError, check_positive
 from keras_course.training.inputs import check_samples
 
@@ -257,7 +258,7 @@ def _float32(tensor: Any) -> npt.NDArray[np.float32]:
 
 def _layers(outer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
     """All layers that are no models, in the order of the model; Keras' own list goes backwards through inner models."""
-    for layer in outer._flatten_layers(include_self=False, recursive=False):
+    for layer in keras_private.all_layers(outer, include_self=False, recursive=False):
         if not isinstance(layer, keras.Model | keras.layers.InputLayer):
             yield layer
         yield from _layers(layer)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_course._backend.outputs import operations_of_keras
+from keras_course._backend.keras_private import operations_of_keras
 from keras_course._backend.weights import is_plain
 from keras_course.allow_list import ALLOWED_OPERATIONS, REFUSED_LAYERS, REFUSED_OPERATIONS, check_can_be_opened
 from keras_course.deployment.model_files import load_keras_model
@@ -345,7 +345,7 @@ NEVER_OPENED = {
     ("AveragePool", "jax"): "can only concatenate tuple",
     ("MaxPool", "jax"): "can only concatenate tuple",
     ("Corrcoef", "tensorflow"): "Using a symbolic `tf.Tensor` as a Python `bool` is not allowed",
-    ("Inner", "tensorflow"): "TensorFlow does not know the shape of what 'inner",
+    ("Inner", "tensorflow"): "TensorFlow does not know the output shape of 'inner",
     ("IsIn", "tensorflow"): "Using a symbolic `tf.Tensor` as a Python `bool` is not allowed",
     ("Kron", "tensorflow"): "cannot be interpreted as an integer",
     ("Nanpercentile", "tensorflow"): "Dimension value must be integer",

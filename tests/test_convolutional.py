@@ -284,7 +284,7 @@ def test_a_saved_model_gives_the_same_logits(tmp_path):
         ({"dense": 0}, "dense is 0"),
         ({"input_shape": (28, 0, 1)}, r"input_shape\[1\] is 0"),
         ({"input_shape": (28, 28)}, r"input_shape is \(28, 28\); give height, width and channels"),
-        ({"input_shape": (28, 7, 1)}, r"input_shape is \(28, 7, 1\), which 3 blocks halve to nothing; give .* 8 × 8"),
+        ({"input_shape": (28, 7, 1)}, r"input_shape is \(28, 7, 1\), which is too small for 3 blocks; give .* 8 × 8"),
         ({"dropout": (0.0, 1.0, 0.0)}, r"dropout\[1\] is 1.0; give"),
         ({"dropout": (0.0, 0.2)}, "dropout has 2 entries and filters 3"),
         ({"dropout": -0.1}, r"dropout\[0\] is -0.1"),

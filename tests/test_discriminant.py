@@ -180,7 +180,7 @@ def test_means_of_maps_are_solved_for_too(tmp_path):
         ({"shrinkage": 1.5}, "shrinkage is 1.5"),
         ({"shrinkage": float("nan")}, "shrinkage is nan"),
         ({"folds": 1}, "folds is 1; give a whole number from 2 up"),
-        ({"groups": np.zeros(5)}, r"groups have the shape \(5,\); give one for each of the 90 photos"),
+        ({"groups": np.zeros(5)}, r"groups has the shape \(5,\); give one for each of the 90 photos"),
         ({"groups": clouds()[1]}, "no class has two groups of photos"),
     ],
 )

@@ -202,5 +202,5 @@ def test_the_surface_is_the_loss_at_each_point():
 
 @pytest.mark.parametrize("bounds", [(1, 0, 0, 1), (0, 1, 2, 2), (0, np.nan, 0, 1), (0, 1, 0, np.inf)])
 def test_bounds_that_are_none_are_explained(bounds):
-    with pytest.raises(CourseError, match=r"bounds are .*; give two rising pairs of finite numbers"):
+    with pytest.raises(CourseError, match=r"bounds are .*; give two increasing pairs of finite numbers"):
         loss_surface(loss, bounds)

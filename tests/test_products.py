@@ -159,7 +159,7 @@ class TestInsteadOfConvolutions:
         ]
         expected = [ops.convert_to_numpy(layer(x)) for layer in layers]
         assert calls == []
-        with products.instead_of_convolutions(wanted=True):
+        with products.convolutions_replaced(wanted=True):
             found = [ops.convert_to_numpy(layer(x)) for layer in layers]
         assert [name for name in calls if name != "conv" or calls.index(name) == 0] == [
             "conv",
@@ -173,16 +173,16 @@ class TestInsteadOfConvolutions:
 
     def test_not_where_it_is_not_wanted_nor_afterwards(self, calls):
         x, layer = random_array(2, 8, 8, 3), keras.layers.Conv2D(4, 3)
-        with products.instead_of_convolutions(wanted=False):
+        with products.convolutions_replaced(wanted=False):
             layer(x)
-        with pytest.raises(KeyError), products.instead_of_convolutions(wanted=True):
+        with pytest.raises(KeyError), products.convolutions_replaced(wanted=True):
             raise KeyError
         layer(x)
         assert calls == []
 
     def test_leaves_the_rest_to_the_framework(self, calls):
         x = random_array(2, 8, 8, 4)
-        with products.instead_of_convolutions(wanted=True):
+        with products.convolutions_replaced(wanted=True):
             padded = keras.layers.Conv2DTranspose(3, 3, strides=2, output_padding=1)(x)
             if keras.backend.backend() != "tensorflow":  # which has neither of these on every CPU
                 groups = keras.layers.Conv2D(4, 3, groups=2)(x)

@@ -1,30 +1,31 @@
-"""The only room that may name torch, tensorflow or jax: one file each, the same few functions in each.
+"""The only room that may name torch, tensorflow or jax: one file each, with the same functions.
 
 | function | what it does |
 |---|---|
 | ``describe_devices()`` | the devices that the framework sees: a list of ``{"name", "kind", "memory_bytes"}`` |
-| ``set_precision(name)`` | what a float32 matrix product may be on a GPU: exact, or rounded to tf32 |
+| ``set_precision(name)`` | sets the precision of float32 matrix products on a GPU: exact, or rounded to tf32 |
 | ``replica()`` | the number of this copy of the model when the batch is split over several |
-| ``training_loop(updates, state)`` | the compiled loop of ``loops.TrainingLoop``: several steps in one call |
-| ``unproven(things)`` | which of some layers, losses, ... may differ in the compiled loop; None if none |
-| ``forward(model, frozen=)`` | the compiled forward pass of a model: NumPy batches in, NumPy outputs out |
-| ``export(model, path, kind)`` | the model in one of the ``formats`` that the framework can write |
-| ``resample(images, columns, rows, fill)`` | pictures read at other places, bilinearly |
-| ``axis(size)`` | how ``resample`` counts: where the first pixel of an axis lies, and how far off the next one |
-| ``by_pictures(draw, change)`` | random changes of pictures: compiled, or in parts that fit in the cache |
-| ``value_and_grad(function)`` | the function that also differentiates |
-| ``vectorise(function)`` | the function over a new first axis of all its arguments and results |
+| ``training_loop(updates, state)`` | the ``loops.TrainingLoop`` of the backend: several compiled steps in one call |
+| ``unproven(objects)`` | the first of some layers, losses, ... that may differ in the compiled loop, or None |
+| ``forward(model, frozen=)`` | the compiled forward pass of a model, from NumPy arrays to NumPy arrays |
+| ``export(model, path, kind)`` | writes the model in one of the formats that the framework can write |
+| ``resample(images, columns, rows, fill)`` | pictures sampled at given positions, bilinearly |
+| ``axis(size)`` | the coordinates of ``resample``: that of the first pixel, and the distance to the next |
+| ``by_pictures(draw, apply)`` | a random transform of pictures: compiled, or in parts that fit in the cache |
+| ``value_and_grad(function)`` | a function that computes the value and its gradient |
+| ``vectorise(function)`` | the function with a new first axis in all arguments and results |
 
-``by_pictures`` takes ``draw(shape, step, first_row, xp)``, which gives arrays (batch, ...), and
-``change(pictures, drawn, first_row, step, xp)``, in which no picture may depend on another. It returns the
-function from pictures, the step and the first row to the changed pictures and what was drawn.
+``by_pictures`` takes ``draw(shape, step, first_row, xp)``, which returns arrays (batch, ...), and
+``apply(pictures, drawn, first_row, step, xp)``, in which no picture may depend on another. It returns a
+``resampling.Run``.
 
-``forward`` takes the weights as they are when it runs; if they are ``frozen``, it may keep those of its first run.
+``forward`` reads the weights each time it runs; with ``frozen`` it may keep those of its first run.
 
-``value_and_grad`` takes a function from a list of tensors, and any other arguments, to a scalar and a list of tensors
-beside it. The new function takes the same and returns ``(scalar, beside), gradients``.
+``value_and_grad`` takes a function from a list of tensors, and any other arguments, to a scalar and a list of auxiliary
+tensors. The new function takes the same arguments and returns ``(scalar, auxiliary), gradients``.
 
-``select`` says which of the three is used, and imports none of them.
+``select`` chooses one of the three backends and imports none of them. ``keras_private`` has all uses of what Keras does
+not make public.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from keras_course._backend import keras_private
 from keras_course._backend.select import version_of
 from keras_course.errors import CourseError
 
@@ -57,7 +59,7 @@ _FUNCTIONS = (
 
 
 def __getattr__(name: str) -> Any:
-    """Hands each function over from the file of the backend that Keras runs on, which is imported only then."""
+    """Imports the file of the backend that Keras runs on, and returns the function from it."""
     if name in __all__:
         return getattr(import_module(f"{__name__}.loops"), name)
     if name not in _FUNCTIONS:
@@ -65,23 +67,23 @@ def __getattr__(name: str) -> Any:
     import keras
 
     function = getattr(import_module(f"{__name__}.{keras.backend.backend()}"), name)
-    globals()[name] = function  # the next time it is at hand
+    globals()[name] = function  # later accesses find it here
     return function
 
 
-def index_of(wanted: Any, things: Sequence[Any]) -> int:
-    """Returns the place of one thing itself, not of an equal one: variables have an == of their own."""
-    return next(index for index, thing in enumerate(things) if thing is wanted)
+def index_of(wanted: Any, variables: Sequence[Any]) -> int:
+    """Returns the index of a variable, compared by identity: ``==`` of variables compares their values."""
+    return next(index for index, variable in enumerate(variables) if variable is wanted)
 
 
 def mode(model: Any, *, training: bool) -> dict[str, bool]:
-    """Returns the argument that tells a model whether it is being trained, if its ``call`` takes one."""
-    return {"training": training} if model._call_has_training_arg else {}
+    """Returns the argument ``training`` for the call of a model; nothing if its ``call`` does not take one."""
+    return {"training": training} if keras_private.takes_training(model) else {}
 
 
 @contextmanager
 def quiet(name: str) -> Iterator[None]:
-    """Lets a logger say nothing: an export that has become wrong is found when it is opened and compared."""
+    """Silences a logger; a wrong export is found later, when it is opened and compared."""
     import logging
 
     logger = logging.getLogger(name)
@@ -94,7 +96,7 @@ def quiet(name: str) -> Iterator[None]:
 
 
 def check_device(device: str) -> None:
-    """Makes sure that a GPU is there when one is asked for.
+    """Checks that the backend sees a GPU if one is requested.
 
     Args:
         device: ``auto``, ``cpu``, ``gpu`` or ``gpu:N``.
@@ -104,17 +106,17 @@ def check_device(device: str) -> None:
     """
     devices = __getattr__("describe_devices")()
     if device.startswith("gpu") and all(found["kind"] == "cpu" for found in devices):
-        raise CourseError(f"--device is {device}, but no GPU is seen; `keras-course doctor` says what to install")
+        raise CourseError(f"--device is {device}, but no GPU is found; `keras-course doctor` says what to install")
 
 
 def device_in_use() -> str:
-    """Names the device that a model is put on: the first GPU where there is one, else the processor."""
+    """Returns the name of the device on which models run: the first GPU if there is one, else the CPU."""
     devices = __getattr__("describe_devices")()
     return next((f"gpu: {found['name']}" for found in devices if found["kind"] != "cpu"), "cpu")
 
 
 def configure(precision: str) -> None:
-    """Chooses the numbers that layers compute with.
+    """Sets the precision with which layers compute.
 
     Args:
         precision: ``float32`` (exact on every device), ``tf32`` (matrix products rounded on a GPU) or ``bfloat16``

@@ -1,12 +1,10 @@
-"""Which outputs of a model are probabilities already, found out from its graph.
+"""Finds in the graph of a model which of its outputs are probabilities."""
 
-This room may use what Keras does not make public, and here it has to: the graph of a model is not public, nor are the
-operations in it.
-"""
-
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, TypeAlias
+
+from keras_course._backend import keras_private
 
 __all__ = ["output_activations"]
 
@@ -14,7 +12,7 @@ SOFTMAX: Final = "softmax"
 SIGMOID: Final = "sigmoid"
 
 _Found: TypeAlias = "str | frozenset[int] | None"
-"""The activation that made some numbers, the places of the inputs of which they are parts, or neither of them."""
+"""The activation that made the values, or the indices of the inputs that they are copied from; None for neither."""
 
 _FUNCTIONS: Final = {
     "softmax": SOFTMAX,
@@ -23,7 +21,7 @@ _FUNCTIONS: Final = {
     "hard_sigmoid": SIGMOID,
     "sparse_sigmoid": SIGMOID,
 }
-"""The functions of ``keras.activations`` and ``keras.ops`` that make probabilities."""
+"""Functions of ``keras.activations`` and ``keras.ops`` that return probabilities."""
 
 _OPERATIONS: Final = {
     "Softmax": SOFTMAX,
@@ -32,31 +30,31 @@ _OPERATIONS: Final = {
     "HardSigmoid": SIGMOID,
     "SparseSigmoid": SIGMOID,
 }
-"""The same, as operations in a graph and as layers."""
+"""Operations and layers that return probabilities."""
 
 _END_IN_ACTIVATION: Final = (
     *("Activation", "Dense", "EinsumDense", "SimpleRNN"),
     *(f"{kind}{sides}D" for kind in ("Conv", "SeparableConv", "DepthwiseConv") for sides in (1, 2, 3)),
     *(f"Conv{sides}DTranspose" for sides in (1, 2, 3)),
 )
-"""Layers whose outputs are those of their ``activation``."""
+"""Layers whose last operation is their ``activation``."""
 
 _AROUND: Final = ("TimeDistributed", "SpectralNormalization")
-"""Layers whose outputs are those of their ``layer``."""
+"""Layers whose last operation is their ``layer``."""
 
 _PASS_ON: Final = (
-    # the same numbers
+    # the same values
     *("Identity", "ActivityRegularization", "Masking", "Dropout", "GaussianDropout", "GaussianNoise", "AlphaDropout"),
     *(f"SpatialDropout{sides}D" for sides in (1, 2, 3)),
     # in another order, or some of them
     *("Reshape", "Flatten", "Permute", "RepeatVector", "Concatenate", "CenterCrop"),
     *(f"{kind}{sides}D" for kind in ("Cropping", "ZeroPadding", "UpSampling", "MaxPooling") for sides in (1, 2, 3)),
     *(f"GlobalMaxPooling{sides}D" for sides in (1, 2, 3)),
-    # or means of them, which are probabilities, too
+    # means of probabilities are probabilities, too
     "Average",
     *(f"{kind}AveragePooling{sides}D" for kind in ("", "Adaptive", "Global") for sides in (1, 2, 3)),
 )
-"""Layers that pass on what they are given when a model does not learn."""
+"""Layers that in inference mode only move, copy, cut or average their inputs."""
 
 _OPERATIONS_THAT_PASS_ON: Final = {
     "keras.src.ops.numpy": (
@@ -68,24 +66,24 @@ _OPERATIONS_THAT_PASS_ON: Final = {
     "keras.src.ops.einops": ("Rearrange",),
 }
 _OF_SEVERAL: Final = ("Concatenate", "Stack", "Hstack", "Vstack", "Dstack", "Array")
-"""Those of them whose numbers come from all their inputs."""
+"""Operations among them that use all their inputs; the others use the first one."""
 
 
 def output_activations(model: Any, inputs: Any = None) -> list[str | None]:
-    """Says of each output of a model whether it is made of probabilities.
+    """Returns for each output of a model whether it consists of probabilities.
 
-    The last operation decides that does more than to move, copy, cut or average numbers; whether it belongs to the
-    model, to a model inside it, or to a layer with a ``call`` of its own.
+    The last operation that does more than move, copy, cut or average values decides. It may belong to the model, to a
+    model inside it, or to a custom layer.
 
     Args:
         model: A built Keras model.
-        inputs: What a subclassed model takes, in its structure: anything with shapes and dtypes, such as arrays or
-            ``keras.KerasTensor``. Other models say so themselves.
+        inputs: Inputs for a subclassed model: anything with shapes and dtypes, such as arrays or ``keras.KerasTensor``,
+            in the structure that the model takes. Other models do not need it.
 
     Returns:
-        For each output ``"softmax"`` (probabilities that sum to 1 where they were made), ``"sigmoid"`` (each number is
-        a probability) or None. The list is empty if nothing is known: a subclassed model without ``inputs``, or one
-        that does not compute with layers and ``keras.ops`` alone.
+        For each output ``"softmax"`` (probabilities that sum to 1), ``"sigmoid"`` (each value is a probability) or
+        None. The list is empty if nothing is known: for a subclassed model without ``inputs``, or one that does not
+        compute by layers and ``keras.ops`` only.
 
     Example:
         >>> import keras
@@ -108,9 +106,9 @@ def output_activations(model: Any, inputs: Any = None) -> list[str | None]:
 
 
 def _search(ends: Sequence[Any], outputs: Sequence[Any]) -> list[_Found]:
-    """Goes back through a graph, from each output to what has made its numbers, or to an end, which is told by place.
+    """Follows a graph back from each output to the operation that made its values, or to an end, given by its index.
 
-    A long chain is gone through without recursion, and no part of a graph twice.
+    The search is iterative, since chains can be long, and visits each tensor once.
     """
     known: dict[int, _Found] = {id(end): frozenset([place]) for place, end in enumerate(ends)}
     waiting = list(outputs)
@@ -130,7 +128,7 @@ def _search(ends: Sequence[Any], outputs: Sequence[Any]) -> list[_Found]:
 
 
 def _merged(found: Sequence[_Found]) -> _Found:
-    """Says what has made numbers that come from several places."""
+    """Returns the common origin of values that come from several tensors."""
     places = [one for one in found if isinstance(one, frozenset)]
     if len(places) == len(found):
         return frozenset().union(*places) if places else None
@@ -138,20 +136,19 @@ def _merged(found: Sequence[_Found]) -> _Found:
 
 
 def _made_by(tensor: Any) -> tuple[list[Any], _Found]:
-    """Says what has made a symbolic tensor, and of which tensors."""
-    history = getattr(tensor, "_keras_history", None)
-    if history is None:
+    """Returns the input tensors of the operation that made a symbolic tensor, and the origin of its values."""
+    made = keras_private.call_that_made(tensor)
+    if made is None:
         return [], None
-    node = history.operation._inbound_nodes[history.node_index]
-    sources = node.arguments.keras_tensors
-    found = _of_call(history.operation, node.arguments.args, node.arguments.kwargs)
-    return sources, found[history.tensor_index] if len(found) > 1 else found[0]
+    operation, call, output = made
+    found = _of_call(operation, call.arguments.args, call.arguments.kwargs)
+    return call.arguments.keras_tensors, found[output] if len(found) > 1 else found[0]
 
 
 def _of_call(operation: Any, args: Any, kwargs: Any) -> list[_Found]:
-    """Says what makes each output of an operation; one entry for all of them if they are alike.
+    """Returns the origin of each output of an operation, or one entry if it is the same for all outputs.
 
-    The places of inputs are those in all arguments, in their order.
+    The indices of inputs count the tensors in all arguments, in order.
     """
     import keras
 
@@ -163,13 +160,13 @@ def _of_call(operation: Any, args: Any, kwargs: Any) -> list[_Found]:
         if kind.__name__ in _OPERATIONS_THAT_PASS_ON.get(kind.__module__, ()):
             count = sum(isinstance(value, keras.KerasTensor) for value in keras.tree.flatten((args, kwargs)))
             return [frozenset(range(count if kind.__name__ in _OF_SEVERAL else 1))]
-        return [_OPERATIONS.get(kind.__name__) if kind.__module__.startswith("keras.src.ops.") else None]
+        return [_OPERATIONS.get(kind.__name__) if keras_private.is_operation_of_keras(operation) else None]
     name = _layer_of_keras(operation)
     if name in _OPERATIONS:
         return [_OPERATIONS[name]]
     if name in _END_IN_ACTIVATION:
         found = _of_function(operation.activation)
-        # what a dense layer passes on through its activation is its own
+        # a linear activation of a dense layer passes on values that the layer has computed
         return [found if isinstance(found, str) or name == "Activation" else None]
     if name in _AROUND:
         first = 2 if name == "TimeDistributed" else 1
@@ -187,7 +184,7 @@ def _of_call(operation: Any, args: Any, kwargs: Any) -> list[_Found]:
 
 
 def _of_function(function: Any) -> _Found:
-    """Says what an activation function makes of its argument."""
+    """Returns the origin of the values of an activation function."""
     import keras
 
     for name, activation in _FUNCTIONS.items():
@@ -195,9 +192,9 @@ def _of_function(function: Any) -> _Found:
             return activation
     if function is keras.activations.linear:
         return frozenset([0])
-    if getattr(function, "__module__", "").startswith("keras.src.activations"):
+    if keras_private.is_activation_of_keras(function):
         return None
-    for count in range(2, 6):  # of axes; a function may need some
+    for count in range(2, 6):  # numbers of axes, since a function may need several
         example = (keras.KerasTensor((None,) * (count - 1) + (2,)),)
         found = _of_call(function, example, {}) if isinstance(function, keras.Operation) else None
         if found := found or _trace(None, function, example):
@@ -206,18 +203,18 @@ def _of_function(function: Any) -> _Found:
 
 
 def _functional(operation: Any) -> Any:
-    """Returns the graph of a model that is one, else None."""
+    """Returns the functional model that computes the outputs of a model, None for a custom ``call``."""
     import keras
-    from keras.src.models.functional import Functional
 
-    call = type(operation).call if isinstance(operation, keras.Model) else None
-    if call is keras.Sequential.call:
-        return operation._functional
-    return operation if call is Functional.call else None
+    if not isinstance(operation, keras.Model):
+        return None
+    if type(operation).call is keras.Sequential.call:
+        return keras_private.graph_of(operation)
+    return operation if keras_private.is_functional(operation) else None
 
 
 def _layer_of_keras(layer: Any) -> str | None:
-    """Names the layer of Keras that a layer computes as; None for one with a ``call`` of its own."""
+    """Returns the name of the Keras layer whose ``call`` a layer uses; None for a custom ``call``."""
     import keras
 
     for kind in type(layer).__mro__:
@@ -227,33 +224,21 @@ def _layer_of_keras(layer: Any) -> str | None:
 
 
 def _trace(operation: Any, call: Callable[..., Any], args: Any, kwargs: Any = None) -> list[_Found]:
-    """Follows a function through symbolic tensors; the list is empty if it does not take them."""
+    """Calls a function on symbolic tensors and searches their graph; the list is empty if the call fails."""
     import keras
 
     args, kwargs = keras.tree.map_structure(_tensor_like, (args, kwargs or {}))
     ends = [value for value in keras.tree.flatten((args, kwargs)) if isinstance(value, keras.KerasTensor)]
-    with suppress(Exception), keras.StatelessScope(), _graph_unchanged(operation):
+    layers = [] if operation is None else keras_private.all_layers(operation)
+    with suppress(Exception), keras.StatelessScope(), keras_private.graph_unchanged(layers):
         return _search(ends, keras.tree.flatten(call(*args, **kwargs)))
     return []
 
 
 def _tensor_like(value: Any) -> Any:
-    """A symbolic tensor without a history for anything that has a shape and a dtype."""
+    """Returns a symbolic tensor without a history for a value with a shape and a dtype, else the value."""
     import keras
 
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return keras.KerasTensor(tuple(value.shape), keras.backend.standardize_dtype(value.dtype))
     return value
-
-
-@contextmanager
-def _graph_unchanged(layer: Any) -> Iterator[None]:
-    """Lets layers be called symbolically, and forgets these calls afterwards."""
-    layers = list(layer._flatten_layers()) if layer is not None else []
-    parts = [part for one in layers for part in (one, *getattr(one, "operations", ()))]
-    before = [(part, part._inbound_nodes[:], part._outbound_nodes[:]) for part in parts]
-    try:
-        yield
-    finally:
-        for part, inbound, outbound in before:
-            part._inbound_nodes[:], part._outbound_nodes[:] = inbound, outbound

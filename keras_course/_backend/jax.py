@@ -11,9 +11,8 @@ import keras
 import numpy as np
 from jax import lax
 from jax import numpy as jnp
-from keras.src.backend import nn  # what layers look their operations up in
 
-from keras_course._backend import index_of, mode, products, resampling
+from keras_course._backend import index_of, keras_private, loops, mode, products, resampling
 from keras_course._backend.loops import PATCHING, Update, all_variables
 
 
@@ -44,9 +43,9 @@ def forward(model: keras.Model, *, frozen: bool = False) -> Callable[[Any], Any]
 
     @jax.jit
     def logits(trainable: list[Any], non_trainable: list[Any], x: Any) -> Any:
-        # XLA's own takes ten times as long there; its other convolutions are the faster ones outside of loops
+        # on a CPU XLA's depthwise convolution takes ten times as long; its other convolutions are faster outside loops
         on_cpu = jax.default_backend() == "cpu"
-        with products.instead_of_convolutions(wanted=on_cpu, names=("depthwise_conv", "separable_conv")):
+        with products.convolutions_replaced(wanted=on_cpu, names=("depthwise_conv", "separable_conv")):
             outputs, _ = model.stateless_call(trainable, non_trainable, x, **mode(model, training=False))
         return keras.tree.map_structure(lambda output: output.astype("float32"), outputs)
 
@@ -58,7 +57,7 @@ def forward(model: keras.Model, *, frozen: bool = False) -> Callable[[Any], Any]
 
 
 def export(model: keras.Model, path: Path, kind: str) -> None:
-    """Writes a model as ONNX, the one format that JAX can be traced to without another framework."""
+    """Writes a model as ONNX, the only format that needs no other framework."""
     import jax2onnx
 
     pictures = jax.ShapeDtypeStruct(("batch", *model.input_shape[1:]), np.dtype("float32"))
@@ -73,20 +72,17 @@ def export(model: keras.Model, path: Path, kind: str) -> None:
 
 @contextmanager
 def _pooling_of_flax() -> Iterator[None]:
-    """Lets Keras' layers pool by functions that ``jax2onnx`` knows, and writes as one MaxPool or AveragePool.
+    """Lets Keras' layers pool by functions that ``jax2onnx`` writes as one MaxPool or AveragePool.
 
-    What it makes of JAX's own pools over channels, too, which runtimes do not open. Comparisons of the pixels, as in
-    ``products``, they would open, but a net then takes twice as long.
+    It writes JAX's own pooling as one that also pools over channels, which no runtime opens. Pooling by comparisons, as
+    in ``products``, can be opened, but makes inference twice as slow.
     """
-    with PATCHING:
-        native = {"max_pool": nn.max_pool, "average_pool": nn.average_pool}
-        nn.max_pool = partial(_pool, "max_pool")
-        nn.average_pool = partial(_pool, "avg_pool", count_include_pad=False)
-        try:
-            yield
-        finally:
-            for name, function in native.items():
-                setattr(nn, name, function)
+    replacements = {
+        "max_pool": partial(_pool, "max_pool"),
+        "average_pool": partial(_pool, "avg_pool", count_include_pad=False),
+    }
+    with PATCHING, keras_private.backend_operations_replaced(replacements):
+        yield
 
 
 def _pool(
@@ -103,7 +99,7 @@ def _pool(
     def for_each(number: Any) -> tuple[int, ...]:
         return (number,) * (inputs.ndim - 2) if isinstance(number, int) else tuple(number)
 
-    pool = getattr(nnx, name)  # while jax2onnx traces, this name stands for its own
+    pool = getattr(nnx, name)  # looked up here, since jax2onnx replaces it while it traces
     windows = {"window_shape": for_each(pool_size), "strides": for_each(strides or pool_size)}
     channels_first = data_format == "channels_first"
     pictures = jnp.moveaxis(inputs, 1, -1) if channels_first else inputs
@@ -112,12 +108,12 @@ def _pool(
 
 
 def value_and_grad(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the function that also differentiates."""
+    """Returns a function that computes the value and its gradient."""
     return jax.value_and_grad(function, has_aux=True)
 
 
 def vectorise(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the function over a new first axis of all its arguments and results."""
+    """Returns the function with a new first axis in all arguments and results."""
     return jax.vmap(function)
 
 
@@ -125,28 +121,28 @@ axis = resampling.axis
 
 
 def resample(images: Any, columns: Any, rows: Any, fill: str) -> Any:
-    """Reads pictures (batch, height, width, channels) at other places, bilinearly."""
+    """Samples pictures (batch, height, width, channels) at given positions, bilinearly."""
 
     def take(pixels: Any, places: Any, axis: int) -> Any:
-        # Keras' take looks for places outside, of which there are none here; of no pixels, JAX's loses axes
+        # Keras' take checks for indices out of range, and there are none; reshape: JAX's take of no pixels loses axes
         return jnp.take(pixels, places, axis=axis, mode="clip").reshape(*places.shape, *pixels.shape[1:])
 
     return resampling.resample(images, columns, rows, fill, keras.ops, take)
 
 
-def by_pictures(draw: resampling.Draw, change: resampling.Change) -> resampling.Run:
-    """Compiles random changes of pictures."""
+def by_pictures(draw: resampling.DrawFunction, apply: resampling.ApplyFunction) -> resampling.Run:
+    """Compiles a random transform of pictures."""
 
     @jax.jit
     def compiled(pictures: Any, step: Any, first_row: Any) -> Any:
         drawn = draw(pictures.shape, step, first_row, keras.ops)
-        return change(pictures, drawn, first_row, step, keras.ops), drawn
+        return apply(pictures, drawn, first_row, step, keras.ops), drawn
 
     return compiled
 
 
-class TrainingLoop:
-    """Runs training steps; the variables' values live here between ``load`` and ``sync``."""
+class TrainingLoop(loops.TrainingLoop):
+    """Runs training steps; between ``load`` and ``sync`` the values of the variables are kept here."""
 
     def __init__(self, updates: Sequence[Update], state: Sequence[Any] = ()) -> None:
         self._variables = variables = all_variables(updates, state)
@@ -174,19 +170,18 @@ class TrainingLoop:
 
     def run(self, batches: Any, count: int) -> Any:
         """Takes the first ``count`` steps."""
-        values, self._values = self._values, None  # the call takes the memory of the values for its result
+        values, self._values = self._values, None  # the call reuses the memory of the values (donation)
         self._values, rows = self._steps(values, batches, count)
         return rows
 
     def load(self) -> None:
-        """Takes a copy of the values of the Keras variables."""
+        """Copies the values of the Keras variables."""
         self._values = [jnp.copy(variable.value) for variable in self._variables]
 
     def sync(self) -> None:
-        """Hands the values to the Keras variables; after it comes ``load``.
+        """Assigns the values to the Keras variables; call ``load`` before the next ``run``.
 
-        After a call that failed, for want of memory for instance, the variables keep what they had at the last
-        ``load``.
+        After a ``run`` that failed, for example for lack of memory, the variables keep the values of the last ``load``.
         """
         if self._values is None:
             return
@@ -196,7 +191,7 @@ class TrainingLoop:
 
 
 def _apply(update: Update, variables: list[Any], values: list[Any], batch: Any) -> tuple[list[Any], Any]:
-    """Computes the values after an update, and its row of numbers."""
+    """Returns the values after an update, and its row of numbers."""
     optimizer = update.optimizer
     own = [index_of(variable, variables) for variable in update.variables]
 
@@ -204,7 +199,7 @@ def _apply(update: Update, variables: list[Any], values: list[Any], batch: Any) 
         current = dict(enumerate(values)) | dict(zip(own, moved, strict=True))
         mapping = [(variable, current[place]) for place, variable in enumerate(variables)]
         with (
-            products.instead_of_convolutions(wanted=jax.default_backend() == "cpu"),
+            products.convolutions_replaced(wanted=jax.default_backend() == "cpu"),
             keras.StatelessScope(mapping, collect_losses=True) as scope,
         ):
             loss, row = update.measure(batch)
@@ -225,15 +220,17 @@ def _apply(update: Update, variables: list[Any], values: list[Any], batch: Any) 
 training_loop = TrainingLoop
 
 
-def unproven(things: Iterable[Any]) -> str | None:
-    """Names a layer that Keras itself does not compile; the rest is traced by Keras' own trainer, too."""
-    names = (type(thing).__name__ for thing in things if not getattr(thing, "supports_jit", True))
-    return next((f"the class {name!r}" for name in names), None)
+def unproven(objects: Iterable[Any]) -> str | None:
+    """Returns the name of a layer that Keras does not compile; Keras' trainer traces all others, too."""
+    return loops.find_not_compilable(objects)
 
 
 @cache
 def _compiler_options() -> dict[str, Any]:
-    """Lets XLA update weights in place that it would else copy in each step, where this version of it knows how."""
+    """Returns the option that makes XLA update weights in place, which it otherwise copies in each step.
+
+    The dictionary is empty if this version of XLA does not have the option.
+    """
     options = {"xla_cpu_copy_insertion_use_region_analysis": True}
     try:
         jax.jit(lambda x: x, compiler_options=options)(0)

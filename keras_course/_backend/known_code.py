@@ -1,9 +1,9 @@
-"""Whether Python code can be recorded once and replayed, or has to be called in each step.
+"""Decides whether Python code can be traced once and replayed, or has to be called in each step.
 
-A traced step repeats the operations on tensors, and not the Python around them. The layers of Keras and of this course
-have nothing else. Code of somebody else may count its calls, read a number that a callback changes, or draw from NumPy:
-recorded, it would do so once for the whole training. Where Keras compiles, on TensorFlow and JAX, the same happens in
-its own trainer; on PyTorch Keras calls the code in each step.
+A traced step repeats the operations on tensors, not the Python code around them. The layers of Keras and of this course
+consist of such operations only. Other code may count its calls, read a number that a callback changes, or draw from
+NumPy; when traced, it would do so once for the whole training. On TensorFlow and JAX, Keras' trainer traces such code,
+too; on PyTorch it calls the code in each step.
 """
 
 import dis
@@ -14,14 +14,14 @@ from typing import Any, Final
 
 _KNOWN: Final = ("keras", "keras_course", "torch")
 _NOT_REPEATABLE: Final = (
-    # its calls change their own kernel, which an optimizer then moves from where it is
+    # each call changes the kernel, which the optimizer changes afterwards
     "SpectralNormalization",
-    # on PyTorch it reads a momentum that it has just changed in place, and elsewhere the one of before
+    # on PyTorch it reads a momentum that it has just changed in place, on other backends the previous one
     "ScheduleFreeAdamW",
-    # its module has parameters of its own, which a graph would take for constants
+    # the parameters of its module would become constants of the graph
     "TorchModuleWrapper",
 )
-"""Classes of Keras that do something else step by step than in a graph."""
+"""Classes of Keras that behave differently when they are traced."""
 _HARMLESS: Final = (
     *("abs", "bool", "dict", "enumerate", "float", "int", "isinstance", "len", "list", "max", "min", "range"),
     *("reversed", "round", "set", "sorted", "str", "sum", "tuple", "zip"),
@@ -29,25 +29,25 @@ _HARMLESS: Final = (
 _WRITES: Final = ("STORE_GLOBAL", "DELETE_GLOBAL", "STORE_ATTR", "STORE_SUBSCR", "IMPORT_NAME", "STORE_DEREF")
 
 
-def find_unknown(things: Iterable[Any]) -> str | None:
-    """Looks for code that may not be recorded.
+def find_untraceable(objects: Iterable[Any]) -> str | None:
+    """Returns the first function or class that may not be traced, in words.
 
     Args:
-        things: Layers, losses, metrics, optimizers, functions.
+        objects: Layers, losses, metrics, optimizers, functions.
 
     Returns:
-        What was found, in words; None if everything may be recorded.
+        Such as ``"the function 'dumps'"``; None if everything may be traced.
 
     Example:
         >>> import keras
-        >>> find_unknown([keras.layers.Dense(3, activation="relu"), keras.losses.MeanSquaredError()]) is None
+        >>> find_untraceable([keras.layers.Dense(3, activation="relu"), keras.losses.MeanSquaredError()]) is None
         True
         >>> import json
-        >>> find_unknown([json.dumps])
+        >>> find_untraceable([json.dumps])
         "the function 'dumps'"
     """
     seen: set[int] = set()
-    waiting = list(things)
+    waiting = list(objects)
     while waiting:
         thing = waiting.pop()
         if id(thing) in seen:
@@ -64,7 +64,7 @@ def find_unknown(things: Iterable[Any]) -> str | None:
         elif isinstance(thing, types.FunctionType):
             if not comes_from(thing, *_KNOWN) and not _reads_only_arguments(thing):
                 return f"the function {thing.__name__!r}"
-        elif _holds_code(thing):
+        elif _is_called_in_steps(thing):
             kind = type(thing)
             if not comes_from(kind, *_KNOWN) or kind.__name__ in _NOT_REPEATABLE:
                 return f"the class {kind.__name__!r}"
@@ -72,18 +72,14 @@ def find_unknown(things: Iterable[Any]) -> str | None:
     return None
 
 
-def _holds_code(thing: Any) -> bool:
-    """Whether an object is called: a layer, loss, metric, schedule, ... or an optimizer, whose update is."""
+def _is_called_in_steps(thing: Any) -> bool:
+    """Returns whether an object is called in a step: a layer, loss, metric, schedule, ... or an optimizer."""
     is_called = callable(thing) or hasattr(thing, "update_step")
     return is_called and not isinstance(thing, type) and hasattr(thing, "__dict__")
 
 
 def comes_from(thing: Any, *packages: str) -> bool:
-    """Says whether a class, a function or a method was written in one of some packages.
-
-    Args:
-        thing: The class, function or method.
-        packages: Names of packages, without those inside of them.
+    """Returns whether a class, function or method is defined in one of the top-level packages.
 
     Example:
         >>> import keras
@@ -94,7 +90,7 @@ def comes_from(thing: Any, *packages: str) -> bool:
 
 
 def _reads_only_arguments(function: types.FunctionType) -> bool:
-    """Whether a function depends on its arguments alone, and on functions of which that is known."""
+    """Returns whether a function depends only on its arguments, and calls only functions of which this is known."""
     cells = [cell.cell_contents for cell in function.__closure__ or ()]
     names = function.__globals__
     defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]

@@ -1,4 +1,4 @@
-"""What NumPy and ``keras.ops`` call by different names."""
+"""Functions that NumPy and ``keras.ops`` spell differently."""
 
 from types import ModuleType
 from typing import Any
@@ -7,15 +7,7 @@ import numpy as np
 
 
 def cast(x: Any, dtype: Any, xp: ModuleType) -> Any:
-    """Turns an array, or a tensor, into one of another type.
-
-    Args:
-        x: An array where ``xp`` is ``numpy``, else a tensor.
-        dtype: The type.
-        xp: ``numpy`` or ``keras.ops``.
-
-    Returns:
-        The same values, as near as the type can hold them.
+    """Converts an array if ``xp`` is ``numpy``, or a tensor if it is ``keras.ops``, to another data type.
 
     Example:
         >>> cast(np.array([True, False]), "float32", np).tolist()

@@ -1,11 +1,12 @@
-"""What a compiled training loop takes and gives: the same on the three backends, whatever is trained.
+"""The interface of the compiled training loop, the same on the three backends and for everything that is trained.
 
 `fit` trains one network with one optimizer. A generative adversarial network has two of each, and reinforcement
-learning has batches of its own. All go through one loop, which knows a step only as a list of updates.
+learning generates its batches. All use one loop, for which a step is a list of updates.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -14,20 +15,20 @@ if TYPE_CHECKING:
     import numpy as np
 
 PATCHING: Final = RLock()
-"""Held while a function of Keras is replaced: two threads would else put back what the other has put in its place."""
+"""Held while a function of Keras is replaced, so that two threads do not restore each other's replacement."""
 
 
 @dataclass(frozen=True)
 class Update:
-    """One part of a training step: variables that an optimizer moves down the gradient of a loss.
+    """One part of a training step: an optimizer reduces a loss by changing variables.
 
     Args:
-        loss: A function from a batch, a nest of tensors, to the loss, a scalar tensor. It is called with Keras
-            variables that have their values of this step; what it assigns to other variables is kept. With ``logs`` it
-            returns the pair of the loss and a mapping that has a tensor for each name there.
+        loss: A function from a batch, a nest of tensors, to the loss, a scalar tensor. The Keras variables have their
+            values of this step, and values that the function assigns to other variables are kept. With ``logs`` it
+            returns the loss and a mapping with a tensor for each name in ``logs``.
         optimizer: A Keras optimizer, built for these variables; None for a loss that is only measured, or that assigns
-            what it changes by itself.
-        variables: The Keras variables that the optimizer moves.
+            the new values itself.
+        variables: The Keras variables that the optimizer changes.
         logs: The shapes of further tensors that ``loss`` returns, by name.
     """
 
@@ -38,7 +39,7 @@ class Update:
 
     @property
     def width(self) -> int:
-        """How many numbers the loop reports of a step: the loss and those of the logs."""
+        """The number of values that the loop reports for a step: the loss and the logs."""
         return 1 + sum(math.prod(shape) for shape in self.logs.values())
 
     def measure(self, batch: Any) -> tuple[Any, Any]:
@@ -53,14 +54,14 @@ class Update:
 
 
 class TrainingLoop(Protocol):
-    """Takes training steps, several in one call, each of them all updates one after the other.
+    """Takes several training steps in one call; a step applies all updates in order.
 
-    An update sees what those before it in the same step have changed. Each shape of the batches is one compiled
-    program.
+    An update sees the changes of the updates before it in the same step. A program is compiled for each shape of the
+    batches.
 
     Args:
-        updates: What a step consists of.
-        state: Further Keras variables that the losses read or assign: statistics of batch normalisation, states of
+        updates: The updates of a step.
+        state: Further Keras variables that the losses read or assign: statistics of batch normalization, states of
             random generators, metrics.
 
     Example:
@@ -83,45 +84,46 @@ class TrainingLoop(Protocol):
 
     def __init__(self, updates: Sequence[Update], state: Sequence[Any] = ()) -> None: ...
 
+    @abstractmethod
     def run(self, batches: Any, count: int) -> Any:
         """Takes the first ``count`` steps.
 
         Args:
             batches: A nest of NumPy arrays (steps, batch, ...).
-            count: How many of the batches to use; 0 compiles the program and changes nothing.
+            count: Number of batches to use; 0 compiles the program and changes nothing.
 
         Returns:
-            An array of at least ``count`` rows, perhaps still being computed: for each update its loss and its logs,
-            one number beside the other.
+            An array of at least ``count`` rows, which may still be computed; ``np.asarray`` waits for it. A row has
+            the loss and the logs of each update.
         """
         ...
 
+    @abstractmethod
     def load(self) -> None:
-        """Takes the values of the Keras variables, before the first ``run`` and after others have changed them."""
+        """Reads the Keras variables: before the first ``run``, and after other code has changed them."""
         ...
 
+    @abstractmethod
     def sync(self) -> None:
-        """Hands the values to the Keras variables; after a call that failed they keep those of the last ``load``."""
+        """Writes the Keras variables; after a ``run`` that failed they keep the values of the last ``load``."""
         ...
 
 
 def all_variables(updates: Sequence[Update], state: Sequence[Any]) -> list[Any]:
-    """Lists every variable that a step reads or changes, each once.
-
-    Args:
-        updates: What the step consists of.
-        state: Further variables.
-
-    Returns:
-        Those of the updates, the state, and those of the optimizers.
-    """
+    """Returns every variable that a step reads or changes, each once: of updates, optimizers and state."""
     moved = [variable for update in updates for variable in update.variables]
     kept = [variable for update in updates if update.optimizer for variable in update.optimizer.variables]
     return list({id(variable): variable for variable in [*moved, *state, *kept]}.values())
 
 
+def find_not_compilable(objects: Iterable[Any]) -> str | None:
+    """Returns the class of the first layer or other object that does not support compilation, in words; else None."""
+    names = (type(thing).__name__ for thing in objects if not getattr(thing, "supports_jit", True))
+    return next((f"the class {name!r}" for name in names), None)
+
+
 def leaves(nest: Any) -> "Iterator[np.ndarray]":
-    """Yields the arrays of a nest of dictionaries, lists and tuples, in one order.
+    """Yields the arrays of a nest of dictionaries (in the order of their keys), lists and tuples.
 
     Args:
         nest: The nest.
@@ -142,5 +144,5 @@ def leaves(nest: Any) -> "Iterator[np.ndarray]":
 
 
 def shapes(nest: Any) -> tuple[Any, ...]:
-    """Returns what decides whether two batches can use one compiled program."""
+    """Returns the shapes and data types of a batch; batches that agree in them share a compiled program."""
     return tuple((leaf.shape, leaf.dtype.str) for leaf in leaves(nest))

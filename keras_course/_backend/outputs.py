@@ -1,46 +1,45 @@
-"""How much the layers of a model make of one input, found out before they make it.
+"""Finds how large the outputs of the layers of a model are for one input, before they are computed.
 
-This room may use what Keras does not make public, and here it has to: Keras tells the shapes of the layers of a model,
-and not of those inside of other layers, or that are used twice, or whose inputs may have any size.
+Keras gives the output shapes of the layers of a model, but not those of layers inside other layers, of layers that are
+used twice, or of layers whose inputs may have any size.
 """
 
 import math
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Callable
 from functools import partial
-from importlib import import_module
 from threading import Lock, get_ident
 from typing import Any, Final
 
+from keras_course._backend import keras_private
+
 _UNKNOWN_SIDES: Final = (224, 600, 1)
-"""What stands for a side that may have any length: that of most photos for networks; the others where it does not fit.
-"""
+"""Lengths to try for a side that may have any length: first that of most photos for networks."""
 
 _FAR_LESS: Final = 16
 _SCORES: Final = ("MultiHeadAttention", "GroupQueryAttention", "Attention", "AdditiveAttention", "DotProductAttention")
-"""Layers and operations that compare each place of one input with each of another."""
+"""Layers and operations that compare each position of one input with each position of another."""
 
 _OF_MASKS: Final = ("NotEqual", "Any")
 
-_only_one = Lock()
+_search_lock = Lock()
 
 
 class _Larger(Exception):
-    """Ends a model that would make too much."""
+    """Stops the search as soon as an operation exceeds the limit."""
 
 
 def find_larger(model: Any, largest: int) -> tuple[str, int] | None:
-    """Follows one input through a model, up to the first layer or operation that would make too much of it.
+    """Returns the first layer or operation of a model whose output for one input is larger than a limit.
 
-    Frameworks find out about shapes without computing, if they can; PyTorch cannot for some layers, and then computes.
-    So each is asked for the shape of its output before it is run.
+    Shapes are inferred without computing where the backend can do so. PyTorch computes some layers, so the output shape
+    of each operation is inferred before the operation is called.
 
     Args:
         model: A built Keras model.
-        largest: How many numbers an operation may make.
+        largest: The largest number of values that an operation may return.
 
     Returns:
-        The name of that operation and how many numbers it would make; None if there is none.
+        The name of the operation and the number of values that it would return; None if no operation exceeds the limit.
 
     Example:
         >>> import keras
@@ -61,64 +60,64 @@ def find_larger(model: Any, largest: int) -> tuple[str, int] | None:
 
 def _find_larger(model: Any, largest: int, unknown_side: int) -> tuple[str, int] | None:
     import keras
-    from keras.src.backend import compute_output_spec, is_tensor
-    from keras.src.ops.operation import Operation
 
     found: list[tuple[str, int]] = []
     thread = get_ident()
 
     def shapes(values: Any) -> Any:
         return keras.tree.map_structure(
-            lambda value: keras.KerasTensor(value.shape, value.dtype) if is_tensor(value) else value, values
+            lambda value: keras.KerasTensor(value.shape, value.dtype) if keras.ops.is_tensor(value) else value, values
         )
 
-    def watched(operation: Any, *inputs: Any, **settings: Any) -> Any:
-        # of what a net makes, one of its layers has made as much
-        if get_ident() == thread and not isinstance(operation, keras.Model):
-            takes, given = shapes(inputs), shapes(settings)
-            count = _inside(operation, takes, given)
-            if count <= largest:
-                made = keras.tree.flatten(operation.compute_output_spec(*takes, **given))
-                if any(None in output.shape for output in made):  # some layers say of a side only that it may be any
-                    made = keras.tree.flatten(compute_output_spec(operation.call, *takes, **given))
-                if not isinstance(operation, keras.Layer) and any(None in output.shape for output in made):
-                    raise ValueError(f"nobody knows how many numbers {operation.name!r} makes")
-                count = max((_count(output.shape) for output in made), default=0)
-            if count > largest:
-                found.append((operation.name, count))
-            if found:
-                raise _Larger
-        outputs = call(operation, *inputs, **settings)
-        if any(getattr(getattr(value, "shape", None), "rank", 0) is None for value in keras.tree.flatten(outputs)):
-            raise ValueError(f"TensorFlow does not know the shape of what {operation.name!r} makes")
-        return outputs
+    def check(operation: Any, inputs: Any, settings: Any) -> None:
+        args, kwargs = shapes(inputs), shapes(settings)
+        count = _inside(operation, args, kwargs)
+        if count <= largest:
+            outputs = keras.tree.flatten(operation.compute_output_spec(*args, **kwargs))
+            if any(None in output.shape for output in outputs):  # some layers leave a side open that can be inferred
+                outputs = keras.tree.flatten(keras_private.output_spec(operation.call, *args, **kwargs))
+            if not isinstance(operation, keras.Layer) and any(None in output.shape for output in outputs):
+                raise ValueError(f"the output shape of {operation.name!r} is not known")
+            count = max((_count(output.shape) for output in outputs), default=0)
+        if count > largest:
+            found.append((operation.name, count))
+        if found:
+            raise _Larger
+
+    def watch(native: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(operation: Any, *inputs: Any, **settings: Any) -> Any:
+            # the output of a model is the output of one of its layers, which is checked
+            if get_ident() == thread and not isinstance(operation, keras.Model):
+                check(operation, inputs, settings)
+            outputs = native(operation, *inputs, **settings)
+            if any(getattr(getattr(value, "shape", None), "rank", 0) is None for value in keras.tree.flatten(outputs)):
+                raise ValueError(f"TensorFlow does not know the output shape of {operation.name!r}")
+            return outputs
+
+        return watched
 
     def one(end: Any) -> Any:
         return keras.KerasTensor((1, *(side or unknown_side for side in end.shape[1:])), dtype=end.dtype)
 
-    ends = getattr(model, "_functional", model)._inputs_struct
-    with _only_one:
-        call = Operation.__call__  # not before: it could be that of another thread's search
-        Operation.__call__ = watched
+    inputs = keras.tree.map_structure(one, keras_private.input_structure(model))
+    with _search_lock, keras_private.operation_calls_replaced(watch):
         try:
-            compute_output_spec(partial(model, training=False), keras.tree.map_structure(one, ends))
-        except Exception:  # Keras and the frameworks make others of it
+            keras_private.output_spec(partial(model, training=False), inputs)
+        except Exception:  # Keras and the frameworks turn _Larger into other errors
             if not found:
                 raise
-        finally:
-            Operation.__call__ = call
     return found[0] if found else None
 
 
 def may_be_larger(model: Any, largest: int) -> bool:
-    """Says whether `find_larger` is worth its time, by the shapes that are known without running a model.
+    """Returns whether `find_larger` has to be called, judged by the shapes that are known without calling the model.
 
     Args:
         model: A built Keras model.
-        largest: How many numbers an operation may make.
+        largest: The largest number of values that an operation may return.
 
     Returns:
-        False if each operation makes far less, as in nearly all models.
+        False if each operation returns far fewer values, as in nearly all models.
 
     Example:
         >>> import keras
@@ -128,57 +127,32 @@ def may_be_larger(model: Any, largest: int) -> bool:
     """
     import keras
 
-    nets = [net for net in model._flatten_layers() if isinstance(net, keras.Model)]
+    nets = [net for net in keras_private.all_layers(model) if isinstance(net, keras.Model)]
     for net in nets:
-        graph = getattr(net, "_functional", net)
+        graph = keras_private.graph_of(net)
         if not hasattr(graph, "operations"):
             continue
         if any(None in end.shape[1:] for end in graph.inputs):
             return True
         for operation in graph.operations:
             if not isinstance(operation, keras.Layer) and type(operation).__name__ not in _OF_MASKS:
-                return True  # what Keras makes of its settings shows only when it runs
-            for node in operation._inbound_nodes:
-                inside = _inside(operation, node.arguments.args, node.arguments.kwargs)
-                made = max((_count(output.shape) for output in node.outputs), default=0)
-                if max(inside, made) > largest // _FAR_LESS:
+                return True  # the effect of its settings shows only when it is called
+            for call in keras_private.calls_of(operation):
+                inside = _inside(operation, call.arguments.args, call.arguments.kwargs)
+                returned = max((_count(output.shape) for output in call.outputs), default=0)
+                if max(inside, returned) > largest // _FAR_LESS:
                     return True
     return False
 
 
-def operations_of_keras(modules: Iterable[str]) -> dict[str, set[str]]:
-    """Lists the operations of ``keras.ops``.
-
-    Args:
-        modules: Names of modules of ``keras.src.ops``; those that this Keras does not have are left out.
-
-    Returns:
-        The names of the classes, by the full name of their module.
-
-    Example:
-        >>> "Einsum" in operations_of_keras(["numpy"])["keras.src.ops.numpy"]
-        True
-    """
-    import keras
-
-    found: dict[str, set[str]] = {}
-    for name in (f"keras.src.ops.{module}" for module in modules):
-        with suppress(ImportError):
-            classes = [value for value in vars(import_module(name)).values() if isinstance(value, type)]
-            found[name] = {
-                kind.__name__ for kind in classes if issubclass(kind, keras.Operation) and kind.__module__ == name
-            }
-    return found
-
-
 def _count(shape: Any) -> int:
-    """How many numbers there are of one sample, where a side that is not known counts as the usual one."""
+    """Returns the number of values for one sample; an unknown side counts as the usual one."""
     sides = [_UNKNOWN_SIDES[0] if side is None else side for side in shape]
     return math.prod(sides[1:]) * (shape[0] or 1) if sides else 1
 
 
 def _inside(operation: Any, args: Any, kwargs: Any) -> int:
-    """How many numbers the operations make inside whose outputs have far fewer."""
+    """Returns the size of the largest intermediate result of an operation that needs more memory than its output."""
     import keras
 
     named = [kwargs[name] for name in ("query", "value") if name in kwargs]

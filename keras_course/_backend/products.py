@@ -1,11 +1,11 @@
-"""Convolution as one matrix product, and max-pooling as a few comparisons, for compilers that know them best so.
+"""Convolution as one matrix product and max pooling as a few comparisons, which XLA compiles well on a CPU.
 
-On a CPU, XLA computes the gradient of a convolution naively as soon as it is inside a loop, as the training steps are
-(88 ms in place of 1.4 for one of the course's), and that of max-pooling slowly everywhere. What is here comes out as
-matrix products and elementwise code, which it compiles well on any processor.
+On a CPU, XLA computes the gradient of a convolution naively inside a loop, where the training steps are (88 ms instead
+of 1.4 ms for one of the course's), and the gradient of max pooling slowly everywhere. The functions here consist of
+matrix products and elementwise operations, which are fast on any processor.
 
-Where several pixels of a window are the largest, the gradient goes to the first of them, as in every framework's own
-pooling.
+Where several pixels of a window are the largest, the gradient goes to the first of them, as in the pooling of each
+framework.
 """
 
 import inspect
@@ -19,36 +19,35 @@ from typing import Any
 
 from keras import ops
 from keras.backend import backend
-from keras.src.backend import nn  # what layers and keras.ops look their operations up in
 
+from keras_course._backend import keras_private
 from keras_course._backend.loops import PATCHING
 
 _LARGEST_PATCHES = 2**28
-"""How many bytes all windows of a batch may take side by side; above, each place in the window is a product alone."""
+"""Bytes that the windows of a batch may take together; above, each position in the window is a product by itself."""
 
 
 @contextmanager
-def instead_of_convolutions(*, wanted: bool, names: Sequence[str] = ()) -> Iterator[None]:
-    """Lets Keras' layers convolve and pool in this way as long as a program is being traced.
+def convolutions_replaced(*, wanted: bool, names: Sequence[str] = ()) -> Iterator[None]:
+    """Lets Keras' layers use the functions of this module while a program is traced.
 
-    Where channels come first, or in groups, the framework's own remains.
+    Convolutions with channels first or in groups stay those of the framework.
 
     Args:
-        wanted: Whether to; a GPU has kernels of its own for both.
-        names: Which of them; all when left out.
+        wanted: False changes nothing, as for a GPU, which has fast kernels for both.
+        names: Names of the functions to replace; all when left out.
     """
     if not wanted:
         yield
         return
     with PATCHING:
-        native = {name: getattr(nn, name) for name in names or _OURS}
-        for name in native:
-            setattr(nn, name, partial(_ours_or_native, name, native[name], get_ident()))
-        try:
+        thread = get_ident()
+        replacements = {
+            name: partial(_ours_or_native, name, keras_private.backend_operation(name), thread)
+            for name in names or _OURS
+        }
+        with keras_private.backend_operations_replaced(replacements):
             yield
-        finally:
-            for name, function in native.items():
-                setattr(nn, name, function)
 
 
 def conv(
@@ -58,7 +57,7 @@ def conv(
     padding: str = "valid",
     dilation_rate: int | Sequence[int] = 1,
 ) -> Any:
-    """Convolves pictures, or what has one or three dimensions in their place.
+    """Convolves pictures, or arrays with one or three spatial dimensions.
 
     Args:
         inputs: A float tensor (batch, height, width, channels).
@@ -93,8 +92,8 @@ def max_pool(
     Args:
         inputs: A float tensor (batch, height, width, channels), or with one or three dimensions in place of two.
         pool_size: Size of a window in pixels, for each dimension or for all.
-        strides: Pixels from one window to the next; as many as it is wide when left out.
-        padding: ``valid``, or ``same`` to keep what is left over at the edges.
+        strides: Pixels from one window to the next; the size of the window when left out.
+        padding: ``valid``, or ``same`` to keep the pixels that are left over at the edges.
 
     Returns:
         A tensor (batch, height', width', channels).
@@ -113,7 +112,7 @@ def depthwise_conv(
     padding: str = "valid",
     dilation_rate: int | Sequence[int] = 1,
 ) -> Any:
-    """Convolves each channel by itself.
+    """Convolves each channel separately.
 
     Args:
         inputs: A float tensor (batch, height, width, channels).
@@ -136,9 +135,9 @@ def depthwise_conv(
 
 
 def _depthwise(inputs: Any, kernel: Any, strides: Sequence[int], padding: str) -> Any:
-    """Convolves each channel by itself to one other, with a gradient of its own.
+    """Convolves each channel separately with one filter, with a gradient that is written by hand.
 
-    What a compiler derives spreads each product over the whole picture again, three times as long.
+    The gradient that a compiler derives writes each product to the whole picture and takes three times as long.
     """
     *size, channels, _ = kernel.shape
 
@@ -149,22 +148,22 @@ def _depthwise(inputs: Any, kernel: Any, strides: Sequence[int], padding: str) -
         outputs = sum(place * flat[number] for number, place in enumerate(places))
 
         def gradients(*upstream: Any, **_: Any) -> tuple[Any, Any]:
-            (change,) = upstream
-            of_inputs = _gradient_of_inputs(change, kernel, strides, padding, inputs.shape)
-            return of_inputs, _gradient_of_kernel(change, inputs, kernel.shape, strides, padding)
+            (gradient,) = upstream
+            of_inputs = _gradient_of_inputs(gradient, kernel, strides, padding, inputs.shape)
+            return of_inputs, _gradient_of_kernel(gradient, inputs, kernel.shape, strides, padding)
 
         return outputs, gradients
 
     return convolved(inputs, kernel)
 
 
-def _gradient_of_kernel(change: Any, inputs: Any, shape: Sequence[int], strides: Sequence[int], padding: str) -> Any:
-    """Sums, for each place in a window, the products of what all windows have there and their change.
+def _gradient_of_kernel(gradient: Any, inputs: Any, shape: Sequence[int], strides: Sequence[int], padding: str) -> Any:
+    """Computes the gradient of the kernel: for each position in the window, a sum over all windows.
 
-    One place after the other, in a loop: side by side, XLA makes of them one that takes three times as long.
+    The positions are computed in a loop. XLA would fuse them into one kernel that takes three times as long.
     """
     *size, channels, _ = shape
-    reach = [(count - 1) * stride + 1 for count, stride in zip(change.shape[1:-1], strides, strict=True)]
+    reach = [(count - 1) * stride + 1 for count, stride in zip(gradient.shape[1:-1], strides, strict=True)]
     edges = []
     for window, far, width in zip(size, reach, inputs.shape[1:-1], strict=True):
         missing = max(0, far - 1 + window - width) if padding == "same" else 0
@@ -180,33 +179,33 @@ def _gradient_of_kernel(change: Any, inputs: Any, shape: Sequence[int], strides:
             start.insert(0, rest % window)
             rest = rest // window
         place = ops.slice(padded, ops.stack([0 * number, *start, 0 * number]), (batch, *reach, channels))
-        total = ops.sum(place[steps] * change, axis=tuple(range(len(size) + 1)))
+        total = ops.sum(place[steps] * gradient, axis=tuple(range(len(size) + 1)))
         return ops.slice_update(sums, ops.stack([number, 0 * number]), total[None])
 
-    sums = ops.fori_loop(0, prod(size), add, ops.zeros((prod(size), channels), change.dtype))
+    sums = ops.fori_loop(0, prod(size), add, ops.zeros((prod(size), channels), gradient.dtype))
     return ops.reshape(sums, shape)
 
 
-def _gradient_of_inputs(change: Any, kernel: Any, strides: Sequence[int], padding: str, shape: Sequence[int]) -> Any:
-    """Goes back through a depthwise convolution: the changes, with zeros between, under the kernel turned round."""
+def _gradient_of_inputs(gradient: Any, kernel: Any, strides: Sequence[int], padding: str, shape: Sequence[int]) -> Any:
+    """Computes the gradient of the inputs: the spread output gradients, convolved with the flipped kernel."""
     size, pixels = kernel.shape[:-2], shape[1:-1]
     edges, kept, behind, between = [], [], [], []
-    for window, stride, count, width in zip(size, strides, change.shape[1:-1], pixels, strict=True):
+    for window, stride, count, width in zip(size, strides, gradient.shape[1:-1], pixels, strict=True):
         needed = (count - 1) * stride + window
         before = max(0, needed - width) // 2 if padding == "same" else 0
         between.append(slice(0, (count - 1) * stride + 1))
         edges.append((window - 1, window - 1))
         kept.append(slice(before, min(needed, before + width)))
         behind.append((0, max(0, width - needed)))
-    spread = ops.pad(_spread(change, strides)[(slice(None), *between)], [(0, 0), *edges, (0, 0)])
-    turned = ops.reshape(ops.flip(kernel, tuple(range(len(size)))), (-1, kernel.shape[-2]))
+    spread = ops.pad(_spread(gradient, strides)[(slice(None), *between)], [(0, 0), *edges, (0, 0)])
+    flipped = ops.reshape(ops.flip(kernel, tuple(range(len(size)))), (-1, kernel.shape[-2]))
     places = _windows(spread, size, 1, "valid", 1, fill=0.0)
-    whole = sum(place * turned[number] for number, place in enumerate(places))
+    whole = sum(place * flipped[number] for number, place in enumerate(places))
     return ops.pad(whole[(slice(None), *kept)], [(0, 0), *behind, (0, 0)])
 
 
 def _spread(tensor: Any, strides: Sequence[int]) -> Any:
-    """Puts zeros between the pixels, and after the last."""
+    """Inserts zeros between the pixels and after the last one."""
     for axis, stride in enumerate(strides, start=1):
         tensor = ops.expand_dims(tensor, axis + 1)
         edges = [(0, stride - 1) if number == axis + 1 else (0, 0) for number in range(tensor.ndim)]
@@ -218,13 +217,13 @@ def _spread(tensor: Any, strides: Sequence[int]) -> Any:
 
 
 def conv_transpose(inputs: Any, kernel: Any, strides: int | Sequence[int] = 1, padding: str = "valid") -> Any:
-    """Spreads each pixel over a window: the gradient of a convolution, as a function.
+    """Computes a transposed convolution, which spreads each pixel over a window.
 
     Args:
         inputs: A float tensor (batch, height, width, channels).
         kernel: A float tensor (kernel height, kernel width, filters, channels).
-        strides: How many times as high and wide the result is, for each dimension or for all.
-        padding: ``valid``, or ``same`` for exactly so many times.
+        strides: Factor by which the result is larger, for each dimension or for all.
+        padding: ``valid``, or ``same`` for exactly this factor.
 
     Returns:
         A tensor (batch, height', width', filters).
@@ -240,8 +239,8 @@ def conv_transpose(inputs: Any, kernel: Any, strides: int | Sequence[int] = 1, p
         edges.append((window - 1 - before, max(0, wanted[-1] - count * stride + before)))
     spread = ops.pad(spread, [(0, 0), *edges, (0, 0)])
     axes = tuple(range(len(size)))
-    turned = ops.swapaxes(ops.flip(kernel, axes), -1, -2)
-    full = conv(spread, turned)
+    flipped = ops.swapaxes(ops.flip(kernel, axes), -1, -2)
+    full = conv(spread, flipped)
     return full[(slice(None), *map(slice, wanted))]
 
 
@@ -253,7 +252,7 @@ def separable_conv(
     padding: str = "valid",
     dilation_rate: int | Sequence[int] = 1,
 ) -> Any:
-    """Convolves each channel by itself, and then mixes the channels of each pixel; arguments as for both."""
+    """Convolves each channel separately, then mixes the channels of each pixel; see `depthwise_conv` and `conv`."""
     return conv(depthwise_conv(inputs, depthwise_kernel, strides, padding, dilation_rate), pointwise_kernel)
 
 
@@ -261,24 +260,24 @@ _OURS = {ours.__name__: ours for ours in (conv, conv_transpose, depthwise_conv, 
 
 
 def _ours_or_native(name: str, native: Callable[..., Any], thread: int, *arguments: Any, **settings: Any) -> Any:
-    """Calls the one or the other with the arguments of Keras, of which some are nothing to ours.
+    """Calls the function of this module if it supports the arguments, else the native one.
 
-    Other threads than the one that traces get Keras' own.
+    Threads other than the one that traces always get the native one.
     """
     if get_ident() != thread:
         return native(*arguments, **settings)
     ours = _OURS[name]
     given = inspect.signature(native).bind(*arguments, **settings).arguments
     known = inspect.signature(ours).parameters
-    others = {name: value for name, value in given.items() if name not in known}
+    unsupported = {name: value for name, value in given.items() if name not in known}
     in_groups = name == "conv" and given["inputs"].shape[-1] != given["kernel"].shape[-2]
-    if in_groups or not all(_means_nothing(name, value) for name, value in others.items()):
+    if in_groups or not all(_has_default_value(name, value) for name, value in unsupported.items()):
         return native(*arguments, **settings)
     return ours(**{name: value for name, value in given.items() if name in known})
 
 
-def _means_nothing(name: str, value: Any) -> bool:
-    """Whether an argument that ours do not know says what they do anyway; 1 pixel of output padding does not."""
+def _has_default_value(name: str, value: Any) -> bool:
+    """Returns whether an argument that the functions here do not support has its default value."""
     if name == "dilation_rate":
         return value is None or set(_for_each(value, 1)) == {1}
     return value is None or (name == "data_format" and value == "channels_last")
@@ -293,7 +292,7 @@ def _windows(
     *,
     fill: float,
 ) -> Iterator[Any]:
-    """Yields, for each place in a window, what all windows have there, (batch, height', width', channels)."""
+    """Yields, for each position in the window, its pixel in every window: (batch, height', width', channels)."""
     strides, dilation = _for_each(strides, len(size)), _for_each(dilation_rate, len(size))
     reach = [(window - 1) * apart + 1 for window, apart in zip(size, dilation, strict=True)]
     pixels = list(inputs.shape[1:-1])
@@ -306,7 +305,7 @@ def _windows(
     if any(missing):
         edges = [(lack // 2, lack - lack // 2) for lack in missing]
         inputs = ops.pad(inputs, [(0, 0), *edges, (0, 0)], constant_values=fill)
-    if list(size) == list(strides) and set(dilation) == {1}:  # side by side: no steps through memory
+    if list(size) == list(strides) and set(dilation) == {1}:  # windows side by side need no strided reads
         whole = inputs[(slice(None), *(slice(need) for need in needed))]
         split = [length for pair in zip(counts, size, strict=True) for length in pair]
         blocks = ops.reshape(whole, (-1, *split, inputs.shape[-1]))

@@ -15,35 +15,35 @@ from typing import Any, NamedTuple
 from keras_course.errors import CourseError
 
 INSTALL = {name: f'pip install "keras-course[{name}]"' for name in ("jax", "torch", "tensorflow")}
-"""The backends in the order in which an installed one is taken, and what brings each."""
+"""The backends, in the order in which an installed one is chosen, and the command that installs each."""
 
 QUIET_START = {"TF_CPP_MIN_LOG_LEVEL": "3", "GRPC_VERBOSITY": "ERROR"}
-"""What keeps the frameworks from talking while they start, unless the user has set it otherwise."""
+"""Environment variables that silence the frameworks at start, unless the user has set them."""
 
 
 class Choice(NamedTuple):
-    """A backend and, in words, why it was taken."""
+    """A backend and the reason, in words, why it was chosen."""
 
     backend: str
     reason: str
 
 
-# What `use` has written into KERAS_BACKEND, so that `choose` does not take it for the user's own wish.
+# The choice that `use` has written into KERAS_BACKEND; `choose` must not take it for a setting of the user.
 _in_use: Choice | None = None
 
 
 def choose(requested: str | None = None) -> Choice:
-    """Says which backend to use: the requested one, else KERAS_BACKEND, else keras.json, else what is installed.
+    """Returns the backend to use: the requested one, else KERAS_BACKEND, else keras.json, else an installed one.
 
     Args:
         requested: The value of ``--backend``, if there is one.
 
     Returns:
-        The name of the backend and where the choice came from.
+        The name of the backend and the reason for the choice.
 
     Raises:
-        CourseError: If the backend that was asked for is unknown, not installed, or not the one that Keras
-            already runs on; or if no backend is installed.
+        CourseError: The requested backend is unknown, not installed, or not the one that Keras already runs on; or no
+            backend is installed.
 
     Example:
         >>> choose().backend in INSTALL
@@ -64,16 +64,16 @@ def choose(requested: str | None = None) -> Choice:
 
 
 def use(requested: str | None = None) -> Choice:
-    """Chooses a backend as ``choose`` does and makes Keras start on it.
+    """Chooses a backend, see ``choose``, and makes Keras start on it.
 
     Args:
         requested: The value of ``--backend``, if there is one.
 
     Returns:
-        The name of the backend and where the choice came from.
+        The name of the backend and the reason for the choice.
 
     Raises:
-        CourseError: As ``choose``.
+        CourseError: See ``choose``.
 
     Example:
         >>> use().backend == os.environ.get("KERAS_BACKEND", choose().backend)
@@ -90,13 +90,13 @@ def use(requested: str | None = None) -> Choice:
 
 
 def apply_device(device: str) -> None:
-    """Hides from the framework, before it is imported, the devices that it shall not use.
+    """Hides devices from the framework, before it is imported.
 
     Args:
         device: ``auto``, ``cpu``, ``gpu``, or ``gpu:N`` for the GPU that ``nvidia-smi`` lists under that number.
 
     Raises:
-        CourseError: If the text is none of these.
+        CourseError: The device is none of these.
 
     Example:
         >>> apply_device("tpu")
@@ -108,19 +108,19 @@ def apply_device(device: str) -> None:
     if device == "cpu":
         os.environ |= {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
     elif number:
-        # CUDA counts the fastest GPU first unless it is told to count as nvidia-smi does.
+        # by default CUDA numbers the fastest GPU first; this makes it number as nvidia-smi does
         os.environ |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": number[1]}
     elif device not in ("auto", "gpu"):
         raise CourseError(f"--device is {device!r}; give auto, cpu, gpu, or gpu:N such as gpu:0")
 
 
 def import_keras() -> None:
-    """Imports Keras with its backend, and keeps what they say while they start to itself.
+    """Imports Keras with its backend, and discards what they write to standard error while they start.
 
-    TensorFlow's libraries write to the process's standard error before they have read how much they are to say.
+    TensorFlow's libraries write to standard error before they read the settings that silence them.
 
     Raises:
-        CourseError: If the framework is installed but cannot be imported.
+        CourseError: The framework is installed but cannot be imported.
 
     Example:
         >>> import_keras()
@@ -136,13 +136,13 @@ def import_keras() -> None:
 
 @contextmanager
 def without_chatter() -> Iterator[None]:
-    """Throws away what the process writes to its standard error; an exception says what is wrong.
+    """Discards what the process writes to standard error; errors are raised as exceptions.
 
-    Libraries in C++ write there themselves, and not all can be told to be quiet.
+    Libraries in C++ write to the file descriptor, and not all of them can be silenced by a setting.
 
     Example:
         >>> with without_chatter():
-        ...     _ = os.write(2, b"INFO: this is nothing to the person")
+        ...     _ = os.write(2, b"INFO: a message of no use")
     """
     standard_error = os.dup(2)
     with tempfile.TemporaryFile() as chatter:
@@ -155,7 +155,7 @@ def without_chatter() -> Iterator[None]:
 
 
 def choose_for_second_process(requested: str = "") -> str:
-    """Says which backend another process is to use, whatever Keras runs on in this one.
+    """Returns the backend for a second process, which may differ from that of this process.
 
     Args:
         requested: The value of ``--backend``, empty for the backend of this process.
@@ -164,7 +164,7 @@ def choose_for_second_process(requested: str = "") -> str:
         The name of the backend.
 
     Raises:
-        CourseError: If it is unknown or not installed.
+        CourseError: The backend is unknown or not installed.
 
     Example:
         >>> choose_for_second_process() == choose().backend
@@ -178,11 +178,11 @@ def choose_for_second_process(requested: str = "") -> str:
 
 
 def second_process(backend: str, *arguments: str) -> dict[str, Any]:
-    """Says how to start Python once more, on another backend, so that it finds what this process finds.
+    """Returns the arguments that start a second Python process on another backend, with the same import path.
 
     Args:
-        backend: The backend on which Keras is to run there.
-        *arguments: What follows ``python``.
+        backend: The backend of the second process.
+        *arguments: The arguments that follow ``python``.
 
     Returns:
         The arguments ``args`` and ``env`` of ``subprocess.run``.
@@ -192,15 +192,12 @@ def second_process(backend: str, *arguments: str) -> dict[str, Any]:
         'jax'
     """
     environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    # -P keeps a stray file in the current folder out of it
+    # -P: a file in the current folder must not hide a module
     return {"args": [sys.executable, "-P", *arguments], "env": environment}
 
 
 def processors() -> int:
-    """Counts the processors that this process may use, which in a container are fewer than the machine has.
-
-    Returns:
-        Their number, at least 1.
+    """Returns the number of processors that this process may use; in a container there may be more in the machine.
 
     Example:
         >>> 1 <= processors() <= os.cpu_count()
@@ -210,13 +207,7 @@ def processors() -> int:
 
 
 def is_installed(name: str) -> bool:
-    """Says whether a package can be found, without importing it.
-
-    Args:
-        name: The name under which it is imported.
-
-    Returns:
-        True if there is a package of that name; a mere folder of that name is none.
+    """Returns whether a package can be imported under a name, without importing it; a folder without code cannot.
 
     Example:
         >>> is_installed("numpy"), is_installed("no_such_package")
@@ -227,13 +218,7 @@ def is_installed(name: str) -> bool:
 
 
 def version_of(name: str) -> str:
-    """Asks a module for its version; the package that brings it may go by another name, such as tensorflow-cpu.
-
-    Args:
-        name: The name under which it is imported.
-
-    Returns:
-        Its version, or ``unknown``: a version is never worth an error.
+    """Returns the version of a module, whose package may have another name; ``unknown`` if it does not tell it.
 
     Example:
         >>> version_of("keras_course"), version_of("no_such_module")
@@ -241,7 +226,7 @@ def version_of(name: str) -> str:
     """
     try:
         return str(import_module(name).__version__)
-    except Exception:  # a module can raise nearly anything
+    except Exception:  # importing a module can raise almost anything
         return "unknown"
 
 
@@ -272,13 +257,13 @@ def _from_keras_json_or_installed() -> Choice:
         raise CourseError(f"no backend is installed; run one of: {', '.join(INSTALL.values())}")
     if named in installed:
         return Choice(named, note)
-    # Keras writes keras.json by itself, often in another environment: what it names is a hint, not an order.
+    # Keras itself writes keras.json, often in another environment, so a backend that is not installed is no error
     reason = f"the first that is installed of {', '.join(INSTALL)}"
     return Choice(installed[0], f"{reason}; {note}, which is not installed here" if named else reason + note)
 
 
 def _read_keras_json() -> tuple[str, str]:
-    """Reads the backend that keras.json names, and what to say about it; both empty if it names none."""
+    """Returns the backend that keras.json names and a note for the reason; both are empty if it names none."""
     path = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "keras.json"
     try:
         name = str(json.loads(path.read_text("utf-8")).get("backend", ""))

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_course._backend import products, quiet, resampling
+from keras_course._backend import loops, products, quiet, resampling
 from keras_course._backend.loops import Update, shapes
 from keras_course.errors import CourseError
 
@@ -40,9 +40,9 @@ def forward(model: keras.Model, *, frozen: bool = False) -> Callable[[Any], Any]
     """Compiles the forward pass of a model in inference mode, which is the same whether it is frozen or not."""
 
     def call(x: Any) -> Any:
-        # XLA's own takes ten times as long there
+        # on a CPU XLA's depthwise convolution takes ten times as long
         on_cpu = not tf.config.list_physical_devices("GPU")
-        with products.instead_of_convolutions(wanted=on_cpu, names=("depthwise_conv", "separable_conv")):
+        with products.convolutions_replaced(wanted=on_cpu, names=("depthwise_conv", "separable_conv")):
             return keras.tree.map_structure(lambda output: tf.cast(output, "float32"), model(x, training=False))
 
     programs: dict[Any, Any] = {}
@@ -55,7 +55,7 @@ def forward(model: keras.Model, *, frozen: bool = False) -> Callable[[Any], Any]
         try:
             outputs = program(batch)
         except (tf.errors.InvalidArgumentError, tf.errors.InternalError, tf.errors.UnimplementedError):
-            # XLA has not all operations: those on strings, for instance, with which Keras hashes
+            # XLA lacks some operations, for example those on strings, with which Keras hashes
             program = tf.function(call).get_concrete_function(batch)
             outputs = program(batch)
         programs[shapes(x)] = program
@@ -66,14 +66,14 @@ def forward(model: keras.Model, *, frozen: bool = False) -> Callable[[Any], Any]
 
 def export(model: keras.Model, path: Path, kind: str) -> None:
     """Writes a model as ONNX, SavedModel or LiteRT, for a batch of any size."""
-    model(tf.zeros((1, *model.input_shape[1:])))  # Keras exports what has been called once
+    model(tf.zeros((1, *model.input_shape[1:])))  # Keras exports only a model that has been called
     with warnings.catch_warnings(), quiet("tf2onnx"):
-        warnings.simplefilter("ignore")  # about how the converters are written, which is nothing to the person
+        warnings.simplefilter("ignore")  # about the code of the converters, not about the model
         model.export(str(path), format="tf_saved_model" if kind == "saved_model" else kind, verbose=False)
 
 
 def value_and_grad(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the function that also differentiates."""
+    """Returns a function that computes the value and its gradient."""
 
     def differentiated(parameters: list[tf.Tensor], *rest: Any) -> Any:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -86,13 +86,13 @@ def value_and_grad(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def vectorise(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the function over a new first axis of all its arguments and results."""
+    """Returns the function with a new first axis in all arguments and results."""
 
     def vectorised(*arguments: Any) -> Any:
         try:
             return tf.vectorized_map(lambda rows: function(*rows), arguments)
         except Exception as error:
-            if isinstance(error.__context__, CourseError):  # TensorFlow has wrapped it into an error of its own
+            if isinstance(error.__context__, CourseError):  # TensorFlow has wrapped it in another error
                 raise error.__context__ from None
             raise
 
@@ -103,27 +103,27 @@ axis = resampling.axis
 
 
 def resample(images: Any, columns: Any, rows: Any, fill: str) -> Any:
-    """Reads pictures (batch, height, width, channels) at other places, bilinearly."""
-    # Keras' take looks for places outside, of which there are none here
+    """Samples pictures (batch, height, width, channels) at given positions, bilinearly."""
+    # Keras' take checks for indices out of range, and there are none
     return resampling.resample(images, columns, rows, fill, keras.ops, tf.gather)
 
 
-def by_pictures(draw: resampling.Draw, change: resampling.Change) -> resampling.Run:
-    """Compiles random changes of pictures, by XLA also where Keras does without it, which is on every CPU."""
+def by_pictures(draw: resampling.DrawFunction, apply: resampling.ApplyFunction) -> resampling.Run:
+    """Compiles a random transform of pictures by XLA, on a CPU too, where Keras does not use it."""
 
     @tf.function(jit_compile=True, autograph=False)
     def compiled(pictures: Any, step: Any, first_row: Any) -> Any:
         drawn = draw(keras.ops.shape(pictures), step, first_row, keras.ops)
-        return change(pictures, drawn, first_row, step, keras.ops), drawn
+        return apply(pictures, drawn, first_row, step, keras.ops), drawn
 
     def run(pictures: Any, step: Any, first_row: Any) -> Any:
-        # as tensors: of numbers, each would be a program
+        # as tensors: TensorFlow would compile a new program for each Python number
         return compiled(tf.convert_to_tensor(pictures), tf.cast(step, "int32"), tf.cast(first_row, "int32"))
 
     return run
 
 
-class TrainingLoop:
+class TrainingLoop(loops.TrainingLoop):
     """Runs training steps on the Keras variables."""
 
     def __init__(self, updates: Sequence[Update], state: Sequence[Any] = ()) -> None:
@@ -132,7 +132,7 @@ class TrainingLoop:
         def step(batch: Any) -> tf.Tensor:
             return tf.concat([_apply(update, batch) for update in updates], 0)
 
-        # without autograph, as in Keras' trainer; it would also wrap an error of a loss into one of its own
+        # without autograph, as in Keras' trainer; autograph would also wrap an error that a loss raises
         @tf.function(jit_compile=True, autograph=False)
         def steps(batches: Any, count: tf.Tensor) -> tf.Tensor:
             def body(index: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -154,22 +154,22 @@ class TrainingLoop:
         return self._programs[shape](*arguments)
 
     def load(self) -> None:
-        """Has nothing to do: each call works on the Keras variables."""
+        """Does nothing: each call works on the Keras variables."""
 
     def sync(self) -> None:
-        """Has nothing to do: each call leaves the values in their Keras variables."""
+        """Does nothing: each call leaves the values in the Keras variables."""
 
 
 def _apply(update: Update, batch: Any) -> tf.Tensor:
-    """Takes an update; returns its row of numbers."""
+    """Applies an update; returns its row of numbers."""
     optimizer = update.optimizer
-    with tf.GradientTape() as tape, products.instead_of_convolutions(wanted=not tf.config.list_physical_devices("GPU")):
+    with tf.GradientTape() as tape, products.convolutions_replaced(wanted=not tf.config.list_physical_devices("GPU")):
         loss, row = update.measure(batch)
         scaled = loss if optimizer is None else optimizer.scale_loss(loss)
     if optimizer is not None and update.variables:
         sources = [variable.value for variable in update.variables]
         gradients = tape.gradient(scaled, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        # A sparse gradient would count a row that repeats in the batch differently from the other backends.
+        # dense: with sparse gradients a token that repeats in the batch counts differently from the other backends
         optimizer.apply([tf.convert_to_tensor(gradient) for gradient in gradients], update.variables)
     return row
 
@@ -177,7 +177,6 @@ def _apply(update: Update, batch: Any) -> tf.Tensor:
 training_loop = TrainingLoop
 
 
-def unproven(things: Iterable[Any]) -> str | None:
-    """Names a layer that Keras itself does not compile; the rest is traced by Keras' own trainer, too."""
-    names = (type(thing).__name__ for thing in things if not getattr(thing, "supports_jit", True))
-    return next((f"the class {name!r}" for name in names), None)
+def unproven(objects: Iterable[Any]) -> str | None:
+    """Returns the name of a layer that Keras does not compile; Keras' trainer traces all others, too."""
+    return loops.find_not_compilable(objects)

@@ -1,12 +1,12 @@
-"""The course on PyTorch: a training step is traced once into a graph of PyTorch's own operations.
+"""The course on PyTorch: a training step is traced once into a graph of PyTorch operations.
 
-``make_fx`` runs the step of a Keras model once and records what reaches PyTorch: forward pass, backward pass and
-update, without the layers of Python above them. That needs no compiler and takes a fraction of a second. Three things
-then make the graph as fast as one written by hand, or faster:
+``make_fx`` runs the step of a Keras model once and records the operations that reach PyTorch: forward pass, backward
+pass and update, without the Python code above them. Tracing needs no compiler and takes a fraction of a second. Three
+changes then make the graph as fast as one written by hand, or faster:
 
-- Adam's update is one fused kernel on the variables in place, where Keras makes temporaries.
-- On a CPU, float32 matrix products go to oneDNN, whose kernels are chosen for the processor at hand.
-- On a CPU, freed memory stays with the process; without that each step gets its gradients' pages anew from the kernel.
+- Adam's update is one fused kernel that works in place; Keras creates temporaries.
+- On a CPU, float32 matrix products use oneDNN, which has kernels for each kind of processor.
+- On a CPU, freed memory stays with the process; otherwise each step requests the pages of its gradients again.
 """
 
 import ctypes
@@ -21,12 +21,11 @@ from typing import Any
 import keras
 import numpy as np
 import torch
-from keras.src.backend.torch import core
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from keras_course._backend import index_of, mode, quiet, resampling
-from keras_course._backend.known_code import find_unknown
+from keras_course._backend import index_of, keras_private, loops, mode, quiet, resampling
+from keras_course._backend.known_code import find_untraceable
 from keras_course._backend.loops import PATCHING, Update, all_variables, shapes
 from keras_course._backend.torch_graphs import finish, fold_constants, multiply_with_onednn, trace, trace_frozen
 
@@ -59,7 +58,7 @@ def replica() -> int:
 
 
 def forward(model: keras.Model, *, frozen: bool = False) -> Callable[[Any], Any]:
-    """Returns the forward pass of a model in inference mode; traced, if its weights are not to change any more."""
+    """Returns the forward pass of a model in inference mode, traced if its weights are frozen."""
     graphs: dict[Any, Callable[[Any], Any]] = {}
     call = partial(model, training=False)
     if frozen:
@@ -87,13 +86,13 @@ def _trace_frozen(model: keras.Model, x: torch.Tensor) -> Callable[[torch.Tensor
 
 
 def export(model: keras.Model, path: Path, kind: str) -> None:
-    """Writes a model as ONNX or as PyTorch's own exported program, for a batch of any size."""
+    """Writes a model as ONNX or as an exported program of PyTorch, for a batch of any size."""
     model.eval()
-    # of one picture the batch would become a constant
-    pictures = torch.zeros((2, *model.input_shape[1:]), device=core.get_device())
+    # two pictures: with one, the batch size would become a constant
+    pictures = torch.zeros((2, *model.input_shape[1:]), device=keras_private.torch_device())
     shapes = [({0: torch.export.Dim("batch")},)]
     with warnings.catch_warnings(), quiet("torch.onnx"):
-        warnings.simplefilter("ignore")  # about how Keras is written, which is nothing to the person
+        warnings.simplefilter("ignore")  # about the code of Keras, not about the model
         if kind == "torch":
             program = torch.export.export(model, (pictures,), dynamic_shapes=shapes, strict=False)
             torch.export.save(program, path)
@@ -104,29 +103,29 @@ def export(model: keras.Model, path: Path, kind: str) -> None:
 
 
 def value_and_grad(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the function that also differentiates."""
+    """Returns a function that computes the value and its gradient."""
     differentiated = torch.func.grad_and_value(function, has_aux=True)
 
-    def in_the_order_of_the_others(*arguments: Any) -> Any:
-        gradients, value_and_beside = differentiated(*arguments)
-        return value_and_beside, gradients
+    def value_first(*arguments: Any) -> Any:
+        gradients, value_and_auxiliary = differentiated(*arguments)
+        return value_and_auxiliary, gradients
 
-    return in_the_order_of_the_others
+    return value_first
 
 
 def vectorise(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the function over a new first axis of all its arguments and results."""
+    """Returns the function with a new first axis in all arguments and results."""
     return torch.func.vmap(function)
 
 
 def axis(size: int) -> tuple[float, float]:
-    """Counts as ``grid_sample`` does: from -1, the outer edge of the first pixel, to 1, that of the last."""
+    """Returns the coordinates of ``grid_sample``: -1 and 1 are the outer edges of the first and the last pixel."""
     return 1 / size - 1, 2 / size
 
 
 def resample(images: torch.Tensor, columns: torch.Tensor, rows: torch.Tensor, fill: str) -> torch.Tensor:
-    """Reads pictures (batch, height, width, channels) at other places, bilinearly."""
-    # all x, then all y: side by side, pairs would be added one by one
+    """Samples pictures (batch, height, width, channels) at given positions, bilinearly."""
+    # all x, then all y: with x and y side by side the addition is not vectorized
     grid = (columns[:, :, None] + rows[:, :, :, None]).permute(0, 2, 3, 1)  # (batch, height', width', 2)
     padding = {"constant": "zeros", "nearest": "border", "reflect": "reflection"}[fill]
     sampled = torch.nn.functional.grid_sample(
@@ -135,31 +134,31 @@ def resample(images: torch.Tensor, columns: torch.Tensor, rows: torch.Tensor, fi
     return sampled.permute(0, 2, 3, 1)
 
 
-def by_pictures(draw: resampling.Draw, change: resampling.Change) -> resampling.Run:
-    """Changes pictures at random: on a CPU a few at a time, in memory that is still in the cache."""
+def by_pictures(draw: resampling.DrawFunction, apply: resampling.ApplyFunction) -> resampling.Run:
+    """Returns a random transform of pictures; on a CPU it works on parts of the batch that fit in the cache."""
 
     def run(pictures: Any, step: Any, first_row: Any) -> tuple[torch.Tensor, resampling.Drawn]:
         pictures = keras.ops.convert_to_tensor(pictures)
-        if _is_known(step) and _is_known(first_row):  # then NumPy has the few numbers sooner
+        if _is_known(step) and _is_known(first_row):  # NumPy draws these few numbers faster
             on_the_host = draw(tuple(pictures.shape), int(step), int(first_row), np)
             drawn = tuple(torch.from_numpy(array).to(pictures.device, non_blocking=True) for array in on_the_host)
         else:
             drawn = draw(pictures.shape, step, first_row, keras.ops)
         arguments = (pictures, drawn, first_row, step, keras.ops)
         if pictures.device.type != "cpu":
-            return change(*arguments), drawn
-        parts = resampling.in_parts(change, *arguments, values=_VALUES_TOGETHER, threads=torch.get_num_threads())
+            return apply(*arguments), drawn
+        parts = resampling.in_parts(apply, *arguments, values=_VALUES_TOGETHER, threads=torch.get_num_threads())
         return _joined(parts, len(pictures)), drawn
 
     return run
 
 
 def _joined(parts: Iterator[tuple[slice, torch.Tensor]], count: int) -> torch.Tensor:
-    """Puts each part in its place as soon as it is there, while it is in the cache."""
+    """Joins the parts of a batch; copies each one while it is in the cache."""
     rows, part = next(parts)
     if len(part) == count:
         return part
-    # with channels first or last in memory as the parts have them: bytes that lie side by side are copied at once
+    # the same memory layout as the parts, channels first or last, so that contiguous bytes are copied at once
     channels_first = part.movedim(-1, 1)
     layout = torch.contiguous_format if channels_first.is_contiguous() else torch.channels_last
     size = (count, *channels_first.shape[1:])
@@ -171,14 +170,14 @@ def _joined(parts: Iterator[tuple[slice, torch.Tensor]], count: int) -> torch.Te
 
 
 def _is_known(number: Any) -> bool:
-    """Whether a number is at hand on the host, and not the input of a program that is being recorded."""
+    """Returns whether a number is on the host and not the input of a program that is being traced."""
     if isinstance(number, torch.Tensor):
-        is_recorded = torch.compiler.is_compiling() or _get_current_dispatch_mode() is not None
-        return number.device.type == "cpu" and not is_recorded
+        is_traced = torch.compiler.is_compiling() or _get_current_dispatch_mode() is not None
+        return number.device.type == "cpu" and not is_traced
     return isinstance(number, int | np.integer)
 
 
-class TrainingLoop:
+class TrainingLoop(loops.TrainingLoop):
     """Runs training steps on the Keras variables, in place."""
 
     def __init__(self, updates: Sequence[Update], state: Sequence[Any] = ()) -> None:
@@ -188,7 +187,7 @@ class TrainingLoop:
 
     def run(self, batches: Any, count: int) -> Any:
         """Takes the first ``count`` steps."""
-        device = core.get_device()
+        device = keras_private.torch_device()
         arrays, structure = tree_flatten(batches)
         tensors = [torch.from_numpy(array).to(device, non_blocking=True) for array in arrays]
         state = [variable.value.detach() for variable in self._variables]
@@ -200,10 +199,10 @@ class TrainingLoop:
             return _Rows([step(*state, *(tensor[index] for tensor in tensors)) for index in range(count)])
 
     def load(self) -> None:
-        """Has nothing to do: each call works on the Keras variables."""
+        """Does nothing: each call works on the Keras variables."""
 
     def sync(self) -> None:
-        """Has nothing to do: each step leaves the values in their Keras variables."""
+        """Does nothing: each step leaves the values in the Keras variables."""
 
     def _compile(self, state: list[torch.Tensor], batch: list[torch.Tensor], structure: Any) -> Any:
         def step(*tensors: torch.Tensor) -> torch.Tensor:
@@ -217,7 +216,7 @@ class TrainingLoop:
         return graph
 
     def _step(self, state: list[torch.Tensor], batch: Any) -> torch.Tensor:
-        """One training step as a function of the state, which it changes in place, and of a batch."""
+        """Takes one training step: changes the state in place and returns the row of numbers."""
         values, rows = state, []
         for update in self._updates:
             values, row = self._apply(update, values, batch)
@@ -255,13 +254,13 @@ class TrainingLoop:
 training_loop = TrainingLoop
 
 
-def unproven(things: Iterable[Any]) -> str | None:
-    """Names code that Keras' trainer would call in each step, and that a traced step would not."""
-    return find_unknown(things)
+def unproven(objects: Iterable[Any]) -> str | None:
+    """Returns the name of code that may do something else at each call, which a traced step would not repeat."""
+    return find_untraceable(objects)
 
 
 class _Rows:
-    """Rows of numbers that are still being computed; NumPy asks for them with ``__array__``."""
+    """Rows of numbers that may still be computed; ``np.asarray`` waits for them."""
 
     def __init__(self, rows: list[torch.Tensor]) -> None:
         self._rows = rows
@@ -283,72 +282,61 @@ def _keep_freed_memory() -> None:
 
 @contextmanager
 def _traceable(optimizer: keras.Optimizer) -> Iterator[None]:
-    """While it lasts, an optimizer updates its variables in a way that ``make_fx`` can record.
+    """Makes an optimizer update its variables in a way that ``make_fx`` can trace.
 
-    Everything around the update (schedule, clipping, weight decay, averaging, counting) stays Keras' own. Keras'
-    updates for PyTorch turn the learning rate into a Python number, which a graph cannot hold; Keras' general ones do
-    not. Where a schedule goes one way or the other by the step, as those that warm up do, the graph goes both and then
-    chooses.
+    Everything around the update (schedule, clipping, weight decay, averaging, counting) stays that of Keras. Keras'
+    updates for PyTorch turn the learning rate into a Python number, which a graph cannot contain; its general updates
+    do not. Where a learning-rate schedule branches on the step, as one with warm-up does, the graph computes both
+    branches and then selects.
     """
-    update = _update_fused if _is_plain_adam(optimizer) else _general_update(type(optimizer))
-    learning_rate = optimizer._get_current_learning_rate
+    update = _update_fused if _is_plain_adam(optimizer) else keras_private.general_update(type(optimizer))
 
-    def traceable_learning_rate() -> Any:
-        with PATCHING:
-            native, core.cond = core.cond, _both_ways
-            try:
-                return learning_rate()
-            finally:
-                core.cond = native
+    def traceable(learning_rate: Callable[[], Any]) -> Any:
+        with PATCHING, keras_private.torch_cond_replaced(_select):
+            return learning_rate()
 
-    optimizer._backend_update_step = partial(update, optimizer)
-    optimizer._get_current_learning_rate = traceable_learning_rate
-    try:
+    with keras_private.optimizer_update_replaced(optimizer, partial(update, optimizer), traceable):
         yield
-    finally:
-        del optimizer._backend_update_step, optimizer._get_current_learning_rate
 
 
 def _is_plain_adam(optimizer: keras.Optimizer) -> bool:
-    """Whether the update is exactly Adam's formula, and that of no class derived from it."""
+    """Returns whether the update is exactly Adam's formula; classes derived from Adam may change it."""
     return type(optimizer) in (type(keras.optimizers.Adam()), type(keras.optimizers.AdamW())) and not optimizer.amsgrad
 
 
-def _general_update(kind: type) -> Callable[..., None]:
-    """Returns the update that an optimizer has on all backends, which is behind the one that it has for PyTorch."""
-    general = (cls for cls in kind.__mro__ if ".backend." not in cls.__module__)
-    return next(vars(cls)["_backend_update_step"] for cls in general if "_backend_update_step" in vars(cls))
+def _select(condition: Any, if_true: Callable[[], Any], if_false: Callable[[], Any]) -> Any:
+    """Returns the result of one of two branches.
 
-
-def _both_ways(condition: Any, if_true: Callable[[], Any], if_false: Callable[[], Any]) -> Any:
-    """Computes two numbers and takes one of them; the other is left out where it is known which, as it may write."""
+    Both are computed if the condition depends on the step, else only one, since a branch may have side effects.
+    """
     try:
         return if_true() if bool(condition) else if_false()
-    except RuntimeError:  # which one depends on the step
+    except RuntimeError:  # the condition depends on the step
         pass
     return torch.where(*map(keras.ops.convert_to_tensor, (condition, if_true(), if_false())))
 
 
 def _suits_kernel(weights: torch.Tensor) -> bool:
-    """Whether the fused kernel moves weights as Keras does: it walks through memory, and computes in 32 bits.
+    """Returns whether the fused kernel supports the weights: it needs contiguous memory and 32 bits.
 
-    Orthogonal weights, for one, lie in memory by columns.
+    Orthogonal weights, for example, are stored by columns.
     """
     return weights.is_contiguous() and weights.dtype == torch.float32
 
 
 def _update_fused(optimizer: keras.optimizers.Adam, gradients: Any, variables: Any, learning_rate: Any) -> None:
-    """Adam's update of all variables by PyTorch's fused kernel, in place."""
+    """Updates all variables by PyTorch's fused Adam kernel, in place."""
     pairs: list[Any] = []
     others: list[Any] = []
     for pair in zip(gradients, variables, strict=True):
         (pairs if _suits_kernel(pair[1].value) else others).append(pair)
     if others:
-        _general_update(type(optimizer))(optimizer, *map(list, zip(*others, strict=True)), learning_rate)
+        general_update = keras_private.general_update(type(optimizer))
+        general_update(optimizer, *map(list, zip(*others, strict=True)), learning_rate)
     if not pairs:
         return
     gradients, variables = zip(*pairs, strict=True)
-    index = [optimizer._get_variable_index(variable) for variable in variables]
+    first_moments, second_moments = keras_private.adam_moments(optimizer, variables)
     count = keras.ops.cast(optimizer.iterations + 1, "float32")
     # Keras adds epsilon after the bias correction, PyTorch before it. With a step count so large that PyTorch sees no
     # bias to correct, and the correction inside the learning rate, the two are the same formula.
@@ -356,12 +344,12 @@ def _update_fused(optimizer: keras.optimizers.Adam, gradients: Any, variables: A
     rate = keras.ops.cast(learning_rate, "float32") * correction
     _aten._fused_adam_.tensor_lr(
         [variable.value for variable in variables],
-        # a convolution's gradient may lie in memory in another order than its weights
+        # the gradient of a convolution may have another memory layout than its weights
         [gradient.contiguous() for gradient in gradients],
-        [optimizer._momentums[i].value for i in index],
-        [optimizer._velocities[i].value for i in index],
+        [moment.value for moment in first_moments],
+        [moment.value for moment in second_moments],
         [],
-        [torch.full((), 1e9, device=rate.device) for _ in index],
+        [torch.full((), 1e9, device=rate.device) for _ in variables],
         lr=rate,
         beta1=optimizer.beta_1,
         beta2=optimizer.beta_2,

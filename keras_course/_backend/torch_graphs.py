@@ -1,7 +1,7 @@
-"""What is done to a graph that ``make_fx`` has traced, so that it runs as one that was written by hand.
+"""Optimizes a graph that ``make_fx`` has traced, so that it runs as fast as one written by hand.
 
-A traced graph repeats what Keras does at each call. What depends on no input is computed once; what several kernels do
-one after the other, each of them going through all of memory, becomes one kernel where PyTorch has it.
+A traced graph repeats every operation of Keras. Values that depend on no input are computed once, and sequences of
+operations become one kernel where PyTorch has it, which saves passes through memory.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,12 +17,12 @@ _AFFINE = (_aten.add.Tensor, _aten.sub.Tensor, _aten.mul.Tensor)
 
 
 def trace(function: Callable[..., Any], *arguments: Any) -> torch.fx.GraphModule:
-    """Records what reaches PyTorch when a function is called; nothing is computed meanwhile, only shapes."""
+    """Traces the PyTorch operations of a function; only shapes are computed."""
     return make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)(*arguments)
 
 
 def fold_constants(graph: torch.fx.GraphModule) -> None:
-    """Computes once what depends on no input of the graph, and drops the detachments, which no longer mean anything."""
+    """Replaces values that depend on no input by constants, and removes ``detach``, which has no effect any more."""
     constants: dict[torch.fx.Node, Any] = {}
     written = _written(graph)
     for node in list(graph.graph.nodes):
@@ -34,7 +34,7 @@ def fold_constants(graph: torch.fx.GraphModule) -> None:
         elif _can_be_folded(node, constants, written):
             args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), constants.__getitem__)
             value = node.target(*args, **kwargs)
-            if not isinstance(value, torch.Tensor):  # parts of a tensor, which are taken one by one
+            if not isinstance(value, torch.Tensor):  # a list of tensors; each is folded where it is used
                 constants[node] = value
                 continue
             folded = _constant(graph, node, value)
@@ -43,7 +43,7 @@ def fold_constants(graph: torch.fx.GraphModule) -> None:
 
 
 def multiply_with_onednn(graph: torch.fx.GraphModule) -> None:
-    """Replaces float32 matrix products by oneDNN's linear layer, which multiplies by the transpose."""
+    """Replaces float32 matrix products by oneDNN's linear layer, which takes the transposed matrix."""
     linear = torch.ops.mkldnn._linear_pointwise.default
     for node in list(graph.graph.nodes):
         if node.target is _aten.addmm.default and not node.kwargs:
@@ -67,10 +67,10 @@ def multiply_with_onednn(graph: torch.fx.GraphModule) -> None:
 def trace_frozen(
     function: Callable[..., torch.Tensor], x: torch.Tensor, weights: Sequence[torch.Tensor]
 ) -> torch.fx.GraphModule:
-    """Traces a function of an input and of weights, which will not change any more: they become part of the graph.
+    """Traces a function of an input and of frozen weights, which become constants of the graph.
 
-    After each convolution, the normalisation goes into its weights. On a CPU the activation becomes part of it, too:
-    of some seven ways through memory one is left.
+    The normalization after a convolution is folded into its weights. On a CPU the activation is fused, too: of about
+    seven passes through memory, one is left.
     """
     graph = trace(torch.func.functionalize(function), x, *weights)
     placeholders = graph.graph.find_nodes(op="placeholder")[1:]
@@ -88,7 +88,7 @@ def trace_frozen(
 
 
 def finish(graph: torch.fx.GraphModule) -> None:
-    """Leaves out what nobody uses any more, and writes the code of a changed graph anew."""
+    """Removes unused nodes from a changed graph and recompiles it."""
     graph.graph.eliminate_dead_code()
     graph.recompile()
 
@@ -102,7 +102,7 @@ def _can_be_folded(node: torch.fx.Node, constants: Mapping[torch.fx.Node, Any], 
 
 
 def _draws(node: torch.fx.Node) -> bool:
-    """Whether an operation gives another result each time, since it draws random numbers."""
+    """Returns whether an operation draws random numbers, so that its result differs each time."""
     return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
 
 
@@ -112,7 +112,7 @@ def _is_mutable(node: torch.fx.Node) -> bool:
 
 
 def _written(graph: torch.fx.GraphModule) -> set[torch.fx.Node]:
-    """Finds the values that an operation changes in place, itself or through a view of them."""
+    """Returns the values that an operation changes in place, directly or through a view."""
     written: set[torch.fx.Node] = set()
     waiting = [source for node in graph.graph.nodes if _is_mutable(node) for source in _changed_arguments(node)]
     while waiting:
@@ -125,7 +125,7 @@ def _written(graph: torch.fx.GraphModule) -> set[torch.fx.Node]:
 
 
 def _changed_arguments(node: torch.fx.Node) -> list[torch.fx.Node]:
-    """Lists the arguments that an operation changes."""
+    """Returns the arguments that an operation changes in place."""
     schema = node.target._schema
     given = dict(zip((argument.name for argument in schema.arguments), node.args, strict=False)) | node.kwargs
     changed = [given.get(argument.name) for argument in schema.arguments if argument.is_write]
@@ -134,7 +134,7 @@ def _changed_arguments(node: torch.fx.Node) -> list[torch.fx.Node]:
 
 
 def _constant(graph: torch.fx.GraphModule, before: torch.fx.Node, value: Any, kind: str = "value") -> torch.fx.Node:
-    """Keeps a value with the graph."""
+    """Adds a constant to the graph."""
     name = f"{kind}_of_{before.name}"
     graph.register_buffer(name, value)
     with graph.graph.inserting_before(before):
@@ -142,7 +142,7 @@ def _constant(graph: torch.fx.GraphModule, before: torch.fx.Node, value: Any, ki
 
 
 def _skip_copies(node: torch.fx.Node) -> None:
-    """Hands a convolution the pictures as they lie in memory; it reads channels in either order."""
+    """Removes copies of the input of a convolution, which accepts both memory layouts of the channels."""
     source = node.args[0]
     while source.target is _aten.clone.default:
         source = source.args[0]
@@ -152,7 +152,7 @@ def _skip_copies(node: torch.fx.Node) -> None:
 
 
 def _fold_into_convolution(graph: torch.fx.GraphModule, convolution: torch.fx.Node, *, with_activation: bool) -> None:
-    """Multiplies weights and bias by what is multiplied and added to each channel afterwards."""
+    """Folds the factors and offsets of each channel after a convolution into its weights and bias."""
     x, weight, bias, stride, padding, dilation, transposed, _, groups = convolution.args
     last = _only_user(convolution)
     if transposed or last is None or last.target is not _aten.permute.default or last.args[1] != _CHANNELS_LAST:
@@ -162,7 +162,7 @@ def _fold_into_convolution(graph: torch.fx.GraphModule, convolution: torch.fx.No
     kernel = getattr(graph, weight.target)
     scale = torch.ones_like(kernel[:, 0, 0, 0])
     shift = torch.zeros_like(scale) if bias is None else getattr(graph, bias.target)
-    while (user := _only_user(last)) is not None and (value := _beside(graph, user, last, scale)) is not None:
+    while (user := _only_user(last)) is not None and (value := _constant_operand(graph, user, last, scale)) is not None:
         if user.target is _aten.mul.Tensor:
             scale, shift = scale * value, shift * value
         else:
@@ -189,10 +189,10 @@ def _only_user(node: torch.fx.Node) -> torch.fx.Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 
-def _beside(
+def _constant_operand(
     graph: torch.fx.GraphModule, node: torch.fx.Node, channels: torch.fx.Node, like: torch.Tensor
 ) -> torch.Tensor | None:
-    """Returns what an operation adds to the channels, or multiplies them by, if that is one constant for each."""
+    """Returns the operand that is added to or multiplied with the channels if it is one constant for each channel."""
     if node.target not in _AFFINE or node.kwargs:
         return None
     left, right = node.args
@@ -212,7 +212,7 @@ def _beside(
 
 
 def _activation(node: torch.fx.Node | None) -> tuple[str, list[float]] | None:
-    """Says what oneDNN calls an activation, and its arguments."""
+    """Returns the name and the arguments of an activation in oneDNN, None if it has none."""
     if node is None:
         return None
     if node.target is _aten.relu.default:

@@ -1,20 +1,21 @@
-"""The description of a model, and the model that is made from it with weights that are put off or not drawn.
+"""Describes a model, and builds a model from a description without allocating its weights.
 
-This room may use what Keras does not make public, and here it has to: Keras keeps a list of the weights that it has put
-off, and makes them at the end of some later scope. Whoever wants to know how many a description asks for needs that
-list. The weights of the net that comes of it are not all: a description can name layers that are made, and fill the
-memory, and then are no part of the net. And what is left in the list would be made by whoever comes next.
+A description may come from a file that is not trusted, and may ask for more weights than fit in memory. So the weights
+are deferred: Keras records each of them in a list and creates none. The list also has the weights of layers that are
+built and then are not part of the model, which the model itself does not know.
 """
 
 import json
 import random
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from threading import Lock, get_ident
 from typing import Any, Final
 
 import numpy as np
+
+from keras_course._backend import keras_private
 
 _ONE_WEIGHT: Final = ("Dense", *(f"{kind}{sides}D" for kind in ("Conv", "DepthwiseConv") for sides in (1, 2)))
 _PLAIN: Final = {
@@ -27,26 +28,18 @@ _PLAIN: Final = {
     **dict.fromkeys(("MaxPooling2D", "AveragePooling2D", "GlobalMaxPooling2D", "GlobalAveragePooling2D"), (0, ())),
     "keras_course>Dropout": (1, ()),
 }
-"""Layers that are made again from any description of them, how many weights they have, and what adds one to these."""
+"""Layers that can always be rebuilt: their number of weights, and the settings that each add one weight."""
 
-_AROUND_A_NET: Final = "keras_course>Backbone"
-"""The layer of this course that has a model inside."""
+_AROUND_A_MODEL: Final = "keras_course>Backbone"
+"""The layer of this course that contains a model."""
 
-_LIST: Final = "uninitialized_variables"
-_NAMES: Final = "object_name_uids"
 _LARGEST_SIDE: Final = 2**62
 
-_only_one = Lock()
+_tensor_creation_lock = Lock()
 
 
 def describe(model: Any) -> dict[str, Any]:
-    """Returns what Keras would write about a model into a file: its layers, without weights.
-
-    Args:
-        model: A Keras model.
-
-    Returns:
-        The description, as it comes back from JSON.
+    """Returns the description of a model that Keras writes into a file, in types of JSON: its layers, without weights.
 
     Example:
         >>> import keras
@@ -54,50 +47,44 @@ def describe(model: Any) -> dict[str, Any]:
         'Sequential'
     """
     import keras
-    from keras.src.saving.serialization_lib import ObjectSharingScope
 
-    with warnings.catch_warnings(), ObjectSharingScope():
-        warnings.simplefilter("ignore")  # of functions that will not be opened again
+    with warnings.catch_warnings(), keras_private.object_sharing():
+        warnings.simplefilter("ignore")  # about functions that cannot be loaded again
         return dict(json.loads(json.dumps(keras.saving.serialize_keras_object(model))))
 
 
 def rebuild(description: Any) -> tuple[Any, list[Any]]:
-    """Makes a model from its description, without its weights.
+    """Builds a model from its description, with deferred weights.
 
     Args:
-        description: What `describe` returned, or what a file holds.
+        description: A description from `describe`, or from a file.
 
     Returns:
-        The model, and the weights that were asked for, which `make` makes.
+        The model, and its deferred weights, for `create_weights`.
 
     Example:
         >>> import keras
-        >>> model, asked = rebuild(describe(keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])))
-        >>> [tuple(weight.shape) for weight in asked]
+        >>> model, deferred = rebuild(describe(keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])))
+        >>> [tuple(weight.shape) for weight in deferred]
         [(2, 1), (1,)]
     """
     import keras
-    from keras.src.saving.serialization_lib import ObjectSharingScope
 
-    with (
-        put_off() as asked,
-        _shapes_limited(),
-        ObjectSharingScope(),
-    ):  # in which a layer that is used in two places is one
-        return keras.saving.deserialize_keras_object(description, safe_mode=True), asked
+    with defer_weights() as deferred, _shapes_limited(), keras_private.object_sharing():
+        return keras.saving.deserialize_keras_object(description, safe_mode=True), deferred
 
 
 def is_plain(model: Any) -> bool:
-    """Says whether `rebuild` certainly makes a model again, with as many weights, so that it need not be tried.
+    """Returns whether `rebuild` certainly rebuilds a model with the same number of weights.
 
-    It does for a net of usual layers, each of which is used once, on nothing but what other layers make. To look at
-    them takes a tenth of the time of making them: an EfficientNet has 154.
+    It does for a model of common layers, each of which is used once, on the outputs of other layers. The check takes a
+    tenth of the time of rebuilding; an EfficientNet has 154 layers.
 
     Args:
-        model: A Keras model whose description may be opened.
+        model: A Keras model with classes that may be loaded.
 
     Returns:
-        False if anything in it is unusual.
+        False if the model has any other layer, connection or argument.
 
     Example:
         >>> import keras
@@ -114,22 +101,22 @@ def is_plain(model: Any) -> bool:
     nets = [model]
     while nets:
         net = nets.pop()
-        graph = getattr(net, "_functional", net) if net.built else None
-        if graph is None or len(graph._nodes) != len(graph.operations):  # a layer is used twice
+        graph = keras_private.graph_of(net) if net.built else None
+        if graph is None or keras_private.uses_a_layer_twice(graph):
             return False
         for layer in graph.operations:
             if id(layer) in seen:
                 return False
             seen.add(id(layer))
-            net = layer.model if _name_in_course(layer) == _AROUND_A_NET else layer
+            net = layer.model if _name_in_course(layer) == _AROUND_A_MODEL else layer
             if isinstance(net, keras.Model):
                 nets.append(net)
             elif not _is_plain_layer(layer):
                 return False
-        for node in (node for depth in graph._nodes_by_depth.values() for node in depth):
-            taken = keras.tree.flatten(node.arguments.args)
+        for node in keras_private.calls_in_graph(graph):
+            inputs = keras.tree.flatten(node.arguments.args)
             settings = keras.tree.flatten(node.arguments.kwargs)
-            if not all(isinstance(value, keras.KerasTensor) for value in taken):
+            if not all(isinstance(value, keras.KerasTensor) for value in inputs):
                 return False
             if not all(value is None or isinstance(value, bool) for value in settings):
                 return False
@@ -137,19 +124,19 @@ def is_plain(model: Any) -> bool:
 
 
 def _is_plain_layer(layer: Any) -> bool:
-    """Says whether a layer is one of the usual ones, with its usual weights, and none of them in a layer inside it."""
+    """Returns whether a layer is a common one with its usual weights, and has no layers inside."""
     import keras
 
     kind = type(layer)
     name = kind.__name__ if getattr(keras.layers, kind.__name__, None) is kind else _name_in_course(layer)
-    if name not in _PLAIN or list(layer._flatten_layers(include_self=False)):
+    if name not in _PLAIN or keras_private.all_layers(layer, include_self=False):
         return False
-    count, more = _PLAIN[name]
-    return len(layer.weights) == count + sum(bool(getattr(layer, setting)) for setting in more)
+    count, optional = _PLAIN[name]
+    return len(layer.weights) == count + sum(bool(getattr(layer, setting)) for setting in optional)
 
 
 def _name_in_course(layer: Any) -> str | None:
-    """Returns the name under which a layer of this course is known to Keras; None for all others, and operations."""
+    """Returns the name under which a layer of this course is registered in Keras, None for any other object."""
     import keras
 
     name = str(keras.saving.get_registered_name(type(layer)))
@@ -158,57 +145,50 @@ def _name_in_course(layer: Any) -> str | None:
 
 @contextmanager
 def _shapes_limited() -> Iterator[None]:
-    """Ends the making of a model whose shapes are no shapes any more.
+    """Raises an error when a shape becomes absurdly large.
 
-    A chain of products of something with itself squares the number of elements each time: after forty of them, the
-    number alone fills the memory.
+    A chain of outer products squares the number of elements each time. After forty of them, writing down the size alone
+    fills the memory.
     """
-    import keras
-
     thread = get_ident()
 
-    def limited(tensor: Any, shape: Any, *args: Any, **settings: Any) -> None:
-        if get_ident() == thread and any(isinstance(side, int) and side > _LARGEST_SIDE for side in shape):
-            raise ValueError(f"a layer makes a side of more than {_LARGEST_SIDE:,} numbers")
-        make_tensor(tensor, shape, *args, **settings)
+    def limit(native: Callable[..., None]) -> Callable[..., None]:
+        def limited(tensor: Any, shape: Any, *args: Any, **settings: Any) -> None:
+            if get_ident() == thread and any(isinstance(side, int) and side > _LARGEST_SIDE for side in shape):
+                raise ValueError(f"a layer has an output with a side of more than {_LARGEST_SIDE:,} numbers")
+            native(tensor, shape, *args, **settings)
 
-    with _only_one:
-        make_tensor = keras.KerasTensor.__init__
-        keras.KerasTensor.__init__ = limited
-        try:
-            yield
-        finally:
-            keras.KerasTensor.__init__ = make_tensor
+        return limited
+
+    with _tensor_creation_lock, keras_private.tensor_creation_replaced(limit):
+        yield
 
 
 @contextmanager
-def leaving_no_trace() -> Iterator[None]:
-    """Lets layers be made without a change to the names and the random numbers of those that are made later.
+def global_state_restored() -> Iterator[None]:
+    """Restores the counters of layer names and Python's random state, so that later layers are not affected.
 
     Example:
         >>> import keras
-        >>> with leaving_no_trace():
+        >>> with global_state_restored():
         ...     name = keras.layers.Dense(1).name
         >>> keras.layers.Dense(1).name == name
         True
     """
-    from keras.src.backend.common import global_state
-
-    names, state = global_state.get_global_attribute(_NAMES), random.getstate()
-    before = None if names is None else names.copy()
+    state = random.getstate()
     try:
-        yield
+        with keras_private.layer_names():
+            yield
     finally:
-        global_state.set_global_attribute(_NAMES, before)
         random.setstate(state)
 
 
 @contextmanager
 def without_training(model: Any) -> Iterator[None]:
-    """Takes from a model, for as long as it is described, what only its training needs.
+    """Removes from a model, while it is described, what only training needs.
 
-    These are its optimizer and compile settings, which differ from backend to backend, and arrays that weights start
-    from, which can be larger than all the rest, and are replaced by what has been learned.
+    This is the optimizer and the compile settings, which differ between backends, and initial values given as arrays,
+    which can be larger than the rest of the description and are replaced by the trained weights.
 
     Args:
         model: A Keras model.
@@ -218,7 +198,7 @@ def without_training(model: Any) -> Iterator[None]:
     compiled, optimizer = model.compiled, getattr(model, "optimizer", None)
     starts = [
         (initializer, initializer.value)
-        for layer in model._flatten_layers()
+        for layer in keras_private.all_layers(model)
         for initializer in vars(layer).values()
         if isinstance(initializer, keras.initializers.Constant) and np.ndim(initializer.value)
     ]
@@ -233,58 +213,45 @@ def without_training(model: Any) -> Iterator[None]:
         model.compiled, model.optimizer = compiled, optimizer
 
 
-@contextmanager
-def put_off() -> Iterator[list[Any]]:
-    """Lets layers be made without the memory of their weights, which are made by `make` or never.
+def defer_weights() -> AbstractContextManager[list[Any]]:
+    """Returns a context in which layers are built without allocating their weights.
 
-    Yields:
-        The weights that were asked for so far, each with its shape.
+    Its value is the list of the deferred weights, each with its shape, for `create_weights`.
 
     Example:
         >>> import keras
-        >>> with put_off() as asked:
+        >>> with defer_weights() as deferred:
         ...     layer = keras.layers.Dense(10**6)
         ...     layer.build((None, 10**6))
-        >>> [tuple(weight.shape) for weight in asked]
+        >>> [tuple(weight.shape) for weight in deferred]
         [(1000000, 1000000), (1000000,)]
     """
-    import keras
-    from keras.src.backend.common import global_state
-
-    before = global_state.get_global_attribute(_LIST)
-    asked: list[Any] = []
-    global_state.set_global_attribute(_LIST, asked)
-    try:
-        with keras.StatelessScope(initialize_variables=False):
-            yield asked
-    finally:
-        global_state.set_global_attribute(_LIST, before or [])
+    return keras_private.deferred_variables()
 
 
-def make(asked: Iterable[Any]) -> None:
-    """Makes the weights that were put off, with zeros in place of random numbers and arrays, for values from a file.
+def create_weights(deferred: Iterable[Any]) -> None:
+    """Creates deferred weights whose values will come from a file: zeros replace random numbers and arrays.
 
-    On JAX, drawing those of an EfficientNet takes half a minute: a program is compiled for each shape.
-
-    Args:
-        asked: What `put_off` has yielded.
+    On JAX, drawing the weights of an EfficientNet takes half a minute: a program is compiled for each shape.
 
     Example:
         >>> import keras
-        >>> with put_off() as asked:
+        >>> with defer_weights() as deferred:
         ...     layer = keras.layers.Dense(3)
         ...     layer.build((None, 2))
-        >>> make(asked)
+        >>> create_weights(deferred)
         >>> bool((keras.ops.convert_to_numpy(layer.kernel) == 0).all())
         True
     """
     from keras import initializers, ops
-    from keras.src.initializers.random_initializers import RandomInitializer
 
-    for weight in asked:
-        start = weight._initializer
-        # an array may be larger than the weight: together they would make as many numbers as their product
-        is_array = isinstance(start, initializers.Constant) and np.ndim(start.value)
-        if is_array or isinstance(start, RandomInitializer):
-            weight._initializer = lambda shape, dtype=None: ops.convert_to_tensor(np.zeros(shape), dtype)
-        weight._deferred_initialize()
+    def zeros(shape: Any, dtype: Any = None) -> Any:
+        return ops.convert_to_tensor(np.zeros(shape), dtype)
+
+    for weight in deferred:
+        initializer = keras_private.initializer_of(weight)
+        # an array is broadcast with the shape of the weight, which could need far more memory than either
+        is_array = isinstance(initializer, initializers.Constant) and np.ndim(initializer.value)
+        if is_array or keras_private.is_random_initializer(initializer):
+            keras_private.set_initializer(weight, zeros)
+        keras_private.create(weight)

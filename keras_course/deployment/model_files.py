@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from keras_course._backend.weights import make, rebuild
+from keras_course._backend.weights import create_weights, rebuild
 from keras_course.allow_list import check_description, check_outputs, register_layers
 from keras_course.cards import FILE_NAME
 from keras_course.errors import CourseError, reason_of
@@ -53,9 +53,9 @@ def load_keras_model(path: str | Path) -> "keras.Model":
     register_layers()
     config, weights = _check_archive(path)
     try:
-        model, asked = rebuild({**config, "compile_config": None})
-        _check_weights(asked, weights)
-        make(asked)
+        model, deferred = rebuild({**config, "compile_config": None})
+        _check_weights(deferred, weights)
+        create_weights(deferred)
         if model.built:  # one that has not seen a picture yet has no weights, and makes nothing
             check_outputs(model)
             with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path) as archive:
@@ -108,9 +108,9 @@ def _check_archive(path: Path) -> tuple[dict[str, Any], int]:
         raise CourseError(f"{path} is no Keras model: {reason_of(error)}") from None
 
 
-def _check_weights(asked: "list[keras.Variable]", weights: int) -> None:
+def _check_weights(deferred: "list[keras.Variable]", weights: int) -> None:
     """Makes sure that a model has no more weights than the file: a description of a few lines could fill any memory."""
-    count = sum(math.prod(variable.shape) for variable in asked)
+    count = sum(math.prod(variable.shape) for variable in deferred)
     # a part that two layers share is counted twice
     if count > 2 * weights + 1000:
         raise CourseError(f"its layers ask for {count:,} weights, and it has {weights:,}")

@@ -1,4 +1,4 @@
-"""Convolutional networks: small kernels that look for the same pattern everywhere in a picture."""
+"""Convolutional networks: small kernels that detect a pattern anywhere in a picture."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +7,7 @@ import keras
 from keras import layers
 
 from keras_course.errors import CourseError, check_fractions, check_positive
+from keras_course.models.heads import class_logits
 from keras_course.randomness import Dropout, initialize
 
 _PADDINGS = ("valid", "same")
@@ -31,43 +32,42 @@ def cnn_classifier(
 ) -> keras.Model:
     """Builds a convolutional classifier that takes raw pixels and returns logits.
 
-    Each block is convolution, batch normalisation and ReLU, once or several times, then dropout if it has any, and
-    pooling, which halves the picture.
-    The normalisation comes before the ReLU: after it, the zeros of the ReLU would become equal numbers between which
-    max pooling has to choose, and each backend chooses another.
+    A block consists of convolution, batch normalization and ReLU, once or several times, then dropout if its rate is
+    not 0, and max pooling, which halves the picture. The normalization comes before the ReLU: normalized after it, the
+    zeros of the ReLU would be ties in max pooling, which each backend breaks differently.
 
-    The defaults are the course's net: 28 → 14 → 7 → 3 pixels, 404,099 trainable parameters for 24 classes. Its older
-    edition is ``filters=(75, 50, 25), pool_padding="same"``: 28 → 14 → 7 → 4. That has 263,749 trainable parameters
-    and 300 that are not: the moving mean and variance of 150 filters. Together they are the 264,049 that Keras counted
-    for the original; ``count_params()`` here says 264,051, as each of the two dropout layers counts its steps in one
-    number more.
+    The defaults are the course's network: 28 → 14 → 7 → 3 pixels, 404,099 trainable parameters for 24 classes. The
+    older edition of the course has ``filters=(75, 50, 25), pool_padding="same"``: 28 → 14 → 7 → 4, with 263,749
+    trainable parameters and 300 others, the moving mean and variance of 150 filters. Keras counted 264,049 for the
+    original; ``count_params()`` returns 264,051 here, since each of the two dropout layers counts its steps.
 
     Args:
         input_shape: Shape of one picture: height, width, channels.
-        filters: Filters of each block; as many blocks.
-        convolutions: Convolutions of each block. Two with kernels of 3 look at 5×5 pixels before each pooling.
+        filters: Number of filters of each block.
+        convolutions: Convolutions in each block. Two with kernels of size 3 have a receptive field of 5×5 pixels.
         kernel_size: Height and width of a kernel in pixels. The convolutions keep the size of the picture.
         dense: Units of the dense layer between the blocks and the logits.
         num_classes: Number of classes.
         dropout: Fraction of each block's outputs to drop in training, from 0 up to but not including 1; one number is
             for all blocks.
-        dense_dropout: The same for the outputs of the dense layer.
-        pool_padding: What pooling does with a last odd row or column: ``valid`` leaves it out, ``same`` keeps it.
-        batch_normalization: Whether the blocks normalise.
-        momentum: How much of the moving mean and variance each step of training keeps.
-        scale: What the pixels are multiplied with first; 1/255 maps 0..255 to 0..1.
+        dense_dropout: Fraction of the outputs of the dense layer to drop in training.
+        pool_padding: ``valid`` ignores a last odd row or column in pooling, ``same`` keeps it.
+        batch_normalization: Whether the blocks have batch normalization. The layers keep the British spelling
+            ``normalisation`` in their names, since saved weights depend on it.
+        momentum: Fraction of the moving mean and variance that each training step keeps.
+        scale: Factor of the pixels; 1/255 maps 0..255 to 0..1.
         seed: Seed of the initial weights and of dropout; one seed gives the same numbers on every backend.
         name: Name of the model.
 
     Returns:
         A model from pictures (batch, *input_shape) in 0..255 to float32 logits (batch, num_classes). Its layers are
-        called ``pixels``, ``block1_conv``, ``block1_normalisation``, ``block1_relu``, ``block1_dropout``,
+        ``pixels``, ``block1_conv``, ``block1_normalisation``, ``block1_relu``, ``block1_dropout``,
         ``block1_pool``, ``block2_conv``, ..., ``flatten``, ``dense``, ``dense_dropout`` and ``logits``. The
         second convolution of a block and what follows it are ``block1_conv2``, ``block1_normalisation2``,
         ``block1_relu2``.
 
     Raises:
-        CourseError: A size is not positive, a fraction is out of range, or the blocks shrink the picture to nothing.
+        CourseError: A size is not positive, a fraction is out of range, or the picture is too small for the blocks.
 
     Example:
         >>> from keras_course.models import parameter_table
@@ -94,12 +94,12 @@ def cnn_classifier(
     check_fractions(momentum=momentum)
     if pool_padding == "valid" and min(input_shape[:2]) < 2 ** len(filters):
         raise CourseError(
-            f"input_shape is {input_shape}, which {len(filters)} blocks halve to nothing; give pictures of "
+            f"input_shape is {input_shape}, which is too small for {len(filters)} blocks; give pictures of "
             f"{2 ** len(filters)} × {2 ** len(filters)} or more, fewer filters, or pool_padding='same'"
         )
     rates = _one_for_each_block(dropout, len(filters))
     check_fractions(**{f"dropout[{i}]": rate for i, rate in enumerate(rates)}, dense_dropout=dense_dropout)
-    with keras.StatelessScope():  # the weights are drawn once, by `initialize`, and not by Keras before
+    with keras.StatelessScope():  # the weights are drawn by `initialize` only, not also by Keras
         inputs = keras.Input(input_shape, name="pictures")
         x = layers.Rescaling(scale, name="pixels")(inputs)
         for number, (count, rate) in enumerate(zip(filters, rates, strict=True), start=1):
@@ -114,8 +114,7 @@ def cnn_classifier(
         x = layers.Flatten(name="flatten")(x)
         x = layers.Dense(dense, activation="relu", name="dense")(x)
         x = _dropped(x, dense_dropout, seed=seed, name="dense_dropout")
-        # float32 whatever the precision of the layers before: a softmax over bfloat16 logits loses digits
-        logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
+        logits = class_logits(x, num_classes)
         return initialize(keras.Model(inputs, logits, name=name), seed=seed)
 
 

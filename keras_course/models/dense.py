@@ -7,6 +7,7 @@ import keras
 from keras import layers
 
 from keras_course.errors import CourseError, check_positive
+from keras_course.models.heads import class_logits
 from keras_course.randomness import Dropout, initialize
 
 
@@ -25,17 +26,17 @@ def dense_classifier(
 
     Args:
         input_shape: Shape of one picture: height, width, channels.
-        hidden: Units of each hidden layer; none of them makes a linear classifier.
+        hidden: Units of each hidden layer; without any, the classifier is linear.
         num_classes: Number of classes.
         activation: Activation of the hidden layers.
         dropout: Fraction of each hidden layer's outputs to drop in training, from 0 up to but not including 1.
-        scale: What the pixels are multiplied with first; 1/255 maps 0..255 to 0..1.
+        scale: Factor of the pixels; 1/255 maps 0..255 to 0..1.
         seed: Seed of the initial weights and of dropout; one seed gives the same numbers on every backend.
         name: Name of the model.
 
     Returns:
         A model from pictures (batch, *input_shape) in 0..255 to float32 logits (batch, num_classes). Its layers are
-        called ``pixels``, ``flatten``, ``hidden1``, ``dropout1``, ``hidden2``, ... and ``logits``.
+        ``pixels``, ``flatten``, ``hidden1``, ``dropout1``, ``hidden2``, ... and ``logits``.
 
     Raises:
         CourseError: A size is not positive, or ``dropout`` is out of range.
@@ -50,13 +51,12 @@ def dense_classifier(
     check_positive(num_classes=num_classes, **{f"input_shape[{i}]": size for i, size in enumerate(input_shape)})
     if not 0 <= dropout < 1:
         raise CourseError(f"dropout is {dropout}; give a fraction from 0 up to but not including 1")
-    with keras.StatelessScope():  # the weights are drawn once, by `initialize`, and not by Keras before
+    with keras.StatelessScope():  # the weights are drawn by `initialize` only, not also by Keras
         inputs = keras.Input(input_shape, name="pictures")
         x = layers.Rescaling(scale, name="pixels")(inputs)
         x = layers.Flatten(name="flatten")(x)
         x = _hidden_layers(x, hidden, activation, dropout=dropout, seed=seed)
-        # float32 whatever the precision of the layers before: a softmax over bfloat16 logits loses digits
-        logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
+        logits = class_logits(x, num_classes)
         return initialize(keras.Model(inputs, logits, name=name), seed=seed)
 
 
@@ -69,18 +69,18 @@ def dense_regressor(
     seed: int = 0,
     name: str = "dense_regressor",
 ) -> keras.Model:
-    """Builds a network of densely connected layers that returns numbers as they are, without an activation.
+    """Builds a regression network of densely connected layers, with linear outputs.
 
     Args:
-        input_size: Number of inputs; they should be of the size of 1, as nothing scales them.
-        hidden: Units of each hidden layer; none of them makes a linear regression.
+        input_size: Number of inputs. The model does not scale them, so they should be of the order of 1.
+        hidden: Units of each hidden layer; without any, the model is a linear regression.
         activation: Activation of the hidden layers.
         num_outputs: Number of outputs.
         seed: Seed of the initial weights; one seed gives the same numbers on every backend.
         name: Name of the model.
 
     Returns:
-        A model from (batch, input_size) to float32 (batch, num_outputs). Its layers are called ``inputs``, ``hidden1``,
+        A model from (batch, input_size) to float32 (batch, num_outputs). Its layers are ``inputs``, ``hidden1``,
         ``hidden2``, ... and ``outputs``.
 
     Raises:
@@ -91,7 +91,7 @@ def dense_regressor(
         193
     """
     check_positive(input_size=input_size, num_outputs=num_outputs)
-    with keras.StatelessScope():  # as in `dense_classifier`
+    with keras.StatelessScope():  # the weights are drawn by `initialize` only, not also by Keras
         inputs = keras.Input((input_size,), name="inputs")
         x = _hidden_layers(inputs, hidden, activation)
         outputs = layers.Dense(num_outputs, dtype="float32", name="outputs")(x)
@@ -99,7 +99,7 @@ def dense_regressor(
 
 
 def _hidden_layers(x: Any, hidden: Sequence[int], activation: str, *, dropout: float = 0.0, seed: int = 0) -> Any:
-    """Adds the hidden layers, whose names the initial weights depend on."""
+    """Adds the hidden layers; the initial weights depend on their names."""
     check_positive(**{f"hidden[{i}]": units for i, units in enumerate(hidden)})
     for number, units in enumerate(hidden, start=1):
         x = layers.Dense(units, activation=activation, name=f"hidden{number}")(x)

@@ -1,7 +1,7 @@
-"""EfficientNet-Lite: five sizes of one network for photos, small enough for a phone.
+"""EfficientNet-Lite: five sizes of a network for photos that runs on a phone.
 
-It is EfficientNet without what small devices are slow at: ReLU6 in place of swish, and no squeeze-and-excitation. One
-table of blocks is made wider and deeper for the larger sizes; stem and head stay as they are.
+It is EfficientNet without the operations that are slow on small devices: ReLU6 replaces swish, and there is no
+squeeze-and-excitation. The larger sizes have more and wider blocks; stem and head are the same in all sizes.
 """
 
 import math
@@ -12,6 +12,7 @@ import keras
 from keras import layers
 
 from keras_course.errors import CourseError, check_fractions, check_positive
+from keras_course.models.heads import class_logits
 from keras_course.randomness import Dropout, initialize
 
 NUM_IMAGENET_CLASSES: Final = 1000
@@ -19,11 +20,11 @@ NUM_IMAGENET_CLASSES: Final = 1000
 _STEM_FILTERS: Final = 32
 _HEAD_FILTERS: Final = 1280
 _MULTIPLE: Final = 8
-"""Numbers of filters are multiples of it."""
+"""The number of filters is a multiple of it."""
 
 
 class Size(NamedTuple):
-    """What makes one size: factors for filters and blocks, pixels of a picture, dropout before the logits."""
+    """One size: factors for filters and blocks, side of a picture in pixels, dropout before the logits."""
 
     width: float
     depth: float
@@ -32,7 +33,7 @@ class Size(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """Some blocks of one shape: how many, their kernel, the first one's stride, expansion, filters that come out."""
+    """A sequence of equal blocks: their number, kernel size, stride of the first one, expansion, output filters."""
 
     blocks: int
     kernel_size: int
@@ -75,30 +76,30 @@ def efficientnet_lite(
 ) -> keras.Model:
     """Builds an EfficientNet-Lite that takes raw pixels and returns logits.
 
-    A block widens its input by a convolution of one pixel, looks at each channel by itself, and narrows the result
-    again; where the shapes allow, the input is added. Its weights for ImageNet come from
-    ``pretrained.load_pretrained("efficientnet_lite0")``.
+    A block is an inverted residual: a 1×1 convolution expands the channels, a depthwise convolution follows, and
+    another 1×1 convolution reduces the channels; if the shapes are equal, the input is added. The weights for ImageNet
+    come from ``pretrained.load_pretrained("efficientnet_lite0")``.
 
     Args:
         size: ``lite0`` to ``lite4``.
-        input_shape: Shape of one picture: height, width, channels. Without it the size's own, 224 to 300 pixels of
-            three colours.
+        input_shape: Shape of one picture: height, width, channels. The default is that of the size, 224 to 300 pixels
+            and three channels.
         num_classes: Number of classes.
-        dropout: Fraction of the features to drop in training before the logits; without it the size's own, 0.2 or 0.3.
-        stochastic_depth: For how large a fraction of the pictures the last block with a sum leaves out its part of the
-            sum, in training; earlier blocks leave it out less often, in proportion to their place.
-        momentum: How much of the moving mean and variance each step of training keeps.
-        scale: What the pixels are multiplied with first.
-        offset: What is added then: with both defaults, 0..255 becomes -0.99..1.
+        dropout: Fraction of the features to drop in training before the logits; the default of the sizes is 0.2 or 0.3.
+        stochastic_depth: Fraction of the pictures for which the last residual block is skipped in training; the
+            fraction grows linearly from the first block to the last.
+        momentum: Fraction of the moving mean and variance that each training step keeps.
+        scale: Factor of the pixels.
+        offset: Number that is added to the scaled pixels: the defaults map 0..255 to -0.99..1.
         seed: Seed of the initial weights and of dropout.
-        name: Name of the model; without it ``efficientnet_`` and the size.
+        name: Name of the model; the default is ``efficientnet_`` and the size.
 
     Returns:
-        A model from pictures (batch, *input_shape) in 0..255 to float32 logits (batch, num_classes). The layer ``pool``
-        gives the features (batch, 1280), ``head_relu`` the last feature maps.
+        A model from pictures (batch, *input_shape) in 0..255 to float32 logits (batch, num_classes). The output of the
+        layer ``pool`` is the features (batch, 1280), that of ``head_relu`` the last feature maps.
 
     Raises:
-        CourseError: The size is not known, a number is not positive, or a fraction is out of range.
+        CourseError: The size is unknown, a number is not positive, or a fraction is out of range.
 
     Example:
         >>> model = efficientnet_lite(input_shape=(32, 32, 3), num_classes=10)
@@ -120,7 +121,7 @@ def efficientnet_lite(
     check_fractions(dropout=dropout, stochastic_depth=stochastic_depth, momentum=momentum)
     stages = scaled_stages(factors)
     count = sum(stage.blocks for stage in stages)
-    with keras.StatelessScope():  # the weights are drawn once, by `initialize`, and not by Keras before
+    with keras.StatelessScope():  # the weights are drawn by `initialize` only, not also by Keras
         inputs = keras.Input(shape, name="pictures")
         x = layers.Rescaling(scale, offset=offset, name="pixels")(inputs)
         x = _convolution(x, _STEM_FILTERS, 3, 2, name="stem", momentum=momentum)
@@ -138,14 +139,12 @@ def efficientnet_lite(
                 number += 1
         x = _convolution(x, _HEAD_FILTERS, 1, 1, name="head", momentum=momentum)
         x = layers.GlobalAveragePooling2D(name="pool")(x)
-        if dropout:
-            x = Dropout(dropout, seed=seed, name="dropout")(x)
-        logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
+        logits = class_logits(x, num_classes, dropout=dropout, seed=seed)
         return initialize(keras.Model(inputs, logits, name=name or f"efficientnet_{size}"), seed=seed)
 
 
 def scaled_stages(size: Size) -> Sequence[Stage]:
-    """Makes the stages of one size: more blocks and filters; the first and the last stage keep their one block.
+    """Returns the stages of one size, with more blocks and filters; the first and the last stage keep their one block.
 
     Args:
         size: An entry of ``SIZES``.
@@ -167,7 +166,7 @@ def scaled_stages(size: Size) -> Sequence[Stage]:
 
 
 def _rounded(filters: float) -> int:
-    """Rounds to a multiple of eight that is not smaller by more than a tenth."""
+    """Rounds to a multiple of eight that is at most a tenth smaller."""
     rounded = max(_MULTIPLE, int(filters + _MULTIPLE / 2) // _MULTIPLE * _MULTIPLE)
     return rounded + _MULTIPLE if rounded < 0.9 * filters else rounded
 

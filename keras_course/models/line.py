@@ -1,4 +1,4 @@
-"""The course's first model: a line, ŷ = mx + b, and all that can be said of it by hand.
+"""The course's first model: a line, ŷ = mx + b, with its loss, gradient and best fit as formulas.
 
 Source: NVIDIA Deep Learning Institute, "Fundamentals of Deep Learning", part 2.
 """
@@ -16,15 +16,15 @@ FloatArray = npt.NDArray[np.float64]
 
 
 def predict_line(m: Any, b: Any, x: Any) -> Any:
-    """Computes the line, ŷ = mx + b, of numbers, arrays or tensors.
+    """Computes the line, ŷ = mx + b, for numbers, arrays or tensors.
 
     Args:
         m: The slope.
         b: The intercept.
-        x: Where, of any shape.
+        x: Inputs of any shape.
 
     Returns:
-        ŷ, of the shape of x.
+        ŷ, in the shape of x.
 
     Example:
         >>> predict_line(-1.0, 5.0, np.array([1.0, 2.0])).tolist()
@@ -54,7 +54,7 @@ def line_loss(m: Any, b: Any, x: Any, y: Any) -> Any:
 
 
 def line_gradient(m: float, b: float, x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[float, float]:
-    """Computes the gradient of that error by its formula.
+    """Computes the gradient of the mean squared error by its formula.
 
     ∂MSE/∂m = 2/n Σ x (mx + b − y) and ∂MSE/∂b = 2/n Σ (mx + b − y). For the course's two points, (1, 3) and (2, 5),
     that is 5m + 3b − 13 and 3m + 2b − 8.
@@ -69,19 +69,19 @@ def line_gradient(m: float, b: float, x: npt.ArrayLike, y: npt.ArrayLike) -> tup
         ∂MSE/∂m and ∂MSE/∂b.
 
     Raises:
-        CourseError: The points are not two lists of as many finite numbers.
+        CourseError: x and y are not lists of equally many finite numbers.
 
     Example:
         >>> line_gradient(-1.0, 5.0, [1, 2], [3, 5])
         (-3.0, -1.0)
     """
     inputs, targets = check_points(x, y)
-    too_much = predict_line(m, b, inputs) - targets
-    return float(2 * np.mean(inputs * too_much)), float(2 * np.mean(too_much))
+    errors = predict_line(m, b, inputs) - targets
+    return float(2 * np.mean(inputs * errors)), float(2 * np.mean(errors))
 
 
 def best_line(x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[float, float]:
-    """Computes the line of least squares without any descent, from where both slopes are 0.
+    """Computes the line of least squares directly, as the point where the gradient is 0.
 
     m = Σ (x − x̄)(y − ȳ) / Σ (x − x̄)² and b = ȳ − m x̄
 
@@ -93,7 +93,7 @@ def best_line(x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[float, float]:
         m and b.
 
     Raises:
-        CourseError: The points are not two lists of as many finite numbers, or all have one x.
+        CourseError: x and y are not lists of equally many finite numbers, or all x are equal.
 
     Example:
         >>> best_line([1, 2], [3, 5])
@@ -102,7 +102,7 @@ def best_line(x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[float, float]:
     inputs, targets = check_points(x, y)
     around = inputs - inputs.mean()
     if not around.any():
-        raise CourseError(f"x is {inputs[0]:g} everywhere; a line needs points at two places at least")
+        raise CourseError(f"x is {inputs[0]:g} everywhere; a line needs at least two different x")
     m = float(around @ (targets - targets.mean()) / (around @ around))
     return m, float(targets.mean() - m * inputs.mean())
 
@@ -111,12 +111,12 @@ def line_model(*, m: float = -1.0, b: float = 5.0, name: str = "line") -> keras.
     """Builds the line as a network: one neuron with one input, a Dense layer of one unit.
 
     Args:
-        m: The weight at the start.
-        b: The bias at the start.
+        m: The initial weight.
+        b: The initial bias.
         name: Name of the model.
 
     Returns:
-        A model from x (batch, 1) to ŷ (batch, 1), float32. Its only layer is called ``line`` and has 2 parameters.
+        A model from x (batch, 1) to ŷ (batch, 1), float32. Its only layer is ``line``, with 2 parameters.
 
     Example:
         >>> model = line_model(m=-1.0, b=5.0)
@@ -130,17 +130,17 @@ def line_model(*, m: float = -1.0, b: float = 5.0, name: str = "line") -> keras.
 
 
 def check_points(x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
-    """Checks that x and y are lists of as many finite numbers.
+    """Checks that x and y are lists of equally many finite numbers.
 
     Args:
         x: Inputs.
         y: Targets.
 
     Returns:
-        Both as float64 arrays (n,).
+        x and y as float64 arrays (n,).
 
     Raises:
-        CourseError: They are not.
+        CourseError: x and y are anything else.
 
     Example:
         >>> check_points([1, 2, 3], [1, 2])

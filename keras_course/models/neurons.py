@@ -1,7 +1,6 @@
-"""A single neuron by its formula in NumPy, and what becomes of several of them in a row.
+"""A single neuron by its formula in NumPy, and chains of linear layers.
 
-The activations and their slopes are what Keras computes, written as on the slide and in float64, so that a person can
-put the two side by side.
+The activations and their derivatives are the formulas of the slides, in float64, to compare with those of Keras.
 
 Source: NVIDIA Deep Learning Institute, "Fundamentals of Deep Learning", part 2.
 """
@@ -21,14 +20,14 @@ FloatArray = npt.NDArray[np.float64]
 
 
 class Function(Protocol):
-    """What takes numbers of any shape and gives as many."""
+    """An elementwise function of an array."""
 
     def __call__(self, x: npt.ArrayLike, /) -> FloatArray:
-        """Computes one number for each."""
+        """Computes the function of each element."""
 
 
 class Activation(NamedTuple):
-    """An activation and its slope.
+    """An activation and its derivative.
 
     Args:
         value: The function itself, σ(x).
@@ -40,7 +39,7 @@ class Activation(NamedTuple):
 
 
 def linear(x: npt.ArrayLike) -> FloatArray:
-    """Computes x: what comes in goes out.
+    """Computes the identity, x.
 
     Args:
         x: Any real numbers, of any shape.
@@ -88,7 +87,7 @@ def relu(x: npt.ArrayLike) -> FloatArray:
 
 
 def relu_slope(x: npt.ArrayLike) -> FloatArray:
-    """Computes the slope of ``relu``: 0 where x ≤ 0, else 1. At 0 there is none; every framework takes 0.
+    """Computes the slope of ``relu``: 0 where x ≤ 0, else 1. At 0 it is not defined; every framework uses 0.
 
     Args:
         x: Any real numbers, of any shape.
@@ -104,10 +103,10 @@ def relu_slope(x: npt.ArrayLike) -> FloatArray:
 
 
 def sigmoid(x: npt.ArrayLike) -> FloatArray:
-    """Computes 1 / (1 + exp(-x)), which turns any number into one between 0 and 1.
+    """Computes 1 / (1 + exp(-x)), which maps any number to one between 0 and 1.
 
     Args:
-        x: Any real numbers, of any shape; large ones are welcome, of either sign.
+        x: Any real numbers, of any shape; large numbers of either sign do not overflow.
 
     Returns:
         float64 numbers from 0 to 1, of the same shape.
@@ -117,13 +116,13 @@ def sigmoid(x: npt.ArrayLike) -> FloatArray:
         [0.0, 0.5, 1.0]
     """
     x = np.asarray(x, "float64")
-    # exp only of what is not positive: exp(1000) would overflow
+    # exp only of numbers up to 0: exp(1000) would overflow
     small = np.exp(-np.abs(x))
     return np.where(x >= 0, 1.0, small) / (1.0 + small)
 
 
 def sigmoid_slope(x: npt.ArrayLike) -> FloatArray:
-    """Computes the slope of ``sigmoid``: sigmoid(x) (1 - sigmoid(x)), at most 1/4, and next to nothing far from 0.
+    """Computes the slope of ``sigmoid``: sigmoid(x) (1 - sigmoid(x)), which is at most 1/4 and almost 0 far from 0.
 
     Args:
         x: Any real numbers, of any shape.
@@ -176,11 +175,11 @@ ACTIVATIONS: Final[dict[str, Activation]] = {
     "sigmoid": Activation(sigmoid, sigmoid_slope),
     "tanh": Activation(tanh, tanh_slope),
 }
-"""The activations of the course by the names that Keras has for them."""
+"""The activations of the course, by their names in Keras."""
 
 
 def neuron(x: npt.ArrayLike, w: npt.ArrayLike, b: float, activation: str = "linear") -> FloatArray:
-    """Computes one neuron: ŷ = σ(w₁x₁ + w₂x₂ + ... + b).
+    """Computes the output of a neuron: ŷ = σ(w₁x₁ + w₂x₂ + ... + b).
 
     Args:
         x: Inputs, (n, inputs), or (inputs,) for a single sample.
@@ -215,12 +214,12 @@ def linear_chain(
 
     Args:
         input_size: Number of inputs.
-        units: Neurons of each layer; those of the last one are the outputs.
-        seed: Seed of the initial weights; the biases are drawn too, as zeros would hide what becomes of them.
+        units: Neurons of each layer; those of the last layer are the outputs.
+        seed: Seed of the initial weights and biases; the biases are random, too, so that their effect can be seen.
         name: Name of the model.
 
     Returns:
-        A model from (batch, input_size) to (batch, units[-1]). Its layers are called ``linear1``, ``linear2``, ...
+        A model from (batch, input_size) to (batch, units[-1]). Its layers are ``linear1``, ``linear2``, ...
 
     Raises:
         CourseError: There is no layer, or a size is not a whole number from 1 up.
@@ -232,7 +231,7 @@ def linear_chain(
     check_positive(input_size=input_size, **{f"units[{i}]": size for i, size in enumerate(units)})
     if not units:
         raise CourseError("units is empty; give the size of at least one layer")
-    with keras.StatelessScope():  # as in `dense_classifier`
+    with keras.StatelessScope():  # the weights are drawn by `initialize` only, not also by Keras
         inputs = keras.Input((input_size,), name="inputs")
         x = inputs
         for number, size in enumerate(units, start=1):
@@ -241,18 +240,18 @@ def linear_chain(
 
 
 def multiply_out(model: keras.Model) -> tuple[FloatArray, FloatArray]:
-    """Turns a chain of linear dense layers into the one linear regression that it is.
+    """Computes the single linear regression that equals a chain of linear dense layers.
 
     (x W₁ + b₁) W₂ + b₂ = x (W₁ W₂) + (b₁ W₂ + b₂), and so on with each further layer.
 
     Args:
-        model: A chain of Dense layers without activation, such as ``linear_chain`` builds.
+        model: A chain of Dense layers without activation, such as one from ``linear_chain``.
 
     Returns:
         ``(weights, bias)``, float64 (inputs, outputs) and (outputs,): the model's outputs are ``x @ weights + bias``.
 
     Raises:
-        CourseError: A layer is of another kind or has an activation, or the layers are not one chain.
+        CourseError: A layer is not Dense or has an activation, or the layers are not one chain.
 
     Example:
         >>> model = linear_chain(input_size=3, units=(5, 4, 1))

@@ -1,4 +1,4 @@
-"""Counting the parameters of any model, with the arithmetic behind each number."""
+"""Counts the parameters of any model, with the arithmetic of each number."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -7,25 +7,26 @@ from typing import Any
 
 import keras
 
+from keras_course._backend import keras_private
 from keras_course.errors import CourseError
 
-# A recurrent layer has its weights once for each of its gates, side by side in one array.
+# a recurrent layer keeps the weights of all its gates in one array
 _GATES = {keras.layers.LSTM: 4, keras.layers.GRU: 3}
 _COLUMNS = ("layer", "kind", "output", "arithmetic", "parameters", "trainable")
 
 
 @dataclass(frozen=True)
 class ParameterRow:
-    """What one layer adds to the number of parameters.
+    """The parameters of one layer.
 
     Args:
-        layer: The layer's name, with those of the models that it is part of before it: ``"encoder/hidden1"``.
-        kind: Its class, such as ``"Dense"``.
-        output_shape: Shape of its outputs, None where the size is open, as that of the batch; None as a whole for a
-            layer that has no shape of its own: the total, or a layer within a layer that is not a model.
-        arithmetic: How the parameters come about: ``"7 × 5 + 5"``; empty where there are none.
-        parameters: Their number.
-        trainable: How many of them training may change.
+        layer: The path of the layer: the names of the models that contain it, and its name: ``"encoder/hidden1"``.
+        kind: The class, such as ``"Dense"``.
+        output_shape: Shape of the outputs, with None for a size that is not fixed, such as that of the batch; None if
+            there is no shape: for the total, or for a layer inside a layer that is not a model.
+        arithmetic: The number of parameters as a sum of products: ``"7 × 5 + 5"``; empty without parameters.
+        parameters: The number of parameters.
+        trainable: The number of trainable parameters.
     """
 
     layer: str
@@ -45,7 +46,7 @@ def parameter_table(model: keras.Model) -> list[ParameterRow]:
         model: Any built Keras model.
 
     Returns:
-        A row for each layer in the order of the model, and at last the total, which is ``model.count_params()``.
+        A row for each layer in the order of the model, then the total, which is ``model.count_params()``.
 
     Raises:
         CourseError: The model is not built.
@@ -63,10 +64,10 @@ def parameter_table(model: keras.Model) -> list[ParameterRow]:
 
 
 def format_parameter_table(rows: Sequence[ParameterRow]) -> str:
-    """Writes rows of parameters as a text table with aligned columns.
+    """Formats rows of parameters as a text table with aligned columns.
 
     Args:
-        rows: What ``parameter_table`` returns; a line is drawn above the last of them, the total.
+        rows: Rows from ``parameter_table``; a rule separates the last one, the total.
 
     Returns:
         Lines of text without a newline at the end.
@@ -94,7 +95,7 @@ def format_parameter_table(rows: Sequence[ParameterRow]) -> str:
 
 
 def _rows(layer: keras.layers.Layer, prefix: str, seen: set[int]) -> Iterator[ParameterRow]:
-    """Yields the rows of the layers within a layer, and one for the weights that are its own."""
+    """Yields the rows of the layers inside a layer, and a row for weights of the layer itself."""
     for inner in _layers_within(layer):
         if id(inner) in seen:
             continue
@@ -104,21 +105,21 @@ def _rows(layer: keras.layers.Layer, prefix: str, seen: set[int]) -> Iterator[Pa
             yield from _rows(inner, f"{name}/", seen)
         else:
             yield _row(inner, name, inner.weights, seen)
-    # a model or layer of one's own may have weights beside those of the layers in it
+    # a custom model or layer may have weights besides those of its layers
     own = [weight for weight in layer.weights if id(weight) not in seen]
     if own:
         yield _row(layer, prefix.rstrip("/") or layer.name, own, seen)
 
 
 def _layers_within(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
-    if isinstance(layer, keras.layers.RNN):  # its cell has all the weights and is no layer that a person would name
+    if isinstance(layer, keras.layers.RNN):  # all weights are in its cell, which counts as a part of the layer
         return []
-    within = layer._flatten_layers(include_self=False, recursive=False)
+    within = keras_private.all_layers(layer, include_self=False, recursive=False)
     return [inner for inner in within if not isinstance(inner, keras.layers.InputLayer)]
 
 
 def _row(layer: keras.layers.Layer, name: str, weights: Sequence[keras.Variable], seen: set[int]) -> ParameterRow:
-    weights = [weight for weight in weights if id(weight) not in seen]  # one that two layers share counts once
+    weights = [weight for weight in weights if id(weight) not in seen]  # a weight that two layers share counts once
     seen.update(map(id, weights))
     return ParameterRow(
         layer=name,
@@ -139,12 +140,12 @@ def _output_shape(layer: keras.layers.Layer) -> tuple[int | None, ...] | None:
 
 
 def _arithmetic(shapes: Sequence[tuple[int, ...]], gates: int) -> str:
-    """Writes the sum of the sizes of some arrays, so that a person can see where each factor comes from."""
+    """Formats the sum of the sizes of some arrays, with the factors of each size."""
     if gates > 1:
         terms = [_product((*shape[:-1], shape[-1] // gates)) for shape in shapes]
         return f"{gates} × ({' + '.join(terms)})"
     terms = [_product(shape) for shape in shapes]
-    if len(terms) > 1 and len(set(terms)) == 1:  # such as the four vectors of a batch normalisation
+    if len(terms) > 1 and len(set(terms)) == 1:  # such as the four vectors of batch normalization
         return f"{len(terms)} × {terms[0]}"
     return " + ".join(terms)
 

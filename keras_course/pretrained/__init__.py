@@ -1,4 +1,4 @@
-"""Models that others have trained, with what is known about them; each takes raw pixels and gives logits."""
+"""Pre-trained models and their records; each model takes raw pixels and returns logits."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Imports Keras with the first thing that needs it: the names alone do not."""
+    """Imports Keras with the first name that needs it; ``NAMES`` does not."""
     if name in __all__:
         for part in ("records", "weights", "transfer"):
             module = import_module(f"{__name__}.{part}")

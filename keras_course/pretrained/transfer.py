@@ -1,4 +1,4 @@
-"""A network that others have trained, with answers of one's own on top."""
+"""Transfer learning: a pre-trained network with a new head."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,18 +7,19 @@ import keras
 from keras import layers
 
 from keras_course.errors import CourseError, check_fractions, check_positive
+from keras_course.models.heads import class_logits
 from keras_course.randomness import Dropout, initialize
 
 
 @keras.saving.register_keras_serializable(package="keras_course")
 class Backbone(layers.Layer):
-    """A model within a model that is always in inference mode, also while the model around it is trained.
+    """A layer that calls a model in inference mode, also while the outer model is trained.
 
-    Keras hands ``training=True`` on to every model within a model, even if that was called with ``training=False``.
+    Keras passes ``training=True`` to every inner model, even to one that was called with ``training=False``.
 
     Args:
         model: The model.
-        **kwargs: As for any Keras layer.
+        **kwargs: See ``keras.layers.Layer``.
     """
 
     def __init__(self, model: keras.Model, **kwargs: Any) -> None:
@@ -27,7 +28,7 @@ class Backbone(layers.Layer):
         self.built = True
 
     def call(self, inputs: Any) -> Any:
-        """Runs the model."""
+        """Returns the outputs of the model."""
         return self.model(inputs, training=False)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> Any:
@@ -35,12 +36,12 @@ class Backbone(layers.Layer):
         return self.model.compute_output_shape(input_shape)
 
     def get_config(self) -> dict[str, Any]:
-        """Returns what is needed to make the layer again."""
+        """Returns the arguments that create the layer again."""
         return {**super().get_config(), "model": keras.saving.serialize_keras_object(self.model)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Backbone":
-        """Makes the layer again."""
+        """Creates the layer from its configuration."""
         return cls(**{**config, "model": keras.saving.deserialize_keras_object(config["model"])})
 
 
@@ -54,21 +55,20 @@ def transfer_classifier(
     seed: int = 0,
     name: str = "transfer_classifier",
 ) -> keras.Model:
-    """Puts a new head on a pre-trained backbone, which is frozen.
+    """Builds a classifier from a pre-trained backbone, which is frozen, and a new head.
 
-    The head takes the mean of each feature map over the picture, or all of the map where places matter. The backbone is
-    called in inference mode for good: its batch normalisation keeps the means and variances that it has learned from
-    millions of pictures, also where its weights are trained on later, and its dropout is off. A few photos could only
-    spoil the one, and would see other features with the other.
+    The features are the mean of each feature map over the picture, or the whole map if positions matter. The backbone
+    always runs in inference mode, also when it is fine-tuned: its batch normalization keeps the statistics of millions
+    of pictures, which a few photos would only make worse, and its dropout is off.
 
     Args:
         backbone: The name of a pre-trained model, with the weights of ImageNet; or a model from raw pixels to feature
-            maps (batch, rows, columns, channels), as ``load_backbone`` gives it. It becomes part of the new model.
+            maps (batch, rows, columns, channels), such as one from ``load_backbone``. It becomes part of the new model.
         num_classes: Number of classes.
-        pool: Whether the features are the means of the feature maps; else they are all numbers in them.
+        pool: Whether the features are the means of the feature maps; otherwise they are the flattened maps.
         hidden: Units of dense layers with ReLU between the features and the logits.
-        dropout: Fraction of what goes into each dense layer of the head to drop in training.
-        seed: Seed of the head's initial weights and of its dropout.
+        dropout: Fraction of the inputs of each dense layer of the head to drop in training.
+        seed: Seed of the initial weights of the head and of its dropout.
         name: Name of the model.
 
     Returns:
@@ -91,13 +91,15 @@ def transfer_classifier(
     check_positive(num_classes=num_classes, **{f"hidden[{i}]": units for i, units in enumerate(hidden)})
     check_fractions(dropout=dropout)
     if isinstance(backbone, str):
-        # not above: whoever opens a saved model needs this file, and none of what downloads
+        # imported here: a process that opens a saved model imports this file and needs no downloads
         from keras_course.pretrained.weights import load_backbone
 
         backbone = load_backbone(backbone)
     if len(backbone.output_shape) != 4:
-        raise CourseError(f"backbone gives {backbone.output_shape}; give one that ends with feature maps")
-    with keras.StatelessScope():  # the head's weights are drawn once, by `initialize`, and not by Keras before
+        raise CourseError(
+            f"backbone has the output shape {backbone.output_shape}; give one that ends with feature maps"
+        )
+    with keras.StatelessScope():  # the weights of the head are drawn by `initialize` only, not also by Keras
         maps = keras.Input(backbone.output_shape[1:])
         if pool:
             x = layers.GlobalAveragePooling2D(name="pool", dtype="float32")(maps)
@@ -107,9 +109,7 @@ def transfer_classifier(
             if dropout:
                 x = Dropout(dropout, seed=seed, name=f"dropout{number}")(x)
             x = layers.Dense(units, activation="relu", name=f"hidden{number}")(x)
-        if dropout:
-            x = Dropout(dropout, seed=seed, name="dropout")(x)
-        logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
+        logits = class_logits(x, num_classes, dropout=dropout, seed=seed)
         head = initialize(keras.Model(maps, logits), seed=seed)
     inputs = keras.Input(backbone.input_shape[1:], name="pictures")
     x = Backbone(backbone, name="backbone")(inputs)
@@ -121,16 +121,16 @@ def transfer_classifier(
 
 
 def backbone_of(model: keras.Model) -> keras.Model:
-    """Gives the pre-trained part of a transfer classifier.
+    """Returns the pre-trained part of a transfer classifier.
 
     Args:
-        model: What ``transfer_classifier`` has built, or a file of it.
+        model: A model from ``transfer_classifier``, or one loaded from its file.
 
     Returns:
-        The backbone, a model within the model.
+        The backbone, a model inside the model.
 
     Raises:
-        CourseError: The model has none.
+        CourseError: The model has no backbone.
 
     Example:
         >>> from keras_course.models import dense_classifier
@@ -139,33 +139,33 @@ def backbone_of(model: keras.Model) -> keras.Model:
         ...
         keras_course.errors.CourseError: model 'dense_classifier' has no backbone; build it by transfer_classifier
     """
-    return model.layers[_place_of_the_backbone(model)].model
+    return model.layers[_backbone_index(model)].model
 
 
 def feature_extractor(model: keras.Model) -> keras.Model:
-    """Gives the part of a transfer classifier that makes features of pictures: the backbone, and the means of its maps.
+    """Returns the part of a transfer classifier that computes the features: the backbone and the pooling after it.
 
     Args:
-        model: What ``transfer_classifier`` has built.
+        model: A model from ``transfer_classifier``.
 
     Returns:
-        A model from raw pixels to features (batch, features), which shares the weights.
+        A model from raw pixels to features (batch, features) that shares the weights.
     """
-    backbone, (last, *_) = backbone_of(model), _after_the_backbone(model)
-    # not `input` and `output`, which a Sequential has not
+    backbone, (last, *_) = backbone_of(model), _layers_after_backbone(model)
+    # not `input` and `output`, which a Sequential does not have
     return keras.Model(backbone.inputs[0], type(last).from_config(last.get_config())(backbone.outputs[0]))
 
 
 def head_of(model: keras.Model) -> keras.Model:
-    """Gives the part of a transfer classifier that makes logits of features.
+    """Returns the part of a transfer classifier that computes logits from features.
 
     Args:
-        model: What ``transfer_classifier`` has built.
+        model: A model from ``transfer_classifier``.
 
     Returns:
-        A model from features (batch, features) to logits, which shares the weights: to train it is to train the head.
+        A model from features (batch, features) to logits that shares the weights, so that training it trains the head.
     """
-    last, *head = _after_the_backbone(model)
+    last, *head = _layers_after_backbone(model)
     features = x = keras.Input(last.output.shape[1:])
     for layer in head:
         x = layer(x)
@@ -173,10 +173,10 @@ def head_of(model: keras.Model) -> keras.Model:
 
 
 def freeze(model: keras.Model) -> None:
-    """Keeps training from changing the backbone.
+    """Freezes the backbone: training does not change it.
 
     Args:
-        model: What ``transfer_classifier`` has built.
+        model: A model from ``transfer_classifier``.
 
     Raises:
         CourseError: The model has no backbone.
@@ -185,26 +185,26 @@ def freeze(model: keras.Model) -> None:
 
 
 def unfreeze(model: keras.Model, *, last: int | None = None) -> int:
-    """Lets training change the backbone, or the last layers of it.
+    """Unfreezes the backbone, or its last layers.
 
     Args:
-        model: What ``transfer_classifier`` has built.
-        last: How many layers with weights, counted from the end; without it, all.
+        model: A model from ``transfer_classifier``.
+        last: Number of layers with weights to unfreeze, counted from the end; the default is all.
 
     Returns:
-        How many numbers of the backbone training can now change.
+        The number of trainable parameters of the backbone.
 
     Raises:
-        CourseError: The model has no backbone, or not so many layers.
+        CourseError: The model has no backbone, or the backbone has fewer layers.
 
     Example:
         >>> from keras_course.pretrained import load_backbone
         >>> backbone = load_backbone("efficientnet_lite0", weights=None, input_shape=(32, 32, 3))
-        >>> unfreeze(transfer_classifier(backbone=backbone, num_classes=2), last=2)  # a convolution, normalised
+        >>> unfreeze(transfer_classifier(backbone=backbone, num_classes=2), last=2)  # convolution and normalization
         412160
     """
     backbone = backbone_of(model)
-    # not dropout, which counts its steps
+    # dropout does not count: its only variable is the number of its steps
     with_weights = [layer for layer in _flat(backbone) if any("int" not in weight.dtype for weight in layer.weights)]
     if last is not None:
         check_positive(last=last)
@@ -216,15 +216,15 @@ def unfreeze(model: keras.Model, *, last: int | None = None) -> int:
     return sum(int(keras.ops.size(weight)) for weight in backbone.trainable_weights)
 
 
-def _place_of_the_backbone(model: keras.Model) -> int:
+def _backbone_index(model: keras.Model) -> int:
     found = [place for place, layer in enumerate(model.layers) if isinstance(layer, Backbone)]
     if len(found) != 1:
         raise CourseError(f"model {model.name!r} has no backbone; build it by transfer_classifier")
     return found[0]
 
 
-def _after_the_backbone(model: keras.Model) -> list[keras.layers.Layer]:
-    return model.layers[_place_of_the_backbone(model) + 1 :]
+def _layers_after_backbone(model: keras.Model) -> list[keras.layers.Layer]:
+    return model.layers[_backbone_index(model) + 1 :]
 
 
 def _flat(model: keras.Model) -> list[keras.layers.Layer]:

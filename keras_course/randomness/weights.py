@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_course._backend import keras_private
 from keras_course.errors import CourseError
 from keras_course.randomness.generator import Key, normal, stream_key, uniform
 
@@ -56,8 +57,9 @@ def initialize(model: keras.Model, *, seed: int) -> keras.Model:
             )
         drawn.add(variable.path)
         weights = draw_weights(initializer, tuple(variable.shape), stream_key(seed, variable.path))
-        if variable._value is None:  # in a StatelessScope, at whose end Keras gives each weight its first value
-            variable._initializer = _initializer_that_returns(weights)
+        if not keras_private.has_value(variable):
+            # in a StatelessScope, at whose end Keras gives each weight its first value
+            keras_private.set_initializer(variable, _initializer_that_returns(weights))
         else:
             variable.assign(weights)
     return model
@@ -114,13 +116,13 @@ def _initializer_that_returns(weights: np.ndarray) -> Callable[..., Any]:
 
 def _random_weights(model: keras.Model) -> Iterator[tuple[keras.Variable, keras.initializers.Initializer]]:
     """Yields each weight that has a random initializer, with the initializer."""
-    for layer in model._flatten_layers(include_self=False):
-        for variable in layer._trainable_variables + layer._non_trainable_variables:
+    for layer in keras_private.all_layers(model, include_self=False):
+        for variable in keras_private.own_variables(layer):
             attribute = _INITIALIZER_ATTRIBUTES.get(variable.name, f"{variable.name}_initializer")
             if variable.name == "kernel" and not hasattr(layer, attribute):
                 attribute = "depthwise_initializer"
             # a weight without a value has an initializer itself
-            initializer = getattr(layer, attribute, None) or getattr(variable, "_initializer", None)
+            initializer = getattr(layer, attribute, None) or keras_private.initializer_of(variable)
             if initializer is None and variable.trainable:
                 raise CourseError(
                     f"layer {layer.name!r} has no initializer for its weight {variable.name!r}; "

@@ -1,4 +1,4 @@
-"""The training loops, and the folder that a run leaves behind."""
+"""The training loops, and the folder that a run writes."""
 
 from keras_course.training.compare import compare
 from keras_course.training.descent import Descent

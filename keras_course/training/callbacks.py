@@ -1,10 +1,11 @@
-"""Keras callbacks, called as ``Model.fit`` calls them."""
+"""Calls Keras callbacks in the way of ``Model.fit``."""
 
 from collections.abc import Sequence
 from typing import Any, Final, Self
 
 import keras
 
+from keras_course._backend import keras_private
 from keras_course._backend.known_code import comes_from
 from keras_course.errors import CourseError
 
@@ -13,16 +14,16 @@ _OF_TEST_BATCHES: Final = ("on_test_batch_begin", "on_test_batch_end")
 
 
 class Callbacks:
-    """A list of Keras callbacks around a training.
+    """A list of Keras callbacks, and the context of the training that they watch.
 
     Args:
         callbacks: The callbacks.
-        model: The model, with its optimizer.
-        epochs: How many epochs there are.
-        steps: How many steps an epoch has; None where that is not known.
+        model: The compiled model.
+        epochs: Number of epochs.
+        steps: Steps in an epoch; None if this is not known.
 
     Raises:
-        CourseError: One of them is no callback.
+        CourseError: An item is not a callback.
     """
 
     def __init__(self, callbacks: Any, model: keras.Model, epochs: int, steps: int | None) -> None:
@@ -32,7 +33,7 @@ class Callbacks:
                 raise CourseError(f"callbacks has a {type(callback).__name__}; give instances of Keras callbacks")
         self.watches_batches = _overrides(given, _OF_TRAINING_BATCHES)
         self.watches_test_batches = _overrides(given, _OF_TEST_BATCHES)
-        self.any = bool(given)
+
         self._model = model
         self._recorder = _Recorder()
         self.list = keras.callbacks.CallbackList(
@@ -47,7 +48,7 @@ class Callbacks:
 
     def __enter__(self) -> Self:
         self._model.stop_training = False
-        self._model._initial_epoch = None
+        keras_private.reset_initial_epoch(self._model)
         self.list.on_train_begin()
         return self
 
@@ -57,17 +58,17 @@ class Callbacks:
 
     @property
     def first_epoch(self) -> int:
-        """The epoch from which a callback has restored the model; 0 if none has."""
-        return int(getattr(self._model, "_initial_epoch", None) or 0)
+        """The epoch from which a callback has restored the model; 0 if none did."""
+        return keras_private.initial_epoch(self._model)
 
     def end_epoch(self, epoch: int, logs: dict[str, float]) -> dict[str, Any]:
-        """Returns the logs of an epoch with what the callbacks have added to them."""
+        """Returns the logs of an epoch with the entries that callbacks have added."""
         self.list.on_epoch_end(epoch, logs)
-        found = self._recorder.logs  # which Keras has sorted
+        found = self._recorder.logs  # sorted by Keras
         return {name: found[name] for name in (*logs, *(name for name in found if name not in logs)) if name in found}
 
     def on_test_batch(self, batch: int, logs: dict[str, float] | None) -> None:
-        """Reports a batch of validation: before it without logs, after it with them."""
+        """Reports a validation batch: before it with None, after it with its logs."""
         if logs is None:
             self.list.on_test_batch_begin(batch)
         else:
@@ -75,7 +76,7 @@ class Callbacks:
 
 
 class _Recorder(keras.callbacks.Callback):
-    """Keeps the logs of the last epoch as the other callbacks have left them."""
+    """Keeps the logs of the last epoch with the changes of the other callbacks."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,13 +87,13 @@ class _Recorder(keras.callbacks.Callback):
 
 
 def _overrides(callbacks: Sequence[Any], names: Sequence[str]) -> bool:
-    """Whether a callback has a method of its own of these names, in its class or on itself."""
+    """Returns whether a callback overrides one of the methods, in its class or on the instance."""
 
     def is_own(callback: Any, name: str) -> bool:
         if name in vars(callback):
             return True
         if comes_from(type(callback), "keras") and getattr(callback, "save_freq", None) == "epoch":
-            return False  # its hooks for batches do nothing then
+            return False  # then its methods for batches do nothing
         return getattr(type(callback), name) is not getattr(keras.callbacks.Callback, name)
 
     return any(is_own(callback, name) for callback in callbacks for name in names)

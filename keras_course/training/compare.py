@@ -1,4 +1,4 @@
-"""A family of runs in one call: what does the learning rate do, the batch size, the optimizer?"""
+"""Compares runs that differ in learning rate, batch size or optimizer, in one call."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, product
@@ -11,12 +11,12 @@ import numpy.typing as npt
 from keras_course import _backend
 from keras_course.errors import CourseError, check_positive
 from keras_course.training.descent import Descent, Problem, Rows, Settings, prepare_descent
-from keras_course.training.gradient_descent import as_parameters, as_scalar, check_learning_rate, descend_freely
+from keras_course.training.gradient_descent import as_parameters, as_scalar, check_learning_rate, descend_without_data
 from keras_course.training.inputs import Batches, Data, check_data, check_labels
 from keras_course.training.objectives import on_logits
 from keras_course.update_rules import UpdateRule, find_rule
 
-_SAMPLES_MEASURED_TOGETHER = 1024
+_EVALUATION_BATCH = 1024
 
 
 def compare(
@@ -34,33 +34,33 @@ def compare(
     paths: bool = False,
     vectorised: bool = True,
 ) -> dict[str, Descent]:
-    """Trains a family of runs that differ in what is given as a list, and in nothing else.
+    """Trains a family of runs that differ only in the arguments given as lists.
 
-    All runs have the same start, and those of one batch size see the same batches, in the order in which ``fit`` with
-    the same seed would show them. They run together, in one compiled program a batch size; where the backend cannot
-    vectorise a model, they run one after the other.
+    All runs start from the same parameters. Runs with the same batch size see the same batches, in the order of ``fit``
+    with the same seed. All runs of a batch size are one compiled program; if the backend cannot vectorize a model, they
+    run one after the other.
 
     Args:
-        objective: A function from the parameters, and where there is data from a batch x and y, to one number; or a
-            built Keras model, whose weights then are the parameters. No run changes the model.
+        objective: A function from the parameters, and with data also from a batch x and y, to a scalar; or a built
+            Keras model, whose weights are the parameters. The model itself is not changed.
         data: Samples (n, ...) and labels (n, ...); None for a function of the parameters alone.
-        valid: Samples and labels on which each epoch is measured, too.
-        start: The first parameters, numbers or arrays; a model's own weights when left out.
-        optimizer: Names in ``update_rules.UPDATE_RULES``, or rules of your own: one or a list.
+        valid: Validation samples and labels, on which the loss is computed after each epoch.
+        start: The initial parameters, numbers or arrays; the default is the weights of the model.
+        optimizer: Names in ``update_rules.UPDATE_RULES``, or custom rules: one or a list.
         learning_rate: λ, above 0: one or a list.
-        batch_size: Samples a step, None for all of them: one or a list.
-        epochs: How often to go through the samples; without data, how many steps to take.
+        batch_size: Samples in a batch, None for all of them: one or a list.
+        epochs: Number of epochs; without data, number of steps.
         seed: Seed of the order of the samples.
-        loss: A model's loss on its outputs, a Keras loss or the name of one.
+        loss: The loss of a model, a Keras loss or its name.
         paths: Whether to keep the parameters after each step. Without data they are always kept.
-        vectorised: Whether to run together what the backend can. False takes one run after the other, with less memory.
+        vectorised: False takes one run after the other, which needs less memory.
 
     Returns:
-        The runs by what they differ in, such as ``"learning rate 0.1"`` or ``"Adam, batch size 8"``, in the order of
-        the lists. A run that diverged ends there and says so; it stops no other.
+        The runs by the settings in which they differ, such as ``"learning rate 0.1"`` or ``"Adam, batch size 8"``, in
+        the order of the lists. A run that diverges ends at that step and says so; the other runs continue.
 
     Raises:
-        CourseError: Data and objective do not fit, or a number makes no sense.
+        CourseError: Data and objective do not fit, or a number is out of range.
 
     Example:
         >>> family = compare(lambda m: m**2, start=[1.0], learning_rate=[0.25, 0.5, 50.0], epochs=4)
@@ -75,7 +75,7 @@ def compare(
     rates, sizes = _as_list(learning_rate), _as_list(batch_size)
     for values in (rules, rates, sizes):
         if not values or len(set(values)) < len(values):
-            raise CourseError(f"{values} is what the runs shall differ in; give at least one, and none twice")
+            raise CourseError(f"the runs are to differ in {values}; give at least one, and none twice")
     for rate in rates:
         check_learning_rate(rate)
     for size in sizes:
@@ -86,40 +86,42 @@ def compare(
         if isinstance(objective, keras.Model) or start is None or sizes != [None] or valid is not None:
             raise CourseError("without data, give a function of the parameters, its start, and no batch_size or valid")
 
-        def send(settings: Settings) -> list[list[Descent]]:
-            return [[run] for run in descend_freely(objective, start, settings, steps=epochs)]
+        def train(settings: Settings) -> list[list[Descent]]:
+            return [[run] for run in descend_without_data(objective, start, settings, steps=epochs)]
 
     else:
         labelled = _as_arrays(data, objective)
         validation = None if valid is None else _as_arrays(valid, objective)
         problem = _problem(objective, labelled, validation, start, on_logits(loss))
 
-        def send(settings: Settings) -> list[list[Descent]]:
+        def train(settings: Settings) -> list[list[Descent]]:
             descend = prepare_descent(problem, settings, paths=paths)
             columns = [descend(_epochs(labelled, size, epochs, seed), size) for size in sizes]
             return [list(row) for row in zip(*columns, strict=True)]
 
     families = (rules, rates, sizes)
     names = [_name(choice, families) for choice in product(*families)]
-    return dict(zip(names, chain(*_send(send, list(product(rules, rates)), vectorised)), strict=True))
+    return dict(zip(names, chain(*_train_all(train, list(product(rules, rates)), vectorised)), strict=True))
 
 
-def _send(send: Callable[[Settings], list[list[Descent]]], settings: Settings, together: bool) -> list[list[Descent]]:
-    """Sends all runs together if the backend can, else one after the other; a row of batch sizes for each setting."""
-    if together and len(settings) > 1:
+def _train_all(
+    train: Callable[[Settings], list[list[Descent]]], settings: Settings, vectorised: bool
+) -> list[list[Descent]]:
+    """Trains all runs together if the backend can, else one by one; returns the runs of each setting by batch size."""
+    if vectorised and len(settings) > 1:
         try:
-            return send(settings)
+            return train(settings)
         except CourseError:
             raise
         except Exception:
-            # PyTorch cannot vectorise a convolution of Keras, TensorFlow no recurrent layer. Each says so by errors of
-            # its own. An error that has another reason comes again below.
+            # PyTorch cannot vectorize a convolution of Keras, TensorFlow no recurrent layer, and each raises other
+            # errors for this. An error with another cause is raised again below.
             pass
-    return [row for setting in settings for row in send([setting])]
+    return [row for setting in settings for row in train([setting])]
 
 
 def _epochs(data: Data, batch_size: int | None, epochs: int, seed: int) -> Iterator[Iterator[tuple[Rows, int]]]:
-    """Yields for each epoch its batches, in groups that run in one call."""
+    """Yields for each epoch its batches, in groups that one compiled call processes."""
     batches = Batches(*data, batch_size=batch_size or len(data[0]), seed=seed)
     for epoch in range(epochs):
         yield (((group["x"], group["y"]), count) for group, count in batches.groups(epoch, lambda: 1e9))
@@ -164,10 +166,10 @@ def _problem(
 
 
 def _cut(data: Data) -> list[Rows]:
-    """Cuts data into equally large batches to be measured, and the rest: arrays (batches, samples, ...)."""
+    """Cuts data into equal batches for evaluation and the rest: arrays (batches, samples, ...)."""
     length = len(data[0])
-    whole = length // _SAMPLES_MEASURED_TOGETHER
-    middle = whole * _SAMPLES_MEASURED_TOGETHER
+    whole = length // _EVALUATION_BATCH
+    middle = whole * _EVALUATION_BATCH
     parts = []
     if whole:
         parts.append(tuple(array[:middle].reshape(whole, -1, *array.shape[1:]) for array in data))
@@ -177,9 +179,9 @@ def _cut(data: Data) -> list[Rows]:
 
 
 def _as_arrays(data: Data, objective: Any) -> Data:
-    """Takes lists for arrays, and float32 for fractions, of which the backends make different things.
+    """Converts lists to arrays, and floating-point numbers to float32, which all backends treat alike.
 
-    A function is given float32 alone; a model may want class numbers, or the pixels of pictures.
+    For a function, whole numbers become float32, too; a model may need class numbers or pixels as they are.
     """
     x, y = (np.asarray(array) for array in data)
     kind = np.floating if isinstance(objective, keras.Model) else np.number
@@ -192,7 +194,7 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _name(choice: tuple[UpdateRule, float, int | None], families: tuple[list[Any], ...]) -> str:
-    """Says in what a run differs from the others."""
+    """Returns the settings in which a run differs from the others."""
     rule, rate, size = choice
     parts = (rule.title, f"learning rate {rate:g}", "full batch" if size is None else f"batch size {size}")
     varied = [part for part, values in zip(parts, families, strict=True) if len(values) > 1]

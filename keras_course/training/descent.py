@@ -1,7 +1,7 @@
-"""Descents that go down one loss together: the same start, the same batches, each by its own rule and learning rate.
+"""Trains several runs together: same loss, start and batches, with an update rule and a learning rate for each run.
 
-The runs are stacked along a new first axis, differentiated together and moved together, in one compiled program a
-group of steps. What makes that possible is that all update rules are one formula (``update_rules``).
+The parameters of the runs are stacked along a new first axis, and one compiled program takes the steps of all runs.
+This works because all update rules are special cases of one formula (``update_rules``).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -24,25 +24,25 @@ Settings = Sequence[tuple[UpdateRule, float]]
 """The update rule and the learning rate of each run."""
 
 DIVERGED_ABOVE = 1e6
-"""How many times the loss at the start (or 1, if that is more) a loss may be before its run counts as diverged."""
+"""A run has diverged when its loss exceeds the loss at the start (or 1, if that is more) by this factor."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Descent:
-    """One run of gradient descent, to its end or to where it diverged.
+    """One run of gradient descent, up to its end or to the step where it diverged.
 
     Args:
-        optimizer: The title of its update rule.
+        optimizer: The title of the update rule.
         learning_rate: λ.
-        batch_size: Samples a step; None where each step sees all the data, or where there is none.
-        losses: The loss that each step saw, of its batch and before it moved the parameters, shape (steps,).
-        epoch_losses: The loss on all the data, at the start and after each epoch, shape (epochs + 1,). Without data
-            each step is an epoch.
-        val_losses: The same on the validation data, where there is any.
-        path: The parameters at the start and after each step, one beside the other, shape (steps + 1, parameters),
-            where they were asked for.
-        parameters: The parameters after the last epoch, or after the last one in which the run was well.
-        diverged: Where a run diverged, and what to change; None for one that did not.
+        batch_size: Samples in a batch; None if each step uses all data, or if there is no data.
+        losses: The loss of each step, on its batch and before the update, shape (steps,).
+        epoch_losses: The loss on all data, at the start and after each epoch, shape (epochs + 1,). Without data each
+            step is an epoch.
+        val_losses: The loss on the validation data, at the start and after each epoch; None without validation data.
+        path: The flattened parameters at the start and after each step, shape (steps + 1, parameters); None if they
+            were not recorded.
+        parameters: The parameters after the last epoch, or after the last one before the run diverged.
+        diverged: The step where the run diverged, and the remedy; None if it did not diverge.
     """
 
     optimizer: str
@@ -58,15 +58,16 @@ class Descent:
 
 @dataclass(frozen=True)
 class Problem:
-    """What runs go down.
+    """The loss that the runs minimize, its start and its data.
 
     Args:
-        loss: From parameters, further state, a batch and whether this is training, to the loss and the new state; all
-            of them tensors of one run.
-        start: The parameters with which all runs start.
-        state: What a model keeps beside them, such as the statistics of a batch normalisation.
-        train: All the data, as batches, on which each epoch is measured; or one row of no meaning where there is none.
-        valid: The same for the validation data.
+        loss: A function from the parameters, the state, a batch and whether this is training, to the loss and the new
+            state; all of them tensors of one run.
+        start: The initial parameters of all runs.
+        state: Further variables of a model, such as the statistics of batch normalization.
+        train: All training data, as batches, on which the loss is computed after each epoch; one dummy row if there is
+            no data.
+        valid: All validation data, as batches.
     """
 
     loss: Callable[[list[Any], list[Any], tuple[Any, ...], bool], tuple[Any, list[Any]]]
@@ -79,17 +80,17 @@ class Problem:
 def prepare_descent(
     problem: Problem, settings: Settings, *, paths: bool = False
 ) -> Callable[[Iterable[Iterable[tuple[Rows, int]]], int | None], list[Descent]]:
-    """Makes the programs that send runs down a problem, all of them at once.
+    """Prepares the compiled programs that train all runs together.
 
     Args:
-        problem: What they go down.
+        problem: The loss, its start and its data.
         settings: The update rule and the learning rate of each run.
-        paths: Whether to keep the parameters after each step.
+        paths: Whether to record the parameters after each step.
 
     Returns:
-        A function from the epochs and the batch size to the runs in the order of the settings. An epoch is its groups
-        of steps: the rows, and how many of them to take. It raises a CourseError if the loss at the start is not a
-        finite number.
+        A function from the epochs and the batch size to the runs, in the order of the settings. An epoch is a sequence
+        of groups of batches, each with the number of steps to take in it. The function raises a CourseError if the loss
+        at the start is not finite.
     """
     runs = _Runs(problem, settings, paths)
 
@@ -104,7 +105,7 @@ def prepare_descent(
             record.note_epoch(runs.measure(problem.train), runs.parameters())
             if problem.valid:
                 record.note_validation(runs.measure(problem.valid))
-            if not record.is_well.any():
+            if not record.is_active.any():
                 break
         return [
             record.descent(run, rule, rate, batch_size, _split(problem, record.parameters[run], np))
@@ -115,12 +116,12 @@ def prepare_descent(
 
 
 class _Record:
-    """What the runs have been through."""
+    """The losses and parameters of all runs."""
 
     def __init__(self, losses: FloatArray, parameters: np.ndarray) -> None:
         if not np.isfinite(losses).all():
             raise CourseError(f"the loss at the start is {losses[0]}; choose another start, or look at the data")
-        self.is_well = np.ones(len(losses), bool)
+        self.is_active = np.ones(len(losses), bool)
         self._limits = DIVERGED_ABOVE * np.maximum(1.0, np.abs(losses))
         self.parameters = parameters  # (runs, parameters)
         self._losses = [np.zeros((0, len(losses)))]  # each (steps, runs)
@@ -129,17 +130,17 @@ class _Record:
         self._validation: list[FloatArray] = []
 
     def note_steps(self, losses: np.ndarray, *points: np.ndarray) -> None:
-        """Adds the losses (steps, runs) that a group of steps saw, and where they led."""
+        """Adds the losses (steps, runs) of a group of steps, and their parameters if they are recorded."""
         self._losses.append(losses.astype("float64"))
         self._points += points
-        self.is_well &= (self._losses[-1] <= self._limits).all(axis=0)
+        self.is_active &= (self._losses[-1] <= self._limits).all(axis=0)
 
     def note_epoch(self, losses: FloatArray, parameters: np.ndarray) -> None:
-        """Adds the losses (runs,) after an epoch, and keeps the parameters of those runs that are well."""
+        """Adds the losses (runs,) after an epoch, and keeps the parameters of runs that have not diverged."""
         self._ends.append(sum(map(len, self._losses)))
         self._measured.append(losses)
-        self.is_well &= losses <= self._limits
-        self.parameters = np.where(self.is_well[:, None], parameters, self.parameters)
+        self.is_active &= losses <= self._limits
+        self.parameters = np.where(self.is_active[:, None], parameters, self.parameters)
 
     def note_validation(self, losses: FloatArray) -> None:
         """Adds the losses (runs,) on the validation data."""
@@ -148,16 +149,16 @@ class _Record:
     def descent(
         self, run: int, rule: UpdateRule, learning_rate: float, batch_size: int | None, parameters: list[np.ndarray]
     ) -> Descent:
-        """Returns one run, cut off where it diverged."""
+        """Returns one run, up to the step where it diverged."""
         losses = np.concatenate(self._losses)[:, run]
         measured = np.stack(self._measured)[:, run]
         ends = np.array(self._ends)
-        seen = [*enumerate(losses), *zip(ends, measured, strict=True)]  # steps, and the losses there
+        seen = [*enumerate(losses), *zip(ends, measured, strict=True)]  # pairs of a step and its loss
         wrong = [(step, loss) for step, loss in seen if not loss <= self._limits[run]]
         stop, too_large = min(wrong, default=(len(losses), 0.0))
 
         def finite(values: FloatArray, steps: npt.ArrayLike) -> FloatArray:
-            """Ends an array where the run did, with one value that is too large if that is a number."""
+            """Cuts an array where the run diverged; keeps the first value that is too large if it is finite."""
             values = values[np.asarray(steps) <= stop]
             are_numbers = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
             return values[np.logical_and.accumulate(are_numbers)]
@@ -183,8 +184,8 @@ class _Record:
         )
 
 
-def _at_the_start(problem: Problem, settings: Settings) -> Any:
-    """Stacks what the runs begin with: parameters, velocities and squares (runs, parameters), state, and the step."""
+def _initial_values(problem: Problem, settings: Settings) -> Any:
+    """Returns the initial parameters, velocities and squares (runs, parameters), the state, and the step."""
     parameters = np.concatenate([array.ravel() for array in problem.start])
     parameters, *state = (np.stack([array] * len(settings)) for array in (parameters, *problem.state))
     squares = np.array([[rule.square_start] for rule, _ in settings], "float32") + np.zeros_like(parameters)
@@ -192,7 +193,7 @@ def _at_the_start(problem: Problem, settings: Settings) -> Any:
 
 
 def _over_one(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the function over a first axis of length 1, where nothing has to be vectorised."""
+    """Returns the function with a first axis of length 1 in all arguments and results, without vectorization."""
 
     def on_first(*arguments: Any) -> Any:
         results = function(*keras.tree.map_structure(lambda tensor: tensor[0], arguments))
@@ -202,7 +203,7 @@ def _over_one(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _split(problem: Problem, parameters: Any, xp: Any) -> list[Any]:
-    """Cuts the parameters of one run, one beside the other, into arrays of their own shapes."""
+    """Splits the flattened parameters of one run into arrays of their original shapes."""
     ends = np.cumsum([array.size for array in problem.start])
     return [
         xp.reshape(parameters[end - array.size : end], array.shape)
@@ -211,10 +212,10 @@ def _split(problem: Problem, parameters: Any, xp: Any) -> list[Any]:
 
 
 class _Runs:
-    """All runs in Keras variables (runs, ...), moved by the compiled training loop."""
+    """The runs as Keras variables (runs, ...), updated by the compiled training loop."""
 
     def __init__(self, problem: Problem, settings: Settings, paths: bool) -> None:
-        self._begin = _at_the_start(problem, settings)
+        self._begin = _initial_values(problem, settings)
         self._variables = keras.tree.map_structure(
             lambda array: keras.Variable(array, dtype=array.dtype, trainable=False), self._begin
         )
@@ -239,7 +240,7 @@ class _Runs:
             keras.tree.map_structure(lambda variable, value: variable.assign(value), self._variables, (*runs, number))
             return ops.sum(losses), {"losses": losses, "points": runs[0]}
 
-        def look(row: Any) -> Any:
+        def evaluate(row: Any) -> Any:
             def loss(parameters: Any, state: Any) -> Any:
                 return problem.loss(_split(problem, parameters, ops), state, row, False)[0]
 
@@ -250,10 +251,12 @@ class _Runs:
         shapes = {"losses": (self._count,)} | ({"points": self._begin[0].shape} if paths else {})
         variables = keras.tree.flatten(self._variables)
         self._steps = _backend.training_loop([_backend.Update(step, logs=shapes)], variables)
-        self._looks = _backend.training_loop([_backend.Update(look, logs={"losses": (self._count,)})], variables)
+        self._evaluation = _backend.training_loop(
+            [_backend.Update(evaluate, logs={"losses": (self._count,)})], variables
+        )
 
     def start(self) -> None:
-        """Puts all runs where they begin."""
+        """Sets all runs to their initial values."""
         keras.tree.map_structure(lambda variable, value: variable.assign(value), self._variables, self._begin)
 
     def parameters(self) -> np.ndarray:
@@ -261,7 +264,7 @@ class _Runs:
         return keras.ops.convert_to_numpy(self._variables[0].value)
 
     def take_steps(self, rows: Rows, count: int) -> list[np.ndarray]:
-        """Takes steps; returns the losses (steps, runs) and, with paths, the parameters (steps, runs, parameters)."""
+        """Takes steps; returns the losses (steps, runs) and, if recorded, the parameters (steps, runs, parameters)."""
         self._steps.load()
         numbers = np.asarray(self._steps.run(rows, count))[:count, 1:]
         self._steps.sync()
@@ -269,13 +272,13 @@ class _Runs:
         return [losses, points.reshape(count, self._count, -1)] if points.size else [losses]
 
     def measure(self, groups: Sequence[Rows]) -> FloatArray:
-        """Takes the mean loss of each run over batches that may differ in size."""
+        """Computes the mean loss of each run over batches, which may differ in size."""
         samples = [len(rows[0]) * len(rows[0][0]) for rows in groups]
         means = []
         for rows in groups:
-            self._looks.load()
-            losses = np.asarray(self._looks.run(rows, len(rows[0])))[: len(rows[0]), 1:]
-            self._looks.sync()
+            self._evaluation.load()
+            losses = np.asarray(self._evaluation.run(rows, len(rows[0])))[: len(rows[0]), 1:]
+            self._evaluation.sync()
             means.append(losses.astype("float64").mean(axis=0))
         return np.average(means, axis=0, weights=samples)
 

@@ -1,4 +1,4 @@
-"""The head of a pre-trained network found in one step, without gradients: a linear discriminant of its features."""
+"""Solves for the head of a pre-trained network in closed form: a linear discriminant of its features."""
 
 import math
 import time
@@ -21,8 +21,8 @@ from keras_course.training.objectives import on_logits
 
 _Numbers = npt.NDArray[np.float64]
 
-_BLUNTEST: Final = 1e-6
-_HALVINGS: Final = 40
+_SMALLEST_FACTOR: Final = 1e-6
+_BISECTIONS: Final = 40
 
 
 def solve_head(
@@ -36,32 +36,31 @@ def solve_head(
     cache: str | Path | None = None,
     on_features: Callable[[int], None] | None = None,
 ) -> Columns:
-    """Finds the head of a transfer classifier in closed form: Fisher's linear discriminant of the features.
+    """Computes the head of a transfer classifier in closed form: Fisher's linear discriminant of the features.
 
-    It takes the features of each class for a cloud around the mean of the class, and all clouds for one of the same
-    shape; which class a picture belongs to is then a linear question, and its answer needs the means and one system of
-    equations, no steps and no seed. With many features and few photos it often knows better than a head that was
-    trained on their labels, which looks at the photos near the border alone.
+    The method models the features of each class by a normal distribution around the mean of the class, with one
+    covariance matrix for all classes. The most likely class is then a linear function of the features, found from the
+    means and one system of equations, without steps or a seed. With many features and few photos its accuracy is often
+    higher than that of a head trained by gradient descent.
 
-    Such an answer is far too sure of itself. So the data are cut into folds, each is answered by what is known of the
-    others, and all logits are multiplied by the one number with which those answers would have been the likeliest. How
-    many of those were right is the honest accuracy of the method on the data at hand, before anything is validated.
+    The probabilities of such a head are over-confident. They are calibrated by cross-validation: the data are split
+    into folds, each fold is predicted by a head solved on the others, and all logits are multiplied by the factor that
+    maximizes the likelihood of these predictions. Their accuracy estimates that of the method, without validation data.
 
     Args:
-        model: What ``transfer_classifier`` has built, without hidden layers. Its backbone is frozen.
+        model: A model from ``transfer_classifier``, without hidden layers. Its backbone is frozen.
         train: Photos uint8 (n, height, width, channels) and labels (n,).
-        valid: Photos and labels on which the solved head is measured.
-        shrinkage: From 0 up to 1: how much rounder the common cloud is made than it is. With few photos the thinnest
-            directions of the cloud are there by chance.
-        groups: A whole number (n,) for each photo; those with the same one stay in one fold, as ``asl.near_copies``
-            finds series of pictures that are nearly the same. Without it each photo stands alone.
-        folds: In how many parts the data are cut. The only group of a class is never held back.
-        cache: The cache folder, as for ``train_head``.
-        on_features: Called with the number of photos whose features have just been found.
+        valid: Validation photos and labels, on which the solved head is evaluated.
+        shrinkage: From 0 up to 1: how far the covariance matrix is shrunk towards a multiple of the identity. With few
+            photos its smallest eigenvalues are estimated badly.
+        groups: A whole number (n,) for each photo; photos with the same number stay in one fold, such as the series of
+            nearly equal pictures that ``asl.near_copies`` finds. The default is one group for each photo.
+        folds: Number of folds. The only group of a class is never held out.
+        cache: The cache folder; see ``train_head``.
+        on_features: Called with the number of photos whose features have just been computed.
 
     Returns:
-        One row in the columns of ``fit``, and beside them ``fold_loss`` and ``fold_accuracy``: those of the answers to
-        photos of which the answering head knew nothing.
+        One row with the columns of ``fit``, and ``fold_loss`` and ``fold_accuracy``, those of the cross-validation.
 
     Raises:
         CourseError: The data do not fit, the model has no backbone or has hidden layers, a class has no photos, no
@@ -102,60 +101,60 @@ def solve_head(
     features = extract_features(extractor, train[0], cache=cache, progress=on_features)
     origin, width = features.mean(axis=0), features.shape[1]
     x, axes = features - origin, None
-    if len(x) < width:  # what photos can tell lies in as many directions as there are photos
+    if len(x) < width:  # n centered photos span at most n directions
         axes = np.linalg.qr(x.T)[0]
         x = x @ axes
-    together = _clouds(x, labels, classes)
-    logits, asked = np.zeros((len(labels), classes)), part >= 0
-    for fold in np.unique(part[asked]):
+    total = _moments_of(x, labels, classes)
+    logits, is_held_out = np.zeros((len(labels), classes)), part >= 0
+    for fold in np.unique(part[is_held_out]):
         rows = part == fold
-        kernel, bias = (together - _clouds(x[rows], labels[rows], classes)).discriminant(shrinkage, width)
+        kernel, bias = (total - _moments_of(x[rows], labels[rows], classes)).discriminant(shrinkage, width)
         logits[rows] = x[rows] @ kernel + bias
-    logits, answers = logits[asked], labels[asked]
-    sharpness = _likeliest(logits, answers)
-    kernel, bias = together.discriminant(shrinkage, width)
+    logits, held_out_labels = logits[is_held_out], labels[is_held_out]
+    factor = _calibration(logits, held_out_labels)
+    kernel, bias = total.discriminant(shrinkage, width)
     if axes is not None:
         kernel = axes @ kernel
-    model.get_layer("logits").set_weights([sharpness * kernel, sharpness * (bias - origin @ kernel)])
+    model.get_layer("logits").set_weights([factor * kernel, factor * (bias - origin @ kernel)])
 
     row = evaluate(head, (features, train[1]))
     if valid is not None:
         measured = evaluate(head, (extract_features(extractor, valid[0], cache=cache, progress=on_features), valid[1]))
         row |= {f"val_{name}": value for name, value in measured.items()}
-    row["fold_loss"] = evaluation.cross_entropy(sharpness * logits, answers)
-    row["fold_accuracy"] = evaluation.accuracy(logits, answers)
+    row["fold_loss"] = evaluation.cross_entropy(factor * logits, held_out_labels)
+    row["fold_accuracy"] = evaluation.accuracy(logits, held_out_labels)
     columns = {name: [value] for name, value in row.items()}
     return {"epoch": [1], **columns, "seconds": [time.perf_counter() - started]}
 
 
 @dataclass(frozen=True)
-class _Clouds:
-    """What has to be known of features for a discriminant; what some of them add to it can be taken away again.
+class _Moments:
+    """The sums over samples that a discriminant needs; those of a fold can be subtracted from the total.
 
     Attributes:
-        counts: How many there are of each class (classes,).
-        sums: Their sum in each class (classes, features).
-        products: The sum of the products of all pairs of features (features, features).
+        counts: Number of samples of each class (classes,).
+        sums: Sum of the features of each class (classes, features).
+        products: Sum of the products of all pairs of features (features, features).
     """
 
     counts: _Numbers
     sums: _Numbers
     products: npt.NDArray[np.float32]
 
-    def __sub__(self, other: "_Clouds") -> "_Clouds":
-        return _Clouds(self.counts - other.counts, self.sums - other.sums, self.products - other.products)
+    def __sub__(self, other: "_Moments") -> "_Moments":
+        return _Moments(self.counts - other.counts, self.sums - other.sums, self.products - other.products)
 
     def discriminant(self, shrinkage: float, width: int) -> tuple[_Numbers, _Numbers]:
-        """Gives the kernel (features, classes) and the bias (classes,) of the logits.
+        """Returns the kernel (features, classes) and the bias (classes,) of the logits.
 
-        The width is how many features there were, where these are fewer axes on which all of them lie.
+        The width is the original number of features, which may have been projected to fewer.
         """
         means = self.sums / self.counts[:, None]
         within = np.asarray(self.products - self.sums.T @ means, "float64")
         within /= self.counts.sum()
-        size = np.trace(within) / width  # the variance of a feature, in the mean
+        variance = np.trace(within) / width  # mean variance of a feature
         within *= 1 - shrinkage
-        within[np.diag_indices_from(within)] += shrinkage * size
+        within[np.diag_indices_from(within)] += shrinkage * variance
         try:
             if shrinkage == 0 and self.counts.sum() - len(means) < width:
                 raise np.linalg.LinAlgError
@@ -167,16 +166,16 @@ class _Clouds:
         return kernel, np.log(self.counts / self.counts.sum()) - (means.T * kernel).sum(axis=0) / 2
 
 
-def _clouds(features: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], classes: int) -> _Clouds:
+def _moments_of(features: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], classes: int) -> _Moments:
     members = np.equal.outer(np.arange(classes), labels).astype("float32")
-    return _Clouds(members.sum(axis=1, dtype="float64"), (members @ features).astype("float64"), features.T @ features)
+    return _Moments(members.sum(axis=1, dtype="float64"), (members @ features).astype("float64"), features.T @ features)
 
 
 def _folds(labels: npt.NDArray[np.int64], groups: npt.ArrayLike, folds: int, classes: int) -> npt.NDArray[np.int64]:
-    """Deals the groups of each class to the folds, as one deals cards; -1 is for the only one of a class."""
+    """Returns the fold of each sample: the groups of a class take turns; the only group of a class gets -1."""
     groups = np.asarray(groups)
     if groups.shape != labels.shape:
-        raise CourseError(f"groups have the shape {groups.shape}; give one for each of the {len(labels):,} photos")
+        raise CourseError(f"groups has the shape {groups.shape}; give one for each of the {len(labels):,} photos")
     firsts, group = np.unique(groups, return_index=True, return_inverse=True)[1:]
     order = np.argsort(firsts)  # in the order of their first photos
     fold = np.full(len(firsts), -1)
@@ -187,19 +186,20 @@ def _folds(labels: npt.NDArray[np.int64], groups: npt.ArrayLike, folds: int, cla
         if len(members) > 1:
             fold[members] = np.arange(len(members)) % folds
     if fold.max() < 0:
-        raise CourseError("no class has two groups of photos, so that one could be held back; give more photos")
+        raise CourseError("no class has two groups of photos, so none can be held out; give more photos")
     return fold[group]
 
 
-def _likeliest(logits: _Numbers, labels: npt.NDArray[np.int64]) -> float:
-    """Finds the factor for logits, 1 at most, with which the labels are likeliest: the loss has one valley in it.
+def _calibration(logits: _Numbers, labels: npt.NDArray[np.int64]) -> float:
+    """Returns the factor for the logits, at most 1, that maximizes the likelihood of the labels, by bisection.
 
-    Where all answers are right, the surest would be the likeliest. So one more answer is counted, which is any class.
+    If all predictions are right, the likelihood grows with the factor. So one more sample is counted, with every class
+    as its label in equal parts.
     """
     count = len(logits)
     target = (logits[np.arange(count), labels].sum() + logits.mean()) / (count + 1)
-    low, high = _BLUNTEST, 1.0
-    for _ in range(_HALVINGS):
+    low, high = _SMALLEST_FACTOR, 1.0
+    for _ in range(_BISECTIONS):
         middle = math.sqrt(low * high)
         probabilities = evaluation.softmax(middle * logits)
         low, high = (low, middle) if (probabilities * logits).sum(axis=-1).mean() > target else (middle, high)

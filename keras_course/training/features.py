@@ -1,8 +1,8 @@
-"""What a frozen backbone finds in photos, found once: a photo that was seen before is read from the cache.
+"""Computes the features of a frozen backbone once for each photo, and keeps them in a cache on the disk.
 
-A backbone that is not trained gives the same features for the same photo in every epoch. So each photo goes through it
-once, and training the head takes seconds. The features stay on the disk, found by the weights of the backbone, the way
-in which photos are prepared, and the photo itself: whatever changes, nothing wrong is ever found.
+A frozen backbone returns the same features for the same photo in every epoch. So each photo is processed once, and
+training the head takes seconds. The key of the cache is a hash of the weights and the layers of the backbone and of the
+photo itself, so that a change of any of them computes the features again.
 """
 
 import hashlib
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_course import _backend
+from keras_course._backend import keras_private
 from keras_course.augmentation import Augmentation, check_augmentation
 from keras_course.datasets.arrays import cache_folder
 from keras_course.errors import CourseError, check_positive, reason_of
@@ -29,10 +30,11 @@ Features = npt.NDArray[np.float32]
 
 _VERSION: Final = 1
 _PHOTOS_A_FILE: Final = 512
-"""As many are lost at most when a process is killed."""
-_NO_MATTER: Final = ("trainable", "build_config", "compile_config")
+"""The features of at most so many photos are lost if the process is killed."""
+_IGNORED: Final = ("trainable", "build_config", "compile_config")
+"""Settings that do not change the features."""
 _MOST_FILES: Final = 16
-"""More are put together."""
+"""More files than this are merged."""
 
 
 def extract_features(
@@ -45,21 +47,21 @@ def extract_features(
     cache: str | Path | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Features:
-    """Runs a frozen model over pictures, each of which is computed only if the cache does not have it.
+    """Computes the features of pictures by a frozen model, or reads them from the cache.
 
     Args:
-        backbone: A model from pictures to features, in inference mode.
-        pictures: uint8 (n, height, width, channels), as the model takes them.
-        augmentation: What is done to the pictures before, if anything; each view is another one. What it draws depends
-            on the place in ``pictures``, so that another order is another set of features. Transforms that mix
-            pictures, and so would change labels, are refused.
-        views: How often each picture is seen; more than once only with an augmentation.
-        batch_size: Pictures that run together.
-        cache: The cache folder; without it ``KERAS_COURSE_CACHE`` or the user's own cache folder.
-        progress: Called with the number of pictures that have just been done.
+        backbone: A model from pictures to features, used in inference mode.
+        pictures: uint8 (n, height, width, channels), in the format that the model takes.
+        augmentation: Random transforms of the pictures, different in each view. The random numbers depend on the row in
+            ``pictures``, so that another order gives other features. Transforms that mix pictures are refused, since
+            they would change the labels.
+        views: Number of views of each picture; more than one needs an augmentation.
+        batch_size: Pictures in a batch.
+        cache: The cache folder; the default is ``KERAS_COURSE_CACHE`` or the cache folder of the user.
+        progress: Called with the number of pictures that have just been processed.
 
     Returns:
-        float32 (views * n, ...): all pictures in the first view, then in the second.
+        float32 (views * n, ...): all pictures in the first view, then all in the second.
 
     Raises:
         CourseError: Pictures and model do not fit, or a number is out of range.
@@ -77,12 +79,12 @@ def extract_features(
     if pictures.dtype != np.uint8:
         raise CourseError(f"pictures are {pictures.dtype}; give uint8, from 0 to 255")
     if augmentation is None and views > 1:
-        raise CourseError(f"views is {views}, and there is no augmentation; give one, or see each picture once")
+        raise CourseError(f"views is {views}, and there is no augmentation; give one, or views=1")
     if augmentation is not None:
         augmentation.check(pictures, name="pictures")
     folder = cache_folder(cache) / "features" / _key(backbone)
     kept = _Kept(folder, backbone.output_shape[1:])
-    run: list[Callable[[np.ndarray], np.ndarray]] = []  # compiled only if there is something to do
+    run: list[Callable[[np.ndarray], np.ndarray]] = []  # compiled only if features are missing
     found: list[np.ndarray] = []
     for view in range(views):
         names = _names(pictures, augmentation, view)
@@ -91,7 +93,7 @@ def extract_features(
             rows = missing[start : start + batch_size]
             run = run or [_backend.forward(backbone, frozen=True)]
             batch = _view(pictures, rows, augmentation, view)
-            filled = np.resize(batch, (batch_size, *batch.shape[1:]))  # one shape, one compilation
+            filled = np.resize(batch, (batch_size, *batch.shape[1:]))  # all batches have one shape: one compilation
             kept.add([names[row] for row in rows], np.asarray(run[0](filled), "float32")[: len(rows)])
             if progress is not None:
                 progress(len(rows))
@@ -107,16 +109,16 @@ def _view(
 ) -> npt.NDArray[np.uint8]:
     if augmentation is None:
         return pictures[list(rows)]
-    # one at a time, with the number of the row: a picture's view does not depend on which others are computed with it
+    # one at a time, so that a view does not depend on which other pictures are missing in the cache
     return np.concatenate(
         [augmentation.apply(pictures[row : row + 1], step=view, first_row=row, xp=np) for row in rows]
     )
 
 
 def _key(backbone: keras.Model) -> str:
-    """A name for all that decides what the features of a picture are, apart from the picture."""
+    """Returns the hash of everything but the picture that determines its features."""
     graph = keras.saving.serialize_keras_object(backbone)
-    names = [backbone.name, *(layer.name for layer in backbone._flatten_layers(include_self=False))]
+    names = [backbone.name, *(layer.name for layer in keras_private.all_layers(backbone, include_self=False))]
     places = {name: place for place, name in enumerate(names)}
     how = [_VERSION, keras.config.dtype_policy().name, graph_without_names(graph, places)]
     digest = hashlib.sha256(json.dumps(how, sort_keys=True, default=repr).encode())
@@ -127,17 +129,13 @@ def _key(backbone: keras.Model) -> str:
 
 
 def graph_without_names(node: Any, places: Mapping[str, int] | None = None) -> Any:
-    """Puts numbers for the names of layers: those that Keras makes up change with what has been built before.
+    """Replaces the names of layers in a configuration by numbers, since generated names depend on earlier layers.
 
-    Args:
-        node: What Keras writes of a model, or of a layer.
-        places: The number of each name; of those that are not there, ``name`` is left out of every description.
-
-    Returns:
-        The same without names, and without what may change between two runs.
+    Settings that may differ between two runs are removed. Without ``places``, the number of each layer by its name,
+    names are removed, too.
     """
     if isinstance(node, dict):
-        ignored = _NO_MATTER if places is not None else (*_NO_MATTER, "name", "registered_name", "shared_object_id")
+        ignored = _IGNORED if places is not None else (*_IGNORED, "name", "registered_name", "shared_object_id")
         return {name: graph_without_names(value, places) for name, value in node.items() if name not in ignored}
     if isinstance(node, list | tuple):
         return [graph_without_names(value, places) for value in node]
@@ -145,7 +143,7 @@ def graph_without_names(node: Any, places: Mapping[str, int] | None = None) -> A
 
 
 def _names(pictures: np.ndarray, augmentation: Augmentation | None, view: int) -> list[bytes]:
-    """A name for each picture as it is seen."""
+    """Returns a hash of each picture, its augmentation and its view."""
     if augmentation is None:
         return [hashlib.sha256(picture.tobytes()).digest() for picture in pictures]
     how = json.dumps([augmentation.get_config(), view], sort_keys=True, default=repr)
@@ -155,9 +153,9 @@ def _names(pictures: np.ndarray, augmentation: Augmentation | None, view: int) -
 
 
 class _Kept:
-    """The features of one backbone on the disk: files of some hundred rows each, every one whole or not there.
+    """The features of one backbone on the disk, in files of some hundred rows, each of which is written atomically.
 
-    Two processes may compute the same, and each writes files of its own; nobody waits and nothing is lost.
+    Two processes may compute the same features; each writes separate files, so that no lock is needed.
     """
 
     def __init__(self, folder: Path, shape: Sequence[int | None]) -> None:
@@ -177,7 +175,7 @@ class _Kept:
         return self._rows[name]
 
     def add(self, names: Sequence[bytes], features: np.ndarray) -> None:
-        """Keeps the features of some pictures, and writes them when there are enough."""
+        """Adds the features of some pictures, and writes a file when there are enough."""
         self._rows.update(zip(names, features, strict=True))
         self._new += names
         if len(self._new) >= _PHOTOS_A_FILE:
@@ -185,7 +183,7 @@ class _Kept:
             self._new = []
 
     def close(self) -> None:
-        """Writes what is left; many small files become one."""
+        """Writes the remaining features, and merges many small files."""
         if self._new:
             self._write(self._new)
             self._new = []
@@ -202,12 +200,12 @@ class _Kept:
             with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
                 names, features = content["names"], content["features"]
             if names.dtype != np.uint8 or names.shape != (len(features), 32) or features.dtype != np.float32:
-                raise ValueError("of another form")
+                raise ValueError("another layout")
             if len(features.shape) != 1 + len(self._shape) or any(
                 side not in (None, found) for side, found in zip(self._shape, features.shape[1:], strict=True)
             ):
-                raise ValueError("the features of another backbone")
-        except Exception:  # a damaged file can be wrong in any way; what it held is computed again
+                raise ValueError("features of another backbone")
+        except Exception:  # a damaged file can raise anything; its features are computed again
             with suppress(OSError):
                 file.unlink()
             return

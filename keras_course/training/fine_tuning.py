@@ -1,4 +1,4 @@
-"""Training a pre-trained network on: first its new head, on features that are computed once, then the rest, gently."""
+"""Transfer learning: trains a new head on features that are computed once, then fine-tunes the backbone."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,12 +19,12 @@ from keras_course.training.run_directory import RunDirectory
 
 @keras.saving.register_keras_serializable(package="keras_course")
 class WeightedCrossEntropy(keras.Loss):
-    """Cross entropy in which each sample counts as much as its class should.
+    """Cross entropy in which each sample has the weight of its class.
 
     Args:
-        class_weights: A weight for each class; 1 is as usual.
-        label_smoothing: Share of each label that is spread over all classes.
-        **kwargs: As for any Keras loss.
+        class_weights: A weight for each class; 1 changes nothing.
+        label_smoothing: Fraction of each label that is spread over all classes.
+        **kwargs: See ``keras.Loss``.
 
     Example:
         >>> loss = WeightedCrossEntropy([1.0, 3.0])
@@ -39,11 +39,11 @@ class WeightedCrossEntropy(keras.Loss):
         self.label_smoothing = label_smoothing
 
     def call(self, labels: Any, logits: Any) -> Any:
-        """Gives the weighted loss of each sample; labels are class numbers, or probabilities (batch, classes)."""
+        """Returns the weighted loss of each sample; labels are class numbers, or probabilities (batch, classes)."""
         ops = keras.ops
         classes = len(self.class_weights)
         if len(labels.shape) < len(logits.shape):
-            # ops.one_hot looks at the largest label, which a compiled step cannot
+            # not ops.one_hot, which reads the largest label; a compiled step cannot
             labels = ops.equal(ops.expand_dims(ops.cast(labels, "int32"), -1), ops.arange(classes, dtype="int32"))
         labels = ops.cast(labels, "float32")
         weights = ops.sum(labels * ops.convert_to_tensor(np.asarray(self.class_weights, "float32")), axis=-1)
@@ -51,7 +51,7 @@ class WeightedCrossEntropy(keras.Loss):
         return -weights * ops.sum(spread * ops.log_softmax(logits), axis=-1)
 
     def get_config(self) -> dict[str, Any]:
-        """Returns what is needed to make the loss again."""
+        """Returns the arguments that create the loss again."""
         own = {"class_weights": self.class_weights, "label_smoothing": self.label_smoothing}
         return {**super().get_config(), **own}
 
@@ -75,39 +75,39 @@ def train_head(
     progress: bool = True,
     on_features: Callable[[int], None] | None = None,
 ) -> Columns:
-    """Trains the head of a transfer classifier; the frozen backbone sees each photo once, and never again.
+    """Trains the head of a transfer classifier on the features of its frozen backbone.
 
-    The features of the photos are kept in the cache, so that a second training takes a second. The step size falls
-    along half a cosine.
+    The backbone processes each photo once. The features are kept in the cache, so that a second training takes a
+    second. The learning rate decays along half a cosine.
 
     Args:
-        model: What ``transfer_classifier`` has built. Its backbone is frozen.
-        train: Photos uint8 (n, height, width, 3) and labels (n,) to train on.
-        valid: Photos and labels on which each epoch is measured.
-        epochs: How often to go through the photos, in all their views.
-        batch_size: Photos a step.
-        learning_rate: The first step size.
-        weight_decay: How much of each weight a step takes away, times the step size.
-        label_smoothing: Share of each label that is spread over all classes.
-        class_weights: A weight (classes,) for the photos of each class; all alike when left out.
-        augmentation: What is done to the photos in each view but the first.
-        views: In how many ways each photo is seen: once as it is, and augmented in the others.
-        seed: Seed of the order.
-        cache: The cache folder; without it ``KERAS_COURSE_CACHE`` or the user's own cache folder.
-        run: Where to write the history and checkpoints, as for ``fit``.
-        progress: Whether to show a progress bar and a line an epoch.
-        on_features: Called with the number of photos whose features have just been found.
+        model: A model from ``transfer_classifier``. Its backbone is frozen.
+        train: Training photos uint8 (n, height, width, 3) and labels (n,).
+        valid: Validation photos and labels, on which the model is evaluated after each epoch.
+        epochs: Number of epochs.
+        batch_size: Photos in a batch.
+        learning_rate: The initial learning rate.
+        weight_decay: Fraction of each weight that a step subtracts, times the learning rate.
+        label_smoothing: Fraction of each label that is spread over all classes.
+        class_weights: A weight (classes,) for the photos of each class; the default is 1 for all.
+        augmentation: Random transforms of the photos in all views but the first.
+        views: Number of views of each photo: the first is the photo itself, the others are augmented.
+        seed: Seed of the order of the photos.
+        cache: The cache folder; the default is ``KERAS_COURSE_CACHE`` or the cache folder of the user.
+        run: Where to write the history and checkpoints; see ``fit``.
+        progress: Whether to show a progress bar and print a line for each epoch.
+        on_features: Called with the number of photos whose features have just been computed.
 
     Returns:
         The columns of ``fit``.
 
     Raises:
-        CourseError: As for ``fit``; or the model has no backbone, or there are views and no augmentation.
+        CourseError: See ``fit``; or the model has no backbone, or there are several views and no augmentation.
     """
     check_positive(views=views, epochs=epochs, batch_size=batch_size)
     check_augmentation(augmentation, mixing=False)
     if views > 1 and augmentation is None:
-        raise CourseError(f"views is {views}, and there is no augmentation; give one, or see each photo once")
+        raise CourseError(f"views is {views}, and there is no augmentation; give one, or views=1")
     check_labels(train[0], train[1], "train")
     freeze(model)
     extractor = feature_extractor(model)
@@ -152,33 +152,33 @@ def fine_tune(
     log_steps: bool = False,
     progress: bool = True,
 ) -> Columns:
-    """Trains the backbone of a transfer classifier on, or its last layers, and the head with it, in small steps.
+    """Fine-tunes the backbone of a transfer classifier, or its last layers, together with the head.
 
-    The head should have been trained before: the steps of one that is still random would spoil the backbone. The step
-    size rises for a moment and falls along half a cosine.
+    Train the head first: the gradients of a random head would destroy what the backbone has learned. The learning rate
+    has a short linear warm-up and then decays along half a cosine.
 
     Args:
-        model: What ``transfer_classifier`` has built.
-        train: Photos uint8 (n, height, width, 3) and labels (n,) to train on.
-        valid: Photos and labels on which each epoch is measured.
-        last: How many layers of the backbone to train, counted from the end; without it, all.
-        epochs: How often to go through the photos.
-        batch_size: Photos a step.
-        learning_rate: The largest step size, some ten times smaller than that of the head.
-        weight_decay: How much of each weight a step takes away, times the step size.
-        label_smoothing: Share of each label that is spread over all classes.
-        class_weights: A weight (classes,) for the photos of each class; all alike when left out.
-        augmentation: What to do to the photos of each batch.
-        seed: Seed of the order.
-        run: Where to write the history and checkpoints, as for ``fit``.
-        log_steps: Whether to write the loss of each batch, as for ``fit``.
-        progress: Whether to show a progress bar and a line an epoch.
+        model: A model from ``transfer_classifier``.
+        train: Training photos uint8 (n, height, width, 3) and labels (n,).
+        valid: Validation photos and labels, on which the model is evaluated after each epoch.
+        last: Number of layers of the backbone to train, counted from the end; the default is all.
+        epochs: Number of epochs.
+        batch_size: Photos in a batch.
+        learning_rate: The largest learning rate, about ten times smaller than that of the head.
+        weight_decay: Fraction of each weight that a step subtracts, times the learning rate.
+        label_smoothing: Fraction of each label that is spread over all classes.
+        class_weights: A weight (classes,) for the photos of each class; the default is 1 for all.
+        augmentation: Random transforms of the photos of each batch.
+        seed: Seed of the order of the photos.
+        run: Where to write the history and checkpoints; see ``fit``.
+        log_steps: Whether to write the loss of each batch; see ``fit``.
+        progress: Whether to show a progress bar and print a line for each epoch.
 
     Returns:
         The columns of ``fit``.
 
     Raises:
-        CourseError: As for ``fit``; or the model has no backbone, or not so many layers.
+        CourseError: See ``fit``; or the model has no backbone, or the backbone has fewer layers than ``last``.
     """
     check_positive(epochs=epochs, batch_size=batch_size)
     check_augmentation(augmentation)

@@ -1,8 +1,8 @@
-"""Gradient descent by hand: on any loss, one formula, every step to be seen.
+"""Gradient descent on any loss function, with every step recorded.
 
     θ ← θ − λ · ∂loss/∂θ
 
-``gradient_descent`` goes down from one start; ``compare`` (``compare.py``) sends a family of runs, on data too.
+``gradient_descent`` is one run from one start; ``compare`` (``compare.py``) trains a family of runs, also on data.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,14 +26,14 @@ _STEPS_A_CALL = 256
 
 
 def value_and_grad(loss: Loss, parameters: Sequence[npt.ArrayLike]) -> tuple[float, list[np.ndarray]]:
-    """Computes a loss and its gradient by the framework's own differentiation.
+    """Computes a loss and its gradient by automatic differentiation.
 
     Args:
-        loss: From the parameters, tensors, to a scalar, in operators and ``keras.ops``.
-        parameters: Where, numbers or arrays.
+        loss: A function from the parameters, tensors, to a scalar, in operators and ``keras.ops``.
+        parameters: The point, numbers or arrays.
 
     Returns:
-        The loss, and ∂loss/∂θ for each parameter, float32, of its shape.
+        The loss, and ∂loss/∂θ for each parameter, float32, in the shape of the parameter.
 
     Raises:
         CourseError: A parameter is not a finite number.
@@ -49,22 +49,22 @@ def value_and_grad(loss: Loss, parameters: Sequence[npt.ArrayLike]) -> tuple[flo
 
 
 def finite_differences(loss: Loss, parameters: Sequence[float], *, width: float = 0.005) -> list[float]:
-    """Estimates a gradient without any calculus, from what the loss is a little to the left and to the right.
+    """Estimates a gradient by central finite differences.
 
     ∂loss/∂θ ≈ (loss(θ + h) − loss(θ − h)) / 2h
 
     Args:
-        loss: From the parameters to a scalar.
-        parameters: Where, as numbers.
-        width: h. The default is about the cube root of the last digit of a float32: a smaller one loses more to
-            rounding than it wins.
+        loss: A function from the parameters to a scalar.
+        parameters: The point, as numbers.
+        width: h. The default is about the cube root of the precision of a float32; with a smaller one the rounding
+            error grows faster than the approximation error falls.
 
     Returns:
         The estimate for each parameter.
 
     Raises:
-        CourseError: A parameter is not a finite number, or the width is not above 0, or so small or large that a
-            float32 cannot be moved by it.
+        CourseError: A parameter is not a finite number, or the width is not above 0, or it is too small or too large to
+            change a float32.
 
     Example:
         >>> [round(slope, 2) for slope in finite_differences(lambda m, b: (3 * m + b - 5) ** 2, (-1.0, 5.0))]
@@ -92,19 +92,19 @@ def finite_differences(loss: Loss, parameters: Sequence[float], *, width: float 
 def loss_surface(
     loss: Loss, bounds: Sequence[float], *, points: int = 121
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Computes a loss of two parameters on a grid, for a picture of it.
+    """Computes a loss of two parameters on a grid, for a plot.
 
     Args:
-        loss: From two parameters, scalar tensors, to a scalar.
-        bounds: The least and the greatest first parameter, the least and the greatest second one.
-        points: Points along each side.
+        loss: A function from two parameters, scalar tensors, to a scalar.
+        bounds: Minimum and maximum of the first parameter, then of the second.
+        points: Number of points along each side.
 
     Returns:
         The first parameter along the columns (points,), the second along the rows (points,), and the losses
         (points, points).
 
     Raises:
-        CourseError: The bounds are not two rising pairs of finite numbers.
+        CourseError: The bounds are not two increasing pairs of finite numbers.
 
     Example:
         >>> columns, rows, losses = loss_surface(lambda m, b: m + 10 * b, (0, 2, 0, 1), points=3)
@@ -114,7 +114,7 @@ def loss_surface(
     check_positive(points=points)
     left, right, bottom, top = (float(bound) for bound in bounds)
     if not (np.isfinite([left, right, bottom, top]).all() and left < right and bottom < top):
-        raise CourseError(f"bounds are {tuple(bounds)}; give two rising pairs of finite numbers")
+        raise CourseError(f"bounds are {tuple(bounds)}; give two increasing pairs of finite numbers")
     columns, rows = np.linspace(left, right, points), np.linspace(bottom, top, points)
     grid = [keras.ops.convert_to_tensor(axis.ravel().astype("float32")) for axis in np.meshgrid(columns, rows)]
     losses = _backend.vectorise(lambda first, second: as_scalar(loss(first, second)))(*grid)
@@ -129,23 +129,23 @@ def gradient_descent(
     steps: int = 100,
     optimizer: str | UpdateRule = "sgd",
 ) -> Descent:
-    """Goes down a loss from a start, step by step, and keeps the path.
+    """Minimizes a loss by gradient descent, and records every step.
 
     Args:
-        loss: From the parameters, tensors, to a scalar, in operators and ``keras.ops``. Arrays in it shall be tensors,
-            too (``keras.ops.convert_to_tensor``).
-        start: The first parameters, numbers or arrays.
+        loss: A function from the parameters, tensors, to a scalar, in operators and ``keras.ops``. Convert arrays in it
+            by ``keras.ops.convert_to_tensor``.
+        start: The initial parameters, numbers or arrays.
         learning_rate: λ, above 0.
-        steps: How many steps to take.
-        optimizer: A name in ``update_rules.UPDATE_RULES``, or a rule of your own; plain descent when left out.
+        steps: Number of steps.
+        optimizer: A name in ``update_rules.UPDATE_RULES``, or a custom rule; the default is plain gradient descent.
 
     Returns:
         The run, with its path.
 
     Raises:
-        DivergenceError: The loss is no longer finite, or more than a million times what it was; ``found`` is the run
-            up to there.
-        CourseError: The start is not finite, or a number makes no sense.
+        DivergenceError: The loss is not finite any more, or a million times larger than at the start; ``found`` is the
+            run up to that step.
+        CourseError: The start is not finite, or a number is out of range.
 
     Example:
         >>> descent = gradient_descent(lambda m, b: (m - 3) ** 2 + (b - 1) ** 2, (0.0, 0.0), learning_rate=0.5, steps=1)
@@ -154,30 +154,32 @@ def gradient_descent(
     """
     check_positive(steps=steps)
     check_learning_rate(learning_rate)
-    (found,) = descend_freely(loss, start, [(find_rule(optimizer), learning_rate)], steps=steps)
+    (found,) = descend_without_data(loss, start, [(find_rule(optimizer), learning_rate)], steps=steps)
     if found.diverged:
         raise DivergenceError(found.diverged, found)
     return found
 
 
-def descend_freely(loss: Loss, start: Sequence[npt.ArrayLike], settings: Settings, *, steps: int) -> list[Descent]:
-    """Sends several runs down a loss that needs no data, and keeps their paths.
+def descend_without_data(
+    loss: Loss, start: Sequence[npt.ArrayLike], settings: Settings, *, steps: int
+) -> list[Descent]:
+    """Minimizes a loss that needs no data in several runs, and records their paths.
 
     Args:
-        loss: From the parameters, tensors, to a scalar.
-        start: The first parameters of all runs.
+        loss: A function from the parameters, tensors, to a scalar.
+        start: The initial parameters of all runs.
         settings: The update rule and the learning rate of each run.
-        steps: How many steps to take.
+        steps: Number of steps.
 
     Returns:
-        The runs in the order of the settings; a step is an epoch of theirs.
+        The runs in the order of the settings; each step counts as an epoch.
 
     Raises:
-        CourseError: The start, or the loss there, is not finite.
+        CourseError: The start, or the loss at the start, is not finite.
 
     Example:
         >>> sgd = find_rule("sgd")
-        >>> for run in descend_freely(lambda m: m**2, [1.0], [(sgd, 0.25), (sgd, 0.5)], steps=2):
+        >>> for run in descend_without_data(lambda m: m**2, [1.0], [(sgd, 0.25), (sgd, 0.5)], steps=2):
         ...     run.path.ravel().tolist()
         [1.0, 0.5, 0.25]
         [1.0, 0.0, 0.0]
@@ -187,8 +189,8 @@ def descend_freely(loss: Loss, start: Sequence[npt.ArrayLike], settings: Setting
         start=as_parameters(start),
     )
     groups = [min(_STEPS_A_CALL, steps - first) for first in range(0, steps, _STEPS_A_CALL)]
-    nothing = (np.zeros((_STEPS_A_CALL, 1), "float32"),)  # a row a step, where there is no data
-    runs = prepare_descent(problem, settings, paths=True)([[(nothing, count)] for count in groups], None)
+    no_data = (np.zeros((_STEPS_A_CALL, 1), "float32"),)  # the loop needs a row for each step
+    runs = prepare_descent(problem, settings, paths=True)([[(no_data, count)] for count in groups], None)
     return [
         replace(run, epoch_losses=run.losses if run.diverged else np.append(run.losses, run.epoch_losses[-1]))
         for run in runs
@@ -196,23 +198,7 @@ def descend_freely(loss: Loss, start: Sequence[npt.ArrayLike], settings: Setting
 
 
 def as_parameters(values: Sequence[npt.ArrayLike]) -> list[np.ndarray]:
-    """Takes numbers or arrays as parameters.
-
-    Args:
-        values: One for each parameter.
-
-    Returns:
-        A float32 array for each.
-
-    Raises:
-        CourseError: There is none, or one is not finite.
-
-    Example:
-        >>> as_parameters((1.0, float("nan")))
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: start is (1.0, nan); give at least one number, and finite ones only
-    """
+    """Converts parameters, numbers or arrays, to float32 arrays; raises a CourseError if one is not finite."""
     parameters = [np.asarray(value, "float32") for value in values]
     if not parameters or not all(np.isfinite(array).all() for array in parameters):
         raise CourseError(f"start is {tuple(values)}; give at least one number, and finite ones only")
@@ -220,37 +206,14 @@ def as_parameters(values: Sequence[npt.ArrayLike]) -> list[np.ndarray]:
 
 
 def as_scalar(loss: Any) -> Any:
-    """Takes what a loss function returned as one float32 number.
-
-    Args:
-        loss: A tensor or a number.
-
-    Returns:
-        A scalar tensor.
-
-    Raises:
-        CourseError: It is more than one number.
-    """
+    """Converts the result of a loss function to a float32 scalar; raises a CourseError if it is not a scalar."""
     if getattr(loss, "shape", ()) != ():
         raise CourseError(f"the loss has shape {tuple(loss.shape)}; give one number, for instance with keras.ops.mean")
     return keras.ops.cast(loss, "float32")
 
 
 def check_learning_rate(value: float) -> None:
-    """Checks that a learning rate is a finite number above 0.
-
-    Args:
-        value: The number.
-
-    Raises:
-        CourseError: It is not.
-
-    Example:
-        >>> check_learning_rate(-0.1)
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: learning_rate is -0.1; give a finite number above 0, such as 0.1
-    """
+    """Raises a CourseError if a learning rate is not a finite number above 0."""
     _check_above_zero("learning_rate", value, example=0.1)
 
 

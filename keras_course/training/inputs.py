@@ -1,4 +1,4 @@
-"""What the training loops take: samples with labels and weights, of any kind, cut into batches."""
+"""Checks samples, labels and weights of any kind, and cuts them into batches for the training loops."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_course import randomness
+from keras_course._backend import keras_private
 from keras_course._backend.loops import leaves
 from keras_course.errors import CourseError
 
@@ -29,18 +30,18 @@ _LABELS_LIKE_OUTPUTS: Final = (
     *(keras.losses.SquaredHinge, keras.losses.CategoricalHinge, keras.losses.CosineSimilarity),
 )
 LOSSES_OF_SAMPLES: Final = (*_LABELS_LIKE_OUTPUTS, keras.losses.SparseCategoricalCrossentropy)
-"""Losses of Keras whose value for a sample does not depend on the others in its batch."""
+"""Losses of Keras whose value for a sample does not depend on the other samples in the batch."""
 
 
 class Batches:
-    """Cuts labelled samples into the batches of an epoch, and hands them over in groups that run in one call.
+    """Cuts arrays into the batches of an epoch, in groups that one compiled call processes.
 
     Args:
         x: Samples, a nest of arrays (n, ...).
         y: Labels, a nest of arrays (n, ...); None without labels.
-        sample_weight: Weights, the same; None without weights.
-        batch_size: Samples a batch. The last batch of an epoch is smaller where they do not divide.
-        seed: Seed of the order; None to keep the order of the arrays.
+        sample_weight: Weights, a nest of arrays (n, ...); None without weights.
+        batch_size: Samples in a batch. The last batch of an epoch may be smaller.
+        seed: Seed of the order; None keeps the order of the arrays.
     """
 
     def __init__(
@@ -57,18 +58,18 @@ class Batches:
         self._largest_group = max(1, min(_STEPS_A_CALL, _BYTES_A_CALL // max(1, bytes_a_batch), whole))
 
     def first(self) -> Batch:
-        """Returns the first samples as a batch, in the order in which they were given."""
+        """Returns the first samples as a batch, without shuffling."""
         return self._take(slice(self.batch_size))
 
     def groups(self, epoch: int, speed: Callable[[], float], *, alone: bool = False) -> Iterator[tuple[Batch, int]]:
-        """Yields batches that run in one call, with the axes (steps, batch, ...), and how many of them to take.
+        """Yields groups of batches with the axes (steps, batch, ...), and the number of steps to take in each.
 
-        All groups of whole batches have one shape, so that one compiled program serves them.
+        All groups of whole batches have the same shape, so that they need one compiled program.
 
         Args:
-            epoch: Which epoch; the order of the samples depends on it.
-            speed: Returns how many steps a second to expect, so that a slow model reports often enough.
-            alone: Whether each batch is a group of its own.
+            epoch: The number of the epoch; the order of the samples depends on it.
+            speed: Returns the expected number of steps per second; groups of a slow model have fewer steps.
+            alone: Whether each batch is a separate group.
         """
         order = np.arange(self.samples)
         if self._key is not None:
@@ -93,16 +94,16 @@ class Batches:
         return f"{self.samples} samples, {digest.hexdigest()}"
 
     def _take(self, rows: Any) -> Batch:
-        return map_arrays(lambda array: _native(array[rows]), self.arrays)
+        return keras.tree.map_structure(lambda array: _native(array[rows]), self.arrays)
 
 
 class BatchStream:
-    """Takes the batches of a collection as they come, in groups that run in one call.
+    """Reads the batches of a collection, in groups that one compiled call processes.
 
     Args:
-        source: What can be gone through once an epoch: a ``keras.utils.PyDataset``, a ``DataLoader`` of PyTorch, a
-            ``Dataset`` of TensorFlow, a list of batches. Each batch is x, (x, y) or (x, y, sample_weight).
-        name: What the person calls it.
+        source: A collection that can be iterated once in each epoch: a ``keras.utils.PyDataset``, a ``DataLoader`` of
+            PyTorch, a ``Dataset`` of TensorFlow, a list of batches. Each batch is x, (x, y) or (x, y, sample_weight).
+        name: Name of the data in error messages.
     """
 
     samples = None
@@ -124,7 +125,7 @@ class BatchStream:
         return self._first
 
     def groups(self, epoch: int, speed: Callable[[], float], *, alone: bool = False) -> Iterator[tuple[Batch, int]]:
-        """Yields groups, see ``Batches.groups``; the order is that of the collection."""
+        """Yields groups of batches in the order of the collection; see ``Batches.groups``."""
         waiting: list[Batch] = []
         kind: Any = None
         largest = 1
@@ -144,7 +145,7 @@ class BatchStream:
             self._source.on_epoch_end()
 
     def fingerprint(self) -> str:
-        """Returns a text that changes with the kind and number of batches and with the first of them."""
+        """Returns a text that changes with the type and number of batches and with the first batch."""
         digest = hashlib.blake2b(digest_size=8)
         for leaf in leaves(self.first()):
             digest.update(np.ascontiguousarray(leaf).data)
@@ -157,24 +158,24 @@ class BatchStream:
             batch = as_batch(item, f"a batch of {self._name}")
             for leaf in leaves(batch):
                 _check_finite(leaf, f"{self._name} has a value")
-            yield map_arrays(_native, batch)
+            yield keras.tree.map_structure(_native, batch)
 
 
 def as_batches(data: Data, *, batch_size: int, seed: int | None, name: str) -> Batches | BatchStream:
-    """Takes data of any kind for a source of batches.
+    """Returns the batches of data of any kind.
 
     Args:
         data: (x, y) or (x, y, sample_weight) of arrays, lists, data frames, tensors or nests of them; or a collection
-            of such batches that can be gone through once an epoch.
-        batch_size: Samples a batch, for arrays.
-        seed: Seed of the order, for arrays; None to keep their order.
-        name: What the person calls the data.
+            of such batches that can be iterated once in each epoch.
+        batch_size: Samples in a batch; not used for a collection.
+        seed: Seed of the order, None to keep it; not used for a collection.
+        name: Name of the data in error messages.
 
     Returns:
-        The source.
+        The batches.
 
     Raises:
-        CourseError: It is neither, or can be gone through only once.
+        CourseError: The data are neither, or can be iterated only once.
 
     Example:
         >>> source = as_batches(([[1.0], [2.0], [3.0]], [0, 1, 0]), batch_size=2, seed=None, name="train")
@@ -190,7 +191,7 @@ def as_batches(data: Data, *, batch_size: int, seed: int | None, name: str) -> B
         return Batches(*(batch.get(part) for part in _PARTS), batch_size=batch_size, seed=seed)
     if isinstance(data, Iterator):
         raise CourseError(
-            f"{name} is a {type(data).__name__}, which can be gone through only once, and every epoch goes through it; "
+            f"{name} is a {type(data).__name__}, which can be iterated only once, not in every epoch; "
             "give a list of batches, or a keras.utils.PyDataset"
         )
     if isinstance(data, Iterable) or (hasattr(data, "__getitem__") and hasattr(data, "__len__")):
@@ -201,18 +202,7 @@ def as_batches(data: Data, *, batch_size: int, seed: int | None, name: str) -> B
 
 
 def as_batch(item: Any, name: str) -> Batch:
-    """Names the parts of x, (x, y) or (x, y, sample_weight), and turns what is in them into arrays.
-
-    Args:
-        item: The parts.
-        name: What the person calls them.
-
-    Returns:
-        The parts that are not None.
-
-    Raises:
-        CourseError: There are more of them, or one has neither numbers nor booleans.
-    """
+    """Converts x, (x, y) or (x, y, sample_weight) to arrays by name; parts that are None are left out."""
     parts = item if isinstance(item, tuple | list) else (item,)
     if not 1 <= len(parts) <= 3:
         raise CourseError(f"{name} has {len(parts)} parts; give (x, y) or (x, y, sample_weight)")
@@ -221,47 +211,32 @@ def as_batch(item: Any, name: str) -> Batch:
 
 
 def as_samples(x: Any, name: str) -> Any:
-    """Turns samples without labels into arrays of a type that every backend has.
-
-    Args:
-        x: Samples: an array, list, data frame or tensor, or a list or dictionary of them for several inputs.
-        name: What the person calls them.
-
-    Returns:
-        A nest of arrays (n, ...).
-
-    Raises:
-        CourseError: They are no numbers, or the inputs have different lengths.
-
-    Example:
-        >>> as_samples([[1.5, 2.0]], "x").dtype
-        dtype('float32')
-    """
+    """Converts samples, or a nest of them, to arrays of a data type that every backend has."""
     arrays = _as_arrays(x, name)
     _check_lengths({"x": arrays}, name)
-    return map_arrays(_native, arrays)
+    return keras.tree.map_structure(_native, arrays)
 
 
 def split_off(data: Data, share: float, name: str) -> tuple[Data, Data]:
-    """Splits the last samples off, as ``validation_split`` of Keras does.
+    """Splits off the last samples, like ``validation_split`` of Keras.
 
     Args:
         data: (x, y) or (x, y, sample_weight) of arrays.
-        share: Which share of the samples to split off, above 0 and below 1.
-        name: What the person calls the data.
+        share: Fraction of the samples to split off, above 0 and below 1.
+        name: Name of the data in error messages.
 
     Returns:
-        The first samples, and the last.
+        The first part and the last part of the data.
 
     Raises:
-        CourseError: The data is a collection of batches, or one of the two would be empty.
+        CourseError: The data are a collection of batches, or one of the parts would be empty.
 
     Example:
         >>> split_off((np.arange(4), np.arange(4)), 0.25, "train")[1]
         (array([3]), array([3]))
     """
     if not 0 < share < 1:
-        raise CourseError(f"validation_split is {share}; give a share above 0 and below 1")
+        raise CourseError(f"validation_split is {share}; give a fraction above 0 and below 1")
     if not _is_labelled_arrays(data):
         raise CourseError(f"validation_split needs arrays, and {name} is a {type(data).__name__}; give valid instead")
     batch = as_batch(data, name)
@@ -269,28 +244,34 @@ def split_off(data: Data, share: float, name: str) -> tuple[Data, Data]:
     samples = len(next(leaves(batch)))
     middle = int(samples * (1.0 - share))
     if middle in (0, samples):
-        raise CourseError(f"validation_split is {share}, which leaves nothing on one side of {samples} samples")
+        raise CourseError(
+            f"validation_split is {share}, which leaves one part of {samples} samples empty; give another"
+        )
     first, last = (
-        tuple(map_arrays(lambda array, part=part: array[part], batch[name]) for name in _PARTS if name in batch)
+        tuple(
+            keras.tree.map_structure(lambda array, part=part: array[part], batch[name])
+            for name in _PARTS
+            if name in batch
+        )
         for part in (slice(middle), slice(middle, None))
     )
     return first, last
 
 
 def class_weights_of(y: np.ndarray, class_weight: Any, num_classes: int | None = None) -> np.ndarray:
-    """Turns weights of classes into weights of samples.
+    """Returns the weights of samples that follow from the weights of their classes.
 
     Args:
         y: Class numbers (n,) or (n, 1), or probabilities (n, classes).
-        class_weight: A mapping from class numbers to weights, in which a class that is left out has the weight 1; or
-            ``"balanced"`` for weights under which every class counts alike.
-        num_classes: How many classes there are, if that is known.
+        class_weight: A mapping from class numbers to weights, with the weight 1 for classes that are left out; or
+            ``"balanced"`` for weights that give each class the same total.
+        num_classes: Number of classes, if it is known.
 
     Returns:
         float32 (n,).
 
     Raises:
-        CourseError: The weights are neither, or a key is no class.
+        CourseError: The weights are neither, or a key is not a class.
 
     Example:
         >>> class_weights_of(np.array([0, 0, 0, 0, 1]), "balanced").tolist()
@@ -300,8 +281,8 @@ def class_weights_of(y: np.ndarray, class_weight: Any, num_classes: int | None =
     """
     labels = y.argmax(axis=-1) if y.ndim > 1 and y.shape[-1] > 1 else y.reshape(len(y), -1)[:, 0]
     if y.ndim > 2 or (y.ndim == 2 and y.size != len(y) and y.shape[-1] == 1):
-        raise CourseError(f"class_weight needs one class a sample, and the labels have the shape {y.shape}")
-    with np.errstate(invalid="ignore"):  # one that is no number is refused later, with all others
+        raise CourseError(f"class_weight needs one class for each sample, and the labels have the shape {y.shape}")
+    with np.errstate(invalid="ignore"):  # a label that is not finite is refused later
         labels = np.round(labels).astype("int64")
     if isinstance(class_weight, str):
         if class_weight != "balanced":
@@ -322,27 +303,8 @@ def class_weights_of(y: np.ndarray, class_weight: Any, num_classes: int | None =
     return weights
 
 
-def map_arrays(function: Callable[..., Any], nest: Any) -> Any:
-    """Applies a function to every array of a nest of dictionaries, lists and tuples."""
-    if isinstance(nest, dict):
-        return {name: map_arrays(function, part) for name, part in nest.items()}
-    if isinstance(nest, list | tuple):
-        return type(nest)(map_arrays(function, part) for part in nest)
-    return function(nest)
-
-
 def check_data(model: keras.Model, data: Data, loss: Any, name: str) -> None:
-    """Checks that labelled samples fit a model and its loss, as far as both are known.
-
-    Args:
-        model: A model.
-        data: Samples and labels.
-        loss: The loss that compares labels with the model's output; nothing is known of several.
-        name: What the person calls the data.
-
-    Raises:
-        CourseError: They do not fit; the message says where.
-    """
+    """Raises a CourseError if samples and labels do not fit a model and its loss, as far as both are known."""
     x, y = data[:2]
     check_samples(model, x, name)
     if y is None or not isinstance(y, np.ndarray) or not isinstance(x, np.ndarray):
@@ -355,20 +317,11 @@ def check_data(model: keras.Model, data: Data, loss: Any, name: str) -> None:
     if isinstance(loss, keras.losses.SparseCategoricalCrossentropy):
         _check_class_numbers(y, outputs, loss, name)
     elif isinstance(loss, _LABELS_LIKE_OUTPUTS) and not _fits(outputs, y.shape[1:]):
-        raise CourseError(f"{name} has labels of shape {y.shape}; the model gives {outputs} a sample, so give the same")
+        raise CourseError(f"{name} has labels of shape {y.shape}; the model gives {outputs} a sample; give that shape")
 
 
 def check_samples(model: keras.Model, x: Any, name: str) -> None:
-    """Checks that samples are there, are finite, and have the shape that a model takes.
-
-    Args:
-        model: A model; of one that is not built, or tells no shapes, nothing is known.
-        x: Samples (n, ...), or a nest of them for several inputs.
-        name: What the person calls them.
-
-    Raises:
-        CourseError: They do not fit.
-    """
+    """Raises a CourseError if there are no samples, or one is not finite, or they do not fit the inputs of a model."""
     arrays = list(leaves(x))
     if not arrays or not len(arrays[0]):
         raise CourseError(f"{name} has no samples; give at least one")
@@ -385,64 +338,33 @@ def check_samples(model: keras.Model, x: Any, name: str) -> None:
 
 
 def fixed_batch_size(model: keras.Model) -> int | None:
-    """Finds how many samples a model takes together; None for any number.
-
-    Args:
-        model: A model; of one that tells no shapes, nothing is known.
-
-    Example:
-        >>> fixed_batch_size(keras.Sequential([keras.Input(batch_shape=(4, 3)), keras.layers.Dense(2)]))
-        4
-    """
+    """Returns the only batch size that a model accepts, None if it accepts any."""
     inputs = model.inputs if isinstance(getattr(model, "inputs", None), list | tuple) else ()
     return next((tensor.shape[0] for tensor in inputs if tensor.shape and tensor.shape[0] is not None), None)
 
 
 def check_stateless(model: keras.Model) -> None:
-    """Checks that no layer goes on with a batch where the last one has ended, as a stateful LSTM does.
+    """Raises a CourseError if a layer carries state from one batch to the next, like a stateful LSTM.
 
-    Keras carries such a state along on TensorFlow; on JAX it is lost after each batch, and PyTorch's gradients fail.
-
-    Args:
-        model: The model.
-
-    Raises:
-        CourseError: There is such a layer.
+    Such layers work on TensorFlow only: on JAX the state is lost after each batch, and on PyTorch the gradients fail.
     """
-    for layer in model._flatten_layers():
+    for layer in keras_private.all_layers(model):
         if getattr(layer, "stateful", False):
             raise CourseError(
-                f"the layer {layer.name!r} is stateful, which Keras does not do alike on its backends; "
-                "make it with stateful=False and give longer sequences"
+                f"the layer {layer.name!r} is stateful, which Keras does not support alike on its backends; "
+                "create it with stateful=False and give longer sequences"
             )
 
 
 def check_batch_size(model: keras.Model, batch_size: int) -> None:
-    """Checks that a model takes batches of a size.
-
-    Args:
-        model: The model.
-        batch_size: Samples that are to run together.
-
-    Raises:
-        CourseError: The model takes batches of another size, and no others.
-    """
+    """Raises a CourseError if a model does not accept batches of this size."""
     size = fixed_batch_size(model)
     if size not in (None, batch_size):
-        raise CourseError(f"batch_size is {batch_size}; the model takes batches of {size} and no others")
+        raise CourseError(f"batch_size is {batch_size}; the model takes batches of {size} and no others, so give that")
 
 
 def check_batches(model: keras.Model, source: "Batches | BatchStream", name: str) -> None:
-    """Checks that a model which takes only batches of one size gets no others.
-
-    Args:
-        model: The model.
-        source: The batches; of those that come one by one nothing is known before.
-        name: What the person calls them.
-
-    Raises:
-        CourseError: There are other batches.
-    """
+    """Raises a CourseError if a model accepts only batches of one size, and arrays are cut into others."""
     size = fixed_batch_size(model)
     if size is None or not isinstance(source, Batches):
         return
@@ -454,18 +376,7 @@ def check_batches(model: keras.Model, source: "Batches | BatchStream", name: str
 
 
 def check_pictures(x: Any, name: str) -> None:
-    """Checks that samples are pictures, which can be augmented.
-
-    Args:
-        x: Samples (n, ...).
-        name: What the person calls them.
-
-    Raises:
-        CourseError: They are none.
-
-    Example:
-        >>> check_pictures(np.zeros((2, 28, 28, 1)), "train")
-    """
+    """Raises a CourseError if samples are not pictures, which can be augmented."""
     if not isinstance(x, np.ndarray):
         raise CourseError(f"{name} has several inputs; only one input of pictures (height, width, channels) is changed")
     if x.ndim != 4:
@@ -475,47 +386,32 @@ def check_pictures(x: Any, name: str) -> None:
 
 
 def check_labels(x: np.ndarray, y: np.ndarray, name: str) -> None:
-    """Checks that there are as many labels as samples, and that they are finite.
-
-    Args:
-        x: Samples (n, ...).
-        y: Labels (n, ...).
-        name: What the person calls both.
-
-    Raises:
-        CourseError: They do not fit.
-
-    Example:
-        >>> check_labels(np.zeros(3), np.zeros(2), "train")
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: train has 3 samples and 2 labels; give one label a sample
-    """
+    """Raises a CourseError if there are not as many labels as samples, or one is not finite."""
     if len(x) != len(y):
         raise CourseError(f"{name} has {len(x)} samples and {len(y)} labels; give one label a sample")
     _check_finite(y, f"{name} has a label")
 
 
 def _is_labelled_arrays(data: Any) -> bool:
-    """Whether data is (x, y), (x, y, sample_weight) or x, and not a collection of batches."""
+    """Returns whether data are (x, y), (x, y, sample_weight) or x, not a collection of batches."""
     if isinstance(data, tuple):
         return True
-    if isinstance(data, list):  # of batches, or of x and y
+    if isinstance(data, list):  # either batches, or x and y
         return not data or not all(isinstance(item, tuple) for item in data)
     return isinstance(data, np.ndarray | Mapping) or keras.ops.is_tensor(data) or hasattr(data, "to_numpy")
 
 
 def _as_arrays(value: Any, name: str) -> Any:
-    """Turns lists, data frames and tensors into arrays; a list or tuple of arrays stays one."""
+    """Converts lists, data frames and tensors to arrays; a list or tuple of arrays becomes a list of arrays."""
     if isinstance(value, Mapping):
         return {key: _as_arrays(part, f"{name}[{key!r}]") for key, part in value.items()}
     if isinstance(value, tuple | list) and value and all(hasattr(part, "shape") and part.shape for part in value):
         return [_as_arrays(part, f"{name}[{number}]") for number, part in enumerate(value)]
     if isinstance(value, np.ndarray):
         array = value
-    elif hasattr(value, "to_numpy"):  # pandas and its like
+    elif hasattr(value, "to_numpy"):  # a data frame
         array = value.to_numpy()
-    elif hasattr(value, "detach"):  # a tensor of PyTorch, also where Keras runs on another backend
+    elif hasattr(value, "detach"):  # a tensor of PyTorch, also if Keras runs on another backend
         array = value.detach().cpu().numpy()
     elif hasattr(value, "numpy"):
         array = value.numpy()
@@ -523,20 +419,20 @@ def _as_arrays(value: Any, name: str) -> Any:
         try:
             array = np.asarray(value)
         except ValueError as error:
-            raise CourseError(f"{name} is no array: {error}; give rows of equal length") from None
+            raise CourseError(f"{name} is not an array: {error}; give rows of equal length") from None
     if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool or array.dtype.kind == "V"):
-        raise CourseError(f"{name} holds {array.dtype} and not numbers; turn texts and dates into numbers first")
+        raise CourseError(f"{name} holds {array.dtype} and not numbers; convert texts and dates to numbers first")
     if not array.ndim:
-        raise CourseError(f"{name} is one number; give an array with a row a sample")
+        raise CourseError(f"{name} is one number; give an array with a row for each sample")
     return array
 
 
 def _native(array: np.ndarray) -> np.ndarray:
-    """Returns values of a type that every backend has: floating-point numbers of Keras' own precision."""
+    """Converts an array to a data type that every backend has: floating-point numbers to Keras' ``floatx``."""
     kind = array.dtype
     if np.issubdtype(kind, np.complexfloating):
         return array
-    if np.issubdtype(kind, np.floating) or kind.kind == "V":  # NumPy knows bfloat16 only from outside
+    if np.issubdtype(kind, np.floating) or kind.kind == "V":  # V: bfloat16, which is not a type of NumPy itself
         return array.astype(keras.config.floatx(), copy=False)
     if kind in (np.uint16, np.uint32, np.uint64):
         return array.astype("int32" if kind.itemsize == 2 else "int64")
@@ -544,19 +440,9 @@ def _native(array: np.ndarray) -> np.ndarray:
 
 
 def _stacked(batches: list[Batch], length: int) -> Batch:
-    """Stacks batches, and fills the group up with copies, so that all groups have one shape."""
+    """Stacks batches to a group, filled with copies so that all groups have the same shape."""
     filled = [batches[number % len(batches)] for number in range(length)]
-    first = filled[0]
-    columns = zip(*(leaves(batch) for batch in filled), strict=True)
-    stacks = iter([np.stack(column) for column in columns])
-
-    def fill(nest: Any) -> Any:
-        if isinstance(nest, dict):
-            found = {name: fill(nest[name]) for name in sorted(nest)}
-            return {name: found[name] for name in nest}
-        return type(nest)(map(fill, nest)) if isinstance(nest, list | tuple) else next(stacks)
-
-    return fill(first)
+    return keras.tree.map_structure(lambda *arrays: np.stack(arrays), *filled)
 
 
 def _check_lengths(batch: Batch, name: str) -> None:
@@ -571,13 +457,13 @@ def _check_lengths(batch: Batch, name: str) -> None:
 
 
 def _expected_inputs(model: keras.Model, x: Any) -> list[Any] | None:
-    """Lists the model's inputs in the order of the leaves of x; None where nothing is known of them."""
+    """Returns the inputs of the model in the order of the leaves of x, None if they are not known."""
     inputs = getattr(model, "inputs", None)
     if not inputs or not all(hasattr(tensor, "shape") for tensor in inputs):
         return None
     if isinstance(x, dict):
         named = {tensor.name: tensor for tensor in inputs}
-        struct = getattr(model, "_inputs_struct", None)
+        struct = keras_private.input_structure(model)
         if isinstance(struct, dict):
             named = struct
         if unknown := [name for name in x if name not in named]:
@@ -589,7 +475,7 @@ def _expected_inputs(model: keras.Model, x: Any) -> list[Any] | None:
 
 
 def _fits(expected: tuple[Any, ...], shape: tuple[int, ...]) -> bool:
-    """Whether Keras takes an array for that shape: it adds or drops a last axis of length 1."""
+    """Returns whether Keras accepts an array for a shape; it adds or drops a last axis of length 1."""
 
     def equal(sides: tuple[int, ...]) -> bool:
         return len(expected) == len(sides) and all(e in (None, s) for e, s in zip(expected, sides, strict=True))
@@ -598,19 +484,16 @@ def _fits(expected: tuple[Any, ...], shape: tuple[int, ...]) -> bool:
 
 
 def _check_tokens(model: keras.Model, tensor: Any, array: np.ndarray, name: str) -> None:
-    """Makes sure that an embedding has every token: backends do four different things about one that it lacks."""
+    """Checks that every token has an embedding; the backends handle missing ones in different ways."""
     for layer in model.layers:
-        if isinstance(layer, keras.layers.Embedding) and _has_one_input(layer) and layer.input is tensor:
+        is_embedding = isinstance(layer, keras.layers.Embedding) and len(keras_private.calls_of(layer)) == 1
+        if is_embedding and layer.input is tensor:
             lowest, highest = _range(array)
             if lowest < 0 or highest >= layer.input_dim:
                 raise CourseError(
                     f"{name} has tokens from {lowest} to {highest}; the layer {layer.name!r} has {layer.input_dim}, "
                     f"so give whole numbers from 0 to {layer.input_dim - 1}"
                 )
-
-
-def _has_one_input(layer: Any) -> bool:
-    return len(getattr(layer, "_inbound_nodes", ())) == 1
 
 
 def _check_class_numbers(y: np.ndarray, outputs: tuple[Any, ...], loss: Any, name: str) -> None:
@@ -630,14 +513,14 @@ def _check_class_numbers(y: np.ndarray, outputs: tuple[Any, ...], loss: Any, nam
 
 
 def _chunks(array: np.ndarray) -> Iterator[np.ndarray]:
-    """Cuts an array into parts that fit in memory, whatever file it is mapped to."""
+    """Yields parts of an array that fit in memory, since the array may be mapped to a large file."""
     rows = max(1, _VALUES_CHECKED_TOGETHER // max(1, array[:1].size))
     for start in range(0, len(array), rows):
         yield array[start : start + rows]
 
 
 def _range(array: np.ndarray, ignored: Any = None) -> tuple[Any, Any]:
-    """Returns the lowest and the highest value, without those that the loss ignores."""
+    """Returns the lowest and the highest value; values that the loss ignores do not count."""
     parts = ((part if ignored is None else part[part != ignored]) for part in _chunks(array))
     ends = [(part.min(), part.max()) for part in parts if part.size]
     return (min(low for low, _ in ends), max(high for _, high in ends)) if ends else (0, 0)

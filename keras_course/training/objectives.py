@@ -1,4 +1,4 @@
-"""What a model is trained for: losses and metrics, as Keras understands them."""
+"""Finds the losses and metrics of a model, in the forms that Keras takes."""
 
 import inspect
 import re
@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import keras
 
+from keras_course._backend import keras_private
 from keras_course._backend.activations import output_activations
 from keras_course._backend.known_code import comes_from
 from keras_course.errors import CourseError
@@ -16,7 +17,7 @@ from keras_course.errors import CourseError
 Loss = Any
 """A Keras loss, its name, or a function from labels and outputs; for several outputs a list or dictionary of them."""
 Metrics = Any
-"""As for ``Model.compile``; or a mapping from names to metrics or functions from labels and outputs."""
+"""Metrics in the forms of ``Model.compile``; or a mapping from names to metrics or functions of labels and outputs."""
 
 _SHORT_NAMES: Final = {
     **{"mse": "MeanSquaredError", "mae": "MeanAbsoluteError", "mape": "MeanAbsolutePercentageError"},
@@ -29,17 +30,18 @@ _CLASSIFIERS: Final = (
 )
 _ACCURACY: Final = ("accuracy", "acc")
 _WARNINGS: Final = (
-    "__array__ implementation doesn't accept a copy keyword",  # Keras 3.15 converts variables in an old way
-    "Gradients do not exist for variables",  # of weights that the loss does not use
+    "__array__ implementation doesn't accept a copy keyword",  # about how Keras 3.15 converts variables
+    "Gradients do not exist for variables",  # about weights that the loss does not use
     "The model does not have any trainable weights",
     "Explicitly requested dtype int64 requested in",  # JAX has 32 bits
 )
+"""Warnings of Keras and the frameworks that need no action."""
 _PROGRAMS: Final = ("train_function", "test_function", "predict_function")
 """Attributes in which Keras keeps what it has compiled with this optimizer and these losses."""
 
 
 def accuracy(labels: Any, outputs: Any) -> Any:
-    """Says for each sample whether the largest output is that of its label.
+    """Returns for each sample whether the largest output is that of its label.
 
     Args:
         labels: Class numbers, a tensor (batch, ...), or probabilities (batch, ..., classes).
@@ -61,10 +63,10 @@ def accuracy(labels: Any, outputs: Any) -> Any:
 
 
 class LossOfAnyLabels(keras.losses.SparseCategoricalCrossentropy):
-    """Cross entropy that takes class numbers, or the probabilities that an augmentation has made of them.
+    """Cross entropy that accepts class numbers, and probabilities from an augmentation that mixes labels.
 
     Args:
-        like: The loss whose settings it has.
+        like: A loss with the settings to use.
 
     Example:
         >>> import numpy as np
@@ -86,16 +88,7 @@ class LossOfAnyLabels(keras.losses.SparseCategoricalCrossentropy):
 
 
 def on_logits(loss: keras.Loss | str) -> keras.Loss:
-    """Finds a loss by its name, and makes it take logits.
-
-    Args:
-        loss: The name of a loss of Keras, or a loss, which is returned as it is.
-
-    Returns:
-        The loss.
-
-    Raises:
-        CourseError: There is none of that name.
+    """Returns the loss of a name, with logits as inputs; a loss is returned unchanged.
 
     Example:
         >>> on_logits("sparse_categorical_crossentropy").get_config()["from_logits"]
@@ -105,7 +98,7 @@ def on_logits(loss: keras.Loss | str) -> keras.Loss:
 
 
 def losses_for(model: keras.Model, loss: Loss, x: Any = None, *, mixed_labels: bool = False) -> Loss:
-    """Finds the losses of a model: those that are named take logits, or probabilities where the model ends with them.
+    """Returns the losses of a model; a loss given by name takes logits, or probabilities if the model returns them.
 
     Args:
         model: The model.
@@ -114,7 +107,7 @@ def losses_for(model: keras.Model, loss: Loss, x: Any = None, *, mixed_labels: b
         mixed_labels: Whether an augmentation turns class numbers into probabilities.
 
     Returns:
-        The same nest of losses and functions.
+        Losses and functions in the structure of ``loss``.
 
     Raises:
         CourseError: There is no loss of that name, or a loss takes logits and the model gives probabilities.
@@ -146,7 +139,7 @@ def _find_loss(loss: Any, activation: str | None, mixed_labels: bool = False) ->
         takes_logits = "from_logits" in inspect.signature(kind).parameters
         loss = kind(from_logits=activation is None) if takes_logits else kind()
     else:
-        settings = getattr(loss, "_fn_kwargs", {})
+        settings = keras_private.function_settings(loss)
         _check_activation(loss, getattr(loss, "from_logits", settings.get("from_logits")), activation)
     if not (isinstance(loss, keras.Loss) or callable(loss)):
         raise CourseError(f"loss is a {type(loss).__name__}; give a loss of Keras, its name, or a function")
@@ -159,32 +152,18 @@ def _check_activation(loss: Any, from_logits: bool | None, activation: str | Non
     if from_logits and activation is not None:
         raise CourseError(
             f"loss is a {type(loss).__name__} that takes logits, and the model ends with {activation}; "
-            "give from_logits=False, or leave the activation out"
+            "give from_logits=False, or remove the activation"
         )
 
 
-def check_takes_probabilities(things: Any, argument: str) -> None:
-    """Checks that losses and metrics take the probabilities that an augmentation makes of class numbers.
-
-    Args:
-        things: A nest of losses, metrics and functions.
-        argument: What the person calls them.
-
-    Raises:
-        CourseError: One of them is known to take class numbers only.
-
-    Example:
-        >>> check_takes_probabilities([keras.metrics.SparseCategoricalAccuracy()], "metrics")
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: metrics has sparse_categorical_accuracy, which takes class numbers, ...
-    """
+def check_takes_probabilities(objectives: Any, argument: str) -> None:
+    """Raises a CourseError if a loss or metric accepts class numbers only, not probabilities of mixed labels."""
     remedy = "give 'accuracy'" if argument == "metrics" else "give the name 'sparse_categorical_crossentropy'"
-    for thing in keras.tree.flatten(things):
-        function = getattr(thing, "_fn", getattr(thing, "fn", thing))
+    for objective in keras.tree.flatten(objectives):
+        function = keras_private.function_of(objective)
         name = getattr(function, "__name__", "")
         is_sparse = name.startswith("sparse_") and comes_from(function, "keras")
-        if is_sparse and not isinstance(thing, LossOfAnyLabels):
+        if is_sparse and not isinstance(objective, LossOfAnyLabels):
             raise CourseError(
                 f"{argument} has {name}, which takes class numbers, and MixUp and CutMix make probabilities of them; "
                 f"{remedy}"
@@ -192,13 +171,13 @@ def check_takes_probabilities(things: Any, argument: str) -> None:
 
 
 def metrics_for(model: keras.Model, metrics: Metrics, loss: Loss, batch: Mapping[str, Any]) -> Any:
-    """Finds the metrics of a model, in a form that ``Model.compile`` takes.
+    """Returns the metrics of a model, in a form that ``Model.compile`` accepts.
 
     Args:
         model: The model.
-        metrics: What the person asked for; None for the accuracy of a classifier with one output.
-        loss: Its losses, as ``losses_for`` finds them.
-        batch: ``y``, by whose shape Keras tells which accuracy is meant.
+        metrics: The metrics; None for the accuracy of a classifier with one output.
+        loss: The losses, from ``losses_for``.
+        batch: A batch; the shape of its ``y`` determines the kind of accuracy.
 
     Returns:
         A list or dictionary of metrics.
@@ -255,7 +234,7 @@ def _output_shape(model: keras.Model) -> tuple[Any, ...] | None:
 
 
 def _is_classifier(loss: Any, y: Any, outputs: tuple[Any, ...] | None) -> bool:
-    """Whether the default is to measure the accuracy."""
+    """Returns whether accuracy is a default metric."""
     if loss is None or y is None or isinstance(y, dict | list):
         return False
     if isinstance(loss, _CLASSIFIERS) or "crossentropy" in getattr(loss, "__name__", ""):
@@ -267,12 +246,11 @@ def _is_classifier(loss: Any, y: Any, outputs: tuple[Any, ...] | None) -> bool:
 
 
 def _accuracy_of(loss: Any, y: Any, outputs: tuple[Any, ...] | None, name: str) -> Any:
-    """Returns the accuracy that Keras means by this word; of logits, one is positive above 0."""
-    is_one = outputs is not None and outputs[-1] == 1
+    """Returns the metric that Keras means by accuracy; a single logit predicts class 1 above 0."""
     if outputs is None or isinstance(y, dict | list):
-        return None  # which Keras finds out later
-    if is_one:
-        settings = getattr(loss, "_fn_kwargs", {})
+        return None  # Keras decides when it sees the outputs
+    if outputs[-1] == 1:
+        settings = keras_private.function_settings(loss)
         return keras.metrics.BinaryAccuracy(name=name, threshold=0.0 if settings.get("from_logits") else 0.5)
     return keras.metrics.MeanMetricWrapper(accuracy, name=name)
 
@@ -286,24 +264,21 @@ def compiled(
     weighted_metrics: Any = None,
     loss_weights: Any = None,
 ) -> Iterator[None]:
-    """Compiles a model for a while; afterwards it is compiled as before, or not at all.
+    """Compiles a model, and restores its earlier state at the end of the context.
 
     Args:
         model: The model.
         optimizer: A Keras optimizer.
-        loss: Its losses, see ``losses_for``; None for a model that computes its own.
-        metrics: Its metrics, see ``metrics_for``.
-        weighted_metrics: Those that take sample weights.
+        loss: The losses, from ``losses_for``; None for a model that computes its loss itself.
+        metrics: The metrics, from ``metrics_for``.
+        weighted_metrics: Metrics that use sample weights.
         loss_weights: A weight for each of several losses.
     """
-    for message in _WARNINGS:  # what Keras says to itself ends no training, also where warnings are errors
+    for message in _WARNINGS:  # they must not stop a training in a program that turns warnings into errors
         warnings.filterwarnings("ignore", re.escape(message))
     attributes = vars(model)
     before = dict(attributes)
-    # what an earlier call has left must not count as this one's
-    for name in ("_compile_loss", "_compile_metrics", "loss"):
-        if name in attributes:
-            attributes[name] = None
+    keras_private.forget_compilation(model)
     model.compile(
         optimizer=optimizer,
         loss=loss,
@@ -314,8 +289,8 @@ def compiled(
     )
     changed = [name for name, value in attributes.items() if name not in before or before[name] is not value]
     changed += [name for name in _PROGRAMS if name not in changed]
-    # a model that a callback saves is not compiled: its file would name classes that only this backend has
-    attributes.pop("_compile_config", None)
+    # a callback saves the model as not compiled: the file would otherwise name classes of this backend only
+    keras_private.forget_compile_config(model)
     try:
         yield
     finally:

@@ -1,8 +1,8 @@
-"""How a model takes its steps: in the compiled loop, or by Keras' own ``train_step``; and how it is measured.
+"""Takes training steps, in the compiled loop or by Keras' own ``train_step``, and evaluates a model.
 
-Both give the same numbers. The compiled loop is for what ``tests/training/test_as_keras.py`` proves equal; everything
-else that Keras trains goes through Keras' trainer, more slowly, with the same order of samples, the same augmentation
-and the same checkpoints.
+Both ways give the same numbers. The compiled loop is used for models that ``tests/training/test_as_keras.py`` shows to
+be equal. Keras' trainer, which is slower, trains all others with the same order of samples, the same augmentation and
+the same checkpoints.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from keras_course import _backend
+from keras_course._backend import keras_private
 from keras_course._backend.known_code import comes_from
 from keras_course._backend.loops import leaves
 from keras_course.augmentation import Augmentation
@@ -23,16 +24,15 @@ from keras_course.training.inputs import (
     Batches,
     BatchStream,
     fixed_batch_size,
-    map_arrays,
 )
 
 Logs = dict[str, float]
 
 _TRAINER: Final = ("train_step", "train_on_batch", "compute_metrics", "make_train_function", "compute_loss_and_updates")
-"""Methods of Keras' trainer. The compiled loop stands for those of Keras, and for no others."""
+"""Methods that the compiled loop replaces; a model that overrides one of them is trained by Keras' trainer."""
 _MEASUREMENT: Final = ("test_step", "test_on_batch", "compute_metrics", "compute_loss", "make_test_function")
 _LOSSES_OF_BATCHES: Final = ("circle", "dice", "tversky")
-"""Functions of Keras that compare the samples of a batch with each other, or sum over them."""
+"""Functions of Keras whose value depends on the whole batch."""
 _MEANS: Final = ("sum_over_batch_size", "mean", "mean_with_sample_weight")
 
 
@@ -41,7 +41,7 @@ class CompiledSteps:
 
     Args:
         model: A compiled and built model.
-        augmentation: What is done to each batch, inside the compiled step.
+        augmentation: The augmentation of each batch, a part of the compiled step.
     """
 
     way = "compiled"
@@ -64,22 +64,22 @@ class CompiledSteps:
             self._loop.sync()
 
     def begin_epoch(self) -> None:
-        """Has nothing to do: the loop hands nothing over that it has not finished."""
+        """Does nothing: after a failed step the Keras variables still have their values."""
 
     def load(self) -> None:
-        """Takes the values of the Keras variables."""
+        """Reads the Keras variables."""
         self._loop.load()
 
     def run(self, batches: Batch, count: int) -> Any:
-        """Takes steps; returns a row of numbers for each: the loss of the batch, and the means of the epoch so far."""
+        """Takes steps; returns for each the loss of the batch and the means of the metrics in this epoch."""
         return self._loop.run(batches, count)
 
     def sync(self) -> None:
-        """Hands the values to the Keras variables."""
+        """Writes the Keras variables."""
         self._loop.sync()
 
     def results(self) -> Logs:
-        """Returns the metrics of the epoch so far, from the Keras variables."""
+        """Returns the metrics of the epoch so far."""
         return as_numbers(self._model.get_metrics_result())
 
     def _loss(self, batch: Batch) -> Any:
@@ -88,7 +88,7 @@ class CompiledSteps:
         if self._augmentation is not None:
             x, y = _augmented(self._augmentation, x, y, batch["step"])
         outputs = model(x, **_backend.mode(model, training=True))
-        loss = model._compute_loss(x=x, y=y, y_pred=outputs, sample_weight=weights, training=True)
+        loss = keras_private.compute_loss(model, x, y, outputs, weights)
         results = model.compute_metrics(x, y, outputs, sample_weight=weights)
         return (loss, {name: results[name] for name in self.names}) if self.names else loss
 
@@ -98,7 +98,7 @@ class KerasSteps:
 
     Args:
         model: A compiled model.
-        augmentation: What is done to each batch before.
+        augmentation: The augmentation of each batch.
     """
 
     way = "keras"
@@ -110,90 +110,89 @@ class KerasSteps:
         self._before: list[tuple[Any, np.ndarray]] = []
 
     def begin_epoch(self) -> None:
-        """Keeps a copy of the values, for a step that fails and takes them with it."""
+        """Copies the variables, to restore them after a failed step."""
         optimizer = self._model.optimizer
         variables = [*self._model.variables, *(optimizer.variables if optimizer is not None else ())]
         self._before = [(variable, keras.ops.convert_to_numpy(variable)) for variable in variables]
 
     def run(self, batches: Batch, count: int) -> Any:
-        """Takes steps; returns a row for each with the loss of the batch."""
+        """Takes steps; returns for each the loss of the batch."""
         model, rows = self._model, []
         for number in range(count):
             x, y, weights = _tensors(batches, number)
             if self._augmentation is not None:
                 x, y = _augmented(self._augmentation, x, y, batches["step"][number])
             try:
-                with _metrics_go_on(model, "train_step"):
+                with _metrics_accumulate(model, "train_step"):
                     self._logs = model.train_on_batch(x, y, sample_weight=weights, return_dict=True)
             except BaseException:
-                self._put_back()
+                self._restore()
                 raise
             rows.append([float(self._logs.get("loss", 0.0))])
         return np.array(rows)
 
     def load(self) -> None:
-        """Has nothing to do: each step works on the Keras variables."""
+        """Does nothing: each step works on the Keras variables."""
 
     def sync(self) -> None:
-        """Has nothing to do: each step leaves the values in their Keras variables."""
+        """Does nothing: each step leaves the values in the Keras variables."""
 
-    def _put_back(self) -> None:
-        """Gives values back to variables whose memory a step has taken for its result, and then failed."""
+    def _restore(self) -> None:
+        """Restores variables whose memory a failed step has already reused."""
         for variable, value in self._before:
             try:
                 keras.ops.convert_to_numpy(variable)
-            except Exception:  # each framework has an error of its own for memory that it has given away
+            except Exception:  # each framework has another error for a buffer that was donated
                 variable.assign(value)
 
     def results(self) -> Logs:
         """Returns the metrics of the epoch so far."""
-        return as_numbers(self._model._get_metrics_result_or_logs(dict(self._logs)))
+        return as_numbers(keras_private.metrics_results(self._model, self._logs))
 
 
 Steps = CompiledSteps | KerasSteps
 
 
 def choose_steps(
-    model: keras.Model, augmentation: Augmentation | None, batches: Batch, things: list[Any]
+    model: keras.Model, augmentation: Augmentation | None, batches: Batch, called: list[Any]
 ) -> tuple[Steps, str | None]:
-    """Chooses the compiled loop where it is known to give the numbers of Keras' trainer.
+    """Returns the compiled loop if it is known to give the numbers of Keras' trainer, else that trainer.
 
     Args:
         model: A compiled and built model.
-        augmentation: What is done to each batch.
-        batches: A group of batches, on which the loop is compiled.
-        things: The losses, metrics and the optimizer.
+        augmentation: The augmentation of each batch.
+        batches: A group of batches, for which the loop is compiled.
+        called: The losses, the metrics and the optimizer.
 
     Returns:
-        The steps, and why Keras' trainer takes them; None for the compiled loop.
+        The steps, and the reason for Keras' trainer; None for the compiled loop.
     """
     reason = own_code(model, _TRAINER)
     if reason is None and model.run_eagerly:
         reason = "the model was compiled with run_eagerly=True"
     if reason is None:
-        layers = model._flatten_layers()
-        reason = _backend.unproven([*layers, *things])
+        reason = _backend.unproven([*keras_private.all_layers(model), *called])
         reason = reason and f"{reason} may do something else at each call"
     if reason is None:
         try:
             steps = CompiledSteps(model, augmentation)
             steps.compile(batches)
             return steps, None
-        except CourseError:  # Keras' trainer would end in it, too
+        except CourseError:  # Keras' trainer would raise it, too
             raise
-        except Exception as error:  # each framework has errors of its own for what it cannot compile
+        except Exception as error:  # each framework has other errors for code that it cannot compile
             words = [type(error).__name__, *str(error).split()]
             reason = f"the step cannot be compiled ({' '.join(words)[:200]})"
     return KerasSteps(model, augmentation), reason
 
 
 class Measurement:
-    """Measures a compiled and built model in inference mode, as ``Model.evaluate`` does.
+    """Evaluates a compiled and built model, with the same results as ``Model.evaluate``.
 
     Args:
         model: The model.
         source: The data.
-        predict: The forward pass over samples of any number, for where loss and metrics do not depend on the batches.
+        predict: The forward pass for any number of samples, used if loss and metrics do not depend on the batches.
     """
 
     def __init__(self, model: keras.Model, source: Batches | BatchStream, predict: Callable[[Any], Any]) -> None:
@@ -201,15 +200,15 @@ class Measurement:
         self._predict = predict
 
     def run(self, on_batch: Callable[[int, Logs | None], None] | None = None) -> Logs:
-        """Returns the loss and the metrics; ``on_batch`` is called before a batch with None and after it with logs."""
+        """Returns the loss and the metrics; ``on_batch`` is called before a batch with None, and after it with logs."""
         model = self._model
         model.reset_metrics()
-        if on_batch is None and isinstance(self._source, Batches) and _is_plain(model, self._source):
+        if on_batch is None and isinstance(self._source, Batches) and _is_independent_of_batches(model, self._source):
             arrays = self._source.arrays
             outputs = keras.ops.convert_to_tensor(self._predict(arrays["x"]))
             labels = keras.ops.convert_to_tensor(arrays["y"])
-            penalties = [model._aggregate_additional_loss(loss) for loss in model.losses]
-            value = model._compile_loss(labels, outputs) + sum(penalties)
+            penalties = [keras_private.additional_loss(model, loss) for loss in model.losses]
+            value = keras_private.compiled_loss(model)[0](labels, outputs) + sum(penalties)
             results = as_numbers(model.compute_metrics(None, labels, outputs))
             return {**results, "loss": float(keras.ops.convert_to_numpy(value))}
         total, samples = 0.0, 0
@@ -219,7 +218,7 @@ class Measurement:
             for place in range(count):
                 if on_batch is not None:
                     on_batch(number, None)
-                with _metrics_go_on(model, "test_step"):
+                with _metrics_accumulate(model, "test_step"):
                     x, y, weights = _tensors(group, place)
                     logs = model.test_on_batch(x, y, sample_weight=weights, return_dict=True)
                 size = next(leaves(group)).shape[1]
@@ -227,28 +226,24 @@ class Measurement:
                 if on_batch is not None:
                     on_batch(number, {**as_numbers(logs), "loss": total / samples})
                 number += 1
-        results = as_numbers(model._get_metrics_result_or_logs(dict(logs)))
+        results = as_numbers(keras_private.metrics_results(model, logs))
         of_keras = own_code(model, ("test_step",)) is None and _has_loss_tracker(model)
         return {**results, "loss": total / samples} if of_keras else results
 
 
 def _tensors(group: Batch, number: int) -> tuple[Any, Any, Any]:
-    """Takes one batch out of a group, as tensors: what Keras gives to metrics is else an array on PyTorch."""
+    """Returns one batch of a group as tensors; on PyTorch, Keras would pass arrays to the metrics."""
     x, y, weights = (
-        map_arrays(lambda array: keras.ops.convert_to_tensor(array[number]), group[name]) if name in group else None
+        keras.tree.map_structure(lambda array: keras.ops.convert_to_tensor(array[number]), group[name])
+        if name in group
+        else None
         for name in ("x", "y", "sample_weight")
     )
     return x, y, weights
 
 
 def as_numbers(logs: Mapping[str, Any]) -> Logs:
-    """Turns the results of metrics into numbers; what is an array becomes one number for each place in it.
-
-    Args:
-        logs: Results by name.
-
-    Returns:
-        Floats by name.
+    """Converts the results of metrics to numbers; each element of an array becomes an entry.
 
     Example:
         >>> as_numbers({"loss": np.float32(0.5), "f1": np.array([0.0, 1.0])})
@@ -268,12 +263,12 @@ def as_numbers(logs: Mapping[str, Any]) -> Logs:
 
 
 def has_loss_of_keras(model: keras.Model) -> bool:
-    """Says whether the column ``loss`` is the mean of what the steps minimise, and not a metric of the model's own."""
+    """Returns whether the column ``loss`` is the mean of the training loss, not a metric that the model defines."""
     return own_code(model, ("train_step",)) is None and _has_loss_tracker(model)
 
 
 def _has_loss_tracker(model: keras.Model) -> bool:
-    return any(metric is model._loss_tracker for metric in model.metrics)
+    return any(metric is keras_private.loss_tracker(model) for metric in model.metrics)
 
 
 def _augmented(augmentation: Augmentation, x: Any, y: Any, step: Any) -> tuple[Any, Any]:
@@ -285,14 +280,14 @@ def _augmented(augmentation: Augmentation, x: Any, y: Any, step: Any) -> tuple[A
 
 
 @contextmanager
-def _metrics_go_on(model: keras.Model, step: str) -> Iterator[None]:
-    """Lets metrics go on from one batch to the next, which Keras would reset; only the loss is that of the batch.
+def _metrics_accumulate(model: keras.Model, step: str) -> Iterator[None]:
+    """Prevents Keras from resetting the metrics before each batch; only the loss is reset.
 
-    With an overridden step nothing is known of the loss, which then goes on, too.
+    If the model overrides the step, the loss is not reset either, since it may be any metric.
     """
     attributes = vars(model)
     own_step = own_code(model, (step,)) is not None
-    attributes["reset_metrics"] = (lambda: None) if own_step else model._loss_tracker.reset_state
+    attributes["reset_metrics"] = (lambda: None) if own_step else keras_private.loss_tracker(model).reset_state
     try:
         yield
     finally:
@@ -300,7 +295,7 @@ def _metrics_go_on(model: keras.Model, step: str) -> Iterator[None]:
 
 
 def _metrics(model: keras.Model) -> list[Any]:
-    """Lists single metrics, also those that Keras keeps together."""
+    """Returns the metrics, including those that Keras keeps in a container."""
     found: list[Any] = []
     for metric in model.metrics:
         found += getattr(metric, "metrics", None) or [metric]
@@ -308,14 +303,7 @@ def _metrics(model: keras.Model) -> list[Any]:
 
 
 def own_code(model: keras.Model, names: tuple[str, ...]) -> str | None:
-    """Names a method that the class of a model overrides.
-
-    Args:
-        model: The model.
-        names: Methods of ``keras.Model``.
-
-    Returns:
-        What was found, in words; None if all of them are Keras'.
+    """Returns the first of some methods of ``keras.Model`` that the class of a model overrides, in words; else None.
 
     Example:
         >>> own_code(keras.Sequential(), ("train_step",)) is None
@@ -328,35 +316,34 @@ def own_code(model: keras.Model, names: tuple[str, ...]) -> str | None:
     return None
 
 
-def _is_plain(model: keras.Model, source: Batches) -> bool:
-    """Whether loss and metrics depend only on outputs and labels, and not on which samples are in a batch together."""
+def _is_independent_of_batches(model: keras.Model, source: Batches) -> bool:
+    """Returns whether loss and metrics are means over the samples, which do not depend on the batches."""
     if own_code(model, _MEASUREMENT) is not None or fixed_batch_size(model) is not None:
         return False
     arrays, outputs = source.arrays, getattr(model, "outputs", None)
     if set(arrays) != {"x", "y"} or not all(isinstance(part, np.ndarray) for part in arrays.values()):
         return False
-    if not outputs or len(outputs) != 1 or getattr(outputs[0], "_keras_mask", None) is not None:
+    if not outputs or len(outputs) != 1 or keras_private.has_mask(outputs[0]):
         return False
-    structure = getattr(getattr(model, "_functional", model), "_outputs_struct", None)
-    if structure is not outputs[0] or isinstance(model._compile_loss._user_loss, dict | list):
+    _, loss = keras_private.compiled_loss(model)
+    if keras_private.output_structure(model) is not outputs[0] or isinstance(loss, dict | list):
         return False
-    for layer in model._flatten_layers():
+    for layer in keras_private.all_layers(model):
         is_known = comes_from(type(layer), "keras", "keras_course")
         adds_loss = isinstance(layer, keras.layers.ActivityRegularization) or layer.activity_regularizer is not None
         if not is_known or adds_loss or (layer.metrics and layer is not model):
             return False
-    loss = model._compile_loss._user_loss
     if not (comes_from(type(loss), "keras_course") or type(loss) in LOSSES_OF_SAMPLES) or loss.reduction not in _MEANS:
         return False
-    if getattr(loss, "_fn_kwargs", {}).get("ignore_class") is not None:
+    if keras_private.function_settings(loss).get("ignore_class") is not None:
         return False
     return all(_is_mean_over_samples(metric) for metric in _metrics(model))
 
 
 def _is_mean_over_samples(metric: Any) -> bool:
-    """Whether a metric is one of Keras' classes, or wraps a function that is known to give a number for each sample."""
-    function = getattr(metric, "_fn", None)
+    """Returns whether a metric is a class of Keras, or wraps a function that returns a number for each sample."""
+    function = keras_private.function_of(metric)
     if getattr(function, "__name__", None) in _LOSSES_OF_BATCHES:
         return False
-    parts = [type(metric)] if function is None else [type(metric), function]
+    parts = [type(metric)] if function is metric else [type(metric), function]
     return all(comes_from(part, "keras", "keras_course") for part in parts)

@@ -14,7 +14,7 @@ def test_a_search_that_waits_for_another_leaves_nothing_behind(monkeypatch):
     found = []
     search = threading.Thread(target=lambda: found.append(outputs.find_larger(model, 3)))
     original = Operation.__call__
-    with outputs._only_one:  # another search, in the middle of which Keras is not as it was
+    with outputs._search_lock:  # another search, in the middle of which Keras is not as it was
         monkeypatch.setattr(Operation, "__call__", lambda operation, *inputs, **settings: None)
         search.start()
         time.sleep(0.5)

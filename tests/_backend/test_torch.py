@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from keras_course import randomness
-from keras_course._backend.torch_files import read_tensors
+from keras_course.pretrained.tensor_files import read_tensors
 
 
 def dropped_in_process(rank, world_size, folder):

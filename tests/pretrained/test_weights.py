@@ -263,7 +263,7 @@ def hdf5(path, change):
     [
         (LITE0, lambda path: source_of("efficientnet_lite1"), "it has no|has the shape"),
         ("efficientnet_lite2", lambda path: source_of(), "it has no|has the shape"),
-        ("mobilenet_v2", lambda path: source_of(), "is no file of mobilenet_v2"),
+        ("mobilenet_v2", lambda path: source_of(), "is not a file of mobilenet_v2"),
         (LITE0, lambda path: path / "none.pth", "cannot be read: No such file"),
         (LITE0, lambda path: path, "cannot be read: Is a directory"),
         (LITE0, lambda path: hdf5(path / "empty.weights.h5", lambda file: None), "does not hold the weights"),

@@ -470,7 +470,7 @@ def test_a_file_that_is_mapped_into_memory_is_not_read_at_once(tmp_path, plain_h
 
 
 BAD_DATA = {
-    "a generator": (lambda: (pair for pair in [(X, Y)]), "can be gone through only once"),
+    "a generator": (lambda: (pair for pair in [(X, Y)]), "can be iterated only once"),
     "texts": (lambda: (np.array([["a"] * FEATURES] * SAMPLES), Y), "holds <U1 and not numbers"),
     "objects": (lambda: (X.astype(object), Y), "holds object and not numbers"),
     "ragged lists": (lambda: ([[1.0], [1.0, 2.0]], [0, 1]), "rows of equal length"),
@@ -512,11 +512,11 @@ BAD_SETTINGS = {
     "class weight by name": ({"class_weight": "even"}, "class_weight is 'even'"),
     "validation split": ({"validation_split": 1.5}, "validation_split is 1.5"),
     "validation twice": ({"validation_split": 0.5, "valid": (X, Y)}, "validation_split and valid are given"),
-    "all to validate": ({"validation_split": 0.99}, "leaves nothing on one side of 30 samples"),
+    "all to validate": ({"validation_split": 0.99}, "leaves one part of 30 samples empty"),
     "batches to split": ({"data": [(X, Y)], "validation_split": 0.5}, "validation_split needs arrays"),
     "batches to weigh": ({"data": [(X, Y)], "class_weight": {0: 2.0}}, "class_weight needs train to be"),
     "labels of two outputs": ({"data": (X, [Y, Y]), "class_weight": {0: 2.0}}, "class_weight needs one output"),
-    "labels of pixels": ({"data": (X, np.zeros((30, 2, 2))), "class_weight": {0: 2.0}}, "one class a sample"),
+    "labels of pixels": ({"data": (X, np.zeros((30, 2, 2))), "class_weight": {0: 2.0}}, "one class for each sample"),
     "class weights as a list": ({"class_weight": [1.0, 2.0, 3.0]}, "class_weight is a list"),
     "a negative class weight": ({"class_weight": {0: -1.0}}, "class_weight of class 0 is -1.0"),
     "a layer as optimizer": ({"optimizer": layers.Dense(1)}, "optimizer is"),

@@ -1,4 +1,4 @@
-"""Files of PyTorch, put together here byte by byte; test_torch.py reads some that PyTorch has written."""
+"""PyTorch files, put together here byte by byte; tests/_backend/test_torch.py reads files that PyTorch has written."""
 
 import io
 import os
@@ -10,9 +10,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from keras_course._backend import torch_files
-from keras_course._backend.torch_files import read_tensors
 from keras_course.errors import CourseError
+from keras_course.pretrained import tensor_files
+from keras_course.pretrained.tensor_files import read_tensors
 
 A = np.arange(6, dtype="float32").reshape(2, 3)
 B = np.array([7, -8], "int64")
@@ -124,33 +124,33 @@ FLOATS = storage("FloatStorage", "0", 6)
     [
         (with_entry(name("os", "system") + group(text("touch ran")) + b"R"), "would call 'os system'"),
         (with_entry(name("builtins", "eval") + group(text("1")) + b"R"), "would call 'builtins eval'"),
-        (with_entry(name("os", "system")), "'a' is no tensor"),
-        (with_entry(b"K\x01"), "'a' is no tensor"),
+        (with_entry(name("os", "system")), "'a' is not a tensor"),
+        (with_entry(b"K\x01"), "'a' is not a tensor"),
         (with_entry(name("os", "system") + b")\x81"), "instruction NEWOBJ"),
         (with_entry(b"(" + text("touch ran") + b"ios\nsystem\n"), "instruction INST"),
         (with_entry(name("collections", "OrderedDict") + group(text("x")) + b"R"), "would call"),
         (with_entry(tensor(FLOATS, (2**30, 2**30), (0, 0))), "larger than the file"),
         (with_entry(tensor(FLOATS, (7,), (1,))), "more numbers than the file"),
         (with_entry(tensor(FLOATS, (2,), (1,), offset=5)), "more numbers than the file"),
-        (with_entry(tensor(FLOATS, (-1,), (1,))), "makes no sense"),
-        (with_entry(tensor(FLOATS, (2,), (-1,), offset=3)), "makes no sense"),
-        (with_entry(tensor(FLOATS, (2,), (1, 1))), "makes no sense"),
+        (with_entry(tensor(FLOATS, (-1,), (1,))), "invalid"),
+        (with_entry(tensor(FLOATS, (2,), (-1,), offset=3)), "invalid"),
+        (with_entry(tensor(FLOATS, (2,), (1, 1))), "invalid"),
         (with_entry(tensor(storage("FloatStorage", "0", 7), (2,), (1,))), "not as described"),
-        (with_entry(tensor(storage("FloatStorage", "0", -6), (2,), (1,))), "makes no sense"),
-        (with_entry(tensor(storage("ComplexStorage", "0", 6), (2,), (1,))), "numbers of the kind"),
+        (with_entry(tensor(storage("FloatStorage", "0", -6), (2,), (1,))), "invalid"),
+        (with_entry(tensor(storage("ComplexStorage", "0", 6), (2,), (1,))), "numbers of an unknown type"),
         (with_entry(tensor(FLOATS, (6,), (1,)), b=tensor(storage("IntStorage", "0", 6), (6,), (1,))), "in two ways"),
-        (stream({"a": tensor(FLOATS, (6,), (1,))}, {}), "no file of tensors"),
-        (stream(ENTRIES, NUMBERS) + b"more", "goes on behind its end"),
-        (stream(ENTRIES, NUMBERS, little=b"\x89"), "another kind of machine"),
-        (archive(ENTRIES, NUMBERS, order=b"big"), "another kind of machine"),
+        (stream({"a": tensor(FLOATS, (6,), (1,))}, {}), "is not a file of tensors"),
+        (stream(ENTRIES, NUMBERS) + b"more", "data after its end"),
+        (stream(ENTRIES, NUMBERS, little=b"\x89"), "big-endian"),
+        (archive(ENTRIES, NUMBERS, order=b"big"), "big-endian"),
         (archive(ENTRIES, NUMBERS, compression=zipfile.ZIP_DEFLATED), "compressed"),
-        (archive(ENTRIES, {"0": A}), "no file of tensors"),
+        (archive(ENTRIES, {"0": A}), "is not a file of tensors"),
         (archive(ENTRIES, {"0": A[:1], "1": B}), "more numbers than the file"),
         (program(b"K\x01"), "does not begin"),
         (pickle.dumps({"a": 1}), "instruction FRAME"),
-        (b"", "no file of tensors"),
+        (b"", "is not a file of tensors"),
         (b"PK\x05\x06" + bytes(18), "no data.pkl"),
-        (b"\x89HDF\r\n\x1a\n", "no file of tensors"),
+        (b"\x89HDF\r\n\x1a\n", "is not a file of tensors"),
     ],
 )
 def test_what_is_no_table_of_tensors_is_refused_and_nothing_runs(tmp_path, monkeypatch, content, reason):
@@ -186,12 +186,12 @@ def test_a_damaged_file_is_refused_or_gives_arrays(tmp_path, form):
 
 
 def test_a_long_description_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch_files, "LARGEST_PROGRAM", 20)
+    monkeypatch.setattr(tensor_files, "LARGEST_PROGRAM", 20)
     assert "too long" in refused(tmp_path / "weights.pth", stream(ENTRIES, NUMBERS))
 
 
 def test_a_large_file_is_refused_before_it_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch_files, "LARGEST_FILE_BYTES", 100)
+    monkeypatch.setattr(tensor_files, "LARGEST_FILE_BYTES", 100)
     assert "at most 100" in refused(tmp_path / "weights.pth", stream(ENTRIES, NUMBERS))
 
 

@@ -1,9 +1,10 @@
-"""PyTorch's files of weights, read without PyTorch and without running what is in them.
+"""Reads PyTorch's weight files (``.pth``, ``.pt``) without PyTorch and without running any code in them.
 
-Such a file is a pickle, a small program that builds objects and may call any function of Python, followed by plain
-numbers. Here the program is not run but read, one instruction at a time: the dozen instructions that a table of tensors
-takes are understood, the names of what it would call are compared with four, and everything else ends the reading.
-Both forms are read: that of PyTorch before 1.6, and the zip archives since then.
+Such a file is a pickle followed by plain numbers. A pickle is a small program that builds objects and may call any
+Python function. This reader does not run the program: it interprets the few instructions that a table of tensors
+needs, compares the names that the program would call with a short list, and stops at everything else.
+
+It reads both formats: the stream that PyTorch wrote before version 1.6, and the zip archive since then.
 """
 
 import io
@@ -20,29 +21,32 @@ from keras_course.errors import CourseError, reason_of
 
 LARGEST_FILE_BYTES: Final = 2**30
 LARGEST_PROGRAM: Final = 2_000_000
-"""Instructions; a table of a thousand tensors has some fifty thousand."""
+"""The largest number of instructions; a table of a thousand tensors has about fifty thousand."""
 
 _MAGIC_NUMBER: Final = 0x1950A86A20F9469CFC6C
 _PROTOCOL: Final = 1001
+_NOT_LITTLE_ENDIAN: Final = "it was written on a big-endian machine"
 _TYPES: Final = {
-    "torch FloatStorage": "<f4",
-    "torch DoubleStorage": "<f8",
-    "torch HalfStorage": "<f2",
-    "torch LongStorage": "<i8",
-    "torch IntStorage": "<i4",
-    "torch ByteStorage": "<u1",
-    "torch BoolStorage": "|b1",
+    "FloatStorage": "<f4",
+    "DoubleStorage": "<f8",
+    "HalfStorage": "<f2",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ByteStorage": "<u1",
+    "BoolStorage": "|b1",
 }
+"""Data types by the class that the program names, without its module: the class is never imported."""
 
 
 class _Name(NamedTuple):
-    """What a program would have imported; it is only a name here."""
+    """The name of a function or class that the program would import."""
 
-    text: str
+    module: str
+    attribute: str
 
 
 class _Storage(NamedTuple):
-    """A run of numbers somewhere behind the program."""
+    """A block of numbers that follows the program."""
 
     dtype: np.dtype
     key: str
@@ -50,7 +54,7 @@ class _Storage(NamedTuple):
 
 
 class _Tensor(NamedTuple):
-    """Which numbers of a storage make a tensor."""
+    """A tensor as a view of a storage."""
 
     storage: _Storage
     offset: int
@@ -62,13 +66,13 @@ _MARK: Final = object()
 
 
 def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads a table of tensors, a ``state_dict``, trusting nothing.
+    """Reads a table of tensors, a ``state_dict``, from a file that is not trusted.
 
     Args:
         path: The file, usually ``.pth`` or ``.pt``.
 
     Returns:
-        The tensors by their names, each an array of its own.
+        The tensors by name, each a separate array.
 
     Raises:
         CourseError: There is no such file, it is damaged or too large, or it holds anything but tensors.
@@ -79,7 +83,7 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
     try:
         size = path.stat().st_size
         if not path.is_file():
-            raise CourseError(f"{path} is no file")
+            raise CourseError(f"{path} is not a file")
         if size > LARGEST_FILE_BYTES:
             raise CourseError(f"{path} has {size:,} bytes; at most {LARGEST_FILE_BYTES:,} are read")
         content = path.read_bytes()
@@ -90,22 +94,22 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
         return _tensors(table, numbers_of, size)
     except CourseError as error:
         raise CourseError(f"{path} is not read: {error}") from None
-    except Exception as error:  # what is damaged can be wrong in any way
-        reason = reason_of(error)
-        raise CourseError(f"{path} is no file of tensors: {reason}") from None
+    except Exception as error:  # a damaged file can raise almost anything
+        raise CourseError(f"{path} is not a file of tensors: {reason_of(error)}") from None
 
 
 Numbers = Callable[[_Storage], np.ndarray]
+"""Returns the numbers of a storage."""
 
 
 def _read_stream(content: bytes) -> tuple[Any, Numbers]:
-    """Reads the older form: five programs, and then the numbers of one storage after the other."""
+    """Reads the stream format: five programs, then the numbers of each storage."""
     file = io.BytesIO(content)
     if _run(file) != _MAGIC_NUMBER or _run(file) != _PROTOCOL:
-        raise CourseError("it does not begin as such a file does")
+        raise CourseError("it does not begin with the marks of this format")
     machine = _run(file)
     if not isinstance(machine, dict) or machine.get("little_endian") is not True:
-        raise CourseError("its bytes are in the order of another kind of machine")
+        raise CourseError(_NOT_LITTLE_ENDIAN)
     table = _run(file)
     found = {}
     for storage in {tensor.storage for tensor in _entries(table).values()}:
@@ -120,23 +124,23 @@ def _read_stream(content: bytes) -> tuple[Any, Numbers]:
         data = file.read(count * found[key].dtype.itemsize)
         numbers[key] = np.frombuffer(data, found[key].dtype, count)
     if file.read(1):
-        raise CourseError("it goes on behind its end")
+        raise CourseError("it has data after its end")
     return table, lambda storage: numbers[storage.key]
 
 
 def _read_archive(content: bytes) -> tuple[Any, Numbers]:
-    """Reads the form since 1.6: an archive with the program as ``data.pkl``, and a file for each storage."""
+    """Reads the zip format: the program is ``data.pkl``, and each storage is a file."""
     archive = zipfile.ZipFile(io.BytesIO(content))
     for info in archive.infolist():
-        if info.compress_type != zipfile.ZIP_STORED:  # so that nothing is larger than the archive
-            raise CourseError(f"its {info.filename} is compressed, which such files are not")
+        if info.compress_type != zipfile.ZIP_STORED:  # otherwise a small archive could expand to any size
+            raise CourseError(f"its {info.filename} is compressed, which this format does not allow")
     program = next((name for name in archive.namelist() if name.endswith("/data.pkl")), None)
     if program is None:
-        raise CourseError("it has no data.pkl; an archive of another kind")
+        raise CourseError("it has no data.pkl: it is another kind of archive")
     folder = program.removesuffix("data.pkl")
-    order = f"{folder}byteorder"  # since 2.1; before, it was always the same
+    order = f"{folder}byteorder"  # written since version 2.1; earlier files are little-endian
     if order in archive.namelist() and archive.read(order) != b"little":
-        raise CourseError("its bytes are in the order of another kind of machine")
+        raise CourseError(_NOT_LITTLE_ENDIAN)
 
     def numbers_of(storage: _Storage) -> np.ndarray:
         return np.frombuffer(archive.read(f"{folder}data/{storage.key}"), storage.dtype)
@@ -146,10 +150,10 @@ def _read_archive(content: bytes) -> tuple[Any, Numbers]:
 
 def _entries(table: Any) -> dict[str, _Tensor]:
     if not isinstance(table, dict):
-        raise CourseError("it holds no table of tensors")
+        raise CourseError("it does not hold a table of tensors")
     for name, value in table.items():
         if not isinstance(name, str) or not isinstance(value, _Tensor):
-            raise CourseError(f"its entry {name!r:.60} is no tensor")
+            raise CourseError(f"its entry {name!r:.60} is not a tensor")
     return table
 
 
@@ -158,7 +162,7 @@ def _tensors(table: Any, numbers_of: Numbers, size: int) -> dict[str, np.ndarray
     total = 0
     for name, (storage, offset, shape, strides) in _entries(table).items():
         if len(shape) != len(strides) or min((offset, *shape, *strides), default=0) < 0:
-            raise CourseError(f"its tensor {name} has a shape that makes no sense")
+            raise CourseError(f"its tensor {name} has an invalid shape")
         numbers = numbers_of(storage)
         last = offset + sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True))
         if math.prod(shape) and (len(numbers) != storage.length or last >= storage.length):
@@ -173,7 +177,7 @@ def _tensors(table: Any, numbers_of: Numbers, size: int) -> dict[str, np.ndarray
 
 
 def _run(file: BinaryIO) -> Any:
-    """Reads one program and gives what it builds out of numbers, texts, lists, tables and tensors."""
+    """Interprets one program; returns the object that it builds from numbers, texts, lists, tables and tensors."""
     stack: list[Any] = []
     memo: dict[int, Any] = {}
     for instruction, argument in _instructions(file):
@@ -188,7 +192,7 @@ def _run(file: BinaryIO) -> Any:
         elif instruction in _CONSTANTS:
             stack.append(_CONSTANTS[instruction]())
         elif instruction == "GLOBAL":
-            stack.append(_Name(argument))
+            stack.append(_Name(*argument.split(" ", 1)))
         elif instruction == "TUPLE":
             stack.append(tuple(_since_mark(stack)))
         elif instruction in _TUPLES:
@@ -206,9 +210,9 @@ def _run(file: BinaryIO) -> Any:
             arguments = stack.pop()
             stack.append(_called(stack.pop(), arguments))
         elif instruction == "BUILD":
-            stack.pop()  # attributes of the table, such as the versions of layers
+            stack.pop()  # attributes of the table, such as the versions of layers, are ignored
         elif instruction != "PROTO":
-            raise CourseError(f"it has the instruction {instruction}, which a table of tensors has no use for")
+            raise CourseError(f"it has the instruction {instruction}, which a table of tensors does not need")
     raise CourseError("it ends too early")
 
 
@@ -245,22 +249,22 @@ def _last_two(stack: list[Any]) -> list[Any]:
 
 def _storage(description: Any) -> _Storage:
     kind, name, key, _, count, *_ = description
-    if kind != "storage" or not isinstance(name, _Name) or name.text not in _TYPES:
-        raise CourseError(f"it has numbers of the kind {name!r:.60}")
+    if kind != "storage" or not isinstance(name, _Name) or name.attribute not in _TYPES:
+        raise CourseError(f"it has numbers of an unknown type, {name!r:.60}")
     if type(count) is not int or not 0 <= count <= LARGEST_FILE_BYTES or not isinstance(key, str):
-        raise CourseError("it has a storage that makes no sense")
-    return _Storage(np.dtype(_TYPES[name.text]), key, count)
+        raise CourseError("it has an invalid storage")
+    return _Storage(np.dtype(_TYPES[name.attribute]), key, count)
 
 
 def _called(name: Any, arguments: Any) -> Any:
-    """Gives what the only two functions that a table of tensors needs would have given."""
-    text = name.text if isinstance(name, _Name) else repr(name)
-    if text == "collections OrderedDict" and arguments == ():
+    """Returns the result of one of the two functions that a table of tensors needs; refuses all others."""
+    if name == ("collections", "OrderedDict") and arguments == ():
         return {}
-    if text == "torch._utils _rebuild_tensor_v2":
+    if isinstance(name, _Name) and name.attribute == "_rebuild_tensor_v2":
         storage, offset, shape, strides, *_ = arguments
         whole = isinstance(shape, tuple) and isinstance(strides, tuple) and isinstance(storage, _Storage)
         if whole and all(type(value) is int for value in (offset, *shape, *strides)):
             return _Tensor(storage, offset, shape, strides)
-        raise CourseError("it has a tensor that makes no sense")
-    raise CourseError(f"it would call {text!r:.80}, and nothing is called here")
+        raise CourseError("it has an invalid tensor")
+    text = " ".join(name) if isinstance(name, _Name) else repr(name)
+    raise CourseError(f"it would call {text!r:.80}; no code in such a file is run")
