@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 import keras_course
-from keras_course._backend import formats, select
+from keras_course._backend import select
 from keras_course.assessment import MOST_MEBIBYTES, MOST_SECONDS, PASS_MARK
+from keras_course.deployment.formats import FORMATS, find_model_file
 from keras_course.errors import CourseError, check_positive
 from keras_course.foreign_text import printable
 from keras_course.lesson import PRECISIONS, explain_errors
@@ -295,26 +296,27 @@ def _open_model(model: str, backend: str, *, trust: bool) -> "Callable[[], Runti
     is returned waits for the model.
     """
     from keras_course.deployment.isolation import start_model
-    from keras_course.deployment.locate import find_model, is_pretrained
+    from keras_course.deployment.locate import is_pretrained
 
     if is_pretrained(model):
         select.use(backend)
         select.import_keras()
-    path = find_model(model)
-    is_keras = formats.format_of(path) == "keras"
-    if backend and not is_keras:
-        raise CourseError(f"--backend is {backend!r}, but {path} is an export, which no backend opens; leave it out")
-    process = None if trust else start_model(path, backend=backend)
+    file = find_model_file(model)
+    if backend and not file.is_keras:
+        raise CourseError(
+            f"--backend is {backend!r}, but {file.path} is an export, which no backend opens; leave it out"
+        )
+    process = None if trust else start_model(file, backend=backend)
 
     def wait() -> "Runtime":
         from keras_course.deployment.runtimes import open_here, runtime_of
 
         if process is not None:
             return runtime_of(process)
-        if is_keras:
+        if file.is_keras:
             select.use(backend)
             select.import_keras()
-        return open_here(path, trust=True)
+        return open_here(file, trust=True)
 
     return wait
 
@@ -402,7 +404,7 @@ def serve(
 @app.command()
 def export(
     model: Annotated[str, typer.Argument(metavar="RUN", help="A run, a .keras file, or a pre-trained model.")],
-    kind: Annotated[str, typer.Option("--format", metavar="NAME", help=", ".join(formats.FORMATS))],
+    kind: Annotated[str, typer.Option("--format", metavar="NAME", help=", ".join(FORMATS))],
     output: Annotated[Path | None, typer.Option("--output", metavar="PATH", help="Where to write it.")] = None,
     backend: Annotated[str, typer.Option("--backend", metavar="NAME", help="What Keras runs on.")] = "",
     trust: _Trust = False,

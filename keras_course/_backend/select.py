@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from keras_course.errors import CourseError
+from keras_course.errors import CourseError, MissingPackageError
 
 INSTALL = {name: f'pip install "keras-course[{name}]"' for name in ("jax", "torch", "tensorflow")}
 """The backends in the order in which an installed one is taken, and what brings each."""
@@ -224,6 +224,25 @@ def is_installed(name: str) -> bool:
     """
     spec = find_spec(name)
     return spec is not None and spec.origin is not None
+
+
+def require(*packages: str, what: str, install: str) -> None:
+    """Checks that packages are installed.
+
+    Args:
+        *packages: The import names of the packages.
+        what: What needs them, for the message.
+        install: The command that installs them.
+
+    Raises:
+        MissingPackageError: One is not installed.
+
+    Example:
+        >>> require("numpy", what="this", install="pip install numpy")
+    """
+    for package in packages:
+        if not is_installed(package):
+            raise MissingPackageError(what, package, install)
 
 
 def version_of(name: str) -> str:

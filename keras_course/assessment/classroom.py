@@ -9,11 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from keras_course._backend import formats, select
+from keras_course._backend import select
 from keras_course.assessment.exam import Exam
 from keras_course.assessment.grader import Limits, Stop, grade
 from keras_course.assessment.grades import VERDICTS, Grade, sign, write_result
-from keras_course.deployment.locate import find_model
+from keras_course.deployment.formats import find_model_file, format_of
 from keras_course.documents import Html, document, element, image, number_table, section
 from keras_course.errors import CourseError, check_positive, reason_of
 from keras_course.files import replacing
@@ -200,7 +200,7 @@ def _submission(entry: Path) -> Submission | None:
 
 def _is_model(path: Path) -> bool:
     with suppress(CourseError, OSError):
-        return bool(formats.format_of(path))
+        return bool(format_of(path))
     return False
 
 
@@ -238,7 +238,7 @@ def _others(names: Sequence[str], own: str) -> str:
 
 def _is_keras(path: Path) -> bool:
     with suppress(CourseError, OSError):
-        return formats.format_of(find_model(path)) == "keras"
+        return find_model_file(path).is_keras
     return False
 
 

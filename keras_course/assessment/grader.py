@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_course import evaluation, plots
-from keras_course._backend import formats
 from keras_course.assessment import MOST_MEBIBYTES, MOST_SECONDS
 from keras_course.assessment import exam as exams
 from keras_course.assessment.exam import Exam, Files
@@ -26,8 +25,9 @@ from keras_course.assessment.grades import Grade, Mistake
 from keras_course.cards import NO_CARD, ModelCard, without_folders
 from keras_course.datasets import photo_folder
 from keras_course.deployment import isolation
+from keras_course.deployment.formats import ModelFile, find_model_file
 from keras_course.deployment.isolation import ModelProcess
-from keras_course.deployment.locate import find_model
+from keras_course.deployment.locate import LARGEST_MODEL_BYTES, files_of, find_model, open_file
 from keras_course.deployment.runtimes import Runtime
 from keras_course.errors import CourseError, reason_of
 from keras_course.files import folder_beside, sha256_of
@@ -38,7 +38,6 @@ __all__ = ["Limits", "Stop", "check_model", "fingerprint", "grade"]
 Logits = npt.NDArray[np.float32]
 T = TypeVar("T")
 
-_LARGEST_MODEL: Final = 2**31
 _LARGEST_EXAM: Final = 2**32
 """Bytes of all photos as a model takes them; a card can ask for more pixels than anybody can wait for."""
 _MISTAKES: Final = 16
@@ -135,10 +134,10 @@ def grade(
     with folder_beside(Path(tempfile.gettempdir()) / "keras-course-exam") as folder:
         try:
             copy = _copy(Path(model), folder)
-            facts |= {"model_sha256": fingerprint(copy), "model_bytes": _size(copy)}
+            facts |= {"model_sha256": fingerprint(copy.path), "model_bytes": _size(copy.path)}
             with ModelProcess(copy, limits, backend=backend, device="cpu", needs_card=False) as process:
                 stop.watch(process)
-                examinee = _Examinee(process, copy, limits.seconds)
+                examinee = _Examinee(process, copy.path, limits.seconds)
                 card = examinee.introduce(facts)
                 _check_card(card, files)
                 logits, hashes = examinee.answer(files, stop, limits.threads)
@@ -172,7 +171,7 @@ def fingerprint(model: Path) -> str:
     """
     if model.is_file():
         return sha256_of(model)
-    return exams.fingerprint([sha256_of(file), file.relative_to(model).as_posix()] for file in formats.files_of(model))
+    return exams.fingerprint([sha256_of(file), file.relative_to(model).as_posix()] for file in files_of(model))
 
 
 def check_model(result: Mapping[str, Any], model: str | Path) -> None:
@@ -189,31 +188,31 @@ def check_model(result: Mapping[str, Any], model: str | Path) -> None:
         raise CourseError(f"the result is not that of {model}: the model is another one")
 
 
-def _copy(model: Path, folder: Path) -> Path:
+def _copy(model: Path, folder: Path) -> ModelFile:
     """Takes the model away from where it could still be changed; what is not its own is not copied."""
     try:
-        found = find_model(model)
+        file = find_model_file(model)
+        found = file.path
         if found.is_symlink():
             raise _Rejected("it is a link; hand in the file itself")
-        formats.format_of(found)
-        files = formats.files_of(found)
-        if sum(file.stat().st_size for file in files) > _LARGEST_MODEL:
-            raise _Rejected(f"it has more than {_LARGEST_MODEL:,} bytes")
+        files = files_of(found)
+        if sum(file.stat().st_size for file in files) > LARGEST_MODEL_BYTES:
+            raise _Rejected(f"it has more than {LARGEST_MODEL_BYTES:,} bytes")
         copy = folder / f"model{found.suffix}"
-        for file in files:
-            target = copy / file.relative_to(found) if found.is_dir() else copy
+        for part in files:
+            target = copy / part.relative_to(found) if found.is_dir() else copy
             target.parent.mkdir(parents=True, exist_ok=True)
-            with formats.open_file(file) as source, target.open("wb") as written:
+            with open_file(part) as source, target.open("wb") as written:
                 shutil.copyfileobj(source, written)
     except CourseError as error:
         raise _Rejected(without_folders(str(error), model)) from None
     except OSError as error:
         raise _Rejected(f"it cannot be read: {reason_of(error)}") from None
-    return copy
+    return ModelFile(copy, file.format)
 
 
 def _size(model: Path) -> int:
-    return sum(file.stat().st_size for file in formats.files_of(model))
+    return sum(file.stat().st_size for file in files_of(model))
 
 
 def _since(started: float) -> float:
@@ -235,8 +234,9 @@ class _Examinee:
             card, about = self._timed(self._process.introduce)
         except CourseError as error:
             raise self._rejected(error) from None
-        facts |= {"format": about["format"], "runtime": about["runtime"]}
-        self._runtime = Runtime(self._model, about["format"], about["runtime"], card, self._run)
+        kind, name = self._process.format, about["runtime"]
+        facts |= {"format": kind, "runtime": name}
+        self._runtime = Runtime(self._model, kind, name, card, self._run)
         return card
 
     def answer(self, files: Files, stop: Stop, workers: int | None) -> tuple[Logits, dict[int, str]]:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import IO, Any, Final
 
 from keras_course.errors import CourseError
-from keras_course.limits import confine, keep_to, limit_further_cpu
+from keras_course.limits import confine, limit_further_cpu, restrict_files
 
 QUESTION: Final = struct.Struct("<dBHQ")
 """Seconds of computing, whether a picture that takes long is decoded, bytes of its name, bytes of the picture."""
@@ -101,7 +101,7 @@ def main() -> None:
 
     from keras_course.preprocessing import PictureFormat
 
-    keep_to((), ())
+    restrict_files((), ())
     picture_format, pixels = PictureFormat(**settings["picture_format"]), settings["pixels"]
     while head := questions.read(QUESTION.size):
         seconds, may_take_long, name_bytes, picture_bytes = QUESTION.unpack(head)

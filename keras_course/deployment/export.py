@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from keras_course._backend import formats, select
-from keras_course.cards import ModelCard, put_card, read_card_or_fail, shapes_of
+from keras_course._backend import select
+from keras_course._backend.model_formats import Format, writer_of
+from keras_course.cards import FILE_NAME, ModelCard, put_card, read_card_or_fail, shapes_of
+from keras_course.deployment.export_runtimes import write_openvino
+from keras_course.deployment.formats import FORMATS, ModelFile, find_model_file
 from keras_course.deployment.isolation import LimitedProcess, Limits
-from keras_course.deployment.locate import find_model, is_pretrained
+from keras_course.deployment.locate import files_of, is_pretrained
 from keras_course.deployment.model_files import load_keras_model
-from keras_course.deployment.runtimes import open_keras, open_model, told_by_graph
+from keras_course.deployment.runtimes import card_with_outputs, open_here, open_keras
 from keras_course.errors import CourseError, reason_of
 from keras_course.files import folder_beside
 from keras_course.foreign_text import printable
@@ -97,7 +100,7 @@ def export_model(
     name = select.choose_for_second_process(backend)
     settings = {"format": format, "output": str(target.absolute())}
     with LimitedProcess("export", source, LIMITS, backend=name, **settings) as process:
-        done = process.hear()
+        done = process.receive()
     return Exported(
         target,
         format,
@@ -110,11 +113,12 @@ def export_model(
 
 def _check(path: str | Path, format: str, output: str | Path | None) -> tuple[Path, Path]:
     """Makes sure of all that can be known before a model is opened; gives its file, and the one to write."""
-    known = formats.FORMATS.get(format)
+    known = FORMATS.get(format)
     if known is None:
-        raise CourseError(f"format is {format!r}; give one of {', '.join(formats.FORMATS)}")
-    source = find_model(path)
-    if formats.format_of(source) != "keras":
+        raise CourseError(f"format is {format!r}; give one of {', '.join(FORMATS)}")
+    found = find_model_file(path)
+    source = found.path
+    if not found.is_keras:
         raise CourseError(f"{source} is an export already; give the folder of a run or a .keras file")
     beside_model = Path("exports", path) if is_pretrained(path) else source.parent / "exports"
     target = Path(output) if output is not None else beside_model / known.file_name
@@ -137,17 +141,17 @@ def export_here(source: str | Path, *, format: str, output: str | Path) -> Expor
         CourseError: As ``export_model``.
     """
     source, target = Path(source), Path(output)
-    known = formats.FORMATS[format]
+    known = FORMATS[format]
     card = read_card_or_fail(source)
 
     import keras
 
-    writer = formats.writer_of(format, keras.backend.backend())
-    formats.require(
+    writer = writer_of(known, keras.backend.backend())
+    select.require(
         known.runtime, what=f"the format {format!r}, which is tried before it is handed out,", install=known.install
     )
     model = _in_float32(load_keras_model(source))
-    card = told_by_graph(card, model)
+    card = card_with_outputs(card, model)
     card.check_model(str(source), *shapes_of(model))
     pictures = _pictures(card)
     expected = open_keras(model)[1](pictures)
@@ -155,10 +159,10 @@ def export_here(source: str | Path, *, format: str, output: str | Path) -> Expor
         beside = folder / known.file_name
         if writer == keras.backend.backend():
             _write(model, card, beside, format)
-            runtime, difference = _compare(beside, pictures, expected)
+            runtime, difference = _compare(beside, format, pictures, expected)
         else:
             runtime, difference = _hand_over(source, beside, format, writer, pictures, expected)
-        size = sum(file.stat().st_size for file in formats.files_of(beside))
+        size = sum(file.stat().st_size for file in files_of(beside))
         _put_in_place(beside, target)
     return Exported(target, format, size, writer, runtime, difference)
 
@@ -176,7 +180,7 @@ def _in_float32(model: "keras.Model") -> "keras.Model":
     return copy
 
 
-def _check_target(target: Path, known: formats.Format) -> None:
+def _check_target(target: Path, known: Format) -> None:
     ending = Path(known.file_name).suffix
     if target.suffix != ending:
         called = f"a name that ends in {ending}" if ending else "the name of a folder, without an ending"
@@ -185,7 +189,7 @@ def _check_target(target: Path, known: formats.Format) -> None:
         raise CourseError(f"output is {str(target)!r}, and {file} is not a folder; give another name")
     if target.exists() and target.is_dir() != known.is_folder:
         raise CourseError(f"output is {str(target)!r}, which is there and no {known.name} model; give another name")
-    if target.is_dir() and any(target.iterdir()) and not (target / formats.CARD).is_file():
+    if target.is_dir() and any(target.iterdir()) and not (target / FILE_NAME).is_file():
         raise CourseError(f"output is {str(target)!r}, a folder of something else; give another name")
 
 
@@ -199,9 +203,9 @@ def _write(model: "keras.Model", card: ModelCard, path: Path, kind: str) -> None
 
     try:
         if kind == "openvino":
-            onnx = path.parent / formats.FORMATS["onnx"].file_name
+            onnx = path.parent / FORMATS["onnx"].file_name
             _backend.export(model, onnx, "onnx")
-            formats.write_openvino(onnx, path)
+            write_openvino(onnx, path)
         else:
             _backend.export(model, path, kind)
     except Exception as error:  # each converter has errors of its own
@@ -210,14 +214,14 @@ def _write(model: "keras.Model", card: ModelCard, path: Path, kind: str) -> None
     if kind == "onnx":
         _put_card_into_onnx(path, card)
     else:
-        put_card(path, card, folder=formats.FORMATS[kind].card_folder)
+        put_card(path, card, folder=FORMATS[kind].card_folder)
 
 
 def _remedy(kind: str) -> str:
     """What one converter does not know, another may."""
     import keras
 
-    others = [name for name in formats.FORMATS[kind].writers if name != keras.backend.backend()]
+    others = [name for name in FORMATS[kind].writers if name != keras.backend.backend()]
     return f"; try it on {' or '.join(others)}" if others else ""
 
 
@@ -225,15 +229,14 @@ def _put_card_into_onnx(path: Path, card: ModelCard) -> None:
     import onnx
 
     model = onnx.load(path)
-    onnx.helper.set_model_props(model, {formats.CARD: card.to_json()})
+    onnx.helper.set_model_props(model, {FILE_NAME: card.to_json()})
     onnx.save(model, path)
 
 
-def _compare(path: Path, pictures: np.ndarray, expected: np.ndarray) -> tuple[str, float]:
+def _compare(path: Path, kind: str, pictures: np.ndarray, expected: np.ndarray) -> tuple[str, float]:
     """Opens an export and compares its logits with those of Keras."""
-    kind = formats.format_of(path)
     try:
-        runtime = open_model(path, trust=True)  # it was written a moment ago
+        runtime = open_here(ModelFile(path, kind), trust=True)  # it was written a moment ago
         difference = max(float(np.abs(runtime.outputs(pictures[:count]) - expected[:count]).max()) for count in BATCHES)
     except CourseError as error:
         reason = reason_of(error.__cause__ or error)
@@ -292,9 +295,9 @@ def _main(source: str, target: str, kind: str) -> dict[str, Any]:
     path = Path(target)
     try:
         model = _in_float32(load_keras_model(source))
-        _write(model, told_by_graph(read_card_or_fail(Path(source)), model), path, kind)
+        _write(model, card_with_outputs(read_card_or_fail(Path(source)), model), path, kind)
         with np.load(path.parent / "task.npz", allow_pickle=False) as task:
-            runtime, difference = _compare(path, task["pictures"], task["expected"])
+            runtime, difference = _compare(path, kind, task["pictures"], task["expected"])
     except CourseError as error:
         return {"error": str(error)}
     return {"runtime": runtime, "difference": difference}

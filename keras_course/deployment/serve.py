@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from keras_course._backend.formats import require
+from keras_course._backend.select import require
 from keras_course.errors import CourseError, reason_of
 
 if TYPE_CHECKING:

@@ -120,7 +120,7 @@ class Service:
     def __init__(self, runtime: Runtime, limits: Limits) -> None:
         self.runtime = runtime
         self.limits = limits
-        run_soon = None if runtime.process is None else self._logits_soon
+        run_soon = None if runtime.process is None else self._logits_async
         self.batches = MicroBatches(self._logits, batch_size=limits.batch_size, run_soon=run_soon)
         self.decoders = Decoders(runtime.card.picture_format, limits.pixels, limits.seconds)
         self.places = _Places(limits)
@@ -140,8 +140,8 @@ class Service:
     def _logits(self, pictures: np.ndarray) -> np.ndarray:
         return _joined([self.runtime.logits(part) for part in self._parts(pictures)])
 
-    async def _logits_soon(self, pictures: np.ndarray) -> np.ndarray:
-        return _joined([await self.runtime.logits_soon(part) for part in self._parts(pictures)])
+    async def _logits_async(self, pictures: np.ndarray) -> np.ndarray:
+        return _joined([await self.runtime.logits_async(part) for part in self._parts(pictures)])
 
     def _parts(self, pictures: np.ndarray) -> list[np.ndarray]:
         """Gives Keras no more pictures at once than it was warmed up for; it would compile another program."""

@@ -14,9 +14,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_course._backend import formats, select
+from keras_course._backend import select
 from keras_course.cards import ModelCard, read_card
-from keras_course.deployment import export
+from keras_course.deployment import export, formats
 from keras_course.deployment.model_files import load_keras_model
 from keras_course.deployment.runtimes import open_model
 from keras_course.errors import CourseError, MissingPackageError
@@ -113,7 +113,7 @@ def test_an_export_carries_the_card(exported, kind):
 def test_each_runtime_says_what_a_model_takes_and_gives(exported, net, kind):
     """So that a card of another model is found before the first prediction."""
     path = exported(net, kind).path
-    opened = formats.open_export(path, trust=True)
+    opened = formats.open_export(formats.find_model_file(path), trust=True)
     assert opened.takes == (None, *open_model(path, trust=True).card.picture_format.shape)
     assert opened.gives == (None, 5)
 
@@ -159,7 +159,7 @@ def test_a_large_batch_is_computed_in_parts_side_by_side(tmp_path, monkeypatch, 
     """A model that takes batches of one size alone gets them whole, and so do those that are not worth a thread."""
     monkeypatch.setattr(select, "processors", lambda: 3)
     write_companions(tmp_path / "companions.onnx", side)
-    opened = formats.open_export(tmp_path / "companions.onnx")
+    opened = formats.open_export(formats.find_model_file(tmp_path / "companions.onnx"))
     pixels = np.arange(pictures * 4).astype("uint8").reshape(pictures, 2, 2, 1)
     for _ in range(2):
         means, companions = opened.run(pixels).T
@@ -458,7 +458,7 @@ def test_an_onnx_file_does_not_reach_for_files_beside_it(exported, tmp_path):
 
 
 def test_a_file_that_is_too_large_is_refused_before_it_is_read(exported, monkeypatch):
-    monkeypatch.setattr(formats, "LARGEST_FILE_BYTES", 1000)
+    monkeypatch.setattr(formats, "LARGEST_MODEL_BYTES", 1000)
     with pytest.raises(CourseError, match="has more than 1,000 bytes"):
         open_model(exported("dense", "onnx").path)
 
