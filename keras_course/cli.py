@@ -377,11 +377,11 @@ def serve(
     gc.disable()  # imports leave nothing to collect, and to look for it takes a tenth of their time
     with bind(host, port) as listening:  # before the model is opened, which may take its time
         wait_for_model = _open_model(model, backend, trust=trust)
-        import uvicorn.protocols.http.httptools_impl  # noqa: F401
+        # imported while the model is opened
+        from keras_course.deployment import connections, service  # noqa: F401
+        from keras_course.deployment.guard import RequestLimits
 
-        from keras_course.deployment.service import Limits
-
-        limits = Limits(requests=requests, seconds=seconds)
+        limits = RequestLimits(requests=requests, seconds=seconds)
         runtime = wait_for_model()
 
         def ready() -> None:
