@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_course import __version__, cli
+from keras_course import __version__, cli, doctor
 from keras_course._backend.select import INSTALL
 from keras_course.datasets import asl
 from keras_course.errors import CourseError
@@ -343,8 +343,8 @@ def test_doctor_does_not_wait_for_ever(tmp_path, monkeypatch):
     (tmp_path / "jax").mkdir()
     (tmp_path / "jax" / "__init__.py").write_text("import time; time.sleep(60)")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(cli, "_PROBE_SECONDS", 0.5)
-    assert cli._answer(cli._start_probe("jax")) == {"works": False, "error": "no answer in 0.5 seconds"}
+    monkeypatch.setattr(doctor, "_PROBE_SECONDS", 0.5)
+    assert doctor._answer(doctor._start_probe("jax")) == {"works": False, "error": "no answer in 0.5 seconds"}
 
 
 def test_a_lesson_without_a_backend_says_what_to_install(folder, bare_machine):

@@ -43,6 +43,7 @@ ROOMS = (
     "play",
     "deployment",
     "assessment",
+    "doctor",
     "cli",
     "__main__",
 )

@@ -209,6 +209,22 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def memory_bytes() -> int | None:
+    """Returns the memory of this machine in bytes, None where the system does not say (Windows).
+
+    Returns:
+        The number of bytes, or None.
+
+    Example:
+        >>> (memory_bytes() or 1) > 0
+        True
+    """
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError):
+        return None
+
+
 def is_installed(name: str) -> bool:
     """Says whether a package can be found, without importing it.
 

@@ -507,7 +507,7 @@ def test_the_command_says_what_it_has_done_and_nothing_else(make_run, kind):
     size = sum(len(content) for content in contents(run / "exports").values())
     first, second = done.stdout.splitlines()
     assert first == f"{written}: {size:,} bytes, written by {BACKEND}"
-    assert second.startswith(f"{open_model(written, trust=True).name} gives the logits of Keras, to ")
+    assert second.startswith(f"{open_model(written, trust=True).name}: largest difference from Keras' logits ")
 
 
 @pytest.mark.one_backend

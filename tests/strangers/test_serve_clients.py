@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from keras_course.cards import ModelCard
-from keras_course.deployment import connections, service
+from keras_course.deployment import connections, guard
 from keras_course.deployment.guard import RequestLimits
 from keras_course.deployment.runtimes import Runtime
 from keras_course.deployment.service import make_app
@@ -222,8 +222,8 @@ def test_a_connection_that_ends_while_its_answer_is_written_is_no_error(is_closi
         "path": "/predict",
         "query_string": b"",
         "headers": [(b"content-type", b"image/bmp")],
-        service.IS_CLOSING: lambda: is_closing,
-        service.ABORT: lambda: aborted.append(True),
+        guard.IS_CLOSING: lambda: is_closing,
+        guard.ABORT: lambda: aborted.append(True),
     }
     answer = make_application()(scope, receive, send)
     if is_closing:
