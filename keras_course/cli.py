@@ -38,9 +38,7 @@ app = typer.Typer(add_completion=False, help="Deep learning, one lesson at a tim
 # Options of several commands.
 _Folder = Annotated[Path | None, typer.Option("--folder", help="Folder of the lessons, if not the course's own.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-_Backend = Annotated[
-    str, typer.Option("--backend", metavar="NAME", help=f"Backend of Keras: {', '.join(select.INSTALL)}.")
-]
+_Backend = Annotated[str, typer.Option("--backend", metavar="NAME", help=f"Backend: {', '.join(select.INSTALL)}.")]
 _Model = Annotated[
     str,
     typer.Argument(metavar="RUN", help="Run folder, .keras file, export, or name of a pre-trained model."),

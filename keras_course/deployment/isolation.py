@@ -358,18 +358,7 @@ class ModelProcess(LimitedProcess):
         return self._checked(*self._ask(request, pictures, most, seconds), len(pictures), numbers)
 
     async def outputs_async(self, pictures: "np.ndarray", numbers: int) -> "npt.NDArray[np.float32]":
-        """Computes the output of the model for a batch without blocking the event loop.
-
-        Args:
-            pictures: uint8 or float32 (n, height, width, channels).
-            numbers: The expected number of outputs for each picture.
-
-        Returns:
-            float32 (n, numbers).
-
-        Raises:
-            CourseError: See ``outputs``.
-        """
+        """Computes as ``outputs`` without blocking the event loop. See ``outputs``."""
         request, most = _output_request(pictures, numbers)
         answer = await self._ask_async(request, pictures, most)
         if answer is None:

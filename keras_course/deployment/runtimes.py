@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from keras_course._backend.activations import output_activations
 from keras_course._backend.model_formats import Opened
-from keras_course.cards import ModelCard, card_by_shapes, find_card, read_card_or_fail, shapes_of
+from keras_course.cards import ModelCard, card_by_shapes, read_card, read_required_card, shapes_of
 from keras_course.deployment.formats import ModelFile, find_model_file, open_export
 from keras_course.deployment.locate import files_of
 from keras_course.errors import CourseError, reason_of
@@ -92,17 +92,7 @@ class Runtime:
         return self._to_logits(self.outputs(pictures))
 
     async def logits_async(self, pictures: np.ndarray) -> Logits:
-        """Computes the logits of each class without blocking the event loop; the model needs its own process.
-
-        Args:
-            pictures: uint8 or float32 (n, height, width, channels).
-
-        Returns:
-            float32 (n, classes).
-
-        Raises:
-            CourseError: See ``outputs``.
-        """
+        """Computes as ``logits`` without blocking the event loop; the model needs its own process. See ``logits``."""
         assert self.process is not None
         self._check(pictures)
         return self._to_logits(await self.process.outputs_async(pictures, self.card.numbers))
@@ -227,7 +217,7 @@ def open_here(file: ModelFile, *, threads: int | None = None, trust: bool = Fals
     """
     started = time.perf_counter()
     found = file.path
-    read = read_card_or_fail if needs_card else find_card
+    read = read_required_card if needs_card else read_card
     model = None
     if file.is_keras:
         from keras_course.deployment.model_files import load_keras_model

@@ -144,8 +144,8 @@ def test_photos_that_cannot_be_read_are_counted(made, photos, tmp_path, capfd):
     folder = tmp_path / "photos"
     shutil.copytree(photos, folder)
     (folder / "red" / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
-    found = Exam(folder=folder).open()
-    assert (len(found.names), found.skipped) == (36, 1)
+    graded = grade(made.save_solver(tmp_path / "a.onnx"), Exam(folder=folder))
+    assert (graded.photos, graded.skipped) == (36, 1)
 
 
 def test_the_fingerprint_is_that_of_photos_and_classes_and_not_of_names(made, photos, tmp_path):
@@ -154,7 +154,12 @@ def test_the_fingerprint_is_that_of_photos_and_classes_and_not_of_names(made, ph
     (same / "red" / "red_00.png").rename(same / "red" / "renamed.png")
     shutil.copytree(photos, other)
     (other / "red" / "red_00.png").rename(other / "blue" / "red_00.png")
-    prints = [Exam(folder=folder).open().sha256 for folder in (photos, same, other)]
+
+    def fingerprint(folder):
+        files = Exam(folder=folder).open()
+        return files.sha256({row: sha256 for batch in files.read(made.SIZE) for row, _, sha256 in batch})
+
+    prints = [fingerprint(folder) for folder in (photos, same, other)]
     assert prints[0] == prints[1] != prints[2]
 
 
@@ -169,8 +174,8 @@ def test_a_result_knows_its_model_and_its_photos(run, result, photos, made, tmp_
 
 
 def counted(logits, labels, **settings):
-    photos = grader._Seen(np.array(labels, "int32"), tuple(f"{row}.png" for row in range(len(labels))), ("a", "b"))
-    return grader._count(np.array(logits, "float32"), photos, Exam(folder=".", **settings))
+    photos = grader._Shown(np.array(labels, "int32"), tuple(f"{row}.png" for row in range(len(labels))), ("a", "b"))
+    return grader._evaluate(np.array(logits, "float32"), photos, Exam(folder=".", **settings))
 
 
 def test_counts_by_hand():

@@ -210,8 +210,8 @@ def test_binary_accuracy_is_not_the_metric(made):
     metric.update_state(np.eye(14)[labels], probabilities)
     assert float(metric.result()) > 0.92
     names = tuple("abcdefghijklmn")
-    exam = grader._Seen(labels, tuple(map(str, range(42))), names)
-    counted = grader._count(probabilities, exam, Exam(folder="."))
+    exam = grader._Shown(labels, tuple(map(str, range(42))), names)
+    counted = grader._evaluate(probabilities, exam, Exam(folder="."))
     assert (counted["verdict"], counted["accuracy"]) == ("failed", pytest.approx(1 / 14))
 
 
@@ -220,7 +220,7 @@ def test_always_the_same_answer_fails_where_nearly_all_photos_are_of_one_class(m
     model = made.save_answering(tmp_path / "a.onnx", np.zeros((3, 2)), (1.0, 0.0), ("blue", "red"))
     result = grade(model, Exam(folder=folder))
     assert (result.verdict, result.accuracy) == ("failed", 0.96)
-    assert "of red only 0.00%" in result.reason
+    assert "only 0.00% of red" in result.reason
 
 
 def test_one_class_is_no_exam(made, tmp_path):

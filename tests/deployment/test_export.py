@@ -297,7 +297,7 @@ def test_what_a_converter_writes_and_nothing_opens_is_explained(make_run, monkey
 
     run = make_run("dense")
     monkeypatch.setattr("keras_course._backend.export", write, raising=False)
-    with pytest.raises(CourseError, match=r"written in the format 'onnx' does not run: .*Frobnicate.*; try it on"):
+    with pytest.raises(CourseError, match=r"the export in the format 'onnx' does not run: .*Frobnicate.*; try it on"):
         export_model(run, format="onnx")
     assert not any((run / "exports").iterdir())
 
@@ -360,7 +360,7 @@ def test_a_format_of_a_backend_that_is_not_here_says_what_to_install(dense_run, 
     [
         ("model.bin", "give a name that ends in .onnx for the format 'onnx'"),
         ("exports", "give a name that ends in .onnx"),
-        ("folder.onnx", "is there and no onnx model"),
+        ("folder.onnx", "which is no onnx model"),
     ],
 )
 def test_a_wrong_output_is_explained(dense_run, tmp_path, output, message):
@@ -372,7 +372,7 @@ def test_a_wrong_output_is_explained(dense_run, tmp_path, output, message):
 
 def test_a_folder_of_something_else_is_not_replaced(dense_run, tmp_path):
     (tmp_path / "thesis.txt").write_text("three years of work")
-    with pytest.raises(CourseError, match="a folder of something else"):
+    with pytest.raises(CourseError, match="a folder with other files"):
         export_model(dense_run, format="saved_model", output=tmp_path)
     with pytest.raises(CourseError, match=r"thesis.txt is not a folder; give another name"):
         export_model(dense_run, format="onnx", output=tmp_path / "thesis.txt" / "new" / "model.onnx")

@@ -18,7 +18,7 @@ import pytest
 from keras_course._backend import select
 from keras_course.assessment.exam import Exam
 from keras_course.assessment.grader import grade
-from keras_course.deployment import export_runtimes, formats, isolation
+from keras_course.deployment import formats, isolation
 from keras_course.deployment.isolation import Limits, ModelProcess
 from keras_course.deployment.locate import read_file
 from keras_course.deployment.onnx_files import check_own_tensors
@@ -183,7 +183,7 @@ def test_bytes_of_a_file_beside_it_never_come_out(made, tmp_path, monkeypatch):
 def openvino_model(made, folder):
     select.require("openvino", what="this test", install="pip install openvino")
     made.save_solver(folder / "a.onnx")
-    export_runtimes.write_openvino(folder / "a.onnx", folder / "net")
+    formats.write_openvino(folder / "a.onnx", folder / "net")
     (folder / "net" / "card.json").write_text(made.card().to_json())
     return folder / "net"
 
