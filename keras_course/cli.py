@@ -95,7 +95,6 @@ class Lesson:
 
     path: Path
     title: str
-    summary: str
     needs: str
     data: str
     time: str
@@ -196,11 +195,10 @@ def _read_head(path: Path) -> Lesson:
                 break
             cell.append(line.rstrip()[1:].removeprefix(" "))
     title, _, text = "\n".join(cell).partition("\n")
-    summary, *_ = text.strip().split("\n\n")
     facts = dict(re.findall(r"^- (\w+): (.+(?:\n +.+)*)", text, flags=re.MULTILINE))
     needs, data, time = (" ".join(facts.get(fact, "").split()) for fact in ("needs", "data", "time"))
     title = title.removeprefix("# ").rpartition(" · ")[2] or path.stem
-    return Lesson(path, title, " ".join(summary.split()), needs, data, time)
+    return Lesson(path, title, needs, data, time)
 
 
 @app.command("lessons")

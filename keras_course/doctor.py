@@ -6,7 +6,6 @@ import platform
 import subprocess
 from importlib.metadata import packages_distributions
 from importlib.metadata import version as distribution_version
-from pathlib import Path
 from typing import Any, Final
 
 import keras_course
@@ -82,15 +81,10 @@ def _examine_protection() -> dict[str, Any]:
         holds = json.loads(done.stdout)
     except (subprocess.TimeoutExpired, ValueError):
         holds = []
-    try:
-        namespaces = int(Path("/proc/sys/user/max_user_namespaces").read_text()) > 0
-    except (OSError, ValueError):
-        namespaces = False
     return {
         "limits": holds,
         "landlock": landlock_version(),
         "landlock_package": select.is_installed("landlock"),
-        "user_namespaces": namespaces,
     }
 
 

@@ -140,18 +140,7 @@ def _open_torch(path: Path, threads: int | None, trust: bool) -> Opened:
 
 
 def extra(name: str) -> str:
-    """Returns the command that installs an extra of this package.
-
-    Args:
-        name: The name of the extra.
-
-    Returns:
-        A pip command.
-
-    Example:
-        >>> extra("serve")
-        'pip install "keras-course[serve]"'
-    """
+    """Returns the command that installs an extra of this package."""
     return f'pip install "keras-course[{name}]"'
 
 

@@ -210,15 +210,7 @@ def processors() -> int:
 
 
 def memory_bytes() -> int | None:
-    """Returns the memory of this machine in bytes, None where the system does not say (Windows).
-
-    Returns:
-        The number of bytes, or None.
-
-    Example:
-        >>> (memory_bytes() or 1) > 0
-        True
-    """
+    """Returns the memory of this machine in bytes, None if the system does not say (Windows)."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError):

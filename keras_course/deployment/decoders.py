@@ -198,19 +198,10 @@ class _Decoder:
         return self._connection
 
     async def ask(self, content: bytes, name: str, seconds: float, decode_slow: bool) -> Pixels | None:
-        """Lets the process decode a picture.
-
-        Args:
-            content: The bytes of a file.
-            name: The name of the picture for errors.
-            seconds: The computing time after which the system kills the process.
-            decode_slow: True to decode a picture that seems slow.
-
-        Returns:
-            uint8 (height, width, channels), or None for a picture that seems slow.
+        """Lets the process decode a picture; returns None if it seems slow, unless ``decode_slow``.
 
         Raises:
-            CourseError: It cannot be decoded.
+            CourseError: The picture cannot be decoded.
             EOFError: The process has ended.
             ConnectionError: The process has ended.
         """

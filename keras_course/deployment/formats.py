@@ -160,12 +160,7 @@ def open_export(file: ModelFile, *, threads: int | None = None, trust: bool = Fa
 
 
 def write_openvino(onnx: Path, folder: Path) -> None:
-    """Converts an ONNX file to OpenVINO's two files.
-
-    Args:
-        onnx: The ONNX file.
-        folder: The folder to create for the two files.
-    """
+    """Converts an ONNX file to a new folder with OpenVINO's two files."""
     runtime = _openvino()
     folder.mkdir()
     model = runtime.Core().read_model(onnx)

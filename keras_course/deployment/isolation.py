@@ -497,7 +497,7 @@ def start_model(
         CourseError: The model is a link or not safe to open, or its runtime is not installed.
     """
     if not file.is_given and file.path.is_symlink():
-        raise CourseError(f"{file.path} is a link; a model is made of files of its own: copy the file there")
+        raise CourseError(f"{file.path} is a link, which is not followed; copy the file itself")
     check_model_file(file)
     return ModelProcess(file, replace(limits or Limits(), threads=threads), backend=backend)
 

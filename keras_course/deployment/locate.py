@@ -88,13 +88,11 @@ def files_of(path: Path, *, links: bool = False) -> list[Path]:
     files = [file for file in path.rglob("*") if file.is_symlink() or not file.is_dir()] if path.is_dir() else [path]
     for file in files:
         if not links and file != path and file.is_symlink():
-            raise CourseError(f"{file} is a link; a model is made of files of its own: copy the file there")
+            raise CourseError(f"{file} is a link, which is not followed; copy the file itself")
         if not file.is_file():
-            raise CourseError(f"{file} is not a file; models are made of files alone")
+            raise CourseError(f"{file} is not a regular file; remove it")
         if not links and file.stat().st_nlink > 1:
-            raise CourseError(
-                f"{file} is a file with several names (hard links); a model is made of files of its own: copy it"
-            )
+            raise CourseError(f"{file} has several names (hard links); copy the file itself")
     return files
 
 
@@ -125,25 +123,11 @@ def open_file(path: Path) -> IO[bytes]:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
         file.close()
-        raise CourseError(f"{path} is a link, or not a file; a model is made of files of its own: copy it")
+        raise CourseError(f"{path} is a link, or not a regular file; copy the file itself")
     return file
 
 
 def read_file(path: Path) -> bytes:
-    """Reads a file of a model, as ``open_file`` opens it.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The bytes of the file.
-
-    Raises:
-        CourseError: It is a link, has several names, or is no regular file.
-
-    Example:
-        >>> read_file(Path(__file__))[3:14]
-        b'Finds the f'
-    """
+    """Returns the bytes of a file of a model, unless it is a link; see ``open_file``."""
     with open_file(path) as file:
         return file.read(LARGEST_MODEL_BYTES)

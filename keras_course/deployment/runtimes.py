@@ -179,17 +179,7 @@ def open_model(
 
 
 def runtime_of(process: "ModelProcess") -> Runtime:
-    """Waits until a process has opened its model, and returns the model.
-
-    Args:
-        process: The process that ``isolation.start_model`` started.
-
-    Returns:
-        The opened model.
-
-    Raises:
-        CourseError: The model cannot be opened.
-    """
+    """Waits until a process of ``isolation.start_model`` has opened its model, and returns the model."""
     try:
         card, facts = process.introduce()
     except BaseException:
@@ -241,15 +231,7 @@ def open_here(file: ModelFile, *, threads: int | None = None, trust: bool = Fals
 
 
 def card_with_outputs(card: ModelCard, model: "keras.Model") -> ModelCard:
-    """Returns the card with ``outputs`` read from the model's last layer, because older cards do not have it.
-
-    Args:
-        card: The card.
-        model: The model of the card.
-
-    Returns:
-        A card that says whether the model gives logits or probabilities.
-    """
+    """Returns the card with ``outputs`` read from the model's last layer, because older cards do not have it."""
     activations = output_activations(model)
     return replace(card, outputs=activations[0] or "logits") if activations else card
 

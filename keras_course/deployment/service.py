@@ -259,15 +259,7 @@ def make_app(
 
 
 def page(runtime: Runtime, limits: RequestLimits) -> str:
-    """Returns the page on which a person draws, drops a photo or uses the camera.
-
-    Args:
-        runtime: The model.
-        limits: The limits of requests.
-
-    Returns:
-        An HTML document that sends requests only to this service.
-    """
+    """Returns the HTML page on which a person draws, drops a photo or uses the camera."""
     card = runtime.card
     data = {
         "title": card.title,
@@ -289,15 +281,7 @@ def page(runtime: Runtime, limits: RequestLimits) -> str:
 
 
 def documentation(limits: RequestLimits, classes: int) -> str:
-    """Returns the page with the OpenAPI description for programmers.
-
-    Args:
-        limits: The limits of requests.
-        classes: The number of classes.
-
-    Returns:
-        An HTML document that sends no requests.
-    """
+    """Returns the HTML page with the OpenAPI description for programmers."""
     allow = "img-src data:; form-action 'none'; base-uri 'none'"
     return assemble(_DOCS, scripts=["page.js"], data=openapi(limits, classes), allow=allow)
 

@@ -413,7 +413,7 @@ def test_a_damaged_export_is_not_opened(exported, tmp_path, kind):
 def test_a_pipe_in_the_folder_of_a_model_is_not_waited_for(tmp_path, inside):
     (tmp_path / "model.xml").write_text("<net/>")
     os.mkfifo(tmp_path / inside)
-    with pytest.raises(CourseError, match=rf"{inside} is not a file; models are made of files alone"):
+    with pytest.raises(CourseError, match=rf"{inside} is not a regular file; remove it"):
         open_model(tmp_path)
 
 
