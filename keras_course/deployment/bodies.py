@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 from keras_course.deployment.decoders import Decoders
-from keras_course.deployment.guard import PICTURES, RequestLimits
+from keras_course.deployment.guard import PICTURE_COUNT, RequestLimits
 from keras_course.deployment.openapi import BATCH_TYPE, FORM_TYPE, PICTURE, PICTURE_TYPES
 from keras_course.errors import CourseError, reason_of
 from keras_course.preprocessing import PictureFormat
@@ -54,7 +54,7 @@ class BodyReader:
             names, pictures = await self._read(request)
         except ClientDisconnect:
             raise HTTPException(400, "the client has gone") from None
-        request.scope[PICTURES] = len(names)
+        request.scope[PICTURE_COUNT] = len(names)
         return names, pictures
 
     async def _read(self, request: Request) -> tuple[list[str], np.ndarray]:

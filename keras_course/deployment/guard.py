@@ -29,7 +29,7 @@ GIVE_UP: Final = "keras_course.give_up"
 """The application's function to call when the client has gone."""
 IS_CLOSING: Final = "keras_course.is_closing"
 """The server's function that returns True once the connection has ended."""
-PICTURES: Final = "keras_course.pictures"
+PICTURE_COUNT: Final = "keras_course.pictures"
 """The number of pictures in the request."""
 _REQUEST: Final = "keras_course.request"
 
@@ -348,7 +348,7 @@ class AccessLog:
         try:
             await self._app(scope, receive, send_and_note)
         finally:
-            facts = {"method": scope["method"], "path": scope["path"], "pictures": scope.get(PICTURES, 0)}
+            facts = {"method": scope["method"], "path": scope["path"], "pictures": scope.get(PICTURE_COUNT, 0)}
             self._log(log_line(status, milliseconds=1000 * (time.perf_counter() - started), **facts))
 
 
