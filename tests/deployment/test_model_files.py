@@ -1,4 +1,4 @@
-"""Model files of strangers: what is in them is looked at before Keras opens them."""
+"""Untrusted model files: they are checked before Keras opens them."""
 
 import io
 import json
@@ -14,7 +14,7 @@ import pytest
 
 from keras_course import augmentation, models
 from keras_course.cards import read_card, read_required_card
-from keras_course.deployment import model_files
+from keras_course.deployment import formats, model_files
 from keras_course.deployment.locate import find_model
 from keras_course.deployment.model_files import load_keras_model
 from keras_course.deployment.runtimes import open_model
@@ -593,6 +593,16 @@ def test_a_run_folder_and_a_file_are_found(dense_run):
     assert find_model(dense_run) == dense_run / "model.keras"
     assert find_model(str(dense_run / "model.keras")) == dense_run / "model.keras"
     assert read_required_card(dense_run / "model.keras").title == "A dense net"
+
+
+@pytest.mark.parametrize("trust", [True, False])
+def test_a_model_is_found_once_and_its_format_told_once(dense_run, monkeypatch, trust):
+    calls = []
+    for name in ("find_model", "format_of"):
+        original = getattr(formats, name)
+        monkeypatch.setattr(formats, name, lambda path, name=name, call=original: calls.append(name) or call(path))
+    open_model(dense_run, trust=trust).close()
+    assert calls == ["find_model", "format_of"]
 
 
 def test_a_run_that_has_not_ended_is_explained(tmp_path):
