@@ -163,17 +163,7 @@ class LimitedProcess:
         self._monitor.kill("was canceled")
 
     def receive(self, *, seconds: float | None = None) -> dict[str, Any]:
-        """Waits for the next message of the process.
-
-        Args:
-            seconds: The time to wait; by default that of the limits.
-
-        Returns:
-            The fields of the message.
-
-        Raises:
-            CourseError: The process reports that the file cannot be used, or it broke a limit.
-        """
+        """Returns the fields of the next message; raises a ``CourseError`` if it reports one, or a limit is broken."""
         with self._lock:
             return self._receive(self._limits.seconds if seconds is None else seconds, 0)[0]
 
@@ -381,18 +371,7 @@ class ModelProcess(LimitedProcess):
         return np.frombuffer(content, "<f4").reshape(count, numbers)
 
     def heat(self, picture: "np.ndarray", label: int) -> "npt.NDArray[np.float32] | None":
-        """Computes by Grad-CAM how much each pixel contributes to a class.
-
-        Args:
-            picture: uint8 (height, width, channels).
-            label: The class.
-
-        Returns:
-            float32 (height, width); None if the model has no convolution or is no Keras model.
-
-        Raises:
-            CourseError: The model broke a limit.
-        """
+        """Computes by Grad-CAM how much each pixel contributes to a class. See ``Runtime.heat``."""
         import numpy as np
 
         self._restart_if_ended()

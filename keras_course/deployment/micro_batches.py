@@ -84,15 +84,7 @@ class MicroBatches:
         return await answer
 
     async def alone(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
-        """Calls a function in the thread of the model, between two batches.
-
-        Args:
-            function: The function.
-            *arguments: Its arguments.
-
-        Returns:
-            The result of the function.
-        """
+        """Calls a function in the thread of the model, between two batches, and returns its result."""
         async with self._turn:
             return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 

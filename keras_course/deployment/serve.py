@@ -170,11 +170,7 @@ def own_names(listening: socket.socket) -> list[str]:
 
 
 def check_installed() -> None:
-    """Checks that the packages of the server are installed.
-
-    Raises:
-        MissingPackageError: One is not; the message says what to install.
-    """
+    """Raises a ``MissingPackageError`` if a package of the server is not installed."""
     require(*PACKAGES, what="keras-course serve", install='pip install "keras-course[serve]"')
 
 
