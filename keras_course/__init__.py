@@ -33,6 +33,7 @@ The rooms, in the order in which data flows; ``tests/test_rooms.py`` has the sam
 | ``play/`` | the page on gradient descent |
 | ``deployment/`` | predict, export, serve |
 | ``assessment/`` | the grader |
+| ``doctor`` | what this machine has: backends, devices, data, protection |
 | ``cli`` | the command ``keras-course`` |
 
 A room imports only from rooms above it. Importing the package chooses an installed backend (KERAS_BACKEND,

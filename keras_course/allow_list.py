@@ -1,8 +1,8 @@
-"""What a model file may be made of: the layers and operations that are opened, whoever the file comes from.
+"""The layers and operations that an untrusted model file may contain.
 
-Keras in safe mode refuses lambdas, and would still look up any name in any of its own modules: functions that download,
-or that open other models. So what is not on this list is refused: when a file is opened, and before a model is trained
-whose file nobody could open.
+Keras' safe mode refuses lambdas, but still looks up any name in its own modules, such as functions that download files
+or open other models. So everything that is not on this list is refused: when a file is opened, and before the training
+of a model whose file could not be opened.
 """
 
 from collections.abc import Iterator
@@ -22,127 +22,111 @@ if TYPE_CHECKING:
 __all__ = ["LARGEST_OUTPUT", "check_can_be_opened", "check_description", "check_outputs", "register_layers"]
 
 LARGEST_OUTPUT: Final = 2**27
-"""How many numbers a layer may make of one sample."""
+"""The largest output of a layer for one sample."""
 
 _OF_THE_COURSE: Final = "keras_course>"
 _NETS: Final = ("Functional", "Sequential")
 _TENSOR: Final = "__keras_tensor__"
-"""Not a class, but how Keras writes which layer's output another one takes."""
+"""The pseudo-class with which Keras writes a reference to the output of a layer."""
 _ARRAYS: Final = ("__numpy__", "__tensor__")
-"""How Keras writes arrays and tensors."""
-_PARTS_OF_KEYS: Final = ("__slice__", "__ellipsis__")
-"""How Keras writes what stands in square brackets, as in x[..., 1:]."""
+"""The pseudo-classes with which Keras writes arrays and tensors."""
+_SLICES: Final = ("__slice__", "__ellipsis__")
+"""The pseudo-classes with which Keras writes slices, as in x[..., 1:]."""
 _NUMBERS: Final = {
     *("bool", "bfloat16", "float16", "float32", "float64"),
     *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
 }
 
-_CODE: Final = "it holds code of its own, which is not run; write it with layers of Keras and keras.ops"
-_FILES: Final = "it can read files that it names; use it before the model, on the data"
-_UNKNOWN: Final = "only layers of Keras and of this course are opened; build it of those and of keras.ops"
-_NO_LIMIT: Final = "the size of what it makes depends on the numbers that it is given; use another operation"
+_CODE: Final = "it contains code, which is not run; write it with layers of Keras and keras.ops"
+_FILES: Final = "it can read any file; use it before the model, on the data"
+_UNKNOWN: Final = "only layers of Keras and of this course are opened; use these and keras.ops"
+_NO_LIMIT: Final = "the size of its output depends on the values of its input; use another operation"
 
 REFUSED_LAYERS: Final = {
     **dict.fromkeys(("Lambda", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"), _CODE),
-    **dict.fromkeys(("Wrapper", "Layer"), "it is no layer by itself; use one of those that are made from it"),
+    **dict.fromkeys(("Wrapper", "Layer"), "it is a base class; use a layer derived from it"),
     **dict.fromkeys(("TextVectorization", "StringLookup", "IntegerLookup", "TFSMLayer"), _FILES),
-    "MelSpectrogram": "it makes a table as large as it says, which is no weight; use it before the model, on the data",
+    "MelSpectrogram": "it makes a table of any size that is no weight; use it before the model, on the data",
 }
-"""The layers of Keras that are not opened, and why."""
+"""The layers of Keras that are refused, and why."""
 
 REFUSED_OPERATIONS: Final = {
     **dict.fromkeys(
         ("Map", "Scan", "AssociativeScan", "Switch", "WhileLoop", "ForiLoop", "Cond", "VectorizedMap", "JVP"), _CODE
     ),
     **dict.fromkeys(("Arange", "Bincount", "Nonzero", "Unique", "SegmentReduction"), _NO_LIMIT),
-    "Diff": "it can be told to repeat itself without an end; subtract slices, x[:, 1:] - x[:, :-1]",
-    "EmptyLike": "it shows what was left in the memory; use zeros_like",
+    "Diff": "it can repeat without a limit; subtract slices, x[:, 1:] - x[:, :-1]",
+    "EmptyLike": "it shows uninitialized memory; use zeros_like",
     "Rot90": "Keras cannot call it again once it is saved; use transpose and flip",
-    "ElasticTransform": "it draws random numbers of a generator of its own; use a layer for augmentation",
+    "ElasticTransform": "it has its own random generator; use a layer for augmentation",
     **dict.fromkeys(
         ("CTCDecode", "ISTFT", "ScaleAndTranslate", "SSIM"),
-        "it can need far more memory than what it makes; use it after the model",
+        "it can need far more memory than its output; use it after the model",
     ),
 }
-"""The operations of ``keras.ops`` that are not opened, and why."""
+"""The operations of ``keras.ops`` that are refused, and why."""
 
 ALLOWED_OPERATIONS: Final = {
-    "keras.src.ops.numpy": {
-        *("Abs", "Absolute", "Add", "All", "AllClose", "Amax", "Amin", "Angle", "Any", "Append"),
-        *("Arccos", "Arccosh", "Arcsin", "Arcsinh", "Arctan", "Arctan2", "Arctanh", "Argmax", "Argmin"),
-        *("Argpartition", "Argsort", "Array", "ArraySplit", "Average", "BitwiseAnd", "BitwiseInvert"),
-        *("BitwiseLeftShift", "BitwiseNot", "BitwiseOr", "BitwiseRightShift", "BitwiseXor"),
-        *("BroadcastTo", "Cbrt", "Ceil", "Clip", "Concatenate", "Conj", "Conjugate", "Copy", "Corrcoef"),
-        *("Correlate", "Cos", "Cosh", "CountNonzero", "Cross", "Cumprod", "Cumsum", "Deg2rad", "Diag"),
-        *("Diagflat", "Diagonal", "Digitize", "Divide", "DivideNoNan", "Dot", "Dsplit", "Dstack"),
-        *("Einsum", "Equal", "Exp", "Exp2", "ExpandDims", "Expm1", "Fabs", "Flip", "Fliplr", "Flipud"),
-        *("Floor", "FloorDivide", "Fmax", "Fmin", "Fmod", "Full", "FullLike", "Gcd", "Geomspace"),
-        *("GetItem", "Greater", "GreaterEqual", "Heaviside", "Histogram", "Hsplit", "Hstack", "Hypot"),
-        *("I0", "Imag", "Inner", "IsIn", "Isclose", "Isfinite", "Isinf", "Isnan", "Isneginf", "Isposinf"),
-        *("Isreal", "Kron", "Lcm", "Ldexp", "LeftShift", "Less", "LessEqual", "Linspace", "Log", "Log10"),
-        *("Log1p", "Log2", "Logaddexp", "Logaddexp2", "LogicalAnd", "LogicalNot", "LogicalOr"),
-        *("LogicalXor", "Logspace", "Matmul", "Max", "Maximum", "Mean", "Median", "Meshgrid", "Min"),
-        *("Minimum", "Mod", "Moveaxis", "Multiply", "NanToNum", "Nanargmax", "Nanargmin", "Nancumprod"),
-        *("Nancumsum", "Nanmax", "Nanmean", "Nanmedian", "Nanmin", "Nanpercentile", "Nanprod"),
-        *("Nanquantile", "Nanstd", "Nansum", "Nanvar", "Ndim", "Negative", "Nextafter", "NotEqual"),
-        *("OnesLike", "Outer", "Pad", "Percentile", "Power", "Prod", "Ptp", "Quantile", "Rad2deg"),
-        *("Ravel", "Real", "Reciprocal", "Repeat", "Reshape", "RightShift", "Roll", "Round"),
-        *("SearchSorted", "Select", "Sign", "Signbit", "Sin", "Sinc", "Sinh", "Size", "Slogdet", "Sort"),
-        *("Split", "Sqrt", "Square", "Squeeze", "Stack", "Std", "Subtract", "Sum", "Swapaxes", "Take"),
-        *("TakeAlongAxis", "Tan", "Tanh", "Tensordot", "Tile", "Trace", "Transpose", "Trapezoid", "Tril"),
-        *("Triu", "TrueDivide", "Trunc", "UnravelIndex", "Vander", "Var", "Vdot", "View", "Vsplit"),
-        *("Vstack", "Where", "ZerosLike"),
-    },
-    "keras.src.ops.core": {
-        *("Cast", "ConvertToTensor", "SaturateCast", "Scatter", "ScatterUpdate", "Slice", "SliceUpdate"),
-        *("StopGradient", "Unstack"),
-    },
-    "keras.src.ops.nn": {
-        *("AdaptiveAveragePool", "AdaptiveMaxPool", "AveragePool", "BatchNorm", "BinaryCrossentropy"),
-        *("CTCLoss", "CategoricalCrossentropy", "Celu", "Conv", "ConvTranspose", "DepthToSpace"),
-        *("DepthwiseConv", "DotProductAttention", "Elu", "Fold", "Gelu", "Glu", "HardShrink"),
-        *("HardSigmoid", "HardSilu", "HardTanh", "LayerNorm", "LeakyRelu", "LogSigmoid", "LogSoftmax"),
-        *("MaxPool", "Moments", "MultiHot", "Normalize", "OneHot", "PSNR", "Polar", "RMSNorm", "Relu"),
-        *("Relu6", "Selu", "SeparableConv", "Sigmoid", "Silu", "SoftShrink", "Softmax", "Softplus"),
-        *("Softsign", "SpaceToDepth", "SparseCategoricalCrossentropy", "SparsePlus", "SparseSigmoid"),
-        *("Sparsemax", "Squareplus", "TanhShrink", "Threshold", "Unfold"),
-    },
-    "keras.src.ops.math": {
-        *("CDist", "Erf", "Erfc", "Erfinv", "ExtractSequences", "FFT", "FFT2", "IFFT2", "IRFFT"),
-        *("InTopK", "Logdet", "Logsumexp", "RFFT", "Rsqrt", "STFT", "SegmentMax", "SegmentMin"),
-        *("SegmentProd", "SegmentSum", "TopK", "ViewAsComplex", "ViewAsReal"),
-    },
-    "keras.src.ops.linalg": {
-        *("Cholesky", "CholeskyInverse", "Det", "Eig", "Eigh", "Inv", "Lstsq", "LuFactor", "MatrixRank"),
-        *("Norm", "Pinv", "Qr", "SVD", "Solve", "SolveTriangular"),
-    },
-    "keras.src.ops.image": {
-        *("AffineTransform", "CropImages", "ExtractPatches", "GaussianBlur", "HSVToRGB"),
-        *("MapCoordinates", "PadImages", "PerspectiveTransform", "RGBToGrayscale", "RGBToHSV", "Resize"),
-        *("SobelEdges",),
-    },
-    "keras.src.ops.einops": {
-        *("Rearrange",),
-    },
+    f"keras.src.ops.{module}": set(names.split())
+    for module, names in {
+        "numpy": """
+            Abs Absolute Add All AllClose Amax Amin Angle Any Append Arccos Arccosh Arcsin Arcsinh Arctan Arctan2
+            Arctanh Argmax Argmin Argpartition Argsort Array ArraySplit Average BitwiseAnd BitwiseInvert
+            BitwiseLeftShift BitwiseNot BitwiseOr BitwiseRightShift BitwiseXor BroadcastTo Cbrt Ceil Clip Concatenate
+            Conj Conjugate Copy Corrcoef Correlate Cos Cosh CountNonzero Cross Cumprod Cumsum Deg2rad Diag Diagflat
+            Diagonal Digitize Divide DivideNoNan Dot Dsplit Dstack Einsum Equal Exp Exp2 ExpandDims Expm1 Fabs Flip
+            Fliplr Flipud Floor FloorDivide Fmax Fmin Fmod Full FullLike Gcd Geomspace GetItem Greater GreaterEqual
+            Heaviside Histogram Hsplit Hstack Hypot I0 Imag Inner IsIn Isclose Isfinite Isinf Isnan Isneginf Isposinf
+            Isreal Kron Lcm Ldexp LeftShift Less LessEqual Linspace Log Log10 Log1p Log2 Logaddexp Logaddexp2 LogicalAnd
+            LogicalNot LogicalOr LogicalXor Logspace Matmul Max Maximum Mean Median Meshgrid Min Minimum Mod Moveaxis
+            Multiply NanToNum Nanargmax Nanargmin Nancumprod Nancumsum Nanmax Nanmean Nanmedian Nanmin Nanpercentile
+            Nanprod Nanquantile Nanstd Nansum Nanvar Ndim Negative Nextafter NotEqual OnesLike Outer Pad Percentile
+            Power Prod Ptp Quantile Rad2deg Ravel Real Reciprocal Repeat Reshape RightShift Roll Round SearchSorted
+            Select Sign Signbit Sin Sinc Sinh Size Slogdet Sort Split Sqrt Square Squeeze Stack Std Subtract Sum
+            Swapaxes Take TakeAlongAxis Tan Tanh Tensordot Tile Trace Transpose Trapezoid Tril Triu TrueDivide Trunc
+            UnravelIndex Vander Var Vdot View Vsplit Vstack Where ZerosLike
+        """,
+        "core": "Cast ConvertToTensor SaturateCast Scatter ScatterUpdate Slice SliceUpdate StopGradient Unstack",
+        "nn": """
+            AdaptiveAveragePool AdaptiveMaxPool AveragePool BatchNorm BinaryCrossentropy CTCLoss CategoricalCrossentropy
+            Celu Conv ConvTranspose DepthToSpace DepthwiseConv DotProductAttention Elu Fold Gelu Glu HardShrink
+            HardSigmoid HardSilu HardTanh LayerNorm LeakyRelu LogSigmoid LogSoftmax MaxPool Moments MultiHot Normalize
+            OneHot PSNR Polar RMSNorm Relu Relu6 Selu SeparableConv Sigmoid Silu SoftShrink Softmax Softplus Softsign
+            SpaceToDepth SparseCategoricalCrossentropy SparsePlus SparseSigmoid Sparsemax Squareplus TanhShrink
+            Threshold Unfold
+        """,
+        "math": """
+            CDist Erf Erfc Erfinv ExtractSequences FFT FFT2 IFFT2 IRFFT InTopK Logdet Logsumexp RFFT Rsqrt STFT
+            SegmentMax SegmentMin SegmentProd SegmentSum TopK ViewAsComplex ViewAsReal
+        """,
+        "linalg": """
+            Cholesky CholeskyInverse Det Eig Eigh Inv Lstsq LuFactor MatrixRank Norm Pinv Qr SVD Solve SolveTriangular
+        """,
+        "image": """
+            AffineTransform CropImages ExtractPatches GaussianBlur HSVToRGB MapCoordinates PadImages
+            PerspectiveTransform RGBToGrayscale RGBToHSV Resize SobelEdges
+        """,
+        "einops": "Rearrange",
+    }.items()
 }
-"""The operations of ``keras.ops`` that are opened, by the module under which Keras writes them: they only
-compute, and how much they make is known from the shapes that they take."""
+"""The allowed operations of ``keras.ops``, by the module under which Keras writes them. They only compute, and the size
+of their output follows from the shapes of their inputs."""
 
 _APPLICATIONS: Final = {"keras.src.applications.convnext": {"LayerScale", "StochasticDepth"}}
-"""What some of ``keras.applications`` have beside layers of Keras."""
+"""Further layers of some models in ``keras.applications``."""
 
 
 def check_can_be_opened(model: "keras.Model") -> None:
-    """Makes sure that what is saved of a model can be opened again, before it is trained.
+    """Checks that a model can be opened again once it is saved.
 
-    The model is described as in a file, and, unless it is made of usual layers in a usual way, made again from this
-    description, without weights. It is not changed.
+    The model is described as in a file, and rebuilt from this description without weights, unless it has only usual
+    layers. The model is not changed.
 
     Args:
         model: A model, trained or not.
 
     Raises:
-        CourseError: It cannot be opened; the message names the layer or operation, and what to do.
+        CourseError: It cannot be opened; the message names the layer or operation, and the remedy.
 
     Example:
         >>> import keras
@@ -151,7 +135,7 @@ def check_can_be_opened(model: "keras.Model") -> None:
         Traceback (most recent call last):
         ...
         keras_course.errors.CourseError: the model cannot be opened again once it is saved: it has a 'Lambda' of
-        'keras.layers' (positive), and it holds code of its own, which is not run; write it with layers of Keras and
+        'keras.layers' (positive), and it contains code, which is not run; write it with layers of Keras and
         keras.ops; or keep only its weights, by model.save_weights
     """
     import keras
@@ -177,7 +161,7 @@ def check_can_be_opened(model: "keras.Model") -> None:
                 )
             if opened.built and may_be_larger(opened, LARGEST_OUTPUT):
                 check_outputs(opened)
-    except Exception as error:  # what cannot be described makes Keras raise nearly anything
+    except Exception as error:  # Keras can raise nearly anything for it
         raise CourseError(
             f"the model cannot be opened again once it is saved: {reason_of(error)}; "
             "or keep only its weights, by model.save_weights"
@@ -185,13 +169,13 @@ def check_can_be_opened(model: "keras.Model") -> None:
 
 
 def check_description(description: Any) -> None:
-    """Makes sure that a model is described in layers of Keras and of this course, and in nothing else.
+    """Checks that the description of a model contains only layers and operations of this list.
 
     Args:
-        description: What is in the ``config.json`` of a file.
+        description: The content of the ``config.json`` of a file.
 
     Raises:
-        CourseError: It has something else; the message names it.
+        CourseError: It contains something else; the message names it.
     """
     if not isinstance(description, dict) or str(description.get("class_name")) not in _NETS:
         raise CourseError(f"its config.json describes no net; it has to be one of {' and '.join(_NETS)}")
@@ -205,13 +189,13 @@ def check_description(description: Any) -> None:
 
 
 def check_outputs(model: "keras.Model") -> None:
-    """Makes sure that a model makes no giant of a sample.
+    """Checks that no layer has too large an output for one sample.
 
     Args:
         model: A built model.
 
     Raises:
-        CourseError: It does; the message names the layer.
+        CourseError: A layer has; the message names it.
     """
     if larger := find_larger(model, LARGEST_OUTPUT):
         name, count = larger
@@ -219,16 +203,16 @@ def check_outputs(model: "keras.Model") -> None:
 
 
 def register_layers() -> None:
-    """Makes the layers of this course known to Keras, which finds them in a file by their names."""
+    """Registers the layers of this course with Keras, which finds them in a file by their names."""
     import keras_course.augmentation
     import keras_course.pretrained.transfer
     import keras_course.randomness  # noqa: F401
 
 
 def _check_class(node: dict[str, Any], *, is_step: bool) -> None:
-    """Makes sure that what a part of a description is made of is on the list."""
+    """Checks that the class of a part of a description is on the list."""
     name, module, registered = node["class_name"], node.get("module"), node.get("registered_name")
-    if module is None and registered is None and name in (_TENSOR, *_PARTS_OF_KEYS):
+    if module is None and registered is None and name in (_TENSOR, *_SLICES):
         return
     if module is None and registered is None and name in _ARRAYS:
         _check_array(node)
@@ -237,7 +221,7 @@ def _check_class(node: dict[str, Any], *, is_step: bool) -> None:
         import keras
 
         register_layers()
-        # by another name, Keras could find something else
+        # by another name, Keras could find another class
         if registered != f"{_OF_THE_COURSE}{name}" or keras.saving.get_registered_object(registered) is None:
             raise CourseError(f"it has a {registered!r}, which this version of the course does not have")
         return
@@ -250,7 +234,7 @@ def _check_class(node: dict[str, Any], *, is_step: bool) -> None:
 
 
 def _called(node: dict[str, Any]) -> str:
-    """The name of a layer, as the person knows it."""
+    """Returns the name of a layer in parentheses, if it has one."""
     settings = node.get("config")
     name = settings.get("name") if isinstance(settings, dict) else None
     return f" ({name})" if isinstance(name, str) and len(name) < 100 else ""
@@ -263,21 +247,21 @@ def _reason(name: Any, module: Any) -> str:
 
 
 def _check_calls(step: dict[str, Any]) -> None:
-    """Makes sure that a layer or operation is only called on what other layers give.
+    """Checks that a layer or operation is called only on outputs of other layers.
 
-    On numbers alone Keras would compute at once, before it is known how many come of it.
+    Keras would compute on constants at once, before the size of the output is checked.
     """
     calls = step.get("inbound_nodes", [])
     if not isinstance(calls, list):
         raise CourseError("it has a layer whose inputs are no list")
     for call in calls:
-        is_older = isinstance(call, list) and call  # how Keras 2 wrote which outputs a layer takes
+        is_older = isinstance(call, list) and call  # the form of Keras 2
         if not is_older and not (isinstance(call, dict) and _has_tensor([call.get("args"), call.get("kwargs")])):
             raise CourseError(f"it has a {step.get('class_name')!r}{_called(step)} that takes no layer's output")
 
 
 def _check_array(node: dict[str, Any]) -> None:
-    """Makes sure that an array is one of numbers, as many as are written there."""
+    """Checks that an array is made of numbers."""
     settings = node.get("config")
     if not isinstance(settings, dict) or set(settings) != {"value", "dtype"} or settings["dtype"] not in _NUMBERS:
         raise CourseError("it has an array whose numbers are of no known kind")
@@ -297,7 +281,7 @@ def _check_quantization(model: "keras.Model") -> None:
 
 @cache
 def _known_classes() -> dict[str, set[str]]:
-    """What a layer may be made of, by the module under which Keras writes it."""
+    """Returns the allowed classes, by the module under which Keras writes them."""
     import keras
 
     def classes(module: Any) -> set[str]:
@@ -316,7 +300,7 @@ def _known_classes() -> dict[str, set[str]]:
 
 
 def _nodes(description: Any) -> Iterator[tuple[dict[str, Any], bool]]:
-    """Yields each dictionary of a description, and whether it is a step of a net: a layer or an operation."""
+    """Yields each dictionary of a description, and True if it is a layer or an operation."""
     waiting: list[Any] = [description]
     steps: set[int] = set()
     while waiting:
@@ -329,12 +313,12 @@ def _nodes(description: Any) -> Iterator[tuple[dict[str, Any], bool]]:
             if node.get("class_name") in _NETS and isinstance(settings, dict):
                 layers = settings.get("layers")
                 steps.update(map(id, layers if isinstance(layers, list) else ()))
-            if not (node.get("class_name") in _ARRAYS and isinstance(settings, dict)):  # of nothing but numbers
+            if not (node.get("class_name") in _ARRAYS and isinstance(settings, dict)):  # they contain only numbers
                 waiting.extend(node.values())
 
 
 def _has_tensor(arguments: Any) -> bool:
-    """Says whether a layer's output is among some arguments, and not only in the settings of one of them."""
+    """Returns True if a layer's output is among some arguments, and not only in the settings of one of them."""
     waiting = [arguments]
     while waiting:
         node = waiting.pop()

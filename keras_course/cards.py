@@ -1,7 +1,7 @@
-"""What a saved model says about itself: which pictures it takes, what its answers mean, how it was made and how good.
+"""Model cards: the pictures that a saved model takes, the meaning of its answers, its training and its accuracy.
 
-The card is ``card.json`` inside the ``model.keras``, so that one file is all that a model needs to go to work; exported
-models carry it, too. It is read without Keras. A card may come from anywhere: it is small, and each field is checked.
+The card is ``card.json`` inside the ``model.keras``, so that one file is enough to use a model. Exported models carry
+it, too. It is read without Keras. A card is not trusted: it is small, and each field is checked.
 """
 
 import json
@@ -24,17 +24,16 @@ __all__ = [
     "ModelCard",
     "card_by_shapes",
     "check_class_name",
-    "find_card",
     "put_card",
     "read_card",
-    "read_card_or_fail",
+    "read_required_card",
     "shapes_of",
     "without_folders",
 ]
 
 FILE_NAME: Final = "card.json"
 NO_CARD: Final = "a model without a card"
-"""The title of what ``card_by_shapes`` makes."""
+"""The title of the cards of ``card_by_shapes``."""
 _DESCRIPTION: Final = "config.json"
 
 _LARGEST_BYTES: Final = 2**21
@@ -48,28 +47,28 @@ _OUTPUTS: Final = (_LOGITS, "softmax", _SIGMOID)
 
 Shape = Sequence[int | None]
 
-# They could move a terminal's cursor or colour what follows; halves of characters cannot be written at all.
+# control characters could change a terminal; surrogates cannot be encoded
 _NOT_TEXT: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """What is to be known about a classifier of pictures.
+    """The card of an image classifier.
 
     Args:
-        title: What it does, in a few words.
-        class_names: One name for each logit, in their order.
-        picture_format: How a picture becomes what the model takes; pixels go in as they are, from 0 to 255.
-        data: What it was trained on, in words.
-        limits: What it is not made for, in words.
-        licence: Of the weights.
-        metrics: What was measured, on pictures that it was not trained on.
-        training: How it was made: seed, epochs, backend, versions and the like; numbers and texts.
-        outputs: What the model's numbers are: ``logits``, or the probabilities that ``softmax`` or ``sigmoid`` makes. A
-            sigmoid gives one number, the probability of the second of two classes.
+        title: The purpose of the model, in a few words.
+        class_names: The names of the classes, in the order of the logits.
+        picture_format: The preprocessing of pictures; pixels stay between 0 and 255.
+        data: The training data, in words.
+        limits: The limits of the model, in words.
+        licence: The licence of the weights.
+        metrics: The metrics on held-out pictures.
+        training: Facts on the training, such as seed, epochs, backend and versions; numbers and texts.
+        outputs: The output of the model: ``logits``, or the probabilities of ``softmax`` or ``sigmoid``. A sigmoid
+            gives one number, the probability of the second of two classes.
 
     Raises:
-        CourseError: A field makes no sense.
+        CourseError: A field is invalid.
 
     Example:
         >>> card = ModelCard(title="Odd or even", class_names=("odd", "even"), picture_format=PictureFormat(
@@ -113,21 +112,21 @@ class ModelCard:
         for name, value in self.metrics.items():
             if not is_number(value):
                 raise CourseError(f"metrics[{name!r}] is {value!r:.40}; give a number")
-        for name in ("metrics", "training"):  # a copy, as plain as it will come back from a file
+        for name in ("metrics", "training"):  # a copy of plain types, as it is read back from a file
             object.__setattr__(self, name, _plain(name, getattr(self, name), _DEEPEST))
 
     @property
     def numbers(self) -> int:
-        """How many numbers the model gives for a picture."""
+        """The number of outputs of the model for a picture."""
         return 1 if self.outputs == _SIGMOID else len(self.class_names)
 
     def check_model(self, name: str, takes: Shape | None, gives: Shape | None) -> None:
-        """Makes sure that a model takes the pictures of the card, and gives a number for each of its classes.
+        """Checks that a model takes the pictures of the card, and gives a number for each of its classes.
 
         Args:
-            name: What to call the model in an error.
-            takes: The shape of a batch that it takes, with None for a side of any length; None if nobody knows it.
-            gives: The shape of what it gives for one, likewise.
+            name: The name of the model for errors.
+            takes: The shape of an input batch, with None for a side of any length; None if it is unknown.
+            gives: The shape of an output batch, with None for a side of any length; None if it is unknown.
 
         Raises:
             CourseError: The model and the card do not belong together.
@@ -158,16 +157,16 @@ class ModelCard:
         raise CourseError(f"{name} {mistake}; give it a card of its own")
 
     def to_json(self) -> str:
-        """Writes the card as JSON.
+        """Returns the card as JSON.
 
         Returns:
-            The text, the same for the same card.
+            The text; equal cards give equal texts.
 
         Raises:
-            CourseError: It is so large that nobody would read it.
+            CourseError: The text is too large to be read again.
         """
         fields = {**asdict(self), "class_names": list(self.class_names), "version": _VERSION}
-        if self.outputs == _LOGITS:  # as every card was before there was a choice
+        if self.outputs == _LOGITS:  # the default, which older cards do not name
             del fields["outputs"]
         text = json.dumps(fields, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         _check_size(text)
@@ -175,16 +174,16 @@ class ModelCard:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "ModelCard":
-        """Reads a card, trusting nothing.
+        """Returns the card in a JSON text, after checking each field.
 
         Args:
-            text: What ``to_json`` wrote.
+            text: The text of ``to_json``.
 
         Returns:
             The card.
 
         Raises:
-            CourseError: It is none, or of a later version.
+            CourseError: The text is no card, or one of a later version.
         """
         _check_size(text)
         try:
@@ -200,14 +199,14 @@ class ModelCard:
 
 
 def check_class_name(class_name: str, name: str = "class name") -> None:
-    r"""Makes sure that a card can hold the name of a class.
+    r"""Checks that a card can hold the name of a class.
 
     Args:
         class_name: The name of the class.
-        name: What to call it in an error.
+        name: The name of the argument for errors.
 
     Raises:
-        CourseError: It is too long, or has a character that cannot be printed in one line.
+        CourseError: The name is too long, or has an unprintable character.
 
     Example:
         >>> check_class_name("cat\x1b")
@@ -221,20 +220,20 @@ def check_class_name(class_name: str, name: str = "class name") -> None:
 
 
 def shapes_of(model: Any) -> tuple[tuple[int | None, ...] | None, tuple[int | None, ...] | None]:
-    """Says what a Keras model takes and gives, as ``ModelCard.check_model`` asks for it.
+    """Returns the input and output shapes of a Keras model, for ``ModelCard.check_model``.
 
     Args:
         model: The model.
 
     Returns:
-        The shapes of a batch, with None for a side of any length; None for what is not known yet.
+        The two shapes of a batch, with None for a side of any length; None for an unknown shape.
 
     Raises:
-        CourseError: It has several inputs or outputs, of which a card cannot tell.
+        CourseError: The model has several inputs or outputs, which a card cannot describe.
     """
 
     def shape(name: str) -> tuple[int | None, ...] | None:
-        ends: Any = getattr(model, name, None) or ()  # a model that has not seen a picture yet has none
+        ends: Any = getattr(model, name, None) or ()  # None for an unbuilt model
         if len(ends) > 1:
             raise CourseError(
                 f"the model has {len(ends)} {name}, and a card is for models that take one picture and give one row of "
@@ -246,17 +245,17 @@ def shapes_of(model: Any) -> tuple[tuple[int | None, ...] | None, tuple[int | No
 
 
 def card_by_shapes(takes: Shape | None, gives: Shape | None) -> ModelCard:
-    """Says how a model is used that does not say so itself: as the rules of the exam have it.
+    """Returns a card for a model without one, from its shapes.
 
     Args:
-        takes: The shape of a batch that it takes.
-        gives: The shape of what it gives for one.
+        takes: The shape of an input batch.
+        gives: The shape of an output batch.
 
     Returns:
-        Its card: pictures are stretched to its size, and its classes have numbers for names.
+        The card: pictures are stretched to the input size, and the names of the classes are numbers.
 
     Raises:
-        CourseError: The shapes are not those of a classifier of pictures.
+        CourseError: The shapes are not those of an image classifier.
 
     Example:
         >>> card = card_by_shapes((None, 224, 224, 3), (None, 6))
@@ -279,14 +278,14 @@ def card_by_shapes(takes: Shape | None, gives: Shape | None) -> ModelCard:
 
 
 def without_folders(words: str, source: str | os.PathLike[str]) -> str:
-    """Leaves of the path in some words the name alone: which folders a machine has is nobody else's business.
+    """Returns a text with a path replaced by its file name, because the folders of a machine are private.
 
     Args:
-        words: What a card says of a file.
-        source: The path, as it is in the words, if it is.
+        words: A text that may contain the path.
+        source: The path.
 
     Returns:
-        The words.
+        The text with the name only.
 
     Example:
         >>> without_folders("digits of /home/ann/my_digits.npz", "/home/ann/my_digits.npz")
@@ -296,34 +295,36 @@ def without_folders(words: str, source: str | os.PathLike[str]) -> str:
 
 
 def put_card(archive: str | os.PathLike[str], card: ModelCard, *, folder: str = "") -> None:
-    """Adds the card to a model: into the zip archive that it is, behind a file of another kind, or into its folder.
+    """Adds the card to a model: into its zip archive, as an archive at the end of another file, or into its folder.
 
     Args:
-        archive: The file or folder, which has no card yet.
+        archive: The file or folder, without a card.
         card: The card.
-        folder: Where in the archive, ending in a slash; at its root when left out.
+        folder: The folder in the archive, ending in a slash; by default its root.
 
     Raises:
-        CourseError: The archive is a ``model.keras`` with a net that the card does not belong to.
+        CourseError: The archive is a ``model.keras`` whose shapes do not fit the card.
     """
     if Path(archive).is_dir():
         Path(archive, FILE_NAME).write_text(card.to_json(), encoding="utf-8")
         return
-    entry = zipfile.ZipInfo(folder + FILE_NAME, date_time=(1980, 1, 1, 0, 0, 0))  # the same card, the same bytes
+    # with a fixed date, so that equal cards give equal bytes
+    entry = zipfile.ZipInfo(folder + FILE_NAME, date_time=(1980, 1, 1, 0, 0, 0))
     with zipfile.ZipFile(archive, "a", zipfile.ZIP_DEFLATED) as file:
         if _DESCRIPTION in file.namelist():
             card.check_model("the model", *_shapes_in(json.loads(file.read(_DESCRIPTION))))
         file.writestr(entry, card.to_json(), zipfile.ZIP_DEFLATED)
 
 
-def read_card(archive: str | os.PathLike[str]) -> ModelCard | None:
-    """Reads the card of a model such as ``model.keras``.
+def read_card(path: str | os.PathLike[str], text: str | None = None) -> ModelCard | None:
+    """Returns the card of a model such as ``model.keras``.
 
     Args:
-        archive: A zip archive, a file that carries one at its end, or a folder with the card in it.
+        path: A zip archive, a file with an archive at its end, or a folder that holds the card.
+        text: The card, if the format has a field for it; empty if the field is empty.
 
     Returns:
-        The card, or None where it has none.
+        The card, or None if the model has none.
 
     Raises:
         CourseError: The file is no archive, or its card cannot be read.
@@ -334,59 +335,32 @@ def read_card(archive: str | os.PathLike[str]) -> ModelCard | None:
         ...
         keras_course.errors.CourseError: there is no no_such_model.keras; give a run folder or the file of a model
     """
+    if text is not None:
+        return ModelCard.from_json(text) if text else None
     try:
-        if Path(archive).is_dir():
-            with _checked(Path(archive, FILE_NAME)).open("rb") as file:
+        if Path(path).is_dir():
+            with _checked(Path(path, FILE_NAME)).open("rb") as file:
                 return ModelCard.from_json(file.read(_LARGEST_BYTES + 1))
-        with zipfile.ZipFile(_checked(Path(archive))) as file:
+        with zipfile.ZipFile(_checked(Path(path))) as file:
             name = next((name for name in file.namelist() if PurePosixPath(name).name == FILE_NAME), None)
             if name is None:
                 return None
             if file.getinfo(name).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                # Python unpacks the others without a limit, whatever size they claim
+                # Python decompresses other methods without a limit on their size
                 raise CourseError(f"its {name} is compressed in an unusual way; save the model again")
             with file.open(name) as member:
                 return ModelCard.from_json(member.read(_LARGEST_BYTES + 1))
     except FileNotFoundError:
-        raise CourseError(f"there is no {archive}; give a run folder or the file of a model") from None
+        raise CourseError(f"there is no {path}; give a run folder or the file of a model") from None
     except CourseError as error:
-        raise CourseError(f"{Path(archive)}: {error}") from None
+        raise CourseError(f"{Path(path)}: {error}") from None
     except Exception as error:  # a damaged archive can make a decoder raise nearly anything
-        raise CourseError(f"{archive} is no model file: {error}") from None
+        raise CourseError(f"{path} is no model file: {error}") from None
 
 
-def find_card(path: Path, text: str | None = None) -> ModelCard | None:
-    """Reads the card of a model, if it has one.
-
-    Args:
-        path: A model, as for ``read_card``.
-        text: The card, where the format has a place of its own for it; empty if nothing is there.
-
-    Returns:
-        The card, or None.
-
-    Raises:
-        CourseError: It cannot be read.
-    """
-    if text is None:
-        return read_card(path)
-    return ModelCard.from_json(text) if text else None
-
-
-def read_card_or_fail(path: Path, text: str | None = None) -> ModelCard:
-    """Reads the card of a model that is to be put to work.
-
-    Args:
-        path: A model, as for ``read_card``.
-        text: As for ``find_card``.
-
-    Returns:
-        The card.
-
-    Raises:
-        CourseError: The model has none, or it cannot be read.
-    """
-    card = find_card(path, text)
+def read_required_card(path: str | os.PathLike[str], text: str | None = None) -> ModelCard:
+    """Returns the card of a model as ``read_card`` does, and raises a ``CourseError`` if there is none."""
+    card = read_card(path, text)
     if card is None:
         raise CourseError(
             f"{path} has no card, which says what its answers mean; save it by RunDirectory.save_results(card=...)"
@@ -395,16 +369,16 @@ def read_card_or_fail(path: Path, text: str | None = None) -> ModelCard:
 
 
 def _shapes_in(net: Any) -> tuple[Shape | None, Shape | None]:
-    """What a net takes and gives, as far as its description in a ``model.keras`` says so to a reader without Keras."""
+    """Returns the input and output shapes in the description of a ``model.keras``, if readable without Keras."""
     layers = net.get("config", {}).get("layers") or [{"class_name": "", "config": {}}]
     takes = layers[0]["config"].get("batch_shape")
-    # layers are in the order in which they compute, and most nets end in a dense one
+    # layers are in the order of computation, and most nets end with a dense one
     gives = (None, layers[-1]["config"]["units"]) if layers[-1]["class_name"] == "Dense" else None
     return takes, gives
 
 
 def _fits(shape: Shape, wanted: tuple[int, ...]) -> bool:
-    """Compares all sides but the first, that of the batch."""
+    """Returns True if all sides but that of the batch fit."""
     return len(shape) == len(wanted) + 1 and all(
         side in (None, right) for side, right in zip(shape[1:], wanted, strict=True)
     )
@@ -421,7 +395,7 @@ def _in_words(sides: Shape) -> str:
 
 
 def _checked(path: Path) -> Path:
-    if path.exists() and not path.is_file():  # to open a pipe is to wait for somebody who writes into it
+    if path.exists() and not path.is_file():  # opening a pipe would wait for a writer
         raise CourseError(f"{path.name} is not a file")
     return path
 
@@ -440,7 +414,7 @@ def _check_text(name: str, value: Any) -> None:
 
 
 def _plain(name: str, value: Any, deepest: int) -> Any:
-    """Copies numbers, texts, and lists and mappings of them, as JSON can hold them."""
+    """Returns a copy of numbers, texts, lists and mappings in types that JSON can hold."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):

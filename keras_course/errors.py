@@ -1,4 +1,4 @@
-"""The exceptions whose messages are written for the person at the keyboard."""
+"""Exceptions with one-line messages for the user."""
 
 import errno
 import os
@@ -11,8 +11,7 @@ _LONGEST_REASON: Final = 300
 class CourseError(ValueError):
     """Bad input, explained in one line: it names the argument, the value and the remedy.
 
-    The command line prints it without a traceback and ends with exit code 2. In a script it is a
-    ``ValueError`` like any other.
+    The command line prints it without a traceback and ends with exit code 2. It is a ``ValueError``.
 
     Example:
         >>> raise CourseError("batch_size is 0; give a whole number from 1 up")
@@ -23,11 +22,11 @@ class CourseError(ValueError):
 
 
 class DivergenceError(CourseError):
-    """A training that blew up; it carries what had been found until then.
+    """A training that diverged; it carries the result up to that step.
 
     Args:
         message: What happened, at which step, and what to change.
-        found: What the function would have returned, up to that step.
+        found: The result of the function up to that step.
 
     Example:
         >>> error = DivergenceError("the loss is nan", found=[2.5, 31.0])
@@ -44,9 +43,9 @@ class MissingPackageError(CourseError):
     """A package is not installed; the message says how to install it.
 
     Args:
-        what: What needs it.
-        package: The package, as it is imported.
-        install: What to run.
+        what: What needs the package.
+        package: The import name of the package.
+        install: The command that installs it.
 
     Example:
         >>> raise MissingPackageError("model.onnx", "onnxruntime", 'pip install "keras-course[onnx]"')
@@ -60,14 +59,14 @@ class MissingPackageError(CourseError):
 
 
 class DiskError(OSError, CourseError):
-    """A file could not be written; what was there before is unchanged.
+    """A file could not be written; an earlier version of it is unchanged.
 
-    It is an ``OSError``, too, so that a program can go on where the file only saves time, such as one in a cache.
+    It is also an ``OSError``, so that a program can ignore it for a file in a cache.
 
     Args:
         path: The file.
-        error: What the system said.
-        remedy: What to do; without it, to free some space or to choose another folder.
+        error: The error of the system.
+        remedy: What to do; by default, to free some space or to choose another folder.
 
     Example:
         >>> raise DiskError("history.csv", OSError(errno.ENOSPC, "No space left on device"))
@@ -88,13 +87,13 @@ class DiskError(OSError, CourseError):
 
 
 def reason_of(error: BaseException) -> str:
-    """Says in one line, and not a long one, what an error of the system, a framework or a library says.
+    """Returns the message of an error of the system, a framework or a library in one short line.
 
     Args:
         error: The error.
 
     Returns:
-        Its message, or the name of its class where it has none.
+        The message, or the name of the class if it is empty.
 
     Example:
         >>> reason_of(RuntimeError("no such   operator")), reason_of(MemoryError())
@@ -110,7 +109,7 @@ def check_positive(**arguments: int) -> None:
     """Checks that each argument is a whole number from 1 up.
 
     Args:
-        **arguments: Values by the names under which the person knows them.
+        **arguments: Values by the names of the arguments.
 
     Raises:
         CourseError: One is not; the message names it.
@@ -130,7 +129,7 @@ def check_fractions(**arguments: float) -> None:
     """Checks that each argument is a fraction from 0 up to but not including 1.
 
     Args:
-        **arguments: Values by the names under which the person knows them.
+        **arguments: Values by the names of the arguments.
 
     Raises:
         CourseError: One is not; the message names it.

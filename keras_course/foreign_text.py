@@ -1,22 +1,22 @@
-"""Text that others wrote, such as names of files and classes: made safe to print, to log and to put into a table."""
+"""Makes untrusted text, such as names of files and classes, safe to print, to log and to put into a table."""
 
 import re
 from typing import Final
 
 __all__ = ["as_cell", "printable"]
 
-# A spreadsheet computes a cell that begins with one of these; some read the full-width forms alike.
+# A spreadsheet computes a cell that begins with one of these; some also accept the full-width forms.
 _FORMULA: Final = re.compile(r"""(^|[,;|:\t"'])(?=\s*[=+\-@\uff1d\uff0b\uff0d\uff20\u2212])""")
 
 
 def printable(text: str) -> str:
-    r"""Writes a text in one line and without control characters, which could move a terminal's cursor or forge a line.
+    r"""Returns a text in one line, with escapes for control characters that could move a cursor or forge a line.
 
     Args:
-        text: Any text; names of files need not even be valid Unicode.
+        text: Any text, including file names that are not valid Unicode.
 
     Returns:
-        The same text, with every character that cannot be printed written as its escape sequence.
+        The text with every unprintable character replaced by its escape sequence.
 
     Example:
         >>> print(printable("cat\x1b[2J\n.jpg"))
@@ -26,13 +26,13 @@ def printable(text: str) -> str:
 
 
 def as_cell(text: str) -> str:
-    """Makes a text that a spreadsheet shows and does not compute, whichever separator it splits the line at.
+    """Returns a text that a spreadsheet shows as text and never computes, whatever separator it uses.
 
     Args:
         text: Any text.
 
     Returns:
-        The text as ``printable`` writes it, with an apostrophe before each place that would begin a formula.
+        The text of ``printable``, with an apostrophe before each place where a formula would begin.
 
     Example:
         >>> as_cell("=1+1"), as_cell("ann;=1+1"), as_cell("ann-lee")

@@ -1,7 +1,7 @@
-"""Limits that a process sets on itself before it touches a file that may come from anybody.
+"""Limits that a process sets on itself before it reads an untrusted file.
 
-A process that decodes pictures or opens the models of strangers is started for that alone, calls ``confine`` first, and
-is killed by its parent when it takes too long. ``confine`` says which system offers what.
+A process that decodes pictures or opens untrusted models does nothing else. It calls ``confine`` first, and its parent
+kills it when it takes too long. ``confine`` describes what each system offers.
 """
 
 import os
@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from keras_course.errors import CourseError, check_positive
 
-__all__ = ["confine", "keep_to", "landlock_version", "limit_further_cpu"]
+__all__ = ["confine", "landlock_version", "limit_further_cpu", "restrict_files"]
 
 _SET_SIGNAL_OF_PARENT: Final = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
 _SET_NO_NEW_PRIVILEGES: Final = 38  # PR_SET_NO_NEW_PRIVS
@@ -29,34 +29,34 @@ def confine(
     file_bytes: int | None = None,
     open_files: int | None = None,
 ) -> frozenset[str]:
-    """Limits this process, for good, and lets the system kill it when its parent ends.
+    """Limits this process permanently, and lets the system kill it when its parent ends.
 
-    It never raises a limit that is lower already, writes no core file from then on, and gains no privileges by starting
-    programs. Processes that this one starts inherit the limits, each for itself, but do not end with the parent.
+    A limit that is lower already stays. The process writes no core file and gains no privileges by starting programs.
+    Its children inherit the limits, each for itself, but do not end with the parent.
 
-    What each system offers differs; the result says what holds:
+    The systems differ, and the result says which limits hold:
 
-    - Linux offers everything.
-    - macOS and the BSDs cannot tie a process to its parent, and macOS ignores the limit on memory. A child should there
-      end when its standard input does.
-    - Windows offers none of it; only the parent, by killing the process, limits it.
+    - Linux offers all limits.
+    - macOS and the BSDs cannot tie a process to its parent, and macOS ignores the memory limit. A child should end
+      there when its standard input does.
+    - Windows offers no limits; only the parent can kill the process.
 
-    Linux kills the process when the *thread* ends that has started it, not only when the whole parent does: start it
-    from a thread that lives as long as it should.
+    Linux kills the process when the *thread* that started it ends, even if the parent goes on: start it from a thread
+    that lives long enough.
 
     Args:
         parent: The process id of the parent, ``os.getpid()`` there. If it has ended before this call, so does this
-            process, with exit code 1. None leaves the process as independent as it is.
-        memory_bytes: Memory that this process may reserve for itself, the 8 MiB for the stack of each thread included,
-            but not files that it maps or memory that it shares. More is a ``MemoryError`` in Python, and in a library
-            whatever it does then.
-        cpu_seconds: Seconds of computing, of all threads together and from the start of the process; the system then
-            kills it. Waiting does not count.
-        file_bytes: Of each file that it writes; 0 allows none. A pipe is no file, but standard output may lead to one.
-        open_files: How many files and pipes may be open at once.
+            process, with exit code 1. None does not tie the process to its parent.
+        memory_bytes: The largest private memory, including 8 MiB for the stack of each thread, but without mapped files
+            and shared memory. Beyond it, Python raises a ``MemoryError``; a library may end the process.
+        cpu_seconds: The computing time of all threads since the start of the process, after which the system kills it.
+            Waiting does not count.
+        file_bytes: The largest size of each file that it writes; 0 allows none. Standard output may be a file, too.
+        open_files: The largest number of open files and pipes.
 
     Returns:
-        What holds: ``parent``, ``memory``, ``cpu``, ``file size``, ``open files``, ``core files`` and ``privileges``.
+        The limits that hold, some of ``parent``, ``memory``, ``cpu``, ``file size``, ``open files``, ``core files`` and
+        ``privileges``.
 
     Raises:
         CourseError: A number is not positive.
@@ -74,12 +74,12 @@ def confine(
     holds = set()
     if parent is not None and _control(_SET_SIGNAL_OF_PARENT, signal.SIGKILL):
         holds.add("parent")
-    if parent is not None and os.getppid() != parent:  # it ended before the system was told to watch it
+    if parent is not None and os.getppid() != parent:  # it ended before prctl was called
         os._exit(1)
     if _control(_SET_NO_NEW_PRIVILEGES, 1):
         holds.add("privileges")
     wanted = {
-        # address space that is only reserved, as runtimes do by the terabyte, is not memory; Linux can tell them apart
+        # runtimes reserve terabytes of address space that they do not use; Linux can limit memory without it
         "memory": ("DATA" if sys.platform == "linux" else "AS", memory_bytes),
         "cpu": ("CPU", cpu_seconds),
         "file size": ("FSIZE", file_bytes),
@@ -92,22 +92,21 @@ def confine(
     return frozenset(holds)
 
 
-def keep_to(readable: Iterable[str], writable: Iterable[str]) -> bool:
-    """Keeps this process, for good, from all files but some, where the kernel has Landlock (Linux 5.13 and newer).
+def restrict_files(readable: Iterable[str], writable: Iterable[str]) -> bool:
+    """Restricts this process permanently to some files, if the kernel has Landlock (Linux 5.13 and newer).
 
-    It needs the package ``landlock``, of the extra ``sandbox``. Files that are open already stay open. Python and what
-    is installed for it can always be read: much of it is imported late.
+    It needs the package ``landlock`` of the extra ``sandbox``. Open files stay open. Python and its packages stay
+    readable, because many are imported late.
 
     Args:
-        readable: Files and folders that may be read as well, with all that is in them; those that are not there are
-            left out.
-        writable: The same for those that may be written to.
+        readable: Further files and folders that may be read, with everything inside; missing ones are ignored.
+        writable: Files and folders that may be read and written, with everything inside; missing ones are ignored.
 
     Returns:
-        Whether it holds.
+        True if the restriction holds.
 
     Example:
-        >>> keep_to([], []) if sys.platform != "linux" else False
+        >>> restrict_files([], []) if sys.platform != "linux" else False
         False
 
     Source: https://docs.kernel.org/userspace-api/landlock.html
@@ -130,10 +129,10 @@ def keep_to(readable: Iterable[str], writable: Iterable[str]) -> bool:
 
 
 def landlock_version() -> int:
-    """Asks the kernel for Landlock.
+    """Returns the version of Landlock in the kernel.
 
     Returns:
-        Its version, 0 where there is none.
+        The version, 0 without Landlock.
 
     Example:
         >>> landlock_version() >= 0
@@ -148,16 +147,16 @@ def landlock_version() -> int:
 
 
 def limit_further_cpu(seconds: float) -> None:
-    """Gives this process so many seconds of computing from now on, after which the system kills it.
+    """Lets the system kill this process after some further seconds of computing.
 
-    Each call starts anew, so that a process that is kept has a limit for each piece of its work. Windows has no such
-    timer; nothing happens there.
+    Each call starts a new count, so that a long-lived process has a limit for each task. It does nothing on Windows,
+    which has no such timer.
 
     Args:
-        seconds: Of all threads together; waiting does not count.
+        seconds: Computing time of all threads together; waiting does not count.
 
     Raises:
-        CourseError: It is not positive.
+        CourseError: ``seconds`` is not positive.
 
     Example:
         >>> import signal, subprocess, sys
@@ -172,7 +171,7 @@ def limit_further_cpu(seconds: float) -> None:
 
 
 def _limit(name: str, value: int) -> bool:
-    """Sets the soft and the hard limit of that name, and says whether it could."""
+    """Sets a soft and a hard limit, and returns True if that worked."""
     try:
         import resource
 
@@ -186,7 +185,7 @@ def _limit(name: str, value: int) -> bool:
 
 
 def _control(option: int, value: int) -> bool:
-    """Calls Linux' ``prctl``, and says whether it did what it was asked to."""
+    """Calls ``prctl`` of Linux, and returns True if that worked."""
     if sys.platform != "linux":
         return False
     import ctypes

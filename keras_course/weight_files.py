@@ -1,4 +1,4 @@
-"""Files of weights in HDF5, which may come from anybody: looked through before Keras reads them."""
+"""Checks untrusted files of weights in HDF5 before Keras reads them."""
 
 from pathlib import Path
 from typing import Any
@@ -7,17 +7,17 @@ from keras_course.errors import CourseError, reason_of
 
 
 def check_weights(file: Any, size: int) -> int:
-    """Makes sure that weights are plain numbers in the file itself.
+    """Checks that all weights are uncompressed numbers in the file itself.
 
     Args:
         file: A path, or an open binary file.
-        size: How many bytes it has.
+        size: The size of the file in bytes.
 
     Returns:
-        How many numbers it holds.
+        The number of weights.
 
     Raises:
-        CourseError: Something is in another file or place, is there twice, is compressed, or is no number.
+        CourseError: A weight is in another file or place, appears twice, is compressed, or is not numeric.
     """
     import h5py
 
@@ -31,14 +31,14 @@ def check_weights(file: Any, size: int) -> int:
                     raise CourseError(f"its weights {name!r} are in another place")
                 item = group[name]
                 if _address(item) in seen:
-                    raise CourseError(f"its weights {name!r} are in two places")  # and a circle would have no end
+                    raise CourseError(f"its weights {name!r} are in two places")  # this also ends circles
                 seen.add(_address(item))
                 if isinstance(item, h5py.Group):
                     groups.append(item)
                     continue
                 if item.external or item.is_virtual:
                     raise CourseError(f"its weights {name!r} are in another file")
-                if item.chunks is not None:  # what is compressed can be larger than it claims
+                if item.chunks is not None:  # compressed data can be larger than it claims
                     raise CourseError(f"its weights {name!r} are compressed, which Keras does not do")
                 if item.dtype.kind not in "fiub" and not _is_bfloat16(item):
                     raise CourseError(f"its weights {name!r} are no numbers but {item.dtype}")
@@ -49,14 +49,14 @@ def check_weights(file: Any, size: int) -> int:
 
 
 def check_weights_file(path: Path, *, largest: int = 2**31) -> None:
-    """Makes sure of the same for a file on the disk.
+    """Checks a file of weights by ``check_weights``, and its size.
 
     Args:
         path: The file.
-        largest: How many bytes it may have.
+        largest: The largest allowed size in bytes.
 
     Raises:
-        CourseError: As ``check_weights``, or it is too large or damaged.
+        CourseError: See ``check_weights``; or the file is too large or damaged.
     """
     size = path.stat().st_size
     if size > largest:
@@ -76,5 +76,5 @@ def _address(item: Any) -> int:
 
 
 def _is_bfloat16(item: Any) -> bool:
-    """Says whether weights are two bytes that HDF5 has no name for, as Keras writes this kind of number."""
+    """Returns True for bfloat16, which Keras writes as a two-byte type that HDF5 has no name for."""
     return item.dtype.kind == "V" and item.dtype.itemsize == 2 and item.dtype.names is None

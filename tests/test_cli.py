@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_course import __version__, cli
+from keras_course import __version__, cli, doctor
 from keras_course._backend.select import INSTALL
 from keras_course.datasets import asl
 from keras_course.errors import CourseError
@@ -134,7 +134,6 @@ def test_the_head_of_a_lesson_is_read(folder):
     assert cli.find_lesson("4", folder) == cli.Lesson(
         path=folder / "04_mnist_dense.py",
         title="MNIST with a dense network",
-        summary="Two hidden layers learn to read [handwritten] digits.",
         needs="one backend",
         data="MNIST, 60,000 + 10,000 digits (a sample of 12,000 ships with the package)",
         time="1 minute",
@@ -144,7 +143,7 @@ def test_the_head_of_a_lesson_is_read(folder):
 @pytest.mark.parametrize("text", ["", "print('nothing')\n", "# %% [markdown]\n", "# %% [markdown]\n# %%\n# # Code\n"])
 def test_a_lesson_without_a_head_has_its_name_as_title(tmp_path, text):
     (tmp_path / "03_neurons.py").write_text(text)
-    assert cli.find_lessons(tmp_path) == [cli.Lesson(tmp_path / "03_neurons.py", "03_neurons", "", "", "", "")]
+    assert cli.find_lessons(tmp_path) == [cli.Lesson(tmp_path / "03_neurons.py", "03_neurons", "", "", "")]
 
 
 @pytest.mark.parametrize(
@@ -343,8 +342,8 @@ def test_doctor_does_not_wait_for_ever(tmp_path, monkeypatch):
     (tmp_path / "jax").mkdir()
     (tmp_path / "jax" / "__init__.py").write_text("import time; time.sleep(60)")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(cli, "_PROBE_SECONDS", 0.5)
-    assert cli._answer(cli._start_probe("jax")) == {"works": False, "error": "no answer in 0.5 seconds"}
+    monkeypatch.setattr(doctor, "_PROBE_SECONDS", 0.5)
+    assert doctor._answer(doctor._start_probe("jax")) == {"works": False, "error": "no answer in 0.5 seconds"}
 
 
 def test_a_lesson_without_a_backend_says_what_to_install(folder, bare_machine):

@@ -42,6 +42,7 @@ ROOMS = (
     "play",
     "deployment",
     "assessment",
+    "doctor",
     "cli",
     "__main__",
 )

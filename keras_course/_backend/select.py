@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from keras_course.errors import CourseError
+from keras_course.errors import CourseError, MissingPackageError
 
 INSTALL = {name: f'pip install "keras-course[{name}]"' for name in ("jax", "torch", "tensorflow")}
 """The backends, in the order in which an installed one is chosen, and the command that installs each."""
@@ -206,6 +206,14 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def memory_bytes() -> int | None:
+    """Returns the memory of this machine in bytes, None if the system does not say (Windows)."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError):
+        return None
+
+
 def is_installed(name: str) -> bool:
     """Returns whether a package can be imported under a name, without importing it; a folder without code cannot.
 
@@ -215,6 +223,25 @@ def is_installed(name: str) -> bool:
     """
     spec = find_spec(name)
     return spec is not None and spec.origin is not None
+
+
+def require(*packages: str, what: str, install: str) -> None:
+    """Checks that packages are installed.
+
+    Args:
+        *packages: The import names of the packages.
+        what: What needs them, for the message.
+        install: The command that installs them.
+
+    Raises:
+        MissingPackageError: One is not installed.
+
+    Example:
+        >>> require("numpy", what="this", install="pip install numpy")
+    """
+    for package in packages:
+        if not is_installed(package):
+            raise MissingPackageError(what, package, install)
 
 
 def version_of(name: str) -> str:

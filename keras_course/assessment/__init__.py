@@ -1,24 +1,22 @@
-"""The grader: a saved model goes in, a grade comes out, and nothing that the learner wrote is run or believed.
+"""The grader: grades a saved model, and uses only the model file; it runs no code of the learner.
 
-The grader owns the photos, how they are decoded and prepared, and the metric. The model is a file; it is opened in a
-process of its own, which gets pixels, in an order drawn by chance, and gives logits. That process never sees a label,
-the name of a file, or the folder that they are in.
+The grader owns the photos, their preprocessing and the metric. The model is opened in a separate process (see
+``deployment.isolation``), which gets pixels in random order and returns logits. That process never sees a label, a file
+name, or the folder of the photos.
 
-| file | what it is for |
+| file | content |
 |---|---|
-| ``exam`` | the photos, and what it takes to pass |
-| ``grader`` | asks the process, with limits on its time and memory, and counts what is right |
-| ``grades`` | the grade, as JSON that the teacher signs and anybody with the key can verify |
-| ``classroom`` | many models side by side, as a table and a page |
-
-The process that opens the model is ``deployment.isolation``'s; it is told neither labels nor names.
+| ``exam`` | the photos, and the conditions to pass |
+| ``grader`` | sends the photos to the process, with limits on time and memory, and computes the metrics |
+| ``grades`` | the grade as JSON, which the teacher signs and anyone with the key can verify |
+| ``classroom`` | the grades of many models, as a table and a page |
 """
 
 from typing import Final
 
 PASS_MARK: Final = 0.92
-"""The share of right answers that the course asks for."""
+"""The accuracy needed to pass the course."""
 MOST_SECONDS: Final = 600
-"""How long a model may take."""
+"""The longest time for a model."""
 MOST_MEBIBYTES: Final = 6144
-"""How much memory it may fill."""
+"""The most memory for a model."""

@@ -1,4 +1,4 @@
-"""Many models against one exam: a folder of submissions becomes a table and a page."""
+"""Grades a folder of submissions into a table and a page."""
 
 import csv
 import io
@@ -9,11 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from keras_course._backend import formats, select
+from keras_course._backend import select
 from keras_course.assessment.exam import Exam
-from keras_course.assessment.grader import Limits, Stop, grade
+from keras_course.assessment.grader import Cancellation, Limits, grade
 from keras_course.assessment.grades import VERDICTS, Grade, sign, write_result
-from keras_course.deployment.locate import find_model
+from keras_course.deployment.formats import find_model_file, format_of
 from keras_course.documents import Html, document, element, image, number_table, section
 from keras_course.errors import CourseError, check_positive, reason_of
 from keras_course.files import replacing
@@ -30,12 +30,12 @@ _COLUMNS: Final = (
 
 
 class Submission(NamedTuple):
-    """What one learner has handed in.
+    """The submission of one learner.
 
     Args:
-        name: Of the learner, or whatever the file or folder is called.
-        model: The model, or None where it is unclear which that is.
-        reason: Why it is unclear, else empty.
+        name: The name of the file or folder, usually that of the learner.
+        model: The model, or None if it cannot be identified.
+        reason: Why it cannot be identified, else empty.
     """
 
     name: str
@@ -44,17 +44,17 @@ class Submission(NamedTuple):
 
 
 def find_submissions(folder: str | Path) -> list[Submission]:
-    """Finds what has been handed in: models in a folder, and folders with one model in each.
+    """Returns the submissions in a folder: models, and folders with one model in each.
 
     Args:
         folder: The folder.
 
     Returns:
-        A submission for each model, and for each folder, by their names. Hidden files and those that are no models are
-        passed over; ``find_other_files`` finds these.
+        A submission for each model and for each folder, sorted by name. Hidden files and files that are no models are
+        ignored; ``find_other_files`` lists the latter.
 
     Raises:
-        CourseError: There is no such folder, or nothing in it.
+        CourseError: There is no such folder, or it has no submissions.
 
     Example:
         >>> find_submissions("no_such_folder")
@@ -74,13 +74,13 @@ def find_submissions(folder: str | Path) -> list[Submission]:
 
 
 def find_other_files(folder: str | Path) -> list[str]:
-    """Finds what lies among the submissions and is none: somebody may have handed it in for one.
+    """Returns the names of files among the submissions that are no models; a learner may have meant one as a model.
 
     Args:
         folder: The folder.
 
     Returns:
-        The names of files that are no models, without hidden ones; signs that cannot be printed are replaced.
+        The names, without hidden files; unprintable characters are escaped.
 
     Raises:
         CourseError: There is no such folder.
@@ -106,32 +106,32 @@ def grade_all(
     figures: bool = True,
     progress: Callable[[Submission, Grade], None] | None = None,
 ) -> list[Grade]:
-    """Grades all submissions, and writes ``grades.csv``, ``grades.html`` and a folder for each into a folder.
+    """Grades all submissions, and writes ``grades.csv``, ``grades.html`` and a folder for each submission.
 
     Args:
-        submissions: As ``find_submissions`` finds them.
+        submissions: The submissions that ``find_submissions`` returns.
         exam: The exam.
-        folder: Where to write.
-        key: What to sign the results with.
-        limits: What each model may take.
-        backend: On which Keras opens ``.keras`` files.
-        jobs: How many to grade at the same time.
-        figures: Whether to draw the confusion matrix and the worst mistakes of each.
-        progress: Called with each submission and its grade, when it is there.
+        folder: The folder to write.
+        key: The key to sign the results; None leaves them unsigned.
+        limits: The limits of each model.
+        backend: The backend on which Keras opens ``.keras`` files.
+        jobs: The number of models that are graded at the same time.
+        figures: True to draw the confusion matrix and the worst mistakes of each model.
+        progress: Called with each submission and its grade.
 
     Returns:
         The grades, in the order of the submissions.
 
     Raises:
-        CourseError: The exam cannot be held, or there is no backend; what has been graded until then is kept.
+        CourseError: The exam has no photos, or there is no backend; earlier results are kept.
     """
     check_positive(jobs=jobs)
-    exam.open()  # what is wrong with the exam is no fault of a submission
+    exam.open()  # an error of the exam ends the whole grading
     if any(one.model is not None and _is_keras(one.model) for one in submissions):
         select.choose_for_second_process(backend)
     folder = Path(folder)
     names = _folder_names(submissions)
-    stop = Stop()
+    cancellation = Cancellation()
 
     def one(number: int) -> Grade:
         submission, place = submissions[number], folder / names[number]
@@ -146,8 +146,8 @@ def grade_all(
         else:
             settings: dict[str, Any] = {"limits": limits, "backend": backend, "figures": place if figures else None}
             try:
-                result = grade(submission.model, exam, learner=submission.name, stop=stop, **settings)
-            except Exception as error:  # whatever one submission makes fail is its own grade, and nobody else's
+                result = grade(submission.model, exam, learner=submission.name, cancellation=cancellation, **settings)
+            except Exception as error:  # a failure of one submission must not end the others
                 result = Grade(reason=f"it could not be graded: {printable(reason_of(error))}", **nothing)
         write_result(sign(result, key), place / "result.json")
         if progress is not None:
@@ -160,18 +160,18 @@ def grade_all(
             grades = [future.result() for future in running]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            stop.set()
+            cancellation.cancel()
             raise
     rows = _rows(submissions, grades)
     with replacing(folder / "grades.csv") as file:
-        file.write(_csv(rows).encode("utf-8-sig"))  # with which a spreadsheet knows what the letters are
+        file.write(_csv(rows).encode("utf-8-sig"))  # the signature tells a spreadsheet the encoding
     with replacing(folder / "grades.html") as file:
         file.write(_page(exam, rows, grades, [folder / name for name in names]).encode())
     return grades
 
 
 def _entries(folder: str | Path) -> list[Path]:
-    """What is in the folder of submissions and not hidden, by name."""
+    """Returns the entries of the folder that are not hidden, sorted by name."""
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise CourseError(f"{folder} is no folder; give one with a model of each learner")
@@ -182,9 +182,9 @@ def _entries(folder: str | Path) -> list[Path]:
 
 
 def _submission(entry: Path) -> Submission | None:
-    """What a file or folder among the submissions is."""
+    """Returns the submission that a file or folder is, None for a file that is no model."""
     if entry.is_symlink() or not (entry.is_dir() or entry.is_file()):
-        return Submission(entry.name, None, "it is a link or no file")  # it could lead anywhere
+        return Submission(entry.name, None, "it is a link or no file")
     if entry.is_file():
         return Submission(entry.stem, entry) if _is_model(entry) else None
     if _is_model(entry) or (entry / "model.keras").is_file():
@@ -200,19 +200,19 @@ def _submission(entry: Path) -> Submission | None:
 
 def _is_model(path: Path) -> bool:
     with suppress(CourseError, OSError):
-        return bool(formats.format_of(path))
+        return bool(format_of(path))
     return False
 
 
 def _folder_names(submissions: Sequence[Submission]) -> list[str]:
-    """Names a folder for each; what a learner's file is called is not let into a path."""
+    """Returns a folder name for each submission; special characters of the learner's file name are replaced."""
     kept = ["".join(sign if sign.isalnum() or sign in "-_" else "_" for sign in one.name)[:60] for one in submissions]
     width = len(str(len(kept)))
     return [f"{number:0{width}}_{name}" for number, name in enumerate(kept, start=1)]
 
 
 def _rows(submissions: Sequence[Submission], grades: Sequence[Grade]) -> list[dict[str, str]]:
-    """A row of the table for each."""
+    """Returns a row of the table for each submission."""
     by_model: dict[str, list[str]] = {}
     for submission, result in zip(submissions, grades, strict=True):
         by_model.setdefault(result.model_sha256, []).append(submission.name)
@@ -230,7 +230,7 @@ def _rows(submissions: Sequence[Submission], grades: Sequence[Grade]) -> list[di
 
 
 def _others(names: Sequence[str], own: str) -> str:
-    """Names some of those who have handed in the same file."""
+    """Returns the names of some others with the same file."""
     shown = [name for name in names[: _NAMES_SHOWN + 1] if name != own][:_NAMES_SHOWN]
     more = len(names) - 1 - len(shown)
     return ", ".join(shown) + (f" and {more:,} more" if more else "")
@@ -238,7 +238,7 @@ def _others(names: Sequence[str], own: str) -> str:
 
 def _is_keras(path: Path) -> bool:
     with suppress(CourseError, OSError):
-        return formats.format_of(find_model(path)) == "keras"
+        return find_model_file(path).is_keras
     return False
 
 
@@ -255,14 +255,14 @@ def _page(exam: Exam, rows: Sequence[dict[str, str]], grades: Sequence[Grade], f
     counts = Counter(result.verdict for result in grades)
     summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
     table = number_table(
-        ["submission", "verdict", "right", "the same file as"],
+        ["submission", "verdict", "accuracy", "same file as"],
         [[row["submission"], row["verdict"], _percent(row["accuracy"]), row["same_as"]] for row in rows],
         "Grades",
     )
     details = [
         _details(row["submission"], result, folder) for row, result, folder in zip(rows, grades, folders, strict=True)
     ]
-    asked = f"At least {exam.pass_mark:.0%} of the answers have to be right, and {exam.least_recall:.0%} of each class."
+    asked = f"To pass, {exam.pass_mark:.0%} of the answers have to be right, and {exam.least_recall:.0%} of each class."
     body = [element("h1", "Grades"), element("p", f"{summary}. {asked}", class_="summary"), table, *details]
     return document("Grades", body)
 
@@ -271,7 +271,7 @@ def _details(name: str, result: Grade, folder: Path) -> Html:
     parts = [element("p", f"{result.verdict}: {result.reason}.")]
     if result.runtime:
         parts.append(element("p", f"{result.model}, {result.format}, {result.runtime}, {result.seconds:.1f} s"))
-    for file, caption in (("confusion_matrix", "What was taken for what"), ("most_wrong", "The worst mistakes")):
+    for file, caption in (("confusion_matrix", "Confusion matrix"), ("most_wrong", "The worst mistakes")):
         if (folder / f"{file}.png").is_file():
             caption = f"{caption}, {name}"
             figure = image(folder / f"{file}.png", caption)

@@ -1,4 +1,4 @@
-"""What a model is examined with: photos whose classes the grader alone knows, and what it takes to pass."""
+"""The exam of a model: photos whose classes only the grader knows, and the conditions to pass."""
 
 import hashlib
 import math
@@ -20,7 +20,7 @@ from keras_course.errors import CourseError
 from keras_course.foreign_text import printable
 from keras_course.preprocessing import PictureFormat
 
-__all__ = ["Exam", "Files", "Photos", "fingerprint"]
+__all__ = ["Exam", "Files", "check_data", "fingerprint"]
 
 LEAST_RECALL: Final = 0.5
 PARTS: Final = ("valid", "test")
@@ -28,35 +28,15 @@ BATCH_SIZE: Final = 32
 _BATCH_BYTES: Final = 2**26
 
 
-class Photos(NamedTuple):
-    """Photos of an exam, prepared for one model.
-
-    Args:
-        pictures: uint8 (n, height, width, channels).
-        labels: int32 (n,), places in ``class_names``.
-        names: The n files, below the folder.
-        class_names: What the labels mean, sorted.
-        skipped: How many files could not be read.
-        sha256: Of the files and their classes: that of another exam is another one.
-    """
-
-    pictures: npt.NDArray[np.uint8]
-    labels: npt.NDArray[np.int32]
-    names: tuple[str, ...]
-    class_names: tuple[str, ...]
-    skipped: int
-    sha256: str
-
-
 class Files(NamedTuple):
     """The files of an exam.
 
     Args:
         paths: The n files.
-        labels: int32 (n,), places in ``class_names``.
-        names: Their names, below the folder.
-        class_names: What the labels mean, sorted.
-        skipped: How many further files are no photos.
+        labels: int32 (n,), indices into ``class_names``.
+        names: The names of the files, relative to the folder.
+        class_names: The names of the classes, sorted.
+        skipped: The number of further files that are no photos.
     """
 
     paths: tuple[Path, ...]
@@ -68,25 +48,25 @@ class Files(NamedTuple):
     def read(
         self, picture_format: PictureFormat, order: Sequence[int] | None = None, *, workers: int | None = None
     ) -> Iterator[list[tuple[int, npt.NDArray[np.uint8], str]]]:
-        """Decodes the photos, a batch at a time, so that they never fill the memory.
+        """Decodes the photos in batches, so that they do not fill the memory.
 
         Args:
-            picture_format: What the model takes.
-            order: In which order; without it, that of their names.
-            workers: Threads that decode; without it, as many as there are cores for this process.
+            picture_format: The pictures that the model takes.
+            order: The order of the photos, as indices; by default that of their names.
+            workers: The number of threads; by default that of the processors.
 
         Yields:
-            For each photo that can be read its place, its pixels, and the SHA-256 of its file.
+            For each readable photo of a batch: its index, its pixels, and the SHA-256 of its file.
 
         Raises:
-            CourseError: At the end, where a class has no photo that can be read.
+            CourseError: At the end, if a class has no readable photo.
         """
-        places = range(len(self.paths)) if order is None else order
+        rows = range(len(self.paths)) if order is None else order
         size = max(1, min(BATCH_SIZE, _BATCH_BYTES // math.prod(picture_format.shape)))
         seen: set[int] = set()
         with ThreadPoolExecutor(min(workers or select.processors(), size)) as pool:
-            for start in range(0, len(places), size):
-                some = places[start : start + size]
+            for start in range(0, len(rows), size):
+                some = rows[start : start + size]
                 decoded = pool.map(photo_folder.decode, [self.paths[row] for row in some], repeat(picture_format))
                 batch = [
                     (row, pixels, sha256)
@@ -101,10 +81,10 @@ class Files(NamedTuple):
             raise CourseError(f"class {name!r} of the exam has no photo that can be read; add some, or leave it out")
 
     def sha256(self, hashes: Mapping[int, str]) -> str:
-        """Gives one name to the photos and what they show, whatever the files are called.
+        """Returns a hash of the photos and their classes, independent of the file names.
 
         Args:
-            hashes: The SHA-256 of the file of each photo that can be read, by its place.
+            hashes: The SHA-256 of the file of each readable photo, by its index.
 
         Returns:
             64 hexadecimal digits.
@@ -114,19 +94,18 @@ class Files(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Exam:
-    """An exam.
+    """The photos of an exam, and the conditions to pass it.
 
     Args:
         folder: A folder with a folder of photos for each class, or with such folders in ``valid`` or ``test``.
-        classes: Which folders are which classes, as for ``photo_folder.load_data``; None for all, by their names.
-        parts: Of a folder that has parts, such as ``train`` and ``valid``, those to examine with; a folder without
-            parts is taken as a whole.
-        pass_mark: The share of right answers from which an exam is passed.
-        least_recall: The share of each class that has to be right, too. Whoever always gives the same answer is right
-            often where one class has most of the photos, and still has not passed.
+        classes: The folders to use and their classes, see ``photo_folder.load_data``; None for all, by their names.
+        parts: The parts to use, if the folder has parts such as ``train`` and ``valid``; else the whole folder is used.
+        pass_mark: The accuracy needed to pass.
+        least_recall: The recall needed for each class. Without it, a model that always gives the most frequent class
+            could pass.
 
     Raises:
-        CourseError: A number or a part makes no sense.
+        CourseError: A number or a part is invalid.
 
     Example:
         >>> Exam(folder="photos", pass_mark=92)
@@ -150,13 +129,13 @@ class Exam:
             raise CourseError(f"parts is {self.parts!r}; give some of {', '.join(PARTS)}")
 
     def open(self) -> "Files":
-        """Finds the photos, and opens none of them.
+        """Returns the files of the photos, without opening them.
 
         Returns:
             The files, in the order of their names.
 
         Raises:
-            CourseError: There are not at least two classes with photos, or no such part.
+            CourseError: Fewer than two classes have photos, or there is no such part.
         """
         whole = Path(self.folder).expanduser()
         found, class_names, skipped = photo_folder.find_photos(whole, classes=self.classes, parts=self.parts)
@@ -169,33 +148,8 @@ class Exam:
             len(skipped),
         )
 
-    def photos(self, picture_format: PictureFormat) -> Photos:
-        """Reads the photos. They are decoded anew each time: what is kept of them could be changed by others.
-
-        Args:
-            picture_format: What the model takes.
-
-        Returns:
-            The photos, in the order of their names.
-
-        Raises:
-            CourseError: There are not at least two classes with photos that can be read, or no such part.
-        """
-        files = self.open()
-        rows = {row: (pixels, sha256) for batch in files.read(picture_format) for row, pixels, sha256 in batch}
-        found = sorted(rows)
-        hashes = {row: sha256 for row, (_, sha256) in rows.items()}
-        return Photos(
-            np.stack([rows[row][0] for row in found]),
-            files.labels[found],
-            tuple(files.names[row] for row in found),
-            files.class_names,
-            files.skipped + len(files.names) - len(found),
-            files.sha256(hashes),
-        )
-
     def to_dict(self) -> dict[str, Any]:
-        """Says what a grade records of it."""
+        """Returns the fields that a grade records."""
         classes = self.classes
         return {
             "folder": Path(self.folder).name,
@@ -207,14 +161,14 @@ class Exam:
 
 
 def check_data(result: Mapping[str, Any], folder: str | Path) -> None:
-    """Makes sure that a result comes from the photos in a folder.
+    """Checks that a result comes from the photos in a folder.
 
     Args:
         result: The fields of a result.
         folder: The folder of the exam.
 
     Raises:
-        CourseError: They are other photos, or other classes of them; or the result is that of no exam that was held.
+        CourseError: The photos or their classes are different, or the result has no exam.
     """
     try:
         exam = Exam(folder=folder, classes=result["exam"]["classes"], parts=result["exam"]["parts"])
@@ -222,15 +176,19 @@ def check_data(result: Mapping[str, Any], folder: str | Path) -> None:
         picture_format = PictureFormat(**result.get("picture_format", result.get("pictures")))
     except (KeyError, TypeError) as error:
         raise CourseError(f"the result does not say how its photos were chosen: {error}") from None
-    if exam.photos(picture_format).sha256 != result.get("data_sha256"):
-        raise CourseError(f"the result is not that of the photos in {folder}: they are others, or of other classes")
+    files = exam.open()
+    hashes = {row: sha256 for batch in files.read(picture_format) for row, _, sha256 in batch}
+    if files.sha256(hashes) != result.get("data_sha256"):
+        raise CourseError(
+            f"the result is not that of the photos in {folder}: the photos or their classes are different"
+        )
 
 
 def fingerprint(rows: Iterable[Sequence[str]]) -> str:
-    r"""Gives one name to lines of words, in whatever order; other lines have another one.
+    r"""Returns a hash of rows of words, independent of the order of the rows.
 
     Args:
-        rows: The words of each line.
+        rows: The words of each row.
 
     Returns:
         64 hexadecimal digits.
@@ -241,6 +199,6 @@ def fingerprint(rows: Iterable[Sequence[str]]) -> str:
         >>> fingerprint([["a", "b\nc d"]]) == fingerprint([["a", "b"], ["c", "d"]])
         False
     """
-    # no name can be taken for the end of a line
+    # escaped, so that a line break in a name does not begin another row
     lines = sorted(" ".join(word.replace("\\", "\\\\").replace("\n", "\\n") for word in row) for row in rows)
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()

@@ -1,4 +1,4 @@
-"""Asks a learner's model in a process of its own, and counts what it has right."""
+"""Grades a learner's model, which is open in a separate process."""
 
 import math
 import os
@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_course import evaluation, plots
-from keras_course._backend import formats
 from keras_course.assessment import MOST_MEBIBYTES, MOST_SECONDS
 from keras_course.assessment import exam as exams
 from keras_course.assessment.exam import Exam, Files
@@ -26,21 +25,21 @@ from keras_course.assessment.grades import Grade, Mistake
 from keras_course.cards import NO_CARD, ModelCard, without_folders
 from keras_course.datasets import photo_folder
 from keras_course.deployment import isolation
+from keras_course.deployment.formats import ModelFile, find_model_file
 from keras_course.deployment.isolation import ModelProcess
-from keras_course.deployment.locate import find_model
+from keras_course.deployment.locate import LARGEST_MODEL_BYTES, files_of, find_model, open_file
 from keras_course.deployment.runtimes import Runtime
 from keras_course.errors import CourseError, reason_of
 from keras_course.files import folder_beside, sha256_of
 from keras_course.foreign_text import printable
 
-__all__ = ["Limits", "Stop", "check_model", "fingerprint", "grade"]
+__all__ = ["Cancellation", "Limits", "check_model", "fingerprint", "grade"]
 
 Logits = npt.NDArray[np.float32]
 T = TypeVar("T")
 
-_LARGEST_MODEL: Final = 2**31
 _LARGEST_EXAM: Final = 2**32
-"""Bytes of all photos as a model takes them; a card can ask for more pixels than anybody can wait for."""
+"""The largest size of all prepared photos; a card could ask for pictures of any size."""
 _MISTAKES: Final = 16
 _LARGEST_SHOWN: Final = 256  # pixels of a side of a mistake
 _LONGEST_NAME: Final = 60
@@ -48,12 +47,12 @@ _LONGEST_NAME: Final = 60
 
 @dataclass(frozen=True, kw_only=True)
 class Limits(isolation.Limits):
-    """What a model may take.
+    """The limits of a model.
 
     Args:
-        seconds: From the start of its process to its last answer.
-        memory: Bytes that its process may fill.
-        threads: How many it may compute with; None leaves it to what opens the model.
+        seconds: The time from the start of its process to its last answer.
+        memory: The memory of its process in bytes.
+        threads: The largest number of threads; None leaves it to the runtime.
 
     Raises:
         CourseError: A number is not positive.
@@ -63,32 +62,32 @@ class Limits(isolation.Limits):
     memory: int = MOST_MEBIBYTES * 2**20
 
 
-class Stop:
-    """A signal by which another thread ends a grading at once."""
+class Cancellation:
+    """Lets another thread cancel a grading."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
         self._processes: WeakSet[ModelProcess] = WeakSet()
 
-    def set(self) -> None:
-        """Ends it."""
+    def cancel(self) -> None:
+        """Cancels the grading."""
         self._event.set()
         for process in list(self._processes):
             process.cancel()
 
-    def watch(self, process: ModelProcess) -> None:
-        """Ends this process, too, when the grading is to be ended."""
+    def add(self, process: ModelProcess) -> None:
+        """Adds a process to end when the grading is canceled."""
         self._processes.add(process)
         self.check()
 
     def check(self) -> None:
-        """Raises an error where the grading is to be ended."""
+        """Raises an error if the grading has been canceled."""
         if self._event.is_set():
-            raise _Rejected("the grading was ended")
+            raise _Rejected("the grading was canceled")
 
 
 class _Rejected(Exception):
-    """It is due to the model that it cannot be examined."""
+    """The model cannot be examined; the text says why."""
 
 
 def grade(
@@ -99,25 +98,24 @@ def grade(
     backend: str = "",
     figures: str | Path | None = None,
     learner: str = "",
-    stop: Stop | None = None,
+    cancellation: Cancellation | None = None,
 ) -> Grade:
     """Grades one model.
 
     Args:
-        model: The file of a model, the folder of a run, or an export. Only formats are opened in which a stranger's
-            model cannot run code.
+        model: The file of a model, the folder of a run, or an export in a safe format.
         exam: The exam.
-        limits: What the model may take.
-        backend: On which Keras opens a ``.keras`` file; without it, on one that is installed.
-        figures: A folder in which the confusion matrix and the worst mistakes are drawn.
-        learner: Whose model it is; the result says so, and is nobody else's.
-        stop: Lets another thread end it.
+        limits: The limits of the model.
+        backend: The backend on which Keras opens a ``.keras`` file; by default an installed one.
+        figures: A folder for figures of the confusion matrix and the worst mistakes.
+        learner: The name of the learner, which becomes a part of the result.
+        cancellation: Lets another thread cancel the grading.
 
     Returns:
         The grade. A model that cannot be examined has not passed, and the grade says why.
 
     Raises:
-        CourseError: There is no such model, no backend that could open it, or the exam cannot be held.
+        CourseError: There is no such model, no backend can open it, or the exam has no photos.
 
     Example:
         >>> grade("no_such.keras", Exam(folder="photos"))
@@ -128,92 +126,92 @@ def grade(
     started = time.perf_counter()
     if not os.path.lexists(model):
         raise CourseError(f"there is no {model}; give a run folder or the file of a model")
-    limits, stop = limits or Limits(), stop or Stop()
+    limits, cancellation = limits or Limits(), cancellation or Cancellation()
     files = exam.open()
     facts: dict[str, Any] = {"model": printable(Path(model).name), "learner": printable(learner)}
     facts["exam"] = exam.to_dict()
     with folder_beside(Path(tempfile.gettempdir()) / "keras-course-exam") as folder:
         try:
             copy = _copy(Path(model), folder)
-            facts |= {"model_sha256": fingerprint(copy), "model_bytes": _size(copy)}
+            facts |= {"model_sha256": fingerprint(copy.path), "model_bytes": _size(copy.path)}
             with ModelProcess(copy, limits, backend=backend, device="cpu", needs_card=False) as process:
-                stop.watch(process)
-                examinee = _Examinee(process, copy, limits.seconds)
+                cancellation.add(process)
+                examinee = _Examinee(process, copy.path, limits.seconds)
                 card = examinee.introduce(facts)
                 _check_card(card, files)
-                logits, hashes = examinee.answer(files, stop, limits.threads)
+                logits, hashes = examinee.answer(files, cancellation, limits.threads)
         except _Rejected as rejected:
             return Grade(verdict="not graded", reason=str(rejected), seconds=_since(started), **facts)
     rows = sorted(hashes)
-    logits = logits[rows][:, _places(card, files.class_names)]
-    seen = _Seen(files.labels[rows], tuple(files.names[row] for row in rows), files.class_names)
-    result = _count(logits, seen, exam)
+    logits = logits[rows][:, _output_indices(card, files.class_names)]
+    shown = _Shown(files.labels[rows], tuple(files.names[row] for row in rows), files.class_names)
+    result = _evaluate(logits, shown, exam)
     facts |= {
         "class_names": files.class_names,
-        "class_order": "alphabetical" if card.title == NO_CARD else "as its card has it",
+        "class_order": "alphabetical" if card.title == NO_CARD else "as in its card",
         "picture_format": card.picture_format.to_dict(),
         "photos": len(rows),
         "skipped": files.skipped + len(files.names) - len(rows),
         "data_sha256": files.sha256(hashes),
     }
     if figures is not None:
-        _draw(logits, seen, result["confusion_matrix"], [files.paths[row] for row in rows], card, Path(figures))
+        _draw(logits, shown, result["confusion_matrix"], [files.paths[row] for row in rows], card, Path(figures))
     return Grade(seconds=_since(started), **facts, **result)
 
 
 def fingerprint(model: Path) -> str:
-    """Gives a name to the content of a model.
+    """Returns a hash of the content of a model.
 
     Args:
-        model: A file, or the folder that some exports are.
+        model: The file or folder of a model.
 
     Returns:
-        The SHA-256 of the file; of a folder, that of its files and their names.
+        The SHA-256 of the file; for a folder, a hash of its files and their names.
     """
     if model.is_file():
         return sha256_of(model)
-    return exams.fingerprint([sha256_of(file), file.relative_to(model).as_posix()] for file in formats.files_of(model))
+    return exams.fingerprint([sha256_of(file), file.relative_to(model).as_posix()] for file in files_of(model))
 
 
 def check_model(result: Mapping[str, Any], model: str | Path) -> None:
-    """Makes sure that a result is that of a model.
+    """Checks that a result belongs to a model.
 
     Args:
         result: The fields of a result.
         model: The file of the model, or the folder of a run.
 
     Raises:
-        CourseError: It is another model, or there is none.
+        CourseError: The model is another one, or there is none.
     """
     if fingerprint(find_model(model)) != result.get("model_sha256"):
         raise CourseError(f"the result is not that of {model}: the model is another one")
 
 
-def _copy(model: Path, folder: Path) -> Path:
-    """Takes the model away from where it could still be changed; what is not its own is not copied."""
+def _copy(model: Path, folder: Path) -> ModelFile:
+    """Copies the model to where it cannot be changed any more; links are not copied."""
     try:
-        found = find_model(model)
+        file = find_model_file(model)
+        found = file.path
         if found.is_symlink():
             raise _Rejected("it is a link; hand in the file itself")
-        formats.format_of(found)
-        files = formats.files_of(found)
-        if sum(file.stat().st_size for file in files) > _LARGEST_MODEL:
-            raise _Rejected(f"it has more than {_LARGEST_MODEL:,} bytes")
+        files = files_of(found)
+        if sum(file.stat().st_size for file in files) > LARGEST_MODEL_BYTES:
+            raise _Rejected(f"it has more than {LARGEST_MODEL_BYTES:,} bytes")
         copy = folder / f"model{found.suffix}"
-        for file in files:
-            target = copy / file.relative_to(found) if found.is_dir() else copy
+        for part in files:
+            target = copy / part.relative_to(found) if found.is_dir() else copy
             target.parent.mkdir(parents=True, exist_ok=True)
-            with formats.open_file(file) as source, target.open("wb") as written:
+            with open_file(part) as source, target.open("wb") as written:
                 shutil.copyfileobj(source, written)
     except CourseError as error:
         raise _Rejected(without_folders(str(error), model)) from None
     except OSError as error:
         raise _Rejected(f"it cannot be read: {reason_of(error)}") from None
-    return copy
+    return ModelFile(copy, file.format)
 
 
 def _size(model: Path) -> int:
-    return sum(file.stat().st_size for file in formats.files_of(model))
+    return sum(file.stat().st_size for file in files_of(model))
 
 
 def _since(started: float) -> float:
@@ -224,31 +222,32 @@ def _since(started: float) -> float:
 
 
 class _Examinee:
-    """A model that is examined; the time that it takes is counted, and not that of the grader."""
+    """A model that is examined; only its own time counts, not that of the grader."""
 
     def __init__(self, process: ModelProcess, model: Path, seconds: float) -> None:
         self._process, self._model, self._left = process, model, seconds
 
     def introduce(self, facts: dict[str, Any]) -> ModelCard:
-        """Hears what the model is; what opened it goes to the facts."""
+        """Returns the model's card, and adds its format and its runtime to the facts."""
         try:
             card, about = self._timed(self._process.introduce)
         except CourseError as error:
             raise self._rejected(error) from None
-        facts |= {"format": about["format"], "runtime": about["runtime"]}
-        self._runtime = Runtime(self._model, about["format"], about["runtime"], card, self._run)
+        kind, name = self._process.format, about["runtime"]
+        facts |= {"format": kind, "runtime": name}
+        self._runtime = Runtime(self._model, kind, name, card, self._run)
         return card
 
-    def answer(self, files: Files, stop: Stop, workers: int | None) -> tuple[Logits, dict[int, str]]:
-        """Shows the photos in an order drawn by chance, so that their place says nothing about them.
+    def answer(self, files: Files, cancellation: Cancellation, workers: int | None) -> tuple[Logits, dict[int, str]]:
+        """Returns the logits, and the SHA-256 of the file of each readable photo by its index.
 
-        Returns the logits, and the SHA-256 of the file of each photo that could be read, by its place.
+        The photos are sent in random order, so that their order tells nothing about their classes.
         """
         card = self._runtime.card
         logits = np.full((len(files.names), len(card.class_names)), np.nan, "float32")
         hashes: dict[int, str] = {}
         for batch in files.read(card.picture_format, _shuffled(len(files.names)), workers=workers):
-            stop.check()
+            cancellation.check()
             rows = [row for row, _, _ in batch]
             try:
                 logits[rows] = self._runtime.logits(np.stack([pixels for _, pixels, _ in batch]))
@@ -275,7 +274,7 @@ class _Examinee:
 
 
 def _shuffled(count: int) -> list[int]:
-    """An order that nobody can foresee; one from a seed could be undone."""
+    """Returns an unpredictable order; one from a seed could be reproduced."""
     order = list(range(count))
     secrets.SystemRandom().shuffle(order)
     return order
@@ -284,8 +283,8 @@ def _shuffled(count: int) -> list[int]:
 # --- The exam --------------------------------------------------------------------------------------------------
 
 
-class _Seen(NamedTuple):
-    """The photos that a model was shown: what they are of, and what they are called."""
+class _Shown(NamedTuple):
+    """The labels and names of the photos that were sent to a model."""
 
     labels: npt.NDArray[np.int32]
     names: tuple[str, ...]
@@ -293,7 +292,7 @@ class _Seen(NamedTuple):
 
 
 def _check_card(card: ModelCard, files: Files) -> None:
-    """Makes sure that a model knows the classes that are asked for, and asks for no more pixels than there can be."""
+    """Checks that the classes of a model are those of the exam, and that its pictures are not too large."""
     asked, known = files.class_names, tuple(card.class_names)
     if len(known) != len(asked):
         raise _Rejected(
@@ -315,14 +314,14 @@ def _listed(names: Sequence[str]) -> str:
     return shown + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
-def _places(card: ModelCard, class_names: tuple[str, ...]) -> list[int]:
-    """Where in the answers of a model the classes are; one without a card has them in the order of their names."""
+def _output_indices(card: ModelCard, class_names: tuple[str, ...]) -> list[int]:
+    """Returns the index of each class in the model's output; without a card, classes are in alphabetical order."""
     names = tuple(card.class_names)
     return list(range(len(names))) if card.title == NO_CARD else [names.index(name) for name in class_names]
 
 
-def _count(logits: Logits, photos: _Seen, exam: Exam) -> dict[str, Any]:
-    """Counts what is right."""
+def _evaluate(logits: Logits, photos: _Shown, exam: Exam) -> dict[str, Any]:
+    """Computes the metrics and the verdict."""
     is_answer = _answered(logits)
     answers = logits.argmax(axis=1)
     is_right = is_answer & (answers == photos.labels)
@@ -346,25 +345,25 @@ def _count(logits: Logits, photos: _Seen, exam: Exam) -> dict[str, Any]:
 
 
 def _answered(logits: Logits) -> npt.NDArray[np.bool_]:
-    """Where no class has more than all others, or a number is none, there is no answer."""
+    """Returns True for each row with an answer: one class has the largest logit, and all are finite."""
     is_largest = logits == logits.max(axis=1, keepdims=True)
     return np.isfinite(logits).all(axis=1) & (is_largest.sum(axis=1) == 1)
 
 
 def _judge(accuracy: float, recalls: np.ndarray, class_names: tuple[str, ...], exam: Exam) -> tuple[str, str]:
     if accuracy < exam.pass_mark:
-        return "failed", f"{accuracy:.2%} of the answers are right, and {exam.pass_mark:.2%} have to be"
+        return "failed", f"{accuracy:.2%} of the answers are right; {exam.pass_mark:.2%} are needed"
     worst = int(recalls.argmin())
     if recalls[worst] < exam.least_recall:
         return "failed", (
-            f"{accuracy:.2%} of the answers are right, but of {class_names[worst]} only {recalls[worst]:.2%}, and "
-            f"{exam.least_recall:.0%} of each class have to be"
+            f"{accuracy:.2%} of the answers are right, but only {recalls[worst]:.2%} of {class_names[worst]}; "
+            f"{exam.least_recall:.0%} of each class are needed"
         )
-    return "passed", f"{accuracy:.2%} of the answers are right; {exam.pass_mark:.2%} are enough"
+    return "passed", f"{accuracy:.2%} of the answers are right; {exam.pass_mark:.2%} are needed"
 
 
-def _mistakes(logits: Logits, is_answer: npt.NDArray[np.bool_], photos: _Seen) -> tuple[Mistake, ...]:
-    """Names the mistakes of which the model is surest."""
+def _mistakes(logits: Logits, is_answer: npt.NDArray[np.bool_], photos: _Shown) -> tuple[Mistake, ...]:
+    """Returns the mistakes with the highest probability."""
     rows = np.flatnonzero(is_answer)
     if not len(rows):
         return ()
@@ -381,15 +380,15 @@ def _mistakes(logits: Logits, is_answer: npt.NDArray[np.bool_], photos: _Seen) -
 
 
 def _draw(
-    logits: Logits, photos: _Seen, matrix: list[list[int]], paths: Sequence[Path], card: ModelCard, folder: Path
+    logits: Logits, photos: _Shown, matrix: list[list[int]], paths: Sequence[Path], card: ModelCard, folder: Path
 ) -> None:
-    """Draws the confusion matrix, and the mistakes, whose photos are read once more."""
+    """Draws the confusion matrix and the worst mistakes, whose photos are read again."""
     rows = np.flatnonzero(_answered(logits))
     if not len(rows):
         return
     plots.save(plots.confusion_matrix(matrix, photos.class_names), folder / "confusion_matrix.png")
     worst = rows[evaluation.most_wrong(logits[rows], photos.labels[rows], count=_MISTAKES)]
-    places = worst if len(worst) else rows[:1]  # without a mistake, the figure says so
+    places = worst if len(worst) else rows[:1]  # the figure says that there is no mistake
     picture_format = card.picture_format
     factor = max(1.0, max(picture_format.height, picture_format.width) / _LARGEST_SHOWN)
     height, width = (max(1, round(side / factor)) for side in (picture_format.height, picture_format.width))

@@ -1,7 +1,7 @@
-"""A grade as a file: what was examined and how it went, signed by whoever holds the key.
+"""Grades as signed JSON files.
 
-The signature is an HMAC with SHA-256 over all other fields. Whoever has the key can make one and can tell whether a
-result is one that was signed with it; so the key stays with the teacher, and no process that opens a model sees it.
+The signature is an HMAC with SHA-256 over all other fields. The same key makes and verifies signatures, so the teacher
+keeps it, and no process that opens a model sees it.
 """
 
 import hashlib
@@ -38,19 +38,19 @@ VERDICTS: Final = ("passed", "failed", "not graded")
 _KEY_BYTES: Final = 32
 _LARGEST_RESULT: Final = 2**24
 _TEXTS: Final = ("model", "verdict", "reason", "graded_at")
-"""What every result has, whichever version wrote it."""
+"""The texts in every result, of every version."""
 _PURPOSE: Final = b"keras-course result, version 1\n"
-"""In front of what is signed, so that no other use of the same key could give a signature that fits here."""
+"""A prefix of the signed text, so that a signature from another use of the key does not fit."""
 
 
 class Mistake(NamedTuple):
-    """A photo that was taken for another class.
+    """A misclassified photo.
 
     Args:
-        photo: Its file, below the folder of the exam.
-        label: What it shows.
-        answer: What it was taken for.
-        probability: How sure the model was.
+        photo: The file, relative to the folder of the exam.
+        label: The true class.
+        answer: The predicted class.
+        probability: The probability of the predicted class.
     """
 
     photo: str
@@ -61,32 +61,32 @@ class Mistake(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Grade:
-    """What came out of an exam; what is not known, since the model could not be examined, is empty.
+    """The result of an exam; unknown fields are empty if the model could not be examined.
 
     Args:
         model: The name of the model's file.
         verdict: ``passed``, ``failed`` or ``not graded``.
-        reason: Why, in a sentence.
-        exam: What was asked, as ``Exam.to_dict`` says it.
-        learner: Whose model it is, if that was said.
-        model_sha256: Of the file that was examined.
-        model_bytes: Its size.
-        format: Such as ``keras``.
-        runtime: What computed the answers.
-        class_names: The classes.
-        class_order: How it was known which answer means which class.
-        picture_format: How the photos were prepared.
-        photos: How many the model saw.
-        skipped: How many files of the exam could not be read.
-        data_sha256: Of the photos and their classes.
+        reason: The reason for the verdict, in a sentence.
+        exam: The fields of ``Exam.to_dict``.
+        learner: The name of the learner, if given.
+        model_sha256: The SHA-256 of the model file.
+        model_bytes: The size of the model file.
+        format: The format of the model, such as ``keras``.
+        runtime: The runtime that computed the answers.
+        class_names: The names of the classes.
+        class_order: The order of the classes in the model's output: that of its card, or alphabetical.
+        picture_format: The preprocessing of the photos.
+        photos: The number of photos that the model answered.
+        skipped: The number of files of the exam that could not be read.
+        data_sha256: A hash of the photos and their classes.
         accuracy: The share of right answers.
-        recalls: The share of each class that was right.
-        confusion_matrix: How many photos of each class (rows) were taken for each class (columns).
-        unanswered: For how many photos no class had the largest number, or a number was none.
-        mistakes: Those of which the model was surest.
-        seconds: How long it took.
-        graded_at: When, in UTC.
-        version: Of this package.
+        recalls: The recall of each class.
+        confusion_matrix: The number of photos by true class (rows) and predicted class (columns).
+        unanswered: The number of photos without a unique largest logit, or with a logit that is not finite.
+        mistakes: The mistakes with the highest probability.
+        seconds: The time that the grading took.
+        graded_at: The time of the grading, in UTC.
+        version: The version of this package.
     """
 
     model: str
@@ -115,11 +115,11 @@ class Grade:
 
     @property
     def passed(self) -> bool:
-        """Whether the exam is passed."""
+        """True if the exam is passed."""
         return self.verdict == "passed"
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the fields as JSON has them."""
+        """Returns the fields as JSON types."""
         mistakes = [mistake._asdict() for mistake in self.mistakes]
         return json.loads(json.dumps({**asdict(self), "mistakes": mistakes}, allow_nan=False))
 
@@ -128,10 +128,10 @@ def new_key(path: str | Path) -> None:
     """Writes a new key, which only its owner can read.
 
     Args:
-        path: The file, which must not be there yet: with a lost key no earlier result could be verified.
+        path: The file, which must not exist: without an old key, its results cannot be verified.
 
     Raises:
-        CourseError: There is such a file, or it cannot be written.
+        CourseError: The file exists, or cannot be written.
 
     Example:
         >>> import tempfile
@@ -150,15 +150,15 @@ def new_key(path: str | Path) -> None:
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
             file.write(secrets.token_hex(_KEY_BYTES) + "\n")
     except OSError as error:
-        Path(path).unlink()  # half a key could neither be used nor be made again
+        Path(path).unlink()  # an incomplete key is useless
         raise DiskError(path, error) from None
 
 
 def read_key(path: str | Path) -> bytes:
-    """Reads a key; says so on stderr where others could read it, too.
+    """Returns a key, and warns on stderr if other users can read it.
 
     Args:
-        path: A file that ``new_key`` has written.
+        path: A file that ``new_key`` wrote.
 
     Returns:
         The key.
@@ -172,7 +172,7 @@ def read_key(path: str | Path) -> bytes:
         ...
         keras_course.errors.CourseError: no_such.key cannot be read: No such file or directory; make one with ...
     """
-    if Path(path).exists() and not Path(path).is_file():  # to open a pipe is to wait for somebody who writes into it
+    if Path(path).exists() and not Path(path).is_file():  # opening a pipe would wait for a writer
         raise CourseError(f"{path} is not a file; make a key with keras-course new-key FILE")
     try:
         with Path(path).open("rb") as file:
@@ -193,11 +193,11 @@ def read_key(path: str | Path) -> bytes:
 
 
 def sign(grade: Grade, key: bytes | None) -> dict[str, Any]:
-    """Writes a grade as a result.
+    """Returns a grade as a result, with its signature.
 
     Args:
         grade: The grade.
-        key: The teacher's key; None leaves the result unsigned.
+        key: The key; None leaves the result unsigned.
 
     Returns:
         All fields of the grade, and the signature.
@@ -212,24 +212,24 @@ def sign(grade: Grade, key: bytes | None) -> dict[str, Any]:
 
 
 def write_result(result: Mapping[str, Any], path: str | Path) -> None:
-    """Writes a result as a file.
+    """Writes a result to a file.
 
     Args:
-        result: As ``sign`` gives it.
-        path: The file, which is replaced if it is there.
+        result: The result that ``sign`` returns.
+        path: The file; an existing one is replaced.
     """
     with replacing(path) as file:
         file.write((json.dumps(result, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace"))
 
 
 def read_result(path: str | Path) -> bytes:
-    """Reads a file that may be a result.
+    """Returns the content of a file that may be a result.
 
     Args:
         path: The file.
 
     Returns:
-        What is in it; of one that is too large for a result, the beginning.
+        The content; only the beginning of a file that is too large.
 
     Raises:
         CourseError: There is no such file.
@@ -250,14 +250,14 @@ def read_result(path: str | Path) -> bytes:
 
 
 def verify(text: str | bytes, key: bytes) -> dict[str, Any]:
-    """Makes sure that a result was signed with a key and has not been changed since.
+    """Returns the fields of a result, after checking that it was signed with a key and is unchanged.
 
     Args:
-        text: The result, as JSON; how it is indented does not matter.
-        key: The teacher's key.
+        text: The result as JSON; its indentation does not matter.
+        key: The key.
 
     Returns:
-        Its fields.
+        The fields of the result.
 
     Raises:
         CourseError: It is no result, has no signature, or was changed or signed with another key.
@@ -271,10 +271,10 @@ def verify(text: str | bytes, key: bytes) -> dict[str, Any]:
     if len(text) > _LARGEST_RESULT:
         raise CourseError(f"this is no result of keras-course assess: it has more than {_LARGEST_RESULT:,} bytes")
     try:
-        content = json.loads(text, object_pairs_hook=_no_field_twice, parse_constant=_no_number)
+        content = json.loads(text, object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant)
         signature = content.pop("signature")
         expected = _signature(content, key)
-    # a number that no float can hold, or more brackets than Python follows, is found when it is written again
+    # a number that no float can hold, or too many brackets, fails when the signature is computed
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise CourseError(f"this is no result of keras-course assess: {reason_of(error)}") from None
     if signature is None:
@@ -293,13 +293,13 @@ def _signature(content: Mapping[str, Any], key: bytes) -> str:
     return hmac.new(key, _PURPOSE + text.encode("ascii"), hashlib.sha256).hexdigest()
 
 
-def _no_field_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuses what two readers could read in two ways."""
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuses JSON with a duplicate field, which readers could interpret in different ways."""
     fields = dict(pairs)
     if len(fields) < len(pairs):
         raise ValueError("it has a field twice")
     return fields
 
 
-def _no_number(text: str) -> float:
+def _refuse_constant(text: str) -> float:
     raise ValueError(f"{text} is no number")

@@ -1,4 +1,4 @@
-"""The trained model goes to work: a picture in, an answer out, in a terminal, in another runtime, on a page.
+"""Deployment: opens saved models, classifies pictures, exports models to other formats, and serves them over HTTP.
 
-Nothing here imports Keras or a framework before a model needs it: an exported model is opened by its own runtime alone.
+Nothing here imports Keras or a framework unless a model needs it: an exported model needs only its own runtime.
 """

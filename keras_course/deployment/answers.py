@@ -1,4 +1,4 @@
-"""From logits to the most probable classes."""
+"""Computes the most probable classes from logits."""
 
 import numpy as np
 
@@ -9,17 +9,17 @@ __all__ = ["check_logits", "most_probable"]
 
 
 def most_probable(logits: np.ndarray, *, top: int) -> tuple[np.ndarray, np.ndarray]:
-    """Turns logits into the numbers of the most probable classes, and their probabilities.
+    """Returns the indices and probabilities of the most probable classes.
 
     Args:
         logits: float32 (n, classes).
-        top: How many classes.
+        top: The number of classes to return.
 
     Returns:
-        Both (n, top), the most probable first; among equals the first class.
+        Indices and probabilities, both (n, top), sorted by probability; equal ones by index.
 
     Raises:
-        CourseError: ``top`` is not positive, or a logit is not a number.
+        CourseError: ``top`` is not positive, or a logit is not finite.
 
     Example:
         >>> numbers, probabilities = most_probable(np.array([[0.0, 1.0, -9.0]], "float32"), top=2)
@@ -34,13 +34,13 @@ def most_probable(logits: np.ndarray, *, top: int) -> tuple[np.ndarray, np.ndarr
 
 
 def check_logits(logits: np.ndarray) -> None:
-    """Checks that all logits are finite numbers.
+    """Checks that all logits are finite.
 
     Args:
         logits: float32 (n, classes).
 
     Raises:
-        CourseError: One is not.
+        CourseError: A logit is not finite.
 
     Example:
         >>> check_logits(np.array([[0.0, np.nan]], "float32"))

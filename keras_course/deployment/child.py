@@ -1,6 +1,6 @@
-"""What the process does in which a model is opened that may come from anybody; ``isolation.py`` starts it.
+"""The program of the process that opens an untrusted model; ``isolation.py`` starts it.
 
-Both sides speak the same way: four bytes with the length of a text in JSON, the text, and as many bytes as it says.
+A message in either direction is four bytes with the length of a JSON text, the text, and as many bytes as it announces.
 """
 
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from keras_course.errors import CourseError
-from keras_course.limits import confine, keep_to
+from keras_course.limits import confine, restrict_files
 
 if TYPE_CHECKING:
     from keras_course.deployment.runtimes import Runtime
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 __all__ = ["TASKS", "start"]
 
 _LARGEST_FILE: Final = 2**31
-_BESIDE: Final = 2**30
-"""Memory that a process may reserve beyond what it may fill: stacks of threads, and what runtimes take in advance."""
+_RESERVED: Final = 2**30
+"""Memory that a process may reserve in addition to what it may use: stacks of threads, and buffers of runtimes."""
 
 
 def start() -> None:
-    """Begins the process: limits it, then does what it was started for."""
+    """Limits the process, and runs its task."""
     settings = json.loads(sys.argv[1])
-    has_gpu = settings["device"] != "cpu" and Path("/dev/nvidiactl").exists()  # its driver reserves whatever there is
+    has_gpu = settings["device"] != "cpu" and Path("/dev/nvidiactl").exists()  # its driver reserves all memory
     confine(
         parent=settings["parent"],
-        memory_bytes=None if has_gpu else settings["memory"] + _BESIDE,
+        memory_bytes=None if has_gpu else settings["memory"] + _RESERVED,
         file_bytes=_LARGEST_FILE,
     )
-    if settings["only"]:  # a model has no business with other files; what runs it asks for the system's
-        keep_to(["/bin", "/etc", "/opt", "/proc", "/sys", "/run", settings["only"]], [str(Path.cwd()), "/dev"])
-    # what a framework prints must not be taken for an answer
+    if settings["only"]:  # runtimes read some of the system's files; the model needs no other file than its own
+        restrict_files(["/bin", "/etc", "/opt", "/proc", "/sys", "/run", settings["only"]], [str(Path.cwd()), "/dev"])
+    # what a framework prints must not get into the answers
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     from keras_course._backend import select
@@ -45,33 +45,28 @@ def start() -> None:
         try:
             TASKS[settings["task"]](settings, answers)
         except CourseError as error:
-            _say(answers, error=str(error))
+            _send(answers, error=str(error))
         except MemoryError:
-            _say(answers, error=f"{settings['path']} takes more memory than it may")
+            _send(answers, error=f"{settings['path']} takes more memory than it may")
 
 
-def _answer(settings: dict[str, Any], answers: IO[bytes]) -> None:
-    """Opens a model, and answers until nobody asks any more."""
+def _serve(settings: dict[str, Any], answers: IO[bytes]) -> None:
+    """Opens a model, and answers requests until the input ends."""
+    from keras_course.deployment.formats import ModelFile
     from keras_course.deployment.runtimes import open_here
 
-    path, needs_card = Path(settings["path"]), settings["needs_card"]
-    runtime = open_here(path, threads=settings["threads"], needs_card=needs_card)
-    _say(
-        answers,
-        card=runtime.card.to_json(),
-        format=runtime.format,
-        runtime=runtime.name,
-        seconds=runtime.seconds,
-        compiled=runtime.compiled,
-    )
-    while request := _hear():
+    file = ModelFile(Path(settings["path"]), settings["format"])
+    runtime = open_here(file, threads=settings["threads"], needs_card=settings["needs_card"])
+    facts: dict[str, Any] = {"runtime": runtime.name, "seconds": runtime.seconds, "compiled": runtime.compiled}
+    _send(answers, card=runtime.card.to_json(), **facts)
+    while request := _receive():
         try:
-            _answer_one(runtime, request, answers)
+            _answer(runtime, request, answers)
         except CourseError as error:
-            _say(answers, error=str(error))
+            _send(answers, error=str(error))
 
 
-def _answer_one(runtime: "Runtime", request: dict[str, Any], answers: IO[bytes]) -> None:
+def _answer(runtime: "Runtime", request: dict[str, Any], answers: IO[bytes]) -> None:
     import numpy as np
 
     shape, dtype = request["shape"], np.dtype(request["dtype"])
@@ -82,7 +77,7 @@ def _answer_one(runtime: "Runtime", request: dict[str, Any], answers: IO[bytes])
         outputs = np.zeros(0, "<f4") if heat is None else np.ascontiguousarray(heat, "<f4")
     else:
         outputs = np.ascontiguousarray(runtime.outputs(pictures), "<f4")
-    _say(answers, outputs.tobytes(), shape=outputs.shape, bytes=outputs.nbytes)
+    _send(answers, outputs.tobytes(), shape=outputs.shape, bytes=outputs.nbytes)
 
 
 def _export(settings: dict[str, Any], answers: IO[bytes]) -> None:
@@ -92,19 +87,19 @@ def _export(settings: dict[str, Any], answers: IO[bytes]) -> None:
 
     select.import_keras()
     done = export_here(settings["path"], format=settings["format"], output=settings["output"])
-    _say(answers, **{**vars(done), "path": str(done.path)})
+    _send(answers, **{**vars(done), "path": str(done.path)})
 
 
-TASKS: Final = {"answer": _answer, "export": _export}
+TASKS: Final = {"answer": _serve, "export": _export}
 
 
-def _hear() -> dict[str, Any] | None:
-    """Reads the next request; None where nobody asks any more."""
+def _receive() -> dict[str, Any] | None:
+    """Returns the next request, or None at the end of the input."""
     length = sys.stdin.buffer.read(4)
     return json.loads(sys.stdin.buffer.read(int.from_bytes(length, "big"))) if len(length) == 4 else None
 
 
-def _say(answers: IO[bytes], content: bytes = b"", **facts: Any) -> None:
+def _send(answers: IO[bytes], content: bytes = b"", **facts: Any) -> None:
     header = json.dumps(facts).encode()
     answers.write(len(header).to_bytes(4, "big") + header + content)
     answers.flush()

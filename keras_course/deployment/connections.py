@@ -1,7 +1,7 @@
-"""The connections of ``keras-course serve``: what each may send, and how long it may take to send and to read.
+"""Limits the connections of ``keras-course serve``: what a client may send, and how long it may send and read.
 
-The protocol is Uvicorn's with httptools. Whatever a client does, its connection takes a bounded number of bytes and
-ends after a bounded time, and where all places are taken the slowest clients lose theirs.
+The protocol is Uvicorn's with httptools. Each connection takes a bounded number of bytes and ends after a bounded time.
+When there are too many, the slowest ones are closed.
 """
 
 import asyncio
@@ -12,39 +12,39 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from keras_course.deployment.service import ABORT, GIVE_UP, IS_CLOSING, Limits, Log, log_line
+from keras_course.deployment.guard import ABORT, GIVE_UP, IS_CLOSING, Log, RequestLimits, log_line
 
 LARGEST_HEADERS: Final = 2**15
-"""Bytes of the first line and the headers of a request."""
+"""The largest size of the first line and the headers of a request, in bytes."""
 MOST_HEADERS: Final = 128
 LONGEST_ADDRESS: Final = 2**13
 LARGEST_FRAMING: Final = 2**13
-"""Bytes around a body that comes in chunks, their sizes and extensions and the headers after it, besides an eighth of
-the body: chunks of a few bytes each take a thousand times as long to read."""
+"""The bytes around a chunked body (sizes and extensions of chunks, trailing headers) may be so many, and an eighth of
+the body more: chunks of a few bytes take a thousand times as long to read."""
 LARGEST_DRAINED: Final = 2**26
-"""Bytes of a body, most of which nobody reads: the application refuses what is larger than its own limit, and says so,
-which a client hears only when it has sent what it is sending."""
+"""The largest body that is received. The application refuses smaller ones, but a client reads that answer only after it
+has sent the body."""
 MOST_REQUESTS_AHEAD: Final = 16
-"""That a client sends before it has its answers."""
+"""The number of requests that a client may send before it has its answers (pipelining)."""
 SECONDS_FOR_HEADERS: Final = 10
 SECONDS_TO_READ: Final = 10
-"""Without a client's taking any more of its answer."""
+"""The time in which a client has to read some more of its answer."""
 SECONDS_OF_IDLENESS: Final = 30
-"""Between two requests on one connection."""
+"""The time between two requests on one connection."""
 FEWEST_CONNECTIONS: Final = 64
-"""So many are always allowed, also where fewer requests are: a browser keeps half a dozen open."""
+"""So many are always allowed, because a browser keeps half a dozen open."""
 OTHER_FILES: Final = 96
-"""What the process keeps open besides connections."""
+"""The number of other files that the process keeps open."""
 
 _SLICE: Final = 2**13
-"""Bytes that are parsed before they are counted."""
+"""The number of bytes that are parsed at a time."""
 _SHORTEST_LINE: Final = len("GET / HTTP/1.1")
 _MANY_BLANKS: Final = 64
-"""Empty lines, of which some old clients send one before a request."""
-_LARGEST_HELD_BACK: Final = 2**20
+"""The number of empty lines before a request; some old clients send one."""
+_LARGEST_BUFFER: Final = 2**20
 _SECONDS_OF_GRACE: Final = 1
-"""A connection that is younger does not lose its place, unless nothing has come on it."""
-_SECONDS_BETWEEN_LOOKS: Final = 0.25
+"""A younger connection is not closed for others, unless it is unused."""
+_CHECK_SECONDS: Final = 0.25
 
 _NEVER: Final = float("inf")
 _IDLE: Final = 0
@@ -53,20 +53,20 @@ _BODY: Final = 2
 _ANSWER: Final = 3
 
 
-def protocol(limits: Limits, log: Log | None = None) -> type[asyncio.Protocol]:
-    """Makes the protocol of a server.
+def protocol(limits: RequestLimits, log: Log | None = None) -> type[asyncio.Protocol]:
+    """Returns the protocol of a server.
 
     Args:
-        limits: What requests may take.
-        log: Is called with a line about each request that the application never sees.
+        limits: The limits of requests.
+        log: Called with one line for each request that does not reach the application.
 
     Returns:
-        What ``uvicorn.Config`` takes as ``http``.
+        The class for ``http`` of ``uvicorn.Config``.
     """
     most_connections = _connections_allowed(max(FEWEST_CONNECTIONS, 2 * limits.requests))
     seconds_for_headers = min(SECONDS_FOR_HEADERS, limits.seconds)
     seconds_to_read = min(SECONDS_TO_READ, limits.seconds)
-    # the application has given it up by then, and says why; what goes on is a body that nobody reads
+    # by then the application has refused the request; the rest is a body that nothing reads
     seconds_for_body = limits.seconds + 1
     watched: set[int] = set()
 
@@ -77,12 +77,12 @@ def protocol(limits: Limits, log: Log | None = None) -> type[asyncio.Protocol]:
             self._since = time.monotonic()
             self._framing = 0
             self._body_bytes = 0
-            self._held_back = b""
-            self._answers: deque[Any] = deque()  # that are not complete, the one under way first
+            self._buffered = b""
+            self._answers: deque[Any] = deque()  # incomplete answers, the current one first
             self._unread_since = _NEVER
-            self._last_moment = _NEVER
+            self._deadline = _NEVER
 
-        # --- What comes ---
+        # --- Receiving ---
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -90,21 +90,21 @@ def protocol(limits: Limits, log: Log | None = None) -> type[asyncio.Protocol]:
             if len(self.connections) > most_connections:
                 others = [one for one in self.connections if one is not self]
                 slowest = min(others, key=lambda one: one.rank(self._since))
-                (slowest if slowest.rank(self._since) < _KEEPS_ITS_PLACE else self).give_way()
+                (slowest if slowest.rank(self._since) < _NOT_CLOSED else self).make_room()
             if id(self.connections) not in watched:
                 watched.add(id(self.connections))
                 self._watch()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._held_back = b""
+            self._buffered = b""
             self._end_answers()
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
             if self.transport.is_closing():
                 return
-            if self._held_back or self._phase == _ANSWER:
-                self._hold_back(data)
+            if self._buffered or self._phase == _ANSWER:
+                self._buffer(data)
             else:
                 self._parse(data)
 
@@ -113,7 +113,7 @@ def protocol(limits: Limits, log: Log | None = None) -> type[asyncio.Protocol]:
             place = 0
             while place < len(data) and not self.transport.is_closing():
                 if self._phase == _ANSWER:
-                    self._hold_back(data[place:])
+                    self._buffer(data[place:])
                     return
                 if self._phase == _IDLE:
                     self._enter(_HEADERS)
@@ -132,21 +132,21 @@ def protocol(limits: Limits, log: Log | None = None) -> type[asyncio.Protocol]:
                 if self._framing > most:
                     self._refuse(431, "Request Header Fields Too Large")
 
-        def _hold_back(self, data: bytes) -> None:
-            self._held_back += data
+        def _buffer(self, data: bytes) -> None:
+            self._buffered += data
             self.flow.pause_reading()
-            if len(self._held_back) > _LARGEST_HELD_BACK:
+            if len(self._buffered) > _LARGEST_BUFFER:
                 self._abort()
 
-        def _go_on(self) -> None:
+        def _continue(self) -> None:
             if self._phase != _ANSWER and not self.transport.is_closing():
-                data, self._held_back = self._held_back, b""
+                data, self._buffered = self._buffered, b""
                 self._parse(data)
 
         def on_header(self, name: bytes, value: bytes) -> None:
             if self.transport.is_closing():
                 return
-            if len(self.headers) >= MOST_HEADERS:  # those after a body are among them
+            if len(self.headers) >= MOST_HEADERS:  # including those after a body
                 self._refuse(431, "Request Header Fields Too Large")
                 return
             super().on_header(name, value)
@@ -187,8 +187,8 @@ def protocol(limits: Limits, log: Log | None = None) -> type[asyncio.Protocol]:
             super().on_response_complete()
             if self._phase == _ANSWER and not self._answers:
                 self._enter(_IDLE)
-            if self._held_back:
-                self.loop.call_soon(self._go_on)
+            if self._buffered:
+                self.loop.call_soon(self._continue)
 
         def send_400_response(self, msg: str) -> None:
             self._refuse(400, "Bad Request")
@@ -198,7 +198,7 @@ def protocol(limits: Limits, log: Log | None = None) -> type[asyncio.Protocol]:
             self._since = time.monotonic()
             self._framing = self._body_bytes = 0
 
-        # --- What goes ---
+        # --- Sending ---
 
         def pause_writing(self) -> None:
             self._unread_since = time.monotonic()
@@ -210,27 +210,27 @@ def protocol(limits: Limits, log: Log | None = None) -> type[asyncio.Protocol]:
 
         def shutdown(self) -> None:
             super().shutdown()
-            self._last_moment = time.monotonic() + limits.seconds + 1
+            self._deadline = time.monotonic() + limits.seconds + 1
 
-        # --- How long ---
+        # --- Time-outs ---
 
         def _watch(self) -> None:
-            """Looks at all connections, now and again: a timer for each request would take more time than that."""
+            """Checks all connections at intervals, which costs less than a timer for each request."""
             now = time.monotonic()
             for connection in list(self.connections):
-                connection.look(now)
+                connection.check(now)
             if self.connections:
-                self.loop.call_later(_SECONDS_BETWEEN_LOOKS, self._watch)
+                self.loop.call_later(_CHECK_SECONDS, self._watch)
             else:
                 watched.discard(id(self.connections))
 
-        def look(self, now: float) -> None:
-            """Ends what has taken too long."""
+        def check(self, now: float) -> None:
+            """Closes this connection if it has taken too long."""
             is_closing = self.transport.is_closing()
             if (is_closing or not self._answers) and not self.flow.write_paused:
                 is_unread = self.transport.get_write_buffer_size() > 0
                 self._unread_since = min(self._unread_since, now) if is_unread else _NEVER
-            if now > self._last_moment or now - self._unread_since > seconds_to_read:
+            if now > self._deadline or now - self._unread_since > seconds_to_read:
                 self._abort()
             elif is_closing:
                 return
@@ -240,7 +240,7 @@ def protocol(limits: Limits, log: Log | None = None) -> type[asyncio.Protocol]:
                 self._close()
 
         def rank(self, now: float) -> tuple[int, float]:
-            """Says how early this connection has to make room for others, the smallest first."""
+            """Returns a sort key: connections with the smallest are closed first to make room."""
             is_unused = self._phase == _IDLE or (self._phase == _HEADERS and not self._framing)
             if self.transport.is_closing() or (is_unused and now - self._since > _SECONDS_OF_GRACE):
                 return 0, self._since
@@ -248,39 +248,39 @@ def protocol(limits: Limits, log: Log | None = None) -> type[asyncio.Protocol]:
                 return 1, self._unread_since
             if self._phase in (_HEADERS, _BODY) and now - self._since > _SECONDS_OF_GRACE:
                 return 1, self._since
-            return (2, self._since) if is_unused else _KEEPS_ITS_PLACE
+            return (2, self._since) if is_unused else _NOT_CLOSED
 
-        def give_way(self) -> None:
-            """Ends this connection, since there are too many."""
+        def make_room(self) -> None:
+            """Closes this connection, because there are too many."""
             if self.transport.is_closing() or self._unread_since < _NEVER:
                 self._abort()
             else:
                 self._refuse(503, "Service Unavailable")
 
         def _close(self) -> None:
-            """Ends the connection when what has been written is sent."""
+            """Closes the connection after the written data have been sent."""
             self._end_answers()
             self.transport.close()
 
         def _abort(self) -> None:
-            """Ends the connection at once."""
+            """Closes the connection at once."""
             self._end_answers()
             self.transport.abort()
 
         def _end_answers(self) -> None:
             for answer in self._answers:
-                answer.disconnected = True  # there is nobody to whom anything could be sent
-                answer.scope.get(GIVE_UP, _nothing)()
+                answer.disconnected = True
+                answer.scope.get(GIVE_UP, _do_nothing)()
 
         def _refuse(self, code: int, reason: str) -> None:
             if self.transport.is_closing():
                 return
-            # a browser opens connections that it may never use
+            # browsers open connections that they may never use
             if log is not None and (code != 408 or self._framing):
                 log(log_line(code))
             is_answered = self._phase == _BODY and self.cycle.response_started
             is_behind = self._phase != _BODY and self._answers
-            if not (is_answered or is_behind or len(self._answers) > 1):  # else it would get into another answer
+            if not (is_answered or is_behind or len(self._answers) > 1):  # else it would be inside of another answer
                 body = f'{{"error":"{reason.lower()}"}}'.encode()
                 head = f"HTTP/1.1 {code} {reason}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
                 self.transport.write(head.encode() + b"Connection: close\r\n\r\n" + body)
@@ -289,15 +289,15 @@ def protocol(limits: Limits, log: Log | None = None) -> type[asyncio.Protocol]:
     return LimitedConnection
 
 
-_KEEPS_ITS_PLACE: Final = (3, 0.0)
+_NOT_CLOSED: Final = (3, 0.0)
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     pass
 
 
 def _connections_allowed(wanted: int) -> int:
-    """Lowers a number of connections to what the system lets this process open, which is raised first if it can be."""
+    """Returns a number of connections that the system allows this process, after raising its limit if possible."""
     with suppress(ImportError, ValueError, OSError):
         import resource
 

@@ -1,4 +1,4 @@
-"""Decoding pictures of strangers in processes that can be killed, so that no picture holds up another for long."""
+"""Decodes untrusted pictures in processes that can be killed, so that no picture delays others for long."""
 
 import asyncio
 import json
@@ -24,9 +24,9 @@ from keras_course.preprocessing import PictureFormat
 Pixels = npt.NDArray[np.uint8]
 
 BYTES_FOR_PIXEL: Final = 24
-"""Memory for each pixel, in which the costliest kind of a picture can be decoded and turned upright."""
+"""Memory for each pixel, enough to decode and rotate the most expensive kind of picture."""
 OTHER_BYTES: Final = 2**28
-"""Memory for Python, the libraries and the file."""
+"""Memory for Python, the libraries and the file, in bytes."""
 _FEWEST: Final = 2
 _MOST: Final = 4
 _SIGNAL_OF_TIME: Final = getattr(signal, "SIGPROF", 0)
@@ -41,7 +41,7 @@ class _Waiting(NamedTuple):
 
 
 class _Queue:
-    """Pictures that wait; clients take turns, so that one who sends many waits longer, and not the others."""
+    """Waiting pictures; clients take turns, so that only a client that sends many has to wait longer."""
 
     def __init__(self) -> None:
         self._of_clients: OrderedDict[str, deque[_Waiting]] = OrderedDict()
@@ -50,7 +50,7 @@ class _Queue:
         self._of_clients.setdefault(waiting.client, deque()).append(waiting)
 
     def pop(self) -> _Waiting | None:
-        """Takes the next one; what was given up while it waited is left out."""
+        """Removes and returns the next picture, without those that were canceled while they waited."""
         while self._of_clients:
             client, pictures = self._of_clients.popitem(last=False)
             while pictures:
@@ -64,18 +64,18 @@ class _Queue:
 
 @dataclass
 class Decoders:
-    """Some processes that decode; one of them takes all pictures, the others only those that do not take long.
+    """Some processes that decode pictures; one of them takes all pictures, the others only fast ones.
 
-    So a picture that takes seconds, or that was made to, holds up only its like. Each process is limited in memory, and
-    in computing for each picture; one that goes further is killed by the system, and started again.
+    A picture that takes seconds therefore delays only other slow ones. The memory of each process, and its computing
+    time for each picture, are limited; the system kills a process that exceeds them, and it is started again.
 
     Args:
-        picture_format: What the pictures become.
-        pixels: How many one may have.
-        seconds: After how many a process is killed even if it only waits.
-        seconds_of_short: Of computing, for a picture that seems not to take long. If it does, it is begun again among
-            those that do.
-        seconds_of_long: Of computing, for any picture: five times what the largest takes.
+        picture_format: The pictures that the model takes.
+        pixels: The largest number of pixels of a picture.
+        seconds: The time after which a process is killed, whether it computes or waits.
+        seconds_of_short: The computing time for a picture that seems fast. One that takes longer is decoded again as a
+            slow one.
+        seconds_of_long: The computing time for any picture: five times what the largest takes.
     """
 
     picture_format: PictureFormat
@@ -86,28 +86,28 @@ class Decoders:
     _short: _Queue = field(default_factory=_Queue)
     _long: _Queue = field(default_factory=_Queue)
     _workers: "list[asyncio.Task[None]]" = field(default_factory=list)
-    _news: "list[asyncio.Event]" = field(default_factory=list)
+    _wake_ups: "list[asyncio.Event]" = field(default_factory=list)
 
     def start(self) -> None:
-        """Starts the first process, without waiting for it; it has to be called in the event loop."""
+        """Starts the first process without waiting for it; call it in the event loop."""
         if not self._workers:
             count = min(max(select.processors(), _FEWEST), _MOST)
-            self._news = [asyncio.Event() for _ in range(count)]
+            self._wake_ups = [asyncio.Event() for _ in range(count)]
             self._workers = [asyncio.create_task(self._work(number)) for number in range(count)]
 
     async def prepare(self, content: bytes, name: str, client: str) -> Pixels:
-        """Decodes a picture, when it is its turn.
+        """Decodes a picture when its turn comes.
 
         Args:
             content: The bytes of a file.
-            name: What to call it in an error.
-            client: Who sends it; clients take turns.
+            name: The name of the picture for errors.
+            client: The client that sends it; clients take turns.
 
         Returns:
             uint8 (height, width, channels).
 
         Raises:
-            CourseError: It cannot be decoded, or takes longer than any picture should.
+            CourseError: It cannot be decoded, or takes too long.
         """
         self.start()
         answer: asyncio.Future[Pixels] = asyncio.get_running_loop().create_future()
@@ -123,32 +123,32 @@ class Decoders:
 
     def _append(self, queue: _Queue, waiting: _Waiting) -> None:
         queue.append(waiting)
-        for news in self._news:
-            news.set()
+        for wake_up in self._wake_ups:
+            wake_up.set()
 
     async def _work(self, number: int) -> None:
         takes_all = number == 0
         decoder = _Decoder(self.picture_format, self.pixels, nice=10 if takes_all else 5)
         try:
             if takes_all:  # the others start when several pictures wait
-                with suppress(OSError):  # who needs it starts it again, and is told why that fails
+                with suppress(OSError):  # the next picture starts it again, and gets the error
                     await decoder.start()
             while True:
                 waiting = (takes_all and self._long.pop()) or self._short.pop()
                 if waiting:
                     await self._decode(decoder, waiting, takes_all)
                 else:
-                    self._news[number].clear()
-                    await self._news[number].wait()
+                    self._wake_ups[number].clear()
+                    await self._wake_ups[number].wait()
         finally:
             await decoder.kill()
 
     async def _decode(self, decoder: "_Decoder", waiting: _Waiting, takes_all: bool) -> None:
-        """Gets the answer for one picture, or hands it on to the process that takes all."""
+        """Decodes one picture, or passes it on to the process that takes all."""
         try:
             pixels = await self._pixels(decoder, waiting, takes_all)
         except Exception as error:
-            if not waiting.answer.done():  # else it was given up meanwhile
+            if not waiting.answer.done():  # else it was canceled meanwhile
                 waiting.answer.set_exception(error)
             return
         if pixels is None:
@@ -157,15 +157,15 @@ class Decoders:
             waiting.answer.set_result(pixels)
 
     async def _pixels(self, decoder: "_Decoder", waiting: _Waiting, takes_all: bool) -> Pixels | None:
-        """Gives the pixels of one picture, or None where it takes too long for this process."""
+        """Returns the pixels of one picture, or None if it takes too long for this process."""
         seconds = self.seconds_of_long if takes_all else self.seconds_of_short
-        for _ in range(2):  # a process may have been killed for something else
+        for _ in range(2):  # a process may have been killed for another reason
             try:
                 async with asyncio.timeout(self.seconds):
                     return await decoder.ask(waiting.content, waiting.name, seconds, takes_all)
             except (EOFError, ConnectionError, TimeoutError) as end:
                 code = await decoder.kill()
-                with suppress(OSError):  # the next one need not wait for that
+                with suppress(OSError):  # so that the next picture need not wait for it
                     await decoder.start()
                 if isinstance(end, TimeoutError) or code == -_SIGNAL_OF_TIME:
                     if takes_all:
@@ -176,14 +176,14 @@ class Decoders:
 
 
 class _Decoder:
-    """One process, which is started when there is none."""
+    """One process, started when it is needed."""
 
     def __init__(self, picture_format: PictureFormat, pixels: int, nice: int) -> None:
         self._picture_format, self._pixels, self._nice = picture_format, pixels, nice
         self._connection: _Connection | None = None
 
     async def start(self) -> "_Connection":
-        """Starts the process, which then begins to read; it need not be waited for."""
+        """Starts the process without waiting until it reads."""
         settings = {
             "parent": os.getpid(),
             "picture_format": self._picture_format.to_dict(),
@@ -192,25 +192,16 @@ class _Decoder:
             "nice": self._nice,
         }
         process = select.second_process("", "-c", _START, json.dumps(settings))
-        # threads would take memory, and the processors from each other
+        # threads would take memory, and compete for processors
         process["env"] |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         self._connection = await _connect(process["args"], process["env"])
         return self._connection
 
-    async def ask(self, content: bytes, name: str, seconds: float, may_take_long: bool) -> Pixels | None:
-        """Has a picture decoded.
-
-        Args:
-            content: The bytes of a file.
-            name: What to call it in an error.
-            seconds: Of computing, after which the system kills the process.
-            may_take_long: Whether a picture is decoded that seems to take long.
-
-        Returns:
-            uint8 (height, width, channels), or None for a picture that seems to take long.
+    async def ask(self, content: bytes, name: str, seconds: float, decode_slow: bool) -> Pixels | None:
+        """Lets the process decode a picture; returns None if it seems slow, unless ``decode_slow``.
 
         Raises:
-            CourseError: It cannot be decoded.
+            CourseError: The picture cannot be decoded.
             EOFError: The process has ended.
             ConnectionError: The process has ended.
         """
@@ -218,22 +209,22 @@ class _Decoder:
             await self.kill()
         reader, writer, _ = self._connection or await self.start()
         called = name.encode("utf-8", "replace")[: decode_process.LONGEST_NAME]
-        writer.write(decode_process.QUESTION.pack(seconds, may_take_long, len(called), len(content)) + called)
+        writer.write(decode_process.REQUEST.pack(seconds, decode_slow, len(called), len(content)) + called)
         writer.write(content)
         await writer.drain()
         kind, count = decode_process.ANSWER.unpack(await reader.readexactly(decode_process.ANSWER.size))
         shape = self._picture_format.shape
-        # what it says is as little to be trusted as the picture
+        # the answer is no more trusted than the picture
         if kind == decode_process.PIXELS and count == int(np.prod(shape)):
             return np.frombuffer(await reader.readexactly(count), np.uint8).reshape(shape)
         if kind == decode_process.ERROR and count <= decode_process.LONGEST_ERROR:
             raise CourseError((await reader.readexactly(count)).decode("utf-8", "replace"))
-        if kind == decode_process.TAKES_LONG and not count and not may_take_long:
+        if kind == decode_process.IS_SLOW and not count and not decode_slow:
             return None
         raise EOFError
 
     async def kill(self) -> int | None:
-        """Kills the process, if there is one, and gives the exit code, also of one that had ended before."""
+        """Kills the process, if there is one, and returns its exit code, also if it had ended before."""
         connection, self._connection = self._connection, None
         if connection is None:
             return None
@@ -248,7 +239,7 @@ class _Connection(NamedTuple):
 
 
 async def _connect(command: list[str], environment: dict[str, str]) -> _Connection:
-    """Starts a process whose standard input and output lead here."""
+    """Starts a process, connected by its standard input and output."""
     nothing = subprocess.DEVNULL
     if sys.platform == "win32":
         pipe = subprocess.PIPE
@@ -264,7 +255,7 @@ async def _connect(command: list[str], environment: dict[str, str]) -> _Connecti
             return await started.wait()
 
         return _Connection(started.stdout, started.stdin, kill)
-    # uvloop would fork, which takes longer the more memory is in use, and which no framework with threads puts up with
+    # uvloop would fork, which is slow with much memory in use and unsafe with a framework's threads
     here, there = socket.socketpair()
     try:
         with there:

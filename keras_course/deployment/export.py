@@ -1,7 +1,7 @@
-"""A saved model in another format, for a program that has no Keras.
+"""Exports a saved model to another format, for programs without Keras.
 
-What is written is opened by the runtime of its format and compared with Keras before it takes its place. A format that
-the backend in use cannot write is written by a second process, on a backend that can.
+The export is opened in the runtime of its format and compared with Keras before it replaces an older one. If the
+backend in use cannot write a format, a second process writes it on a backend that can.
 """
 
 import json
@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from keras_course._backend import formats, select
-from keras_course.cards import ModelCard, put_card, read_card_or_fail, shapes_of
+from keras_course._backend import select
+from keras_course._backend.model_formats import Format, writer_of
+from keras_course.cards import FILE_NAME, ModelCard, put_card, read_required_card, shapes_of
+from keras_course.deployment.formats import FORMATS, ModelFile, find_model_file, write_openvino
 from keras_course.deployment.isolation import LimitedProcess, Limits
-from keras_course.deployment.locate import find_model, is_pretrained
+from keras_course.deployment.locate import files_of, is_pretrained
 from keras_course.deployment.model_files import load_keras_model
-from keras_course.deployment.runtimes import open_keras, open_model, told_by_graph
+from keras_course.deployment.runtimes import card_with_outputs, open_here, open_keras
 from keras_course.errors import CourseError, reason_of
 from keras_course.files import folder_beside
 from keras_course.foreign_text import printable
@@ -30,28 +32,28 @@ if TYPE_CHECKING:
 __all__ = ["Exported", "export_here", "export_model"]
 
 TOLERANCE: Final = 1e-4
-"""How far the logits of an export may be from those of Keras, as a share of the largest one, if that is above 1."""
+"""The largest difference between the logits of an export and of Keras, relative to the largest logit above 1."""
 
 BATCHES: Final = (1, 5)
-"""With which the export is tried: it has to take batches of any size."""
+"""The batch sizes for the comparison: an export has to take batches of any size."""
 
 SECONDS: Final = 600
-"""How long a second process may take."""
+"""The longest time for a second process."""
 
 LIMITS: Final = Limits(seconds=SECONDS, memory=8 * 2**30)
-"""Converters hold a model several times."""
+"""The limits of an export; converters hold a model several times."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What has been written.
+    """An exported model.
 
     Args:
         path: The file or folder.
-        format: Its format.
-        size: Its size in bytes.
+        format: The format.
+        size: The size in bytes.
         written_by: The backend that wrote it.
-        runtime: What opened it, to compare.
+        runtime: The runtime that opened it for the comparison.
         difference: The largest difference between its logits and those of Keras.
     """
 
@@ -66,24 +68,24 @@ class Exported:
 def export_model(
     path: str | Path, *, format: str, output: str | Path | None = None, trust: bool = False, backend: str = ""
 ) -> Exported:
-    """Writes a saved model in another format, and makes sure that it gives the same answers there.
+    """Writes a saved model in another format, and checks that it gives the same answers there.
 
-    All formats compute in 32 bits. A model that was trained with layers of 16 is written, and compared, with layers of
-    32. A model may come from anybody: it is opened in a process of its own, with limits.
+    All formats compute in 32 bits; layers of 16 bits are exported, and compared, as layers of 32 bits. The model is
+    opened in a separate process with limits, because its file may come from anyone.
 
     Args:
         path: The folder of a run, a ``.keras`` file, or the name of a pre-trained model.
         format: One of ``onnx``, ``saved_model``, ``litert``, ``torch`` and ``openvino``.
-        output: The file or folder to write; when left out, in ``exports`` beside the model, or, for a pre-trained one,
-            in ``exports`` in the current folder. What is there is replaced once the new one is found to be right.
-        trust: Whether to open the model in this process, without limits.
-        backend: On which Keras opens the model in the other process; without it, the one in use.
+        output: The file or folder to write; by default in ``exports`` beside the model, or in the current folder for a
+            pre-trained model. An existing export is replaced after the comparison.
+        trust: True to open the model in this process, without limits.
+        backend: The backend on which Keras opens the model in the other process; by default the one in use.
 
     Returns:
-        Where it is, and what was measured.
+        The path of the export, and the measured difference.
 
     Raises:
-        CourseError: There is no such model or format, something has to be installed, or the answers differ.
+        CourseError: There is no such model or format, a package is missing, or the answers differ.
 
     Example:
         >>> export_model("runs/no_such_lesson", format="onnx")
@@ -97,7 +99,7 @@ def export_model(
     name = select.choose_for_second_process(backend)
     settings = {"format": format, "output": str(target.absolute())}
     with LimitedProcess("export", source, LIMITS, backend=name, **settings) as process:
-        done = process.hear()
+        done = process.receive()
     return Exported(
         target,
         format,
@@ -109,12 +111,13 @@ def export_model(
 
 
 def _check(path: str | Path, format: str, output: str | Path | None) -> tuple[Path, Path]:
-    """Makes sure of all that can be known before a model is opened; gives its file, and the one to write."""
-    known = formats.FORMATS.get(format)
+    """Returns the model file and the path to write, after all checks that need no open model."""
+    known = FORMATS.get(format)
     if known is None:
-        raise CourseError(f"format is {format!r}; give one of {', '.join(formats.FORMATS)}")
-    source = find_model(path)
-    if formats.format_of(source) != "keras":
+        raise CourseError(f"format is {format!r}; give one of {', '.join(FORMATS)}")
+    found = find_model_file(path)
+    source = found.path
+    if not found.is_keras:
         raise CourseError(f"{source} is an export already; give the folder of a run or a .keras file")
     beside_model = Path("exports", path) if is_pretrained(path) else source.parent / "exports"
     target = Path(output) if output is not None else beside_model / known.file_name
@@ -123,31 +126,17 @@ def _check(path: str | Path, format: str, output: str | Path | None) -> tuple[Pa
 
 
 def export_here(source: str | Path, *, format: str, output: str | Path) -> Exported:
-    """Writes a saved model in another format, in this process and without limits.
-
-    Args:
-        source: The ``.keras`` file.
-        format: As for ``export_model``.
-        output: As for ``export_model``.
-
-    Returns:
-        As ``export_model``.
-
-    Raises:
-        CourseError: As ``export_model``.
-    """
+    """Writes a ``.keras`` file in another format, in this process and without limits. See ``export_model``."""
     source, target = Path(source), Path(output)
-    known = formats.FORMATS[format]
-    card = read_card_or_fail(source)
+    known = FORMATS[format]
+    card = read_required_card(source)
 
     import keras
 
-    writer = formats.writer_of(format, keras.backend.backend())
-    formats.require(
-        known.runtime, what=f"the format {format!r}, which is tried before it is handed out,", install=known.install
-    )
+    writer = writer_of(known, keras.backend.backend())
+    select.require(known.runtime, what=f"the comparison of the format {format!r} with Keras", install=known.install)
     model = _in_float32(load_keras_model(source))
-    card = told_by_graph(card, model)
+    card = card_with_outputs(card, model)
     card.check_model(str(source), *shapes_of(model))
     pictures = _pictures(card)
     expected = open_keras(model)[1](pictures)
@@ -155,16 +144,16 @@ def export_here(source: str | Path, *, format: str, output: str | Path) -> Expor
         beside = folder / known.file_name
         if writer == keras.backend.backend():
             _write(model, card, beside, format)
-            runtime, difference = _compare(beside, pictures, expected)
+            runtime, difference = _compare(beside, format, pictures, expected)
         else:
-            runtime, difference = _hand_over(source, beside, format, writer, pictures, expected)
-        size = sum(file.stat().st_size for file in formats.files_of(beside))
-        _put_in_place(beside, target)
+            runtime, difference = _export_on(source, beside, format, writer, pictures, expected)
+        size = sum(file.stat().st_size for file in files_of(beside))
+        _move(beside, target)
     return Exported(target, format, size, writer, runtime, difference)
 
 
 def _in_float32(model: "keras.Model") -> "keras.Model":
-    """Makes the same model with layers that compute in 32 bits: runtimes lack operations for 16, or round otherwise."""
+    """Returns the model with 32-bit layers: runtimes lack 16-bit operations, or round differently."""
     import keras
 
     described = model.to_json()
@@ -176,7 +165,7 @@ def _in_float32(model: "keras.Model") -> "keras.Model":
     return copy
 
 
-def _check_target(target: Path, known: formats.Format) -> None:
+def _check_target(target: Path, known: Format) -> None:
     ending = Path(known.file_name).suffix
     if target.suffix != ending:
         called = f"a name that ends in {ending}" if ending else "the name of a folder, without an ending"
@@ -184,9 +173,9 @@ def _check_target(target: Path, known: formats.Format) -> None:
     if file := next((above for above in target.parents if above.exists() and not above.is_dir()), None):
         raise CourseError(f"output is {str(target)!r}, and {file} is not a folder; give another name")
     if target.exists() and target.is_dir() != known.is_folder:
-        raise CourseError(f"output is {str(target)!r}, which is there and no {known.name} model; give another name")
-    if target.is_dir() and any(target.iterdir()) and not (target / formats.CARD).is_file():
-        raise CourseError(f"output is {str(target)!r}, a folder of something else; give another name")
+        raise CourseError(f"output is {str(target)!r}, which is no {known.name} model; give another name")
+    if target.is_dir() and any(target.iterdir()) and not (target / FILE_NAME).is_file():
+        raise CourseError(f"output is {str(target)!r}, a folder with other files; give another name")
 
 
 def _pictures(card: ModelCard) -> np.ndarray:
@@ -194,14 +183,14 @@ def _pictures(card: ModelCard) -> np.ndarray:
 
 
 def _write(model: "keras.Model", card: ModelCard, path: Path, kind: str) -> None:
-    """Writes a model on the backend in use, with its card."""
+    """Writes a model and its card on the backend in use."""
     from keras_course import _backend
 
     try:
         if kind == "openvino":
-            onnx = path.parent / formats.FORMATS["onnx"].file_name
+            onnx = path.parent / FORMATS["onnx"].file_name
             _backend.export(model, onnx, "onnx")
-            formats.write_openvino(onnx, path)
+            write_openvino(onnx, path)
         else:
             _backend.export(model, path, kind)
     except Exception as error:  # each converter has errors of its own
@@ -210,14 +199,14 @@ def _write(model: "keras.Model", card: ModelCard, path: Path, kind: str) -> None
     if kind == "onnx":
         _put_card_into_onnx(path, card)
     else:
-        put_card(path, card, folder=formats.FORMATS[kind].card_folder)
+        put_card(path, card, folder=FORMATS[kind].card_folder)
 
 
 def _remedy(kind: str) -> str:
-    """What one converter does not know, another may."""
+    """Returns the advice to try another backend, whose converter may know more operations."""
     import keras
 
-    others = [name for name in formats.FORMATS[kind].writers if name != keras.backend.backend()]
+    others = [name for name in FORMATS[kind].writers if name != keras.backend.backend()]
     return f"; try it on {' or '.join(others)}" if others else ""
 
 
@@ -225,30 +214,29 @@ def _put_card_into_onnx(path: Path, card: ModelCard) -> None:
     import onnx
 
     model = onnx.load(path)
-    onnx.helper.set_model_props(model, {formats.CARD: card.to_json()})
+    onnx.helper.set_model_props(model, {FILE_NAME: card.to_json()})
     onnx.save(model, path)
 
 
-def _compare(path: Path, pictures: np.ndarray, expected: np.ndarray) -> tuple[str, float]:
+def _compare(path: Path, kind: str, pictures: np.ndarray, expected: np.ndarray) -> tuple[str, float]:
     """Opens an export and compares its logits with those of Keras."""
-    kind = formats.format_of(path)
     try:
-        runtime = open_model(path, trust=True)  # it was written a moment ago
+        runtime = open_here(ModelFile(path, kind), trust=True)  # it was written a moment ago
         difference = max(float(np.abs(runtime.outputs(pictures[:count]) - expected[:count]).max()) for count in BATCHES)
     except CourseError as error:
         reason = reason_of(error.__cause__ or error)
-        raise CourseError(f"what is written in the format {kind!r} does not run: {reason}{_remedy(kind)}") from error
+        raise CourseError(f"the export in the format {kind!r} does not run: {reason}{_remedy(kind)}") from error
     allowed = TOLERANCE * max(1.0, float(np.abs(expected).max()))
     if not difference <= allowed:  # also where it is not a number
         raise CourseError(
-            f"the format {kind!r} gives other answers than Keras: logits differ by {difference:.2g}, and "
-            f"{allowed:.2g} is allowed; nothing has been written"
+            f"the export in the format {kind!r} gives other answers than Keras: logits differ by {difference:.2g}, and "
+            f"{allowed:.2g} is allowed; nothing is written"
         )
     return runtime.name, difference
 
 
-def _put_in_place(beside: Path, target: Path) -> None:
-    """Renames a file or folder; where a folder is in its place, that is kept until the new one is there."""
+def _move(beside: Path, target: Path) -> None:
+    """Moves a file or folder to its place; a folder that is there is kept until the new one has replaced it."""
     if not target.is_dir():
         beside.replace(target)
         return
@@ -266,10 +254,10 @@ def _put_in_place(beside: Path, target: Path) -> None:
 # --- In a second process ---------------------------------------------------------------------------------------
 
 
-def _hand_over(
+def _export_on(
     source: Path, path: Path, kind: str, writer: str, pictures: np.ndarray, expected: np.ndarray
 ) -> tuple[str, float]:
-    """Lets a process on another backend write a format and compare it with the logits of this one."""
+    """Lets a process on another backend write the export, and compare it with the logits of this process."""
     task = path.parent / "task.npz"
     np.savez(task, pictures=pictures, expected=expected)
     process = select.second_process(writer, "-m", __name__, str(source.absolute()), str(path.absolute()), kind)
@@ -288,13 +276,13 @@ def _hand_over(
 
 
 def _main(source: str, target: str, kind: str) -> dict[str, Any]:
-    """What the second process does."""
+    """Exports in the second process."""
     path = Path(target)
     try:
         model = _in_float32(load_keras_model(source))
-        _write(model, told_by_graph(read_card_or_fail(Path(source)), model), path, kind)
+        _write(model, card_with_outputs(read_required_card(Path(source)), model), path, kind)
         with np.load(path.parent / "task.npz", allow_pickle=False) as task:
-            runtime, difference = _compare(path, task["pictures"], task["expected"])
+            runtime, difference = _compare(path, kind, task["pictures"], task["expected"])
     except CourseError as error:
         return {"error": str(error)}
     return {"runtime": runtime, "difference": difference}

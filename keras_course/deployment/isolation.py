@@ -1,10 +1,9 @@
-"""A model that may come from anybody, opened in a process of its own: limited, and killed where it breaks a limit.
+"""Opens an untrusted model in a separate process with limits, and kills the process when it breaks one.
 
-The process is started once and kept. It is told where the model is, limits itself (see ``limits.confine``) before it
-opens it, and answers one request after the other, through pipes. It never learns anything but pictures. It ends when
-its parent does, whatever becomes of that one.
+The process is started once and kept. It limits itself (see ``limits.confine``), opens the model, and then answers one
+request after the other through pipes. Requests hold pictures and nothing else. The process ends when its parent does.
 
-NumPy and psutil are imported when the process has been started: meanwhile it opens the model.
+NumPy and psutil are imported after the process has been started, so that it opens the model in the meantime.
 """
 
 import json
@@ -22,8 +21,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
-from keras_course._backend import formats, select
-from keras_course.deployment.locate import find_model
+from keras_course._backend import select
+from keras_course.deployment.formats import ModelFile, check_model_file
 from keras_course.errors import CourseError, check_positive
 from keras_course.files import folder_beside
 from keras_course.foreign_text import printable
@@ -43,14 +42,16 @@ __all__ = ["LimitedProcess", "Limits", "ModelProcess", "start_model"]
 
 _START: Final = "from keras_course.deployment.child import start; start()"
 _LARGEST_MESSAGE: Final = 2**23
-_LOOK: Final = 0.05  # seconds between two looks at the memory of a process that has not answered yet
-_SELDOM: Final = 20  # with one look in so many, also at the processes that it has started
+_CHECK_SECONDS: Final = 0.05
+"""Time between two checks of the memory and the deadline."""
+_CHECKS_PER_CHILD_CHECK: Final = 20
+"""The memory of the process's own children is counted in one check of so many, because finding them takes longer."""
 _LONGEST_ERROR: Final = 1000
-_NONSENSE: Final = "does not answer as a model does"
+_MALFORMED: Final = "gave a malformed answer"
 _PIPE_BYTES: Final = 2**20
-"""That the system holds on the way to the process and back: what fits into them is sent without waiting (Linux)."""
+"""The size of the pipes' buffers (Linux). A message that fits is sent without waiting."""
 
-# Linux ends a child together with the *thread* that started it: so one that lasts as long as this process starts all.
+# Linux kills a child when the *thread* that started it ends, so a thread that is never stopped starts all of them.
 _starter = ThreadPoolExecutor(1, thread_name_prefix="start")
 
 
@@ -59,18 +60,18 @@ def _renew_starter() -> None:
     _starter = ThreadPoolExecutor(1, thread_name_prefix="start")
 
 
-if hasattr(os, "register_at_fork"):  # threads do not live on in a process that is forked off
+if hasattr(os, "register_at_fork"):  # threads do not survive a fork
     os.register_at_fork(after_in_child=_renew_starter)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What the process of a model may take.
+    """The limits of a model's process.
 
     Args:
-        seconds: To open the model, and then for each answer.
-        memory: Bytes that the process may fill.
-        threads: How many it may compute with; None leaves it to what opens the model.
+        seconds: The time to open the model, and the time for each answer.
+        memory: The memory of the process in bytes.
+        threads: The largest number of threads; None leaves it to the runtime.
 
     Raises:
         CourseError: A number is not positive.
@@ -79,7 +80,7 @@ class Limits:
         >>> Limits(seconds=0)
         Traceback (most recent call last):
         ...
-        keras_course.errors.CourseError: seconds is 0; give how many a model may take
+        keras_course.errors.CourseError: seconds is 0; give a number above 0
     """
 
     seconds: float = 50
@@ -88,20 +89,20 @@ class Limits:
 
     def __post_init__(self) -> None:
         if not self.seconds > 0:
-            raise CourseError(f"seconds is {self.seconds}; give how many a model may take")
+            raise CourseError(f"seconds is {self.seconds}; give a number above 0")
         check_positive(memory=self.memory, threads=1 if self.threads is None else self.threads)
 
 
 class LimitedProcess:
-    """A process with limits that does one thing with a file; it ends with the block, with this object, or the program.
+    """A limited process with one task; it ends with the ``with`` block, with this object, or with the program.
 
     Args:
-        task: What it does, one of ``child.TASKS``.
-        path: The file or folder of a model; it is an attribute as well.
-        limits: What the process may take.
-        backend: What Keras runs on there; empty where Keras is not needed.
-        device: Where it computes, as for ``--device``.
-        **settings: What the task needs to know besides.
+        task: The task, one of ``child.TASKS``.
+        path: The file or folder of a model.
+        limits: The limits of the process.
+        backend: The backend of Keras in the process; empty if Keras is not needed.
+        device: The device to compute on: ``auto``, ``cpu``, ``gpu`` or ``gpu:N``.
+        **settings: Further settings of the task.
     """
 
     def __init__(
@@ -110,18 +111,18 @@ class LimitedProcess:
         self.path, self._limits, self._backend = path, limits, backend
         self._settings = {"only": None, **settings, "task": task, "path": str(path.absolute()), "device": device}
         self._lock = threading.RLock()
-        self._is_asked = False  # from an event loop
+        self._is_waiting = False  # an event loop waits for an answer
         self._begin()
 
     def _begin(self) -> None:
         """Starts the process."""
         stack = ExitStack()
-        # one that a killed process has left behind is removed by the next one
+        # the folder that a killed process left behind is removed by the next process
         folder = stack.enter_context(folder_beside(Path(tempfile.gettempdir()) / "keras-course-model"))
         limits = self._limits
         settings = {**self._settings, "parent": os.getpid(), "memory": limits.memory, "threads": limits.threads}
         command = select.second_process(self._backend, "-c", _START, json.dumps(settings))
-        # where the data of the course are is nothing to a model; what it writes goes to a folder that is removed
+        # the model need not know where the data are; what it writes goes to a folder that is removed
         environment = {key: value for key, value in command["env"].items() if not key.startswith("KERAS_COURSE_")}
         environment |= dict.fromkeys(("TMPDIR", "TEMP", "TMP", "KERAS_HOME"), str(folder))
         if limits.threads is not None:
@@ -138,9 +139,9 @@ class LimitedProcess:
             pipesize=_PIPE_BYTES,
         )
         self._process = started.result()
-        self._watched = _Watched(self._process, limits)
-        self._end = weakref.finalize(self, _end, self._watched, stack)
-        threading.Thread(target=self._watched.look, name="watch a model", daemon=True).start()
+        self._monitor = _Monitor(self._process, limits)
+        self._end = weakref.finalize(self, _end, self._monitor, stack)
+        threading.Thread(target=self._monitor.run, name="monitor a model", daemon=True).start()
 
     def __enter__(self) -> Self:
         return self
@@ -149,70 +150,60 @@ class LimitedProcess:
         self.close()
 
     def close(self) -> None:
-        """Ends the process, whatever it does."""
+        """Kills the process."""
         self._end()
 
     @property
     def pid(self) -> int:
-        """The number of the process."""
+        """The id of the process."""
         return self._process.pid
 
     def cancel(self) -> None:
-        """Ends the process from another thread; a call that waits for its answer fails at once."""
-        self._watched.kill("was given up")
+        """Kills the process from another thread; a call that waits for an answer fails at once."""
+        self._monitor.kill("was canceled")
 
-    def hear(self, *, seconds: float | None = None) -> dict[str, Any]:
-        """Waits for what the process says without being asked.
-
-        Args:
-            seconds: How long; without it, as long as the limits allow.
-
-        Returns:
-            What it says.
-
-        Raises:
-            CourseError: It says that the file cannot be used, or it broke a limit.
-        """
+    def receive(self, *, seconds: float | None = None) -> dict[str, Any]:
+        """Returns the fields of the next message; raises a ``CourseError`` if it reports one, or a limit is broken."""
         with self._lock:
-            return self._hear(self._limits.seconds if seconds is None else seconds, 0)[0]
+            return self._receive(self._limits.seconds if seconds is None else seconds, 0)[0]
 
     def _ask(
         self, request: dict[str, Any], array: "np.ndarray", most: int, seconds: float | None
     ) -> tuple[dict[str, Any], bytes]:
-        """Sends one request, and gives what is said and the bytes that follow, at most so many."""
+        """Sends one request, and returns the fields of the answer and the bytes after them, at most ``most``."""
         seconds = self._limits.seconds if seconds is None else seconds
         stdin = self._process.stdin
         assert stdin is not None
         with self._lock:
-            self._watched.deadline = time.monotonic() + seconds
-            # it may have ended; what it said last is heard in any case
+            self._monitor.deadline = time.monotonic() + seconds
+            # if the process has ended, its last message is still read
             with suppress(OSError, ValueError):
                 for part in _message(request, array):
                     stdin.write(part)
                 stdin.flush()
-            return self._hear(seconds, most)
+            return self._receive(seconds, most)
 
-    async def _ask_soon(
+    async def _ask_async(
         self, request: dict[str, Any], array: "np.ndarray", most: int
     ) -> tuple[dict[str, Any], bytes] | None:
-        """Does as ``_ask`` from an event loop, without a thread; None where it would have to wait before it can ask."""
+        """Asks as ``_ask`` does, without blocking the event loop; returns None if sending would block."""
         import asyncio
 
         message = _message(request, array)
         if sys.platform != "linux" or sum(map(len, message)) > _PIPE_BYTES or not self._lock.acquire(blocking=False):
             return None
         try:
-            if self._is_asked or self._process.poll() is not None:
+            if self._is_waiting or self._process.poll() is not None:
                 return None
-            self._is_asked = True
-            self._watched.deadline = time.monotonic() + self._limits.seconds
+            self._is_waiting = True
+            self._monitor.deadline = time.monotonic() + self._limits.seconds
             answer: asyncio.Future[tuple[dict[str, Any], bytes]] = asyncio.get_running_loop().create_future()
             try:
                 self._send(message)
                 with _Listening(self._process, self._reading(most), answer):
                     return await answer
             except asyncio.CancelledError:
-                self.close()  # what it answers would be taken for the answer to the next request
+                self.close()  # else its answer would be taken for the answer to the next request
                 raise
             except EOFError:
                 self._fail_at_end()
@@ -221,34 +212,34 @@ class LimitedProcess:
             except (ValueError, TypeError, RecursionError) as error:
                 self._fail(_reason_of(error))
             finally:
-                self._watched.deadline = None
-                self._is_asked = False
+                self._monitor.deadline = None
+                self._is_waiting = False
         finally:
             self._lock.release()
 
     def _send(self, message: "Sequence[memoryview]") -> None:
-        """Sends what fits into the pipe, which is empty unless the process does not read."""
+        """Writes a message into the pipe, which has room for it unless the process has stopped reading."""
         assert self._process.stdin is not None
         descriptor = self._process.stdin.fileno()
         os.set_blocking(descriptor, False)
         try:
-            with suppress(BrokenPipeError):  # what it said last is heard in any case
+            with suppress(BrokenPipeError):  # its last message is still read
                 if os.writev(descriptor, message) < sum(map(len, message)):
-                    self._fail(_NONSENSE)
+                    self._fail(_MALFORMED)
         except BlockingIOError:
-            self._fail(_NONSENSE)
+            self._fail(_MALFORMED)
         finally:
             if not self._process.stdin.closed:
                 os.set_blocking(descriptor, True)
 
-    def _hear(self, seconds: float, most: int) -> tuple[dict[str, Any], bytes]:
-        """Waits for the next answer; the lock is held."""
-        self._watched.deadline = time.monotonic() + seconds
+    def _receive(self, seconds: float, most: int) -> tuple[dict[str, Any], bytes]:
+        """Waits for the next message; the caller holds the lock."""
+        self._monitor.deadline = time.monotonic() + seconds
         reading = self._reading(most)
         try:
             count = next(reading)
             while True:
-                count = reading.send(self._receive(count))
+                count = reading.send(self._read(count))
         except StopIteration as end:
             return end.value
         except CourseError:
@@ -256,24 +247,24 @@ class LimitedProcess:
         except (ValueError, TypeError, RecursionError) as error:
             self._fail(_reason_of(error))
         finally:
-            self._watched.deadline = None
+            self._monitor.deadline = None
 
     def _reading(self, most: int) -> "_Reading":
-        """Says how many bytes of an answer come next, is given these, and returns the answer."""
+        """Parses a message: yields the number of bytes that it needs next, and returns the fields and the content."""
         length = int.from_bytes((yield 4), "big")
         if length > _LARGEST_MESSAGE:
-            raise _NoAnswer(_NONSENSE)
+            raise _MalformedError(_MALFORMED)
         said = dict(json.loads((yield length)))
         size = int(said.get("bytes", 0))
         if "error" in said:
             words = str(said["error"]).replace(str(self.path.absolute()), str(self.path))
             raise CourseError(printable(words)[:_LONGEST_ERROR])
         if not 0 <= size <= most:
-            raise _NoAnswer(f"gives {size:,} bytes, and {most:,} are expected")
+            raise _MalformedError(f"gives {size:,} bytes, and {most:,} are expected")
         return said, (yield size)
 
-    def _receive(self, count: int) -> bytes:
-        """Reads so many bytes."""
+    def _read(self, count: int) -> bytes:
+        """Reads ``count`` bytes."""
         assert self._process.stdout is not None
         content = b""
         with suppress(OSError, ValueError):  # closed meanwhile
@@ -283,7 +274,7 @@ class LimitedProcess:
         return content
 
     def _fail_at_end(self) -> NoReturn:
-        self._fail(self._watched.reason or f"ended the process that opened it ({self._watched.way_out()})")
+        self._fail(self._monitor.reason or f"ended the process that opened it ({self._monitor.describe_end()})")
 
     def _fail(self, reason: str) -> NoReturn:
         self.close()
@@ -291,85 +282,75 @@ class LimitedProcess:
 
 
 class ModelProcess(LimitedProcess):
-    """The process in which a model is open; where it has ended, it is started again for the next question.
+    """The process in which a model is open; if it has ended, the next request starts it again.
 
     Args:
-        path: The file or folder of the model, in a safe format.
-        limits: What the process may take.
-        backend: On which Keras opens a ``.keras`` file; without it, the one of this process.
-        device: Where it computes, as for ``--device``.
-        needs_card: Whether a model without a card is refused; else it gets ``cards.card_by_shapes``.
+        file: The model, in a safe format.
+        limits: The limits of the process.
+        backend: The backend on which Keras opens a ``.keras`` file; by default that of this process.
+        device: The device to compute on: ``auto``, ``cpu``, ``gpu`` or ``gpu:N``.
+        needs_card: True to refuse a model without a card; False gives it the card of ``cards.card_by_shapes``.
 
     Raises:
-        CourseError: There is no backend for it.
+        CourseError: The backend is not installed.
     """
 
     def __init__(
-        self, path: Path, limits: Limits, *, backend: str = "", device: str = "auto", needs_card: bool = True
+        self, file: ModelFile, limits: Limits, *, backend: str = "", device: str = "auto", needs_card: bool = True
     ) -> None:
-        name = select.choose_for_second_process(backend) if formats.format_of(path) == "keras" else ""
-        # the one file that it may read besides those of the program; a link in the way to it has been followed
-        only = str(path.resolve())
-        super().__init__("answer", path, limits, backend=name, device=device, needs_card=needs_card, only=only)
+        self.format = file.format
+        settings = {"format": file.format, "needs_card": needs_card}
+        # the one file that the process may read besides the program's; Landlock wants the path without links
+        settings["only"] = str(file.path.resolve())
+        name = select.choose_for_second_process(backend) if file.is_keras else ""
+        super().__init__("answer", file.path, limits, backend=name, device=device, **settings)
 
     def introduce(self, *, seconds: float | None = None) -> "tuple[ModelCard, dict[str, Any]]":
         """Waits until the model is open.
 
         Args:
-            seconds: How long; without it, as long as the limits allow.
+            seconds: The time to wait; by default that of the limits.
 
         Returns:
-            Its card, and what opened it: ``format``, ``runtime``, ``seconds`` and whether the sizes of batches are
-            ``compiled``.
+            The model's card, and facts: ``runtime``, ``seconds``, and ``compiled`` (each batch size is compiled).
 
         Raises:
-            CourseError: It cannot be opened, or broke a limit.
+            CourseError: The model cannot be opened, or broke a limit.
         """
         from keras_course.cards import ModelCard
 
-        said = self.hear(seconds=seconds)
+        said = self.receive(seconds=seconds)
         try:
-            facts: dict[str, Any] = {"format": str(said["format"]), "runtime": printable(str(said["runtime"]))[:200]}
+            facts: dict[str, Any] = {"runtime": printable(str(said["runtime"]))[:200]}
             facts |= {"seconds": float(said["seconds"]), "compiled": said["compiled"] is True}
             return ModelCard.from_json(said["card"]), facts
         except (KeyError, TypeError, ValueError):
-            self._fail("does not say what it takes")
+            self._fail("did not describe itself when it was opened")
 
     def outputs(
         self, pictures: "np.ndarray", numbers: int, *, seconds: float | None = None
     ) -> "npt.NDArray[np.float32]":
-        """Lets the model answer a batch.
+        """Computes the output of the model for a batch.
 
         Args:
             pictures: uint8 or float32 (n, height, width, channels).
-            numbers: How many numbers it has to give for each picture.
-            seconds: As for ``introduce``.
+            numbers: The expected number of outputs for each picture.
+            seconds: The time to wait; by default that of the limits.
 
         Returns:
             float32 (n, numbers).
 
         Raises:
-            CourseError: The model cannot compute with them, gives something else, or broke a limit.
+            CourseError: The model cannot compute with the pictures, its output has another shape, or it broke a limit.
         """
-        self._open_again()
-        request, most = _outputs_of(pictures, numbers)
+        self._restart_if_ended()
+        request, most = _output_request(pictures, numbers)
         return self._checked(*self._ask(request, pictures, most, seconds), len(pictures), numbers)
 
-    async def outputs_soon(self, pictures: "np.ndarray", numbers: int) -> "npt.NDArray[np.float32]":
-        """Does as ``outputs`` from an event loop, which goes on meanwhile.
-
-        Args:
-            pictures: As for ``outputs``.
-            numbers: As for ``outputs``.
-
-        Returns:
-            As ``outputs``.
-
-        Raises:
-            CourseError: As for ``outputs``.
-        """
-        request, most = _outputs_of(pictures, numbers)
-        answer = await self._ask_soon(request, pictures, most)
+    async def outputs_async(self, pictures: "np.ndarray", numbers: int) -> "npt.NDArray[np.float32]":
+        """Computes as ``outputs`` without blocking the event loop. See ``outputs``."""
+        request, most = _output_request(pictures, numbers)
+        answer = await self._ask_async(request, pictures, most)
         if answer is None:
             import asyncio
 
@@ -377,7 +358,7 @@ class ModelProcess(LimitedProcess):
         return self._checked(*answer, len(pictures), numbers)
 
     def _checked(self, said: dict[str, Any], content: bytes, count: int, numbers: int) -> "npt.NDArray[np.float32]":
-        """Makes sure that an answer has the shape that the card promises."""
+        """Returns the output in an answer, after checking that it has the shape of the card."""
         import numpy as np
 
         if said.get("shape") != [count, numbers]:
@@ -386,32 +367,21 @@ class ModelProcess(LimitedProcess):
                 f"{self.path} gives {shape} for {count} pictures, and its card says {numbers} numbers each"
             )
         if len(content) != 4 * count * numbers:
-            self._fail(_NONSENSE)
+            self._fail(_MALFORMED)
         return np.frombuffer(content, "<f4").reshape(count, numbers)
 
     def heat(self, picture: "np.ndarray", label: int) -> "npt.NDArray[np.float32] | None":
-        """Asks for the places in a picture that speak for a class, by Grad-CAM.
-
-        Args:
-            picture: uint8 (height, width, channels).
-            label: The class.
-
-        Returns:
-            float32 (height, width), or None where the model has no convolution or is no Keras model.
-
-        Raises:
-            CourseError: It broke a limit.
-        """
+        """Computes by Grad-CAM how much each pixel contributes to a class. See ``Runtime.heat``."""
         import numpy as np
 
-        self._open_again()
+        self._restart_if_ended()
         height, width, _ = picture.shape
         request = {"ask": "heat", "shape": picture.shape, "dtype": picture.dtype.str, "label": label}
         said, content = self._ask(request, picture, 4 * height * width, None)
         return np.frombuffer(content, "<f4").reshape(height, width) if said.get("shape") == [height, width] else None
 
-    def _open_again(self) -> None:
-        """Starts the process anew where it has ended, so that one question costs no other one its answer."""
+    def _restart_if_ended(self) -> None:
+        """Starts the process again if it has ended, so that one bad request does not stop later ones."""
         with self._lock:
             if self._process.poll() is not None:
                 self.close()
@@ -419,14 +389,14 @@ class ModelProcess(LimitedProcess):
                 self.introduce()
 
 
-def _outputs_of(pictures: "np.ndarray", numbers: int) -> tuple[dict[str, Any], int]:
-    """Gives the request for the outputs of some pictures, and the bytes that may come back."""
+def _output_request(pictures: "np.ndarray", numbers: int) -> tuple[dict[str, Any], int]:
+    """Returns the request for the output of some pictures, and the size of the answer in bytes."""
     request = {"ask": "outputs", "shape": pictures.shape, "dtype": pictures.dtype.str}
     return request, 4 * len(pictures) * numbers
 
 
 def _message(request: dict[str, Any], array: "np.ndarray") -> "tuple[memoryview, memoryview]":
-    """Gives the bytes of a request, and those of what it is about without copying them."""
+    """Returns the bytes of a request, and those of its array without copying them."""
     import numpy as np
 
     header = json.dumps(request).encode()
@@ -434,21 +404,21 @@ def _message(request: dict[str, Any], array: "np.ndarray") -> "tuple[memoryview,
     return memoryview(len(header).to_bytes(4, "big") + header), content
 
 
-class _NoAnswer(ValueError):
-    """What a process says is no answer; the message says why."""
+class _MalformedError(ValueError):
+    """The message of a process is malformed; the text says why."""
 
 
 def _reason_of(error: Exception) -> str:
-    return str(error) if isinstance(error, _NoAnswer) else _NONSENSE
+    return str(error) if isinstance(error, _MalformedError) else _MALFORMED
 
 
 class _Listening:
-    """While it lasts, what a process says goes to the reading of an answer, and the answer to a future.
+    """A context manager that reads an answer of a process in the event loop, and puts it into a future.
 
     Args:
         process: The process.
-        reading: What reads the answer.
-        answer: What gets it, or the error; EOFError where the process has ended.
+        reading: The generator that parses the answer, see ``LimitedProcess._reading``.
+        answer: Gets the answer or an error; EOFError if the process has ended.
     """
 
     def __init__(
@@ -484,57 +454,56 @@ class _Listening:
                 self._count = self._reading.send(part)
         except StopIteration as end:
             self._answer.set_result(end.value)
-        except Exception as error:  # whatever it is, who waits has to hear of it
+        except Exception as error:  # passed on to the caller, whatever it is
             self._answer.set_exception(error)
 
 
 def start_model(
-    path: str | Path, *, threads: int | None = None, backend: str = "", limits: Limits | None = None
+    file: ModelFile, *, threads: int | None = None, backend: str = "", limits: Limits | None = None
 ) -> ModelProcess:
-    """Starts the process in which a model is opened, and does not wait for it.
+    """Starts the process that opens a model, and does not wait for it.
 
     Args:
-        path: The folder of a run, or the file or folder of a model.
-        threads: How many threads the runtime may use.
-        backend: On which Keras opens a ``.keras`` file; without it, the one in use.
-        limits: What the process may take; its ``threads`` are those given here.
+        file: The model, as ``formats.find_model_file`` finds it.
+        threads: The largest number of threads of the runtime.
+        backend: The backend on which Keras opens a ``.keras`` file; by default the one in use.
+        limits: The limits of the process; ``threads`` replaces its number of threads.
 
     Returns:
         The process.
 
     Raises:
-        CourseError: There is no model, it is a link or not to be trusted, or its runtime is not installed.
+        CourseError: The model is a link or not safe to open, or its runtime is not installed.
     """
-    found = find_model(path)
-    if found != Path(path) and found.is_symlink():
-        raise CourseError(f"{found} is a link; a model is made of files of its own: copy the file there")
-    formats.check_can_be_opened(found)
-    return ModelProcess(found, replace(limits or Limits(), threads=threads), backend=backend)
+    if not file.is_given and file.path.is_symlink():
+        raise CourseError(f"{file.path} is a link, which is not followed; copy the file itself")
+    check_model_file(file)
+    return ModelProcess(file, replace(limits or Limits(), threads=threads), backend=backend)
 
 
-class _Watched:
-    """What a thread looks at while a model answers: it has to keep no reference to what would end the process."""
+class _Monitor:
+    """Enforces the limits of a process from a thread; it must not keep the object alive that ends the process."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", limits: Limits) -> None:
         self.process, self._limits = process, limits
-        self.deadline: float | None = None  # for the answer that somebody waits for
-        self.reason = ""  # why it was killed
+        self.deadline: float | None = None  # of the current request
+        self.reason = ""  # why the process was killed
 
-    def look(self) -> None:
+    def run(self) -> None:
         """Kills the process when it breaks a limit; a call that waits for an answer then fails."""
-        looks = 0
+        checks = 0
         while self.process.poll() is None:
             deadline = self.deadline
             if deadline is not None and time.monotonic() > deadline:
                 self.kill(f"took more than {self._limits.seconds:g} seconds")
-            # to find the processes that it has started takes milliseconds, and hardly any starts one
-            elif self.filled(with_children=looks % _SELDOM == 0) > self._limits.memory:
+            # finding its children takes milliseconds, and hardly any model starts one
+            elif self.memory_in_use(with_children=checks % _CHECKS_PER_CHILD_CHECK == 0) > self._limits.memory:
                 self.kill(f"took more than {self._limits.memory / 2**20:,.0f} MiB of memory")
-            looks += 1
-            time.sleep(_LOOK)
+            checks += 1
+            time.sleep(_CHECK_SECONDS)
 
     def kill(self, reason: str = "") -> None:
-        """Ends the process and those that it has started."""
+        """Kills the process and its children."""
         import psutil
 
         self.reason = self.reason or reason
@@ -544,18 +513,18 @@ class _Watched:
                     one.kill()
         self.process.kill()
 
-    def way_out(self) -> str:
-        """Says how it has ended."""
+    def describe_end(self) -> str:
+        """Returns how the process ended: the name of a signal, or its exit code."""
         code = None
         with suppress(subprocess.TimeoutExpired):
             code = self.process.wait(1)
         if code is not None and code < 0:
             with suppress(ValueError):
                 return signal.Signals(-code).name
-        return "without an end" if code is None else f"exit code {code}"
+        return "still running" if code is None else f"exit code {code}"
 
-    def filled(self, *, with_children: bool = True) -> int:
-        """Counts the bytes of memory that the process fills, and those that it has started."""
+    def memory_in_use(self, *, with_children: bool = True) -> int:
+        """Returns the memory of the process, and of its children, in bytes."""
         import psutil
 
         total = 0
@@ -567,10 +536,10 @@ class _Watched:
         return total
 
 
-def _end(watched: _Watched, stack: ExitStack) -> None:
-    watched.kill()
-    watched.process.wait()
-    for stream in (watched.process.stdin, watched.process.stdout):
+def _end(monitor: _Monitor, stack: ExitStack) -> None:
+    monitor.kill()
+    monitor.process.wait()
+    for stream in (monitor.process.stdin, monitor.process.stdout):
         with suppress(OSError, ValueError):
             assert stream is not None
             stream.close()

@@ -1,25 +1,30 @@
-"""Where the file of a model is."""
+"""Finds the file of a model, and reads files of a model without following links."""
 
+import os
+import stat
 from pathlib import Path
+from typing import IO, Final
 
-from keras_course.errors import CourseError
+from keras_course.errors import CourseError, reason_of
 from keras_course.pretrained.names import NAMES
 
-__all__ = ["find_model", "is_pretrained"]
+__all__ = ["LARGEST_MODEL_BYTES", "files_of", "find_model", "is_pretrained", "open_file", "read_file"]
+
+LARGEST_MODEL_BYTES: Final = 2**31
 
 
 def find_model(path: str | Path) -> Path:
-    """Finds the file of a model: that of a run, or the one that is named.
+    """Returns the path of a model: the named file or folder, or the model in the folder of a run.
 
     Args:
         path: The folder of a run, a model's file or folder in any format, or the name of a pre-trained model, which is
-            then written to the cache if it is not there yet.
+            written to the cache if it is not there yet.
 
     Returns:
-        Its path.
+        The path of the model.
 
     Raises:
-        CourseError: There is none, or it is a pipe or a device.
+        CourseError: There is no model, or the path is a pipe or a device.
 
     Example:
         >>> find_model("runs/no_such_lesson")
@@ -32,7 +37,7 @@ def find_model(path: str | Path) -> Path:
         if (found / "model.keras").is_file():
             return found / "model.keras"
         is_there = found.exists()
-    except (OSError, RuntimeError):  # a name that is too long, a user who is not known
+    except (OSError, RuntimeError):  # the name is too long, or the user is unknown
         is_there = False
     if not is_there:
         if is_pretrained(path):
@@ -40,7 +45,7 @@ def find_model(path: str | Path) -> Path:
 
             return model_file(str(path))
         raise CourseError(f"there is no {path}; give a run folder or the file of a model")
-    if not found.is_dir() and not found.is_file():  # to open a pipe is to wait for somebody who writes into it
+    if not found.is_dir() and not found.is_file():  # opening a pipe would wait for a writer
         raise CourseError(f"{path} is not a file; give a run folder or the file of a model")
     if found.is_dir() and (found / "checkpoint.npz").exists():
         raise CourseError(f"{path} holds a run that has not ended, and no model yet; go on with it by --resume")
@@ -48,16 +53,81 @@ def find_model(path: str | Path) -> Path:
 
 
 def is_pretrained(path: str | Path) -> bool:
-    """Says whether the name of a pre-trained model is given, and no file or folder of that name is there.
+    """Returns True for the name of a pre-trained model, unless a file or folder of that name exists.
 
     Args:
-        path: What was given for a model.
+        path: The model that the person named.
 
     Returns:
-        Whether Keras is needed to find it.
+        True if Keras is needed to find the model.
 
     Example:
         >>> is_pretrained("efficientnet_lite0"), is_pretrained("runs/04_mnist_dense")
         (True, False)
     """
     return str(path) in NAMES and not Path(path).exists()
+
+
+def files_of(path: Path, *, links: bool = False) -> list[Path]:
+    """Lists the files of a model: the files in its folder, or the file itself.
+
+    Args:
+        path: A file or folder.
+        links: True to allow links. A link could lead to a private file, or to another learner's model.
+
+    Returns:
+        The files.
+
+    Raises:
+        CourseError: Something is no regular file, or is a link that is not allowed.
+
+    Example:
+        >>> [file.name for file in files_of(Path(__file__))]
+        ['locate.py']
+    """
+    files = [file for file in path.rglob("*") if file.is_symlink() or not file.is_dir()] if path.is_dir() else [path]
+    for file in files:
+        if not links and file != path and file.is_symlink():
+            raise CourseError(f"{file} is a link, which is not followed; copy the file itself")
+        if not file.is_file():
+            raise CourseError(f"{file} is not a regular file; remove it")
+        if not links and file.stat().st_nlink > 1:
+            raise CourseError(f"{file} has several names (hard links); copy the file itself")
+    return files
+
+
+def open_file(path: Path) -> IO[bytes]:
+    """Opens a file of a model for reading, unless it is a link.
+
+    Args:
+        path: The file. Links in the folders above it are followed.
+
+    Returns:
+        The open file.
+
+    Raises:
+        CourseError: It is a link, has several names, or is no regular file.
+
+    Example:
+        >>> with open_file(Path(__file__)) as file:
+        ...     file.read(14)[3:]
+        b'Finds the f'
+    """
+    try:
+        # without O_NONBLOCK, opening a pipe would wait for a writer
+        flags = ("O_NOFOLLOW", "O_BINARY", "O_NONBLOCK", "O_CLOEXEC")
+        descriptor = os.open(path, os.O_RDONLY | sum(getattr(os, name, 0) for name in flags))
+    except OSError as error:
+        raise CourseError(f"{path} cannot be read: {reason_of(error)}") from None
+    file = os.fdopen(descriptor, "rb")
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        file.close()
+        raise CourseError(f"{path} is a link, or not a regular file; copy the file itself")
+    return file
+
+
+def read_file(path: Path) -> bytes:
+    """Returns the bytes of a file of a model, unless it is a link; see ``open_file``."""
+    with open_file(path) as file:
+        return file.read(LARGEST_MODEL_BYTES)

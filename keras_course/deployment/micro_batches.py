@@ -1,4 +1,4 @@
-"""Pictures of many requests, answered in batches by one model."""
+"""Combines the pictures of many requests into batches for one model."""
 
 import asyncio
 import time
@@ -13,13 +13,13 @@ import numpy as np
 _Result = TypeVar("_Result")
 
 _SECONDS_OF_PART: Final = 0.05
-"""For a part of a large request, where no small one has come lately."""
+"""The time for a part of a large request, if there has been no small request lately."""
 _FEWEST_SECONDS: Final = 0.002
-"""For a part of a large request, where small ones come that take no time."""
+"""The shortest time for a part of a large request."""
 _SECONDS_OF_QUIET: Final = 0.25
-"""After so many, none has come lately."""
+"""A small request has come lately if it came within this time."""
 _FIRST_PART: Final = 4
-"""Pictures in a part while it is unknown how long they take."""
+"""The number of pictures in the first part, before their time is known."""
 
 
 @dataclass(eq=False)
@@ -31,19 +31,19 @@ class _Waiting:
 
 
 class MicroBatches:
-    """Lets requests share batches: while the model computes, what comes in waits, and goes as the next batch.
+    """Combines requests into batches: requests that arrive while the model computes become the next batch.
 
-    So nobody waits for others to come: an idle model takes a single picture at once, and a busy one takes ever larger
-    batches, up to the limit. The model answers one batch at a time.
+    No request waits for a batch to fill. An idle model takes a single picture at once; a busy one takes larger batches,
+    up to the limit. The model computes one batch at a time.
 
-    A request of more pictures than a batch holds is computed in parts. Parts and batches of small requests take turns,
-    and where small requests come, a part takes about twice as long as a batch of theirs; so a small request never waits
-    long for a large one. Several large requests take turns, too.
+    A request with more pictures than a batch is computed in parts, which alternate with batches of small requests.
+    While there are small requests, a part takes about twice as long as their batch, so that they never wait long.
+    Large requests take turns.
 
     Args:
-        run: From pictures (n, ...) to logits (n, classes); it is called in a thread of its own.
-        batch_size: How many pictures of small requests the model is given at once.
-        run_soon: The same as a coroutine, which needs no thread, where there is one.
+        run: From pictures (n, ...) to logits (n, classes); it is called in a separate thread.
+        batch_size: The largest number of pictures in a batch of small requests.
+        run_async: The same function as a coroutine, which needs no thread, if there is one.
     """
 
     def __init__(
@@ -51,10 +51,10 @@ class MicroBatches:
         run: Callable[[np.ndarray], np.ndarray],
         *,
         batch_size: int,
-        run_soon: Callable[[np.ndarray], Awaitable[np.ndarray]] | None = None,
+        run_async: Callable[[np.ndarray], Awaitable[np.ndarray]] | None = None,
     ) -> None:
         self._run = run
-        self._run_soon = run_soon
+        self._run_async = run_async
         self._batch_size = batch_size
         self._turn = asyncio.Lock()
         self._small: deque[_Waiting] = deque()
@@ -65,45 +65,37 @@ class MicroBatches:
         self._last_batch = -np.inf
         self._seconds_of_picture = 0.0
 
-    async def logits(self, pictures: np.ndarray, *, patient: bool = False) -> np.ndarray:
-        """Computes the logits of some pictures, together with those of others.
+    async def logits(self, pictures: np.ndarray, *, is_large: bool = False) -> np.ndarray:
+        """Computes the logits of some pictures, in a batch with those of other requests.
 
         Args:
             pictures: (n, ...), at least one.
-            patient: Whether the request takes its turns among the large ones, however small it is.
+            is_large: True to treat the request as a large one, however small it is.
 
         Returns:
             (n, classes).
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[np.ndarray] = loop.create_future()
-        is_large = patient or len(pictures) > self._batch_size
-        (self._large if is_large else self._small).append(_Waiting(pictures, answer))
+        queue = self._large if is_large or len(pictures) > self._batch_size else self._small
+        queue.append(_Waiting(pictures, answer))
         if self._worker is None:
             self._worker = loop.create_task(self._work())
         return await answer
 
     async def alone(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
-        """Calls a function in the thread of the model, between two batches.
-
-        Args:
-            function: What to call.
-            *arguments: What to call it with.
-
-        Returns:
-            What it returns.
-        """
+        """Calls a function in the thread of the model, between two batches, and returns its result."""
         async with self._turn:
             return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
     async def _compute(self, pictures: np.ndarray) -> np.ndarray:
-        if self._run_soon is None:
+        if self._run_async is None:
             return await self.alone(self._run, pictures)
         async with self._turn:
-            return await self._run_soon(pictures)
+            return await self._run_async(pictures)
 
     def close(self) -> None:
-        """Ends the thread, once it has done what it was given."""
+        """Ends the thread after its current work."""
         self._thread.shutdown()
 
     async def _work(self) -> None:
@@ -120,23 +112,23 @@ class MicroBatches:
             self._worker = None
 
     async def _answer(self, batch: list[_Waiting]) -> None:
-        """Computes the pictures of small requests together."""
+        """Computes the pictures of small requests in one batch."""
         try:
             pictures = [one.pictures for one in batch]
             logits = await self._compute(pictures[0] if len(pictures) == 1 else np.concatenate(pictures))
-        except Exception as error:  # whatever it is, those who wait have to hear of it
+        except Exception as error:  # passed on to the requests, whatever it is
             for one in batch:
                 if not one.answer.done():
                     one.answer.set_exception(error)
             return
         start = 0
         for one in batch:
-            if not one.answer.done():  # the request may have been given up
+            if not one.answer.done():  # the request may have been canceled
                 one.answer.set_result(logits[start : start + len(one.pictures)])
             start += len(one.pictures)
 
     async def _compute_part(self, large: _Waiting) -> None:
-        """Computes some more pictures of a large request, which is then behind the other large ones."""
+        """Computes some more pictures of a large request, and puts it behind the other large ones."""
         part = large.pictures[large.computed : large.computed + self._pictures_in_part()]
         started = time.perf_counter()
         try:
@@ -158,12 +150,12 @@ class MicroBatches:
         is_quiet = time.perf_counter() - self._last_batch > _SECONDS_OF_QUIET
         seconds = _SECONDS_OF_PART if is_quiet else max(_FEWEST_SECONDS, 2 * self._seconds_of_batch)
         count = max(1, int(seconds / self._seconds_of_picture))
-        # Keras computes batches whose size is a power of two
+        # Keras pads batches to a power of two
         return count if count > self._batch_size else 1 << (count.bit_length() - 1)
 
     def _next_large(self) -> _Waiting | None:
         while self._large:
-            if not (large := self._large.popleft()).answer.done():  # else it was given up while it waited
+            if not (large := self._large.popleft()).answer.done():  # else it was canceled while it waited
                 return large
         return None
 
@@ -171,7 +163,7 @@ class MicroBatches:
         batch: list[_Waiting] = []
         count = 0
         while self._small:
-            if self._small[0].answer.done():  # given up while it waited
+            if self._small[0].answer.done():  # canceled while it waited
                 self._small.popleft()
                 continue
             count += len(self._small[0].pictures)

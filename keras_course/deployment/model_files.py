@@ -1,8 +1,8 @@
-"""Whether the file of a Keras model may be opened: files of models are not trusted.
+"""Checks and opens ``.keras`` files, which are not trusted.
 
-A ``.keras`` file is a zip archive with a description of the layers and their weights. It could ask for much memory, for
-code to be run or for other files to be read. So it is looked through before Keras opens it, in safe mode: only layers
-of Keras and of this course, nothing pickled, no code, no more weights than the file has.
+A ``.keras`` file is a zip archive with a description of the layers and their weights. It could request much memory, run
+code, or read other files. It is therefore checked before Keras opens it in safe mode: it may hold only layers of Keras
+and of this course, nothing pickled, no code, and no more weights than its size allows.
 """
 
 import io
@@ -26,11 +26,10 @@ __all__ = ["load_keras_model"]
 
 LARGEST_CONFIG_BYTES: Final = 2**24
 LARGEST_ARRAYS_BYTES: Final = 2**27
-"""How large the description may be that holds arrays, if it is not compressed: the file is then as large."""
+"""The largest description with arrays, if it is not compressed: the file is then as large."""
 LARGEST_WEIGHTS_BYTES: Final = 2**31
 LARGEST_EXPANSION: Final = 100
-"""How much larger than in the archive the weights may be: Keras does not compress them, and they do not compress well.
-"""
+"""The largest compression ratio of the weights: Keras does not compress them, and they do not compress well."""
 
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 _PARTS: Final = (_CONFIG, _METADATA, _WEIGHTS, FILE_NAME)
@@ -38,7 +37,7 @@ _PACKED: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 def load_keras_model(path: str | Path) -> "keras.Model":
-    """Opens a ``.keras`` file that may come from anybody.
+    """Opens an untrusted ``.keras`` file.
 
     Args:
         path: The file.
@@ -47,7 +46,7 @@ def load_keras_model(path: str | Path) -> "keras.Model":
         The model, not compiled.
 
     Raises:
-        CourseError: The file is damaged, too large, or holds anything but layers and weights.
+        CourseError: The file is damaged, too large, or holds something other than layers and weights.
     """
     path = Path(path)
     register_layers()
@@ -56,7 +55,7 @@ def load_keras_model(path: str | Path) -> "keras.Model":
         model, deferred = rebuild({**config, "compile_config": None})
         _check_weights(deferred, weights)
         create_weights(deferred)
-        if model.built:  # one that has not seen a picture yet has no weights, and makes nothing
+        if model.built:  # an unbuilt model has no weights
             check_outputs(model)
             with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path) as archive:
                 model.load_weights(archive.extract(_WEIGHTS, folder))
@@ -68,7 +67,7 @@ def load_keras_model(path: str | Path) -> "keras.Model":
 
 
 def _check_archive(path: Path) -> tuple[dict[str, Any], int]:
-    """Looks through a ``.keras`` file without Keras; gives its description and the number of its weights."""
+    """Checks a ``.keras`` file without Keras, and returns its description and the number of its weights."""
     if path.suffix == ".h5":
         raise CourseError(f"{path} is an .h5 file, which can hold code; give a .keras file")
     try:
@@ -88,7 +87,7 @@ def _check_archive(path: Path) -> tuple[dict[str, Any], int]:
                 if sizes[name] > largest:
                     raise CourseError(f"its {name} claims {sizes[name]:,} bytes, more than the {largest:,} allowed")
             if packed := next((info for info in archive.infolist() if info.compress_type not in _PACKED), None):
-                # Python unpacks the others without a limit, whatever size they claim
+                # Python decompresses other methods without a limit on their size
                 raise CourseError(f"its {packed.filename} is compressed in a way that Keras does not use")
             stored = archive.getinfo(_WEIGHTS).compress_size
             if sizes[_WEIGHTS] > LARGEST_EXPANSION * stored + LARGEST_CONFIG_BYTES:
@@ -96,7 +95,7 @@ def _check_archive(path: Path) -> tuple[dict[str, Any], int]:
             with archive.open(_CONFIG) as file:
                 config = json.loads(file.read(LARGEST_ARRAYS_BYTES))
             check_description(config)
-            weights = io.BytesIO(archive.read(_WEIGHTS))  # HDF5 jumps to and fro, for which an archive is slow
+            weights = io.BytesIO(archive.read(_WEIGHTS))  # HDF5 seeks back and forth, which is slow in an archive
             return config, check_weights(weights, sizes[_WEIGHTS])
     except CourseError as error:
         raise CourseError(f"{path} is not opened: {error}") from None
@@ -109,8 +108,8 @@ def _check_archive(path: Path) -> tuple[dict[str, Any], int]:
 
 
 def _check_weights(deferred: "list[keras.Variable]", weights: int) -> None:
-    """Makes sure that a model has no more weights than the file: a description of a few lines could fill any memory."""
+    """Checks that a model has no more weights than the file: a short description could fill any memory."""
     count = sum(math.prod(variable.shape) for variable in deferred)
-    # a part that two layers share is counted twice
+    # weights that two layers share are counted twice
     if count > 2 * weights + 1000:
         raise CourseError(f"its layers ask for {count:,} weights, and it has {weights:,}")

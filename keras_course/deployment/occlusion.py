@@ -1,6 +1,12 @@
-"""Where in a picture the reasons for an answer are, for a model that only answers."""
+"""Finds by occlusion which parts of a picture an answer depends on, for a model that gives no gradients.
 
-from collections.abc import Callable, Iterable
+Covers one part of the picture after the other, and computes how far the logit of the class falls. Grad-CAM would need
+gradients, which an exported model does not give.
+
+Source: M. D. Zeiler and R. Fergus, "Visualizing and understanding convolutional networks", 2014, section 4.2.
+"""
+
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
@@ -8,48 +14,16 @@ import numpy.typing as npt
 from PIL import Image
 
 PLACES: Final = 12
-"""To how many places along each side the cover is put."""
-
-
-def occlusion(
-    run: Callable[[np.ndarray], np.ndarray], picture: npt.NDArray[np.uint8], label: int, *, places: int = PLACES
-) -> npt.NDArray[np.float64]:
-    """Covers one part of a picture after the other, and sees how much less it is then taken for the class.
-
-    Grad-CAM needs gradients, which an exported model does not give. This takes one batch of answers in their place.
-
-    Args:
-        run: From pictures (n, height, width, channels) to logits (n, classes).
-        picture: One picture (height, width, channels).
-        label: The class.
-        places: To how many places along each side the cover is put. It is twice as wide as they are apart.
-
-    Returns:
-        The heat of each pixel, (height, width), from 0 to 1: how far the logit falls when it is covered, divided by the
-        furthest fall. It is 0 everywhere where no cover makes the class less likely.
-
-    Example:
-        >>> dot = np.zeros((24, 24, 1), "uint8")
-        >>> dot[6, 18] = 255
-        >>> def brightness(pictures):
-        ...     return pictures.reshape(len(pictures), -1).sum(axis=1, dtype="float32")[:, None]
-        >>> heat = occlusion(brightness, dot, 0)
-        >>> [int(place) for place in np.unravel_index(heat.argmax(), heat.shape)]
-        [5, 17]
-
-    Source: M. D. Zeiler and R. Fergus, "Visualizing and understanding convolutional networks", 2014, section 4.2.
-    """
-    logits = run(covered(picture, range(places * places + 1), places=places))[:, label]
-    return heat_of(logits, picture.shape[0], picture.shape[1])
+"""The number of positions of the cover along each side. The cover is twice as wide as their distance."""
 
 
 def covered(picture: npt.NDArray[np.uint8], numbers: Iterable[int], *, places: int = PLACES) -> npt.NDArray[np.uint8]:
-    """Makes some of the pictures in which one part is covered, so that not all of them need be there at once.
+    """Returns copies of a picture with one part covered in each.
 
     Args:
         picture: One picture (height, width, channels).
-        numbers: Which places to cover, from 0, row by row; the number after the last place covers nothing.
-        places: As for ``occlusion``.
+        numbers: The positions to cover, from 0, row by row; the number after the last position covers nothing.
+        places: The number of positions along each side.
 
     Returns:
         One picture for each number, (n, height, width, channels).
@@ -74,15 +48,15 @@ def covered(picture: npt.NDArray[np.uint8], numbers: Iterable[int], *, places: i
 
 
 def heat_of(logits: npt.ArrayLike, height: int, width: int) -> npt.NDArray[np.float64]:
-    """Computes the heat of each pixel from the answers to covered pictures.
+    """Returns the heat of each pixel, computed from the logits of the covered pictures.
 
     Args:
-        logits: The logit of the class for each place, row by row, and last that of the picture itself.
-        height: Pixels of the picture.
-        width: Pixels of the picture.
+        logits: The logit of the class for each position, row by row, and last for the picture itself.
+        height: The height of the picture in pixels.
+        width: The width of the picture in pixels.
 
     Returns:
-        As ``occlusion``.
+        (height, width), from 0 to 1: how far the logit falls when the pixel is covered, relative to the largest fall.
 
     Example:
         >>> heat_of([5, 5, 5, 1, 5], 2, 2)

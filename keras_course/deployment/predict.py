@@ -1,4 +1,4 @@
-"""Pictures in, class names out: what ``keras-course predict`` does."""
+"""Classifies pictures, for ``keras-course predict``."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +20,7 @@ LARGEST_COUNT: Final = 1_000_000
 
 
 class Answer(NamedTuple):
-    """One class and how probable it is."""
+    """A class and its probability."""
 
     class_name: str
     probability: float
@@ -28,12 +28,12 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one picture.
+    """The prediction for one picture.
 
     Args:
-        name: The picture.
-        answers: The most probable classes, the most probable first; empty where the picture cannot be read.
-        error: Why it cannot be read, else empty.
+        name: The name of the picture.
+        answers: The most probable classes, sorted by probability; empty if the picture cannot be read.
+        error: Why the picture cannot be read, else empty.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Prediction:
     error: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns what JSON output shows of it."""
+        """Returns the prediction for JSON output."""
         if self.error:
             return {"picture": self.name, "error": self.error}
         answers = [{"class": answer.class_name, "probability": answer.probability} for answer in self.answers]
@@ -49,18 +49,18 @@ class Prediction:
 
 
 def predictions_of(logits: np.ndarray, class_names: Sequence[str], *, top: int = 3) -> list[tuple[Answer, ...]]:
-    """Turns logits into the most probable classes.
+    """Returns the most probable classes for logits.
 
     Args:
         logits: float32 (n, classes).
-        class_names: One for each class.
-        top: How many classes to name.
+        class_names: The names of the classes.
+        top: The number of classes to return.
 
     Returns:
-        For each row its answers, the most probable first; among equals the first class.
+        The answers for each row, sorted by probability; equal ones by class.
 
     Raises:
-        CourseError: ``top`` is not positive, or a logit is not a number.
+        CourseError: ``top`` is not positive, or a logit is not finite.
 
     Example:
         >>> predictions_of(np.array([[0.0, 1.0, -9.0]], "float32"), "abc", top=1)
@@ -74,15 +74,15 @@ def predictions_of(logits: np.ndarray, class_names: Sequence[str], *, top: int =
 
 
 def find_pictures(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """Lists the pictures that are meant: files as they are, and those in folders and the folders in them.
+    """Lists pictures: the given files, and those in the given folders and their subfolders.
 
-    What is in a folder and is no picture, or cannot be one here, is named in one line on stderr.
+    Other files in the folders are named in one line on stderr.
 
     Args:
         paths: Files and folders.
 
     Returns:
-        The files; those of a folder in the order of their names.
+        The files; those of a folder are sorted by name.
 
     Raises:
         CourseError: A path does not exist, or a folder holds no pictures.
@@ -121,20 +121,20 @@ def _is(path: Path, question: Callable[[Path], bool]) -> bool:
 def predict(
     runtime: Runtime, pictures: Sequence[Source], *, top: int = 3, batch_size: int = 32, names: Sequence[str] = ()
 ) -> Iterator[Prediction]:
-    """Answers pictures one batch at a time; one that cannot be read gets an error in place of an answer.
+    """Classifies pictures in batches; a picture that cannot be read gets an error instead of answers.
 
     Args:
         runtime: The model.
-        pictures: Whatever ``preprocessing.read_picture`` takes.
-        top: How many classes to name.
-        batch_size: Pictures that the model is given at once.
-        names: What to call the pictures; paths are called by themselves.
+        pictures: Pictures in any form that ``preprocessing.read_picture`` takes.
+        top: The number of classes for each picture.
+        batch_size: The number of pictures in a batch.
+        names: The names of the pictures; by default their paths or numbers.
 
     Yields:
-        What the model says of each, in their order.
+        The prediction for each picture, in their order.
 
     Raises:
-        CourseError: A number is not positive, or there are not as many names as pictures.
+        CourseError: A number is not positive, or the number of names is not that of the pictures.
     """
     check_positive(top=top, batch_size=batch_size)
     if names and len(names) != len(pictures):

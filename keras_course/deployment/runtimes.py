@@ -1,4 +1,4 @@
-"""A model that is ready to answer, whichever format it is in and whatever opens it."""
+"""Opened models: one class for every format and whatever opens it."""
 
 import time
 from collections.abc import Callable
@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from keras_course._backend import formats
 from keras_course._backend.activations import output_activations
-from keras_course.cards import ModelCard, card_by_shapes, find_card, read_card_or_fail, shapes_of
-from keras_course.deployment.locate import find_model
+from keras_course._backend.model_formats import Opened
+from keras_course.cards import ModelCard, card_by_shapes, read_card, read_required_card, shapes_of
+from keras_course.deployment.formats import ModelFile, find_model_file, open_export
+from keras_course.deployment.locate import files_of
 from keras_course.errors import CourseError, reason_of
 
 if TYPE_CHECKING:
@@ -30,14 +31,14 @@ class Runtime:
 
     Args:
         path: The file or folder of the model.
-        format: Such as ``keras`` or ``onnx``.
-        name: What computes the answers, with its version, such as ``ONNX Runtime 1.32.0``.
-        card: What the model says about itself.
-        run: From uint8 or float32 pictures (n, height, width, channels), 0..255, to what the model gives, in float32.
-        seconds: How long it took to open it.
-        model: The model itself, where Keras computes in this process.
-        process: The process in which it is open, if not in this one.
-        compiled: Whether each size of batch is a program that is compiled when it first occurs.
+        format: The format, such as ``keras`` or ``onnx``.
+        name: The runtime with its version, such as ``ONNX Runtime 1.32.0``.
+        card: The model's card.
+        run: From uint8 or float32 pictures (n, height, width, channels), 0..255, to the model's output in float32.
+        seconds: The time that opening took.
+        model: The Keras model, if it is open in this process.
+        process: The process in which the model is open, if it is another one.
+        compiled: True if each batch size is compiled when it first occurs.
     """
 
     path: Path
@@ -51,19 +52,19 @@ class Runtime:
     compiled: bool = False
 
     def close(self) -> None:
-        """Ends the process of the model, if it has one; without this it ends with the runtime or the program."""
+        """Ends the process of the model, if it has one. Without this call, it ends with this object or the program."""
         if self.process is not None:
             self.process.close()
 
     def heat(self, picture: np.ndarray, label: int) -> np.ndarray | None:
-        """Finds the places in a picture that speak for a class, by Grad-CAM.
+        """Computes by Grad-CAM how much each pixel contributes to a class.
 
         Args:
             picture: uint8 (height, width, channels).
             label: The class.
 
         Returns:
-            float32 (height, width), 0 to 1, or None where Keras does not compute, or the model has no convolution.
+            float32 (height, width), 0 to 1; None if the model is no Keras model or has no convolution.
         """
         if self.process is not None:
             return self.process.heat(picture, label) if self.compiled else None
@@ -77,7 +78,7 @@ class Runtime:
             return None
 
     def logits(self, pictures: np.ndarray) -> Logits:
-        """Computes the scores of each class; the softmax of them are the probabilities that the model gives.
+        """Computes the logits of each class; their softmax gives the probabilities.
 
         Args:
             pictures: uint8 or float32 (n, height, width, channels), as ``preprocessing.prepare`` makes them.
@@ -86,38 +87,28 @@ class Runtime:
             float32 (n, classes).
 
         Raises:
-            CourseError: As for ``outputs``.
+            CourseError: See ``outputs``.
         """
         return self._to_logits(self.outputs(pictures))
 
-    async def logits_soon(self, pictures: np.ndarray) -> Logits:
-        """Computes as ``logits`` from an event loop, where the model has a process of its own.
-
-        Args:
-            pictures: As for ``logits``.
-
-        Returns:
-            float32 (n, classes).
-
-        Raises:
-            CourseError: As for ``outputs``.
-        """
+    async def logits_async(self, pictures: np.ndarray) -> Logits:
+        """Computes as ``logits`` without blocking the event loop; the model needs its own process. See ``logits``."""
         assert self.process is not None
         self._check(pictures)
-        return self._to_logits(await self.process.outputs_soon(pictures, self.card.numbers))
+        return self._to_logits(await self.process.outputs_async(pictures, self.card.numbers))
 
     def outputs(self, pictures: np.ndarray) -> Logits:
-        """Computes the numbers of the model itself: logits or probabilities, as its card says.
+        """Computes the output of the model: logits or probabilities, as its card says.
 
         Args:
-            pictures: As for ``logits``.
+            pictures: uint8 or float32 (n, height, width, channels).
 
         Returns:
             float32 (n, classes), or (n, 1) for a model that ends with sigmoid.
 
         Raises:
-            CourseError: The pictures are of another shape than the card says, the model cannot compute with them, or
-                it gives something else than its card says.
+            CourseError: The shape of the pictures is not that of the card, the model cannot compute with them, or the
+                shape of the output is not that of the card.
         """
         self._check(pictures)
         try:
@@ -135,19 +126,17 @@ class Runtime:
         return outputs
 
     def _check(self, pictures: np.ndarray) -> None:
-        if pictures.ndim != 4 or pictures.shape[1:] != self.card.picture_format.shape:
-            raise CourseError(f"pictures have the shape {pictures.shape}; give (n, {self._shape()})")
+        shape = self.card.picture_format.shape
+        if pictures.ndim != 4 or pictures.shape[1:] != shape:
+            raise CourseError(f"pictures have the shape {pictures.shape}; give (n, {', '.join(map(str, shape))})")
 
     def _to_logits(self, outputs: Logits) -> Logits:
         if self.card.outputs == "logits":
             return outputs
         if self.card.outputs == "sigmoid":
             outputs = np.concatenate([1 - outputs, outputs], axis=1)
-        # whose softmax is what the model gives
+        # the softmax of the logarithms gives the probabilities again
         return np.asarray(np.log(np.maximum(outputs, np.finfo("float32").tiny)), "float32")
-
-    def _shape(self) -> str:
-        return ", ".join(map(str, self.card.picture_format.shape))
 
 
 def open_model(
@@ -158,89 +147,79 @@ def open_model(
     backend: str = "",
     limits: "Limits | None" = None,
 ) -> Runtime:
-    """Opens a model in the runtime of its format: Keras for a run or a ``.keras`` file, else that of the export.
+    """Opens a model: a run or a ``.keras`` file in Keras, an export in the runtime of its format.
 
-    A model may come from anybody. It is opened in a process of its own, which may take so much memory and time and no
-    more, and is killed otherwise; a model of your own that needs more is opened with ``trust``, in this process.
+    The model is opened in a separate process with limited memory and time, because its file may come from anyone. A
+    model that you made yourself and that needs more is opened in this process by ``trust=True``.
 
     Args:
         path: The folder of a run, or the file or folder of a model.
-        threads: How many threads the runtime may use; None for one for each processor (ONNX), or as many as it likes.
+        threads: The largest number of threads; None for one for each processor (ONNX), or as many as the runtime likes.
             Keras ignores it.
-        trust: Whether to open it in this process, without limits, and in formats, too, in which a stranger's model
-            could run code or end the process.
-        backend: On which Keras opens a ``.keras`` file in the other process; without it, the one in use.
-        limits: What the process may take; its ``threads`` are those given here.
+        trust: True to open the model in this process, without limits, and also in formats in which a model can run code
+            or end the process.
+        backend: The backend on which Keras opens a ``.keras`` file in the other process; by default the one in use.
+        limits: The limits of the process; ``threads`` replaces its number of threads.
 
     Returns:
-        The model, ready to answer.
+        The opened model.
 
     Raises:
-        CourseError: There is no model, it is damaged or not to be trusted, its card is that of another one, or its
-            runtime is not installed.
+        CourseError: There is no model, the model is damaged or not safe to open, its card belongs to another model, or
+            its runtime is not installed.
     """
+    file = find_model_file(path)
     if trust:
-        return open_here(path, threads=threads, trust=True)
+        return open_here(file, threads=threads, trust=True)
     from keras_course.deployment.isolation import start_model
 
     started = time.perf_counter()
-    runtime = runtime_of(start_model(path, threads=threads, backend=backend, limits=limits))
+    runtime = runtime_of(start_model(file, threads=threads, backend=backend, limits=limits))
     return replace(runtime, seconds=time.perf_counter() - started)
 
 
 def runtime_of(process: "ModelProcess") -> Runtime:
-    """Waits until a model is open in its own process.
-
-    Args:
-        process: The process, as ``isolation.start_model`` starts it.
-
-    Returns:
-        The model, ready to answer.
-
-    Raises:
-        CourseError: It cannot be opened.
-    """
+    """Waits until a process of ``isolation.start_model`` has opened its model, and returns the model."""
     try:
         card, facts = process.introduce()
     except BaseException:
         process.close()
         raise
     run = partial(process.outputs, numbers=card.numbers)
-    kind, name, seconds = formats.format_of(process.path), facts["runtime"], facts["seconds"]
-    return Runtime(process.path, kind, name, card, run, seconds, None, process, facts["compiled"])
+    name, seconds = facts["runtime"], facts["seconds"]
+    return Runtime(process.path, process.format, name, card, run, seconds, None, process, facts["compiled"])
 
 
-def open_here(path: str | Path, *, threads: int | None = None, trust: bool = False, needs_card: bool = True) -> Runtime:
+def open_here(file: ModelFile, *, threads: int | None = None, trust: bool = False, needs_card: bool = True) -> Runtime:
     """Opens a model in this process, without limits.
 
     Args:
-        path: As for ``open_model``.
-        threads: As for ``open_model``.
-        trust: Whether to open formats, too, in which a stranger's model could run code or end the process.
-        needs_card: Whether a model without a card is refused; else it gets ``cards.card_by_shapes``.
+        file: The model, as ``formats.find_model_file`` finds it.
+        threads: The largest number of threads; see ``open_model``.
+        trust: True to allow formats in which a model can run code or end the process.
+        needs_card: True to refuse a model without a card; False gives it the card of ``cards.card_by_shapes``.
 
     Returns:
-        The model, ready to answer.
+        The opened model.
 
     Raises:
-        CourseError: As for ``open_model``.
+        CourseError: See ``open_model``.
     """
     started = time.perf_counter()
-    found = find_model(path)
-    kind = formats.format_of(found)
-    read = read_card_or_fail if needs_card else find_card
+    found = file.path
+    read = read_required_card if needs_card else read_card
     model = None
-    if kind == "keras":
+    if file.is_keras:
         from keras_course.deployment.model_files import load_keras_model
 
-        formats.files_of(found, links=trust)
+        files_of(found, links=trust)
         model = load_keras_model(found)
         card = read(found)
-        card = card and told_by_graph(card, model)
+        card = card and card_with_outputs(card, model)
         name, run = open_keras(model)
-        opened = formats.Opened(name, run, *shapes_of(model))
+        opened = Opened(name, run, *shapes_of(model))
     else:
-        opened = formats.open_export(found, threads=threads, trust=trust)
+        opened = open_export(file, threads=threads, trust=trust)
         card = read(found, opened.card)
     if card is None:
         card = card_by_shapes(opened.takes, opened.gives)
@@ -248,19 +227,11 @@ def open_here(path: str | Path, *, threads: int | None = None, trust: bool = Fal
             card = replace(card, outputs="softmax")
     card.check_model(str(found), opened.takes, opened.gives)
     seconds = time.perf_counter() - started
-    return Runtime(found, kind, opened.runtime, card, opened.run, seconds, model, compiled=model is not None)
+    return Runtime(found, file.format, opened.runtime, card, opened.run, seconds, model, compiled=model is not None)
 
 
-def told_by_graph(card: ModelCard, model: "keras.Model") -> ModelCard:
-    """Puts on a card whether the model gives logits or probabilities, which older cards do not say.
-
-    Args:
-        card: The card.
-        model: Its model.
-
-    Returns:
-        The card.
-    """
+def card_with_outputs(card: ModelCard, model: "keras.Model") -> ModelCard:
+    """Returns the card with ``outputs`` read from the model's last layer, because older cards do not have it."""
     activations = output_activations(model)
     return replace(card, outputs=activations[0] or "logits") if activations else card
 
@@ -268,13 +239,13 @@ def told_by_graph(card: ModelCard, model: "keras.Model") -> ModelCard:
 def open_keras(model: "keras.Model") -> tuple[str, Callable[[np.ndarray], np.ndarray]]:
     """Compiles the forward pass of a model on the backend in use.
 
-    Batches are filled up to a power of two, since each size is a program that has to be compiled.
+    Each batch size is compiled separately, so batches are padded to a power of two.
 
     Args:
         model: The model.
 
     Returns:
-        The name of what computes, and the function from pictures to logits.
+        The name of the runtime, and the function from pictures to the model's output.
     """
     import keras
 

@@ -1,4 +1,4 @@
-"""The server of ``keras-course serve``: Uvicorn, on a socket of this machine unless told otherwise."""
+"""The server of ``keras-course serve``: Uvicorn, by default on the loopback interface."""
 
 import ipaddress
 import logging
@@ -9,34 +9,33 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from keras_course._backend.formats import require
+from keras_course._backend.select import require
 from keras_course.errors import CourseError, reason_of
 
 if TYPE_CHECKING:
+    from keras_course.deployment.guard import RequestLimits
     from keras_course.deployment.runtimes import Runtime
-    from keras_course.deployment.service import Limits
 
 LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]", "::1")
 BUFFER_BYTES: Final = 2**18
-"""That the system holds for one connection and direction; by itself it would hold megabytes for a client that does not
-read."""
+"""The system's buffer for one connection and direction; its default is megabytes, even if the client does not read."""
 SECONDS_OF_STOPPING: Final = 5
-"""After the time that a request may take, everything ends."""
+"""The time to stop, in addition to the time of a request."""
 PACKAGES: Final = ("starlette", "uvicorn", "httptools", "python_multipart")
 
 
 def bind(host: str = "127.0.0.1", port: int = 8000) -> socket.socket:
-    """Takes a port.
+    """Opens a socket on an address and a port.
 
     Args:
         host: The address to listen on.
         port: Its port; 0 for a free one.
 
     Returns:
-        The socket.
+        The bound socket.
 
     Raises:
-        CourseError: The port is taken or not allowed, or the address is none of this machine.
+        CourseError: The port is taken or not allowed, or the address is not one of this machine.
 
     Example:
         >>> with bind(port=0) as taken:
@@ -46,7 +45,7 @@ def bind(host: str = "127.0.0.1", port: int = 8000) -> socket.socket:
     if not 0 <= port < 2**16:
         raise CourseError(f"--port is {port}; give a number from 0 to 65535, 0 for a free one")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio turns off the waiting for more to send, 40 ms an answer, only where TCP is named
+    # asyncio sets TCP_NODELAY, which saves 40 ms an answer, only if TCP is named
     taken = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):
@@ -63,35 +62,36 @@ def serve(
     runtime: "Runtime",
     listening: socket.socket,
     *,
-    limits: "Limits | None" = None,
+    limits: "RequestLimits | None" = None,
     allowed_hosts: Sequence[str] = (),
     log: bool = False,
     ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Answers requests until it is told to stop by Ctrl-C or SIGTERM; what is under way is finished.
+    """Answers requests until Ctrl-C or SIGTERM, and finishes those under way.
 
     Args:
         runtime: The model.
         listening: A bound socket, as ``bind`` makes it.
-        limits: What requests may take.
-        allowed_hosts: Names under which the service may be called, besides this machine's own name and addresses.
-        log: Whether to write a line about each request to the error output.
-        ready: Is called when requests are answered.
+        limits: The limits of requests.
+        allowed_hosts: The names under which the service may be called, besides those of the machine.
+        log: True to write a line for each request to standard error.
+        ready: Called when the service answers requests.
 
     Raises:
         MissingPackageError: The packages of the server are not installed.
-        CourseError: An allowed host is no name.
+        CourseError: An allowed host is not a host name.
     """
     check_installed()
     named = check_hosts(allowed_hosts)
     import uvicorn
 
     from keras_course.deployment.connections import SECONDS_OF_IDLENESS, protocol
-    from keras_course.deployment.service import Limits, make_app
+    from keras_course.deployment.guard import RequestLimits
+    from keras_course.deployment.service import make_app
 
-    limits = limits or Limits()
-    write = _write if log else None
-    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it tells of each form that makes no sense
+    limits = limits or RequestLimits()
+    write = _print_to_stderr if log else None
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it warns of each malformed form
     config = uvicorn.Config(
         make_app(runtime, limits=limits, hosts=[*own_names(listening), *named], origins=named, log=write),
         http=protocol(limits, write),
@@ -117,16 +117,16 @@ def serve(
 
 
 def check_hosts(names: Sequence[str]) -> list[str]:
-    """Checks that names can stand in the header ``Host``.
+    """Returns host names in lower case, after checking them.
 
     Args:
-        names: Such as ``model.example.com`` or ``192.0.2.7``.
+        names: Names such as ``model.example.com`` or ``192.0.2.7``.
 
     Returns:
         The names in lower case.
 
     Raises:
-        CourseError: One is something else, such as an address with ``http://`` or a port.
+        CourseError: One is not a host name, such as an address with ``http://`` or a port.
 
     Example:
         >>> check_hosts(["Model.example.com"])
@@ -148,16 +148,16 @@ _HOST: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\]
 
 
 def own_names(listening: socket.socket) -> list[str]:
-    """Lists the names under which this machine is called where a socket listens.
+    """Lists the names of this machine under which a socket can be reached.
 
-    A page elsewhere could let its own name lead here, and its visitors' browsers would then take the service for a part
-    of that page. So only names that are known are answered. The address that a request comes to is known in any case.
+    Only requests to known names are answered. Another site could let its own name resolve to this machine, and browsers
+    would then treat the service as a part of that site (DNS rebinding).
 
     Args:
         listening: A bound socket.
 
     Returns:
-        The names of the loopback interface, and, where others reach the socket, the name of the machine.
+        The names of the loopback interface, and the name of the machine if other machines can reach the socket.
 
     Example:
         >>> with bind(port=0) as taken:
@@ -170,16 +170,12 @@ def own_names(listening: socket.socket) -> list[str]:
 
 
 def check_installed() -> None:
-    """Makes sure that the packages of the server are there.
-
-    Raises:
-        MissingPackageError: One is not; the message says what to install.
-    """
+    """Raises a ``MissingPackageError`` if a package of the server is not installed."""
     require(*PACKAGES, what="keras-course serve", install='pip install "keras-course[serve]"')
 
 
 def address(listening: socket.socket) -> str:
-    """Says where a browser finds the service.
+    """Returns the address of the service for a browser.
 
     Args:
         listening: A bound socket.
@@ -196,6 +192,6 @@ def address(listening: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def _write(line: str) -> None:
-    with suppress(OSError, ValueError):  # nobody reads it any more
+def _print_to_stderr(line: str) -> None:
+    with suppress(OSError, ValueError):  # the reader has gone
         print(line, file=sys.stderr, flush=True)

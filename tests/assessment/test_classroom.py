@@ -187,7 +187,7 @@ def test_the_command_line_grades_a_class(made, photos, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "ann: passed" in said
     assert "1 of 1 passed" in said
-    assert "bob.py: passed over, it is no model" in said
+    assert "bob.py: ignored, it is not a model" in said
     assert Path(tmp_path / "out" / "grades.html").is_file()
 
 

@@ -41,8 +41,8 @@ def test_a_model_that_takes_red_for_green_is_right_in_two_of_three(result, photo
     assert graded.confusion_matrix == [[12, 0, 0], [0, 12, 0], [0, 12, 0]]
     assert graded.class_names == ("blue", "green", "red")
     assert (graded.photos, graded.skipped, graded.unanswered) == (36, 0, 0)
-    assert graded.class_order == "as its card has it"
-    assert graded.reason == "66.67% of the answers are right, and 92.00% have to be"
+    assert graded.class_order == "as in its card"
+    assert graded.reason == "66.67% of the answers are right; 92.00% are needed"
 
 
 def test_the_worst_mistakes_are_the_surest(result, photos):
@@ -112,7 +112,7 @@ def test_a_folder_with_parts_is_examined_in_those_that_are_asked_for(made, photo
     shutil.copytree(photos, tmp_path / "all" / "valid")
     made.photos(tmp_path / "all" / "train", dict.fromkeys(made.COLOURS, 5))
     made.photos(tmp_path / "all" / "test", dict.fromkeys(made.COLOURS, 2))
-    found = Exam(folder=tmp_path / "all", parts=parts).photos(made.SIZE)
+    found = Exam(folder=tmp_path / "all", parts=parts).open()
     assert len(found.names) == count
     assert {name.partition("/")[0] for name in found.names} == set(parts)
 
@@ -122,30 +122,30 @@ def test_parts_go_by_several_names_and_need_no_training_photos(made, photos, tmp
     made.photos(tmp_path / "a" / "training", dict.fromkeys(made.COLOURS, 2))
     shutil.copytree(photos, tmp_path / "b" / "valid")
     for folder in ("a", "b"):
-        assert len(Exam(folder=tmp_path / folder).photos(made.SIZE).names) == 36
+        assert len(Exam(folder=tmp_path / folder).open().names) == 36
     with pytest.raises(CourseError, match="has no part test, but train, valid"):
-        Exam(folder=tmp_path / "a", parts=["test"]).photos(made.SIZE)
+        Exam(folder=tmp_path / "a", parts=["test"]).open()
 
 
 def test_a_class_may_be_called_valid(made, tmp_path):
     made.photos(tmp_path / "coupons", {"blue": 3, "red": 3})
     (tmp_path / "coupons" / "blue").rename(tmp_path / "coupons" / "valid")
-    assert Exam(folder=tmp_path / "coupons").photos(made.SIZE).class_names == ("red", "valid")
+    assert Exam(folder=tmp_path / "coupons").open().class_names == ("red", "valid")
 
 
 def test_parts_have_to_have_the_same_classes(made, tmp_path):
     made.photos(tmp_path / "valid", dict.fromkeys(made.COLOURS, 2))
     made.photos(tmp_path / "test", {"blue": 2, "red": 2})
     with pytest.raises(CourseError, match="different classes in valid and test: test lacks"):
-        Exam(folder=tmp_path, parts=("valid", "test")).photos(made.SIZE)
+        Exam(folder=tmp_path, parts=("valid", "test")).open()
 
 
 def test_photos_that_cannot_be_read_are_counted(made, photos, tmp_path, capfd):
     folder = tmp_path / "photos"
     shutil.copytree(photos, folder)
     (folder / "red" / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
-    found = Exam(folder=folder).photos(made.SIZE)
-    assert (len(found.names), found.skipped) == (36, 1)
+    graded = grade(made.save_solver(tmp_path / "a.onnx"), Exam(folder=folder))
+    assert (graded.photos, graded.skipped) == (36, 1)
 
 
 def test_the_fingerprint_is_that_of_photos_and_classes_and_not_of_names(made, photos, tmp_path):
@@ -154,7 +154,12 @@ def test_the_fingerprint_is_that_of_photos_and_classes_and_not_of_names(made, ph
     (same / "red" / "red_00.png").rename(same / "red" / "renamed.png")
     shutil.copytree(photos, other)
     (other / "red" / "red_00.png").rename(other / "blue" / "red_00.png")
-    prints = [Exam(folder=folder).photos(made.SIZE).sha256 for folder in (photos, same, other)]
+
+    def fingerprint(folder):
+        files = Exam(folder=folder).open()
+        return files.sha256({row: sha256 for batch in files.read(made.SIZE) for row, _, sha256 in batch})
+
+    prints = [fingerprint(folder) for folder in (photos, same, other)]
     assert prints[0] == prints[1] != prints[2]
 
 
@@ -164,13 +169,13 @@ def test_a_result_knows_its_model_and_its_photos(run, result, photos, made, tmp_
     check_data(content, photos)
     with pytest.raises(CourseError, match="another one"):
         check_model(content, made.save_solver(tmp_path / "a.onnx"))
-    with pytest.raises(CourseError, match="they are others"):
+    with pytest.raises(CourseError, match="the photos or their classes are different"):
         check_data(content, made.photos(tmp_path / "photos", dict.fromkeys(made.COLOURS, 3)))
 
 
 def counted(logits, labels, **settings):
-    photos = grader._Seen(np.array(labels, "int32"), tuple(f"{row}.png" for row in range(len(labels))), ("a", "b"))
-    return grader._count(np.array(logits, "float32"), photos, Exam(folder=".", **settings))
+    photos = grader._Shown(np.array(labels, "int32"), tuple(f"{row}.png" for row in range(len(labels))), ("a", "b"))
+    return grader._evaluate(np.array(logits, "float32"), photos, Exam(folder=".", **settings))
 
 
 def test_counts_by_hand():

@@ -218,7 +218,7 @@ sys.stdin.buffer.read()
         decode_process.ANSWER.pack(decode_process.PIXELS, 2**40),
         decode_process.ANSWER.pack(decode_process.PIXELS, 3) + b"abc",
         decode_process.ANSWER.pack(decode_process.ERROR, 2**40),
-        decode_process.ANSWER.pack(decode_process.TAKES_LONG, 9) + bytes(9),
+        decode_process.ANSWER.pack(decode_process.IS_SLOW, 9) + bytes(9),
         decode_process.ANSWER.pack(77, 0),
     ],
 )

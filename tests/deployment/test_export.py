@@ -14,9 +14,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_course._backend import formats, select
+from keras_course._backend import select
 from keras_course.cards import ModelCard, read_card
-from keras_course.deployment import export
+from keras_course.deployment import export, formats
 from keras_course.deployment.model_files import load_keras_model
 from keras_course.deployment.runtimes import open_model
 from keras_course.errors import CourseError, MissingPackageError
@@ -113,7 +113,7 @@ def test_an_export_carries_the_card(exported, kind):
 def test_each_runtime_says_what_a_model_takes_and_gives(exported, net, kind):
     """So that a card of another model is found before the first prediction."""
     path = exported(net, kind).path
-    opened = formats.open_export(path, trust=True)
+    opened = formats.open_export(formats.find_model_file(path), trust=True)
     assert opened.takes == (None, *open_model(path, trust=True).card.picture_format.shape)
     assert opened.gives == (None, 5)
 
@@ -159,7 +159,7 @@ def test_a_large_batch_is_computed_in_parts_side_by_side(tmp_path, monkeypatch, 
     """A model that takes batches of one size alone gets them whole, and so do those that are not worth a thread."""
     monkeypatch.setattr(select, "processors", lambda: 3)
     write_companions(tmp_path / "companions.onnx", side)
-    opened = formats.open_export(tmp_path / "companions.onnx")
+    opened = formats.open_export(formats.find_model_file(tmp_path / "companions.onnx"))
     pixels = np.arange(pictures * 4).astype("uint8").reshape(pictures, 2, 2, 1)
     for _ in range(2):
         means, companions = opened.run(pixels).T
@@ -297,7 +297,7 @@ def test_what_a_converter_writes_and_nothing_opens_is_explained(make_run, monkey
 
     run = make_run("dense")
     monkeypatch.setattr("keras_course._backend.export", write, raising=False)
-    with pytest.raises(CourseError, match=r"written in the format 'onnx' does not run: .*Frobnicate.*; try it on"):
+    with pytest.raises(CourseError, match=r"the export in the format 'onnx' does not run: .*Frobnicate.*; try it on"):
         export_model(run, format="onnx")
     assert not any((run / "exports").iterdir())
 
@@ -360,7 +360,7 @@ def test_a_format_of_a_backend_that_is_not_here_says_what_to_install(dense_run, 
     [
         ("model.bin", "give a name that ends in .onnx for the format 'onnx'"),
         ("exports", "give a name that ends in .onnx"),
-        ("folder.onnx", "is there and no onnx model"),
+        ("folder.onnx", "which is no onnx model"),
     ],
 )
 def test_a_wrong_output_is_explained(dense_run, tmp_path, output, message):
@@ -372,7 +372,7 @@ def test_a_wrong_output_is_explained(dense_run, tmp_path, output, message):
 
 def test_a_folder_of_something_else_is_not_replaced(dense_run, tmp_path):
     (tmp_path / "thesis.txt").write_text("three years of work")
-    with pytest.raises(CourseError, match="a folder of something else"):
+    with pytest.raises(CourseError, match="a folder with other files"):
         export_model(dense_run, format="saved_model", output=tmp_path)
     with pytest.raises(CourseError, match=r"thesis.txt is not a folder; give another name"):
         export_model(dense_run, format="onnx", output=tmp_path / "thesis.txt" / "new" / "model.onnx")
@@ -413,7 +413,7 @@ def test_a_damaged_export_is_not_opened(exported, tmp_path, kind):
 def test_a_pipe_in_the_folder_of_a_model_is_not_waited_for(tmp_path, inside):
     (tmp_path / "model.xml").write_text("<net/>")
     os.mkfifo(tmp_path / inside)
-    with pytest.raises(CourseError, match=rf"{inside} is not a file; models are made of files alone"):
+    with pytest.raises(CourseError, match=rf"{inside} is not a regular file; remove it"):
         open_model(tmp_path)
 
 
@@ -458,7 +458,7 @@ def test_an_onnx_file_does_not_reach_for_files_beside_it(exported, tmp_path):
 
 
 def test_a_file_that_is_too_large_is_refused_before_it_is_read(exported, monkeypatch):
-    monkeypatch.setattr(formats, "LARGEST_FILE_BYTES", 1000)
+    monkeypatch.setattr(formats, "LARGEST_MODEL_BYTES", 1000)
     with pytest.raises(CourseError, match="has more than 1,000 bytes"):
         open_model(exported("dense", "onnx").path)
 
@@ -507,7 +507,7 @@ def test_the_command_says_what_it_has_done_and_nothing_else(make_run, kind):
     size = sum(len(content) for content in contents(run / "exports").values())
     first, second = done.stdout.splitlines()
     assert first == f"{written}: {size:,} bytes, written by {BACKEND}"
-    assert second.startswith(f"{open_model(written, trust=True).name} gives the logits of Keras, to ")
+    assert second.startswith(f"{open_model(written, trust=True).name}: largest difference from Keras' logits ")
 
 
 @pytest.mark.one_backend

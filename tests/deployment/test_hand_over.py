@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_course._backend import formats, select
+from keras_course._backend import select
 from keras_course.cards import ModelCard, read_card
-from keras_course.deployment import export
+from keras_course.deployment import export, formats
 from keras_course.deployment.export import export_model
 from keras_course.deployment.model_files import load_keras_model
 from keras_course.deployment.runtimes import open_model

@@ -177,16 +177,16 @@ def test_where_small_requests_come_the_parts_of_large_ones_are_short():
     assert asyncio.run(work(busy=False)) > 8
 
 
-def test_what_is_patient_waits_with_the_large_ones_however_small():
+def test_a_small_request_marked_as_large_waits_with_the_large_ones():
     async def work(batches, model):
         model.go_on.clear()
         first = asyncio.create_task(batches.logits(pictures(1)))
         await started(model, 1)
-        patient = [asyncio.create_task(batches.logits(pictures(value), patient=True)) for value in (2, 3)]
+        marked = [asyncio.create_task(batches.logits(pictures(value), is_large=True)) for value in (2, 3)]
         others = [asyncio.create_task(batches.logits(pictures(*range(3)))) for _ in range(2)]
         await asyncio.sleep(0.01)
         model.go_on.set()
-        await asyncio.gather(first, *patient, *others)
+        await asyncio.gather(first, *marked, *others)
 
     assert run(work) == [1, 1, 3, 1, 3], "in turns, and not in one batch with the others"
 

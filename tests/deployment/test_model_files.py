@@ -1,4 +1,4 @@
-"""Model files of strangers: what is in them is looked at before Keras opens them."""
+"""Untrusted model files: they are checked before Keras opens them."""
 
 import io
 import json
@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from keras_course import augmentation, models
-from keras_course.cards import read_card, read_card_or_fail
-from keras_course.deployment import model_files
+from keras_course.cards import read_card, read_required_card
+from keras_course.deployment import formats, model_files
 from keras_course.deployment.locate import find_model
 from keras_course.deployment.model_files import load_keras_model
 from keras_course.deployment.runtimes import open_model
@@ -592,7 +592,17 @@ def test_weights_that_do_not_fit_the_layers_are_explained(parts, tmp_path):
 def test_a_run_folder_and_a_file_are_found(dense_run):
     assert find_model(dense_run) == dense_run / "model.keras"
     assert find_model(str(dense_run / "model.keras")) == dense_run / "model.keras"
-    assert read_card_or_fail(dense_run / "model.keras").title == "A dense net"
+    assert read_required_card(dense_run / "model.keras").title == "A dense net"
+
+
+@pytest.mark.parametrize("trust", [True, False])
+def test_a_model_is_found_once_and_its_format_told_once(dense_run, monkeypatch, trust):
+    calls = []
+    for name in ("find_model", "format_of"):
+        original = getattr(formats, name)
+        monkeypatch.setattr(formats, name, lambda path, name=name, call=original: calls.append(name) or call(path))
+    open_model(dense_run, trust=trust).close()
+    assert calls == ["find_model", "format_of"]
 
 
 def test_a_run_that_has_not_ended_is_explained(tmp_path):
@@ -640,7 +650,7 @@ def test_what_is_not_a_file_is_no_card(tmp_path, make):
 
 def test_a_model_without_a_card_is_explained(parts, tmp_path):
     with pytest.raises(CourseError, match=r"bare.keras has no card, which says what its answers mean"):
-        read_card_or_fail(write(tmp_path / "bare.keras", parts))
+        read_required_card(write(tmp_path / "bare.keras", parts))
 
 
 # --- Operations between layers ---------------------------------------------------------------------------------
@@ -764,7 +774,7 @@ AROUND = {
         lambda step: step["inbound_nodes"][0]["args"][1]["config"].update(value=["/etc/passwd"]),
         "an array that is not made of numbers",
     ),
-    "an operation with code": (lambda step: step.update(as_class("keras.src.ops.core", "Map")), "holds code"),
+    "an operation with code": (lambda step: step.update(as_class("keras.src.ops.core", "Map")), "contains code"),
     "an operation from elsewhere": (
         lambda step: step.update(as_class("keras.src.ops.operation_utils", "Subtract")),
         "only layers of Keras",

@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_course._backend import formats, select
+from keras_course._backend import select
 from keras_course.cards import ModelCard, put_card, read_card
 from keras_course.datasets import asl, mnist
+from keras_course.deployment import formats
 from keras_course.deployment.answers import most_probable
 from keras_course.deployment.export import export_model
 from keras_course.deployment.locate import find_model, is_pretrained

@@ -22,10 +22,11 @@ from PIL import Image
 from keras_course._backend import select
 from keras_course.cards import read_card
 from keras_course.deployment import serve as serving
+from keras_course.deployment.guard import RequestLimits
 from keras_course.deployment.model_files import load_keras_model
 from keras_course.deployment.predict import predictions_of
 from keras_course.deployment.runtimes import Runtime
-from keras_course.deployment.service import Limits, make_app
+from keras_course.deployment.service import make_app
 from keras_course.errors import CourseError, MissingPackageError
 from keras_course.preprocessing import prepare
 from keras_course.training import predict_logits
@@ -248,7 +249,7 @@ def test_more_requests_than_allowed_are_told_to_come_again(card):
         return np.zeros((len(pictures), len(card.class_names)))
 
     async def main():
-        app = make_app(Runtime(Path("model.onnx"), "onnx", "Nothing 1.0", card, run), limits=Limits(requests=2))
+        app = make_app(Runtime(Path("model.onnx"), "onnx", "Nothing 1.0", card, run), limits=RequestLimits(requests=2))
         early = asyncio.create_task(ask_app(app, photo(), wait_for=(sent := asyncio.Event())))
         await asyncio.sleep(0.05)
         taken = [asyncio.create_task(ask_app(app, photo())) for _ in range(2)]
@@ -262,7 +263,7 @@ def test_more_requests_than_allowed_are_told_to_come_again(card):
         return refused
 
     for status, answer in asyncio.run(main()):
-        assert (status, answer["error"]) == (503, "2 requests are under way; come again")
+        assert (status, answer["error"]) == (503, "2 requests are under way; retry later")
 
 
 @pytest.mark.one_backend
@@ -305,7 +306,7 @@ async def ask_app(app, content, kind="image/png", path="/predict", query="", wai
 
 def ask_in_process(card, run, content=None, kind="image/png", path="/predict", query="", **limits):
     """Sends something to an application with such a model, and returns the status and what came back as JSON."""
-    app = make_app(Runtime(Path("model.onnx"), "onnx", "Nothing 1.0", card, run), limits=Limits(**limits))
+    app = make_app(Runtime(Path("model.onnx"), "onnx", "Nothing 1.0", card, run), limits=RequestLimits(**limits))
     return asyncio.run(ask_app(app, photo() if content is None else content, kind, path, query))
 
 
@@ -322,7 +323,7 @@ def test_a_model_that_takes_too_long_is_busy(card):
         return np.zeros((len(pictures), len(card.class_names)))
 
     status, answer = ask_in_process(card, run, seconds=1)
-    assert (status, answer["error"]) == (503, "the service is too busy to answer within 1 seconds; come again")
+    assert (status, answer["error"]) == (503, "the service is too busy to answer within 1 seconds; retry later")
 
 
 # --- What is logged --------------------------------------------------------------------------------------------

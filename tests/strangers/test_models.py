@@ -15,12 +15,13 @@ import numpy as np
 import psutil
 import pytest
 
-from keras_course._backend import formats
-from keras_course._backend.onnx_files import check_own_tensors
+from keras_course._backend import select
 from keras_course.assessment.exam import Exam
 from keras_course.assessment.grader import grade
-from keras_course.deployment import isolation
+from keras_course.deployment import formats, isolation
 from keras_course.deployment.isolation import Limits, ModelProcess
+from keras_course.deployment.locate import read_file
+from keras_course.deployment.onnx_files import check_own_tensors
 from keras_course.deployment.runtimes import open_model
 from keras_course.errors import CourseError
 from keras_course.limits import landlock_version
@@ -180,7 +181,7 @@ def test_bytes_of_a_file_beside_it_never_come_out(made, tmp_path, monkeypatch):
 
 
 def openvino_model(made, folder):
-    formats.require("openvino", what="this test", install="pip install openvino")
+    select.require("openvino", what="this test", install="pip install openvino")
     made.save_solver(folder / "a.onnx")
     formats.write_openvino(folder / "a.onnx", folder / "net")
     (folder / "net" / "card.json").write_text(made.card().to_json())
@@ -195,11 +196,11 @@ def test_a_folder_with_a_link_in_it_is_no_model(made, tmp_path, link, name):
     (tmp_path / "elsewhere").write_bytes((net / name).read_bytes())
     (net / name).unlink()
     link(tmp_path / "elsewhere", net / name)
-    with pytest.raises(CourseError, match=r"a model is made of files of its own"):
+    with pytest.raises(CourseError, match=r"copy the file itself"):
         open_model(net)
     result = grade(net, Exam(folder=made.photos(tmp_path / "photos", dict.fromkeys(made.COLOURS, 2))))
     assert result.verdict == "not graded"
-    assert "a model is made of files of its own" in result.reason
+    assert "copy the file itself" in result.reason
 
 
 @LINKS
@@ -219,11 +220,11 @@ def test_a_link_to_the_model_of_somebody_else_is_not_graded(made, photos, tmp_pa
 
 def test_a_file_that_is_exchanged_for_a_link_meanwhile_is_not_read(made, tmp_path):
     path = made.save_solver(tmp_path / "a.onnx")
-    formats.check_can_be_opened(path)
+    formats.check_model_file(formats.find_model_file(path))
     shutil.move(path, tmp_path / "b.onnx")
     path.symlink_to(tmp_path / "b.onnx")
     with pytest.raises(CourseError, match=r"a\.onnx cannot be read"):
-        formats.read_file(path)
+        read_file(path)
 
 
 # --- The process in which they are opened ----------------------------------------------------------------------
@@ -301,17 +302,17 @@ def test_several_threads_are_answered_each_its_own(made, tmp_path):
 
 def process(monkeypatch, path, program, **limits):
     monkeypatch.setattr(isolation, "_START", CONFINED + program)
-    return ModelProcess(path, Limits(**limits))
+    return ModelProcess(formats.find_model_file(path), Limits(**limits))
 
 
 @pytest.mark.parametrize("count", [1, 5, 2000], ids=["1", "5", "more than a pipe holds"])
 def test_it_answers_an_event_loop_as_it_answers_a_thread(made, tmp_path, count):
     runtime = open_model(made.save_solver(tmp_path / "a.onnx"))
     pictures = np.random.default_rng(0).integers(0, 256, (count, 12, 16, 3), "uint8")
-    soon = asyncio.run(runtime.logits_soon(pictures))
+    soon = asyncio.run(runtime.logits_async(pictures))
     np.testing.assert_array_equal(soon, runtime.logits(pictures))
     with pytest.raises(CourseError, match=r"give \(n, 12, 16, 3\)"):
-        asyncio.run(runtime.logits_soon(pictures[:, 1:]))
+        asyncio.run(runtime.logits_async(pictures[:, 1:]))
     runtime.close()
 
 
@@ -321,7 +322,7 @@ def test_several_tasks_and_threads_are_answered_each_its_own(made, tmp_path):
 
     async def ask(number, pictures):
         if number % 3:
-            return await runtime.logits_soon(pictures)
+            return await runtime.logits_async(pictures)
         return await asyncio.to_thread(runtime.logits, pictures)
 
     async def ask_all():
@@ -338,7 +339,7 @@ def test_one_that_has_ended_is_started_again_for_an_event_loop(made, tmp_path, h
     pid = runtime.process.pid
     os.kill(pid, signal.SIGKILL)
     assert has_ended(pid)
-    np.testing.assert_allclose(asyncio.run(runtime.logits_soon(np.full((2, 12, 16, 3), 7, "uint8"))), 7)
+    np.testing.assert_allclose(asyncio.run(runtime.logits_async(np.full((2, 12, 16, 3), 7, "uint8"))), 7)
     assert runtime.process.pid != pid
     runtime.close()
 
@@ -362,12 +363,12 @@ def say(text, more=b""):
         ("time.sleep(60)", "took more than 0.5 seconds"),
         ("os.write(1, b'\\0\\0'); time.sleep(60)", "took more than 0.5 seconds"),
         ('say(b\'{"shape": [1, 3], "bytes": 12}\', bytes(5)); time.sleep(60)', "took more than 0.5 seconds"),
-        ("os.write(1, b'\\xff' * 4)", "does not answer as a model does"),
-        ("say(b'[1')", "does not answer as a model does"),
-        ("say(b'[' * 10**5)", "does not answer as a model does"),
+        ("os.write(1, b'\\xff' * 4)", "gave a malformed answer"),
+        ("say(b'[1')", "gave a malformed answer"),
+        ("say(b'[' * 10**5)", "gave a malformed answer"),
         ("say(b'{\"bytes\": 1000000000000}')", "gives 1,000,000,000,000 bytes, and 12 are expected"),
         ("say(b'{\"bytes\": -1}')", "gives -1 bytes"),
-        ('say(b\'{"shape": [1, 3], "bytes": 5}\', bytes(5))', "does not answer as a model does"),
+        ('say(b\'{"shape": [1, 3], "bytes": 5}\', bytes(5))', "gave a malformed answer"),
         ('say(b\'{"shape": [2, 3], "bytes": 12}\', bytes(12))', "gives [2, 3] for 1 pictures"),
         ('say(b\'{"error": "it is \\\\u001b[2J tired"}\')', r"it is \x1b[2J tired"),
     ],
@@ -389,7 +390,7 @@ def test_an_event_loop_goes_on_whatever_the_process_does(made, tmp_path, monkeyp
         beating = asyncio.create_task(beat())
         try:
             with pytest.raises(CourseError, match=re.escape(reason)):
-                await running.outputs_soon(np.zeros((1, 12, 16, 3), "uint8"), 3)
+                await running.outputs_async(np.zeros((1, 12, 16, 3), "uint8"), 3)
         finally:
             beating.cancel()
 
@@ -405,12 +406,12 @@ def test_a_process_that_does_not_read_holds_nobody_up(made, tmp_path, monkeypatc
     """What does not fit into the pipe is not waited for by the event loop."""
     say = "import os, time\nwhile True: os.write(1, b'\\0\\0\\0\\x02{}'); time.sleep(0.2)"
     with process(monkeypatch, made.save_solver(tmp_path / "a.onnx"), say, seconds=2) as running:
-        running.hear()
+        running.receive()
 
         async def ask():
             for _ in range(3):
-                with pytest.raises(CourseError, match=r"gives None for|does not answer as a model does"):
-                    await running.outputs_soon(np.zeros((1000, 12, 16, 3), "uint8"), 3)
+                with pytest.raises(CourseError, match=r"gives None for|gave a malformed answer"):
+                    await running.outputs_async(np.zeros((1000, 12, 16, 3), "uint8"), 3)
                 if running._process.poll() is not None:
                     return
 
@@ -426,7 +427,7 @@ def test_an_answer_that_nobody_waits_for_any_more_is_no_other_questions_answer(m
     pid = runtime.process.pid
 
     async def give_up():
-        asking = asyncio.create_task(runtime.logits_soon(np.full((1, 12, 16, 3), 3, "uint8")))
+        asking = asyncio.create_task(runtime.logits_async(np.full((1, 12, 16, 3), 3, "uint8")))
         await asyncio.sleep(0)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -479,8 +480,8 @@ def test_a_model_that_fills_the_memory_ends_in_one_line(made, photos, tmp_path):
 
 KEPT = """
 import sys
-from keras_course.limits import keep_to
-print(keep_to([sys.argv[1]], [sys.argv[3]]))
+from keras_course.limits import restrict_files
+print(restrict_files([sys.argv[1]], [sys.argv[3]]))
 for path, mode in ((sys.argv[1], "r"), (sys.argv[2], "r"), (sys.argv[2], "w"), (sys.argv[3] + "/new", "w")):
     try:
         open(path, mode).close()
@@ -507,7 +508,7 @@ def test_somebody_else_can_end_the_waiting(made, tmp_path, monkeypatch):
     with process(monkeypatch, made.save_solver(tmp_path / "a.onnx"), "import time; time.sleep(60)") as running:
         threading.Timer(0.3, running.cancel).start()
         started = time.monotonic()
-        with pytest.raises(CourseError, match="was given up"):
+        with pytest.raises(CourseError, match="was canceled"):
             running.introduce()
         assert time.monotonic() - started < 5
 

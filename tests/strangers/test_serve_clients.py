@@ -15,9 +15,10 @@ import psutil
 import pytest
 
 from keras_course.cards import ModelCard
-from keras_course.deployment import connections, service
+from keras_course.deployment import connections, guard
+from keras_course.deployment.guard import RequestLimits
 from keras_course.deployment.runtimes import Runtime
-from keras_course.deployment.service import Limits, make_app
+from keras_course.deployment.service import make_app
 from keras_course.preprocessing import PictureFormat
 
 pytestmark = pytest.mark.one_backend
@@ -195,7 +196,7 @@ def test_of_those_that_send_too_much_at_once_the_oldest_is_given_up():
             await asyncio.sleep(0.02)
             given_up = [(one.result()[0], other) for other, one in enumerate(tasks) if one.done()]
             assert given_up == [(503, other) for other in range(number - 2)], "a megabyte is allowed"
-        assert (await tasks[0])[1]["error"] == "the service has too much to read at once; come again"
+        assert (await tasks[0])[1]["error"] == "the service has too much to read at once; retry later"
         status, _ = await ask_app(app, [bytes(3000)], kind=b"a/b")
         assert status == 415, "others are answered"
         for task in tasks:
@@ -221,8 +222,8 @@ def test_a_connection_that_ends_while_its_answer_is_written_is_no_error(is_closi
         "path": "/predict",
         "query_string": b"",
         "headers": [(b"content-type", b"image/bmp")],
-        service.IS_CLOSING: lambda: is_closing,
-        service.ABORT: lambda: aborted.append(True),
+        guard.IS_CLOSING: lambda: is_closing,
+        guard.ABORT: lambda: aborted.append(True),
     }
     answer = make_application()(scope, receive, send)
     if is_closing:
@@ -238,7 +239,7 @@ def make_application(run=None, **limits):
         title="x", class_names=("a", "b"), picture_format=PictureFormat(height=2, width=2, channels=1), data="x"
     )
     run = run or (lambda pictures: np.zeros((len(pictures), 2), "float32"))
-    return make_app(Runtime(Path("model.onnx"), "onnx", "Nothing 1.0", card, run), limits=Limits(**limits))
+    return make_app(Runtime(Path("model.onnx"), "onnx", "Nothing 1.0", card, run), limits=RequestLimits(**limits))
 
 
 async def ask_app(app, parts, kind=b"image/png", path="/predict"):
@@ -348,7 +349,7 @@ def test_predictions_go_between_the_parts_of_explanations():
         explain = [asyncio.create_task(ask_app(app, [SMALL], path="/explain")) for _ in range(16)]
         await asyncio.sleep(0.05)
         status, answer = await ask_app(app, [SMALL], path="/explain")
-        assert (status, answer["error"]) == (503, "16 pictures wait to be explained; come again")
+        assert (status, answer["error"]) == (503, "16 pictures wait to be explained; retry later")
         waits = []
         for _ in range(20):
             started = time.perf_counter()

@@ -14,7 +14,8 @@ import psutil
 import pytest
 from PIL import Image
 
-from keras_course.deployment.service import Limits, openapi
+from keras_course.deployment.guard import RequestLimits
+from keras_course.deployment.openapi import openapi
 
 pytestmark = pytest.mark.one_backend
 
@@ -160,7 +161,7 @@ def test_what_schemathesis_makes_of_the_description_is_answered_as_described(onn
     from schemathesis.checks import not_a_server_error
     from schemathesis.specs.openapi import checks
 
-    schema = schemathesis.openapi.from_dict(openapi(Limits(), 5))
+    schema = schemathesis.openapi.from_dict(openapi(RequestLimits(), 5))
     wanted = [not_a_server_error, checks.status_code_conformance, checks.content_type_conformance]
     wanted.append(checks.response_schema_conformance)
     (operation,) = (found.ok() for found in schema.get_all_operations() if found.ok().path == path)

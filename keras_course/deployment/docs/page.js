@@ -6,7 +6,7 @@ function element(tag, text = "") {
   return made;
 }
 
-/** Says in words what a value may be. */
+/** Describes a schema in words. */
 function words(schema = {}) {
   if (schema.type === "array") {
     const { minItems: least, maxItems: most } = schema;
@@ -54,12 +54,12 @@ for (const [path, operations] of Object.entries(api.paths)) {
     const fields = Object.entries(good.content["application/json"].schema.properties);
     const otherKinds = Object.entries(good.content).filter(([kind]) => kind !== "application/json");
     card.append(
-      ...list("in the address", (operation.parameters ?? []).map(({ name, schema }) => [name, words(schema)])),
+      ...list("query parameters", (operation.parameters ?? []).map(({ name, schema }) => [name, words(schema)])),
       ...list("the body, by its Content-Type", Object.entries(operation.requestBody?.content ?? {})
         .map(([kind, { schema }]) => [kind, words(schema)])),
       ...list("the answer, as JSON", fields.map(([name, schema]) => [name, words(schema)])),
-      ...list("or, where Accept says so", otherKinds.map(([kind, { schema }]) => [kind, words(schema)])),
-      ...list("else", [[Object.keys(others).join(", "), "JSON with an error that says what to do"]]),
+      ...list("the answer, by the header Accept", otherKinds.map(([kind, { schema }]) => [kind, words(schema)])),
+      ...list("errors", [[Object.keys(others).join(", "), "JSON with an error and its remedy"]]),
     );
     document.querySelector("main").append(card);
   }

@@ -1,11 +1,11 @@
 const course = JSON.parse(document.getElementById("course").textContent);
 const at = (id) => document.getElementById(id);
 
-// --- Asking the service: one question at a time, and always the newest picture -------------------------------------
+// --- Requests: one at a time, and always for the newest picture ---------------------------------------------------
 
 let waiting = null;
 let asking = false;
-let cleared = 0; // what was asked before the last clearing is not shown any more
+let cleared = 0; // answers to requests before the last clearing are not shown
 
 /**
  * Sends a picture, made when its turn comes; one that comes meanwhile is sent next, and those in between are left out.
@@ -39,12 +39,12 @@ async function ask(makePicture) {
   showBusy();
 }
 
-/** Tells a screen reader, and a test, whether what is shown is final. */
+/** Tells a screen reader, and tests, whether the answer is final. */
 function showBusy() {
   document.querySelector("main").setAttribute("aria-busy", String(asking));
 }
 
-/** What a canvas shows, as a file. */
+/** Returns the content of a canvas as a file. */
 function fileOf(canvas, ...format) {
   return new Promise((resolve) => { canvas.toBlob(resolve, ...format); });
 }
@@ -65,7 +65,7 @@ async function post(path, blob) {
   return answer;
 }
 
-// --- Showing what it answers --------------------------------------------------------------------------------------
+// --- Answers ------------------------------------------------------------------------------------------------------
 
 function showAnswer({ predictions: [{ answers }], milliseconds }) {
   at("answer").textContent = answers[0].class;
@@ -90,8 +90,8 @@ function element(tag, className, text = "") {
 }
 
 const METHODS = {
-  "Grad-CAM": "Grad-CAM: where the last convolution finds what speaks for the answer.",
-  "occlusion": "Occlusion: where the answer gets less likely when that part is covered.",
+  "Grad-CAM": "Grad-CAM: the regions in which the last convolution supports the answer.",
+  "occlusion": "Occlusion: the regions without which the answer becomes less likely.",
 };
 
 async function showReasons({ heat, method, prepared, class: name }) {
@@ -131,7 +131,7 @@ function showNothing() {
   showInstead("Nothing yet.");
 }
 
-/** Takes away what was shown of the last picture. */
+/** Removes the answer to the last picture. */
 function showInstead(sentence) {
   at("answer").textContent = sentence;
   at("bars").replaceChildren();
@@ -292,7 +292,7 @@ function stopCamera() {
   at("stop").hidden = true;
 }
 
-/** Sends the square in the middle, which is what the page shows. */
+/** Sends the square in the middle, which the page shows. */
 function askAboutFrame() {
   if (at("video").videoWidth) ask(frameOfCamera);
 }

@@ -1,8 +1,8 @@
-"""Files in ONNX's format, which may come from anybody: looked through before a runtime reads them.
+"""Checks untrusted ONNX files before a runtime reads them.
 
-A tensor of ONNX may lie in another file, which the runtime then reads: with a model in memory, whatever there is below
-the current folder. So a model is refused that has such a tensor, wherever in it. The file is walked through as what it
-is, messages of Protocol Buffers, since the package ``onnx`` is not needed to answer with a model.
+A tensor in an ONNX file may be stored in another file, which the runtime then reads: any file below the current folder,
+for a model in memory. A model with such a tensor is refused. The check parses the file as Protocol Buffers itself, so
+that running a model does not need the package ``onnx``.
 
 Source: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto and https://protobuf.dev/programming-guides/encoding/
 """
@@ -14,7 +14,7 @@ from keras_course.errors import CourseError
 
 __all__ = ["check_own_tensors"]
 
-_DEEPEST: Final = 100  # messages within messages; a runtime allows no more
+_DEEPEST: Final = 100  # nested messages; runtimes allow no more
 
 # The fields in which messages may hold a tensor, by their numbers in onnx.proto, and the kind of message there.
 _FIELDS: Final[Mapping[str, Mapping[int, str]]] = {
@@ -31,13 +31,13 @@ _NUMBER, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
 
 
 def check_own_tensors(content: bytes) -> None:
-    """Makes sure that all numbers of a model are in its own file.
+    """Checks that all tensors of a model are in its own file.
 
     Args:
-        content: The file.
+        content: The bytes of the file.
 
     Raises:
-        CourseError: A tensor is in another file, or this is no such file.
+        CourseError: A tensor is in another file, or the file is damaged.
 
     Example:
         >>> tensor = bytes([0x70, 1])  # field 14, data_location: 1 is another file
@@ -68,7 +68,7 @@ def check_own_tensors(content: bytes) -> None:
 
 
 def _fields(content: bytes, place: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Gives number and wire type of each field, and where it begins and ends; of a number, its value and 0."""
+    """Yields number and wire type of each field, with its start and end; a number has its value and 0 instead."""
     while place < end:
         tag, place = _number(content, place, end)
         number, wire = tag >> 3, tag & 7
@@ -86,7 +86,7 @@ def _fields(content: bytes, place: int, end: int) -> Iterator[tuple[int, int, in
 
 
 def _number(content: bytes, place: int, end: int) -> tuple[int, int]:
-    """Reads a number of seven bits a byte, and gives the place behind it."""
+    """Reads a varint (seven bits a byte), and returns it with the position after it."""
     value = 0
     for shift in range(0, 70, 7):
         if place >= end:

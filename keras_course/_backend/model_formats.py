@@ -1,0 +1,175 @@
+"""What a model format is, the formats of the frameworks themselves, and what each backend needs to write a format.
+
+``deployment.formats`` adds ONNX, LiteRT and OpenVINO, whose runtimes need no framework. No framework is imported before
+a model of its format is opened.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from numbers import Integral
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+
+from keras_course._backend import select
+from keras_course.errors import MissingPackageError
+
+if TYPE_CHECKING:
+    import numpy as np  # the names of the formats are needed where nothing heavy is imported
+
+Run: TypeAlias = "Callable[[np.ndarray], np.ndarray]"
+Shape: TypeAlias = tuple[int | None, ...]
+"""The shape of a batch; None is a side of any length."""
+Writers: TypeAlias = Mapping[str, tuple[tuple[str, ...], str]]
+
+
+class Opened(NamedTuple):
+    """A model that its runtime has opened.
+
+    Args:
+        runtime: The name of the runtime, with its version.
+        run: From uint8 or float32 pictures (n, height, width, channels) to logits (n, classes).
+        takes: The shape of the input, None if the file does not say.
+        gives: The shape of the output, None if the file does not say.
+        card: The text of the model's card, empty without one; None where the format has no field for it.
+    """
+
+    runtime: str
+    run: Run
+    takes: Shape | None = None
+    gives: Shape | None = None
+    card: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """A format of exported models.
+
+    Args:
+        name: The name on the command line.
+        file_name: The usual name of a file or folder in this format.
+        is_folder: True if a model is a folder.
+        runtime: The package that opens a model, by its import name.
+        install: The command that installs that package.
+        writers: The backends that can write the format. For each: the further packages that it needs, by their import
+            names, and the command that installs them.
+        open: Opens a file or folder. It takes the path, the largest number of threads, and whether the model is
+            trusted. None threads are one for each processor (ONNX), or as many as the runtime likes.
+        is_safe: True if opening and running an untrusted model can do nothing but compute.
+        card_folder: The folder of the card in the archive, if the file is an archive.
+    """
+
+    name: str
+    file_name: str
+    is_folder: bool = False
+    runtime: str
+    install: str
+    writers: Writers = field(default_factory=dict)
+    open: Callable[[Path, int | None, bool], Opened]
+    is_safe: bool = True
+    card_folder: str = ""
+
+
+def writer_of(known: Format, backend: str) -> str:
+    """Returns the backend that is to write a format: the current one if it can, else an installed one that can.
+
+    Args:
+        known: The format.
+        backend: The backend in use.
+
+    Returns:
+        The name of a backend. If it is not the current one, a second process has to write the model.
+
+    Raises:
+        MissingPackageError: No installed backend can; the message says what to install.
+    """
+    current_first = sorted(known.writers, key=lambda name: name != backend)
+    missing = {}
+    for name in current_first:
+        packages, install = known.writers[name]
+        absent = next((package for package in (name, *packages) if not select.is_installed(package)), None)
+        if absent is None:
+            return name
+        missing[name] = absent, install
+    raise MissingPackageError(f"the format {known.name!r}", *missing[current_first[0]])
+
+
+def shape_of(sides: Iterable[Any]) -> Shape | None:
+    """Returns a runtime's shape with None for each side of any length, which runtimes write as a name or as -1.
+
+    Args:
+        sides: The shape as the runtime gives it.
+
+    Returns:
+        The shape, or None if it is empty.
+
+    Example:
+        >>> shape_of(("batch", 28, -1))
+        (None, 28, None)
+    """
+    return tuple(int(side) if isinstance(side, Integral) and int(side) >= 0 else None for side in sides) or None
+
+
+def _open_saved_model(path: Path, threads: int | None, trust: bool) -> Opened:
+    framework: Any = import_module("tensorflow")
+    loaded = framework.saved_model.load(str(path))
+    serve = loaded.signatures["serving_default"]
+    ((name, taken),) = serve.structured_input_signature[1].items()
+    (given,) = serve.structured_outputs.values()
+
+    def run(pictures: "np.ndarray") -> "np.ndarray":
+        (logits,) = serve(**{name: framework.constant(pictures.astype("float32", copy=False))}).values()
+        return logits.numpy()
+
+    vars(run)["loaded"] = loaded  # keeps its variables alive
+    return Opened(f"TensorFlow {select.version_of('tensorflow')}", run, shape_of(taken.shape), shape_of(given.shape))
+
+
+def _open_torch(path: Path, threads: int | None, trust: bool) -> Opened:
+    framework: Any = import_module("torch")
+    program = framework.export.load(path)
+    module = program.module()
+    shapes = {node.name: getattr(node.meta.get("val"), "shape", ()) for node in program.graph.nodes}
+    (taken,), (given,) = program.graph_signature.user_inputs, program.graph_signature.user_outputs
+
+    def run(pictures: "np.ndarray") -> "np.ndarray":
+        with framework.no_grad():
+            return module(framework.from_numpy(pictures.astype("float32", copy=False))).numpy()
+
+    return Opened(f"PyTorch {select.version_of('torch')}", run, shape_of(shapes[taken]), shape_of(shapes[given]))
+
+
+def extra(name: str) -> str:
+    """Returns the command that installs an extra of this package."""
+    return f'pip install "keras-course[{name}]"'
+
+
+ONNX_WRITERS: Final = {
+    "torch": (("onnx", "onnxscript"), extra("onnx-torch")),
+    "tensorflow": (("onnx", "tf2onnx"), extra("onnx-tensorflow")),
+    "jax": (("onnx", "jax2onnx"), extra("onnx-jax")),
+}
+
+LITERT_WRITERS: Final = {"tensorflow": ((), select.INSTALL["tensorflow"])}
+
+SAVED_MODEL: Final = Format(
+    name="saved_model",
+    file_name="saved_model",
+    is_folder=True,
+    runtime="tensorflow",
+    install=select.INSTALL["tensorflow"],
+    writers={"tensorflow": ((), select.INSTALL["tensorflow"])},
+    open=_open_saved_model,
+    is_safe=False,  # its operations can read and write files
+)
+
+EXPORTED_PROGRAM: Final = Format(
+    name="torch",
+    file_name="model.pt2",
+    runtime="torch",
+    install=select.INSTALL["torch"],
+    writers={"torch": ((), select.INSTALL["torch"])},
+    open=_open_torch,
+    is_safe=False,  # PyTorch evaluates parts of the file as Python, and unpickles others
+    card_folder="model/extra/",
+)

@@ -1,0 +1,321 @@
+"""The formats in which a model can be saved, how to tell them apart, and which of them are safe to open.
+
+A format is safe if opening a file and running the model can do nothing but compute. Three formats are not safe. A
+SavedModel can read and write files. PyTorch evaluates parts of a ``.pt2`` file as Python and unpickles others. LiteRT
+only computes, but trusts the memory offsets in a file, so that a damaged one can end the process.
+"""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from keras_course._backend import select
+from keras_course._backend.model_formats import (
+    EXPORTED_PROGRAM,
+    LITERT_WRITERS,
+    ONNX_WRITERS,
+    SAVED_MODEL,
+    Format,
+    Opened,
+    Shape,
+    extra,
+    shape_of,
+)
+from keras_course.deployment.locate import LARGEST_MODEL_BYTES, files_of, find_model, read_file
+from keras_course.deployment.onnx_files import check_own_tensors
+from keras_course.errors import CourseError, reason_of
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_PROCESSOR: Final = "CPUExecutionProvider"
+_SMALLEST_PART: Final = 16
+"""Pictures for each processor from which on a batch is divided among threads."""
+
+
+class ModelFile(NamedTuple):
+    """A model on the disk, and its format.
+
+    Args:
+        path: The file or folder.
+        format: ``keras``, or one of ``FORMATS``.
+        is_given: True if the person named this path, and not the run folder around it.
+    """
+
+    path: Path
+    format: str
+    is_given: bool = True
+
+    @property
+    def is_keras(self) -> bool:
+        """True if Keras opens the model."""
+        return self.format == "keras"
+
+
+def find_model_file(path: str | Path) -> ModelFile:
+    """Returns the file of a model and its format.
+
+    Args:
+        path: The folder of a run, a model's file or folder in any format, or the name of a pre-trained model.
+
+    Returns:
+        The path and the format of the model.
+
+    Raises:
+        CourseError: There is no model, or its format is unknown.
+
+    Example:
+        >>> find_model_file("runs/no_such_lesson")
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.CourseError: there is no runs/no_such_lesson; give a run folder or the file of a model
+    """
+    found = find_model(path)
+    return ModelFile(found, format_of(found), found == Path(path))
+
+
+def format_of(path: Path) -> str:
+    """Returns the format of a model, which its name or, in a folder, its files tell.
+
+    Args:
+        path: A file or folder.
+
+    Returns:
+        ``keras``, or one of ``FORMATS``.
+
+    Raises:
+        CourseError: The format is unknown.
+
+    Example:
+        >>> format_of(Path("runs/04_mnist_dense/model.keras")), format_of(Path("digits.onnx"))
+        ('keras', 'onnx')
+    """
+    if path.is_dir():
+        inside = {"saved_model.pb": "saved_model", "model.xml": "openvino"}
+        for file, kind in inside.items():
+            if (path / file).is_file():
+                return kind
+    if path.suffix in (".keras", ".h5"):
+        return "keras"
+    for known in FORMATS.values():
+        if path.suffix and path.suffix == Path(known.file_name).suffix:
+            return known.name
+    raise CourseError(f"{path} is no model of a known format; give a run folder, a .keras file, or an export")
+
+
+def check_model_file(file: ModelFile, *, trust: bool = False) -> None:
+    """Checks all that can be checked of a model without opening it.
+
+    Args:
+        file: The model.
+        trust: True to allow formats in which a model can run code or end the process.
+
+    Raises:
+        CourseError: The format is not safe, the runtime is not installed, or the model is too large or made of links.
+
+    Example:
+        >>> check_model_file(ModelFile(Path("no_such_model.tflite"), "litert"))
+        Traceback (most recent call last):
+        ...
+        keras_course.errors.CourseError: no_such_model.tflite is in the format litert, in which a model can run code ...
+    """
+    path = file.path
+    if known := FORMATS.get(file.format):
+        if not known.is_safe and not trust:
+            raise CourseError(
+                f"{path} is in the format {known.name}, in which a model can run code or end the process; if you made "
+                "it yourself, add --trust, in Python open_model(path, trust=True); else ask for another format"
+            )
+        select.require(known.runtime, what=str(path), install=known.install)
+        if path.is_dir() != known.is_folder:
+            raise CourseError(f"{path} is not a {'folder' if known.is_folder else 'file'}, as {known.name} models are")
+    if sum(part.stat().st_size for part in files_of(path, links=trust)) > LARGEST_MODEL_BYTES:
+        raise CourseError(f"{path} has more than {LARGEST_MODEL_BYTES:,} bytes; models are smaller")
+
+
+def open_export(file: ModelFile, *, threads: int | None = None, trust: bool = False) -> Opened:
+    """Opens an exported model in the runtime of its format.
+
+    Args:
+        file: The model, in one of ``FORMATS``.
+        threads: The largest number of threads; None for one for each processor (ONNX), or as many as the runtime likes.
+        trust: True to allow formats in which a model can run code or end the process.
+
+    Returns:
+        The opened model.
+
+    Raises:
+        CourseError: ``check_model_file`` refuses the model, or the runtime cannot open it.
+    """
+    check_model_file(file, trust=trust)
+    try:
+        return FORMATS[file.format].open(file.path, threads, trust)
+    except CourseError:
+        raise
+    except Exception as error:  # each runtime has errors of its own
+        raise CourseError(f"{file.path} cannot be opened as a model: {reason_of(error)}") from error
+
+
+def write_openvino(onnx: Path, folder: Path) -> None:
+    """Converts an ONNX file to a new folder with OpenVINO's two files."""
+    runtime = _openvino()
+    folder.mkdir()
+    model = runtime.Core().read_model(onnx)
+    runtime.save_model(model, folder / "model.xml", compress_to_fp16=False)
+
+
+# --- Runtimes --------------------------------------------------------------------------------------------------
+
+
+def _open_onnx(path: Path, threads: int | None, trust: bool) -> Opened:
+    import numpy as np
+
+    from keras_course.cards import FILE_NAME
+
+    runtime: Any = import_module("onnxruntime")
+    source: str | bytes = str(path)
+    if not trust:
+        source = read_file(path.resolve())
+        try:
+            check_own_tensors(source)
+        except CourseError as error:
+            raise CourseError(f"{path} is not opened: {error}") from None
+    providers = _providers(runtime)
+    workers = threads or select.processors()
+
+    def open_session(threads: int) -> Any:
+        options = runtime.SessionOptions()
+        options.log_severity_level = 4  # errors are in the exception
+        options.add_session_config_entry("session.load_model_format", "ONNX")  # the checks above are for this format
+        # threads that spin while they wait take processors from other work
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.intra_op_num_threads = threads
+        return runtime.InferenceSession(source, options, providers=providers)
+
+    session = open_session(workers)
+    taken, given = session.get_inputs()[0], session.get_outputs()[0]
+    takes = shape_of(taken.shape)
+    in_parts = workers > 1 and providers == [_PROCESSOR] and takes is not None and takes[0] is None
+
+    def answer(session: Any, pictures: "np.ndarray") -> "np.ndarray":
+        return session.run(None, {taken.name: pictures})[0]
+
+    @cache  # opened for the first large batch
+    def single_thread() -> tuple[Any, ThreadPoolExecutor]:
+        return open_session(1), ThreadPoolExecutor(workers, thread_name_prefix="onnx")
+
+    def run(pictures: "np.ndarray") -> "np.ndarray":
+        pictures = pictures.astype("float32", copy=False)
+        # threads of one run wait for each other in every layer, those with a part of the batch each only once
+        if not in_parts or len(pictures) < workers * _SMALLEST_PART:
+            return answer(session, pictures)
+        single, pool = single_thread()
+        return np.concatenate(list(pool.map(partial(answer, single), np.array_split(pictures, workers))))
+
+    card = session.get_modelmeta().custom_metadata_map.get(FILE_NAME, "")
+    return Opened(f"ONNX Runtime {select.version_of('onnxruntime')}", run, takes, shape_of(given.shape), card)
+
+
+def _providers(runtime: Any) -> list[str]:
+    """Returns a GPU if there is one, then the CPU; others use the network or compile for minutes."""
+    return [name for name in ("CUDAExecutionProvider", _PROCESSOR) if name in runtime.get_available_providers()]
+
+
+def _open_litert(path: Path, threads: int | None, trust: bool) -> Opened:
+    runtime: Any = import_module("ai_edge_litert.interpreter")
+    # from bytes, because the card at the end of the file is no part of the model
+    interpreter = runtime.Interpreter(model_content=path.read_bytes(), num_threads=threads)
+    (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
+    shape: list[tuple[int, ...]] = []
+
+    def run(pictures: "np.ndarray") -> "np.ndarray":
+        if shape != [pictures.shape]:
+            interpreter.resize_tensor_input(taken["index"], pictures.shape)
+            interpreter.allocate_tensors()
+            shape[:] = [pictures.shape]
+        interpreter.set_tensor(taken["index"], pictures.astype("float32", copy=False))
+        interpreter.invoke()
+        return interpreter.get_tensor(given["index"])
+
+    numpy: Any = import_module("numpy")
+    with select.without_chatter():  # its first run prints how it computes
+        run(numpy.zeros((2, *taken["shape"][1:]), "float32"))
+    takes, gives = (shape_of(details["shape_signature"]) for details in (taken, given))
+    return Opened(f"LiteRT {select.version_of('ai_edge_litert')}", run, takes, gives)
+
+
+def _open_openvino(path: Path, threads: int | None, trust: bool) -> Opened:
+    runtime = _openvino()
+    # its default on some processors is bfloat16, which changes the answers
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
+    if threads is not None:
+        settings["INFERENCE_NUM_THREADS"] = threads
+    core = runtime.Core()
+    if trust:
+        model = core.read_model(path / "model.xml")
+    else:
+        model = core.read_model(model=read_file(path / "model.xml"), weights=read_file(path / "model.bin"))
+    compiled = core.compile_model(model, "CPU", settings)
+
+    def run(pictures: "np.ndarray") -> "np.ndarray":
+        return compiled(pictures.astype("float32", copy=False))[0]
+
+    takes, gives = (_openvino_shape(end.get_partial_shape()) for end in (compiled.inputs[0], compiled.outputs[0]))
+    return Opened(f"OpenVINO {select.version_of('openvino').partition('-')[0]}", run, takes, gives)
+
+
+def _openvino_shape(sides: Any) -> Shape | None:
+    return None if sides.rank.is_dynamic else shape_of(-1 if side.is_dynamic else side.get_length() for side in sides)
+
+
+def _openvino() -> Any:
+    """Imports OpenVINO without its telemetry, which reports each import and each conversion to its makers."""
+    reporting = "openvino_telemetry"
+    before = sys.modules.get(reporting)
+    sys.modules[reporting] = None  # type: ignore[assignment]
+    try:
+        return import_module("openvino")
+    finally:
+        if before is None:
+            del sys.modules[reporting]
+        else:
+            sys.modules[reporting] = before
+
+
+FORMATS: Final = {
+    known.name: known
+    for known in (
+        Format(
+            name="onnx",
+            file_name="model.onnx",
+            runtime="onnxruntime",
+            install=extra("onnx"),
+            writers=ONNX_WRITERS,
+            open=_open_onnx,
+        ),
+        SAVED_MODEL,
+        Format(
+            name="litert",
+            file_name="model.tflite",
+            runtime="ai_edge_litert",
+            install=extra("litert"),
+            writers=LITERT_WRITERS,
+            open=_open_litert,
+            is_safe=False,
+        ),
+        EXPORTED_PROGRAM,
+        Format(
+            name="openvino",
+            file_name="openvino",
+            is_folder=True,
+            runtime="openvino",
+            install=extra("openvino"),
+            writers=ONNX_WRITERS,  # converted from ONNX, which all backends write with a batch of any size
+            open=_open_openvino,
+        ),
+    )
+}
+"""All formats besides Keras' own, by name."""
