@@ -42,6 +42,8 @@ __all__ = ["LimitedProcess", "Limits", "ModelProcess", "start_model"]
 
 _START: Final = "from keras_course.deployment.child import start; start()"
 _LARGEST_MESSAGE: Final = 2**23
+_LARGEST_ANSWER: Final = 2**16
+"""The same for an answer, without its content: an event loop parses it."""
 _CHECK_SECONDS: Final = 0.05
 """Time between two checks of the memory and the deadline."""
 _CHECKS_PER_CHILD_CHECK: Final = 20
@@ -49,7 +51,7 @@ _CHECKS_PER_CHILD_CHECK: Final = 20
 _LONGEST_ERROR: Final = 1000
 _MALFORMED: Final = "gave a malformed answer"
 _PIPE_BYTES: Final = 2**20
-"""The size of the pipes' buffers (Linux). A message that fits is sent without waiting."""
+"""The size that the pipes' buffers are given. A message that fits is sent without waiting."""
 
 # Linux kills a child when the *thread* that started it ends, so a thread that is never stopped starts all of them.
 _starter = ThreadPoolExecutor(1, thread_name_prefix="start")
@@ -136,9 +138,9 @@ class LimitedProcess:
             stderr=subprocess.DEVNULL,
             cwd=folder,
             start_new_session=True,
-            pipesize=_PIPE_BYTES,
         )
         self._process = started.result()
+        self._room = _enlarge_pipes(self._process)
         self._monitor = _Monitor(self._process, limits)
         self._end = weakref.finalize(self, _end, self._monitor, stack)
         threading.Thread(target=self._monitor.run, name="monitor a model", daemon=True).start()
@@ -190,7 +192,7 @@ class LimitedProcess:
         import asyncio
 
         message = _message(request, array)
-        if sys.platform != "linux" or sum(map(len, message)) > _PIPE_BYTES or not self._lock.acquire(blocking=False):
+        if sum(map(len, message)) > self._room or not self._lock.acquire(blocking=False):
             return None
         try:
             if self._is_waiting or self._process.poll() is not None:
@@ -252,7 +254,7 @@ class LimitedProcess:
     def _reading(self, most: int) -> "_Reading":
         """Parses a message: yields the number of bytes that it needs next, and returns the fields and the content."""
         length = int.from_bytes((yield 4), "big")
-        if length > _LARGEST_MESSAGE:
+        if length > (_LARGEST_ANSWER if most else _LARGEST_MESSAGE):
             raise _MalformedError(_MALFORMED)
         said = dict(json.loads((yield length)))
         size = int(said.get("bytes", 0))
@@ -387,6 +389,23 @@ class ModelProcess(LimitedProcess):
                 self.close()
                 self._begin()
                 self.introduce()
+
+
+def _enlarge_pipes(process: "subprocess.Popen[bytes]") -> int:
+    """Enlarges the pipes to a process and returns how many bytes the one to it holds; 0 where the system does not say.
+
+    The system refuses where it limits the memory of all pipes of a user.
+    """
+    if sys.platform != "linux":
+        return 0
+    import fcntl
+
+    assert process.stdin is not None
+    assert process.stdout is not None
+    for stream in (process.stdin, process.stdout):
+        with suppress(OSError):
+            fcntl.fcntl(stream, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    return fcntl.fcntl(process.stdin, fcntl.F_GETPIPE_SZ)
 
 
 def _output_request(pictures: "np.ndarray", numbers: int) -> tuple[dict[str, Any], int]:

@@ -316,6 +316,17 @@ def test_it_answers_an_event_loop_as_it_answers_a_thread(made, tmp_path, count):
     runtime.close()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only there can pipes be enlarged")
+def test_where_pipes_cannot_be_enlarged_a_thread_sends_what_does_not_fit(made, tmp_path, monkeypatch):
+    """Linux limits the memory that the pipes of a user may take."""
+    monkeypatch.setattr(isolation, "_PIPE_BYTES", 2**30)
+    runtime = open_model(made.save_solver(tmp_path / "a.onnx"))
+    for count in (1, 300):
+        pictures = np.full((count, 12, 16, 3), 7, "uint8")
+        np.testing.assert_allclose(asyncio.run(runtime.logits_async(pictures)), 7)
+    runtime.close()
+
+
 def test_several_tasks_and_threads_are_answered_each_its_own(made, tmp_path):
     runtime = open_model(made.save_solver(tmp_path / "a.onnx"))
     batches = [np.full((1 + number % 5, 12, 16, 3), number, "uint8") for number in range(64)]
