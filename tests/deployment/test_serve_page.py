@@ -104,7 +104,7 @@ def test_a_drawing_is_answered_and_explained(open_page, drawing_server):
     assert ink.max() == 255, "bright strokes"
     assert ink[:3].max() == 0, "on black"
     assert 18 <= rows_of(ink) <= 22, "of MNIST's size"
-    assert "covered" in page.locator("#explanation").text_content()
+    assert "Occlusion" in page.locator("#explanation").text_content()
 
 
 # What several canvases become at once may be ready in any order: here the first takes longest.
