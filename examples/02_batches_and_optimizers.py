@@ -11,9 +11,8 @@
 # by cell in JupyterLab.
 
 # %%
-from keras_course.lesson import parse_options
+from keras_course.lesson import open_run, parse_options
 
-LESSON = "02_batches_and_optimizers"
 options = parse_options("Compares batch sizes, learning rates and optimizers.", epochs=40, batch_size=16)
 
 # %% The backend is chosen: now Keras may be imported.
@@ -22,11 +21,11 @@ import math
 import keras
 import numpy as np
 
-from keras_course import evaluation, plots, report
+from keras_course import evaluation, plots
 from keras_course.datasets import noisy_line, noisy_points
 from keras_course.models import dense_regressor, line_loss
 from keras_course.surfaces import LONG_VALLEY, SEVERAL_MINIMA
-from keras_course.training import compare, fit, loss_surface, open_run, predict_logits
+from keras_course.training import compare, fit, loss_surface, predict_logits
 from keras_course.update_rules import UPDATE_RULES
 
 # %% [markdown]
@@ -54,14 +53,16 @@ for size in SIZES:
 # ## 2. Look at it
 
 # %%
-run = open_run(LESSON, options)
+run = open_run("02_batches_and_optimizers", options)
 model = dense_regressor(hidden=(16,), seed=options.seed)
 grid = np.linspace(noisy_points.LOW, noisy_points.HIGH, 200, dtype="float32")[:, None]
 untrained = predict_logits(model, grid)
 points = (x_train, y_train), (x_valid, y_valid)
 wave = (grid, noisy_points.truth(grid))
-plots.save(
-    plots.regression_fits(*points, {"before training": (grid, untrained)}, truth=wave), run.figures / "points.png"
+run.add_figure(
+    "points",
+    plots.regression_fits(*points, {"before training": (grid, untrained)}, truth=wave),
+    "Points around a wave, and what the network says before it has learned anything.",
 )
 
 # %% [markdown]
@@ -97,7 +98,11 @@ family = compare(
 )
 surface = loss_surface(lambda m, b: line_loss(m, b, x, y), (-3.0, 4.5, -2.5, 4.0))
 paths = {name: each.path for name, each in family.items()}
-plots.save(plots.loss_contours(*surface, paths=paths, panels=True), run.figures / "batches_on_the_surface.png")
+run.add_figure(
+    "batches_on_the_surface",
+    plots.loss_contours(*surface, paths=paths, panels=True),
+    "A line's path with each batch size: one point, sixteen, all of them.",
+)
 
 # %% [markdown]
 # The height of the same paths: the loss on all the points, after every step.
@@ -105,7 +110,11 @@ plots.save(plots.loss_contours(*surface, paths=paths, panels=True), run.figures 
 # %%
 heights = {name: np.mean((path[:, :1] * x + path[:, 1:] - y) ** 2, axis=1) for name, path in paths.items()}
 curves = {name: (np.linspace(0, EPOCHS, len(height)), height) for name, height in heights.items()}
-plots.save(plots.loss_curves(curves), run.figures / "batches.png")
+run.add_figure(
+    "batches",
+    plots.loss_curves(curves),
+    "How high these paths are: the loss on all the points.",
+)
 
 # %% [markdown]
 # ### The batch size
@@ -117,10 +126,18 @@ network = {"loss": "mean_squared_error", "epochs": options.epochs, "seed": optio
 family = compare(model, *points, learning_rate=0.03, batch_size=[1, 8, 64, None], **network)
 losses = {name: each.epoch_losses for name, each in family.items()}
 question = "Which curve has the largest batch size?"
-plots.save(plots.loss_curves(losses, legend=False, question=question), run.figures / "batch_size_riddle.png")
+run.add_figure(
+    "batch_size_riddle",
+    plots.loss_curves(losses, legend=False, question=question),
+    "Which curve has the largest batch size?",
+)
 
 # %%
-plots.save(plots.loss_curves(losses, ordered=True), run.figures / "batch_size.png")
+run.add_figure(
+    "batch_size",
+    plots.loss_curves(losses, ordered=True),
+    "The answer.",
+)
 
 # %% [markdown]
 # Small batches make more steps of an epoch, so they come further in it; each step is noisier, so that they never quite
@@ -133,10 +150,18 @@ plots.save(plots.loss_curves(losses, ordered=True), run.figures / "batch_size.pn
 family = compare(model, *points, learning_rate=[0.001, 0.01, 0.1, 0.3], batch_size=16, **network)
 losses = {name: each.epoch_losses for name, each in family.items()}
 question = "Which curve has the smallest learning rate?"
-plots.save(plots.loss_curves(losses, legend=False, question=question), run.figures / "learning_rate_riddle.png")
+run.add_figure(
+    "learning_rate_riddle",
+    plots.loss_curves(losses, legend=False, question=question),
+    "Which curve has the smallest learning rate?",
+)
 
 # %%
-plots.save(plots.loss_curves(losses, ordered=True), run.figures / "learning_rate.png")
+run.add_figure(
+    "learning_rate",
+    plots.loss_curves(losses, ordered=True),
+    "The answer.",
+)
 for name, each in family.items():
     print(f"{name}: {each.diverged or f'mean squared error of the validation points {each.val_losses[-1]:.4f}'}")
 
@@ -179,11 +204,19 @@ def paths_on(surface, best):
 
 
 best = best_of_each(LONG_VALLEY, 60)
-plots.save(paths_on(LONG_VALLEY, best), run.figures / "long_valley.png")
+run.add_figure(
+    "long_valley",
+    paths_on(LONG_VALLEY, best),
+    "Five optimizers in a long valley, each with the best of five learning rates.",
+)
 
 # %%
 losses = {title: each.epoch_losses for title, each in best.items()}
-plots.save(plots.loss_curves(losses, x_label="step", loss_label="loss"), run.figures / "long_valley_curves.png")
+run.add_figure(
+    "long_valley_curves",
+    plots.loss_curves(losses, x_label="step", loss_label="loss"),
+    "Their losses.",
+)
 
 # %% [markdown]
 # Then a surface with several minima. Where a run ends depends on the start, on the optimizer, on the learning rate: a
@@ -191,11 +224,19 @@ plots.save(plots.loss_curves(losses, x_label="step", loss_label="loss"), run.fig
 
 # %%
 best = best_of_each(SEVERAL_MINIMA, 100)
-plots.save(paths_on(SEVERAL_MINIMA, best), run.figures / "several_minima.png")
+run.add_figure(
+    "several_minima",
+    paths_on(SEVERAL_MINIMA, best),
+    "The same on a surface with several minima. The white crosses are where it is lowest around.",
+)
 
 # %%
 losses = {title: each.epoch_losses for title, each in best.items()}
-plots.save(plots.loss_curves(losses, x_label="step", loss_label="loss"), run.figures / "several_minima_curves.png")
+run.add_figure(
+    "several_minima_curves",
+    plots.loss_curves(losses, x_label="step", loss_label="loss"),
+    "Their losses.",
+)
 
 # %% [markdown]
 # ### The network
@@ -215,7 +256,11 @@ history = fit(
     log_steps=options.log_steps,
     progress=not options.quiet,
 )
-plots.save(plots.training_curves(history, loss_label="mean squared error"), run.figures / "curves.png")
+run.add_figure(
+    "curves",
+    plots.training_curves(history, loss_label="mean squared error"),
+    "The network, trained by Adam.",
+)
 
 # %% [markdown]
 # ## 5. Evaluate
@@ -225,7 +270,11 @@ plots.save(plots.training_curves(history, loss_label="mean squared error"), run.
 # %%
 outputs = predict_logits(model, x_valid)
 fitted = {"before training": (grid, untrained), "after training": (grid, predict_logits(model, grid))}
-plots.save(plots.regression_fits(*points, fitted, truth=wave), run.figures / "fit.png")
+run.add_figure(
+    "fit",
+    plots.regression_fits(*points, fitted, truth=wave),
+    "What it has learned.",
+)
 noise = evaluation.mean_squared_error(noisy_points.truth(x_valid), y_valid)
 print(f"the noise alone: {noise:.4f}")
 

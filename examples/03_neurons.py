@@ -10,16 +10,15 @@
 # Run it with `keras-course run 03_neurons`, with `python examples/03_neurons.py`, or cell by cell in JupyterLab.
 
 # %%
-from keras_course.lesson import parse_options
+from keras_course.lesson import open_run, parse_options
 
-LESSON = "03_neurons"
 options = parse_options("Puts neurons together, and lets them learn too much.", epochs=40, batch_size=16)
 
 # %% The backend is chosen: now Keras may be imported.
 import keras
 import numpy as np
 
-from keras_course import evaluation, plots, report
+from keras_course import evaluation, plots
 from keras_course.datasets import exam, noisy_points
 from keras_course.models import (
     ACTIVATIONS,
@@ -32,7 +31,7 @@ from keras_course.models import (
     neuron,
     parameter_table,
 )
-from keras_course.training import fit, open_run, predict_logits
+from keras_course.training import fit, predict_logits
 
 # %% [markdown]
 # ## 1. Data
@@ -54,13 +53,14 @@ print(f"{len(hours)} students, of whom {passed.sum():.0f} pass, and {len(hours_v
 # wherever it is asked.
 
 # %%
-run = open_run(LESSON, options)
+run = open_run("03_neurons", options)
 x_line = np.linspace(noisy_points.LOW, noisy_points.HIGH, 301, dtype="float32")[:, np.newaxis]
 y_line = noisy_points.truth(x_line)
 mean = {"always the mean": (x_line, np.full_like(x_line, y_train.mean()))}
-plots.save(
+run.add_figure(
+    "points",
     plots.regression_fits((x_train, y_train), (x_valid, y_valid), mean, truth=(x_line, y_line)),
-    run.figures / "points.png",
+    "Few points, and the curve that they are noisy samples of.",
 )
 
 # %%
@@ -98,7 +98,11 @@ by_keras = {name: keras.ops.convert_to_numpy(keras.activations.get(name)(x_point
 difference = max(np.abs(ACTIVATIONS[name].value(x_points) - by_keras[name]).max() for name in ACTIVATIONS)
 print(f"the formulas and Keras are {difference:.1e} apart at most")
 circles = {name: (x_points, values) for name, values in by_keras.items()}
-plots.save(plots.activations(x, by_formula, points=circles), run.figures / "activations.png")
+run.add_figure(
+    "activations",
+    plots.activations(x, by_formula, points=circles),
+    "What a neuron makes of its sum, and the slope by which it learns.",
+)
 
 # %% [markdown]
 # ### Why there has to be an activation
@@ -163,16 +167,18 @@ for degree in (best_degree, degrees[-1]):
     print(f"degree {degree}: RMSE {in_training:.2f} in training, {in_validation:.2f} on points that it has not seen")
 shown = sorted({0, 1, 3, best_degree, 9, degrees[-1]})
 fits = {f"degree {degree}": (x_line, polynomials[degree](x_line)) for degree in shown}
-plots.save(
+run.add_figure(
+    "polynomials",
     plots.regression_fits((x_train, y_train), (x_valid, y_valid), fits, truth=(x_line, y_line)),
-    run.figures / "polynomials.png",
+    "The higher the degree, the nearer to the points, but not to the truth.",
 )
 
 # %%
 on_axis = np.where(degree_errors > 1e-6, degree_errors, np.nan)  # 0 but for rounding has no place on a logarithmic axis
-plots.save(
+run.add_figure(
+    "polynomial_errors",
     plots.size_against_error(degrees, *on_axis.T, x_label="degree of the polynomial", loss_label="RMSE (units of y)"),
-    run.figures / "polynomial_errors.png",
+    "Error of polynomials by their degree: in training it only falls, at last to 0.",
 )
 
 # %% [markdown]
@@ -216,13 +222,15 @@ fits = {
     f"2 × {width} neurons, {network.count_params():,} parameters": (x_line, predict_logits(network, x_line))
     for width, network in networks.items()
 }
-plots.save(
+run.add_figure(
+    "networks",
     plots.regression_fits((x_train, y_train), (x_valid, y_valid), fits, truth=(x_line, y_line)),
-    run.figures / "networks.png",
+    "Networks of growing size on the same points.",
 )
 
 # %%
-plots.save(
+run.add_figure(
+    "network_errors",
     plots.size_against_error(
         [network.count_params() for network in networks.values()],
         *network_errors.T,
@@ -230,7 +238,7 @@ plots.save(
         loss_label="RMSE (units of y)",
         log=False,
     ),
-    run.figures / "network_errors.png",
+    "Error of networks by their size.",
 )
 
 # %% [markdown]
@@ -251,17 +259,22 @@ history = train(model, (x_many, y_many), run=run, log_steps=options.log_steps, p
 # model can predict.
 
 # %%
-plots.save(plots.training_curves(history, loss_label="mean squared error"), run.figures / "curves.png")
+run.add_figure(
+    "curves",
+    plots.training_curves(history, loss_label="mean squared error"),
+    "The largest network on many points, an epoch at a time.",
+)
 
 # %%
 names = {f"{len(x_train)} points": few_history[widths[-1]], f"{len(x_many):,} points": history}
-plots.save(
+run.add_figure(
+    "few_and_many",
     plots.loss_curves(
         {name: (columns["epoch"], columns["loss"]) for name, columns in names.items()},
         validation={name: (columns["epoch"], columns["val_loss"]) for name, columns in names.items()},
         log=False,
     ),
-    run.figures / "few_and_many.png",
+    "The same network, on few points and on many.",
 )
 
 # %% [markdown]
@@ -284,7 +297,8 @@ for name, predicted in predictions.items():
         for part in (inside, ~inside)
     )
     print(f"{name}: RMSE to the true curve {within:.2f} within the range, {beyond:,.2f} beyond it")
-plots.save(
+run.add_figure(
+    "extrapolation",
     plots.regression_fits(
         (x_train, y_train),
         (x_valid, y_valid),
@@ -292,7 +306,7 @@ plots.save(
         truth=(wide, noisy_points.truth(wide)),
         inside=(noisy_points.LOW, noisy_points.HIGH),
     ),
-    run.figures / "extrapolation.png",
+    "Within the range of the points and beyond it; the last network has seen more than are drawn.",
 )
 
 # %% [markdown]
@@ -308,9 +322,10 @@ wrongness = {
     "RMSE": np.array([evaluation.root_mean_squared_error([value], [1.0]) for value in p]),
     "cross entropy": np.array([evaluation.binary_cross_entropy([value], [1]) for value in p]),
 }
-plots.save(
+run.add_figure(
+    "wrongness",
     plots.curves(p, wrongness, x_label="probability given to what happened", y_label="RMSE, cross entropy (nats)"),
-    run.figures / "wrongness.png",
+    "What it costs to have given too little probability to what happened.",
 )
 
 # %% [markdown]
@@ -373,12 +388,17 @@ for name, loss in losses.items():
     cross_entropy = evaluation.binary_cross_entropy(probabilities, passed_valid)
     right = ((probabilities > 0.5) == passed_valid).mean()
     print(f"trained on {name}: RMSE {rmse:.3f}, cross entropy {cross_entropy:.3f} nats, {right:.0%} right")
-plots.save(plots.loss_curves(rmse_by_epoch, loss_label="RMSE of the probability"), run.figures / "confidence.png")
+run.add_figure(
+    "confidence",
+    plots.loss_curves(rmse_by_epoch, loss_label="RMSE of the probability"),
+    "A neuron that starts sure of the wrong, trained on two losses.",
+)
 
 # %%
-plots.save(
+run.add_figure(
+    "students",
     plots.points_with_probability(hours, passed, hours_line, learned, x_label="hours of study"),
-    run.figures / "students.png",
+    "What the two neurons say in the end.",
 )
 
 # %%
