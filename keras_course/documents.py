@@ -206,7 +206,7 @@ def data_address(path: Path) -> str:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    """Read width and height from the first bytes of a PNG or GIF file."""
+    """Reads width and height from the first bytes of a PNG or GIF file."""
     kind = path.suffix[1:].upper()
     remedy = f"draw it with keras_course.plots.{'save' if kind == 'PNG' else 'save_animation'} before the report"
     if not path.is_file():

@@ -38,7 +38,7 @@ def write_report(
     sections: Mapping[str, str] | None = None,
     trained: bool = True,
 ) -> Path:
-    r"""Write ``report.html`` into a run directory from the files in it.
+    r"""Writes ``report.html`` into a run directory from the files in it.
 
     Args:
         run_directory: A folder with ``metrics.json``, ``figures/`` and, if anything was trained, ``history.csv``.
@@ -89,7 +89,7 @@ def write_report(
 
 
 def read_metrics(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the ``metrics.json`` of a run.
+    """Reads the ``metrics.json`` of a run.
 
     Args:
         path: The file.
@@ -120,7 +120,7 @@ def read_metrics(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def read_history(path: str | os.PathLike[str]) -> dict[str, list[float]]:
-    r"""Read the ``history.csv`` of a run, as ``plots.training_curves`` takes it.
+    r"""Reads the ``history.csv`` of a run, as ``plots.training_curves`` takes it.
 
     Args:
         path: A file with a header, which has at least ``epoch`` and ``loss``, and one row for each epoch.
@@ -162,7 +162,7 @@ def read_history(path: str | os.PathLike[str]) -> dict[str, list[float]]:
 
 
 def _summary(metrics: Mapping[str, Any]) -> Html:
-    """Say the result in one line, from what there is of it."""
+    """Says the result in one line, from what there is of it."""
     parts = []
     if is_number(metrics.get("accuracy")):
         parts.append(f"{_percent(metrics['accuracy'])} accuracy")
@@ -186,7 +186,7 @@ def _text_section(heading: str, text: str) -> Html:
 
 
 def _facts(metrics: Mapping[str, Any]) -> Html:
-    """Tabulate the results and, beside them, how they came about."""
+    """Tabulates the results and, beside them, how they came about."""
     results = {name: metrics[name] for name in _RESULTS if name in metrics}
     elsewhere = {*results, "per_class", "command", "loss_name"}
     origin = {name: value for name, value in metrics.items() if name not in elsewhere}
@@ -216,7 +216,7 @@ def _figures(folder: Path, captions: Mapping[str, str]) -> Html:
 
 
 def _picture(folder: Path, stem: str, caption: str) -> Html:
-    """Embed a PNG, or a GIF and, where there is one, the PNG that stands for it."""
+    """Embeds a PNG, or a GIF and, where there is one, the PNG that stands for it."""
     still, moving = folder / f"{stem}.png", folder / f"{stem}.gif"
     if not moving.is_file():
         return image(still, caption)
@@ -309,7 +309,7 @@ def _history_format(name: str) -> Callable[[float], str]:
 
 
 def _value(value: Any, form: Callable[[float], str]) -> str:
-    """Write one value of a metric or of an epoch, whatever it is."""
+    """Writes one value of a metric or of an epoch, whatever it is."""
     if value is None or value != value:  # NaN alone differs from itself
         return _ABSENT
     if isinstance(value, bool):

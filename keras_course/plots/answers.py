@@ -18,7 +18,7 @@ def answers(
     probabilities: Sequence[Sequence[tuple[str, float]]],
     names: Sequence[str],
 ) -> Figure:
-    """Show photos, what is left of each of them before the model, and its answers as bars.
+    """Shows photos, what is left of each of them before the model, and its answers as bars.
 
     Args:
         photos: Pictures of any size, uint8 (height, width, 1 or 3).

@@ -13,7 +13,7 @@ _Value = TypeVar("_Value")
 
 
 def column(name: str, values: npt.ArrayLike, *, length: int | None = None, finite: bool = False) -> Numbers:
-    """Check one number for each of something.
+    """Checks one number for each of something.
 
     Args:
         name: What the person calls them.
@@ -46,7 +46,7 @@ def column(name: str, values: npt.ArrayLike, *, length: int | None = None, finit
 
 
 def points(names: str, x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Numbers, Numbers]:
-    """Check two columns that belong together.
+    """Checks two columns that belong together.
 
     Args:
         names: What the person calls the two: ``"x and y"``.
@@ -73,7 +73,7 @@ def points(names: str, x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Numbers, Num
 
 
 def landscape(p: npt.ArrayLike, q: npt.ArrayLike, losses: npt.ArrayLike) -> tuple[Numbers, Numbers, Numbers]:
-    """Check a loss on a grid of two parameters.
+    """Checks a loss on a grid of two parameters.
 
     Args:
         p: The first parameter, shape ``(columns,)``, increasing.
@@ -106,7 +106,7 @@ def landscape(p: npt.ArrayLike, q: npt.ArrayLike, losses: npt.ArrayLike) -> tupl
 
 
 def path(name: str, values: npt.ArrayLike) -> Numbers:
-    """Check the way that two parameters took.
+    """Checks the way that two parameters took.
 
     Args:
         name: What the person calls it.
@@ -133,7 +133,7 @@ def path(name: str, values: npt.ArrayLike) -> Numbers:
 
 
 def named(name: str, values: Mapping[str, _Value]) -> dict[str, _Value]:
-    """Check that there is something to draw.
+    """Checks that there is something to draw.
 
     Args:
         name: What the person calls it.
@@ -157,7 +157,7 @@ def named(name: str, values: Mapping[str, _Value]) -> dict[str, _Value]:
 
 
 def as_numbers(name: str, values: npt.ArrayLike) -> Numbers:
-    """Turn what was given into float64.
+    """Turns what was given into float64.
 
     Args:
         name: What the person calls it.

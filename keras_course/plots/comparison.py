@@ -14,7 +14,7 @@ from keras_course.plots.style import COLOURS, in_course_style, new_figure, plain
 def comparison(
     ways: Mapping[str, tuple[float, float]], *, quality: str = "accuracy (%)", cost: str = "seconds"
 ) -> Figure:
-    """Show two points for each way: its quality, and its cost on a logarithmic axis.
+    """Shows two points for each way: its quality, and its cost on a logarithmic axis.
 
     Args:
         ways: Name to quality, from 0 to 100, and cost, above 0.

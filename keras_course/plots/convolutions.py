@@ -35,7 +35,7 @@ _SMALLEST_NUMBER = 8.0  # points
 
 @in_course_style
 def kernel_grid(kernels: npt.ArrayLike, *, channel: int = 0, title: str | None = None) -> Figure:
-    """Show the kernels of a convolutional layer: red where they count a pixel, blue where they count it against.
+    """Shows the kernels of a convolutional layer: red where they count a pixel, blue where they count it against.
 
     Args:
         kernels: Shape ``(rows, columns, inputs, filters)``, as ``explain.kernels`` returns them.
@@ -67,7 +67,7 @@ def kernel_grid(kernels: npt.ArrayLike, *, channel: int = 0, title: str | None =
 def feature_map_grid(
     maps: npt.ArrayLike, *, image: npt.NDArray[np.uint8] | None = None, count: int = 64, title: str | None = None
 ) -> Figure:
-    """Show what the filters of a layer make of one picture.
+    """Shows what the filters of a layer make of one picture.
 
     Args:
         maps: Shape ``(height, width, filters)``, as ``explain.feature_maps`` returns them.
@@ -106,7 +106,7 @@ def heat_on_picture(
     columns: int = 3,
     title: str | None = None,
 ) -> Figure:
-    """Show pictures, and beside each the same one under its heat.
+    """Shows pictures, and beside each the same one under its heat.
 
     Args:
         images: Shape ``(n, height, width, 1 or 3)``, uint8.
@@ -161,7 +161,7 @@ def convolution_steps(
     columns: int = 4,
     title: str | None = None,
 ) -> Figure:
-    """Show a picture, and what each of some kernels makes of it.
+    """Shows a picture, and what each of some kernels makes of it.
 
     All results have pixels of one size, in a frame of the size of the picture: so one sees what stride, padding and
     pooling do to the size.
@@ -218,7 +218,7 @@ def convolution_steps(
 def one_window(
     image: npt.ArrayLike, kernel: npt.ArrayLike, result: npt.ArrayLike, *, row: int, column: int, stride: int = 1
 ) -> Figure:
-    """Show how one pixel of a convolution comes about: a window of the picture, times the kernel, added up.
+    """Shows how one pixel of a convolution comes about: a window of the picture, times the kernel, added up.
 
     Args:
         image: A grey picture, shape ``(height, width)`` or ``(height, width, 1)``, with its padding, if it has any.
@@ -276,7 +276,7 @@ def _tile_grid(
     tile_inches: float,
     cut: float = 1.0,
 ) -> Figure:
-    """Lay out planes of numbers on one scale, wider than high, with a bar that says what the colours mean."""
+    """Lays out planes of numbers on one scale, wider than high, with a bar that says what the colours mean."""
     if image is not None:
         check_pictures(image[None])
     cells = len(tiles) + (image is not None)
@@ -311,7 +311,7 @@ def _tile_grid(
 
 
 def _beside_bar(height: float, norm: Normalize, colours: str, label: str, *, extend: str) -> float:
-    """Measure how many inches the numbers and the label take at the right of a bar of that height."""
+    """Measures how many inches the numbers and the label take at the right of a bar of that height."""
     figure = new_figure(1.0, height)
     figure.set_layout_engine("none")
     axes = figure.add_axes((0, 0, 1, 1))
@@ -336,7 +336,7 @@ def _from_black_to_white(picture: Numbers) -> tuple[Normalize, str]:
 
 
 def _answers_around_zero(kernel: Numbers | str | None, made: Numbers) -> bool:
-    """Tell whether a kernel's answer to a plain area is about 0, or below; or, without one, what was made of it."""
+    """Tells whether a kernel's answer to a plain area is about 0, or below; or, without one, what was made of it."""
     if isinstance(kernel, np.ndarray):
         return bool(kernel.sum() < 0.05 * np.abs(kernel).sum())
     return bool(made.min() < 0)
@@ -352,7 +352,7 @@ def _bar(
     ticks: Sequence[float] | None = None,
     extend: str = "neither",
 ) -> None:
-    """Draw the bar of the colours into axes of its own, or beside those to which it belongs."""
+    """Draws the bar of the colours into axes of its own, or beside those to which it belongs."""
     place = {"ax": where, "aspect": 24, "pad": 0.03} if isinstance(where, list) else {"cax": where}
     bar = figure.colorbar(ScalarMappable(norm, colours), **place, ticks=ticks, extend=extend)
     bar.formatter = FuncFormatter(lambda value, _: plain_number(value))
@@ -361,7 +361,7 @@ def _bar(
 
 
 def _show_in_frame(axes: Axes, values: Numbers, frame: npt.ArrayLike, norm: Normalize, colours: str) -> None:
-    """Draw a picture in the middle of a frame that may be larger, so that pixels are as large as in the others."""
+    """Draws a picture in the middle of a frame that may be larger, so that pixels are as large as in the others."""
     height, width = np.asarray(frame)
     axes.imshow(values, cmap=colours, norm=norm, interpolation="nearest")
     middle = (values.shape[0] - 1) / 2, (values.shape[1] - 1) / 2
@@ -377,7 +377,7 @@ def _only_a_frame(axes: Axes) -> None:
 
 
 def _show_numbers(axes: Axes, values: Numbers, norm: Normalize, colours: str, *, inches: float) -> None:
-    """Draw a small plane of numbers, that many inches wide, and write each into its cell where they can be read."""
+    """Draws a small plane of numbers, that many inches wide, and write each into its cell where they can be read."""
     picture = axes.imshow(values, cmap=colours, norm=norm, interpolation="nearest")
     _only_a_frame(axes)
     texts = [_short_number(value) for value in values.flat]
@@ -408,7 +408,7 @@ def _frame_window(axes: Axes, top: int, left: int, size: Sequence[int]) -> None:
 
 
 def _under_heat(image: npt.NDArray[np.uint8], heat: Numbers) -> Numbers:
-    """Blend the colours of the heat over the picture without its own, the more the hotter."""
+    """Blends the colours of the heat over the picture without its own, the more the hotter."""
     grey = _as_rgb(image) @ np.array([0.299, 0.587, 0.114])
     colours = matplotlib.colormaps[_HEAT](heat)[..., :3]
     share = 0.75 * heat[..., None]

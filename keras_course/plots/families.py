@@ -68,7 +68,7 @@ def loss_curves(
     ordered: bool = False,
     log: bool | None = None,
 ) -> Figure:
-    """Draw the losses of several trainings, each with a letter at its end and, unless it is a riddle, its name.
+    """Draws the losses of several trainings, each with a letter at its end and, unless it is a riddle, its name.
 
     The letters depend on the names alone, and from three names on they are never in the order of the names: a figure
     without names gives nothing away, and the same call with names is its answer. A training that diverged leaves the
@@ -132,7 +132,7 @@ def loss_curves(
 def _family(
     curves: Mapping[str, npt.ArrayLike | tuple[npt.ArrayLike, npt.ArrayLike]], *, ordered: bool, by_letter: bool
 ) -> list[_Curve]:
-    """Check the curves and choose how each one looks."""
+    """Checks the curves and choose how each one looks."""
     data = {name: _x_and_losses(f"curves[{name!r}]", values) for name, values in checks.named("curves", curves).items()}
     if len(data) > len(_LETTERS):
         raise CourseError(f"curves are {len(data)}, one letter each; give at most {len(_LETTERS)}")
@@ -174,7 +174,7 @@ def _ceiling(data: Iterable[tuple[Numbers, Numbers]]) -> float:
 
 
 def _scrambled_letters(names: Sequence[str]) -> list[str]:
-    """Give each name a letter, in an order that follows from the names and is neither theirs nor its reverse."""
+    """Gives each name a letter, in an order that follows from the names and is neither theirs nor its reverse."""
     salt = 0
     while True:
         digests = [hashlib.sha256(f"{salt} {name} of {', '.join(names)}".encode()).digest() for name in names]
@@ -214,7 +214,7 @@ def _set_limits(axes: Axes, family: Sequence[_Curve], seen: Numbers) -> None:
 
 
 def _within(axes: Axes, x: Numbers, y: Numbers) -> tuple[Numbers, Numbers]:
-    """Cut a curve where it leaves its panel at the top for good."""
+    """Cuts a curve where it leaves its panel at the top for good."""
     top = axes.get_ylim()[1]
     inside = np.flatnonzero(np.isfinite(y) & (y <= top))
     stop = int(inside[-1]) + 1 if len(inside) else 0
@@ -236,7 +236,7 @@ def _explain_dashes(figure: Figure) -> None:
 
 
 def _tag_ends(axes: Axes, family: Sequence[_Curve], *, with_names: bool) -> None:
-    """Mark the end of each curve and write its letter, and maybe its name, beside the panel, none over another."""
+    """Marks the end of each curve and write its letter, and maybe its name, beside the panel, none over another."""
     apart = min(_TAG_APART, 1 / max(1, len(family) - 1))
     steady = [curve for curve in family if not curve.diverged]
     lost = [curve for curve in family if curve.diverged]
@@ -295,7 +295,7 @@ def _tag(curve: _Curve) -> dict[str, Any]:
 
 
 def _spread(wanted: Sequence[float], apart: float) -> list[float]:
-    """Move places between 0 and 1 as little as keeps them apart, in their order (least squares)."""
+    """Moves places between 0 and 1 as little as keeps them apart, in their order (least squares)."""
     order = np.argsort(wanted, kind="stable")
     blocks: list[list[float]] = []  # runs that have to share one shift
     for rank, index in enumerate(order):

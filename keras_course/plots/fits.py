@@ -35,7 +35,7 @@ def line_fit(
     labels: tuple[str, str] = ("x", "y"),
     title: str | None = None,
 ) -> Figure:
-    """Draw straight lines through points, pale to dark in their order, the last one with its distance to each point.
+    """Draws straight lines through points, pale to dark in their order, the last one with its distance to each point.
 
     Args:
         x: Shape ``(n,)``.
@@ -92,7 +92,7 @@ def regression_fits(
     inside: tuple[float, float] | None = None,
     labels: tuple[str, str] = ("x", "y"),
 ) -> Figure:
-    """Draw several fits of the same points, side by side.
+    """Draws several fits of the same points, side by side.
 
     The y axis is that of the points and of the truth: a polynomial that explodes beyond them leaves its panel.
 
@@ -161,7 +161,7 @@ def size_against_error(
     loss_label: str,
     log: bool = True,
 ) -> Figure:
-    """Draw the error on training and on validation points over the size of the model, and where over-fitting begins.
+    """Draws the error on training and on validation points over the size of the model, and where over-fitting begins.
 
     Where the largest size is more than 20 times the smallest one, the axis of the sizes is logarithmic.
 
@@ -227,7 +227,7 @@ def points_with_probability(
     x_label: str,
     y_label: str = "probability",
 ) -> Figure:
-    """Draw what happened, 0 or 1, over one feature, and the probability that each model gives to 1.
+    """Draws what happened, 0 or 1, over one feature, and the probability that each model gives to 1.
 
     Args:
         x: The feature, shape ``(n,)`` or ``(n, 1)``.
@@ -291,7 +291,7 @@ def points_with_probability(
 
 
 def widened(values: Numbers, share: float) -> Numbers:
-    """Take the range of some numbers and a little more.
+    """Takes the range of some numbers and a little more.
 
     Args:
         values: NaN and infinity are left out.
@@ -310,7 +310,7 @@ def widened(values: Numbers, share: float) -> Numbers:
 
 
 def limits_near(data: Numbers, lines: Numbers) -> Numbers:
-    """Choose an axis that shows all of the data, and of lines what is not far from them.
+    """Chooses an axis that shows all of the data, and of lines what is not far from them.
 
     Args:
         data: What has to be seen.
@@ -341,7 +341,7 @@ def _x_and_y(name: str, both: tuple[npt.ArrayLike, npt.ArrayLike]) -> tuple[Numb
 
 
 def _shade_beyond(axes: Axes, low: float, high: float) -> None:
-    """Shade the ground on both sides of what was learned from, and name it where it is wide enough."""
+    """Shades the ground on both sides of what was learned from, and name it where it is wide enough."""
     left, right = axes.get_xlim()
     for start, stop in ((left, low), (high, right)):
         if start >= stop:
@@ -363,7 +363,7 @@ def _shade_beyond(axes: Axes, low: float, high: float) -> None:
 
 
 def _name_regions(axes: Axes, best: float, first: float, last: float) -> None:
-    """Name the sides of the best size, each above its part of the panel."""
+    """Names the sides of the best size, each above its part of the panel."""
     low, high = axes.get_xlim()
     axes.set_xlim(low, high)
     axes.axvline(best, color=COLOURS["highlight"], linewidth=1.4, linestyle=LINE_STYLES[2], zorder=1)

@@ -21,7 +21,7 @@ def activations(
     *,
     points: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]] | None = None,
 ) -> Figure:
-    """Draw activation functions side by side, each with its slope.
+    """Draws activation functions side by side, each with its slope.
 
     Args:
         x: The input of a neuron's activation, shape ``(n,)``.
@@ -81,7 +81,7 @@ def curves(
     title: str | None = None,
     vertical: float | None = None,
 ) -> Figure:
-    """Draw named lines over one axis.
+    """Draws named lines over one axis.
 
     Where a line goes to infinity, or a few of its points would dwarf all the rest, the panel ends below them, and an
     arrow there says how far the line goes on.
@@ -161,7 +161,7 @@ def _sensible_range(values: Numbers) -> tuple[float, float]:
 
 
 def _point_onwards(axes: Axes, x: Numbers, values: Numbers, colour: str) -> None:
-    """Put an arrow where a line leaves its panel, and write how far it goes."""
+    """Puts an arrow where a line leaves its panel, and write how far it goes."""
     bottom, top = axes.get_ylim()
     for sign, edge in ((1.0, top), (-1.0, bottom)):
         beyond = sign * values > sign * edge

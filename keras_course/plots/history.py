@@ -23,7 +23,7 @@ from keras_course.plots.style import (
 def training_curves(
     history: Mapping[str, npt.ArrayLike], *, loss_label: str = "cross entropy (nats)", title: str | None = None
 ) -> Figure:
-    """Draw loss and accuracy over the epochs, training beside validation, and mark the best epoch of each.
+    """Draws loss and accuracy over the epochs, training beside validation, and mark the best epoch of each.
 
     Best means the lowest validation loss and the highest validation accuracy; without validation, those of training.
     Of equally good epochs the first one counts.
@@ -63,7 +63,7 @@ def training_curves(
 
 @in_course_style
 def step_curve(losses: npt.ArrayLike, *, loss_label: str = "cross entropy (nats)") -> Figure:
-    """Draw the loss of every batch and, through that noise, its running median.
+    """Draws the loss of every batch and, through that noise, its running median.
 
     Where the losses are all above 0 and the largest is more than 20 times the smallest, their axis is logarithmic, so
     that the late steps stay visible.
@@ -123,7 +123,7 @@ def _draw_curves(
     lowest_is_best: bool,
     form: Callable[[float], str],
 ) -> None:
-    """Draw training and validation of one metric over the epochs, the best epoch ringed and named in the legend."""
+    """Draws training and validation of one metric over the epochs, the best epoch ringed and named in the legend."""
     curves = {"training": columns.get(metric), "validation": columns.get(f"val_{metric}")}
     few = len(epochs) <= 40  # with more, the markers run into each other
     for (name, values), marker in zip(curves.items(), "os", strict=True):
@@ -151,7 +151,7 @@ def _draw_curves(
 
 
 def _running_median(values: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], int]:
-    """Take medians over windows of a twentieth of the steps (3 to 501), at no more than 400 places."""
+    """Takes medians over windows of a twentieth of the steps (3 to 501), at no more than 400 places."""
     half = max(1, min(len(values) // 40, 250))
     steps = np.unique(np.linspace(0, len(values) - 1, num=min(len(values), 400)).round().astype(np.int64))
     windows = [values[max(0, step - half) : step + half + 1] for step in steps]

@@ -63,7 +63,7 @@ def loss_surface(
     loss_label: str = "mean squared error",
     title: str | None = None,
 ) -> Figure:
-    """Draw the loss over two parameters as a surface, with the path of a descent on it.
+    """Draws the loss over two parameters as a surface, with the path of a descent on it.
 
     The colours change fastest, and the fine lines lie closest, where the loss is small, as in ``loss_contours``: a long
     flat valley shows, however high its walls are. Where a few corners would dwarf all the rest, they are cut off flat.
@@ -148,7 +148,7 @@ def loss_contours(
     title: str | None = None,
     panels: bool = False,
 ) -> Figure:
-    """Draw the loss over two parameters as a map, with the paths of descents on it.
+    """Draws the loss over two parameters as a map, with the paths of descents on it.
 
     The bands are narrow where the loss is small: the lowest band covers about a five-hundredth of the map, and
     each further one more.
@@ -208,7 +208,7 @@ def loss_contours(
 
 
 def contour_levels(losses: Numbers) -> Numbers:
-    """Choose the bounds of the bands of a map: narrow where the loss is small.
+    """Chooses the bounds of the bands of a map: narrow where the loss is small.
 
     The bounds are quantiles of the losses at the squares of even steps from 0 to 1. In a round bowl they are circles
     at even distances, as on a target; along a valley they follow its floor. They are rounded to what tells each from
@@ -236,7 +236,7 @@ def contour_levels(losses: Numbers) -> Numbers:
 
 
 def draw_contours(axes: Axes, p: Numbers, q: Numbers, losses: Numbers) -> ContourSet:
-    """Fill a panel with the map of a loss.
+    """Fills a panel with the map of a loss.
 
     Args:
         axes: The panel. Its limits are those of the map from now on, whatever is drawn into it later.
@@ -265,7 +265,7 @@ def draw_contours(axes: Axes, p: Numbers, q: Numbers, losses: Numbers) -> Contou
 
 
 def colour_bar(figure: Figure, bands: ContourSet, panels: list[Axes], loss_label: str) -> None:
-    """Draw the key of a map beside it.
+    """Draws the key of a map beside it.
 
     Args:
         figure: Where the map is.
@@ -292,7 +292,7 @@ def colour_bar(figure: Figure, bands: ContourSet, panels: list[Axes], loss_label
 
 
 def within_reach(way: Numbers, p: Numbers, q: Numbers) -> Numbers:
-    """Cut a path where it leaves a map for good, so that huge numbers cannot overflow in the drawing.
+    """Cuts a path where it leaves a map for good, so that huge numbers cannot overflow in the drawing.
 
     Args:
         way: Finite pairs, shape ``(steps + 1, 2)``.
@@ -311,7 +311,7 @@ def within_reach(way: Numbers, p: Numbers, q: Numbers) -> Numbers:
 
 
 def draw_path(axes: Axes, way: Numbers, name: str, *, look: int = 0, dashed: bool = False) -> Line2D:
-    """Draw a path into a map: a mark at each step where they are few, and a white ring where it starts.
+    """Draws a path into a map: a mark at each step where they are few, and a white ring where it starts.
 
     Args:
         axes: A panel that ``draw_contours`` has filled.
@@ -346,7 +346,7 @@ def draw_path(axes: Axes, way: Numbers, name: str, *, look: int = 0, dashed: boo
 
 
 def draw_start(axes: Axes, way: Numbers) -> Line2D:
-    """Draw the white ring at the start of a path.
+    """Draws the white ring at the start of a path.
 
     Args:
         axes: A panel that ``draw_contours`` has filled.
@@ -365,7 +365,7 @@ def draw_start(axes: Axes, way: Numbers) -> Line2D:
 
 
 def _marked_steps(way: Numbers, axes: Axes) -> list[int]:
-    """Choose the steps that get a mark: all of a few; of many, one after each quarter of the panel, and the last.
+    """Chooses the steps that get a mark: all of a few; of many, one after each quarter of the panel, and the last.
 
     There are at most eleven.
     """
@@ -387,7 +387,7 @@ def _colours() -> Colormap:
 def _on_surface(
     p: Numbers, q: Numbers, top: float, path: npt.ArrayLike, path_losses: npt.ArrayLike | None
 ) -> tuple[Numbers, Numbers]:
-    """Check a path with its losses, and keep what lies on the part of the surface that is drawn."""
+    """Checks a path with its losses, and keep what lies on the part of the surface that is drawn."""
     way = checks.path("path", path)
     if path_losses is None:
         raise CourseError("path_losses is missing; give the loss of each pair in path")

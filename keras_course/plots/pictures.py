@@ -23,7 +23,7 @@ def sample_pictures(
     count: int = 25,
     columns: int | None = None,
 ) -> Figure:
-    """Show the first pictures of a data set, each under the name of its class.
+    """Shows the first pictures of a data set, each under the name of its class.
 
     Args:
         images: Pictures of shape ``(n, height, width, channels)``, uint8, with 1 or 3 channels.
@@ -61,7 +61,7 @@ def most_wrong(
     *,
     count: int = 16,
 ) -> Figure:
-    """Show the mistakes that the classifier was most sure of.
+    """Shows the mistakes that the classifier was most sure of.
 
     Args:
         images: Pictures of shape ``(n, height, width, channels)``, uint8, with 1 or 3 channels.
@@ -104,7 +104,7 @@ def most_wrong(
 
 @in_course_style
 def confusion_matrix(matrix: npt.ArrayLike, class_names: Sequence[str]) -> Figure:
-    """Show how often each true class was taken for each class.
+    """Shows how often each true class was taken for each class.
 
     A cell is coloured by its share of the pictures of its true class. The scale is bent (power 0.4), so that one
     picture in a hundred is already visible beside a diagonal of ninety-nine.
@@ -159,7 +159,7 @@ def _picture_grid(
     heading: str | None = None,
     columns: int | None = None,
 ) -> Figure:
-    """Lay out pictures with their titles, as nearly square as their number allows."""
+    """Lays out pictures with their titles, as nearly square as their number allows."""
     columns = columns or int(np.ceil(np.sqrt(len(images))))
     rows = int(np.ceil(len(images) / columns))
     lines = [title.split("\n") for title in titles]
@@ -177,7 +177,7 @@ def _picture_grid(
 
 
 def show_picture(axes: Axes, image: npt.NDArray[np.uint8]) -> None:
-    """Draw one picture, pixel by pixel, on a fixed scale from black (0) to white (255).
+    """Draws one picture, pixel by pixel, on a fixed scale from black (0) to white (255).
 
     Args:
         axes: Where to; its frame is taken away.
@@ -206,7 +206,7 @@ def _mistake_title(true_name: str, said_name: str, probability: float) -> str:
 def _write_counts(
     axes: Axes, counts: npt.NDArray[np.int64], cell_colours: npt.NDArray[np.float64], cell_inches: float
 ) -> None:
-    """Write each count that is not 0 into its cell, as large as the longest one allows, dark on light."""
+    """Writes each count that is not 0 into its cell, as large as the longest one allows, dark on light."""
     longest = len(str(counts.max()))
     size = min(13.0 if len(counts) <= 12 else 11.0, 72 * cell_inches / (0.85 * longest))
     brightness = cell_colours[..., :3] @ np.array([0.299, 0.587, 0.114])
@@ -223,7 +223,7 @@ def _write_counts(
 
 
 def _frame_cells(axes: Axes, classes: int) -> None:
-    """Separate the cells of a matrix by thin white lines and take the frame away."""
+    """Separates the cells of a matrix by thin white lines and take the frame away."""
     axes.grid(visible=False)
     axes.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(classes + 1) - 0.5, minor=True)
@@ -234,7 +234,7 @@ def _frame_cells(axes: Axes, classes: int) -> None:
 
 
 def check_pictures(images: npt.NDArray[np.uint8]) -> None:
-    """Make sure that these are pictures.
+    """Makes sure that these are pictures.
 
     Args:
         images: uint8 (n, height, width, 1 or 3), at least one.

@@ -90,7 +90,7 @@ def _course_style() -> Iterator[None]:
 
 
 def in_course_style(draw: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
-    """Decorate what draws or renders a figure: the settings are the course's while it does, and then as before.
+    """Decorates what draws or renders a figure: the settings are the course's while it does, and then as before.
 
     Args:
         draw: The function.
@@ -112,7 +112,7 @@ def in_course_style(draw: Callable[_Parameters, _Result]) -> Callable[_Parameter
 
 
 def new_figure(width: float, height: float, title: str | None = None) -> Figure:
-    """Make an empty figure that a notebook shows and that belongs to nobody.
+    """Makes an empty figure that a notebook shows and that belongs to nobody.
 
     Args:
         width: In inches.
@@ -142,7 +142,7 @@ def tiled_axes(
     right: float = 0.1,
     top: float = 0.0,
 ) -> list[Axes]:
-    """Divide a figure into tiles of one size, without the layout that measures every text.
+    """Divides a figure into tiles of one size, without the layout that measures every text.
 
     That layout takes two seconds for sixty tiles, and it is not needed where one knows what stands around them.
 
@@ -184,7 +184,7 @@ def tiled_axes(
 
 
 def title_of_tiles(figure: Figure, title: str | None) -> float:
-    """Write a line above everything where no layout does it.
+    """Writes a line above everything where no layout does it.
 
     Args:
         figure: One that ``tiled_axes`` divides.
@@ -204,7 +204,7 @@ def title_of_tiles(figure: Figure, title: str | None) -> float:
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> Figure:
-    """Write a figure as a PNG file that is either complete or not there.
+    """Writes a figure as a PNG file that is either complete or not there.
 
     The bytes go into a file beside it that is then renamed. They hold no date and no version, so on one installation
     of matplotlib the same figure gives the same bytes.
@@ -234,7 +234,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> Figure:
 
 
 def checked_target(path: str | os.PathLike[str], ending: str) -> Path:
-    """Check the name of a file to write.
+    """Checks the name of a file to write.
 
     Args:
         path: Where to write.
@@ -260,7 +260,7 @@ def checked_target(path: str | os.PathLike[str], ending: str) -> Path:
 
 @in_course_style
 def png_bytes(figure: Figure) -> bytes:
-    """Render a figure.
+    """Renders a figure.
 
     Args:
         figure: What to render.
@@ -282,7 +282,7 @@ def png_bytes(figure: Figure) -> bytes:
 
 
 def ramp(count: int) -> list[str]:
-    """Choose colours for what has an order, such as a learning rate: from dark blue by magenta to orange.
+    """Chooses colours for what has an order, such as a learning rate: from dark blue by magenta to orange.
 
     Args:
         count: How many.
@@ -299,7 +299,7 @@ def ramp(count: int) -> list[str]:
 
 
 def spans_sizes(values: npt.NDArray[np.float64]) -> bool:
-    """Tell whether numbers are all above 0 and the largest is more than 20 times the smallest.
+    """Tells whether numbers are all above 0 and the largest is more than 20 times the smallest.
 
     Args:
         values: Finite numbers or NaN, of any shape.
@@ -315,7 +315,7 @@ def spans_sizes(values: npt.NDArray[np.float64]) -> bool:
 
 
 def make_logarithmic(axis: Axis) -> None:
-    """Make an axis logarithmic, with few and plain numbers.
+    """Makes an axis logarithmic, with few and plain numbers.
 
     Args:
         axis: ``axes.xaxis`` or ``axes.yaxis``.
@@ -335,7 +335,7 @@ def make_logarithmic(axis: Axis) -> None:
 
 
 def plain_number(value: float) -> str:
-    """Write a number beside an axis.
+    """Writes a number beside an axis.
 
     Args:
         value: A finite number.
@@ -361,7 +361,7 @@ class _FewLogTicks(LogLocator):
 
 
 def count_in_whole_numbers(axis: Axis, *, most: int = 8) -> None:
-    """Put the ticks of an axis that counts epochs, batches or steps at whole numbers.
+    """Puts the ticks of an axis that counts epochs, batches or steps at whole numbers.
 
     Args:
         axis: ``axes.xaxis`` or ``axes.yaxis``.
@@ -378,7 +378,7 @@ def count_in_whole_numbers(axis: Axis, *, most: int = 8) -> None:
 
 
 def legend_below(figure: Figure, *panels: Axes) -> Legend:
-    """Put one legend for several panels below them, where it covers no curve.
+    """Puts one legend for several panels below them, where it covers no curve.
 
     Args:
         figure: What the panels are in.
@@ -402,7 +402,7 @@ def legend_below(figure: Figure, *panels: Axes) -> Legend:
 
 
 def y_fraction(axes: Axes, value: float) -> float:
-    """Tell how high in its panel a value lies.
+    """Tells how high in its panel a value lies.
 
     Args:
         axes: A panel whose limits are final.
@@ -422,7 +422,7 @@ def y_fraction(axes: Axes, value: float) -> float:
 
 
 def _columns_within(names: Sequence[str], width: float) -> int:
-    """Tell how many columns of a legend fit into a width in inches; it fills them from top to bottom, evenly."""
+    """Tells how many columns of a legend fit into a width in inches; it fills them from top to bottom, evenly."""
     letters = np.array([len(name) for name in names])
     for columns in range(len(names), 1, -1):
         longest = [column.max() for column in np.array_split(letters, columns)]
