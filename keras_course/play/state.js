@@ -14,7 +14,7 @@ const SLOWEST_STEPS_A_SECOND = 5;
 const SURFACE_TEXTS = {
   long_valley: "Twenty times steeper across than along: what is not too long a step across is too short along.",
   curved_valley: "A valley along a parabola, whose floor falls slowly.",
-  several_minima: "Four hollows of three depths: where it starts decides where it ends.",
+  several_minima: "Four minima of three depths: the start decides which one is found.",
 };
 
 const PRESETS = {
