@@ -141,7 +141,7 @@ if not options.quiet:
 #
 # ### Polynomials of growing degree
 # ŷ = w₀ + w₁x + w₂x² + ... + w_d x^d has d + 1 parameters, and least squares computes the best ones directly. With as
-# many parameters as points the polynomial passes through all points, and the training error is 0: it has learned the
+# many parameters as points the polynomial passes through all points, without any training error: it has learned the
 # noise by heart.
 
 

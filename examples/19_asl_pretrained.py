@@ -117,7 +117,7 @@ print(f"the network is cut after {chosen}")
 
 # %% [markdown]
 # ## 5. Evaluate
-# How does the accuracy compare with lesson 07, which trains its own network for thirty epochs with augmentation?
+# Is it more accurate than the network of lesson 07, which is trained for thirty epochs with augmentation?
 
 # %%
 logits = predict_logits(model, x_valid)
