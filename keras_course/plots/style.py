@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
@@ -272,7 +273,9 @@ def png_bytes(figure: Figure) -> bytes:
         b'PNG'
     """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, metadata={"Software": "keras_course"})
+    figure.set_dpi(DOTS_PER_INCH)
+    # `savefig` would draw the figure twice
+    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": "keras_course"})
     figure.set_layout_engine("none")  # a second layout would shift the result a little
     return buffer.getvalue()
 

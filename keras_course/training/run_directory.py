@@ -348,7 +348,7 @@ class RunDirectory:
             "seconds": lambda: round(sum(history["seconds"]), 3),
             # validation included
             "steps_per_second": lambda: round(
-                -(-samples // settings["batch_size"]) / max(0.001, statistics.median(history["seconds"])), 1
+                -(-(samples or 0) // settings["batch_size"]) / max(0.001, statistics.median(history["seconds"])), 1
             ),
             "seed": lambda: settings["seed"],
             "epochs": lambda: len(history["epoch"]),
@@ -361,13 +361,13 @@ class RunDirectory:
             "command": lambda: settings["command"],
             "versions": _versions,
         }
+        unknown = set() if samples else {"samples", "steps_per_second"}
         if not history:
-            for name in ("batch_size", "samples"):
-                del facts[name]
+            unknown |= {"batch_size", "samples"}
         results = {
             **metrics,
             **({"training": self.training} if self.training else {}),
-            **_determined(facts),
+            **_determined({name: fact for name, fact in facts.items() if name not in unknown}),
         }
         if card is not None and history:
             card = _with_results(card, results)
