@@ -156,7 +156,7 @@ def test_a_surface_comes_with_its_start(open_page, name):
     assert page.locator("#batch").is_enabled() == is_line
     assert page.locator("#seed").is_disabled()
     hint = page.locator("#batch-hint").inner_text()
-    assert ("no data to cut into batches" in hint) != is_line
+    assert ("without data, so there are no batches" in hint) != is_line
     assert page.locator("#drawing .minimum:not(.casing)").count() == (4 if name == "several_minima" else 1)
 
 
@@ -634,10 +634,10 @@ def test_a_link_typed_over_the_old_one_is_followed(open_page):
     assert page.locator('input[name="surface"]:checked').input_value() == "curved_valley"
 
 
-def test_what_makes_no_sense_in_a_link_is_named_and_left_out(open_page):
+def test_invalid_settings_in_a_link_are_named_and_ignored(open_page):
     page = open_page("#surface=hill&optimizer=constructor&rate=fast&batch=0&steps=1e9&seed=-2&start=1&at=x")
     text = page.locator("#link-error").inner_text()
-    assert text.endswith("left out: surface, optimizer, rate, batch, steps, seed, start, at.")
+    assert text.endswith("ignored: surface, optimizer, rate, batch, steps, seed, start, at.")
     assert now(page, "step", "loss")[0] == 50
     assert page.locator("#rate").input_value() == "0.1"
     fill(page, rate="0.2")
