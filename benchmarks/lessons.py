@@ -22,6 +22,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from keras_course._backend import select
 from keras_course.errors import CourseError, check_positive
@@ -43,13 +44,28 @@ def prepare(number: str, folder: Path) -> tuple[list[str], list[str]]:
         from keras_course.pretrained import load_backbone
 
         backbone = folder / "backbone.keras"
-        load_backbone("efficientnet_lite0").save(backbone)
+        _with_layers_of_keras(load_backbone("efficientnet_lite0")).save(backbone)
         photos = doggy_door.locate("sample")
         return [str(photos), str(backbone)], [str(photos)]
     dataset = mnist if number == "04" else asl
     file = folder / dataset.FILE_NAME
     arrays.save(file, dataset.load_data("sample"))
     return [str(file)], [str(file)]
+
+
+def _with_layers_of_keras(model: Any) -> Any:
+    """Returns a copy of a model with Keras' dropout instead of the course's, which a plain script does not know."""
+    import keras
+
+    config = json.loads(model.to_json())
+    for layer in config["config"]["layers"]:
+        if layer["registered_name"] == "keras_course>Dropout":
+            layer.update(module="keras.layers", registered_name=None)
+    copy = keras.models.model_from_json(json.dumps(config))
+    for layer in model.layers:
+        if not type(layer).__name__.endswith("Dropout"):
+            copy.get_layer(layer.name).set_weights(layer.get_weights())
+    return copy
 
 
 def timed(command: Sequence[str], environment: dict[str, str]) -> float:

@@ -260,7 +260,10 @@ def no_logits():
             lambda: explain.feature_maps(one_block(), PICTURE[..., 0], "block1_conv"),
             r"image has samples of shape \(9, 8\)",
         ),
-        (lambda: explain.feature_maps(one_block(), PICTURE, "dense"), r"layer 'dense' gives shape \(6,\), which is not a map; give a convolution"),
+        (
+            lambda: explain.feature_maps(one_block(), PICTURE, "dense"),
+            r"layer 'dense' gives shape \(6,\), which is not a map; give a convolution",
+        ),
         (lambda: explain.feature_maps(repeated(), PICTURE, "shared"), "layer 'shared' runs 2 times"),
         (lambda: explain.grad_cam(one_block(), PICTURE, label=3), "label is 3; give a class number from 0 to 2"),
         (lambda: explain.grad_cam(one_block(), PICTURE, label=-1), "label is -1; give"),
