@@ -9,8 +9,7 @@ the model; the lessons also draw figures, write checkpoints and a report, and co
 
 Columns: the seconds of the script and of the lesson from start to end, the difference, the seconds that the lesson
 spends in training, and the rest (imports, data, figures, report). The seconds are medians of the rounds. The goal is a
-difference below two seconds. On two cores, the script of lesson 10 takes minutes on JAX, where Keras' own augmentation
-compiles many programs.
+difference below two seconds. On two cores, the script of lesson 10 takes minutes on JAX, mostly to compile.
 """
 
 import argparse
