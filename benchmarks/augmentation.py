@@ -1,22 +1,22 @@
-"""How fast ``keras_course.augmentation`` is, beside what a user would pick instead, in one run.
+"""Times ``keras_course.augmentation`` beside its alternatives, in one run.
 
     KERAS_BACKEND=torch python benchmarks/augmentation.py
     python benchmarks/augmentation.py --backend jax --rounds 7
 
-Two tables. The first is for a batch alone: flip, rotation, zoom and shift of 128 grey pictures of 28×28 pixels, and of
-32 coloured ones of 224×224, uint8 in and uint8 or float32 out. The contestants:
+Two tables. The first is for single batches: flip, rotation, zoom and shift of 128 gray pictures of 28×28 pixels, and of
+32 color pictures of 224×224, from uint8 to uint8 or float32. It compares:
 
 - ``Augmentation`` of this package as a layer, on the backend, as Keras compiles it by default;
-- ``Augmentation.apply`` in NumPy, as a pipeline on the host calls it;
-- Keras' own layers (``RandomFlip``, ``RandomRotation``, ``RandomZoom``, ``RandomTranslation``), compiled likewise;
-- Kornia, on PyTorch, and Albumentations, on the host, where they are installed (``pip install kornia albumentations``).
-  Both are given one affine change for rotation, zoom and shift.
+- ``Augmentation.apply`` in NumPy, for pipelines on the host;
+- Keras' own layers (``RandomFlip``, ``RandomRotation``, ``RandomZoom``, ``RandomTranslation``), compiled in the same
+way; - Kornia, on PyTorch, and Albumentations, on the host, where they are installed (``pip install kornia
+  albumentations``). Both do rotation, zoom and shift as one affine transform.
 
-The second is for training the course's convolutional net: ``fit`` of this package without and with augmentation, and
-Keras' own ``fit`` without, and with Keras' layers as the first of the model.
+The second is for training the course's convolutional network: ``fit`` of this package without and with augmentation,
+and Keras' ``fit`` without augmentation, and with Keras' layers at the start of the model.
 
-The contestants take turns; milliseconds and ratios are medians of the rounds, a ratio being that within one round.
-Expect three to five minutes a backend on two cores that do nothing else.
+The candidates take turns; milliseconds and ratios are medians over the rounds. It takes three to five minutes for each
+backend on two idle cores.
 """
 
 import argparse

@@ -1,19 +1,19 @@
-"""How fast ``keras_course.training.compare`` is, beside what a user would pick instead, in one run.
+"""Times ``keras_course.training.compare`` beside its alternatives, in one run.
 
     KERAS_BACKEND=torch python benchmarks/families.py
     python benchmarks/families.py --backend jax --runs 1 16 --rounds 5
 
-The task: a family of runs that differ in their learning rate, each a net of 1-16-1 with tanh on 1,024 points, Adam,
-batches of 32. The contestants:
+The task: runs that differ in their learning rate, each with a 1-16-1 network with tanh on 1,024 points, Adam, and
+batches of 32. It compares:
 
 - ``compare``, all runs in one program;
 - ``compare(vectorised=False)``, one run after the other;
 - ``fit`` of this package, one run after the other;
 - ``Model.fit`` of Keras with its defaults (but for ``verbose=0`` and the shuffle), one run after the other.
 
-Each is timed as a user meets it, from the call to the result, compilation included: once with a few epochs, where what
-a call costs once weighs most, and once with more. All must end at the same losses. The contestants take turns; the
-seconds are medians of the rounds, the ratios medians of the ratios within each round.
+Each is timed from the call to the result, including compilation: once with few epochs, where compilation dominates, and
+once with more. All must reach the same losses. The candidates take turns; seconds are medians over the rounds, ratios
+are medians of the ratios within each round.
 """
 
 import argparse
@@ -29,7 +29,7 @@ SAMPLES, BATCH_SIZE, EPOCHS = 1024, 32, (5, 50)
 
 
 def contestants(rates: Sequence[float]) -> dict[str, Callable[[int], float]]:
-    """Functions from a number of epochs to the last loss of the first run."""
+    """Returns functions that take the number of epochs and return the last loss of the first run."""
     import keras
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""The training loop that an expert would write by hand in JAX; ``training.py`` races it against ``fit``.
+"""The training loop that an expert would write by hand in JAX; ``training.py`` compares it with ``fit``.
 
 ``scan`` compiles a whole epoch into one program; ``one call a step`` compiles a single step.
 """

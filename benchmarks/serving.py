@@ -1,26 +1,26 @@
-"""How fast ``keras-course serve`` is, beside ONNX Runtime alone and beside LitServe, in one run.
+"""Times ``keras-course serve`` beside ONNX Runtime alone and beside LitServe, in one run.
 
     python benchmarks/serving.py
     python benchmarks/serving.py --model runs/04_mnist_dense/exports/model.onnx --litserve /tmp/lit/bin/python
 
-Without ``--model`` there are two models, written as ONNX first: the course's dense net and its convolutional one, 28×28
-grey pixels. Their weights are drawn, not trained. The contestants, each in a process of its own:
+Without ``--model`` there are two models, exported as ONNX first: the course's dense and convolutional networks for
+28×28 gray pixels, with random weights. It compares, each in a separate process:
 
 - ``serve`` of this package, as the command line starts it;
-- LitServe, where it is installed: in this environment, or in the one whose Python ``--litserve`` names (it needs
-  litserve, onnxruntime, numpy and pillow). It is given the same model and the same function that decodes pictures, raw
-  bodies instead of its JSON, and micro-batches of up to 32 that wait for a millisecond (``serving_litserve.py``);
-- ONNX Runtime alone, called in a loop with no network between, as ``onnxruntime`` opens it by default.
+- LitServe, if it is installed, in this environment or in the one of the Python that ``--litserve`` names (it needs
+  litserve, onnxruntime, numpy and pillow). It uses the same model, the same decoder, raw bodies instead of JSON, and
+  micro-batches of up to 32 that wait for one millisecond (``serving_litserve.py``);
+- ONNX Runtime alone, called in a loop without a network, with its default settings.
 
-Three tables. The first is for single pictures, PNG files that have to be decoded, and how long clients wait for the
-answer. "alone" decodes and answers one after the other in one thread. The second is for batches that are prepared
-already (.npy in; classes as JSON, or logits as .npy, out); "of bare" is the share of the pictures a second that ONNX
-Runtime alone answers in the same batches. The third is for a cold start: from the command to the first answer.
+Three tables. The first is for single PNG files, with the latency for clients; "alone" decodes and predicts one after
+the other in one thread. The second is for prepared batches (.npy in; classes as JSON, or logits as .npy, out); "of
+bare" is the throughput relative to ONNX Runtime alone with the same batches. The third is for a cold start: from the
+command to the first answer.
 
-Clients ask again as soon as they have their answer. They run in one thread of this process, and take a part of the
-machine that the contestant alone does not have to share. The contestants take turns; numbers are medians of the rounds,
-a share being that within one round, and 50 and 99 % of the waiting times of all rounds together. Expect five minutes on
-two cores that do nothing else; the load of the machine at the start is printed.
+Clients send the next request when they have an answer. They run in one thread of this process and use a part of the
+machine, which ONNX Runtime alone has for itself. The candidates take turns; numbers are medians over the rounds, and
+latencies are percentiles (50 and 99 %) over all rounds. It takes five minutes on two idle cores; the load at the start
+is printed.
 """
 
 import argparse
@@ -56,11 +56,11 @@ from keras_course.lesson import explain_errors
 ROOT = Path(__file__).resolve().parents[1]
 CLIENTS = (1, 8, 32)
 BATCHES = ((32, 4), (256, 4))
-"""Pictures in a batch, and how many clients send such."""
+"""Batch sizes, and the number of clients that send such batches."""
 COLD_STARTS = 5
 STARTING_SECONDS = 120
 FILES = 64
-"""Different pictures, so that nobody could answer from memory."""
+"""The number of different pictures, so that answers cannot be cached."""
 
 Measured = dict[tuple[Any, ...], list["Load"]]
 

@@ -1,7 +1,7 @@
 """A model behind LitServe, for ``serving.py``: ``python serving_litserve.py model.onnx PORT``.
 
-It is what its users write, with what makes it faster: bodies as they are instead of JSON with base64, micro-batches,
-and answers that are JSON already when they leave the worker.
+It is written as users of LitServe do, with its faster options: raw bodies instead of JSON with base64, micro-batches,
+and answers that the worker encodes as JSON.
 """
 
 import io

@@ -1,30 +1,28 @@
-"""How fast ``keras_course.training.fit`` is, beside what a user would pick instead, in one run.
+"""Times ``keras_course.training.fit`` beside its alternatives, in one run.
 
     KERAS_BACKEND=torch python benchmarks/training.py
     python benchmarks/training.py --backend jax --rounds 11 --batch-sizes 32 128 --profile --json jax.json
 
-The task: 784-512-512-10 with ReLU, Adam at 0.001, an epoch over 10,000 digits. The contestants:
+The task: 784-512-512-10 with ReLU, Adam at 0.001, an epoch over 10,000 digits. It compares:
 
 - ``fit`` of this package, without progress bar and validation; it also measures the accuracy;
 - the loop that an expert would write by hand in the framework, without Keras (``hand_written_<backend>.py``), in
-  several variants, the fastest of which counts as *the* hand-written one; one marked "extra" does not count. They are
-  given the shuffled order of each epoch, hand back the loss of each step, and measure no accuracy;
+  several variants; the fastest counts, except those marked "extra". They get the shuffled order of each epoch, return
+  the loss of each step, and measure no accuracy;
 - ``Model.fit`` of Keras with its defaults (but for ``verbose=0``), and with its fastest settings.
 
-Each contestant lives in a process of its own, so that none profits or suffers from what another does to threads, memory
-or the framework's settings, and so that each has its own peak of memory (as the operating system counts it: framework,
-compiler and digits included; on a GPU, the host's memory only). The processes take turns: in each round every one
-trains for one epoch while the others wait. All speeds are given as median (lowest .. highest) of the rounds; "speed of
-fit to this" is that of the ratios within each round, above 1 where ``fit`` is the faster.
+Each candidate runs in a separate process, with its own threads, memory, framework settings and peak of memory (as the
+operating system counts it, including framework, compiler and digits; on a GPU, only the host's memory). The processes
+take turns: in each round, each one trains for one epoch while the others wait. Speeds are the median (lowest ..
+highest) over the rounds; "speed of fit to this" is the median of the ratios within each round, above 1 if ``fit`` is
+faster.
 
-Two epochs pass before the first round. The first shows that all do the same work: from the same weights and batches,
-the losses of its first 20 steps must agree within 0.001, or the run ends with an error. After it Keras shuffles by
-itself, as is its default; the others all take the same order. "compiling" is how much longer this first epoch took than
-a later one.
+Two epochs come before the first round. The first one checks that all do the same work: with the same weights and
+batches, the losses of the first 20 steps must agree within 0.001, or the run ends with an error. After it Keras
+shuffles by itself, as is its default; the others use the same order. "compiling" is the extra time of the first epoch.
 
-Expect one to three minutes a backend on two cores, and numbers that mean something only on a machine that does nothing
-else; the load of the machine at the start is printed. On a GPU several processes share it: JAX and TensorFlow are told
-not to reserve all of its memory.
+It takes one to three minutes for each backend on two cores. The results are reliable only on an idle machine; the load
+at the start is printed. On a GPU the processes share it: JAX and TensorFlow are configured not to reserve all memory.
 """
 
 import argparse

@@ -1,13 +1,12 @@
-"""Training a new head on a frozen backbone: features that are found once, beside Keras' `fit` through the backbone.
+"""Times the training of a head on stored features of a frozen backbone beside Keras' `fit` through the backbone.
 
     KERAS_BACKEND=torch python benchmarks/transfer.py [FOLDER] [--epochs 20] [--fine-tuning]
 
-FOLDER has a folder of photos for each class; without it, the fruit of the course's data, or the sample. Both ways get
-the same photos, decoded, the same backbone, the same head with the same weights, and the same optimizer. Printed are
-the seconds from decoded photos to a trained head, with an empty cache and with one that has seen the photos, the
-accuracy on the validation photos, and the ratios. Where Keras' `fit` takes hours, `--measured 2` has it train for two
-epochs and takes the rest to last as long; it then has no accuracy. `--fine-tuning` adds one epoch of training
-everything, in photos a second.
+FOLDER has a folder of photos for each class; the default is the fruit of the course's data, or the sample. Both ways
+use the same decoded photos, backbone, initial head and optimizer. It prints the seconds from decoded photos to a
+trained head, with an empty and with a filled cache, the accuracy on the validation photos, and the ratios. If Keras'
+`fit` takes hours, `--measured 2` trains for two epochs only and extrapolates; then there is no accuracy.
+`--fine-tuning` adds one epoch of training all layers, in photos per second.
 """
 
 import argparse

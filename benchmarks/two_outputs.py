@@ -1,11 +1,11 @@
-"""How fast ``fit`` trains a model that is none of the course's: two outputs, a loss for each, and sample weights.
+"""Times ``fit`` with a model that is not from the course: two outputs, two losses, and sample weights.
 
     KERAS_BACKEND=jax python benchmarks/two_outputs.py
 
-784-256 with ReLU, then ten logits and one number, Adam at 0.001, an epoch over 10,000 random samples. Beside it runs
-``Model.fit`` of Keras with its defaults, in the same process, epoch by epoch in turn; the first epoch of each, in which
-it compiles, does not count. Given are steps a second, as median (lowest .. highest) of the rounds, and how many times
-as fast ``fit`` is, as the median of the ratios within each round.
+784-256 with ReLU, then ten logits and one number, Adam at 0.001, an epoch over 10,000 random samples. It alternates
+with ``Model.fit`` of Keras with its defaults, epoch by epoch, in the same process; the first epoch of each, which
+compiles, does not count. It prints steps per second, as median (lowest .. highest) over the rounds, and the speed-up of
+``fit``, as the median of the ratios within each round.
 """
 
 import argparse

@@ -1,22 +1,21 @@
 # %% [markdown]
 # # 08 · Deployment
-# A trained network goes to work: a photo goes in and a letter comes out, in a terminal, in a program without Keras, on
-# a page in the browser.
+# A trained network is put to use: it classifies photos in a terminal, in a program without Keras, and on a web page.
 #
-# - needs: one backend; for another runtime and for the page what sections 5 and 6 name, if it is not there
-# - data: the last run of lesson 07 or 04 if there is one, else hand signs; two photos
+# - needs: one backend; ONNX Runtime and FastAPI for some parts, which are skipped without them
+# - data: the latest run of lesson 07 or 04 if there is one, else hand signs; two photos
 # - time: one minute with a run, three to five without
+# - result: predictions for photos, an exported file with the same logits, and inference times
 #
 # Run it with `keras-course run 08_deployment`, with `python examples/08_deployment.py`, or cell by cell in JupyterLab.
-# `--model runs/04_mnist_dense` takes another run, and `--model new` trains a network in any case.
+# `--model runs/04_mnist_dense` takes another run, and `--model new` always trains a network.
 
 # %%
-from keras_course.lesson import parse_options
+from keras_course.lesson import open_run, parse_options
 
-LESSON = "08_deployment"
-options = parse_options("Puts a trained network to work.", epochs=10, batch_size=64, model="auto")
+options = parse_options("Deploys a trained network.", epochs=10, batch_size=64, model="auto")
 
-# %% The backend is chosen: now Keras may be imported.
+# %% The backend is selected: now Keras can be imported.
 import json
 import subprocess
 import sys
@@ -35,41 +34,42 @@ from keras_course.deployment.serve import check_installed
 from keras_course.errors import MissingPackageError
 from keras_course.models import cnn_classifier
 from keras_course.preprocessing import prepare, read_picture
-from keras_course.training import find_run, fit, open_run, predict_logits
+from keras_course.training import find_run, fit, predict_logits
 
 # %% [markdown]
 # ## 1. Data
-# What a network was trained on decides what it can be given. A saved model of this course says so itself: its *card* is
-# part of the file `model.keras`.
+# The input of a network has to be like its training data. A saved model of this course describes it: the *card* of the
+# model is part of the file `model.keras`.
 
 # %%
-run = open_run(LESSON, options)
+run = open_run("08_deployment", options)
 taken = find_run(options.model, ("07_asl_augmentation", "04_mnist_dense"))
 card = cards.read_card(taken / "model.keras") if taken else None
 dataset = mnist if card is not None and card.picture_format.drawing else asl
 source = dataset.locate(options.data)
 card = card or dataset.card("Hand signs, put to work", source)
 (x_train, y_train), (x_valid, y_valid) = dataset.load_data(source)
-print(f"the network: {f'that of {taken}' if taken else 'a new one'}, {len(card.class_names)} classes")
-print(f"trained on: {card.data}")
-print(f"made for: {card.limits}")
+print(f"the network: {f'from {taken}' if taken else 'a new one'}, {len(card.class_names)} classes")
+print(f"training data: {card.data}")
+print(f"limits: {card.limits}")
 
 # %% [markdown]
 # ## 2. Look at it
-# A photo has colours, any size and any proportions. The network takes a small grey picture. Whoever makes the one of
-# the other in another way than in training gets wrong answers and no error. So that happens in one place,
-# `preprocessing.prepare`, which reads from the card what to do: for training, for each command below, and for the page.
+# A photo has colors and any size and proportions; the network takes a small gray picture. If the conversion is not the
+# same as in training, the predictions are wrong, and there is no error message. So there is only one function for it,
+# `preprocessing.prepare`, which reads the picture format from the card: for training, for all commands below, and for
+# the web page.
 
 # %%
 photos = dataset.example_photos(run.path / "photos")
 originals = [np.asarray(read_picture(photo).convert("RGB")) for photo in photos]
 prepared = np.stack([prepare(photo, card.picture_format) for photo in photos])
 for photo, original in zip(photos, originals, strict=True):
-    print(f"{photo.name}: {original.shape} becomes {card.picture_format.shape}")
+    print(f"{photo.name}: shape {original.shape} becomes {card.picture_format.shape}")
 
 # %% [markdown]
 # ## 3. Model
-# Without a run to take, this is the convolutional network of lesson 06.
+# Without a run, this is the convolutional network of lesson 06.
 
 # %%
 model = load_keras_model(taken / "model.keras") if taken else cnn_classifier(seed=options.seed)
@@ -77,13 +77,11 @@ print(f"{model.count_params():,} parameters")
 
 # %% [markdown]
 # ## 4. Train
-# Shorter than in lesson 07, but with its kind of augmentation: photos are never quite like the pictures that were
-# trained on.
+# Training is shorter than in lesson 07 and also uses augmentation, because photos differ from the training pictures.
 
 # %%
 if taken:
     history = report.read_history(taken / "history.csv")
-    run.write_history(history)
 else:
     history = fit(
         model,
@@ -107,6 +105,9 @@ else:
         log_steps=options.log_steps,
         progress=not options.quiet,
     )
+run.add_figure("curves", plots.training_curves(history), "Loss and accuracy after each epoch.")
+
+# %%
 logits = predict_logits(model, x_valid)
 matrix = evaluation.confusion_matrix(y_valid, logits.argmax(axis=-1), num_classes=len(card.class_names))
 measured = {
@@ -114,43 +115,39 @@ measured = {
     "loss": evaluation.cross_entropy(logits, y_valid),
     "per_class": evaluation.per_class(matrix, card.class_names),
 }
-plots.save(plots.training_curves(history), run.figures / "curves.png")
 if taken:
     run.save_model(model, card)
-    metrics = {**report.read_metrics(taken / "metrics.json"), **measured}
-    run.write_json("metrics.json", metrics)
+    run.write_json("metrics.json", {**report.read_metrics(taken / "metrics.json"), **measured})
 else:
-    metrics = run.save_results(model, history, options, samples=len(x_train), card=card, **measured)
+    run.record(model, history, metrics=measured, samples=len(x_train), card=card)
 
 # %% [markdown]
 # ## 5. Evaluate
 # ### In a terminal
-# This is what `keras-course predict runs/08_deployment PHOTO` does: it opens the file, and trusts it no further than
-# it must, prepares each photo and names the most probable classes.
+# This is what `keras-course predict runs/08_deployment PHOTO` does: it opens the model file, prepares each photo and
+# prints the most probable classes.
 
 # %%
-runtime = open_model(run.path, trust=True)  # our own; what others send is opened in a process with limits
+runtime = open_model(run.path, trust=True)  # our own file; files of others are opened in a process with limits
 print(f"{runtime.path} is opened by {runtime.name}")
 predictions = list(predict(runtime, list(photos)))
 for prediction in predictions:
     print(prediction.name, *(f"{answer.class_name} {answer.probability:.1%}" for answer in prediction.answers))
-plots.save(
-    plots.answers(
-        originals,
-        prepared,
-        [[(answer.class_name, answer.probability) for answer in prediction.answers] for prediction in predictions],
-        [photo.name for photo in photos],
-    ),
-    run.figures / "photos.png",
+predicted = plots.answers(
+    originals,
+    prepared,
+    [[(answer.class_name, answer.probability) for answer in prediction.answers] for prediction in predictions],
+    [photo.name for photo in photos],
 )
+run.add_figure("photos", predicted, "Photos, the input of the network, and its predictions.")
 
 # %% [markdown]
 # ### In another runtime
-# Training needs a framework; answering does not. The export is a file of a few megabytes that runs in programs, on
-# phones and in browsers. It is worth something only if it gives the same answers, so `export_model` opens what it has
-# written, compares the logits, and hands out nothing that differs.
+# Training needs a framework; inference does not. The exported file has a few megabytes and runs in other programs, on
+# phones and in browsers. It must give the same answers: `export_model` opens the file that it has written, compares the
+# logits, and raises an error if they differ.
 #
-# Where a package is missing, the lesson says which, and goes on.
+# If a package is missing, the lesson names it and continues.
 
 # %%
 exported = None
@@ -159,10 +156,11 @@ try:
 except MissingPackageError as missing:
     print(missing)
 if exported:
-    print(f"{exported.path}: {exported.size:,} bytes; its logits are those of Keras to {exported.difference:.0e}")
+    print(f"{exported.path}: {exported.size:,} bytes")
+    print(f"largest difference from Keras' logits: {exported.difference:.0e}")
     in_another_runtime = open_model(exported.path)
     for opened in (runtime, in_another_runtime):
-        opened.logits(prepared[:1])  # the first time some compile
+        opened.logits(prepared[:1])  # some runtimes compile in the first call
         started = time.perf_counter()
         for _ in range(100):
             opened.logits(prepared[:1])
@@ -170,7 +168,7 @@ if exported:
 
 # %% [markdown]
 # ### Without Keras
-# The proof is a new process that answers the same photos and never imports Keras.
+# A new process classifies the same photos and does not import Keras.
 
 # %%
 WITHOUT_KERAS = """
@@ -186,14 +184,14 @@ if exported:
     print(subprocess.run(command, capture_output=True, text=True, check=True).stdout, end="")
 
 # %% [markdown]
-# ### On a page
-# `keras-course serve runs/08_deployment` opens a page for drawing, photos and the camera, and answers programs at
-# `/predict`. Here it is started, asked once, as a program would ask it, and stopped.
+# ### On a web page
+# `keras-course serve runs/08_deployment` starts a web page for drawings, photos and the camera, with an HTTP interface
+# for programs at `/predict`. Here a program starts it, sends one request, and stops it.
 
 
 # %%
 def ask_a_service(model, photo):
-    """Starts a service on a free port of this machine, sends it a photo and returns what it answers."""
+    """Starts the service on a free port, sends a photo and returns the answer."""
     command = [sys.executable, "-m", "keras_course", "serve", str(model), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as service:
         try:
@@ -209,28 +207,20 @@ def ask_a_service(model, photo):
 try:
     check_installed()
     photo = next(iter(photos))
-    print(f"the service says of {photo.name}:", ask_a_service(exported.path if exported else run.path, photo))
+    print(f"the answer of the service for {photo.name}:", ask_a_service(exported.path if exported else run.path, photo))
 except MissingPackageError as missing:
     print(missing)
 
 # %%
-page = report.write_report(
-    run.path,
-    title=card.title,
-    captions={
-        "curves": "Loss and accuracy, an epoch at a time.",
-        "photos": "Photos, what reaches the network of them, and what it answers.",
-    },
-)
-run.close()
-print(f"accuracy {metrics['accuracy']:.2%} on {len(x_valid):,} pictures; the report is {page}")
+print(f"accuracy {measured['accuracy']:.2%} on {len(x_valid):,} held-out pictures")
+run.finish(history=history, title=card.title)
 
 # %% [markdown]
 # ## 6. What to try next
 # - `keras-course predict runs/08_deployment PHOTO` with a photo of your own hand. Which letters work, which do not, and
-#   what is different about your photos?
+#   how do your photos differ?
 # - `keras-course serve runs/08_deployment --open`, and the camera. It needs `pip install "keras-course[serve]"`.
-# - `keras-course export runs/08_deployment --format openvino`, or `litert` for a phone. Which is fastest here?
-# - Give it a photo of your lunch. Why is it so sure?
-# - Change `resize` in the card to `crop`. What happens to the photos, and would you have noticed?
-# - Lesson 09 takes a network that somebody else has trained, for a thousand classes.
+# - `keras-course export runs/08_deployment --format openvino`, or `litert` for a phone. Which is the fastest here?
+# - Classify a photo of your lunch. Why is the network so confident?
+# - Change `resize` in the card to `crop`. How do the prepared photos change, and would you have noticed it?
+# - Lesson 09 uses a pre-trained network with a thousand classes.

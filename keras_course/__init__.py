@@ -22,13 +22,13 @@ The rooms, in the order in which data flows; ``tests/test_rooms.py`` has the sam
 | ``models/`` | one family of architectures per file; each builder returns a ``keras.Model`` |
 | ``pretrained/`` | pre-trained models and their records |
 | ``allow_list`` | the layers and operations that a model file may contain |
-| ``lesson`` | the options that all lessons share |
 | ``evaluation`` | metrics and the confusion matrix |
 | ``training/`` | the training loops and the run directory |
 | ``explain`` | kernels, feature maps, Grad-CAM |
 | ``plots/`` | the figures of the lessons |
 | ``documents`` | HTML pages in one file |
 | ``report`` | the report of a run |
+| ``lesson/`` | the options of all lessons, and the folder of a lesson's run |
 | ``pages`` | interactive pages in one file |
 | ``play/`` | the page on gradient descent |
 | ``deployment/`` | predict, export, serve |

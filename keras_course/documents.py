@@ -1,4 +1,4 @@
-"""HTML documents that hold all they show, ask the network for nothing and run no script."""
+"""HTML documents that contain all their data, load nothing from the network and run no script."""
 
 import base64
 import html
@@ -49,7 +49,7 @@ footer { margin-top: 3rem; padding-top: 1rem; border-top: 1px solid var(--line);
 
 
 class Html(str):
-    """Text that is HTML already. Every other string is escaped on its way into an element."""
+    """A string that is HTML already; ``element`` escapes all other strings."""
 
     __slots__ = ()
 
@@ -61,9 +61,9 @@ def element(tag: str, *children: str, **attributes: str) -> Html:
     """Makes an element.
 
     Args:
-        tag: Its name.
-        *children: What is in it, one after the other; a text is escaped, an element stays as it is.
-        **attributes: A hyphen is written as an underscore, and ``class`` as ``class_``.
+        tag: The tag.
+        *children: The content: texts, which are escaped, and elements.
+        **attributes: The attributes, with an underscore for each hyphen, and ``class_`` for ``class``.
 
     Returns:
         The element.
@@ -82,8 +82,8 @@ def section(heading: str, *children: str) -> Html:
     """Makes a section.
 
     Args:
-        heading: Its heading.
-        *children: What is below.
+        heading: The heading.
+        *children: The content.
 
     Returns:
         The section.
@@ -96,20 +96,20 @@ def section(heading: str, *children: str) -> Html:
 
 
 def document(title: str, body: Iterable[str]) -> str:
-    """Puts a document together.
+    """Returns an HTML document.
 
     Args:
-        title: What the browser's window is called.
+        title: The title of the browser window.
         body: The elements, from top to bottom.
 
     Returns:
-        The document, the same bytes each time.
+        The document; the same arguments give the same text.
 
     Example:
         >>> print(document("Digits", [element("h1", "Digits")]).splitlines()[0])
         <!DOCTYPE html>
     """
-    # The policy makes the browser enforce that the page asks for nothing and runs nothing.
+    # With this policy the browser enforces that the page loads nothing and runs no script.
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -128,12 +128,12 @@ def document(title: str, body: Iterable[str]) -> str:
 
 
 def number_table(header: Sequence[str], rows: Iterable[Sequence[str]], name: str) -> Html:
-    """Tabulates rows whose first cell is their heading, in a frame that scrolls sideways on a phone.
+    """Makes a table of numbers that can be scrolled sideways on a phone.
 
     Args:
-        header: A heading for each column.
-        rows: The cells of each row.
-        name: What a screen reader calls the table.
+        header: The heading of each column.
+        rows: The cells of each row; the first one is the heading of the row.
+        name: The name of the table for screen readers.
 
     Returns:
         The table.
@@ -159,13 +159,13 @@ def image(path: Path, caption: str) -> Html:
 
     Args:
         path: A PNG or GIF file.
-        caption: What a screen reader says.
+        caption: The text for screen readers.
 
     Returns:
         The element.
 
     Raises:
-        CourseError: The file is missing, or no such picture.
+        CourseError: The file is missing, or is not a PNG or GIF picture.
 
     Example:
         >>> image(Path("no_such.png"), "Nothing")
@@ -173,7 +173,7 @@ def image(path: Path, caption: str) -> Html:
         ...
         keras_course.errors.CourseError: no_such.png is missing; draw it with keras_course.plots.save before the report
     """
-    width, height = _size(path)  # it lets a browser keep the place free
+    width, height = _size(path)  # so that the browser reserves the space
     return element(
         "img",
         src=data_address(path),
@@ -184,16 +184,16 @@ def image(path: Path, caption: str) -> Html:
 
 
 def data_address(path: Path) -> str:
-    """Writes a picture as an address that holds all of it.
+    """Returns a picture as a data URL.
 
     Args:
         path: A PNG or GIF file.
 
     Returns:
-        The address.
+        The URL.
 
     Raises:
-        CourseError: The file is missing, or no such picture.
+        CourseError: The file is missing, or is not a PNG or GIF picture.
 
     Example:
         >>> data_address(Path("no_such.gif"))
@@ -206,7 +206,7 @@ def data_address(path: Path) -> str:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    """Read width and height from the first bytes of a PNG or GIF file."""
+    """Reads width and height from the first bytes of a PNG or GIF file."""
     kind = path.suffix[1:].upper()
     remedy = f"draw it with keras_course.plots.{'save' if kind == 'PNG' else 'save_animation'} before the report"
     if not path.is_file():

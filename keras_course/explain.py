@@ -1,7 +1,7 @@
-"""Looking into a convolutional network: what a kernel does to a picture, what a layer sees, where an answer is from.
+"""Explains convolutional networks: kernels, feature maps, and the places in a picture that support a prediction.
 
-``convolve`` and ``pool`` are the formulas in NumPy, for one picture; the others look into a Keras model of any kind,
-also into the models that it is made of.
+``convolve`` and ``pool`` are the formulas in NumPy, for one picture. The other functions take any Keras model, also one
+with models inside.
 """
 
 import math
@@ -32,7 +32,7 @@ def _kernel(rows: list[list[float]], divisor: float = 1.0) -> FloatArray:
     return kernel
 
 
-# What people made by hand before networks learnt to. Those that detect something add up to 0, the others to 1.
+# Well-known kernels, made by hand. The weights of detectors sum to 0, those of filters to 1.
 KERNELS = MappingProxyType(
     {
         "blur": _kernel([[1, 2, 1], [2, 4, 2], [1, 2, 1]], 16),
@@ -47,26 +47,26 @@ KERNELS = MappingProxyType(
 def convolve(image: npt.ArrayLike, kernel: npt.ArrayLike, *, stride: int = 1, padding: str = "valid") -> FloatArray:
     """Slides a kernel over a picture: out[i, j] = Σ kernel[a, b] · image[stride·i + a, stride·j + b].
 
-    That is what convolutional layers compute, without their bias. (In mathematics it is called cross-correlation; a
-    convolution would turn the kernel upside down first.)
+    This is what a convolutional layer computes, without the bias. (In mathematics it is called cross-correlation; a
+    convolution flips the kernel first.)
 
     Args:
-        image: A grey picture (height, width), or one with channels (height, width, inputs), on any scale.
-        kernel: For a grey picture (rows, columns); for one with channels (rows, columns, inputs, filters), as the
-            weights of a Keras layer.
-        stride: Pixels from one place of the kernel to the next.
-        padding: ``valid`` keeps the kernel within the picture; ``same`` puts zeros around it, so that at stride 1 the
+        image: A gray picture, shape ``(height, width)``, or one with channels, shape ``(height, width, inputs)``.
+        kernel: The weights, shape ``(rows, columns)`` for a gray picture, or ``(rows, columns, inputs, filters)``, as
+            in a Keras layer.
+        stride: The distance between two positions of the kernel in pixels.
+        padding: ``valid`` keeps the kernel within the picture; ``same`` adds zeros around it, so that with stride 1 the
             result is as large as the picture. With n pixels, a kernel of k and a stride of s, the result has
             ⌊(n - k) / s⌋ + 1 pixels for ``valid`` and ⌈n / s⌉ for ``same``.
 
     Returns:
-        float64 (rows, columns), or (rows, columns, filters).
+        The result, float64, shape ``(rows, columns)`` or ``(rows, columns, filters)``.
 
     Raises:
-        CourseError: Picture and kernel do not fit, or ``stride`` or ``padding`` is none of these.
+        CourseError: The shapes do not match, or ``stride`` or ``padding`` has another value.
 
     Example:
-        >>> convolve([[0, 0, 9, 9], [0, 0, 9, 9]], [[-1, 1]]).tolist()  # where it becomes brighter
+        >>> convolve([[0, 0, 9, 9], [0, 0, 9, 9]], [[-1, 1]]).tolist()  # finds where it becomes brighter
         [[0.0, 9.0, 0.0], [0.0, 9.0, 0.0]]
 
     Source: V. Dumoulin and F. Visin, "A guide to convolution arithmetic for deep learning", 2016.
@@ -86,21 +86,21 @@ def convolve(image: npt.ArrayLike, kernel: npt.ArrayLike, *, stride: int = 1, pa
 def pool(
     image: npt.ArrayLike, *, size: int = 2, stride: int | None = None, padding: str = "valid", kind: str = "max"
 ) -> FloatArray:
-    """Takes the largest, or the average, of each window of a picture.
+    """Computes the maximum or the average of each window of a picture.
 
     Args:
-        image: A picture (height, width), or maps (height, width, filters), each of which is pooled alone.
-        size: Height and width of the windows in pixels.
-        stride: Pixels from one window to the next; ``size`` when left out, so that the windows touch.
-        padding: ``valid`` keeps the windows within the picture, ``same`` lets them reach over its edge, where there is
-            nothing: it is neither the largest nor does it count for the average.
+        image: A picture, shape ``(height, width)``, or maps, shape ``(height, width, filters)``, pooled separately.
+        size: The height and the width of the windows in pixels.
+        stride: The distance between two windows in pixels; by default ``size``.
+        padding: ``valid`` keeps the windows within the picture; with ``same`` they can extend beyond its edge, and only
+            pixels of the picture count.
         kind: ``max`` or ``average``.
 
     Returns:
-        float64 of as many axes as the picture.
+        The result, float64, with as many axes as ``image``.
 
     Raises:
-        CourseError: The picture is smaller than a window, or an argument is none of these.
+        CourseError: The picture is smaller than a window, or an argument has another value.
 
     Example:
         >>> pool([[1, 2, 5, 0], [3, 4, 0, 0]]).tolist()
@@ -121,17 +121,17 @@ def pool(
 
 
 def kernels(model: keras.Model, layer: str) -> npt.NDArray[np.float32]:
-    """Reads the kernels that a convolutional layer has.
+    """Returns the kernels of a convolutional layer.
 
     Args:
         model: A built model.
-        layer: The layer's name, also of one in a model within the model.
+        layer: The name of the layer; it can be in a model inside the model.
 
     Returns:
-        A copy of the weights, (rows, columns, inputs, filters).
+        A copy of the weights, shape ``(rows, columns, inputs, filters)``.
 
     Raises:
-        CourseError: There is no such layer, or it is no convolution over pictures.
+        CourseError: There is no such layer, or it is not a two-dimensional convolution.
 
     Example:
         >>> from keras_course.models import cnn_classifier
@@ -145,18 +145,18 @@ def kernels(model: keras.Model, layer: str) -> npt.NDArray[np.float32]:
 
 
 def feature_maps(model: keras.Model, image: npt.ArrayLike, layer: str) -> npt.NDArray[np.float32]:
-    """Computes what a layer makes of one picture: one map for each of its filters.
+    """Computes the output of a layer for one picture: one map for each filter.
 
     Args:
         model: A built model.
-        image: One picture (height, width, channels), as the model takes them.
-        layer: The layer's name, also of one in a model within the model.
+        image: A picture as the model takes it, shape ``(height, width, channels)``.
+        layer: The name of the layer; it can be in a model inside the model.
 
     Returns:
-        The layer's output, (rows, columns, filters).
+        The layer's output, shape ``(rows, columns, filters)``.
 
     Raises:
-        CourseError: The picture does not fit the model, or there is no such layer, or its output is no map.
+        CourseError: The picture does not fit the model, there is no such layer, or its output is not a map.
 
     Example:
         >>> from keras_course.models import cnn_classifier
@@ -172,24 +172,24 @@ def feature_maps(model: keras.Model, image: npt.ArrayLike, layer: str) -> npt.ND
 def grad_cam(
     model: keras.Model, image: npt.ArrayLike, *, label: int | None = None, layer: str | None = None
 ) -> FloatArray:
-    """Finds where in a picture the reasons for an answer are: gradient-weighted class activation mapping.
+    """Computes a heat map of the places that support a prediction: gradient-weighted class activation mapping.
 
-    Each map of a layer is weighted by how much the logit of the class would grow with it, on average over its places;
-    where the sum of the weighted maps is above 0, the picture speaks for the class.
+    Each feature map of a layer is weighted by the mean gradient of the class's logit with respect to the map. Places
+    where the weighted sum is positive support the class.
 
     Args:
         model: A built model that returns logits.
-        image: One picture (height, width, channels), as the model takes them.
-        label: The class to find reasons for; the model's answer when left out.
-        layer: The name of the layer whose maps to weight; when left out, the last convolution, with the normalisation
+        image: A picture as the model takes it, shape ``(height, width, channels)``.
+        label: The number of the class; by default, the predicted class.
+        layer: The name of the layer whose maps are weighted; by default, the last convolution with the normalization
             and the activation that follow it.
 
     Returns:
-        The heat of each pixel of the picture, (height, width), from 0 to 1: interpolated between the places of the
-        layer, and divided by the largest. It is 0 everywhere where nothing speaks for the class.
+        The heat of each pixel, shape ``(height, width)``, from 0 to 1: interpolated from the size of the maps and
+        divided by the maximum. It is 0 everywhere if no place supports the class.
 
     Raises:
-        CourseError: The picture does not fit the model, or there is no such class or layer, or no convolution.
+        CourseError: The picture does not fit the model, or there is no such class, layer or convolution.
 
     Example:
         >>> from keras_course.models import cnn_classifier
@@ -215,7 +215,7 @@ def grad_cam(
         with _watching(chosen, lambda output: output + keras.ops.cast(change[0], output.dtype)):
             return keras.ops.cast(model(batch, training=False), "float32")[0, number], []
 
-    # the gradient for a change of the maps, at no change, is that for the maps themselves
+    # the gradient with respect to a change of the maps, at 0, is the gradient with respect to the maps
     _, (gradient,) = _backend.value_and_grad(logit)([keras.ops.zeros(maps.shape, "float32")])
     weights = _float32(gradient)[0].mean(axis=(0, 1), dtype="float64")
     heat = np.maximum(maps[0].astype("float64") @ weights, 0)
@@ -226,7 +226,7 @@ def grad_cam(
 def _windows(
     picture: FloatArray, size: tuple[int, ...], *, stride: int, padding: str, fill: float
 ) -> npt.NDArray[np.float64]:
-    """Cuts the windows out of a picture (height, width, channels): (rows, columns, channels, *size)."""
+    """Returns the windows of a picture (height, width, channels), shape (rows, columns, channels, *size)."""
     check_positive(stride=stride)
     if padding not in _PADDINGS:
         raise CourseError(f"padding is {padding!r}; give one of {', '.join(_PADDINGS)}")
@@ -234,7 +234,7 @@ def _windows(
         edges = []
         for pixels, window in zip(picture.shape, size, strict=False):
             missing = max((math.ceil(pixels / stride) - 1) * stride + window - pixels, 0)
-            edges.append((missing // 2, missing - missing // 2))  # an odd one goes to the right and below
+            edges.append((missing // 2, missing - missing // 2))  # an odd pixel is added at the right or the bottom
         picture = np.pad(picture, [*edges, (0, 0)], constant_values=fill)
     if picture.shape[0] < size[0] or picture.shape[1] < size[1]:
         raise CourseError(
@@ -246,7 +246,7 @@ def _windows(
 
 def _batch_of(model: keras.Model, image: npt.ArrayLike) -> npt.NDArray[np.float32]:
     if getattr(model, "input_shape", None) is None:
-        raise CourseError(f"model {model.name!r} does not say what it takes; build it from a keras.Input")
+        raise CourseError(f"model {model.name!r} has no input shape; build it from a keras.Input")
     batch = np.asarray(image, "float32")[None]
     check_samples(model, batch, "image")
     return batch
@@ -257,7 +257,7 @@ def _float32(tensor: Any) -> npt.NDArray[np.float32]:
 
 
 def _layers(outer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
-    """All layers that are no models, in the order of the model; Keras' own list goes backwards through inner models."""
+    """Yields all layers that are not models, in the order of the model; Keras' list reverses inner models."""
     for layer in keras_private.all_layers(outer, include_self=False, recursive=False):
         if not isinstance(layer, keras.Model | keras.layers.InputLayer):
             yield layer
@@ -278,15 +278,15 @@ def _is_convolution(layer: keras.layers.Layer) -> bool:
 def _convolutions(model: keras.Model) -> list[keras.layers.Layer]:
     found = [layer for layer in _layers(model) if _is_convolution(layer)]
     if not found:
-        raise CourseError(f"model {model.name!r} has no convolution over pictures; give one that has")
+        raise CourseError(f"model {model.name!r} has no convolution over pictures; give a model with one")
     return found
 
 
 def _last_maps(model: keras.Model) -> keras.layers.Layer:
-    """The last convolution, or the last of the layers that normalise and activate what comes out of it."""
+    """Returns the last convolution, or the last normalization or activation directly after it."""
     everything = list(_layers(model))
     convolutions = _convolutions(model)
-    # some nets end with convolutions over the one place that is left after pooling
+    # some networks end with convolutions over a single place, after pooling
     over_places = [layer for layer in convolutions if _places(layer) != 1]
     here = everything.index((over_places or convolutions)[-1])
     while here + 1 < len(everything) and isinstance(everything[here + 1], _AFTER_A_CONVOLUTION):
@@ -295,7 +295,7 @@ def _last_maps(model: keras.Model) -> keras.layers.Layer:
 
 
 def _places(layer: keras.layers.Layer) -> int | None:
-    """How many places the maps of a layer have; None if that depends on the picture."""
+    """Returns the number of places of a layer's maps, or None if it depends on the picture."""
     sides = layer.output.shape[1:3]
     return None if None in sides else sides[0] * sides[1]
 
@@ -306,7 +306,7 @@ def _names(layers: Iterable[keras.layers.Layer]) -> str:
 
 @contextmanager
 def _watching(layer: keras.layers.Layer, change: Callable[[Any], Any] = lambda output: output) -> Iterator[list[Any]]:
-    """While it lasts, keeps what a layer gives, and changes it first; wherever in a model the layer is."""
+    """Records the outputs of a layer within the context, after applying a change to them."""
     seen: list[Any] = []
     call = layer.call
 
@@ -325,12 +325,14 @@ def _the_maps(seen: list[Any], layer: str) -> Any:
     if len(seen) != 1:
         raise CourseError(f"layer {layer!r} runs {len(seen)} times in the model; give one that runs once")
     if len(seen[0].shape) != 4:
-        raise CourseError(f"layer {layer!r} gives shape {tuple(seen[0].shape[1:])}, no maps; give a convolution")
+        raise CourseError(
+            f"layer {layer!r} gives shape {tuple(seen[0].shape[1:])}, which is not a map; give a convolution"
+        )
     return seen[0]
 
 
 def _interpolated(heat: FloatArray, size: tuple[int, ...]) -> FloatArray:
-    """Enlarges a map bilinearly; the edges of the outer pixels are the edges of the picture."""
+    """Enlarges a map bilinearly; the edges of its outer pixels are the edges of the picture."""
     for axis, pixels in enumerate(size):
         places = (np.arange(pixels) + 0.5) * heat.shape[axis] / pixels - 0.5
         heat = np.apply_along_axis(lambda line, at: np.interp(at, np.arange(len(line)), line), axis, heat, places)

@@ -1,4 +1,4 @@
-"""Pages for the browser that need nothing else: text, style, script and data in one document."""
+"""Web pages that consist of one document with text, style, script and data."""
 
 import base64
 import hashlib
@@ -10,25 +10,25 @@ from typing import Any
 
 
 def assemble(folder: Path, *, scripts: Sequence[str], data: Any, allow: str = "img-src data:") -> str:
-    """Puts a page together from what all pages share and its own ``page.html``, ``page.css``, scripts and data.
+    """Returns a web page, made of the parts that all pages share and of its own files and data.
 
-    Its policy makes the browser enforce that no script runs but this one, and that nothing is fetched but what is
-    allowed.
+    With the content security policy of the page, the browser runs only this script and loads only what is allowed.
 
     Args:
-        folder: Where its own parts are. ``page.html`` has the title in its first line, and then what the body holds.
-        scripts: Names of files; one after the other they are one script.
-        data: What the script finds as JSON in the element ``course``.
-        allow: What the content security policy lets through besides.
+        folder: The folder of its own ``page.html``, with the title in the first line and then the body, and
+            ``page.css``.
+        scripts: The names of the script files in the folder, in their order.
+        data: Data for the script, written as JSON into the element ``course``.
+        allow: More directives of the content security policy.
 
     Returns:
-        The document, the same bytes each time.
+        The document; the same arguments give the same text.
     """
     shared = Path(__file__)
     style = _together(shared.with_suffix(".css"), folder / "page.css")
     script = _together(*(folder / name for name in scripts))
     title, _, body = _together(folder / "page.html").partition("\n")
-    # The data are no script to the browser, so the policy has no word on them; "<" could still end their element.
+    # the policy does not apply to data, but a "<" in it could end the element
     text = json.dumps(data, ensure_ascii=False, indent=1).replace("<", r"\u003c")
     return Template(_together(shared.with_suffix(".html"))).substitute(
         policy=f"default-src 'none'; {allow}; style-src {_hash(style)}; script-src {_hash(script)}",
@@ -45,5 +45,5 @@ def _together(*files: Path) -> str:
 
 
 def _hash(text: str) -> str:
-    """What a content security policy calls an inline element that it lets through."""
+    """Returns the hash of an inline element, by which a content security policy allows it."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

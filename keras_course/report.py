@@ -1,16 +1,16 @@
-"""The page that a run leaves behind: one HTML file with its numbers, its curves and how it was made.
+"""The report of a run: one HTML file with its results, its figures and its settings.
 
-Everything on the page is read from the run directory, so that a report can be remade from the folder alone:
+It is made only from files in the run directory, so it can be made again at any time:
 
 - ``metrics.json``: one flat object of numbers and texts, such as ``accuracy`` or ``rmse``, ``loss``, ``parameters``,
   ``seconds``, ``steps_per_second``, ``seed``, ``backend``, ``device``, ``precision``, ``lesson``, ``data`` and
-  ``command``; also ``loss_name`` (what the loss is, such as "mean squared error"), ``versions`` (package to version)
+  ``command``; also ``loss_name`` (the name of the loss, such as "mean squared error"), ``versions`` (by package)
   and, as ``evaluation.per_class`` returns it, ``per_class``. None is required.
 - ``history.csv``: a header and one row for each epoch.
-- ``figures/*.png``, ``figures/*.gif``: the pictures and animations. Where both have one name, the PNG is shown to a
-  person who prefers no motion, and in print.
+- ``figures/*.png``, ``figures/*.gif``: the figures and animations. If both have the same name, the PNG is shown to
+  readers who prefer no motion, and in print.
 
-The page holds its pictures and its style, asks the network for nothing, runs no script and carries no date: the same
+The page contains its figures and its style, loads nothing from the network, runs no script and has no date: the same
 folder gives the same bytes.
 """
 
@@ -38,18 +38,19 @@ def write_report(
     sections: Mapping[str, str] | None = None,
     trained: bool = True,
 ) -> Path:
-    r"""Write ``report.html`` into a run directory from the files in it.
+    r"""Writes ``report.html`` from the files in a run directory.
 
     Args:
         run_directory: A folder with ``metrics.json``, ``figures/`` and, if anything was trained, ``history.csv``.
         title: The heading of the page.
-        captions: The figures to show, in this order: the name of the PNG or GIF file without its ending, and its
-            caption, which is also what a screen reader says. Without it, all in ``figures/``, sorted by name.
-        sections: Texts to put before the results: heading and plain text, an empty line between paragraphs.
-        trained: Whether anything was trained, so that there is a history.
+        captions: The figures to show, in this order: the name of the PNG or GIF file without its suffix, and its
+            caption, which a screen reader also reads. Without it, all figures in ``figures/`` are shown, sorted by
+            name.
+        sections: Texts before the results: headings and plain texts, with an empty line between paragraphs.
+        trained: Whether a model was trained, so that there is a history.
 
     Returns:
-        The path of the page. It is written beside and renamed, so that a reader never meets half of it.
+        The path of the page. It is written under a temporary name and renamed, so there is never an incomplete page.
 
     Raises:
         CourseError: A file is missing or malformed.
@@ -89,13 +90,13 @@ def write_report(
 
 
 def read_metrics(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the ``metrics.json`` of a run.
+    """Reads the ``metrics.json`` of a run.
 
     Args:
         path: The file.
 
     Returns:
-        Its object: names to values.
+        The values by name.
 
     Raises:
         CourseError: The file is missing, is not JSON, or does not hold one object.
@@ -120,16 +121,16 @@ def read_metrics(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def read_history(path: str | os.PathLike[str]) -> dict[str, list[float]]:
-    r"""Read the ``history.csv`` of a run, as ``plots.training_curves`` takes it.
+    r"""Reads the ``history.csv`` of a run.
 
     Args:
-        path: A file with a header, which has at least ``epoch`` and ``loss``, and one row for each epoch.
+        path: A file with a header, which contains at least ``epoch`` and ``loss``, and one row for each epoch.
 
     Returns:
-        Column names to values, in the order of the file; an empty cell is NaN.
+        The values by the names of the columns, as ``plots.training_curves`` takes them; an empty cell is NaN.
 
     Raises:
-        CourseError: The file is missing, has no epoch, or has a cell that is no number.
+        CourseError: The file is missing, has no epoch, or has a cell that is not a number.
 
     Example:
         >>> import tempfile
@@ -162,7 +163,7 @@ def read_history(path: str | os.PathLike[str]) -> dict[str, list[float]]:
 
 
 def _summary(metrics: Mapping[str, Any]) -> Html:
-    """Say the result in one line, from what there is of it."""
+    """Returns the results in one line, as far as they are known."""
     parts = []
     if is_number(metrics.get("accuracy")):
         parts.append(f"{_percent(metrics['accuracy'])} accuracy")
@@ -186,11 +187,11 @@ def _text_section(heading: str, text: str) -> Html:
 
 
 def _facts(metrics: Mapping[str, Any]) -> Html:
-    """Tabulate the results and, beside them, how they came about."""
+    """Returns two tables: the results, and how the model was made."""
     results = {name: metrics[name] for name in _RESULTS if name in metrics}
     elsewhere = {*results, "per_class", "command", "loss_name"}
     origin = {name: value for name, value in metrics.items() if name not in elsewhere}
-    # "loss" or, where a run says what its loss is, that: "mean squared error".
+    # "loss", or its name, such as "mean squared error"
     names = {
         name: label.replace("loss", str(metrics.get("loss_name", "loss"))) for name, (label, _) in _RESULTS.items()
     }
@@ -216,7 +217,7 @@ def _figures(folder: Path, captions: Mapping[str, str]) -> Html:
 
 
 def _picture(folder: Path, stem: str, caption: str) -> Html:
-    """Embed a PNG, or a GIF and, where there is one, the PNG that stands for it."""
+    """Embeds a PNG, or a GIF together with the PNG of the same name, if there is one."""
     still, moving = folder / f"{stem}.png", folder / f"{stem}.gif"
     if not moving.is_file():
         return image(still, caption)
@@ -256,7 +257,7 @@ def _command(command: Any) -> Html:
     return section("Command", element("pre", element("code", str(command)))) if command else NOTHING
 
 
-# Numbers as a person writes them.
+# Formats of numbers.
 
 
 def _percent(value: float) -> str:
@@ -284,7 +285,7 @@ def _plain(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.6g}"
 
 
-# What counts as a result: its name on the page and how it is written, in this order.
+# The results, in this order: the name on the page and the format.
 _RESULTS: dict[str, tuple[str, Callable[[float], str]]] = {
     "accuracy": ("accuracy", _percent),
     "val_accuracy": ("validation accuracy", _percent),
@@ -309,8 +310,8 @@ def _history_format(name: str) -> Callable[[float], str]:
 
 
 def _value(value: Any, form: Callable[[float], str]) -> str:
-    """Write one value of a metric or of an epoch, whatever it is."""
-    if value is None or value != value:  # NaN alone differs from itself
+    """Formats a value of a metric or of an epoch, of any type."""
+    if value is None or value != value:  # only NaN differs from itself
         return _ABSENT
     if isinstance(value, bool):
         return "yes" if value else "no"

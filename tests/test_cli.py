@@ -206,7 +206,7 @@ def test_run_is_the_same_as_running_the_script(folder):
 def test_run_shows_the_help_of_the_lesson(folder):
     done = keras_course("run", "--folder", folder, "4", "--help")
     assert done.returncode == 0
-    assert "how often training sees all the data (3)" in done.stdout
+    assert "training epochs (3)" in done.stdout
 
 
 def test_run_explains_a_wrong_option_of_the_lesson(folder):

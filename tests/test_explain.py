@@ -260,19 +260,22 @@ def no_logits():
             lambda: explain.feature_maps(one_block(), PICTURE[..., 0], "block1_conv"),
             r"image has samples of shape \(9, 8\)",
         ),
-        (lambda: explain.feature_maps(one_block(), PICTURE, "dense"), r"layer 'dense' gives shape \(6,\), no maps"),
+        (
+            lambda: explain.feature_maps(one_block(), PICTURE, "dense"),
+            r"layer 'dense' gives shape \(6,\), which is not a map; give a convolution",
+        ),
         (lambda: explain.feature_maps(repeated(), PICTURE, "shared"), "layer 'shared' runs 2 times"),
         (lambda: explain.grad_cam(one_block(), PICTURE, label=3), "label is 3; give a class number from 0 to 2"),
         (lambda: explain.grad_cam(one_block(), PICTURE, label=-1), "label is -1; give"),
         (lambda: explain.grad_cam(one_block(), PICTURE * np.nan), "image has a sample that is nan"),
         (
             lambda: explain.grad_cam(keras.Sequential([layers.Dense(2)], name="unbuilt"), PICTURE),
-            "model 'unbuilt' does not say what it takes; build it from a keras.Input",
+            "model 'unbuilt' has no input shape; build it from a keras.Input",
         ),
         (lambda: explain.grad_cam(no_logits(), PICTURE), r"model 'maps' gives shape \(7, 6, 2\) a picture; give"),
         (
             lambda: explain.grad_cam(dense_classifier(input_shape=(9, 8, 2), name="flat"), PICTURE),
-            "model 'flat' has no convolution over pictures; give one that has",
+            "model 'flat' has no convolution over pictures; give a model with one",
         ),
     ],
 )

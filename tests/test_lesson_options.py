@@ -114,13 +114,13 @@ def test_data_and_output_may_be_paths(tmp_path):
 def test_resuming_needs_a_folder_that_is_there(tmp_path):
     assert parse_options("A lesson.", ["--resume", "--output", str(tmp_path)]).resume
     assert parse_options("A lesson.", ["--resume"]).output is None
-    with pytest.raises(CourseError, match=r"--resume goes on with the run in --output .*no_run, which is no folder"):
+    with pytest.raises(CourseError, match=r"--resume needs .* --output is .*no_run, which is not a folder; give"):
         parse_options("A lesson.", ["--resume", "--output", str(tmp_path / "no_run")])
 
 
 def test_a_folder_that_cannot_be_written_to_is_found_out_before_the_training(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
-    with pytest.raises(CourseError, match=f"{tmp_path} is not a folder that can be written to"):
+    with pytest.raises(CourseError, match=f"{tmp_path} is not a writable folder; give another"):
         parse_options("A lesson.", ["--output", str(tmp_path / "run")])
 
 
@@ -188,7 +188,7 @@ def test_help_describes_the_lesson_and_every_option(tmp_path):
     for field in fields(Options):
         is_shown = f"--{field.name.replace('_', '-')} " in done.stdout
         assert is_shown == (field.name != "model"), "this lesson takes no model"
-    assert "how often training sees all the data (3)" in done.stdout
+    assert "training epochs (3)" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 

@@ -465,9 +465,9 @@ def test_most_wrong_titles_the_mistakes_with_truth_answer_and_probability() -> N
     probabilities[3] = [0.25, 0.75, *[1e-9] * 8]
     figure = plots.most_wrong(images, [1, 7, 4, 0], np.log(probabilities) + 3, DIGITS)
     assert [axes.get_title() for axes in figure.axes] == [
-        "true 4, said 9 (98 %)",
-        "true 0, said 1 (75 %)",
-        "true 1, said 0 (60 %)",
+        "true 4, predicted 9 (98 %)",
+        "true 0, predicted 1 (75 %)",
+        "true 1, predicted 0 (60 %)",
     ]
     np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), images[2, ..., 0])
     assert figure.get_suptitle() == "3 of 4 wrong"
@@ -481,7 +481,7 @@ def test_most_wrong_shows_no_more_than_asked_for_and_says_how_many_there_are() -
 
 def test_most_wrong_breaks_long_names_into_two_lines() -> None:
     figure = plots.most_wrong(pictures(1, 3), [4], 9 * np.eye(6)[[0]], FRUIT)
-    assert figure.axes[0].get_title() == "true rotten bananas,\nsaid fresh apples (100 %)"
+    assert figure.axes[0].get_title() == "true rotten bananas,\npredicted fresh apples (100 %)"
 
 
 def test_most_wrong_says_so_when_nothing_is_wrong() -> None:

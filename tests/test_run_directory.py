@@ -1,5 +1,6 @@
 """The folder of a run: what is in it, and that neither a kill nor a full disk nor a second process spoils it."""
 
+import dataclasses
 import errno
 import importlib.metadata
 import importlib.util
@@ -26,10 +27,9 @@ from keras_course import _backend, plots
 from keras_course.cards import ModelCard, read_card
 from keras_course.errors import CourseError
 from keras_course.files import replacing
-from keras_course.lesson import Options
 from keras_course.models import dense_classifier
 from keras_course.preprocessing import PictureFormat
-from keras_course.training import RunDirectory, fit, open_run, predict_logits, run_directory
+from keras_course.training import RunDirectory, fit, predict_logits, run_directory
 from keras_course.training.fine_tuning import WeightedCrossEntropy
 from keras_course.training.run_directory import Checkpoint, latest_folder, new_folder
 
@@ -37,6 +37,7 @@ ROOT = Path(__file__).parents[1]
 DATA = Path(__file__).parent / "data"
 RANDOM = np.random.default_rng(0)
 X, X_VALID = (RANDOM.integers(0, 256, (n, 3, 3, 1), dtype=np.uint8) for n in (24, 10))
+SETTINGS = {"seed": 0, "batch_size": 8, "precision": "float32", "data": "sample", "command": "python lesson.py"}
 Y, Y_VALID = (RANDOM.integers(0, 4, n, dtype=np.int32) for n in (24, 10))
 
 
@@ -66,7 +67,7 @@ def finished(tmp_path_factory):
     with RunDirectory(folder) as run:
         model = tiny()
         history = train(run, model=model, log_steps=True)
-        run.save_results(model, history, Options(epochs=2, batch_size=8), samples=len(X), accuracy=0.5)
+        run.save_results(model, history, SETTINGS, samples=len(X), metrics={"accuracy": 0.5})
     return folder
 
 
@@ -120,7 +121,7 @@ def test_metrics_say_what_was_measured_and_how(folder):
 def test_an_epoch_too_short_to_be_measured_is_no_division_by_zero(tmp_path):
     history = {"epoch": [1], "loss": [0.5], "seconds": [0.0]}
     with RunDirectory(tmp_path) as run:
-        metrics = run.save_results(tiny(), history, Options(), samples=64)
+        metrics = run.save_results(tiny(), history, SETTINGS, samples=64, metrics={})
     assert np.isfinite(metrics["steps_per_second"])
 
 
@@ -152,8 +153,8 @@ def test_the_model_carries_its_card_and_what_was_measured(tmp_path):
     model = tiny()
     with RunDirectory(tmp_path) as run:
         history = train(run, model=model, epochs=2)
-        options = Options(epochs=2, batch_size=8, seed=0)
-        metrics = run.save_results(model, history, options, samples=len(X), card=CARD, accuracy=0.5, loss=1.25, other=7)
+        measured = {"accuracy": 0.5, "loss": 1.25, "other": 7}
+        metrics = run.save_results(model, history, SETTINGS, samples=len(X), card=CARD, metrics=measured)
     card = read_card(tmp_path / "model.keras")
     assert (card.title, card.class_names, card.picture_format) == (CARD.title, CARD.class_names, CARD.picture_format)
     assert card.metrics == {"accuracy": 0.5, "loss": 1.25}
@@ -230,20 +231,6 @@ def test_the_latest_run_of_the_lesson_is_found(tmp_path):
         latest_folder(tmp_path, "other")
 
 
-def test_open_run_names_the_folder_after_the_lesson(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for expected in ("lesson", "lesson-2"):
-        with open_run("lesson", Options()) as run:
-            assert run.path == Path("runs") / expected
-            run.write_history({"epoch": [1]})
-    with open_run("lesson", Options(resume=True)) as run:
-        assert run.path == Path("runs/lesson-2")
-    with open_run("lesson", Options(output=tmp_path / "mine")) as run:
-        assert run.path == tmp_path / "mine"
-    with pytest.raises(CourseError, match="no run of other"):
-        open_run("other", Options(resume=True))
-
-
 def test_a_folder_in_use_is_refused_until_it_is_let_go(folder):
     before = contents(folder)
     with RunDirectory(folder, resume=True):
@@ -270,7 +257,7 @@ def test_a_folder_with_a_run_is_refused_and_stays_as_it_is(folder, name):
         if str(path) != name:
             (folder / path).unlink()
     before = contents(folder)
-    with pytest.raises(CourseError, match="holds a run already; add --resume"):
+    with pytest.raises(CourseError, match="holds a run already; resume it or choose another"):
         RunDirectory(folder)
     assert contents(folder) == before
 
@@ -458,7 +445,7 @@ def test_a_damaged_table_of_steps_is_named_before_the_training(folder, monkeypat
     with RunDirectory(folder, resume=True) as run, pytest.raises(CourseError) as error:
         train(run, epochs=3, log_steps=True)
     assert str(error.value).startswith(f"{path} is damaged: line {line} is ")
-    assert str(error.value).endswith("mend it, or rename the file to go on without the losses of earlier steps")
+    assert str(error.value).endswith("repair it, or rename the file to resume without the losses of earlier steps")
     assert "\n" not in str(error.value)
     assert contents(folder) == before
 
@@ -918,6 +905,16 @@ def test_nothing_is_written_through_a_link(folder, tmp_path, name, kind):
 # --- What only describes a run never costs its result ----------------------------------------------------------
 
 
+def test_a_model_that_was_not_trained_keeps_its_card(tmp_path):
+    card = dataclasses.replace(CARD, metrics={"accuracy": 0.75}, training={"epochs": 300})
+    with RunDirectory(tmp_path) as run:
+        metrics = run.save_results(tiny(), {}, SETTINGS, card=card, metrics={"right": 5})
+    assert read_card(tmp_path / "model.keras").metrics == {"accuracy": 0.75}
+    assert read_card(tmp_path / "model.keras").training == {"epochs": 300}
+    assert not {"epochs", "seconds", "steps_per_second", "batch_size", "samples"} & set(metrics)
+    assert {"right": 5, "seed": 0, "parameters": 74}.items() <= metrics.items()
+
+
 HISTORY = {"epoch": [1], "loss": [0.5], "seconds": [0.1]}
 
 
@@ -927,7 +924,7 @@ def test_a_package_under_another_name_costs_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(importlib.metadata, "version", missing)
     with RunDirectory(tmp_path) as run:
-        metrics = run.save_results(tiny(), HISTORY, Options(), samples=8, card=CARD)
+        metrics = run.save_results(tiny(), HISTORY, SETTINGS, samples=8, card=CARD, metrics={})
     assert metrics["versions"]["keras"] == keras.__version__
     assert read_card(tmp_path / "model.keras").training["versions"]["numpy"] == np.__version__
 
@@ -940,7 +937,8 @@ def test_what_cannot_be_found_out_is_left_out(tmp_path, monkeypatch, name):
     owner = {"device_in_use": _backend, "_versions": run_directory, "median": statistics}[name]
     monkeypatch.setattr(owner, name, fails)
     with RunDirectory(tmp_path) as run:
-        metrics = run.save_results(tiny(), HISTORY, Options(), samples=8, card=CARD, accuracy=np.float32(0.5))
+        measured = {"accuracy": np.float32(0.5)}
+        metrics = run.save_results(tiny(), HISTORY, SETTINGS, samples=8, card=CARD, metrics=measured)
     missing = {"device_in_use": "device", "_versions": "versions", "median": "steps_per_second"}[name]
     assert missing not in metrics
     assert json.loads((tmp_path / "metrics.json").read_text())["accuracy"] == 0.5
@@ -949,14 +947,18 @@ def test_what_cannot_be_found_out_is_left_out(tmp_path, monkeypatch, name):
 
 def test_numbers_that_a_card_cannot_hold_are_left_out_of_it(tmp_path):
     with RunDirectory(tmp_path) as run:
-        run.save_results(tiny(), {}, Options(), samples=8, card=CARD, loss=float("nan"), per_class=np.ones(2))
+        measured = {"loss": float("nan"), "per_class": np.ones(2)}
+        run.save_results(tiny(), HISTORY, SETTINGS, samples=8, card=CARD, metrics=measured)
     assert read_card(tmp_path / "model.keras").metrics == {}
     assert json.loads((tmp_path / "metrics.json").read_text())["per_class"] == [1, 1]
 
 
 def test_a_wrong_card_does_not_cost_the_model(tmp_path):
-    with RunDirectory(tmp_path) as run, pytest.raises(CourseError, match=r"8 numbers .* \(it is saved without one"):
-        run.save_results(tiny(num_classes=8), HISTORY, Options(), samples=8, card=CARD)
+    with (
+        RunDirectory(tmp_path) as run,
+        pytest.raises(CourseError, match=r"8 numbers .* \(the model is saved without a card"),
+    ):
+        run.save_results(tiny(num_classes=8), HISTORY, SETTINGS, samples=8, card=CARD, metrics={})
     assert read_card(tmp_path / "model.keras") is None
     assert (tmp_path / "metrics.json").exists()
 
@@ -964,7 +966,10 @@ def test_a_wrong_card_does_not_cost_the_model(tmp_path):
 def test_of_a_model_that_no_file_describes_the_weights_are_kept(tmp_path):
     inputs = keras.Input((3,))
     model = keras.Model(inputs, keras.layers.Lambda(lambda x: x)(keras.layers.Dense(2)(inputs)))
-    with RunDirectory(tmp_path) as run, pytest.raises(CourseError, match=r"'Lambda' .*\(they are in .*weights\.h5\)"):
+    with (
+        RunDirectory(tmp_path) as run,
+        pytest.raises(CourseError, match=r"'Lambda' .*\(its weights are in .*weights\.h5\)"),
+    ):
         run.save_model(model)
     assert not (tmp_path / "model.keras").exists()
     before = model.get_weights()

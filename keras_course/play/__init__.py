@@ -1,11 +1,11 @@
-"""The page of ``keras-course play``: gradient descent to be dragged about, in one file that needs nothing else.
+"""The page of ``keras-course play``: interactive gradient descent in one HTML file.
 
-The page computes for itself, in JavaScript and in float64, with the course's formulas: the loss surfaces, the update
-rules, and the generator that shuffles the batches. What Python knows as data (the numbers of the rules, where the
-surfaces are looked at, the points of the lines) is embedded as JSON, so that no number is typed twice; the formulas are
-tested against the Python ones in a real browser.
+The page computes in JavaScript, in float64, with the course's formulas: loss surfaces, update rules, and the generator
+that shuffles the batches. Numbers that Python also needs (parameters of the rules, bounds of the surfaces, points of
+the lines) are embedded as JSON, so that none is typed twice. Tests compare the formulas with those in Python in a
+browser.
 
-Nothing here imports Keras: the page is written in a moment.
+Nothing here imports Keras, so that the page is written quickly.
 """
 
 import hashlib
@@ -25,14 +25,13 @@ from keras_course.update_rules import UPDATE_RULES
 
 _FOLDER = Path(__file__).parent
 
-# One after the other they are one script: pure functions first, then what is chosen and how it is shown; page.js starts
-# it.
+# Together they are one script: first pure functions, then the state and how it is shown. page.js starts it.
 _SCRIPTS = (
     *("threefry.js", "rules.js", "surfaces.js", "descend.js", "format.js", "charts.js"),
     *("state.js", "words.js", "show.js", "links.js", "page.js"),
 )
 
-# With which each surface is first shown: small enough to arrive, large enough not to crawl.
+# The learning rate with which each surface is shown first: it converges, and not too slowly.
 _LEARNING_RATES = {
     "two_points": 0.1,
     "ten_points": 0.02,
@@ -41,18 +40,18 @@ _LEARNING_RATES = {
     "several_minima": 0.01,
 }
 
-# How far a line's surface is shown beyond its start and its minimum, as a share of the way between them.
+# The margin around start and minimum of a line's surface, as a fraction of their distance.
 _MARGIN = 0.75
 
 
 def write_page(path: str | os.PathLike[str]) -> Path:
-    """Writes the page, whole or not at all.
+    """Writes the page; there is never an incomplete file.
 
     Args:
-        path: The file to write, ending in ``.html``; missing folders are made.
+        path: The path of the file, ending in ``.html``; missing folders are created.
 
     Returns:
-        Its absolute path.
+        The absolute path.
 
     Raises:
         CourseError: The path does not end in ``.html``, or is a folder.
@@ -73,12 +72,12 @@ def write_page(path: str | os.PathLike[str]) -> Path:
 
 
 def page() -> str:
-    """Puts the page together: text, style, script and data in one HTML document.
+    """Returns the page: text, style, script and data in one HTML document.
 
-    Its policy makes the browser enforce that nothing is fetched and that no script runs but this one.
+    With its content security policy, the browser loads nothing else and runs no other script.
 
     Returns:
-        The document, the same bytes each time.
+        The document, always the same text.
 
     Example:
         >>> page().splitlines()[0]
@@ -88,7 +87,7 @@ def page() -> str:
 
 
 def _course() -> dict[str, Any]:
-    """What the page takes from the course, as it stands in the JSON."""
+    """Returns the data for the JSON in the page."""
     return {
         "rules": {name: asdict(rule) for name, rule in UPDATE_RULES.items()},
         "surfaces": {name: _line(name) for name in lines.STARTS} | {name: _formula(name) for name in SURFACES},
@@ -99,7 +98,7 @@ def _course() -> dict[str, Any]:
 def _line(name: str) -> dict[str, Any]:
     x, y = (values.astype("float64") for values in lines.load_data(name))
     start = np.array(lines.STARTS[name])
-    minimum = np.polyfit(x, y, 1).round(12)  # without the last bits, in which libraries differ
+    minimum = np.polyfit(x, y, 1).round(12)  # without the last bits, which differ between libraries
     margin = _MARGIN * abs(start - minimum)
     low, high = np.minimum(start, minimum) - margin, np.maximum(start, minimum) + margin
     return {
@@ -127,6 +126,6 @@ def _formula(name: str) -> dict[str, Any]:
 
 
 def _stream_words(name: str) -> list[int]:
-    """The two int32 words into which ``randomness.stream_key`` turns a stream's name."""
+    """Returns the two int32 words of a stream's name, as ``randomness.stream_key`` computes them."""
     digest = hashlib.blake2b(f"str:{name}".encode(), digest_size=8).digest()
     return np.frombuffer(digest, "<i4").tolist()

@@ -45,6 +45,6 @@ function readLink() {
   }
   show(isWhole(at, 0, MOST_STEPS) ? at : lastStep());
   byId("link-error").textContent = wrong.length
-    ? `In the link, this makes no sense here and is left out: ${wrong.join(", ")}.`
+    ? `These settings of the link are not valid and are ignored: ${wrong.join(", ")}.`
     : "";
 }

@@ -186,14 +186,14 @@ function showHints(surface, count) {
     surface: `${of} It comes with its own start and learning rate.`,
     optimizer: RULE_TEXTS[settings.optimizer],
     batch: count
-      ? `How many of the ${count} points a step looks at. With all of them the steps are smooth.`
-      : "This surface is a formula: there are no data to cut into batches.",
+      ? `The number of points in each step, of ${count}. With all points the path is smooth.`
+      : "This surface is a formula without data, so there are no batches.",
     steps: count
       ? `An epoch, once through all points, takes ${anEpoch}: ${epochs} in all.`
-      : "How many steps to take.",
+      : "The number of steps.",
     seed: isMiniBatch()
-      ? "Decides the order of the points. The same as in Python."
-      : "Not used here: each step sees everything, in whatever order.",
+      ? "The seed of the order of the points, the same as in Python."
+      : "Not used here: each step uses all data.",
   };
   for (const [name, text] of Object.entries(hints)) {
     byId(`${name}-hint`).textContent = text;
@@ -209,7 +209,7 @@ function lineHint(surface) {
     return `loss(${p}, ${q}) = ${surface.formula}. No data, so there is no line to see.`;
   }
   const filled = isMiniBatch() ? " Filled: the points that the next step looks at." : "";
-  return `Dashed: the line at the start. Dotted: how far off each point is.${filled}`;
+  return `Dashed: the line at the start. Dotted: the error of each point.${filled}`;
 }
 
 // --- the table

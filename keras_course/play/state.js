@@ -12,9 +12,9 @@ const PLAY_SECONDS = 6; // a whole path takes at most so long
 const SLOWEST_STEPS_A_SECOND = 5;
 
 const SURFACE_TEXTS = {
-  long_valley: "Twenty times steeper across than along: what is not too long a step across is too short along.",
-  curved_valley: "A valley along a parabola, whose floor falls slowly.",
-  several_minima: "Four hollows of three depths: where it starts decides where it ends.",
+  long_valley: "Twenty times steeper across than along: a learning rate that is small enough across is too small along.",
+  curved_valley: "A valley along a parabola with a slight slope.",
+  several_minima: "Four minima of three depths: the start decides which one is found.",
 };
 
 const PRESETS = {

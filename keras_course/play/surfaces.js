@@ -55,7 +55,7 @@ function sampleCount(surface) {
   return surface.data ? surface.data.x.length : 0;
 }
 
-// The larger eigenvalue of the second derivatives at the lowest point: how sharply the surface bends there at most.
+// The largest curvature at the global minimum: the larger eigenvalue of the matrix of second derivatives.
 function greatestCurvature(surface) {
   const [pp, pq, qq] = surface.hessian(...surface.minima[0]);
   return (pp + qq + Math.hypot(pp - qq, 2 * pq)) / 2;

@@ -13,7 +13,7 @@ function messageText() {
   }
   const direction = now < before ? "fell" : now > before ? "rose" : "stayed";
   const change = `the ${name} ${direction} from ${formatNumber(before, 4)} to ${formatNumber(now, 4)}`;
-  const end = restingPlace(surface, result.places[shown]) || `The least possible is ${formatNumber(least, 4)}.`;
+  const end = restingPlace(surface, result.places[shown]) || `The minimum is ${formatNumber(least, 4)}.`;
   return `After ${plural(shown, "step")} ${change}. ${end}`;
 }
 
@@ -34,13 +34,13 @@ function divergenceReason(surface) {
   }
   const limit = formatNumber(rateLimit(rule, greatestCurvature(surface)), 3);
   if (!surface.quadratic) {
-    return `${tooLarge}: even next to the lowest point the most is ${limit}, and where it is steeper, less.`;
+    return `${tooLarge}: even near the global minimum the limit is ${limit}, and it is smaller where the surface is steeper.`;
   }
   const batches = isMiniBatch() ? " with all points in each step, and less with batches" : "";
   return `${tooLarge}; for this surface anything above ${limit} is${batches}.`;
 }
 
-// Where the path came to rest, if it did: at the lowest point or in another hollow.
+// The minimum at which the path ended, if it is at one.
 function restingPlace(surface, place) {
   const [left, right, bottom, top] = surface.bounds;
   const [m, b] = place.point;
@@ -51,8 +51,8 @@ function restingPlace(surface, place) {
   }
   const where = formatPoint(nearest);
   return nearest === surface.minima[0]
-    ? `It is at the lowest point, ${where}.`
-    : `It is in the hollow at ${where}, which is not the lowest: that is at ${formatPoint(surface.minima[0])}.`;
+    ? `It is at the global minimum, ${where}.`
+    : `It is at the local minimum ${where}; the global one is ${formatPoint(surface.minima[0])}.`;
 }
 
 function lossLabel() {

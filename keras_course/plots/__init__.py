@@ -1,25 +1,25 @@
-"""Every picture that a lesson shows.
+"""All figures of the lessons.
 
-Each function takes NumPy arrays and returns a ``matplotlib.figure.Figure`` that belongs to nobody: it is made without
-pyplot, so there is no current figure, no window and nothing to close. ``save`` writes it as PNG; a notebook shows
-it when it is the last value of a cell.
+Each function takes NumPy arrays and returns a ``matplotlib.figure.Figure`` that is made without pyplot: there is no
+current figure, no window and nothing to close. ``save`` writes it as PNG; a notebook shows it where it is the last
+value of a cell.
 
 | file | what it draws |
 |---|---|
-| ``answers`` | photos, what reached the model of them, and its answers |
-| ``pictures`` | samples, mistakes, the confusion matrix |
+| ``answers`` | photos, the input of the model, and its predictions |
+| ``pictures`` | samples, mistakes, confusion matrix |
 | ``history`` | one training: loss and accuracy by epoch, loss by batch |
-| ``families`` | several trainings side by side, as a riddle and with its answer |
-| ``comparison`` | several ways to the same end: how good, and at what cost |
-| ``functions`` | activations with their slopes, any curves over one axis |
-| ``fits`` | models on the points they learn from; their error by the size of the model |
-| ``convolutions`` | kernels, feature maps, what a kernel does to a picture, where an answer comes from |
-| ``landscape`` | the loss over two parameters, as a surface and as a map, with the paths of descents |
-| ``animation`` | a descent as a film |
-| ``style`` | what makes them look alike, and how they are saved |
+| ``families`` | several trainings side by side, as a question and with its answer |
+| ``comparison`` | several methods: their quality and their cost |
+| ``functions`` | activations and their slopes, other curves over one axis |
+| ``fits`` | models on their training points; their error by the size of the model |
+| ``convolutions`` | kernels, feature maps, convolutions step by step, heat maps of Grad-CAM |
+| ``landscape`` | the loss over two parameters, as a surface and as contours, with the paths of descents |
+| ``animation`` | a descent as an animation |
+| ``style`` | the common style, and saving |
 
 To add a plot: decorate it with ``in_course_style``, start from ``new_figure``, take the colours from ``style``, check
-what it is given with ``checks`` and name the function here.
+the arguments with ``checks``, and list the function here.
 """
 
 from keras_course.plots.animation import Animation, descent_animation, save_animation

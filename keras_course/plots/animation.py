@@ -1,9 +1,9 @@
-"""A descent as a film: the path on the map, the line over the points, and the loss, step by step."""
+"""An animation of a descent: the path on the loss surface, the line through the points, and the loss."""
 
 import base64
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -41,18 +41,18 @@ _HEAD: dict[str, Any] = {
     "linestyle": "",
     "animated": True,
 }
-_COLOURS_OF_GIF = 255  # and one for what stays as it is in the frame before
-_LAST_FRAME_MS = 2000  # time to look at where it ended
-_Draw = Callable[[int], list[Artist]]  # from a step to what has to be drawn for it
+_COLOURS_OF_GIF = 255  # and one for pixels that do not change
+_LAST_FRAME_MS = 2000
+_Draw = Callable[[int], list[Artist]]  # from a step to the artists that change
 
 
 @dataclass(frozen=True)
 class Animation:
-    """A film that a notebook shows and ``save_animation`` writes.
+    """An animation that a notebook shows and ``save_animation`` writes.
 
     Attributes:
-        frames: Pictures of one size, RGB.
-        durations: How long each one stays, in milliseconds.
+        frames: RGB images of the same size.
+        durations: The duration of each frame in milliseconds.
 
     Example:
         >>> film = Animation((Image.new("RGB", (4, 3)), Image.new("RGB", (4, 3), "white")), (100, 2000))
@@ -64,11 +64,11 @@ class Animation:
     durations: tuple[int, ...]
 
     def gif(self) -> bytes:
-        r"""Encode the film.
+        r"""Encodes the animation as GIF.
 
         Returns:
-            A GIF file that repeats for ever. Every frame has the same 255 colours and no dots of mixed ones, so that
-            what does not move does not flicker.
+            A GIF file that repeats forever. All frames have the same 255 colours without dithering, so that the
+            background does not flicker.
 
         Example:
             >>> Animation((Image.new("RGB", (4, 3)),), (2000,)).gif()[6:10]
@@ -83,7 +83,7 @@ class Animation:
             append_images=rest,
             duration=list(self.durations),
             loop=0,
-            optimize=True,  # what stays as it is costs nothing
+            optimize=True,  # stores only what changes
         )
         return buffer.getvalue()
 
@@ -109,30 +109,30 @@ def descent_animation(
     frames: int = 40,
     seconds: float = 6.0,
 ) -> Animation:
-    """Film a descent: the path on the map of the loss, the line over the points, and the loss so far.
+    """Animates a descent: the path on the loss surface, the line through the points, and the loss so far.
 
-    The steps shown are each of the first ones and ever fewer of the later ones, at even ratios: the early steps are
-    large, and the late ones hardly move. A path that diverges is shown until it is a million
-    maps away.
+    It shows each of the first steps and fewer of the later ones, at equal ratios, because early steps are large and
+    late ones small. A path that diverges is shown until it is a million times the size of the map away.
 
     Args:
-        p: The first parameter, shape ``(columns,)``, increasing; the slope m, where there are points.
-        q: The second one, shape ``(rows,)``, increasing; the intercept b.
+        p: Values of the first parameter, shape ``(columns,)``, increasing; with points, the slope m.
+        q: Values of the second parameter, shape ``(rows,)``, increasing; with points, the intercept b.
         losses: The loss of each pair, shape ``(rows, columns)``.
-        path: Pairs of parameters, shape ``(steps + 1, 2)``, the start first.
-        path_losses: The loss of each of them, shape ``(steps + 1,)``.
-        x: The points that the line ŷ = mx + b shall meet, shape ``(n,)``; without them there is no panel for the line.
-        y: The same, shape ``(n,)``.
-        labels: What ``p`` and ``q`` are.
-        loss_label: What the loss measures, with its unit.
-        frames: How many pictures at most.
-        seconds: How long it takes; the last picture stays for two seconds more.
+        path: The parameters after each step, shape ``(steps + 1, 2)``, with the start first.
+        path_losses: The loss after each step, shape ``(steps + 1,)``.
+        x: Inputs of the points to which the line ŷ = mx + b is fitted, shape ``(n,)``; without points there is no panel
+            for the line.
+        y: Targets of the points, shape ``(n,)``.
+        labels: The names of ``p`` and ``q``.
+        loss_label: The name of the loss, with its unit.
+        frames: The largest number of frames.
+        seconds: The duration; the last frame is shown for two more seconds.
 
     Returns:
-        The film. With one installation of matplotlib and Pillow, the same arguments give the same bytes.
+        The animation. With the same versions of matplotlib and Pillow, the same arguments give the same bytes.
 
     Raises:
-        CourseError: The arguments do not fit each other.
+        CourseError: Shapes do not match, or ``frames`` or ``seconds`` is out of range.
 
     Example:
         >>> m, b = np.linspace(-1, 3, 5), np.linspace(0, 2, 3)
@@ -145,7 +145,7 @@ def descent_animation(
     way = within_reach(checks.path("path", path), p, q)
     heights = checks.column("path_losses", path_losses, length=len(np.asarray(path)))[: len(way)]
     if not len(way):
-        raise CourseError("path starts a million maps away; let p and q reach further")
+        raise CourseError("path starts too far outside of p and q; give p and q with a larger range")
     if not isinstance(frames, Integral) or frames < 2:
         raise CourseError(f"frames is {frames!r}; give a whole number from 2 up")
     if not 0 < seconds <= 600:
@@ -153,7 +153,7 @@ def descent_animation(
     if (x is None) != (y is None):
         raise CourseError(f"{'y' if y is None else 'x'} is missing; give x and y of the points, or neither")
     panels = 2 if x is None or y is None else 3
-    figure = new_figure(3.9 * panels, 4.1, " ")  # a line is kept free for what the step is
+    figure = new_figure(3.9 * panels, 4.1, " ")  # room for a line with the step
     canvas = FigureCanvasAgg(figure)
     every_axes = figure.subplots(1, panels)
     drawings = [_draw_map(every_axes[0], p, q, losses, way, labels)]
@@ -161,7 +161,7 @@ def descent_animation(
         drawings.append(_draw_line(every_axes[1], *checks.points("x and y", x, y), way))
     drawings.append(_draw_losses(every_axes[-1], heights, loss_label))
     heading = figure.text(0.012, 0.975, "", ha="left", va="top", fontsize=15, animated=True)
-    canvas.draw()  # everything that never moves, and the layout
+    canvas.draw()  # the layout and everything that does not change
     figure.set_layout_engine("none")
     ground = canvas.copy_from_bbox(figure.bbox)
     pictures = []
@@ -180,14 +180,14 @@ def descent_animation(
 
 
 def save_animation(animation: Animation, path: str | os.PathLike[str]) -> Animation:
-    """Write an animation as a GIF file, and beside it its last frame as a PNG file for who prefers no motion.
+    """Writes an animation as a GIF file and its last frame as a PNG file, for readers who prefer no motion.
 
     Args:
-        animation: What to write.
-        path: Where to, ending in ``.gif``; missing folders are made. The still has the same name with ``.png``.
+        animation: The animation.
+        path: The path of the GIF file, ending in ``.gif``; missing folders are created. The PNG file has the same name.
 
     Returns:
-        The animation, so that a notebook shows it when ``save_animation`` is the last thing in a cell.
+        The animation; a notebook shows it where it is the last value of a cell.
 
     Raises:
         CourseError: The path does not end in ``.gif``.
@@ -210,41 +210,20 @@ def save_animation(animation: Animation, path: str | os.PathLike[str]) -> Animat
     return animation
 
 
-def _with_one_palette(frames: Sequence[Image.Image]) -> Iterator[Image.Image]:
-    """Reduce every frame to the colours that fill the most of the first, the middle and the last one.
-
-    Pillow's own reduction takes a nearby colour for white, and the page behind the pictures is white.
-    """
-    chosen = [frames[0], frames[len(frames) // 2], frames[-1]]
-    found, counts = np.unique(np.concatenate([_packed(frame).ravel() for frame in chosen]), return_counts=True)
-    palette = found[np.argsort(-counts, kind="stable")[:_COLOURS_OF_GIF]]
-    unknown = _COLOURS_OF_GIF
-    nearest = np.full(1 << 24, unknown, dtype=np.uint8)  # from every colour to its place in the palette
-    for frame in frames:
-        colours = _packed(frame)
-        new = np.unique(colours[nearest[colours] == unknown])
-        for part in np.array_split(new, len(new) // 4096 + 1):
-            distances = ((_unpacked(part)[:, None] - _unpacked(palette)) ** 2).sum(axis=-1)
-            nearest[part] = distances.argmin(axis=1)
-        reduced = Image.fromarray(nearest[colours])
-        reduced.putpalette(_unpacked(palette).astype(np.uint8).tobytes())
-        yield reduced
-
-
-def _packed(frame: Image.Image) -> npt.NDArray[np.int32]:
-    return np.asarray(frame, dtype=np.int32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.int32)
-
-
-def _unpacked(colours: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    return np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=-1)
+def _with_one_palette(frames: Sequence[Image.Image]) -> list[Image.Image]:
+    """Reduces all frames to one palette, from the colours of the first, the middle and the last frame."""
+    chosen = [np.asarray(frames[index]) for index in (0, len(frames) // 2, -1)]
+    # Of Pillow's methods, only this one keeps white: the page behind the figures is white.
+    palette = Image.fromarray(np.concatenate(chosen)).quantize(_COLOURS_OF_GIF, Image.Quantize.MAXCOVERAGE)
+    return [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
 
 
 def _shown_steps(count: int, frames: int) -> list[int]:
-    """Choose at most ``frames`` of the steps from 0 to ``count`` - 1: dense at first, then at even ratios."""
+    """Returns at most ``frames`` of the steps from 0 to ``count`` - 1: all at first, then at equal ratios."""
     if count <= frames:
         return list(range(count))
     shown = np.array([0, count - 1])
-    for wanted in range(frames, 10 * count):  # early ratios round to the same step: ask for more until enough are left
+    for wanted in range(frames, 10 * count):  # some round to the same step: increase until there are enough
         steps = np.unique(np.geomspace(1, count, wanted).round().astype(int)) - 1
         if len(steps) > frames:
             break
@@ -254,7 +233,7 @@ def _shown_steps(count: int, frames: int) -> list[int]:
 
 def _draw_map(axes: Axes, p: Numbers, q: Numbers, losses: Numbers, way: Numbers, labels: tuple[str, str]) -> _Draw:
     draw_contours(axes, p, q, losses)
-    axes.set(xlabel=labels[0], ylabel=labels[1], title="the way down")
+    axes.set(xlabel=labels[0], ylabel=labels[1], title="path of the descent")
     start = draw_start(axes, way)
     start.set_animated(True)
     (halo,) = axes.plot([], [], color="white", linewidth=4.4, animated=True)
@@ -276,7 +255,7 @@ def _draw_line(axes: Axes, x: Numbers, y: Numbers, way: Numbers) -> _Draw:
     start, last = (m * ends + b for m, b in (way[0], way[-1]))
     near = np.concatenate([start, last])
     axes.plot(ends, start, color=COLOURS["quiet"], linestyle=LINE_STYLES[1], linewidth=1.6)
-    axes.set(xlim=ends, ylim=limits_near(y, near), xlabel="x", ylabel="y", title="the line, and where it began")
+    axes.set(xlim=ends, ylim=limits_near(y, near), xlabel="x", ylabel="y", title="line (dashed: at the start)")
     (line,) = axes.plot([], [], color=COLOURS["validation"], linewidth=3.2, animated=True)
 
     def draw(step: int) -> list[Artist]:
@@ -295,7 +274,7 @@ def _draw_losses(axes: Axes, heights: Numbers, loss_label: str) -> _Draw:
         axes.set_ylim(*widened(finite, 0.05))
     axes.set_xlim(*widened(np.array([0.0, len(heights) - 1]), 0.04))
     count_in_whole_numbers(axes.xaxis, most=4)
-    axes.set(xlabel="step", ylabel=loss_label, title="the loss so far")
+    axes.set(xlabel="step", ylabel=loss_label, title="loss")
     (line,) = axes.plot([], [], color=COLOURS["validation"], animated=True)
     (head,) = axes.plot([], [], **_HEAD)
 

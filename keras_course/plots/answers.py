@@ -1,4 +1,4 @@
-"""A model at work: the photo that it was given, the pixels that reached it, and what it answered."""
+"""Predictions for photos: each photo, the input of the model, and its probabilities."""
 
 from collections.abc import Sequence
 
@@ -18,23 +18,23 @@ def answers(
     probabilities: Sequence[Sequence[tuple[str, float]]],
     names: Sequence[str],
 ) -> Figure:
-    """Show photos, what is left of each of them before the model, and its answers as bars.
+    """Shows photos, the input of the model for each, and its predictions as bars.
 
     Args:
-        photos: Pictures of any size, uint8 (height, width, 1 or 3).
-        prepared: What the model was given, uint8 (n, height, width, 1 or 3).
-        probabilities: For each photo the names of classes and their probabilities, from 0 to 1.
-        names: What the photos are called.
+        photos: Pictures of any size, uint8, shape ``(height, width, 1 or 3)``.
+        prepared: The input of the model, uint8, shape ``(n, height, width, 1 or 3)``.
+        probabilities: Pairs of class name and probability, from 0 to 1, for each photo.
+        names: The name of each photo.
 
     Returns:
         A figure with a row for each photo.
 
     Raises:
-        CourseError: The arguments do not fit each other.
+        CourseError: The arguments have different lengths, or a picture has another shape or dtype.
 
     Example:
-        >>> grey = np.zeros((8, 8, 1), "uint8")
-        >>> figure = answers([grey], grey[None], [[("A", 0.75), ("B", 0.25)]], ["photo.jpg"])
+        >>> gray = np.zeros((8, 8, 1), "uint8")
+        >>> figure = answers([gray], gray[None], [[("A", 0.75), ("B", 0.25)]], ["photo.jpg"])
         >>> [axes.get_title() for axes in figure.axes]
         ['photo.jpg', '8 × 8 pixels', '']
     """

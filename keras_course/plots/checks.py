@@ -1,4 +1,4 @@
-"""Checks of the numbers that a plot is given."""
+"""Checks of the arguments of plots."""
 
 from collections.abc import Mapping
 from typing import TypeVar
@@ -13,19 +13,19 @@ _Value = TypeVar("_Value")
 
 
 def column(name: str, values: npt.ArrayLike, *, length: int | None = None, finite: bool = False) -> Numbers:
-    """Check one number for each of something.
+    """Checks a column of numbers.
 
     Args:
-        name: What the person calls them.
-        values: Of shape ``(n,)`` or ``(n, 1)``.
-        length: How many there have to be; any number from 1 up, if None.
-        finite: Whether NaN and infinity are forbidden, and not only forbidden to be all there is.
+        name: The name for error messages.
+        values: Numbers of shape ``(n,)`` or ``(n, 1)``.
+        length: The required n; None for any n from 1 up.
+        finite: Whether all numbers must be finite; otherwise at least one must be.
 
     Returns:
         The numbers, float64 of shape ``(n,)``.
 
     Raises:
-        CourseError: They have another shape, or none of them is finite, or not all where they have to be.
+        CourseError: The shape differs, or too few numbers are finite.
 
     Example:
         >>> column("x", [[1], [2]])
@@ -46,18 +46,18 @@ def column(name: str, values: npt.ArrayLike, *, length: int | None = None, finit
 
 
 def points(names: str, x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Numbers, Numbers]:
-    """Check two columns that belong together.
+    """Checks two columns of the same length.
 
     Args:
-        names: What the person calls the two: ``"x and y"``.
-        x: Finite numbers, as many
-        y: as there are here, where some may be NaN or infinite.
+        names: The names for error messages, as in ``"x and y"``.
+        x: Finite numbers, shape ``(n,)`` or ``(n, 1)``.
+        y: Numbers of the same shape; some may be NaN or infinite.
 
     Returns:
         Both, float64 of shape ``(n,)``.
 
     Raises:
-        CourseError: One is no column of numbers, or they differ in length.
+        CourseError: One is not a column of numbers, or the lengths differ.
 
     Example:
         >>> points("x and y", [1, 2], [3])
@@ -73,18 +73,18 @@ def points(names: str, x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Numbers, Num
 
 
 def landscape(p: npt.ArrayLike, q: npt.ArrayLike, losses: npt.ArrayLike) -> tuple[Numbers, Numbers, Numbers]:
-    """Check a loss on a grid of two parameters.
+    """Checks a loss on a grid of two parameters.
 
     Args:
-        p: The first parameter, shape ``(columns,)``, increasing.
-        q: The second one, shape ``(rows,)``, increasing.
+        p: Values of the first parameter, shape ``(columns,)``, increasing.
+        q: Values of the second parameter, shape ``(rows,)``, increasing.
         losses: The loss of each pair, shape ``(rows, columns)``.
 
     Returns:
-        All three in float64; what is not finite among the losses is NaN.
+        All three in float64; losses that are not finite become NaN.
 
     Raises:
-        CourseError: They do not fit each other, or no loss is finite.
+        CourseError: The shapes do not match, or no loss is finite.
 
     Example:
         >>> landscape([0, 1], [0, 1, 2], np.zeros((2, 3)))
@@ -106,17 +106,18 @@ def landscape(p: npt.ArrayLike, q: npt.ArrayLike, losses: npt.ArrayLike) -> tupl
 
 
 def path(name: str, values: npt.ArrayLike) -> Numbers:
-    """Check the way that two parameters took.
+    """Checks the path of two parameters.
 
     Args:
-        name: What the person calls it.
-        values: Shape ``(steps + 1, 2)``, the start first. It may end in numbers that are not finite.
+        name: The name for error messages.
+        values: The parameters after each step, shape ``(steps + 1, 2)``, with the start first. The last ones need not
+            be finite.
 
     Returns:
-        The path in float64 up to the last pair before one that is not finite.
+        The path in float64, up to the first pair that is not finite.
 
     Raises:
-        CourseError: The shape is another, or not even the start is finite.
+        CourseError: The shape differs, or the start is not finite.
 
     Example:
         >>> path("path", [[0, 5], [1, 4], [float("inf"), 0]])
@@ -133,17 +134,17 @@ def path(name: str, values: npt.ArrayLike) -> Numbers:
 
 
 def named(name: str, values: Mapping[str, _Value]) -> dict[str, _Value]:
-    """Check that there is something to draw.
+    """Checks a mapping of names to values.
 
     Args:
-        name: What the person calls it.
-        values: Something under each name.
+        name: The name for error messages.
+        values: The mapping.
 
     Returns:
-        The same as a dict.
+        A dict with the same content.
 
     Raises:
-        CourseError: It is no mapping, or an empty one.
+        CourseError: It is not a mapping, or it is empty.
 
     Example:
         >>> named("curves", {})
@@ -157,17 +158,17 @@ def named(name: str, values: Mapping[str, _Value]) -> dict[str, _Value]:
 
 
 def as_numbers(name: str, values: npt.ArrayLike) -> Numbers:
-    """Turn what was given into float64.
+    """Converts values to float64.
 
     Args:
-        name: What the person calls it.
+        name: The name for error messages.
         values: Numbers in any shape.
 
     Returns:
         The numbers, float64.
 
     Raises:
-        CourseError: They are something else, or lists of different lengths.
+        CourseError: They are not numbers, or lists of different lengths.
 
     Example:
         >>> as_numbers("x", ["one"])

@@ -1,4 +1,4 @@
-"""Several ways to the same end, side by side: how good each is, and what it costs."""
+"""Several methods side by side: their quality and their cost."""
 
 from collections.abc import Mapping
 
@@ -14,18 +14,18 @@ from keras_course.plots.style import COLOURS, in_course_style, new_figure, plain
 def comparison(
     ways: Mapping[str, tuple[float, float]], *, quality: str = "accuracy (%)", cost: str = "seconds"
 ) -> Figure:
-    """Show two points for each way: its quality, and its cost on a logarithmic axis.
+    """Shows the quality of each method, and its cost on a logarithmic axis.
 
     Args:
-        ways: Name to quality, from 0 to 100, and cost, above 0.
-        quality: What is good.
-        cost: What it costs.
+        ways: The quality, from 0 to 100, and the cost, above 0, of each method.
+        quality: The label of the quality, with its unit.
+        cost: The label of the cost, with its unit.
 
     Returns:
-        A figure with two panels that share their names.
+        A figure with two panels, one row for each method.
 
     Raises:
-        CourseError: There is nothing to compare, or a number is out of range.
+        CourseError: ``ways`` is empty, or a number is out of range.
 
     Example:
         >>> figure = comparison({"head": (95.0, 2.0), "all": (97.0, 200.0)})
@@ -48,7 +48,7 @@ def comparison(
         (left, good, COLOURS["highlight"], [f"{value:.2f}" for value in good]),
         (right, costs, COLOURS["training"], [plain_number(value) for value in costs.round(1)]),
     ):
-        # points and not bars: the axes do not begin at 0
+        # points instead of bars, because the axes do not start at 0
         axes.plot(values, places, "o", color=colour, markersize=11)
         for place, value, text in zip(places, values, texts, strict=True):
             axes.annotate(text, (value, place), (11, 0), textcoords="offset points", va="center", fontsize=12)

@@ -1,4 +1,4 @@
-"""Convolutional networks from the inside: kernels, what they make of a picture, and where an answer comes from."""
+"""Convolutional networks: kernels, feature maps, convolutions step by step, and heat maps of Grad-CAM."""
 
 from collections.abc import Mapping, Sequence
 
@@ -29,27 +29,27 @@ _BELOW_AND_ABOVE_ZERO = "RdBu_r"
 _FROM_ZERO_UP = "magma"
 _HEAT = "plasma"
 _KERNEL_INCHES = 1.05
-_BAR_INCHES = 0.32  # with the distance from what it belongs to
+_BAR_INCHES = 0.32  # with the distance from the tiles
 _SMALLEST_NUMBER = 8.0  # points
 
 
 @in_course_style
 def kernel_grid(kernels: npt.ArrayLike, *, channel: int = 0, title: str | None = None) -> Figure:
-    """Show the kernels of a convolutional layer: red where they count a pixel, blue where they count it against.
+    """Shows the kernels of a convolutional layer: positive weights in red, negative ones in blue.
 
     Args:
         kernels: Shape ``(rows, columns, inputs, filters)``, as ``explain.kernels`` returns them.
-        channel: Which of the inputs to show the kernels of, counted from 0.
-        title: A line above it.
+        channel: The input channel whose weights are shown, counted from 0.
+        title: A title.
 
     Returns:
-        A figure with a tile for each filter, all on one scale, whose middle, white, is 0.
+        A figure with a tile for each filter, all on one color scale; white is 0.
 
     Raises:
-        CourseError: The kernels have another shape, or not that channel.
+        CourseError: The kernels have another shape, or no such channel.
 
     Example:
-        >>> len(kernel_grid(np.zeros((3, 3, 1, 25))).axes)  # a tile for each, and the bar
+        >>> len(kernel_grid(np.zeros((3, 3, 1, 25))).axes)  # one for each tile, and the color bar
         26
     """
     weights = checks.as_numbers("kernels", kernels)
@@ -67,18 +67,18 @@ def kernel_grid(kernels: npt.ArrayLike, *, channel: int = 0, title: str | None =
 def feature_map_grid(
     maps: npt.ArrayLike, *, image: npt.NDArray[np.uint8] | None = None, count: int = 64, title: str | None = None
 ) -> Figure:
-    """Show what the filters of a layer make of one picture.
+    """Shows the feature maps of a layer for one picture.
 
     Args:
         maps: Shape ``(height, width, filters)``, as ``explain.feature_maps`` returns them.
-        image: The picture that they are of, uint8 ``(height, width, 1 or 3)``, shown before them.
-        count: How many maps to show at most; the first ones.
-        title: A line above it.
+        image: The picture, uint8, shape ``(height, width, 1 or 3)``; it is shown first.
+        count: The largest number of maps; the first ones are shown.
+        title: A title.
 
     Returns:
-        A figure with a tile for each map, all on one scale: from black at 0 up, or, where there are numbers below 0 as
-        before an activation, from blue by white to red. The scale ends where one number in 200 is beyond it; the end
-        of its bar is then an arrow.
+        A figure with a tile for each map, all on one color scale: black is 0; or, if there are negative numbers, blue
+        is negative, white is 0 and red is positive. One number in 200 is beyond the scale; then its bar ends in an
+        arrow.
 
     Raises:
         CourseError: The maps have another shape.
@@ -106,17 +106,17 @@ def heat_on_picture(
     columns: int = 3,
     title: str | None = None,
 ) -> Figure:
-    """Show pictures, and beside each the same one under its heat.
+    """Shows pictures, and each again with its heat map.
 
     Args:
-        images: Shape ``(n, height, width, 1 or 3)``, uint8.
-        heats: Shape ``(n, height, width)``, from 0 to 1, as ``explain.grad_cam`` returns them.
-        titles: A line above each.
-        columns: How many pairs stand side by side at most.
-        title: A line above all.
+        images: Pictures, uint8, shape ``(n, height, width, 1 or 3)``.
+        heats: Heat maps, shape ``(n, height, width)``, from 0 to 1, as ``explain.grad_cam`` returns them.
+        titles: A title for each picture.
+        columns: The largest number of pairs side by side.
+        title: A title for the figure.
 
     Returns:
-        A figure with a panel for each picture. What is cold stays as it is, in grey.
+        A figure with a panel for each picture. Where the heat is 0, the picture is shown in gray.
 
     Raises:
         CourseError: The arguments do not fit each other.
@@ -140,7 +140,7 @@ def heat_on_picture(
     down = -(-len(images) // across)
     height, width = images.shape[1:3]
     panel = max(3.6, 0.1 * max(map(len, titles)) + 0.2)
-    high = max(down * (panel * height / (2.06 * width) + 0.42), 2.2)  # inches; the bar's label needs them
+    high = max(down * (panel * height / (2.06 * width) + 0.42), 2.2)  # inches, for the label of the color bar
     figure = new_figure(max(across * panel + 0.9, _title_width(title)), high + (0.4 if title else 0), title)
     panels = figure.subplots(down, across, squeeze=False).ravel()
     for axes, image, heat, name in zip(panels, images, warmth, titles, strict=False):
@@ -149,7 +149,7 @@ def heat_on_picture(
         axes.set_title(name, fontsize=12, pad=4)
     for axes in panels:
         axes.set_axis_off()
-    _bar(figure, list(panels), Normalize(0, 1), _HEAT, "speaks for the class", ticks=[0, 0.5, 1])
+    _bar(figure, list(panels), Normalize(0, 1), _HEAT, "support for the class", ticks=[0, 0.5, 1])
     return figure
 
 
@@ -161,24 +161,24 @@ def convolution_steps(
     columns: int = 4,
     title: str | None = None,
 ) -> Figure:
-    """Show a picture, and what each of some kernels makes of it.
+    """Shows a picture, and the result of each kernel.
 
-    All results have pixels of one size, in a frame of the size of the picture: so one sees what stride, padding and
-    pooling do to the size.
+    All results are drawn with the same pixel size in a frame as large as the picture, so the effect of stride, padding
+    and pooling on the size is visible.
 
     Args:
-        image: A grey picture, shape ``(height, width)`` or ``(height, width, 1)``.
-        steps: Names, and for each the kernel, shape ``(rows, columns)``, and the result, shape ``(rows, columns)``, as
-            ``explain.convolve`` returns it. For what has no kernel, such as pooling, a text takes its place.
-        columns: How many stand side by side at most, the picture among them.
-        title: A line above it.
+        image: A gray picture, shape ``(height, width)`` or ``(height, width, 1)``.
+        steps: For each name the kernel, shape ``(rows, columns)``, and the result, shape ``(rows, columns)``, as
+            ``explain.convolve`` returns it. An operation without a kernel, such as pooling, has a text instead.
+        columns: The largest number of panels side by side.
+        title: A title.
 
     Returns:
-        A figure. What a kernel makes whose weights add up to more than 0 is a picture again, and on the scale of the
-        picture; the others detect something: white is 0, red above it, blue below.
+        A figure. The result of a kernel whose weights have a positive sum is a picture, and is shown on the scale of
+        the picture; the other kernels are detectors: white is 0, red is positive, blue is negative.
 
     Raises:
-        CourseError: There is nothing to show, or an array has another shape.
+        CourseError: ``steps`` is empty, or an array has another shape.
 
     Example:
         >>> figure = convolution_steps(np.ones((4, 4)), {"pooled": ("largest of 2 × 2", np.ones((2, 2)))})
@@ -218,22 +218,22 @@ def convolution_steps(
 def one_window(
     image: npt.ArrayLike, kernel: npt.ArrayLike, result: npt.ArrayLike, *, row: int, column: int, stride: int = 1
 ) -> Figure:
-    """Show how one pixel of a convolution comes about: a window of the picture, times the kernel, added up.
+    """Shows how one pixel of a convolution is computed: a window of the picture times the kernel, summed.
 
     Args:
-        image: A grey picture, shape ``(height, width)`` or ``(height, width, 1)``, with its padding, if it has any.
-        kernel: Shape ``(rows, columns)``.
-        result: What the kernel makes of the picture, as ``explain.convolve`` returns it without padding.
-        row: Which pixel of the result, counted from 0 at the top.
-        column: The same from the left.
-        stride: Pixels from one window to the next.
+        image: A gray picture, shape ``(height, width)`` or ``(height, width, 1)``, including its padding, if any.
+        kernel: The weights, shape ``(rows, columns)``.
+        result: The result, as ``explain.convolve`` returns it without padding.
+        row: The row of the pixel in the result, counted from 0 at the top.
+        column: The column of the pixel in the result, counted from 0 at the left.
+        stride: The distance between two windows in pixels.
 
     Returns:
-        A figure that reads from left to right: the picture with the window framed, the numbers in it, the kernel, their
-        products, and the result with the pixel framed. Above it stands their sum.
+        A figure to be read from left to right: the picture with the window framed, the numbers in the window, the
+        kernel, their products, and the result with the pixel framed and their sum as its title.
 
     Raises:
-        CourseError: There is no such pixel, or the arrays do not fit each other.
+        CourseError: There is no such pixel, or the shapes do not match.
 
     Example:
         >>> figure = one_window([[0, 9], [0, 9]], [[-1, 1]], [[9], [9]], row=1, column=0)
@@ -276,13 +276,13 @@ def _tile_grid(
     tile_inches: float,
     cut: float = 1.0,
 ) -> Figure:
-    """Lay out planes of numbers on one scale, wider than high, with a bar that says what the colours mean."""
+    """Returns a figure with a tile for each plane of numbers, on one colour scale, and a colour bar."""
     if image is not None:
         check_pictures(image[None])
     cells = len(tiles) + (image is not None)
     across = min(cells, int(np.ceil(np.sqrt(1.6 * cells))))
     down = -(-cells // across)
-    # a few pixels at the border of a picture are often so large that all the rest would be dark
+    # a few pixels at the border are often so large that everything else would be dark
     within = np.clip(tiles, *(np.quantile(np.abs(tiles), cut) * np.array([-1, 1])))
     norm, colours = _balanced(within) if around_zero else (Normalize(0, within.max() or 1.0), _FROM_ZERO_UP)
     beyond = {(False, False): "neither", (False, True): "max", (True, False): "min", (True, True): "both"}
@@ -304,14 +304,14 @@ def _tile_grid(
         axes.imshow(tile, cmap=colours, norm=norm, interpolation="nearest")
     for axes in panels:
         _only_a_frame(axes)
-    # the lowest number is as high as half a line below the bar, the highest one above it
+    # the lowest and the highest number extend half a line beyond the bar
     place = (1 - (right - 0.15) / width, 0.18 / height, (_BAR_INCHES - 0.15) / width, 1 - (top + 0.36) / height)
     _bar(figure, figure.add_axes(place), norm, colours, label, extend=extend)
     return figure
 
 
 def _beside_bar(height: float, norm: Normalize, colours: str, label: str, *, extend: str) -> float:
-    """Measure how many inches the numbers and the label take at the right of a bar of that height."""
+    """Returns the width in inches of the numbers and the label of a colour bar of that height."""
     figure = new_figure(1.0, height)
     figure.set_layout_engine("none")
     axes = figure.add_axes((0, 0, 1, 1))
@@ -326,7 +326,7 @@ def _title_width(title: str | None) -> float:
 
 
 def _balanced(values: Numbers) -> tuple[Normalize, str]:
-    """Colours in whose middle, at 0, is white."""
+    """Returns a colour scale with white at 0 in the middle."""
     largest = float(np.abs(values).max()) or 1.0
     return Normalize(-largest, largest), _BELOW_AND_ABOVE_ZERO
 
@@ -336,7 +336,7 @@ def _from_black_to_white(picture: Numbers) -> tuple[Normalize, str]:
 
 
 def _answers_around_zero(kernel: Numbers | str | None, made: Numbers) -> bool:
-    """Tell whether a kernel's answer to a plain area is about 0, or below; or, without one, what was made of it."""
+    """Returns whether a kernel gives about 0 or less on a plain area; without a kernel, whether a result is below 0."""
     if isinstance(kernel, np.ndarray):
         return bool(kernel.sum() < 0.05 * np.abs(kernel).sum())
     return bool(made.min() < 0)
@@ -352,7 +352,7 @@ def _bar(
     ticks: Sequence[float] | None = None,
     extend: str = "neither",
 ) -> None:
-    """Draw the bar of the colours into axes of its own, or beside those to which it belongs."""
+    """Draws a colour bar into its axes, or beside the given panels."""
     place = {"ax": where, "aspect": 24, "pad": 0.03} if isinstance(where, list) else {"cax": where}
     bar = figure.colorbar(ScalarMappable(norm, colours), **place, ticks=ticks, extend=extend)
     bar.formatter = FuncFormatter(lambda value, _: plain_number(value))
@@ -361,7 +361,7 @@ def _bar(
 
 
 def _show_in_frame(axes: Axes, values: Numbers, frame: npt.ArrayLike, norm: Normalize, colours: str) -> None:
-    """Draw a picture in the middle of a frame that may be larger, so that pixels are as large as in the others."""
+    """Draws a picture in the middle of a frame that can be larger, so that all pixels have the same size."""
     height, width = np.asarray(frame)
     axes.imshow(values, cmap=colours, norm=norm, interpolation="nearest")
     middle = (values.shape[0] - 1) / 2, (values.shape[1] - 1) / 2
@@ -377,7 +377,7 @@ def _only_a_frame(axes: Axes) -> None:
 
 
 def _show_numbers(axes: Axes, values: Numbers, norm: Normalize, colours: str, *, inches: float) -> None:
-    """Draw a small plane of numbers, that many inches wide, and write each into its cell where they can be read."""
+    """Draws a small plane of numbers, and writes the numbers into the cells if they are large enough to read."""
     picture = axes.imshow(values, cmap=colours, norm=norm, interpolation="nearest")
     _only_a_frame(axes)
     texts = [_short_number(value) for value in values.flat]
@@ -403,12 +403,12 @@ def _short_number(value: float) -> str:
 
 def _frame_window(axes: Axes, top: int, left: int, size: Sequence[int]) -> None:
     place = (left - 0.5, top - 0.5)
-    for colour, thickness in (("white", 5.0), (COLOURS["validation"], 2.6)):  # seen on dark and on light
+    for colour, thickness in (("white", 5.0), (COLOURS["validation"], 2.6)):  # visible on dark and on light pixels
         axes.add_patch(Rectangle(place, size[1], size[0], fill=False, edgecolor=colour, linewidth=thickness))
 
 
 def _under_heat(image: npt.NDArray[np.uint8], heat: Numbers) -> Numbers:
-    """Blend the colours of the heat over the picture without its own, the more the hotter."""
+    """Blends the colours of the heat map over the gray picture, in proportion to the heat."""
     grey = _as_rgb(image) @ np.array([0.299, 0.587, 0.114])
     colours = matplotlib.colormaps[_HEAT](heat)[..., :3]
     share = 0.75 * heat[..., None]

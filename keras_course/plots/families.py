@@ -1,4 +1,4 @@
-"""Several trainings side by side: families of loss curves, first as a question and then with the answer."""
+"""Loss curves of several trainings, first as a question and then with the answer."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,24 +27,24 @@ from keras_course.plots.style import (
     y_fraction,
 )
 
-_EXPLODED = 10.0  # a loss above so many times the largest first one does not come back
+_EXPLODED = 10.0  # a loss above this multiple of the largest first loss counts as diverged
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _DASHED: dict[str, Any] = {"linestyle": (0, (4, 1.6)), "linewidth": 1.7}
-_TAG_APART = 0.085  # of the panel's height, so that one tag does not touch the next
+_TAG_APART = 0.085  # distance of tags, as a fraction of the height of the panel
 
 
 @dataclass(frozen=True)
 class _Curve:
-    """One curve with what it looks like.
+    """A curve and its look.
 
     Attributes:
-        name: As the caller named it.
-        letter: The same in question and answer.
-        x: Where it was measured.
-        y: The loss there; may end in numbers that are not finite.
-        diverged: Whether it ends in such numbers, or far above where all curves began.
-        colour: Of the line and of its validation.
-        marker: At its end.
+        name: The name that the caller gave.
+        letter: Its letter, the same in question and answer.
+        x: The epochs or steps.
+        y: The losses; the last ones need not be finite.
+        diverged: Whether the last loss is not finite, or far above the first losses of all curves.
+        colour: The colour of the training and of the validation curve.
+        marker: The marker at its end.
     """
 
     name: str
@@ -68,31 +68,31 @@ def loss_curves(
     ordered: bool = False,
     log: bool | None = None,
 ) -> Figure:
-    """Draw the losses of several trainings, each with a letter at its end and, unless it is a riddle, its name.
+    """Draws the losses of several trainings, each with a letter at its end and, with ``legend``, its name.
 
-    The letters depend on the names alone, and from three names on they are never in the order of the names: a figure
-    without names gives nothing away, and the same call with names is its answer. A training that diverged leaves the
-    panel at the top, or stops, with a cross there; the axes are those of the others.
+    The letters depend only on the names, and three or more letters are never in the order of the names: a figure
+    without names is a question, and the same call with names is its answer. A training that diverged ends in a cross;
+    it does not change the limits of the axes.
 
     Args:
-        curves: Names and losses. Losses of shape ``(n,)`` belong to x = 0, 1, ..., n - 1; a tuple holds x and losses.
-            They may differ in length. NaN leaves a gap.
-        x_label: What x counts, with its unit.
-        loss_label: What the loss measures, with its unit.
-        validation: Validation losses under the same names, or some of them; they are dashed.
-        legend: Whether the names stand beside the letters.
-        question: What to ask above the panel, such as "Which curve has the largest batch size?".
-        ordered: Whether the names are in the order of a quantity, such as the learning rate: with their names, the
-            curves are then coloured from dark to light. Without names, a colour gives nothing away.
-        log: Whether the loss axis is logarithmic. If None, it is where all losses are above 0 and the largest is more
-            than 20 times the smallest.
+        curves: The losses for each name, shape ``(n,)`` for x = 0, 1, ..., n - 1, or a tuple of x and losses. The
+            lengths can differ. NaN leaves a gap.
+        x_label: The label of the x axis, with its unit.
+        loss_label: The name of the loss, with its unit.
+        validation: Validation losses for some or all of the names; they are dashed.
+        legend: Whether the names are shown beside the letters.
+        question: A title, such as "Which curve has the largest batch size?".
+        ordered: Whether the names are in the order of a quantity, such as the learning rate: with ``legend`` the curves
+            are then coloured from dark to light.
+        log: Whether the loss axis is logarithmic. If None, it is logarithmic if all losses are above 0 and the largest
+            is more than 20 times the smallest.
 
     Returns:
         A figure with one panel.
 
     Raises:
-        CourseError: There is no curve, one has no finite loss or not one x for each, ``validation`` has another name,
-            or ``log`` is asked for with a loss that is not above 0.
+        CourseError: There is no curve, a curve has no finite loss or a wrong number of x, ``validation`` has another
+            name, or ``log`` is True and a loss is not above 0.
 
     Example:
         >>> losses = {"size 8": [4.0, 1.0, 0.5], "size 32": [4.0, 2.0, 1.0], "size 128": [4.0, 3.0, 2.0]}
@@ -106,7 +106,7 @@ def loss_curves(
     dashed = {name: _x_and_losses(f"validation[{name!r}]", values) for name, values in (validation or {}).items()}
     strangers = sorted(set(dashed) - {curve.name for curve in family})
     if strangers:
-        raise CourseError(f"validation has {strangers[0]!r}, which curves has not; give it the same names")
+        raise CourseError(f"validation has {strangers[0]!r}, which is not in curves; give the same names")
     seen = _values_in_view(family, dashed)
     if log and np.nanmin(seen) <= 0:
         raise CourseError(
@@ -132,7 +132,7 @@ def loss_curves(
 def _family(
     curves: Mapping[str, npt.ArrayLike | tuple[npt.ArrayLike, npt.ArrayLike]], *, ordered: bool, by_letter: bool
 ) -> list[_Curve]:
-    """Check the curves and choose how each one looks."""
+    """Checks the curves and chooses their letters, colours and markers."""
     data = {name: _x_and_losses(f"curves[{name!r}]", values) for name, values in checks.named("curves", curves).items()}
     if len(data) > len(_LETTERS):
         raise CourseError(f"curves are {len(data)}, one letter each; give at most {len(_LETTERS)}")
@@ -168,13 +168,13 @@ def _x_and_losses(name: str, values: npt.ArrayLike | tuple[npt.ArrayLike, npt.Ar
 
 
 def _ceiling(data: Iterable[tuple[Numbers, Numbers]]) -> float:
-    """The loss from which on a training counts as diverged."""
+    """Returns the loss above which a training counts as diverged."""
     first = max(abs(float(y[np.isfinite(y)][0])) for _, y in data)
     return _EXPLODED * first if first > 0 else np.inf
 
 
 def _scrambled_letters(names: Sequence[str]) -> list[str]:
-    """Give each name a letter, in an order that follows from the names and is neither theirs nor its reverse."""
+    """Returns a letter for each name; the order depends only on the names and is neither theirs nor its reverse."""
     salt = 0
     while True:
         digests = [hashlib.sha256(f"{salt} {name} of {', '.join(names)}".encode()).digest() for name in names]
@@ -185,9 +185,9 @@ def _scrambled_letters(names: Sequence[str]) -> list[str]:
 
 
 def _values_in_view(family: Sequence[_Curve], dashed: Mapping[str, tuple[Numbers, Numbers]]) -> Numbers:
-    """The losses that the axis has to show: all of those that did not diverge, and where the others began.
+    """Returns the losses that the axis shows: all of the trainings that converged, and the first of the others.
 
-    Where all diverged, it shows how.
+    If all diverged, these are all losses below the limit.
     """
     steady = [values for curve in family if not curve.diverged for values in (curve.y, *dashed.get(curve.name, ())[1:])]
     ceiling = _ceiling((curve.x, curve.y) for curve in family)
@@ -209,12 +209,12 @@ def _set_limits(axes: Axes, family: Sequence[_Curve], seen: Numbers) -> None:
     scale = axes.yaxis.get_transform()
     low, high = scale.transform(np.array([seen.min(), seen.max()]))
     room = (high - low) or 1.0
-    headroom = 0.25 if any(curve.diverged for curve in family) else 0.05  # for the start of what diverges
+    headroom = 0.25 if any(curve.diverged for curve in family) else 0.05  # for the first steps of diverging trainings
     axes.set_ylim(*scale.inverted().transform(np.array([low - 0.05 * room, high + headroom * room])))
 
 
 def _within(axes: Axes, x: Numbers, y: Numbers) -> tuple[Numbers, Numbers]:
-    """Cut a curve where it leaves its panel at the top for good."""
+    """Cuts a curve where it leaves the panel at the top and does not come back."""
     top = axes.get_ylim()[1]
     inside = np.flatnonzero(np.isfinite(y) & (y <= top))
     stop = int(inside[-1]) + 1 if len(inside) else 0
@@ -236,7 +236,7 @@ def _explain_dashes(figure: Figure) -> None:
 
 
 def _tag_ends(axes: Axes, family: Sequence[_Curve], *, with_names: bool) -> None:
-    """Mark the end of each curve and write its letter, and maybe its name, beside the panel, none over another."""
+    """Marks the end of each curve, and writes letters and names beside the panel without overlap."""
     apart = min(_TAG_APART, 1 / max(1, len(family) - 1))
     steady = [curve for curve in family if not curve.diverged]
     lost = [curve for curve in family if curve.diverged]
@@ -289,15 +289,15 @@ def _end_mark(curve: _Curve) -> dict[str, Any]:
 
 
 def _tag(curve: _Curve) -> dict[str, Any]:
-    """Text in a frame of the curve's colour: the text itself stays dark, whatever that is."""
+    """Returns the style of a dark text in a frame of the curve's colour."""
     frame = {"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": curve.colour, "linewidth": 1.8}
     return {"ha": "left", "va": "center", "fontsize": 12, "bbox": frame, "annotation_clip": False}
 
 
 def _spread(wanted: Sequence[float], apart: float) -> list[float]:
-    """Move places between 0 and 1 as little as keeps them apart, in their order (least squares)."""
+    """Moves places between 0 and 1 as little as possible (least squares) so that they are apart, in the same order."""
     order = np.argsort(wanted, kind="stable")
-    blocks: list[list[float]] = []  # runs that have to share one shift
+    blocks: list[list[float]] = []  # neighbors with the same shift
     for rank, index in enumerate(order):
         blocks.append([wanted[index] - rank * apart])
         while len(blocks) > 1 and np.mean(blocks[-2]) > np.mean(blocks[-1]):

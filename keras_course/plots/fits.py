@@ -1,4 +1,4 @@
-"""Models on the points that they learn from: lines, curves, probabilities, and their error by the size of the model."""
+"""Models on their training points: lines, curves and probabilities; and their error by the size of the model."""
 
 from collections.abc import Mapping
 
@@ -35,20 +35,20 @@ def line_fit(
     labels: tuple[str, str] = ("x", "y"),
     title: str | None = None,
 ) -> Figure:
-    """Draw straight lines through points, pale to dark in their order, the last one with its distance to each point.
+    """Draws points and straight lines, from pale to dark in their order; the last line with its errors.
 
     Args:
-        x: Shape ``(n,)``.
-        y: Shape ``(n,)``.
-        lines: Names, such as "step 5", and slope and intercept (m, b) of ŷ = mx + b.
-        labels: What ``x`` and ``y`` are, with their units.
-        title: A line above it.
+        x: Inputs of the points, shape ``(n,)``.
+        y: Targets of the points, shape ``(n,)``.
+        lines: Slope and intercept (m, b) of ŷ = mx + b for each name, such as "step 5".
+        labels: The names of ``x`` and ``y``, with their units.
+        title: A title.
 
     Returns:
-        A figure with one panel. It shows all points, and of lines that run far from them the part that is near.
+        A figure with one panel. It shows all points; lines are cut off far from the points.
 
     Raises:
-        CourseError: ``x`` and ``y`` do not fit each other, there is no line, or one is not two finite numbers.
+        CourseError: ``x`` and ``y`` have different lengths, there is no line, or a line is not two finite numbers.
 
     Example:
         >>> figure = line_fit([1, 2], [3, 5], {"step 0": (-1, 5), "step 50": (2, 1)})
@@ -92,23 +92,23 @@ def regression_fits(
     inside: tuple[float, float] | None = None,
     labels: tuple[str, str] = ("x", "y"),
 ) -> Figure:
-    """Draw several fits of the same points, side by side.
+    """Draws several fits of the same points, side by side.
 
-    The y axis is that of the points and of the truth: a polynomial that explodes beyond them leaves its panel.
+    The y axis covers the points and the true curve; a fit that goes far beyond them is cut off.
 
     Args:
-        train: x and y of the points that were learned from, each of shape ``(n,)`` or ``(n, 1)``.
-        valid: x and y of the others.
-        fits: Names, and for each an x and its predictions, both of shape ``(k,)`` or ``(k, 1)``.
-        truth: x and y of what the points are noisy samples of.
-        inside: From where to where there were points to learn from; beyond it the ground is shaded.
-        labels: What x and y are, with their units.
+        train: x and y of the training points, each of shape ``(n,)`` or ``(n, 1)``.
+        valid: x and y of the validation points, each of shape ``(n,)`` or ``(n, 1)``.
+        fits: For each name, x and the predictions, both of shape ``(k,)`` or ``(k, 1)``.
+        truth: x and y of the true curve.
+        inside: The range of the training points; beyond it, the panel is shaded.
+        labels: The names of x and y, with their units.
 
     Returns:
         A figure with one panel for each fit, all with the same axes.
 
     Raises:
-        CourseError: There is no fit, or an x does not fit its y.
+        CourseError: There is no fit, or an x and its y have different lengths.
 
     Example:
         >>> x = np.linspace(0, 1, 5)
@@ -122,7 +122,9 @@ def regression_fits(
     if inside is not None:
         low, high = checks.column("inside", inside, length=2, finite=True)
         if not low < high:
-            raise CourseError(f"inside is ({low:g}, {high:g}); give where the points begin and where they end")
+            raise CourseError(
+                f"inside is ({low:g}, {high:g}); give the smallest and the largest x of the training points"
+            )
     columns = 2 if len(predictions) in (2, 4) else min(len(predictions), 3)
     rows = -(-len(predictions) // columns)
     figure = new_figure(max(4.1 * columns, 6), 3.5 * rows + 0.7)
@@ -137,12 +139,12 @@ def regression_fits(
         if inside is not None:
             _shade_beyond(axes, low, high)
         if true_curve is not None:
-            axes.plot(*true_curve, color=COLOURS["quiet"], linestyle=LINE_STYLES[1], linewidth=1.8, label="truth")
+            axes.plot(*true_curve, color=COLOURS["quiet"], linestyle=LINE_STYLES[1], linewidth=1.8, label="true curve")
         axes.plot(
             *others, "o", markerfacecolor="white", markeredgecolor=COLOURS["validation"], label="validation point"
         )
         axes.plot(*learned, "o", color=COLOURS["training"], markeredgecolor="white", label="training point")
-        reach = top - bottom  # beyond it, a line is out of sight, and its numbers may be huge
+        reach = top - bottom  # beyond it, a line is invisible and its numbers can be huge
         axes.plot(x, np.clip(predicted, bottom - 99 * reach, top + 99 * reach), color=COLOURS["text"], label="fit")
         below = number + columns >= len(predictions)
         axes.tick_params(labelbottom=below)
@@ -161,23 +163,23 @@ def size_against_error(
     loss_label: str,
     log: bool = True,
 ) -> Figure:
-    """Draw the error on training and on validation points over the size of the model, and where over-fitting begins.
+    """Draws training and validation error over the size of the model, and marks where over-fitting starts.
 
-    Where the largest size is more than 20 times the smallest one, the axis of the sizes is logarithmic.
+    If the largest size is more than 20 times the smallest, the axis of the sizes is logarithmic.
 
     Args:
-        sizes: Such as degrees or numbers of parameters, shape ``(n,)``, increasing.
-        train: The training error of each, shape ``(n,)``.
-        valid: The validation error of each, shape ``(n,)``. NaN and infinity leave gaps.
-        x_label: What the size is.
-        loss_label: What the error measures, with its unit.
-        log: Whether the axis of the errors is logarithmic, where they span more than a factor of 20 above 0.
+        sizes: The sizes, such as degrees or numbers of parameters, shape ``(n,)``, increasing.
+        train: The training errors, shape ``(n,)``.
+        valid: The validation errors, shape ``(n,)``. NaN and infinity leave gaps.
+        x_label: The name of the size.
+        loss_label: The name of the error, with its unit.
+        log: Whether the axis of the errors is logarithmic if they are above 0 and span more than a factor of 20.
 
     Returns:
-        A figure with one panel; the smallest of the best models on validation is ringed.
+        A figure with one panel; a ring marks the smallest validation error.
 
     Raises:
-        CourseError: The arguments do not fit each other, or the sizes do not increase.
+        CourseError: The lengths differ, or the sizes do not increase.
 
     Example:
         >>> figure = size_against_error([1, 2, 3], [4, 2, 1], [5, 3, 6], x_label="degree", loss_label="error")
@@ -227,21 +229,21 @@ def points_with_probability(
     x_label: str,
     y_label: str = "probability",
 ) -> Figure:
-    """Draw what happened, 0 or 1, over one feature, and the probability that each model gives to 1.
+    """Draws labels, 0 or 1, over one feature, and the probability of 1 that each model predicts.
 
     Args:
         x: The feature, shape ``(n,)`` or ``(n, 1)``.
-        labels: What happened, 0 or 1, shape ``(n,)`` or ``(n, 1)``.
-        x_line: Where the models were asked, shape ``(k,)``.
-        curves: Names and probabilities of shape ``(k,)`` or ``(k, 1)``, from 0 to 1. A straight line may leave them.
-        x_label: What the feature is, with its unit.
-        y_label: What the models say.
+        labels: The labels, 0 or 1, shape ``(n,)`` or ``(n, 1)``.
+        x_line: The feature at which the models predict, shape ``(k,)``.
+        curves: The predictions for each name, shape ``(k,)`` or ``(k, 1)``. They can be outside of 0 to 1.
+        x_label: The name of the feature, with its unit.
+        y_label: The name of the predictions.
 
     Returns:
         A figure with one panel.
 
     Raises:
-        CourseError: The arguments do not fit each other, or a label is neither 0 nor 1.
+        CourseError: The lengths differ, or a label is neither 0 nor 1.
 
     Example:
         >>> figure = points_with_probability([1, 3], [0, 1], [0, 2, 4], {"neuron": [0.1, 0.5, 0.9]}, x_label="hours")
@@ -291,11 +293,11 @@ def points_with_probability(
 
 
 def widened(values: Numbers, share: float) -> Numbers:
-    """Take the range of some numbers and a little more.
+    """Returns the range of some numbers with a margin.
 
     Args:
-        values: NaN and infinity are left out.
-        share: What part of the range is added at either end.
+        values: Numbers; NaN and infinity are ignored.
+        share: The margin at each end, as a fraction of the range.
 
     Returns:
         The lower and the upper end.
@@ -310,11 +312,11 @@ def widened(values: Numbers, share: float) -> Numbers:
 
 
 def limits_near(data: Numbers, lines: Numbers) -> Numbers:
-    """Choose an axis that shows all of the data, and of lines what is not far from them.
+    """Returns the limits of an axis that shows all data, and lines only near the data.
 
     Args:
-        data: What has to be seen.
-        lines: What is seen as far as it reaches no more than the range of the data beyond them.
+        data: Numbers that must be visible.
+        lines: Numbers that are cut off if they are farther from the data than the range of the data.
 
     Returns:
         The lower and the upper end.
@@ -330,7 +332,7 @@ def limits_near(data: Numbers, lines: Numbers) -> Numbers:
 def _slope_and_intercept(name: str, line: tuple[float, float]) -> Numbers:
     both = checks.as_numbers(f"lines[{name!r}]", line)
     if both.shape != (2,) or not np.isfinite(both).all():
-        raise CourseError(f"lines[{name!r}] is {line!r:.60}; give a finite m and b, of a step before a run diverged")
+        raise CourseError(f"lines[{name!r}] is {line!r:.60}; give a finite m and b, from before the run diverged")
     return both
 
 
@@ -341,7 +343,7 @@ def _x_and_y(name: str, both: tuple[npt.ArrayLike, npt.ArrayLike]) -> tuple[Numb
 
 
 def _shade_beyond(axes: Axes, low: float, high: float) -> None:
-    """Shade the ground on both sides of what was learned from, and name it where it is wide enough."""
+    """Shades the panel on both sides of the training points, with a text if there is room."""
     left, right = axes.get_xlim()
     for start, stop in ((left, low), (high, right)):
         if start >= stop:
@@ -363,7 +365,7 @@ def _shade_beyond(axes: Axes, low: float, high: float) -> None:
 
 
 def _name_regions(axes: Axes, best: float, first: float, last: float) -> None:
-    """Name the sides of the best size, each above its part of the panel."""
+    """Writes under-fitting and over-fitting above the two sides of the best size."""
     low, high = axes.get_xlim()
     axes.set_xlim(low, high)
     axes.axvline(best, color=COLOURS["highlight"], linewidth=1.4, linestyle=LINE_STYLES[2], zorder=1)

@@ -1,4 +1,4 @@
-"""Functions of one number: activations with their slopes, and any other curves over one axis."""
+"""Functions of one variable: activations and their slopes, and other curves."""
 
 from collections.abc import Mapping
 
@@ -21,19 +21,19 @@ def activations(
     *,
     points: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]] | None = None,
 ) -> Figure:
-    """Draw activation functions side by side, each with its slope.
+    """Draws activation functions with their slopes, side by side.
 
     Args:
         x: The input of a neuron's activation, shape ``(n,)``.
-        curves: Names, and for each the value and the slope by the formula, both of shape ``(n,)``.
-        points: Under the same names, or some of them, the inputs and the outputs of Keras, both of shape ``(k,)``: open
-            circles on the line.
+        curves: The value and the slope by the formula for each name, both of shape ``(n,)``.
+        points: The inputs and the outputs of Keras for some or all of the names, both of shape ``(k,)``; they are drawn
+            as open circles.
 
     Returns:
-        A figure with one panel for each name, each with the outputs that it has.
+        A figure with one panel for each name.
 
     Raises:
-        CourseError: The arguments do not fit each other.
+        CourseError: The lengths differ, or ``points`` has another name than ``curves``.
 
     Example:
         >>> x = np.linspace(-2, 2, 5)
@@ -46,7 +46,7 @@ def activations(
     circles = dict(points or {})
     strangers = sorted(set(circles) - set(functions))
     if strangers:
-        raise CourseError(f"points has {strangers[0]!r}, which curves has not; give it the same names")
+        raise CourseError(f"points has {strangers[0]!r}, which is not in curves; give the same names")
     figure = new_figure(max(3.5 * len(functions), 5), 4.2)
     panels = figure.subplots(1, len(functions), squeeze=False, sharex=True)[0]
     for axes, (name, both) in zip(panels, functions.items(), strict=True):
@@ -81,24 +81,24 @@ def curves(
     title: str | None = None,
     vertical: float | None = None,
 ) -> Figure:
-    """Draw named lines over one axis.
+    """Draws named lines over one axis.
 
-    Where a line goes to infinity, or a few of its points would dwarf all the rest, the panel ends below them, and an
-    arrow there says how far the line goes on.
+    If a line goes to infinity, or a few points are much larger than all others, the panel ends below them, and an arrow
+    with a number shows how far the line continues.
 
     Args:
-        x: Shape ``(n,)``.
-        curves: Names and values of shape ``(n,)``. NaN leaves a gap.
-        x_label: What ``x`` is, with its unit.
-        y_label: What the values are, with their unit.
-        title: A line above it.
-        vertical: Where on the x axis a quiet line stands, if at all.
+        x: The variable, shape ``(n,)``.
+        curves: The values for each name, shape ``(n,)``. NaN leaves a gap.
+        x_label: The name of ``x``, with its unit.
+        y_label: The name of the values, with their unit.
+        title: A title.
+        vertical: The x of a vertical line, if there is one.
 
     Returns:
         A figure with one panel.
 
     Raises:
-        CourseError: There is no curve, or one has another length than ``x``.
+        CourseError: There is no curve, or a curve has another length than ``x``.
 
     Example:
         >>> p = np.linspace(0, 1, 11)
@@ -121,7 +121,7 @@ def curves(
         axes.axvline(vertical, color=COLOURS["quiet"], linewidth=1.4, linestyle=LINE_STYLES[2])
     for position, (name, values) in enumerate(lines.items()):
         colour = SERIES[position % len(SERIES)]
-        reach = 9 * (top - bottom)  # no huge number is drawn
+        reach = 9 * (top - bottom)  # huge numbers cannot be drawn
         axes.plot(
             across,
             np.clip(values, bottom - reach, top + reach),
@@ -149,7 +149,7 @@ def _value_and_slope(name: str, both: tuple[npt.ArrayLike, npt.ArrayLike], lengt
 
 
 def _sensible_range(values: Numbers) -> tuple[float, float]:
-    """The range of an axis: all that is finite, or, where a few values are far away, what most of them need."""
+    """Returns the range of an axis: of all finite values, or of most if a few are far away."""
     finite = values[np.isfinite(values)]
     low, lower, upper, high = np.quantile(finite, (0, 0.04, 0.96, 1))
     reach = 1.5 * (upper - lower)
@@ -161,7 +161,7 @@ def _sensible_range(values: Numbers) -> tuple[float, float]:
 
 
 def _point_onwards(axes: Axes, x: Numbers, values: Numbers, colour: str) -> None:
-    """Put an arrow where a line leaves its panel, and write how far it goes."""
+    """Draws an arrow where a line leaves the panel, and writes how far it goes."""
     bottom, top = axes.get_ylim()
     for sign, edge in ((1.0, top), (-1.0, bottom)):
         beyond = sign * values > sign * edge
@@ -169,7 +169,7 @@ def _point_onwards(axes: Axes, x: Numbers, values: Numbers, colour: str) -> None
         if not len(leaving):
             continue
         here = leaving[0]
-        # The line is drawn to nine panels further, and so are its infinite values.
+        # the line is drawn up to nine panels further, also where it is infinite
         ends = np.clip(values[here : here + 2], bottom - 9 * (top - bottom), top + 9 * (top - bottom))
         place = x[here] + (edge - ends[0]) / (ends[1] - ends[0]) * (x[here + 1] - x[here])
         furthest = values[beyond][np.argmax(np.abs(values[beyond]))]

@@ -1,4 +1,4 @@
-"""How one training went: loss and accuracy by epoch, loss by batch."""
+"""The curves of one training: loss and accuracy by epoch, loss by batch."""
 
 from collections.abc import Callable, Mapping
 
@@ -23,20 +23,20 @@ from keras_course.plots.style import (
 def training_curves(
     history: Mapping[str, npt.ArrayLike], *, loss_label: str = "cross entropy (nats)", title: str | None = None
 ) -> Figure:
-    """Draw loss and accuracy over the epochs, training beside validation, and mark the best epoch of each.
+    """Draws loss and accuracy by epoch, for training and validation, and marks the best epoch of each.
 
-    Best means the lowest validation loss and the highest validation accuracy; without validation, those of training.
-    Of equally good epochs the first one counts.
+    The best epoch has the lowest validation loss or the highest validation accuracy; without validation, those of
+    training. Of equal epochs it is the first.
 
     Args:
-        history: Columns of equal length: ``epoch`` and ``loss``, and where there are any ``accuracy``, ``val_loss``
-            and ``val_accuracy``. Losses in the unit of ``loss_label``, accuracies as fractions from 0 to 1; NaN leaves
-            a gap. Other columns are not drawn.
-        loss_label: What the loss measures, with its unit.
-        title: A line above both panels.
+        history: Columns of equal length: ``epoch``, ``loss`` and, optionally, ``accuracy``, ``val_loss`` and
+            ``val_accuracy``. Losses in the unit of ``loss_label``, accuracies as fractions from 0 to 1; NaN leaves a
+            gap. Other columns are not drawn.
+        loss_label: The name of the loss, with its unit.
+        title: A title.
 
     Returns:
-        A figure with one panel for the loss and, where the history has accuracies, one for the accuracy.
+        A figure with a panel for the loss and, if the history has accuracies, one for the accuracy.
 
     Raises:
         CourseError: ``epoch`` or ``loss`` is missing or empty, or the columns have different lengths.
@@ -63,20 +63,20 @@ def training_curves(
 
 @in_course_style
 def step_curve(losses: npt.ArrayLike, *, loss_label: str = "cross entropy (nats)") -> Figure:
-    """Draw the loss of every batch and, through that noise, its running median.
+    """Draws the loss of every batch and its running median.
 
-    Where the losses are all above 0 and the largest is more than 20 times the smallest, their axis is logarithmic, so
-    that the late steps stay visible.
+    If all losses are above 0 and the largest is more than 20 times the smallest, the axis is logarithmic, so that the
+    late steps stay visible.
 
     Args:
-        losses: One loss for each batch in the order of training, shape ``(steps,)``. NaN and infinity leave gaps.
-        loss_label: What the loss measures, with its unit.
+        losses: The loss of each batch in the order of training, shape ``(steps,)``. NaN and infinity leave gaps.
+        loss_label: The name of the loss, with its unit.
 
     Returns:
         A figure with a point for each batch and a line for the median.
 
     Raises:
-        CourseError: There is no loss, or none that is a finite number.
+        CourseError: No loss is a finite number.
 
     Example:
         >>> figure = step_curve([2.3, 1.9, 2.0, 1.2])
@@ -110,7 +110,7 @@ def step_curve(losses: npt.ArrayLike, *, loss_label: str = "cross entropy (nats)
     axes.set(xlabel="batch", ylabel=loss_label)
     count_in_whole_numbers(axes.xaxis)
     legend = axes.legend(loc="upper right")
-    legend.get_lines()[0].set(alpha=1, markersize=6)  # the faint dots of the plot would be invisible here
+    legend.get_lines()[0].set(alpha=1, markersize=6)  # faint dots would be invisible in the legend
     return figure
 
 
@@ -123,9 +123,9 @@ def _draw_curves(
     lowest_is_best: bool,
     form: Callable[[float], str],
 ) -> None:
-    """Draw training and validation of one metric over the epochs, the best epoch ringed and named in the legend."""
+    """Draws training and validation of one metric by epoch, with a ring around the best epoch."""
     curves = {"training": columns.get(metric), "validation": columns.get(f"val_{metric}")}
-    few = len(epochs) <= 40  # with more, the markers run into each other
+    few = len(epochs) <= 40  # with more, the markers would overlap
     for (name, values), marker in zip(curves.items(), "os", strict=True):
         if values is not None:
             axes.plot(epochs, values, marker=marker if few else "", color=COLOURS[name], label=name)
@@ -146,12 +146,12 @@ def _draw_curves(
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
     margin = max(0.5, 0.04 * (epochs.max() - epochs.min()))
     axes.set_xlim(epochs.min() - margin, epochs.max() + margin)
-    # Above the panel a legend can cover no curve, whatever the course of the training.
+    # above the panel the legend covers no curve
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.3)
 
 
 def _running_median(values: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], int]:
-    """Take medians over windows of a twentieth of the steps (3 to 501), at no more than 400 places."""
+    """Returns medians over windows of a twentieth of the steps (3 to 501), at no more than 400 places."""
     half = max(1, min(len(values) // 40, 250))
     steps = np.unique(np.linspace(0, len(values) - 1, num=min(len(values), 400)).round().astype(np.int64))
     windows = [values[max(0, step - half) : step + half + 1] for step in steps]

@@ -1,4 +1,4 @@
-"""The loss as a landscape over two parameters, and the paths that descents take through it."""
+"""The loss over two parameters as a surface and as contours, with the paths of descents."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -32,7 +32,7 @@ from keras_course.plots.style import (
 _BANDS = 22
 _PATH_COLOUR = SERIES[1]
 _HALO = (patheffects.Stroke(linewidth=4.6, foreground="white"), patheffects.Normal())
-_FEW_STEPS = 30  # with more, a mark at each step runs into the next
+_FEW_STEPS = 30  # with more, the marks at the steps would overlap
 _START: dict[str, Any] = {
     "marker": "o",
     "markersize": 10,
@@ -63,22 +63,22 @@ def loss_surface(
     loss_label: str = "mean squared error",
     title: str | None = None,
 ) -> Figure:
-    """Draw the loss over two parameters as a surface, with the path of a descent on it.
+    """Draws the loss over two parameters as a surface, with the path of a descent on it.
 
-    The colours change fastest, and the fine lines lie closest, where the loss is small, as in ``loss_contours``: a long
-    flat valley shows, however high its walls are. Where a few corners would dwarf all the rest, they are cut off flat.
-    The surface is seen from the side that the path goes to.
+    Colours and contour lines are densest where the loss is small, as in ``loss_contours``, so that a long flat valley
+    is visible even between high walls. If a few corners are much higher than all the rest, they are cut off. The
+    surface is seen from the side towards which the path goes.
 
     Args:
         p: The first parameter, shape ``(columns,)``, increasing.
         q: The second one, shape ``(rows,)``, increasing.
         losses: The loss of each pair, shape ``(rows, columns)``, in the unit of ``loss_label``.
-        path: Pairs of parameters, shape ``(steps + 1, 2)``, the start first. What lies outside of the surface, or is
-            not finite, is not drawn.
-        path_losses: The loss of each of these pairs, shape ``(steps + 1,)``.
-        labels: What ``p`` and ``q`` are.
-        loss_label: What the loss measures, with its unit.
-        title: A line above it.
+        path: The parameters after each step, shape ``(steps + 1, 2)``, with the start first. Steps outside of the
+            surface, or not finite, are not drawn.
+        path_losses: The loss after each step, shape ``(steps + 1,)``.
+        labels: The names of ``p`` and ``q``.
+        loss_label: The name of the loss, with its unit.
+        title: A title.
 
     Returns:
         A figure with one panel in three dimensions.
@@ -95,7 +95,7 @@ def loss_surface(
     p, q, losses = checks.landscape(p, q, losses)
     top = _sensible_top(losses)
     figure = new_figure(7.4, 6.2, title)
-    axes = figure.add_subplot(projection="3d", computed_zorder=False)  # else the surface may cover the path
+    axes = figure.add_subplot(projection="3d", computed_zorder=False)  # otherwise the surface can cover the path
     levels = contour_levels(losses)
     shown = np.minimum(losses, top)
     axes.plot_surface(
@@ -109,13 +109,13 @@ def loss_surface(
         zorder=1,
     )
     axes.contour(p, q, shown, levels[1:-1], colors=COLOURS["text"], linewidths=0.5, alpha=0.25, zorder=2)
-    towards = np.array([1.0, -1.0])  # the camera stands on this side
+    towards = np.array([1.0, -1.0])  # the side of the camera
     if path is not None:
         inside, heights = _on_surface(p, q, top, path, path_losses)
         _draw_path_on_surface(axes, inside, heights)
         lowest = np.unravel_index(np.nanargmin(losses), losses.shape)
         towards = _unit(np.array([p[lowest[1]], q[lowest[0]]]) - inside[0], p, q)
-    # One of the four diagonal views: seen along an axis, the surface has no depth.
+    # one of the four diagonal views; along an axis there is no depth
     axes.view_init(
         elev=38, azim=(-55 if towards[1] < 0 else 55) if towards[0] >= 0 else (-125 if towards[1] < 0 else 125)
     )
@@ -128,7 +128,7 @@ def loss_surface(
         axis.labelpad = 10
     axes.zaxis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))
     longest = len(plain_number(float(f"{np.nanmax(shown):.1g}")))
-    # The numbers are centred beside the axis: long ones would cover the surface, and the label them.
+    # the numbers are centered beside the axis: long ones would cover the surface, and the label would cover them
     axes.zaxis.set_tick_params(pad=2 + 1.6 * longest)
     axes.zaxis.labelpad = 4 + 3.2 * longest
     axes.tick_params(labelsize=12)
@@ -148,22 +148,22 @@ def loss_contours(
     title: str | None = None,
     panels: bool = False,
 ) -> Figure:
-    """Draw the loss over two parameters as a map, with the paths of descents on it.
+    """Draws the loss over two parameters as contours, with the paths of descents.
 
-    The bands are narrow where the loss is small: the lowest band covers about a five-hundredth of the map, and
-    each further one more.
+    The bands are narrow where the loss is small: the lowest one covers about a five-hundredth of the map, each further
+    one covers more.
 
     Args:
         p: The first parameter, shape ``(columns,)``, increasing.
         q: The second one, shape ``(rows,)``, increasing.
         losses: The loss of each pair, shape ``(rows, columns)``, in the unit of ``loss_label``.
-        paths: Names and paths; each holds pairs of parameters, shape ``(steps + 1, 2)``, the start first. A path may
-            leave the map, or end in numbers that are not finite: what lies on the map is drawn.
+        paths: The parameters after each step for each name, shape ``(steps + 1, 2)``, with the start first. Steps
+            outside of the map, or not finite, are not drawn.
         minima: Pairs of parameters to mark with a white cross.
-        labels: What ``p`` and ``q`` are.
-        loss_label: What the loss measures, with its unit.
-        title: A line above it.
-        panels: Whether each path gets a map of its own, under its name.
+        labels: The names of ``p`` and ``q``.
+        loss_label: The name of the loss, with its unit.
+        title: A title.
+        panels: Whether each path gets its own map, with its name as title.
 
     Returns:
         A figure with one map, or one for each path, and a colour bar.
@@ -208,17 +208,16 @@ def loss_contours(
 
 
 def contour_levels(losses: Numbers) -> Numbers:
-    """Choose the bounds of the bands of a map: narrow where the loss is small.
+    """Returns the bounds of the bands of a map: narrow where the loss is small.
 
-    The bounds are quantiles of the losses at the squares of even steps from 0 to 1. In a round bowl they are circles
-    at even distances, as on a target; along a valley they follow its floor. They are rounded to what tells each from
-    the next, so that the key of the map has short numbers.
+    The bounds are quantiles of the losses at the squares of equal steps from 0 to 1. In a round bowl they are circles
+    at equal distances. They are rounded as far as they stay different, so that the color bar has short numbers.
 
     Args:
-        losses: On a grid; NaN is left out.
+        losses: The losses on a grid; NaN is ignored.
 
     Returns:
-        Rising, shape ``(bands + 1,)``.
+        Increasing bounds, shape ``(bands + 1,)``.
 
     Example:
         >>> levels = contour_levels(np.arange(10001.0))
@@ -236,13 +235,13 @@ def contour_levels(losses: Numbers) -> Numbers:
 
 
 def draw_contours(axes: Axes, p: Numbers, q: Numbers, losses: Numbers) -> ContourSet:
-    """Fill a panel with the map of a loss.
+    """Draws the contours of a loss.
 
     Args:
-        axes: The panel. Its limits are those of the map from now on, whatever is drawn into it later.
-        p: The first parameter, shape ``(columns,)``.
-        q: The second one, shape ``(rows,)``.
-        losses: Shape ``(rows, columns)``; NaN stays empty.
+        axes: The panel. Its limits are fixed to those of the map.
+        p: Values of the first parameter, shape ``(columns,)``.
+        q: Values of the second parameter, shape ``(rows,)``.
+        losses: The loss of each pair, shape ``(rows, columns)``; NaN stays empty.
 
     Returns:
         The bands, for ``colour_bar``.
@@ -260,18 +259,18 @@ def draw_contours(axes: Axes, p: Numbers, q: Numbers, losses: Numbers) -> Contou
     axes.set(xlim=(p[0], p[-1]), ylim=(q[0], q[-1]))
     axes.autoscale(enable=False)
     axes.grid(visible=False)
-    axes.tick_params(pad=7)  # in the corner, the first number of one axis would touch that of the other
+    axes.tick_params(pad=7)  # otherwise the first numbers of both axes would touch
     return bands
 
 
 def colour_bar(figure: Figure, bands: ContourSet, panels: list[Axes], loss_label: str) -> None:
-    """Draw the key of a map beside it.
+    """Draws the colour bar of a map.
 
     Args:
-        figure: Where the map is.
-        bands: What ``draw_contours`` returned.
-        panels: The panels that the key is for.
-        loss_label: What the loss measures, with its unit.
+        figure: The figure of the map.
+        bands: The return value of ``draw_contours``.
+        panels: The panels beside which it is drawn.
+        loss_label: The name of the loss, with its unit.
 
     Example:
         >>> figure = new_figure(4, 4)
@@ -292,15 +291,15 @@ def colour_bar(figure: Figure, bands: ContourSet, panels: list[Axes], loss_label
 
 
 def within_reach(way: Numbers, p: Numbers, q: Numbers) -> Numbers:
-    """Cut a path where it leaves a map for good, so that huge numbers cannot overflow in the drawing.
+    """Cuts a path where it is a million times the size of the map away: huge numbers overflow in drawing.
 
     Args:
-        way: Finite pairs, shape ``(steps + 1, 2)``.
-        p: The map from left to right, shape ``(columns,)``; a path ends after a million times its width
-        q: and its height, shape ``(rows,)``.
+        way: Finite pairs of parameters, shape ``(steps + 1, 2)``.
+        p: Values of the first parameter on the map, shape ``(columns,)``.
+        q: Values of the second parameter on the map, shape ``(rows,)``.
 
     Returns:
-        The first of the pairs.
+        The pairs before the cut.
 
     Example:
         >>> within_reach(np.array([[0.0, 1.0], [1e300, 1.0], [0.0, 0.0]]), np.array([0.0, 1.0]), np.array([0.0, 1.0]))
@@ -311,14 +310,14 @@ def within_reach(way: Numbers, p: Numbers, q: Numbers) -> Numbers:
 
 
 def draw_path(axes: Axes, way: Numbers, name: str, *, look: int = 0, dashed: bool = False) -> Line2D:
-    """Draw a path into a map: a mark at each step where they are few, and a white ring where it starts.
+    """Draws a path on a map: a mark at each of a few steps, and a white ring at the start.
 
     Args:
-        axes: A panel that ``draw_contours`` has filled.
-        way: Finite pairs, shape ``(steps + 1, 2)``.
-        name: For the legend.
-        look: Which of the looks it gets, counted from 0: colour, marker and line style.
-        dashed: Whether the line style differs, too.
+        axes: A panel with the contours.
+        way: Finite pairs of parameters, shape ``(steps + 1, 2)``.
+        name: The name in the legend.
+        look: The number of its colour, marker and line style, counted from 0.
+        dashed: Whether the line style depends on ``look``, too.
 
     Returns:
         The line.
@@ -346,11 +345,11 @@ def draw_path(axes: Axes, way: Numbers, name: str, *, look: int = 0, dashed: boo
 
 
 def draw_start(axes: Axes, way: Numbers) -> Line2D:
-    """Draw the white ring at the start of a path.
+    """Draws the white ring at the start of a path.
 
     Args:
-        axes: A panel that ``draw_contours`` has filled.
-        way: Pairs, shape ``(steps + 1, 2)``; none, if the path starts out of reach.
+        axes: A panel with the contours.
+        way: Pairs of parameters, shape ``(steps + 1, 2)``, or none.
 
     Returns:
         The ring.
@@ -365,21 +364,18 @@ def draw_start(axes: Axes, way: Numbers) -> Line2D:
 
 
 def _marked_steps(way: Numbers, axes: Axes) -> list[int]:
-    """Choose the steps that get a mark: all of a few; of many, one after each quarter of the panel, and the last.
-
-    There are at most eleven.
-    """
+    """Returns the steps that get a mark: all if there are few; else one per quarter of the panel, at most eleven."""
     if len(way) <= _FEW_STEPS:
         return list(range(len(way)))
     size = np.ptp(np.array([axes.get_xlim(), axes.get_ylim()]), axis=1)
     walked = np.cumsum(np.linalg.norm(np.diff(way, axis=0, prepend=way[:1]) / size, axis=1))
-    apart = max(0.25, walked[-1] / 10)  # a jittering path is long
+    apart = max(0.25, walked[-1] / 10)  # a noisy path is long
     marked = np.flatnonzero(np.diff(walked // apart) > 0) + 1
     return sorted({*marked.tolist(), len(way) - 1})
 
 
 def _colours() -> Colormap:
-    """The colours of heights: a blue valley between pale hills, from which every path stands out."""
+    """Returns the colours of heights, blue for low and pale for high, on which every path is visible."""
     full = matplotlib.colormaps[LANDSCAPE](np.linspace(0.12, 0.97, 256))
     return ListedColormap(full + (1 - full) * 0.15)
 
@@ -387,7 +383,7 @@ def _colours() -> Colormap:
 def _on_surface(
     p: Numbers, q: Numbers, top: float, path: npt.ArrayLike, path_losses: npt.ArrayLike | None
 ) -> tuple[Numbers, Numbers]:
-    """Check a path with its losses, and keep what lies on the part of the surface that is drawn."""
+    """Checks a path with its losses, and returns the steps on the part of the surface that is drawn."""
     way = checks.path("path", path)
     if path_losses is None:
         raise CourseError("path_losses is missing; give the loss of each pair in path")
@@ -400,7 +396,7 @@ def _on_surface(
     )
     if not on_it.any():
         raise CourseError(
-            f"path starts at {tuple(way[0].tolist())} and never meets the surface; let p and q reach further"
+            f"path starts at {tuple(way[0].tolist())} and is never on the surface; give p and q with a larger range"
         )
     return way[on_it], heights[on_it]
 
@@ -425,7 +421,7 @@ def _draw_path_on_surface(axes: Any, way: Numbers, heights: Numbers) -> None:
 
 
 def _sensible_top(losses: Numbers) -> float:
-    """Where the surface is cut off: at its top, or below the few corners that would dwarf the rest."""
+    """Returns the height at which the surface is cut off: its top, or below a few much higher corners."""
     low, most, high = np.nanquantile(losses, (0, 0.9, 1))
     return float(min(high, low + 5 * (most - low)) if most > low else high)
 

@@ -1,4 +1,4 @@
-"""Pictures with their labels: what there is to learn from, what was mistaken, and which class is taken for which."""
+"""Pictures with their labels: samples, mistakes, and the confusion matrix."""
 
 import textwrap
 from collections.abc import Sequence
@@ -23,20 +23,20 @@ def sample_pictures(
     count: int = 25,
     columns: int | None = None,
 ) -> Figure:
-    """Show the first pictures of a data set, each under the name of its class.
+    """Shows the first pictures of a data set with the names of their classes.
 
     Args:
         images: Pictures of shape ``(n, height, width, channels)``, uint8, with 1 or 3 channels.
         labels: Classes of shape ``(n,)``, integers from 0 to ``len(class_names) - 1``.
         class_names: One name for each class.
-        count: How many pictures to show at most.
-        columns: How many stand side by side; as many as stand below each other when left out.
+        count: The largest number of pictures.
+        columns: The number of pictures side by side; without it, there are as many rows as columns.
 
     Returns:
-        A figure with one small picture for each.
+        A figure with a tile for each picture.
 
     Raises:
-        CourseError: The pictures are not uint8 of that shape, or the labels do not fit them or the names.
+        CourseError: The pictures have another dtype or shape, or a label has no picture or no name.
 
     Example:
         >>> digits = np.zeros((3, 28, 28, 1), dtype=np.uint8)
@@ -61,27 +61,27 @@ def most_wrong(
     *,
     count: int = 16,
 ) -> Figure:
-    """Show the mistakes that the classifier was most sure of.
+    """Shows the mistakes with the highest confidence.
 
     Args:
         images: Pictures of shape ``(n, height, width, channels)``, uint8, with 1 or 3 channels.
         labels: True classes of shape ``(n,)``, integers from 0 to ``len(class_names) - 1``.
-        logits: Scores of shape ``(n, len(class_names))``.
+        logits: Logits of shape ``(n, len(class_names))``.
         class_names: One name for each class.
-        count: How many pictures to show at most.
+        count: The largest number of pictures.
 
     Returns:
-        A figure whose pictures are titled with the truth, the answer and the answer's probability; where there is no
-        mistake, a figure that says so.
+        A figure whose titles have the true class, the predicted class and its probability; or a text if there is no
+        mistake.
 
     Raises:
-        CourseError: The arguments do not fit each other, or the logits hold NaN.
+        CourseError: The shapes do not match, or the logits hold NaN.
 
     Example:
         >>> pictures = np.zeros((2, 8, 8, 1), dtype=np.uint8)
         >>> figure = most_wrong(pictures, [1, 0], [[2.0, 0.0], [1.0, 0.0]], "01")
         >>> figure.axes[0].get_title()
-        'true 1, said 0 (88 %)'
+        'true 1, predicted 0 (88 %)'
     """
     check_positive(count=count)
     check_pictures(images)
@@ -104,10 +104,10 @@ def most_wrong(
 
 @in_course_style
 def confusion_matrix(matrix: npt.ArrayLike, class_names: Sequence[str]) -> Figure:
-    """Show how often each true class was taken for each class.
+    """Shows how often each true class was classified as each class.
 
-    A cell is coloured by its share of the pictures of its true class. The scale is bent (power 0.4), so that one
-    picture in a hundred is already visible beside a diagonal of ninety-nine.
+    The color of a cell is its share of the pictures of the true class. The scale is not linear (power 0.4), so that one
+    mistake in a hundred is visible.
 
     Args:
         matrix: Counts of shape ``(classes, classes)``, rows true and columns predicted, as
@@ -115,7 +115,7 @@ def confusion_matrix(matrix: npt.ArrayLike, class_names: Sequence[str]) -> Figur
         class_names: One name for each class.
 
     Returns:
-        A figure with the counts written into the cells; empty cells stay empty.
+        A figure with the counts in the cells; a count of 0 is not written.
 
     Raises:
         CourseError: The matrix is not square, holds something other than counts, or does not fit the names.
@@ -159,11 +159,11 @@ def _picture_grid(
     heading: str | None = None,
     columns: int | None = None,
 ) -> Figure:
-    """Lay out pictures with their titles, as nearly square as their number allows."""
+    """Returns a figure of pictures with titles, in a grid that is nearly square."""
     columns = columns or int(np.ceil(np.sqrt(len(images))))
     rows = int(np.ceil(len(images) / columns))
     lines = [title.split("\n") for title in titles]
-    # Neither a title may run into its neighbour nor the heading of a short row be cut off: about 0.1 inch a letter.
+    # about 0.1 inch for a letter, so that titles do not overlap and the heading is not cut off
     tile_width = max(tile_inches, 0.1 * max(len(line) for title in lines for line in title))
     width = max(columns * tile_width, 0.13 * len(heading or ""))
     above = 0.06 + 0.2 * max(len(title) for title in lines)
@@ -172,16 +172,16 @@ def _picture_grid(
     panels = tiled_axes(figure, len(images), columns, above=above, top=title_of_tiles(figure, heading))
     for axes, image, title in zip(panels, images, titles, strict=True):
         show_picture(axes, image)
-        axes.set_title(title, fontsize=12, pad=4, y=1.0)  # without y it would be looked for
+        axes.set_title(title, fontsize=12, pad=4, y=1.0)  # without y, matplotlib would search for it
     return figure
 
 
 def show_picture(axes: Axes, image: npt.NDArray[np.uint8]) -> None:
-    """Draw one picture, pixel by pixel, on a fixed scale from black (0) to white (255).
+    """Draws one picture, pixel by pixel, on a fixed scale from black (0) to white (255).
 
     Args:
-        axes: Where to; its frame is taken away.
-        image: uint8 (height, width, 1 or 3).
+        axes: The panel; its frame is removed.
+        image: The picture, uint8, shape ``(height, width, 1 or 3)``.
 
     Example:
         >>> axes = new_figure(1, 1).subplots()
@@ -199,14 +199,14 @@ def _wrapped(text: str, width: int) -> str:
 
 
 def _mistake_title(true_name: str, said_name: str, probability: float) -> str:
-    title = f"true {true_name}, said {said_name} ({100 * probability:.0f} %)"
-    return title if len(title) <= 24 else title.replace(", said ", ",\nsaid ", 1)
+    title = f"true {true_name}, predicted {said_name} ({100 * probability:.0f} %)"
+    return title if len(title) <= 29 else title.replace(", predicted ", ",\npredicted ", 1)
 
 
 def _write_counts(
     axes: Axes, counts: npt.NDArray[np.int64], cell_colours: npt.NDArray[np.float64], cell_inches: float
 ) -> None:
-    """Write each count that is not 0 into its cell, as large as the longest one allows, dark on light."""
+    """Writes each count that is not 0 into its cell, in a size in which the longest one fits."""
     longest = len(str(counts.max()))
     size = min(13.0 if len(counts) <= 12 else 11.0, 72 * cell_inches / (0.85 * longest))
     brightness = cell_colours[..., :3] @ np.array([0.299, 0.587, 0.114])
@@ -219,11 +219,11 @@ def _write_counts(
             va="center",
             fontsize=size,
             color="white" if brightness[row, column] < 0.5 else COLOURS["text"],
-        ).set_in_layout(False)  # it lies in its cell; the layout need not measure hundreds of them
+        ).set_in_layout(False)  # it is inside its cell: the layout does not have to measure it
 
 
 def _frame_cells(axes: Axes, classes: int) -> None:
-    """Separate the cells of a matrix by thin white lines and take the frame away."""
+    """Draws thin white lines between the cells of a matrix and removes the frame."""
     axes.grid(visible=False)
     axes.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(classes + 1) - 0.5, minor=True)
@@ -234,7 +234,7 @@ def _frame_cells(axes: Axes, classes: int) -> None:
 
 
 def check_pictures(images: npt.NDArray[np.uint8]) -> None:
-    """Make sure that these are pictures.
+    """Makes sure that these are pictures.
 
     Args:
         images: uint8 (n, height, width, 1 or 3), at least one.

@@ -1,8 +1,7 @@
-"""What makes the figures of the course look alike: colours, sizes, figures that show themselves, and how to save one.
+"""The common style of the figures: colours, sizes, axes and legends; and saving.
 
-Sources of the colours: M. Okabe and K. Ito, "Color Universal Design", 2008, for what is told apart by name;
-matplotlib's plasma (S. van der Walt and N. Smith, 2015) for what has an order; and YlGnBu (C. Brewer, colorbrewer2.org)
-for heights.
+Sources of the colours: M. Okabe and K. Ito, "Color Universal Design", 2008, for categories; matplotlib's plasma
+(S. van der Walt and N. Smith, 2015) for ordered values; YlGnBu (C. Brewer, colorbrewer2.org) for heights.
 """
 
 import functools
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
@@ -33,14 +33,14 @@ COLOURS = {
     "text": "#222222",
     "quiet": "#8A8A8A",
 }
-# What is told apart by name. The first four differ most where red and green look alike; a marker goes with each.
+# Categories. The first four differ most for people who do not see red and green; each also has a marker.
 SERIES = ("#0072B2", "#D55E00", "#000000", "#CC79A7", "#E69F00", "#56B4E9", "#009E73")
-MARKERS = ("o", "s", "^", "D", "v", "P", "<", ">", "p", "h")  # not the crosses, which mark minima and ends
+MARKERS = ("o", "s", "^", "D", "v", "P", "<", ">", "p", "h")  # without crosses, which mark minima and ends
 LINE_STYLES: tuple[Any, ...] = ("-", (0, (6, 1.3)), (0, (2.4, 1)), (0, (7, 1.2, 1.6, 1.2)))
 LANDSCAPE = "YlGnBu_r"
 DOTS_PER_INCH = 120
 
-# Sizes are chosen to be read at half size.
+# Figures are readable at half size.
 STYLE: dict[str, Any] = {
     "figure.dpi": DOTS_PER_INCH,
     "figure.facecolor": "white",
@@ -67,7 +67,7 @@ STYLE: dict[str, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 12,
     "text.color": COLOURS["text"],
-    "text.parse_math": False,  # a class called "$5 or $10" is a name, not a formula
+    "text.parse_math": False,  # otherwise a class called "$5 or $10" would be a formula
 }
 
 _Parameters = ParamSpec("_Parameters")
@@ -75,7 +75,7 @@ _Result = TypeVar("_Result")
 
 
 class _NotebookFigure(Figure):
-    """A figure that Jupyter can show without pyplot's inline backend."""
+    """A figure that Jupyter shows without pyplot's inline backend."""
 
     def _repr_png_(self) -> bytes:
         return png_bytes(self)
@@ -84,19 +84,19 @@ class _NotebookFigure(Figure):
 @contextmanager
 def _course_style() -> Iterator[None]:
     with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # a personal matplotlibrc must not change the bytes of a figure
+        matplotlib.rcdefaults()  # a matplotlibrc of the user must not change a figure
         matplotlib.rcParams.update(STYLE)
         yield
 
 
 def in_course_style(draw: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
-    """Decorate what draws or renders a figure: the settings are the course's while it does, and then as before.
+    """Returns a function that runs with the settings of the course.
 
     Args:
-        draw: The function.
+        draw: A function that draws or renders a figure.
 
     Returns:
-        The same function in the style of the course.
+        The function; after each call, the previous settings are restored.
 
     Example:
         >>> in_course_style(lambda: matplotlib.rcParams["figure.dpi"])()
@@ -112,15 +112,15 @@ def in_course_style(draw: Callable[_Parameters, _Result]) -> Callable[_Parameter
 
 
 def new_figure(width: float, height: float, title: str | None = None) -> Figure:
-    """Make an empty figure that a notebook shows and that belongs to nobody.
+    """Makes an empty figure without pyplot, which a notebook can show.
 
     Args:
-        width: In inches.
-        height: In inches.
-        title: A line above everything.
+        width: The width in inches.
+        height: The height in inches.
+        title: A title.
 
     Returns:
-        The figure, whose layout leaves room for every label.
+        The figure, with matplotlib's constrained layout.
 
     Example:
         >>> new_figure(5, 4, "A line").get_suptitle()
@@ -142,18 +142,18 @@ def tiled_axes(
     right: float = 0.1,
     top: float = 0.0,
 ) -> list[Axes]:
-    """Divide a figure into tiles of one size, without the layout that measures every text.
+    """Divides a figure into tiles of one size, without constrained layout.
 
-    That layout takes two seconds for sixty tiles, and it is not needed where one knows what stands around them.
+    That layout measures every text and takes two seconds for sixty tiles.
 
     Args:
-        figure: What is divided; it has no other axes but those at its right.
-        count: How many tiles.
-        columns: How many side by side.
-        above: Inches over each tile, for its title.
-        gap: Inches between two tiles, and around all.
-        right: Inches at the right of all.
-        top: Inches above all.
+        figure: A figure without other axes, except at its right.
+        count: The number of tiles.
+        columns: The number of tiles side by side.
+        above: Inches above each tile, for its title.
+        gap: Inches between two tiles, and around all tiles.
+        right: Inches at the right of all tiles.
+        top: Inches above all tiles.
 
     Returns:
         The axes, row by row.
@@ -169,7 +169,7 @@ def tiled_axes(
     tile_width = (width - gap * columns - right) / columns
     tile_height = (height - top - gap) / rows - gap - above
     if min(tile_width, tile_height) <= 0:
-        raise ValueError(f"{count} tiles in {columns} columns find no room in {width:g} × {height:g} inches")
+        raise ValueError(f"{count} tiles in {columns} columns do not fit into {width:g} × {height:g} inches")
     grid = figure.add_gridspec(
         rows,
         columns,
@@ -184,14 +184,14 @@ def tiled_axes(
 
 
 def title_of_tiles(figure: Figure, title: str | None) -> float:
-    """Write a line above everything where no layout does it.
+    """Writes the title of a figure that is divided by ``tiled_axes``.
 
     Args:
-        figure: One that ``tiled_axes`` divides.
-        title: What to write, if anything.
+        figure: The figure.
+        title: The title, if there is one.
 
     Returns:
-        The inches that it takes.
+        The height of the title in inches.
 
     Example:
         >>> title_of_tiles(new_figure(4, 2), "Seven kernels")
@@ -204,17 +204,17 @@ def title_of_tiles(figure: Figure, title: str | None) -> float:
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> Figure:
-    """Write a figure as a PNG file that is either complete or not there.
+    """Writes a figure as a PNG file.
 
-    The bytes go into a file beside it that is then renamed. They hold no date and no version, so on one installation
-    of matplotlib the same figure gives the same bytes.
+    It is written under a temporary name and renamed, so there is never an incomplete file. It holds no date and no
+    version: with the same version of matplotlib the same figure gives the same bytes.
 
     Args:
-        figure: What to write.
-        path: Where to, ending in ``.png``; missing folders are made.
+        figure: The figure.
+        path: The path of the file, ending in ``.png``; missing folders are created.
 
     Returns:
-        The figure, so that a notebook shows it when ``save`` is the last thing in a cell.
+        The figure; a notebook shows it where it is the last value of a cell.
 
     Raises:
         CourseError: The path does not end in ``.png``.
@@ -234,17 +234,17 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> Figure:
 
 
 def checked_target(path: str | os.PathLike[str], ending: str) -> Path:
-    """Check the name of a file to write.
+    """Checks the name of a file to write.
 
     Args:
-        path: Where to write.
-        ending: What the name has to end in, with its dot, in any case.
+        path: The path.
+        ending: The required suffix, with its dot; upper and lower case are equal.
 
     Returns:
         The path.
 
     Raises:
-        CourseError: It has another ending.
+        CourseError: The path has another suffix.
 
     Example:
         >>> checked_target("curves.pdf", ".png")
@@ -260,21 +260,23 @@ def checked_target(path: str | os.PathLike[str], ending: str) -> Path:
 
 @in_course_style
 def png_bytes(figure: Figure) -> bytes:
-    """Render a figure.
+    """Renders a figure as PNG.
 
     Args:
-        figure: What to render.
+        figure: The figure.
 
     Returns:
-        A whole PNG file of 120 dots per inch.
+        The content of a PNG file with 120 dots per inch.
 
     Example:
         >>> png_bytes(new_figure(2, 1))[1:4]
         b'PNG'
     """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, metadata={"Software": "keras_course"})
-    figure.set_layout_engine("none")  # a second layout would start from the first one's result and shift it a little
+    figure.set_dpi(DOTS_PER_INCH)
+    # `savefig` would draw the figure twice
+    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": "keras_course"})
+    figure.set_layout_engine("none")  # a second layout would shift the result a little
     return buffer.getvalue()
 
 
@@ -282,30 +284,30 @@ def png_bytes(figure: Figure) -> bytes:
 
 
 def ramp(count: int) -> list[str]:
-    """Choose colours for what has an order, such as a learning rate: from dark blue by magenta to orange.
+    """Returns colours for ordered values, such as learning rates: from dark blue to magenta to orange.
 
     Args:
-        count: How many.
+        count: The number of colours.
 
     Returns:
-        Hexadecimal colours, each lighter than the one before.
+        Hexadecimal colours, each lighter than the previous one.
 
     Example:
         >>> ramp(3)
         ['#0d0887', '#c03a83', '#f79143']
     """
-    places = 0.74 * np.linspace(0, 1, count) ** 0.7  # the darkest ones would look alike at even distances
+    places = 0.74 * np.linspace(0, 1, count) ** 0.7  # at equal distances the darkest ones would look alike
     return [to_hex(colour) for colour in matplotlib.colormaps["plasma"](places)]
 
 
 def spans_sizes(values: npt.NDArray[np.float64]) -> bool:
-    """Tell whether numbers are all above 0 and the largest is more than 20 times the smallest.
+    """Returns whether numbers need a logarithmic axis.
 
     Args:
         values: Finite numbers or NaN, of any shape.
 
     Returns:
-        Whether a logarithmic axis shows them better.
+        True if all are above 0 and the largest is more than 20 times the smallest.
 
     Example:
         >>> spans_sizes(np.array([2.3, 0.01])), spans_sizes(np.array([2.3, 1.0])), spans_sizes(np.array([2.3, 0.0]))
@@ -315,7 +317,7 @@ def spans_sizes(values: npt.NDArray[np.float64]) -> bool:
 
 
 def make_logarithmic(axis: Axis) -> None:
-    """Make an axis logarithmic, with few and plain numbers.
+    """Makes an axis logarithmic, with a few numbers in decimal notation.
 
     Args:
         axis: ``axes.xaxis`` or ``axes.yaxis``.
@@ -335,13 +337,13 @@ def make_logarithmic(axis: Axis) -> None:
 
 
 def plain_number(value: float) -> str:
-    """Write a number beside an axis.
+    """Formats a number for an axis.
 
     Args:
         value: A finite number.
 
     Returns:
-        At most six digits, with commas between thousands, and short powers of ten.
+        The number with at most six digits, commas between thousands, and short powers of ten.
 
     Example:
         >>> [plain_number(value) for value in (0.25, 400000.0, 1e-7, 1e12)]
@@ -351,7 +353,7 @@ def plain_number(value: float) -> str:
 
 
 class _FewLogTicks(LogLocator):
-    """Ticks at 1, 3, 10, 30, ...; at powers of ten only, where there are many; as on a linear axis within a decade."""
+    """Ticks at 1, 3, 10, 30, ...; at powers of ten only, if there are many; within one decade as on a linear axis."""
 
     def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
         if vmax < 10 * vmin:
@@ -361,11 +363,11 @@ class _FewLogTicks(LogLocator):
 
 
 def count_in_whole_numbers(axis: Axis, *, most: int = 8) -> None:
-    """Put the ticks of an axis that counts epochs, batches or steps at whole numbers.
+    """Sets the ticks of an axis of epochs, batches or steps to whole numbers.
 
     Args:
         axis: ``axes.xaxis`` or ``axes.yaxis``.
-        most: Into how many parts they divide it at most.
+        most: The largest number of intervals.
 
     Example:
         >>> axes = new_figure(3, 2).subplots()
@@ -378,11 +380,11 @@ def count_in_whole_numbers(axis: Axis, *, most: int = 8) -> None:
 
 
 def legend_below(figure: Figure, *panels: Axes) -> Legend:
-    """Put one legend for several panels below them, where it covers no curve.
+    """Draws one legend for several panels below them.
 
     Args:
-        figure: What the panels are in.
-        *panels: Whose lines to name; what several of them have under one name is named once.
+        figure: The figure.
+        *panels: The panels; lines with the same name have one entry.
 
     Returns:
         The legend, in as many columns as fit into the figure.
@@ -402,14 +404,14 @@ def legend_below(figure: Figure, *panels: Axes) -> Legend:
 
 
 def y_fraction(axes: Axes, value: float) -> float:
-    """Tell how high in its panel a value lies.
+    """Returns the height of a value in a panel as a fraction.
 
     Args:
         axes: A panel whose limits are final.
-        value: On its y axis, logarithmic or not.
+        value: A value on the y axis, which can be logarithmic.
 
     Returns:
-        0 at the lower edge, 1 at the upper one.
+        0 at the lower edge, 1 at the upper edge.
 
     Example:
         >>> axes = new_figure(3, 2).subplots()
@@ -422,10 +424,12 @@ def y_fraction(axes: Axes, value: float) -> float:
 
 
 def _columns_within(names: Sequence[str], width: float) -> int:
-    """Tell how many columns of a legend fit into a width in inches; it fills them from top to bottom, evenly."""
+    """Returns how many columns of a legend fit into a width in inches; columns are filled from top to bottom."""
     letters = np.array([len(name) for name in names])
     for columns in range(len(names), 1, -1):
         longest = [column.max() for column in np.array_split(letters, columns)]
-        if sum(0.8 + 0.095 * longest_name for longest_name in longest) <= width:  # what stands before it, its letters
+        if (
+            sum(0.8 + 0.095 * longest_name for longest_name in longest) <= width
+        ):  # the line before the name, and its letters
             return columns
     return 1

@@ -7,7 +7,7 @@ from keras_course.training.features import extract_features
 from keras_course.training.fine_tuning import WeightedCrossEntropy, fine_tune, train_head
 from keras_course.training.fit import evaluate, fit, predict_logits
 from keras_course.training.gradient_descent import finite_differences, gradient_descent, loss_surface, value_and_grad
-from keras_course.training.run_directory import RunDirectory, find_run, open_run
+from keras_course.training.run_directory import RunDirectory, find_run
 
 __all__ = [
     "Descent",
@@ -22,7 +22,6 @@ __all__ = [
     "fit",
     "gradient_descent",
     "loss_surface",
-    "open_run",
     "predict_logits",
     "solve_head",
     "train_head",

@@ -1,4 +1,4 @@
-"""The folder that a training run leaves behind, and goes on from."""
+"""The folder of a training run: its results, and the checkpoint from which it resumes."""
 
 import csv
 import io
@@ -6,9 +6,7 @@ import json
 import os
 import platform
 import re
-import shlex
 import statistics
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -26,7 +24,6 @@ from keras_course.allow_list import check_can_be_opened
 from keras_course.cards import ModelCard, put_card, shapes_of
 from keras_course.errors import CourseError, DiskError, reason_of
 from keras_course.files import Lock, open_to_append, remove_left_behind, replacing, replacing_by_name
-from keras_course.lesson import Options
 
 Columns = dict[str, list[float]]
 _PARTS = ("model", "optimizer", "best", "random")
@@ -38,21 +35,41 @@ _FILES = (
 _ON_THE_CARD = ("samples", "parameters", "epochs", "batch_size", "seed", "backend", "precision", "versions")
 
 
-@dataclass
-class Checkpoint:
-    """All that the next epoch depends on.
+class FolderTakenError(CourseError):
+    """The folder of a run cannot be had, because another process uses it or because it holds a run already.
 
     Args:
-        settings: What the run was started with (seed, batch size, ...); a run goes on only with the same.
+        reason: The folder and what is wrong.
+        can_resume: Whether ``resume=True`` would open it.
+
+    Example:
+        >>> raise FolderTakenError("output folder runs/digits holds a run already", can_resume=True)
+        Traceback (most recent call last):
+        ...
+        keras_course.training.run_directory.FolderTakenError: output folder runs/digits holds a run already; resume ...
+    """
+
+    def __init__(self, reason: str, *, can_resume: bool = False) -> None:
+        super().__init__(f"{reason}; {'resume it or ' if can_resume else ''}choose another folder")
+        self.reason = reason
+        self.can_resume = can_resume
+
+
+@dataclass
+class Checkpoint:
+    """The state of a training after an epoch; the next epoch depends on nothing else.
+
+    Args:
+        settings: The settings of the run (seed, batch size, ...); it is resumed only with the same ones.
         history: The columns of ``history.csv`` so far.
-        model: The weights of the model, in its order.
-        optimizer: The variables of the optimizer, in its order.
-        best: The weights of the best epoch, where early stopping keeps them.
+        model: The model's weights, in the order of ``model.weights``.
+        optimizer: The optimizer's variables, in the order of ``optimizer.variables``.
+        best: The weights of the best epoch, if early stopping restores them.
         random: The states of the random generators of Keras' layers.
-        stopped: Whether a callback has ended the run.
-        steps: How many steps the run has taken.
-        training: How they were taken, see ``RunDirectory.training``.
-        version: Of the form of the file; the first one says nothing of layers, and has no states of generators.
+        stopped: Whether a callback has ended the training.
+        steps: The number of steps so far.
+        training: How the steps were computed, see ``RunDirectory.training``.
+        version: The version of the file format. Version 1 has neither layer names nor states of generators.
     """
 
     settings: dict[str, Any]
@@ -70,15 +87,16 @@ class Checkpoint:
 class RunDirectory:
     """A folder with ``model.keras``, ``history.csv``, ``steps.csv``, ``metrics.json``, ``figures``, ``checkpoint.npz``.
 
-    Every file is written beside and renamed: a process that is killed leaves the file of before. A lock keeps a second
-    process out while the first one writes.
+    Each file is written under a temporary name and then renamed, so a process that is killed leaves the previous
+    version. A lock keeps a second process out.
 
     Args:
-        path: The folder; it is made if needed.
-        resume: Whether to go on with the run in that folder. Without it, the folder must not hold a run yet.
+        path: The folder; it is created if needed.
+        resume: Whether to resume the run in the folder. Without it, the folder must not hold a run yet.
 
     Raises:
-        CourseError: The folder holds a run already, is in use by another process, or cannot be written.
+        FolderTakenError: The folder holds a run already, or another process uses it.
+        CourseError: The folder cannot be written.
 
     Example:
         >>> import tempfile
@@ -92,19 +110,19 @@ class RunDirectory:
         self.path = Path(path)
         self.resume = resume
         self.training: dict[str, Any] = {}
-        """How the steps were taken, which ``fit`` notes here: in the compiled loop or by Keras' trainer, and why."""
+        """How ``fit`` computed the steps: in the compiled loop or by Keras' trainer, and why."""
         self._lock = Lock(self.path / ".lock")
         try:
             is_free = self._lock.acquire()
         except OSError as error:
             raise CourseError(f"output folder {self.path} cannot be used: {reason_of(error)}; choose another") from None
         if not is_free:
-            raise CourseError(f"output folder {self.path} is in use by another run; choose another --output")
+            raise FolderTakenError(f"output folder {self.path} is in use by another run")
         if resume:
             self._tidy_up()
         elif self._checkpoint.exists() or (self.path / "model.keras").exists():
             self.close()
-            raise CourseError(f"output folder {self.path} holds a run already; add --resume or choose another --output")
+            raise FolderTakenError(f"output folder {self.path} holds a run already", can_resume=True)
 
     def __enter__(self) -> Self:
         return self
@@ -113,17 +131,19 @@ class RunDirectory:
         self.close()
 
     def close(self) -> None:
-        """Lets other processes in."""
+        """Releases the lock, so that other processes can open the folder."""
         if self._lock.is_held:
             with suppress(OSError):
-                (self.path / ".lock").unlink()  # while it is ours: afterwards it may be another's
+                (self.path / ".lock").unlink()  # before the lock is released: then it may be another process's file
             self._lock.release()
 
     def inside(self, name: str) -> "RunDirectory":
-        """Opens a run within this one, for a model that the lesson's is compared with; it resumes where this one does.
+        """Opens a run in a folder inside this one, for a second model that is compared with the first.
+
+        It is resumed if this run is resumed.
 
         Args:
-            name: The name of its folder.
+            name: The name of the folder.
 
         Returns:
             The folder, locked.
@@ -141,7 +161,7 @@ class RunDirectory:
 
     @property
     def figures(self) -> Path:
-        """The folder of the pictures."""
+        """The folder of the figures."""
         return self.path / "figures"
 
     @property
@@ -149,20 +169,20 @@ class RunDirectory:
         return self.path / "checkpoint.npz"
 
     def _tidy_up(self) -> None:
-        """Removes what a process that was killed while it wrote a file has left beside it."""
+        """Removes the temporary files of a process that was killed while writing."""
         for name in _FILES:
             remove_left_behind(self.path, name)
         for name in ("*.png", "*.gif"):
             remove_left_behind(self.figures, name)
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Writes the state after an epoch, and the history as CSV beside it.
+        """Writes ``checkpoint.npz`` and ``history.csv``.
 
         Args:
-            checkpoint: The state.
+            checkpoint: The state after an epoch.
 
         Raises:
-            DiskError: The disk is full, or the file cannot be written; the last checkpoint stays.
+            DiskError: The disk is full, or the file cannot be written; the previous checkpoint stays.
         """
         arrays = {
             f"{part}/{number:05}": array for part in _PARTS for number, array in enumerate(getattr(checkpoint, part))
@@ -174,13 +194,13 @@ class RunDirectory:
         self.write_history(checkpoint.history)
 
     def load_checkpoint(self) -> Checkpoint | None:
-        """Reads the state after the last whole epoch.
+        """Reads ``checkpoint.npz``.
 
         Returns:
-            The state, or None where the run has not finished an epoch yet.
+            The state after the last complete epoch, or None if no epoch is complete.
 
         Raises:
-            CourseError: The file is not one that ``save_checkpoint`` wrote.
+            CourseError: The file was not written by ``save_checkpoint``.
         """
         if not self._checkpoint.exists():
             return None
@@ -195,11 +215,11 @@ class RunDirectory:
         except Exception as error:
             raise CourseError(
                 f"{self._checkpoint} is not a checkpoint that can be read ({reason_of(error)}); "
-                "start again in another --output"
+                "start again in another folder"
             ) from None
 
     def write_history(self, history: Mapping[str, Sequence[float]]) -> None:
-        """Writes ``history.csv``: a row an epoch.
+        """Writes ``history.csv``, one row for each epoch.
 
         Args:
             history: Columns of equal length.
@@ -208,13 +228,13 @@ class RunDirectory:
             file.write(_csv([list(history), *zip(*history.values(), strict=True)]).encode())
 
     def start_steps(self, last_step: int) -> None:
-        """Makes ``steps.csv`` ready to be continued after a step; later rows, of an epoch cut short, are dropped.
+        """Prepares ``steps.csv`` to be continued after a step; later rows, of an interrupted epoch, are removed.
 
         Args:
             last_step: The last step to keep, 0 for none.
 
         Raises:
-            CourseError: The file is damaged; it stays as it is.
+            CourseError: The file is damaged; it is not changed.
         """
         path = self.path / "steps.csv"
         kept = _steps_until(last_step, path) if last_step and path.exists() else []
@@ -222,14 +242,14 @@ class RunDirectory:
             file.write(_csv([["step", "loss"], *kept]).encode())
 
     def append_steps(self, first_step: int, losses: Iterable[float]) -> None:
-        """Adds the losses of single batches to ``steps.csv``.
+        """Appends the losses of batches to ``steps.csv``.
 
         Args:
-            first_step: The number of the first of them, counted from 1.
-            losses: The loss of each batch.
+            first_step: The number of the first step, counted from 1.
+            losses: The loss of each step.
 
         Raises:
-            DiskError: The disk is full; what is there until the last checkpoint is whole.
+            DiskError: The disk is full; the rows up to the last checkpoint are complete.
         """
         rows = [(step, f"{loss:.9g}") for step, loss in enumerate(losses, start=first_step)]
         path = self.path / "steps.csv"
@@ -237,22 +257,22 @@ class RunDirectory:
             with open_to_append(path) as file:
                 file.write(_csv(rows).encode())
                 file.flush()
-                os.fsync(file.fileno())  # before the checkpoint, which says how many rows there are
+                os.fsync(file.fileno())  # before the checkpoint, which records the number of steps
         except OSError as error:
             raise DiskError(path, error) from error
 
     def save_model(self, model: keras.Model, card: ModelCard | None = None) -> None:
-        """Writes ``model.keras``, without optimizer or compile settings, so that it opens on every backend.
+        """Writes ``model.keras`` without optimizer and compile settings, so that it opens on every backend.
 
-        Arrays that weights started from, as in ``Constant(array)``, are left out, too: the file has what was learned.
+        Arrays of initializers, as in ``Constant(array)``, are not written either.
 
         Args:
             model: The model.
-            card: What it says about itself; without one it cannot be put to work by ``keras-course predict``.
+            card: The model's card. ``keras-course predict`` needs one.
 
         Raises:
-            CourseError: The file could not be opened again, and only the weights are kept, in ``model.weights.h5``; or
-                the card belongs to another model, and the model is saved without it.
+            CourseError: The model could not be loaded from its file, and only its weights were saved, in
+                ``model.weights.h5``; or the card does not fit the model, and the model was saved without it.
         """
         try:
             check_can_be_opened(model)
@@ -268,117 +288,115 @@ class RunDirectory:
                     card = replace(card, outputs=output_activations(model)[0] or "logits")
                     card.check_model("the model", *shapes)
                     put_card(beside, card)
-                except CourseError as error:  # raised when the model is safe
+                except CourseError as error:  # raised after the model is saved
                     mistake = error
         if mistake is not None:
-            raise CourseError(f"{mistake} (it is saved without one, in {self.path / 'model.keras'})") from mistake
+            raise CourseError(
+                f"{mistake} (the model is saved without a card, in {self.path / 'model.keras'})"
+            ) from mistake
 
     def _keep_weights(self, model: keras.Model) -> str:
-        """Saves what has been learned by a model that no file describes; returns where, in words."""
+        """Saves only the weights of a model that cannot be saved whole; returns a text that says where."""
         path = self.path / "model.weights.h5"
         try:
             with replacing_by_name(path) as beside:
                 model.save_weights(beside)
-        except Exception:  # the reason why there is no model is told in any case
+        except Exception:  # the caller's error says why there is no model
             return ""
-        return f" (they are in {path})"
+        return f" (its weights are in {path})"
 
     def save_results(
         self,
         model: keras.Model,
-        history: Columns,
-        options: Options,
+        history: Mapping[str, list[float]],
+        settings: Mapping[str, Any],
         *,
-        samples: int,
+        metrics: Mapping[str, Any],
+        samples: int | None = None,
         card: ModelCard | None = None,
-        **facts: Any,
     ) -> dict[str, Any]:
         """Writes ``model.keras`` and ``metrics.json``.
 
-        What only describes the run, such as the name of the device, is left out where it cannot be found out.
+        Facts that only describe the run, such as the name of the device, are left out if they cannot be determined.
 
         Args:
             model: The trained model.
-            history: The columns that ``fit`` returned.
-            options: What the lesson was started with.
-            samples: How many samples an epoch went through.
-            card: What the model says about itself, but for ``metrics`` and ``training``, which are added here.
-            **facts: What was measured, for example ``accuracy`` and ``loss``.
+            history: The columns that ``fit`` returned, or nothing if the model was not trained in this run.
+            settings: The settings of the run; of these, ``seed``, ``batch_size``, ``precision``, ``data`` and
+                ``command`` are recorded.
+            metrics: What was measured, for example ``accuracy`` and ``loss``.
+            samples: The number of samples in an epoch.
+            card: The model's card. If the model was trained, ``metrics`` and ``training`` of the card are set here.
 
         Returns:
-            What ``metrics.json`` holds.
+            The content of ``metrics.json``.
 
         Raises:
-            CourseError: As for ``save_model``; ``metrics.json`` is written in any case.
+            CourseError: See ``save_model``; ``metrics.json`` is written in any case.
+
+        Example:
+            >>> import tempfile
+            >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+            >>> history = {"epoch": [1], "loss": [0.5], "seconds": [0.1]}
+            >>> with RunDirectory(tempfile.mkdtemp()) as run:
+            ...     results = run.save_results(model, history, {"seed": 7}, metrics={"loss": 0.5}, samples=64)
+            >>> results["loss"], results["seed"], results["parameters"]
+            (0.5, 7, 3)
         """
-        seconds = history.get("seconds", [])
-        metrics = {
-            **facts,
-            **({"training": self.training} if self.training else {}),
-            **_found_out(
-                parameters=model.count_params,
-                seconds=lambda: round(sum(seconds), 3),
-                # validation included
-                steps_per_second=lambda: round(
-                    -(-samples // options.batch_size) / max(0.001, statistics.median(seconds)), 1
-                ),
-                seed=lambda: options.seed,
-                epochs=lambda: len(history["epoch"]),
-                batch_size=lambda: options.batch_size,
-                backend=keras.backend.backend,
-                device=_backend.device_in_use,
-                precision=lambda: options.precision,
-                data=lambda: options.data,
-                samples=lambda: samples,
-                command=lambda: shlex.join(["python", *sys.argv]),
-                versions=_versions,
+        facts = {
+            "parameters": model.count_params,
+            "seconds": lambda: round(sum(history["seconds"]), 3),
+            # validation included
+            "steps_per_second": lambda: round(
+                -(-(samples or 0) // settings["batch_size"]) / max(0.001, statistics.median(history["seconds"])), 1
             ),
+            "seed": lambda: settings["seed"],
+            "epochs": lambda: len(history["epoch"]),
+            "batch_size": lambda: settings["batch_size"],
+            "backend": keras.backend.backend,
+            "device": _backend.device_in_use,
+            "precision": lambda: settings["precision"],
+            "data": lambda: settings["data"],
+            "samples": lambda: samples,
+            "command": lambda: settings["command"],
+            "versions": _versions,
         }
+        unknown = set() if samples else {"samples", "steps_per_second"}
+        if not history:
+            unknown |= {"batch_size", "samples"}
+        results = {
+            **metrics,
+            **({"training": self.training} if self.training else {}),
+            **_determined({name: fact for name, fact in facts.items() if name not in unknown}),
+        }
+        if card is not None and history:
+            card = _with_results(card, results)
         try:
-            self.save_model(model, None if card is None else _with_results(card, metrics))
+            self.save_model(model, card)
         finally:
-            self.write_json("metrics.json", metrics)
-        return metrics
+            self.write_json("metrics.json", results)
+        return results
 
     def write_json(self, name: str, content: Any) -> None:
         """Writes a JSON file.
 
         Args:
-            name: Its name in the folder.
-            content: What ``json`` can write, and NumPy's numbers and arrays; of all else, what it is in words.
+            name: The name of the file in the folder.
+            content: What ``json`` can write, and NumPy numbers and arrays; anything else is written as ``str(value)``.
         """
         with replacing(self.path / name) as file:
             file.write(json.dumps(content, indent=2, default=_plain).encode() + b"\n")
 
 
-def open_run(lesson: str, options: Options) -> RunDirectory:
-    """Opens the run directory of a lesson, and sets the precision that was asked for.
-
-    Args:
-        lesson: The lesson's name; the folder is ``runs/<name>``, numbered where that is taken.
-        options: What the lesson was started with; ``output`` names another folder, ``resume`` the last one.
-
-    Returns:
-        The folder, locked.
-
-    Raises:
-        CourseError: The folder cannot be used, or there is no run to resume.
-    """
-    _backend.configure(options.precision)
-    find = latest_folder if options.resume else new_folder
-    path = options.output or find("runs", lesson)
-    return RunDirectory(path, resume=options.resume)
-
-
 def new_folder(parent: str | Path, name: str) -> Path:
-    """Names a folder for a new run: ``name``, or ``name-2``, ``name-3``, ... where that is taken.
+    """Returns the folder for a new run: ``name``, or ``name-2``, ``name-3``, ... where that exists.
 
     Args:
         parent: The folder of all runs.
         name: The name of the lesson.
 
     Returns:
-        A path at which nothing is yet.
+        A path that does not exist.
 
     Example:
         >>> new_folder("runs", "no_such_lesson").name
@@ -392,17 +410,17 @@ def new_folder(parent: str | Path, name: str) -> Path:
 
 
 def latest_folder(parent: str | Path, name: str) -> Path:
-    """Finds the run of a lesson that was written to last.
+    """Finds the latest run of a lesson, by the time of its last epoch.
 
     Args:
         parent: The folder of all runs.
         name: The name of the lesson.
 
     Returns:
-        The folder of that run.
+        The folder of the run.
 
     Raises:
-        CourseError: There is none.
+        CourseError: The lesson has no run.
     """
     numbered = re.compile(rf"{re.escape(name)}(-\d+)?")
     runs = [path for path in Path(parent).glob(f"{name}*") if numbered.fullmatch(path.name)]
@@ -417,18 +435,18 @@ def latest_folder(parent: str | Path, name: str) -> Path:
 
 
 def find_run(model: str, lessons: Sequence[str], parent: str | Path = "runs") -> Path | None:
-    """Finds the run whose model a lesson is to take.
+    """Finds the run whose model a lesson uses.
 
     Args:
-        model: ``auto`` for the last one of the lessons, ``new`` for none, or the folder of a run.
+        model: ``auto`` for the latest run of one of the lessons, ``new`` for none, or the folder of a run.
         lessons: Names of lessons, the preferred one first.
         parent: The folder of all runs.
 
     Returns:
-        The folder of the run, or None where a model is to be trained.
+        The folder of the run, or None if the lesson has to train a model.
 
     Raises:
-        CourseError: The folder is named and holds no model.
+        CourseError: ``model`` is a folder without a model.
 
     Example:
         >>> find_run("auto", ["no_such_lesson"]) is None
@@ -452,7 +470,7 @@ def find_run(model: str, lessons: Sequence[str], parent: str | Path = "runs") ->
 
 
 def _versions() -> dict[str, str]:
-    """The versions of what a result depends on; modules are asked, for a package may go by several names."""
+    """Returns the versions that a result depends on, read from the modules: a package can have several names."""
     packages = ("keras", keras.backend.backend(), "numpy")
     return {
         "python": platform.python_version(),
@@ -461,17 +479,17 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _found_out(**facts: Callable[[], Any]) -> dict[str, Any]:
-    """Asks for what only describes a run, which must never cost its result: what fails is left out."""
+def _determined(facts: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+    """Calls each function and leaves out those that fail: a description must never cost the results."""
     found = {}
-    for name, ask in facts.items():
+    for name, function in facts.items():
         with suppress(Exception):
-            found[name] = ask()
+            found[name] = function()
     return found
 
 
 def _with_results(card: ModelCard, metrics: Mapping[str, Any]) -> ModelCard:
-    """Adds to a card what was measured and how the model was made, as far as a card can say it."""
+    """Adds to a card the metrics and the facts of the training that a card can hold."""
     card = replace(card, metrics={}, training={})
     for name in ("accuracy", "loss", *_ON_THE_CARD):
         if name in metrics:
@@ -484,28 +502,28 @@ def _with_results(card: ModelCard, metrics: Mapping[str, Any]) -> ModelCard:
 
 
 def _checked(checkpoint: Checkpoint) -> Checkpoint:
-    """Refuses what ``save_checkpoint`` does not write: numbers and weights are used as they are."""
+    """Raises a ValueError for anything that ``save_checkpoint`` does not write; no later check is made."""
     kinds = {"settings": dict, "history": dict, "training": dict, "stopped": bool, "steps": int, "version": int}
     for name, kind in kinds.items():
         if type(getattr(checkpoint, name)) is not kind:
-            raise ValueError(f"its {name} is no {kind.__name__}")
+            raise ValueError(f"its {name} is not of type {kind.__name__}")
     history = checkpoint.history
     lengths = {len(column) if isinstance(column, list) else -1 for column in history.values()}
     if "epoch" not in history or len(lengths) > 1 or -1 in lengths or checkpoint.steps < 0:
-        raise ValueError("its history is no table")
+        raise ValueError("its history is not a table")
     for name in {"epoch", "loss", "val_loss", "seconds"} & set(history):
         if not all(type(cell) in (int, float) for cell in history[name]):
             raise ValueError(f"its {name} is not a number in each epoch")
     if any(array.dtype.kind not in "fiub" for part in _PARTS for array in getattr(checkpoint, part)):
-        raise ValueError("it holds what is no number")
+        raise ValueError("it holds an array that is not numeric")
     return checkpoint
 
 
 def _steps_until(last_step: int, path: Path) -> list[tuple[int, str]]:
-    """Reads the rows of ``steps.csv`` up to a step; a row behind it may have been cut off by the end of a process."""
+    """Reads the rows of ``steps.csv`` up to a step; a later row may be incomplete, if a process was killed."""
     kept: list[tuple[int, str]] = []
     lines = path.read_bytes().decode("utf-8", "backslashreplace").split("\n")
-    for number, line in enumerate(lines[:-1], start=1):  # behind the last end of a line is nothing, or half a row
+    for number, line in enumerate(lines[:-1], start=1):  # the last part is empty or an incomplete row
         step, _, loss = line.rstrip("\r").partition(",")
         try:
             if number == 1:
@@ -517,8 +535,8 @@ def _steps_until(last_step: int, path: Path) -> list[tuple[int, str]]:
         if not is_right:
             wanted = "step,loss" if number == 1 else "the number of a step and its loss"
             raise CourseError(
-                f"{path} is damaged: line {number} is {line[:40]!r}, wanted is {wanted}; mend it, or rename the file "
-                "to go on without the losses of earlier steps"
+                f"{path} is damaged: line {number} is {line[:40]!r}, expected {wanted}; repair it, or rename the file "
+                "to resume without the losses of earlier steps"
             )
         if number > 1:
             if int(step) > last_step:
@@ -530,7 +548,7 @@ def _steps_until(last_step: int, path: Path) -> list[tuple[int, str]]:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can hold of a value that it does not know."""
+    """Converts a value that ``json`` does not know."""
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 

@@ -106,7 +106,7 @@ def test_the_limit_that_it_names_is_one(open_page):
         ("surface=ten_points&rate=0.1", ["anything above 0.0342"]),
         ("surface=ten_points&rate=0.1&batch=1", ["anything above 0.0342 is with all points", "less with batches"]),
         ("surface=two_points&optimizer=momentum&rate=2", [f"{2 * 1.9 / 6.8541:.3f}"]),
-        ("surface=several_minima&rate=1", ["the lowest point the most is 0.0578"]),
+        ("surface=several_minima&rate=1", ["the global minimum the limit is 0.0578"]),
         ("surface=curved_valley&optimizer=adam&rate=9000", ["a step of Adam is about as long", "only 4 wide"]),
         ("surface=two_points&rate=1e300", ["no longer a finite number"]),
     ],
@@ -115,16 +115,16 @@ def test_each_way_to_diverge_has_its_words(open_page, link, parts):
     message(open_page(f"#{link}"), "Diverged at step", *parts)
 
 
-def test_a_thousandth_crawls(open_page):
+def test_a_thousandth_is_slow(open_page):
     page = open_page()
-    page.get_by_role("button", name="0.001 crawls").click()
+    page.get_by_role("button", name="Learning rate 0.001 is slow").click()
     matrix = np.array([[5, 3], [3, 2]])
     point = np.array([2, 1]) + np.linalg.matrix_power(np.eye(2) - 0.001 * matrix, 50) @ [-3, 4]
     assert now(page, "step", "first", "second") == pytest.approx([50, *point])
     assert now(page, "loss")[0] > 1.5
 
 
-@pytest.mark.parametrize("name", ["Batches of one wander", "Momentum in the long valley"])
+@pytest.mark.parametrize("name", ["Batch size 1", "Momentum in the long valley"])
 def test_the_other_examples_go_down(open_page, name):
     page = open_page()
     page.get_by_role("button", name=name).click()
@@ -134,11 +134,11 @@ def test_the_other_examples_go_down(open_page, name):
 @pytest.mark.parametrize(
     ("start", "part"),
     [
-        ("-3,-3", "It is at the lowest point, (−2.9, −2.9)."),
-        ("3,3", "It is in the hollow at (2.75, 2.75), which is not the lowest: that is at (−2.9, −2.9)."),
+        ("-3,-3", "It is at the global minimum, (−2.9, −2.9)."),
+        ("3,3", "It is at the local minimum (2.75, 2.75); the global one is (−2.9, −2.9)."),
     ],
 )
-def test_the_hollow_in_which_it_ends_is_named(open_page, start, part):
+def test_the_minimum_at_which_it_ends_is_named(open_page, start, part):
     message(open_page(f"#surface=several_minima&start={start}&steps=200"), part)
 
 
@@ -156,7 +156,7 @@ def test_a_surface_comes_with_its_start(open_page, name):
     assert page.locator("#batch").is_enabled() == is_line
     assert page.locator("#seed").is_disabled()
     hint = page.locator("#batch-hint").inner_text()
-    assert ("no data to cut into batches" in hint) != is_line
+    assert ("without data, so there are no batches" in hint) != is_line
     assert page.locator("#drawing .minimum:not(.casing)").count() == (4 if name == "several_minima" else 1)
 
 
@@ -634,10 +634,10 @@ def test_a_link_typed_over_the_old_one_is_followed(open_page):
     assert page.locator('input[name="surface"]:checked').input_value() == "curved_valley"
 
 
-def test_what_makes_no_sense_in_a_link_is_named_and_left_out(open_page):
+def test_invalid_settings_in_a_link_are_named_and_ignored(open_page):
     page = open_page("#surface=hill&optimizer=constructor&rate=fast&batch=0&steps=1e9&seed=-2&start=1&at=x")
     text = page.locator("#link-error").inner_text()
-    assert text.endswith("left out: surface, optimizer, rate, batch, steps, seed, start, at.")
+    assert text.endswith("ignored: surface, optimizer, rate, batch, steps, seed, start, at.")
     assert now(page, "step", "loss")[0] == 50
     assert page.locator("#rate").input_value() == "0.1"
     fill(page, rate="0.2")

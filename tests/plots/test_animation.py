@@ -1,4 +1,4 @@
-"""The film of a descent: which steps it shows, and the GIF that comes out of it."""
+"""The animation of a descent: which steps it shows, and its GIF."""
 
 import base64
 import io
@@ -46,12 +46,13 @@ def test_the_gif_plays_all_frames_for_ever_and_rests_on_the_last(tmp_path: Path)
     frames = frames_of(path.read_bytes())
     assert [duration for _, duration in frames] == [100] * 30 + [2000]  # 3 seconds for 30 of the 31 frames
     for (shown, _), meant in zip(frames, animation.frames, strict=True):
-        # 255 colours are not all; where a pixel differs, it differs by little.
+        # with 255 colours, some pixels differ, but not visibly
         difference = np.abs(shown.astype(int) - np.asarray(meant).astype(int)).max(axis=-1)
-        assert (difference == 0).mean() > 0.95
-        assert (difference > 40).mean() < 0.002  # between two lines, say
-        assert (shown == 255).all(axis=-1).mean() > 0.5  # the paper is white
-    assert path.stat().st_size < 1_500_000
+        assert (difference == 0).mean() > 0.7
+        assert (difference > 8).mean() < 0.03
+        assert difference.max() < 40
+        assert (shown == 255).all(axis=-1).mean() > 0.5  # the background
+    assert path.stat().st_size < 500_000
 
 
 def test_what_does_not_move_does_not_flicker() -> None:
@@ -135,7 +136,7 @@ def test_a_diverging_descent_is_shown_until_it_is_far_away() -> None:
         (lambda: film(x=X), "y is missing; give x and y of the points, or neither"),
         (lambda: film(x=X, y=Y[:1]), "x and y have lengths 2 and 1"),
         (lambda: plots.descent_animation(M, B, LOSSES, [[1, 1]], [1, 2]), r"path_losses has shape \(2,\); give 1"),
-        (lambda: plots.descent_animation(M, B, LOSSES, [[1e30, 1]], [1]), "path starts a million maps away"),
+        (lambda: plots.descent_animation(M, B, LOSSES, [[1e30, 1]], [1]), "path starts too far outside of p and q"),
         (lambda: plots.save_animation(film(steps=1), "descent.png"), "path is 'descent.png'; give .* ends in .gif"),
     ],
 )

@@ -74,7 +74,7 @@ def test_the_picture_stands_beside_itself_under_its_heat(channels: int) -> None:
     figure = plots.heat_on_picture(images, heats, list("ABCDE"), columns=2, title="Why")
     *panels, bar = figure.axes
     assert [axes.get_title() for axes in panels] == ["A", "B", "C", "D", "E", ""]
-    assert (bar.get_ylabel(), figure.get_suptitle()) == ("speaks for the class", "Why")
+    assert (bar.get_ylabel(), figure.get_suptitle()) == ("support for the class", "Why")
     shown = np.asarray(panels[2].images[0].get_array())
     assert shown.shape == (16, 33, 3)  # the picture, a gap, and the picture again
     np.testing.assert_allclose(shown[:, :16], np.broadcast_to(images[2] / 255, (16, 16, 3)))

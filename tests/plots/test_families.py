@@ -146,7 +146,10 @@ def test_the_axis_is_logarithmic_where_it_helps_or_is_asked_for(
         (lambda: plots.loss_curves({"a": ([0, 1], [1.0])}), "have lengths 2 and 1"),
         (lambda: plots.loss_curves({"a": ([0, np.nan], [1.0, 2.0])}), r"x of curves\['a'\] has 2 values, 1 of them"),
         (lambda: plots.loss_curves({"a": (1.0, 2.0, 3.0)}), "is a tuple of 3; give"),
-        (lambda: plots.loss_curves({"a": [1.0]}, validation={"b": [1.0]}), "validation has 'b', which curves has not"),
+        (
+            lambda: plots.loss_curves({"a": [1.0]}, validation={"b": [1.0]}),
+            "validation has 'b', which is not in curves",
+        ),
         (lambda: plots.loss_curves({"a": [1.0, 0.0]}, log=True), "log is True and the smallest loss is 0"),
         (lambda: plots.loss_curves({str(k): [1.0] for k in range(27)}), "curves are 27, one letter each"),
     ],

@@ -60,7 +60,7 @@ def test_fits_share_the_axes_of_the_points_and_of_the_truth() -> None:
     assert -8 < low < -3  # the truth goes from -3 to 6
     assert 6 < high < 11
     np.testing.assert_array_equal(lines_by_label(tame)["fit"].get_xydata(), np.stack([LINE, LINE], axis=1))
-    np.testing.assert_array_equal(lines_by_label(tame)["truth"].get_ydata(), 3 * LINE)
+    np.testing.assert_array_equal(lines_by_label(tame)["true curve"].get_ydata(), 3 * LINE)
     inside = np.abs(exploding) < 5
     np.testing.assert_array_equal(lines_by_label(wild)["fit"].get_ydata()[inside], exploding[inside])
     learned, others = lines_by_label(wild)["training point"], lines_by_label(wild)["validation point"]
@@ -143,7 +143,7 @@ SIZES = {"x_label": "degree", "loss_label": "error"}
         (lambda: plots.regression_fits(POINTS, POINTS, {"a": (X, LINE)}), r"x of fits\['a'\] and y of .* 2 and 31"),
         (
             lambda: plots.regression_fits(POINTS, POINTS, {"a": POINTS}, inside=(1, 0)),
-            r"inside is \(1, 0\); give where",
+            r"inside is \(1, 0\); give the smallest",
         ),
         (lambda: plots.size_against_error([1, 2], [1], [1, 2], **SIZES), "sizes and train have lengths 2 and 1"),
         (

@@ -74,7 +74,7 @@ def test_an_arrow_says_how_far_a_finite_curve_goes_on() -> None:
             lambda: plots.activations(X, {"a": (X, X[1:])}),
             r"the slope in curves\['a'\] has shape \(8,\); give 9 numbers",
         ),
-        (lambda: plots.activations(X, {"a": RELU}, points={"b": RELU}), "points has 'b', which curves has not"),
+        (lambda: plots.activations(X, {"a": RELU}, points={"b": RELU}), "points has 'b', which is not in curves"),
         (lambda: plots.activations(X, {"a": RELU}, points={"a": ([1], [1, 2])}), "have lengths 1 and 2"),
         (lambda: plots.curves(X, {"a": X[1:]}, x_label="x", y_label="y"), r"curves\['a'\] has shape \(8,\); give 9"),
         (

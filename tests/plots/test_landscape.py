@@ -176,7 +176,7 @@ def test_a_plain_is_drawn_in_one_band() -> None:
         (lambda: plots.loss_contours(M, B, LOSSES, panels=True), "paths is empty; give at least one"),
         (lambda: plots.loss_surface(M, B, LOSSES, path=PATH), "path_losses is missing"),
         (lambda: plots.loss_surface(M, B, LOSSES, path=PATH, path_losses=[1]), r"path_losses has shape \(1,\); give 3"),
-        (lambda: plots.loss_surface(M, B, LOSSES, path=PATH + 50, path_losses=[1, 1, 1]), "never meets the surface"),
+        (lambda: plots.loss_surface(M, B, LOSSES, path=PATH + 50, path_losses=[1, 1, 1]), "is never on the surface"),
     ],
 )
 def test_bad_input_is_named(draw: Callable[[], object], message: str) -> None:

@@ -1,4 +1,4 @@
-"""The options that all lessons share, and the one line in which a lesson explains a mistake."""
+"""The command-line options of all lessons, and error messages of one line."""
 
 import argparse
 import os
@@ -15,36 +15,36 @@ from keras_course.foreign_text import printable
 from keras_course.pretrained.names import NAMES
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
-"""What ``--precision`` may be: exact, matrix products rounded on the GPU, or half the memory."""
+"""Values of ``--precision``: exact; matrix products rounded on the GPU; half the memory."""
 
 DATA = ("auto", "full", "sample")
-"""What ``--data`` may be, besides a path: full if it can be had, else the sample; or one of the two."""
+"""Values of ``--data`` besides a path. ``auto`` takes the full data set if it is available, else the sample."""
 
 MODELS = ("auto", "new")
-"""What ``--model`` may be, besides the folder of a run: the last one if there is one, or one that is trained now."""
+"""Values of ``--model`` besides the folder of a run: ``auto`` takes the latest run, ``new`` trains a model."""
 
 _COMMAND_LINE: dict[str, dict[str, Any]] = {
     "backend": {
         "metavar": "NAME",
-        "help": f"{', '.join(select.INSTALL)}; else KERAS_BACKEND, keras.json, or what is installed",
+        "help": f"{', '.join(select.INSTALL)}; by default KERAS_BACKEND, keras.json, or what is installed",
     },
     "device": {"metavar": "NAME", "help": "auto, cpu, gpu, or gpu:N for one of several (%(default)s)"},
     "precision": {"metavar": "NAME", "help": f"{', '.join(PRECISIONS)} (%(default)s)"},
-    "seed": {"type": int, "metavar": "N", "help": "decides all that is random: same seed, same curve (%(default)s)"},
-    "epochs": {"type": int, "metavar": "N", "help": "how often training sees all the data (%(default)s)"},
-    "batch_size": {"type": int, "metavar": "N", "help": "examples in one step of training (%(default)s)"},
+    "seed": {"type": int, "metavar": "N", "help": "random seed: the same seed gives the same curve (%(default)s)"},
+    "epochs": {"type": int, "metavar": "N", "help": "training epochs (%(default)s)"},
+    "batch_size": {"type": int, "metavar": "N", "help": "mini-batch size (%(default)s)"},
     "output": {
         "type": Path,
         "metavar": "FOLDER",
-        "help": "where the model, the history and the figures go (runs/LESSON)",
+        "help": "output folder for model, history, figures and report (runs/LESSON)",
     },
-    "resume": {"action": "store_true", "help": "go on with the run in --output, or with the last one"},
+    "resume": {"action": "store_true", "help": "resume the run in --output, or the latest one, from its checkpoint"},
     "data": {"metavar": "NAME", "help": f"{', '.join(DATA)}, or a path (%(default)s)"},
     "model": {
         "metavar": "NAME",
-        "help": "a run; auto for the last one in runs/, new to train one; a pre-trained model (%(default)s)",
+        "help": "folder of a run, auto (the latest), new (train one), or a pre-trained model (%(default)s)",
     },
-    "log_steps": {"action": "store_true", "help": "record the loss of each step, not only of each epoch"},
+    "log_steps": {"action": "store_true", "help": "record the loss of each step in steps.csv"},
     "quiet": {"action": "store_true", "help": "print less"},
     "debug": {"action": "store_true", "default": False, "help": "show the traceback of an error"},
 }
@@ -52,12 +52,12 @@ _COMMAND_LINE: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a person may choose about a lesson; each field is an option of its command line.
+    """The options of a lesson; each field is a command-line option.
 
-    ``model`` is one only where the lesson has a default for it: most train their own.
+    ``--model`` exists only in lessons that have a default for it; the others train a new model.
 
     Raises:
-        CourseError: If a value makes no sense.
+        CourseError: A value is not allowed.
 
     Example:
         >>> Options(epochs=3).batch_size
@@ -86,41 +86,41 @@ class Options:
         _require(0 <= self.seed < 2**63, f"--seed is {self.seed}; give a whole number from 0 to 2**63 - 1")
         _require(
             self.data in DATA or Path(self.data).expanduser().exists(),
-            f"--data is {self.data!r}, and there is no such path; give one of {', '.join(DATA)}, or a path",
+            f"--data is {self.data!r}, which does not exist; give one of {', '.join(DATA)}, or a path",
         )
         _require(
             self.model in ("", *MODELS, *NAMES) or Path(self.model).expanduser().exists(),
-            f"--model is {self.model!r}, and there is no such path; give {' or '.join(MODELS)}, the folder of a run, "
-            "or the name of a pre-trained model, where the lesson takes one",
+            f"--model is {self.model!r}, which does not exist; give {' or '.join(MODELS)}, the folder of a run, "
+            "or the name of a pre-trained model, if the lesson takes one",
         )
         if self.output is not None:
             _require_writable(self.output)
         _require(
             not self.resume or self.output is None or self.output.is_dir(),
-            f"--resume goes on with the run in --output {self.output}, which is no folder; give that of an earlier run",
+            f"--resume needs an earlier run, but --output is {self.output}, which is not a folder; give that of a run",
         )
 
 
 def parse_options(
     description: str, argv: Sequence[str] | None = None, *, epochs: int = 5, batch_size: int = 32, **defaults: Any
 ) -> Options:
-    """Reads the options of a lesson, and chooses backend and device; call it before Keras is imported.
+    """Reads the options of a lesson, and selects the backend and the device; call it before Keras is imported.
 
-    A script reads its command line, and from then on explains a mistake in one line. In a notebook the
-    defaults stand.
+    In a script it reads the command line, and from then on errors are printed in one line. In a notebook it returns
+    the defaults.
 
     Args:
-        description: What ``--help`` says about the lesson.
-        argv: The arguments to read in place of the command line.
-        epochs: The lesson's own default.
-        batch_size: The lesson's own default.
-        **defaults: The lesson's own defaults for other fields of ``Options``.
+        description: The description for ``--help``.
+        argv: The arguments to read instead of the command line.
+        epochs: The default of ``--epochs``.
+        batch_size: The default of ``--batch-size``.
+        **defaults: The defaults of other fields of ``Options``.
 
     Returns:
-        The options, with the name of the backend that is used.
+        The options; ``backend`` is the name of the backend in use.
 
     Raises:
-        CourseError: If an option is unknown or makes no sense, or if the backend or the device is not there.
+        CourseError: An option is unknown, a value is not allowed, or the backend or the device is not available.
 
     Example:
         >>> parse_options("Handwritten digits.", ["--seed", "7"], epochs=3)
@@ -144,10 +144,10 @@ def parse_options(
 
 
 def explain_errors() -> None:
-    """Makes the program end with one line and exit code 2 where a person can mend what went wrong.
+    """Sets an exception hook that prints errors of the user in one line and ends with exit code 2.
 
-    That is a ``CourseError``, an ``OSError`` such as a full disk, or Ctrl-C (exit code 130); any other error
-    still shows its traceback, and so do these with ``--debug`` or KERAS_COURSE_DEBUG=1.
+    These are ``CourseError``, ``OSError`` (for example a full disk) and Ctrl-C (exit code 130). Other errors show their
+    traceback; with ``--debug`` or KERAS_COURSE_DEBUG=1 all errors do.
 
     Example:
         >>> hook = sys.excepthook
@@ -166,7 +166,7 @@ def _explain(kind: type[BaseException], error: BaseException, traceback: Traceba
     else:
         print("error:", _in_one_line(error), file=sys.stderr)
     if explained:
-        # Python honours an exit from within the hook; without it the code would always be 1.
+        # Without an exit in the hook, Python's exit code would always be 1.
         sys.exit(130 if isinstance(error, KeyboardInterrupt) else 2)
 
 
@@ -180,7 +180,7 @@ def _in_one_line(error: BaseException) -> str:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise CourseError(f"{message}; --help shows what there is")
+        raise CourseError(f"{message}; --help lists the options")
 
 
 def _parser(description: str, defaults: Options) -> argparse.ArgumentParser:
@@ -199,7 +199,7 @@ def _parser(description: str, defaults: Options) -> argparse.ArgumentParser:
 
 
 def _is_script() -> bool:
-    """Says whether the command line belongs to the lesson; in a notebook it belongs to the kernel."""
+    """Returns whether the command line is the lesson's; in a notebook it is the kernel's."""
     return hasattr(sys.modules["__main__"], "__file__") and "ipykernel" not in sys.modules
 
 
@@ -209,9 +209,9 @@ def _require(condition: bool, message: str) -> None:
 
 
 def _require_writable(folder: Path) -> None:
-    """Checks before the training, not after it, that its results can be stored."""
+    """Raises a CourseError if the results could not be written there."""
     nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     _require(
         nearest.is_dir() and os.access(nearest, os.W_OK),
-        f"--output is {folder}, but {nearest} is not a folder that can be written to; give another",
+        f"--output is {folder}, but {nearest} is not a writable folder; give another",
     )
