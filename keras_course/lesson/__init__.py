@@ -36,7 +36,6 @@ def open_run(lesson: str, options: Options) -> "LessonRun":
 
     Example:
         >>> import tempfile
-        >>> import tempfile
         >>> from pathlib import Path
         >>> with open_run("04_mnist_dense", Options(output=Path(tempfile.mkdtemp()))) as run:
         ...     run.figures.name
