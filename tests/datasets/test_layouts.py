@@ -97,7 +97,7 @@ def test_parts_are_found_by_their_words(tmp_path, train, valid):
     assert photos.class_names == ("cats", "dogs")
     assert parts_of(photos, folder) == ({train}, {valid})
     assert find_parts(folder) == {"train": folder / train, "valid": folder / valid}
-    assert len(Exam(folder=folder).photos(SIZE).names) == 6
+    assert len(Exam(folder=folder).open().names) == 6
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_test_part_stays_unseen(tmp_path, capsys, train, test):
     assert photos.class_names == ("cats", "dogs")
     assert parts_of(photos, folder) == ({train}, {train})
     assert [len(photos.train.paths), len(photos.valid.paths)] == [8, 2]
-    exam = Exam(folder=folder, parts=["test"]).photos(SIZE)
+    exam = Exam(folder=folder, parts=["test"]).open()
     assert len(exam.names) == 10
     assert all(name.startswith(f"{test}/") for name in exam.names)
     assert f"{test} stays unseen" in capsys.readouterr().err
@@ -137,7 +137,7 @@ def test_what_is_beside_the_parts_changes_no_exam(tmp_path, extra, has_photos):
     (folder / extra).mkdir(parents=True)
     if has_photos:
         make(folder, extra)  # without classes
-    assert [name.partition("/")[0] for name in Exam(folder=folder).photos(SIZE).names] == ["valid"] * 6
+    assert [name.partition("/")[0] for name in Exam(folder=folder).open().names] == ["valid"] * 6
     photos = load_data(folder, picture_format=SIZE)
     assert photos.class_names == ("cats", "dogs")
     assert parts_of(photos, folder) == ({"train"}, {"valid"})
@@ -152,7 +152,7 @@ def test_a_test_part_without_classes_is_named(tmp_path):
     assert parts_of(photos, folder) == ({"train"}, {"train"})
     assert {path.parent.name for path, _ in photos.skipped} == {"test"}
     with pytest.raises(CourseError, match="has no part test, whose photos are in no class folders"):
-        Exam(folder=folder, parts=["test"]).photos(SIZE)
+        Exam(folder=folder, parts=["test"]).open()
     with pytest.raises(CourseError, match="valid_parts has 'test', whose photos are in no class folders"):
         load_data(folder, picture_format=SIZE, valid_parts=["test"])
 
@@ -161,7 +161,7 @@ def test_a_test_part_without_classes_is_named(tmp_path):
 def test_a_folder_in_a_folder_of_its_name_is_one(tmp_path, name):
     folder = make(tmp_path / name, *classes_in(name))
     assert load_data(folder, picture_format=SIZE).class_names == ("cats", "dogs")
-    assert len(Exam(folder=folder).photos(SIZE).names) == 6
+    assert len(Exam(folder=folder).open().names) == 6
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_a_folder_in_a_folder_of_its_name_is_one(tmp_path, name):
 def test_a_train_can_be_a_class(tmp_path, places):
     folder = make(tmp_path / "photos", *places)
     assert load_data(folder, picture_format=SIZE).class_names == tuple(sorted(places))
-    assert len(Exam(folder=folder).photos(SIZE).names) == 3 * len(places)
+    assert len(Exam(folder=folder).open().names) == 3 * len(places)
     assert find_parts(folder) == {}
 
 
