@@ -53,7 +53,7 @@ ABSENT = [name for name in INSTALL if find_spec(name) is None]
         (["--batch-size", "0"], ["--batch-size is 0; give"]),
         (["--epochs", "0"], ["--epochs is 0; give"]),
         (["--seed", "-1"], ["--seed is -1; give"]),
-        (["--data", "no/such/digits.npz"], ["--data is 'no/such/digits.npz'", "no such path"]),
+        (["--data", "no/such/digits.npz"], ["--data is 'no/such/digits.npz'", "which does not exist"]),
         (["--learning-rate", "1"], ["--learning-rate", "--help"]),
     ],
 )

@@ -120,7 +120,7 @@ def test_resuming_needs_a_folder_that_is_there(tmp_path):
 
 def test_a_folder_that_cannot_be_written_to_is_found_out_before_the_training(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
-    with pytest.raises(CourseError, match=f"{tmp_path} is not a writable folder; give another"):
+    with pytest.raises(CourseError, match=f"{tmp_path} cannot be written to; give another"):
         parse_options("A lesson.", ["--output", str(tmp_path / "run")])
 
 

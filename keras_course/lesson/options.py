@@ -211,7 +211,5 @@ def _require(condition: bool, message: str) -> None:
 def _require_writable(folder: Path) -> None:
     """Raises a CourseError if the results could not be written there."""
     nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    _require(
-        nearest.is_dir() and os.access(nearest, os.W_OK),
-        f"--output is {folder}, but {nearest} is not a writable folder; give another",
-    )
+    _require(nearest.is_dir(), f"--output is {folder}, but {nearest} is not a folder; give another")
+    _require(os.access(nearest, os.W_OK), f"--output is {folder}, but {nearest} cannot be written to; give another")
