@@ -275,7 +275,7 @@ def test_a_service_that_has_ended_is_noticed(open_page, start_server, onnx_file)
 @pytest.mark.parametrize("width", [360, 1100])
 def test_programmers_find_what_it_takes(open_page, server, width):
     page = open_page(server, viewport={"width": width, "height": 800})
-    page.get_by_role("link", name="a page of its own").click()
+    page.get_by_role("link", name="its documentation").click()
     page.wait_for_url("**/docs")
     headings = page.locator("h2").all_text_contents()
     assert {"POST /predict", "POST /explain", "GET /metadata"} <= set(headings)
