@@ -191,7 +191,7 @@ class ModelCard:
             version = fields.pop("version")
             if version != _VERSION:
                 raise CourseError(f"the model's card is of version {version!r}; install a newer keras-course")
-            if "pictures" in fields:  # its name in older cards
+            if "pictures" in fields and "picture_format" not in fields:  # its name in older cards
                 fields["picture_format"] = fields.pop("pictures")
             return cls(**{**fields, "picture_format": PictureFormat(**fields["picture_format"])})
         except (CourseError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -217,6 +217,15 @@ def test_a_card_that_could_not_be_read_is_not_written(tmp_path, changes, message
     assert not list(tmp_path.iterdir())
 
 
+def test_a_card_of_before_has_its_format_under_another_name():
+    fields = json.loads(CARD.to_json())
+    old = {**fields, "pictures": fields["picture_format"]}
+    del old["picture_format"]
+    assert ModelCard.from_json(json.dumps(old)) == CARD
+    with pytest.raises(CourseError, match="cannot be read"):  # which of the two counts would be a guess
+        ModelCard.from_json(json.dumps({**fields, "pictures": {**fields["picture_format"], "height": 7}}))
+
+
 @pytest.mark.parametrize("name", ["title", "class_names", "picture_format", "version"])
 def test_a_missing_field_is_explained(name):
     with pytest.raises(CourseError, match="the model's card cannot be read"):
