@@ -188,7 +188,7 @@ def check_model(result: Mapping[str, Any], model: str | Path) -> None:
 
 
 def _copy(model: Path, folder: Path) -> ModelFile:
-    """Copies the model to where it cannot be changed any more; links are not copied."""
+    """Copies the model into a private folder, where others cannot change it; links are not copied."""
     try:
         file = find_model_file(model)
         found = file.path

@@ -143,7 +143,7 @@ def fit(
     Raises:
         CourseError: Data and model do not fit, a sample is not finite, a number is out of range, the optimizer has
             trained another model, or the checkpoint is of another run.
-        DivergenceError: The loss is not finite any more; ``found`` holds the columns of the epochs before.
+        DivergenceError: The loss is no longer finite; ``found`` holds the columns of the epochs before.
 
     Example:
         >>> from keras_course.models import dense_classifier

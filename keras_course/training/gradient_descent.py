@@ -143,7 +143,7 @@ def gradient_descent(
         The run, with its path.
 
     Raises:
-        DivergenceError: The loss is not finite any more, or a million times larger than at the start; ``found`` is the
+        DivergenceError: The loss is no longer finite, or a million times larger than at the start; ``found`` is the
             run up to that step.
         CourseError: The start is not finite, or a number is out of range.
 
