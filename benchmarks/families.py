@@ -7,7 +7,7 @@ The task: runs that differ in their learning rate, each with a 1-16-1 network wi
 batches of 32. It compares:
 
 - ``compare``, all runs in one program;
-- ``compare(vectorised=False)``, one run after the other;
+- ``compare(vectorized=False)``, one run after the other;
 - ``fit`` of this package, one run after the other;
 - ``Model.fit`` of Keras with its defaults (but for ``verbose=0`` and the shuffle), one run after the other.
 
@@ -40,7 +40,7 @@ def contestants(rates: Sequence[float]) -> dict[str, Callable[[int], float]]:
     data, _ = noisy_points.load_data(count=SAMPLES)
     loss = "mean_squared_error"
 
-    def together(epochs: int, *, vectorised: bool = True) -> float:
+    def together(epochs: int, *, vectorized: bool = True) -> float:
         family = compare(
             dense_regressor(hidden=(16,)),
             data,
@@ -48,7 +48,7 @@ def contestants(rates: Sequence[float]) -> dict[str, Callable[[int], float]]:
             learning_rate=rates,
             batch_size=BATCH_SIZE,
             epochs=epochs,
-            vectorised=vectorised,
+            vectorized=vectorized,
         )
         return float(next(iter(family.values())).epoch_losses[-1])
 
@@ -70,7 +70,7 @@ def contestants(rates: Sequence[float]) -> dict[str, Callable[[int], float]]:
 
     return {
         "compare": together,
-        "compare, one after the other": lambda epochs: together(epochs, vectorised=False),
+        "compare, one after the other": lambda epochs: together(epochs, vectorized=False),
         "fit, one after the other": with_fit,
         "Keras' fit, one after the other": with_keras,
     }

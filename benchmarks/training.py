@@ -417,7 +417,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Self:
-        """Summarises values."""
+        """Summarizes values."""
         return cls(median(values), min(values), max(values))
 
     def __format__(self, form: str) -> str:

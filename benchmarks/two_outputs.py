@@ -50,7 +50,7 @@ def main() -> None:
         waits: list[float] = []  # how long Keras took for its epoch of each round
 
         class InTurn(keras.callbacks.Callback):
-            """Lets Keras train for an epoch before each epoch of ``fit``, whose clock starts afterwards."""
+            """Lets Keras train for an epoch before each epoch of ``fit``, whose clock starts afterward."""
 
             def on_train_begin(self, logs: object = None, *, model: keras.Model = theirs) -> None:
                 self.keras_epoch(model)

@@ -11,7 +11,7 @@ The collections are large or need an account, so download one by hand::
 It prints and checks the counts, and writes ``sign_mnist.npz`` into the cache folder (or ``--output``).
 ``--split grouped`` splits the pictures again, so that no person or series of near-copies is in both parts.
 
-Origin and licence: Sign Language MNIST, https://www.kaggle.com/datasets/datamunge/sign-language-mnist, CC0 as its page
+Origin and license: Sign Language MNIST, https://www.kaggle.com/datasets/datamunge/sign-language-mnist, CC0 as its page
 states; ASL-HG, https://doi.org/10.17632/j4y5w2c8w9.1, CC BY 4.0.
 """
 

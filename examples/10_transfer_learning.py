@@ -219,7 +219,7 @@ run.finish(
         picture_format=record.picture_format,
         data=f"{len(x_train)} photos of {folder.name}, on a backbone that was trained on ImageNet",
         limits="For photos like the training photos. It always answers with one of its classes.",
-        licence=f"of the backbone: {record.licence}",
+        license=f"of the backbone: {record.license}",
     ),
 )
 

@@ -69,7 +69,7 @@ def build(last):
     # the same result as Resizing, which reads wrong pixels where TensorFlow compiles it
     x = keras.layers.UpSampling2D(LARGER, name="enlarged")(pictures)
     x = keras.layers.AveragePooling2D(LARGER, strides=1, padding="same", name="smoothed")(x)
-    x = keras.layers.Concatenate(name="coloured")([x, x, x])
+    x = keras.layers.Concatenate(name="colored")([x, x, x])
     first_part = keras.Model(whole.input, whole.get_layer(last).output, name="first_part")
     backbone = keras.Model(pictures, first_part(x), name="backbone_for_hands")
     return transfer_classifier(

@@ -47,6 +47,9 @@ _OUTPUTS: Final = (_LOGITS, "softmax", _SIGMOID)
 
 Shape = Sequence[int | None]
 
+_OLDER_NAMES: Final = {"pictures": "picture_format", "licence": "license"}
+"""Names of fields in older cards."""
+
 # control characters could change a terminal; surrogates cannot be encoded
 _NOT_TEXT: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -61,7 +64,7 @@ class ModelCard:
         picture_format: The preprocessing of pictures; pixels stay between 0 and 255.
         data: The training data, in words.
         limits: The limits of the model, in words.
-        licence: The licence of the weights.
+        license: The license of the weights.
         metrics: The metrics on held-out pictures.
         training: Facts on the training, such as seed, epochs, backend and versions; numbers and texts.
         outputs: The output of the model: ``logits``, or the probabilities of ``softmax`` or ``sigmoid``. A sigmoid
@@ -84,13 +87,13 @@ class ModelCard:
     picture_format: PictureFormat
     data: str = ""
     limits: str = ""
-    licence: str = ""
+    license: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     outputs: str = _LOGITS
 
     def __post_init__(self) -> None:
-        for name in ("title", "data", "limits", "licence"):
+        for name in ("title", "data", "limits", "license"):
             _check_text(name, getattr(self, name))
         if isinstance(self.class_names, (str, Mapping)) or not isinstance(self.class_names, Iterable):
             raise CourseError(f"class_names is {self.class_names!r:.40}; give a list of names")
@@ -191,8 +194,9 @@ class ModelCard:
             version = fields.pop("version")
             if version != _VERSION:
                 raise CourseError(f"the model's card is of version {version!r}; install a newer keras-course")
-            if "pictures" in fields and "picture_format" not in fields:  # its name in older cards
-                fields["picture_format"] = fields.pop("pictures")
+            for old, name in _OLDER_NAMES.items():
+                if old in fields and name not in fields:
+                    fields[name] = fields.pop(old)
             return cls(**{**fields, "picture_format": PictureFormat(**fields["picture_format"])})
         except (CourseError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CourseError(f"the model's card cannot be read: {error}") from None

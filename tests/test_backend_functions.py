@@ -29,7 +29,7 @@ def test_value_and_grad_differentiates_by_the_first_argument_alone():
     assert gradients == [np.sum(2 * error * x), np.sum(2 * error), 0.0]
 
 
-def test_vectorise_maps_over_the_first_axis_of_nests():
+def test_vectorize_maps_over_the_first_axis_of_nests():
     draws = np.random.default_rng(0)
     matrices, vectors = draws.normal(size=(5, 3, 4)).astype("float32"), draws.normal(size=(5, 4)).astype("float32")
 
@@ -39,13 +39,13 @@ def test_vectorise_maps_over_the_first_axis_of_nests():
 
     tensors = [ops.convert_to_tensor(array) for array in (matrices, vectors)]
     numbers = ops.convert_to_tensor(np.arange(5, dtype="int32"))
-    products, counted = as_numpy(_backend.vectorise(function)(tensors, numbers))
+    products, counted = as_numpy(_backend.vectorize(function)(tensors, numbers))
     np.testing.assert_allclose(products, np.einsum("rij,rj->ri", matrices, vectors), rtol=1e-5)
     assert counted.tolist() == [1, 2, 3, 4, 5]
 
 
-def test_gradients_may_be_vectorised():
-    cubes = _backend.vectorise(_backend.value_and_grad(lambda parameters: (ops.sum(parameters[0] ** 3), [])))
+def test_gradients_may_be_vectorized():
+    cubes = _backend.vectorize(_backend.value_and_grad(lambda parameters: (ops.sum(parameters[0] ** 3), [])))
     points = np.array([[1.0, 2.0], [3.0, -1.0]], "float32")
     (values, _), (slopes,) = as_numpy(cubes([ops.convert_to_tensor(points)]))
     np.testing.assert_allclose(values, (points**3).sum(axis=1), rtol=1e-6)

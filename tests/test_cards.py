@@ -18,7 +18,7 @@ CARD = ModelCard(
     picture_format=PictureFormat(height=20, width=30, channels=3, resize="pad", background=7),
     data="none",
     limits="none",
-    licence="CC0",
+    license="CC0",
     metrics={"accuracy": 0.75, "loss": 1},
     training={"seed": 3, "versions": {"keras": "3.15"}},
 )
@@ -217,13 +217,15 @@ def test_a_card_that_could_not_be_read_is_not_written(tmp_path, changes, message
     assert not list(tmp_path.iterdir())
 
 
-def test_a_card_of_before_has_its_format_under_another_name():
+def test_older_cards_have_other_names_of_fields():
     fields = json.loads(CARD.to_json())
-    old = {**fields, "pictures": fields["picture_format"]}
-    del old["picture_format"]
+    old = {**fields, "pictures": fields["picture_format"], "licence": fields["license"]}
+    del old["picture_format"], old["license"]
     assert ModelCard.from_json(json.dumps(old)) == CARD
     with pytest.raises(CourseError, match="cannot be read"):  # which of the two counts would be a guess
         ModelCard.from_json(json.dumps({**fields, "pictures": {**fields["picture_format"], "height": 7}}))
+    with pytest.raises(CourseError, match="cannot be read"):
+        ModelCard.from_json(json.dumps({**fields, "licence": "MIT"}))
 
 
 @pytest.mark.parametrize("name", ["title", "class_names", "picture_format", "version"])

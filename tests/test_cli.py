@@ -182,7 +182,7 @@ def test_an_unknown_lesson_is_explained(folder, name, hint):
     assert hint in str(error.value)
 
 
-def test_the_lessons_of_an_installed_package_go_before_a_neighbour_named_examples(tmp_path, monkeypatch):
+def test_the_lessons_of_an_installed_package_go_before_a_neighbor_named_examples(tmp_path, monkeypatch):
     package = tmp_path / "site-packages" / "keras_course"
     (tmp_path / "site-packages" / "examples").mkdir(parents=True)
     monkeypatch.setattr(cli, "__file__", str(package / "cli.py"))

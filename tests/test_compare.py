@@ -105,8 +105,8 @@ def regressor():
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.parametrize("vectorised", [True, False])
-def test_a_model_in_a_family_learns_as_in_fit(points, optimizer, vectorised):
+@pytest.mark.parametrize("vectorized", [True, False])
+def test_a_model_in_a_family_learns_as_in_fit(points, optimizer, vectorized):
     """Two programs that share only the order of the samples: `fit` runs Keras' own optimizer on one model."""
     model, valid = regressor(), (points[0][:7], points[1][:7])
     before = model.get_weights()
@@ -120,7 +120,7 @@ def test_a_model_in_a_family_learns_as_in_fit(points, optimizer, vectorised):
         batch_size=[16, 50],
         epochs=4,
         seed=3,
-        vectorised=vectorised,
+        vectorized=vectorized,
     )
     for found, expected in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(found, expected)
@@ -213,7 +213,7 @@ def recurrent():
 
 
 @pytest.mark.parametrize("build", [convolutional, recurrent])
-def test_layers_that_not_every_backend_can_vectorise(build):
+def test_layers_that_not_every_backend_can_vectorize(build):
     draws = np.random.default_rng(0)
     x = draws.integers(0, 256, (48, 64)).astype("int32")
     x = x.reshape(-1, 8, 8, 1).astype("float32") / 255 if build is convolutional else x[:, :16]

@@ -61,7 +61,7 @@ def log_likelihoods(x, labels, asked, shrinkage, find=lambda pixels: pixels / 25
     return found
 
 
-def centred(logits):
+def centered(logits):
     """What is the same in all classes changes no answer."""
     return logits - logits.mean(axis=1, keepdims=True)
 
@@ -76,7 +76,7 @@ def test_logits_are_those_of_a_normal_density_times_one_number(tmp_path, shrinka
     x, labels = clouds()
     model = classifier()
     solve_head(model, (x, labels), shrinkage=shrinkage, cache=tmp_path)
-    logits, expected = centred(predict_logits(model, x)), centred(log_likelihoods(x, labels, x, shrinkage))
+    logits, expected = centered(predict_logits(model, x)), centered(log_likelihoods(x, labels, x, shrinkage))
     sharpness = (logits * expected).sum() / (expected**2).sum()
     assert 0.01 < sharpness <= 1 + 1e-4
     np.testing.assert_allclose(logits, sharpness * expected, atol=2e-4 * abs(expected).max())
@@ -88,7 +88,7 @@ def test_more_features_than_photos(tmp_path):
     assert model.get_layer("flatten").output.shape[-1] == 128 > len(x)
     solve_head(model, (x, labels), cache=tmp_path)
     logits, expected = (
-        centred(found) for found in (predict_logits(model, x), log_likelihoods(x, labels, x, 0.3, shades))
+        centered(found) for found in (predict_logits(model, x), log_likelihoods(x, labels, x, 0.3, shades))
     )
     sharpness = (logits * expected).sum() / (expected**2).sum()
     assert 0.001 < sharpness <= 1 + 1e-4

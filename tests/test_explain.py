@@ -49,7 +49,7 @@ def test_convolve_is_what_keras_computes(size, stride, padding):
 
 
 @pytest.mark.parametrize("padding", ["valid", "same"])
-def test_convolve_of_a_grey_picture_is_the_correlation_of_scipy(padding):
+def test_convolve_of_a_gray_picture_is_the_correlation_of_scipy(padding):
     kernel = np.random.default_rng(0).normal(size=(3, 5))
     found = explain.convolve(PICTURE[..., 0], kernel, padding=padding)
     np.testing.assert_allclose(found, correlate2d(PICTURE[..., 0], kernel, mode=padding), atol=1e-10)

@@ -35,7 +35,7 @@ SHAPE = (12, 12, 3)
 
 
 def small_backbone(seed=0):
-    """Two convolutions, normalised, with dropout between: all that has to behave."""
+    """Two convolutions, normalized, with dropout between: all that has to behave."""
     inputs = keras.Input(SHAPE, name="pictures")
     x = layers.Rescaling(1 / 255, name="pixels")(inputs)
     x = layers.Conv2D(6, 3, padding="same", name="first")(x)
@@ -51,8 +51,8 @@ def photos(count=40, seed=0):
     """Bright ones and dark ones, with noise."""
     draws = np.random.default_rng(seed)
     labels = np.arange(count, dtype="int32") % 2
-    grey = 70 + 90 * labels[:, None, None, None] + draws.normal(0, 20, (count, *SHAPE))
-    return np.clip(grey, 0, 255).astype("uint8"), labels
+    gray = 70 + 90 * labels[:, None, None, None] + draws.normal(0, 20, (count, *SHAPE))
+    return np.clip(gray, 0, 255).astype("uint8"), labels
 
 
 def classifier(**settings):

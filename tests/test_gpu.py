@@ -18,7 +18,7 @@ def exact_gpu():
     _backend.configure("float32")
 
 
-def labelled(count=2048):
+def labeled(count=2048):
     """Pictures whose class is the brighter half, with noise."""
     key = randomness.stream_key(0, "pictures")
     labels = randomness.integers(key, (count,), 2)
@@ -68,7 +68,7 @@ def test_draws_are_those_of_the_host():
 
 
 def test_the_curve_is_that_of_numpy():
-    x, y = labelled()
+    x, y = labeled()
     model = dense_classifier(input_shape=(8, 8, 1), hidden=(32,), num_classes=2, activation="tanh")
     expected = numpy_curve(model, x, y, batch_size=32, learning_rate=0.1)
     losses = Losses()
@@ -77,7 +77,7 @@ def test_the_curve_is_that_of_numpy():
 
 
 def test_adam_with_dropout_and_a_smaller_last_batch_learns():
-    x, y = labelled(1000)
+    x, y = labeled(1000)
     model = dense_classifier(input_shape=(8, 8, 1), hidden=(64,), num_classes=2, dropout=0.2)
     history = fit(model, (x, y), (x, y), epochs=5, batch_size=48, progress=False)
     assert history["val_accuracy"][-1] > 0.95
@@ -89,7 +89,7 @@ def test_training_lives_on_the_gpu():
     assert _backend.device_in_use().startswith("gpu: ")
     _backend.configure("bfloat16")
     try:
-        x, y = labelled(512)
+        x, y = labeled(512)
         model = dense_classifier(input_shape=(8, 8, 1), hidden=(64,), num_classes=2)
         assert fit(model, (x, y), epochs=3, progress=False)["loss"][-1] < 0.6
     finally:
@@ -97,7 +97,7 @@ def test_training_lives_on_the_gpu():
 
 
 def test_a_family_learns_as_each_of_its_runs():
-    x, y = labelled(512)
+    x, y = labeled(512)
     model = dense_classifier(input_shape=(8, 8, 1), hidden=(32,), num_classes=2, activation="tanh")
     expected = numpy_curve(model, x, y, batch_size=32, learning_rate=0.1)
     loss = "sparse_categorical_crossentropy"

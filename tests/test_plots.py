@@ -76,7 +76,7 @@ def a_matrix(classes: int, right: int, wrong: int) -> np.ndarray:
 
 M, B = np.linspace(-2, 5, 41), np.linspace(-3, 6, 31)
 BOWL = (M - 2) ** 2 + (B[:, None] - 1) ** 2
-DESCENT = np.stack([2 - 3 * 0.8 ** np.arange(60), 1 + 4 * 0.9 ** np.arange(60)], axis=1)  # from (-1, 5) towards (2, 1)
+DESCENT = np.stack([2 - 3 * 0.8 ** np.arange(60), 1 + 4 * 0.9 ** np.arange(60)], axis=1)  # from (-1, 5) toward (2, 1)
 DESCENT_LOSSES = (DESCENT[:, 0] - 2) ** 2 + (DESCENT[:, 1] - 1) ** 2
 EXPLOSION = np.array([(-1, 5), (20, -30), (-4e5, 3e5), (1e300, -1e300), (np.nan, np.inf)])
 OPTIMIZERS = {
@@ -309,7 +309,7 @@ def test_sample_pictures_has_as_many_columns_as_are_asked_for() -> None:
         plots.sample_pictures(pictures(7), np.zeros(7, "int64"), DIGITS, columns=0)
 
 
-def test_sample_pictures_shows_colours() -> None:
+def test_sample_pictures_shows_colors() -> None:
     images = pictures(2, channels=3)
     figure = plots.sample_pictures(images, [0, 5], FRUIT)
     np.testing.assert_array_equal(figure.axes[1].images[0].get_array(), images[1])
@@ -370,7 +370,7 @@ def test_one_epoch_is_a_visible_point_on_a_whole_number() -> None:
         assert all(line.get_marker() in ("o", "s") for line in axes.lines)
 
 
-def test_training_and_validation_differ_in_colour_and_in_marker() -> None:
+def test_training_and_validation_differ_in_color_and_in_marker() -> None:
     lines = lines_by_label(plots.training_curves(HISTORY).axes[0])
     assert lines["training"].get_color() != lines["validation"].get_color()
     assert lines["training"].get_marker() != lines["validation"].get_marker()
@@ -431,7 +431,7 @@ def test_confusion_matrix_writes_the_counts_by_row_and_leaves_zeros_empty() -> N
     assert figure.axes[1].get_ylabel() == "share of the true class (%)"
 
 
-def test_confusion_matrix_colours_by_the_share_of_the_true_class() -> None:
+def test_confusion_matrix_colors_by_the_share_of_the_true_class() -> None:
     image = plots.confusion_matrix([[90, 10, 0], [0, 5000, 0], [0, 0, 0]], ["a", "b", "c"]).axes[0].images[0]
     np.testing.assert_allclose(image.get_array(), [[90, 10, 0], [0, 100, 0], [0, 0, 0]])
 
@@ -444,9 +444,9 @@ def test_a_rare_mistake_is_visible_beside_a_dominant_diagonal() -> None:
 
 def test_counts_are_light_on_dark_and_dark_on_light() -> None:
     axes = plots.confusion_matrix([[99, 1], [0, 100]], ["a", "b"]).axes[0]
-    colours = {text.get_text(): text.get_color() for text in axes.texts}
-    assert colours["99"] == "white"
-    assert colours["1"] == plots.COLOURS["text"]
+    colors = {text.get_text(): text.get_color() for text in axes.texts}
+    assert colors["99"] == "white"
+    assert colors["1"] == plots.COLORS["text"]
 
 
 @pytest.mark.parametrize("classes", [10, 24])

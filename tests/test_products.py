@@ -171,7 +171,7 @@ class TestInsteadOfConvolutions:
         for ours, native in zip(found, expected, strict=True):
             np.testing.assert_allclose(ours, native, atol=2e-6)
 
-    def test_not_where_it_is_not_wanted_nor_afterwards(self, calls):
+    def test_not_where_it_is_not_wanted_nor_afterward(self, calls):
         x, layer = random_array(2, 8, 8, 3), keras.layers.Conv2D(4, 3)
         with products.convolutions_replaced(wanted=False):
             layer(x)

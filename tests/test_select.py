@@ -29,7 +29,7 @@ def keras_home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def device_environment(monkeypatch):
-    """The variables that hide devices: unset, and back to what they were afterwards."""
+    """The variables that hide devices: unset, and back to what they were afterward."""
     names = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "JAX_PLATFORMS")
     for name in names:
         monkeypatch.setenv(name, "")

@@ -13,7 +13,7 @@
 | ``axis(size)`` | the coordinates of ``resample``: that of the first pixel, and the distance to the next |
 | ``by_pictures(draw, apply)`` | a random transform of pictures: compiled, or in parts that fit in the cache |
 | ``value_and_grad(function)`` | a function that computes the value and its gradient |
-| ``vectorise(function)`` | the function with a new first axis in all arguments and results |
+| ``vectorize(function)`` | the function with a new first axis in all arguments and results |
 
 ``by_pictures`` takes ``draw(shape, step, first_row, xp)``, which returns arrays (batch, ...), and
 ``apply(pictures, drawn, first_row, step, xp)``, in which no picture may depend on another. It returns a
@@ -54,7 +54,7 @@ _FUNCTIONS = (
     "training_loop",
     "unproven",
     "value_and_grad",
-    "vectorise",
+    "vectorize",
 )
 
 

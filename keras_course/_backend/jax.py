@@ -112,7 +112,7 @@ def value_and_grad(function: Callable[..., Any]) -> Callable[..., Any]:
     return jax.value_and_grad(function, has_aux=True)
 
 
-def vectorise(function: Callable[..., Any]) -> Callable[..., Any]:
+def vectorize(function: Callable[..., Any]) -> Callable[..., Any]:
     """Returns the function with a new first axis in all arguments and results."""
     return jax.vmap(function)
 

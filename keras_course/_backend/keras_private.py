@@ -127,7 +127,7 @@ def call_that_made(tensor: Any) -> tuple[Any, Any, int] | None:
 
 @contextmanager
 def graph_unchanged(layers: Iterable[Any]) -> Iterator[None]:
-    """Lets layers be called on symbolic tensors, and forgets these calls afterwards."""
+    """Lets layers be called on symbolic tensors, and forgets these calls afterward."""
     # relies on the two lists of nodes, which a symbolic call appends to
     parts = [part for layer in layers for part in (layer, *getattr(layer, "operations", ()))]
     before = [(part, part._inbound_nodes[:], part._outbound_nodes[:]) for part in parts]
@@ -249,11 +249,11 @@ def object_sharing() -> Any:
 
 
 @contextmanager
-def _global_attribute(name: str, value: Callable[[Any], Any], afterwards: Callable[[Any], Any]) -> Iterator[Any]:
+def _global_attribute(name: str, value: Callable[[Any], Any], afterward: Callable[[Any], Any]) -> Iterator[Any]:
     from keras.src.backend.common import global_state
 
     before = global_state.get_global_attribute(name)
-    current, restored = value(before), afterwards(before)
+    current, restored = value(before), afterward(before)
     global_state.set_global_attribute(name, current)
     try:
         yield current
@@ -263,7 +263,7 @@ def _global_attribute(name: str, value: Callable[[Any], Any], afterwards: Callab
 
 @contextmanager
 def layer_names() -> Iterator[None]:
-    """Restores the counters of generated layer names (``dense_1``, ``dense_2``, ...) afterwards."""
+    """Restores the counters of generated layer names (``dense_1``, ``dense_2``, ...) afterward."""
 
     def copy(counters: Any) -> Any:
         return None if counters is None else counters.copy()
@@ -275,7 +275,7 @@ def layer_names() -> Iterator[None]:
 
 @contextmanager
 def deferred_variables() -> Iterator[list[Any]]:
-    """Yields the list to which Keras adds each variable that it does not create yet, and empties it afterwards."""
+    """Yields the list to which Keras adds each variable that it does not create yet, and empties it afterward."""
     import keras
 
     # relies on the name of the global attribute, and on the end of this scope creating no variables

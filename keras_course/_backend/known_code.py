@@ -14,7 +14,7 @@ from typing import Any, Final
 
 _KNOWN: Final = ("keras", "keras_course", "torch")
 _NOT_REPEATABLE: Final = (
-    # each call changes the kernel, which the optimizer changes afterwards
+    # each call changes the kernel, which the optimizer changes afterward
     "SpectralNormalization",
     # on PyTorch it reads a momentum that it has just changed in place, on other backends the previous one
     "ScheduleFreeAdamW",

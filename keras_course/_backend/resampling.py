@@ -53,8 +53,8 @@ def resample(
     batch, height, width, channels = images.shape if xp is np else xp.shape(images)
     # x and y separately: XLA would write one array of both to memory before it reads a picture
     x, y = (columns[:, i, None, :] + rows[:, i, :, None] for i in range(2))  # (batch, height', width')
-    left, right, *across = _neighbours(x, width, fill, xp)
-    above, below, *down = _neighbours(y, height, fill, xp)
+    left, right, *across = _neighbors(x, width, fill, xp)
+    above, below, *down = _neighbors(y, height, fill, xp)
     flat = xp.reshape(images, (-1, channels))
     first = xp.reshape(xp.arange(batch, dtype="int32") * (height * width), (-1, 1, 1))
     total: Any = 0.0
@@ -109,7 +109,7 @@ def by_pictures_on_the_host(draw: DrawFunction, apply: ApplyFunction) -> Run:
     return run
 
 
-def _neighbours(place: Any, size: int, fill: str, xp: ModuleType) -> tuple[Any, Any, Any, Any]:
+def _neighbors(place: Any, size: int, fill: str, xp: ModuleType) -> tuple[Any, Any, Any, Any]:
     """Returns the two pixels between which each position on an axis lies, and their weights.
 
     The weight of a pixel falls from 1 at the pixel to 0 at the next one. A position far outside gets the two pixels at
@@ -119,7 +119,7 @@ def _neighbours(place: Any, size: int, fill: str, xp: ModuleType) -> tuple[Any, 
         place = size - 0.5 - xp.abs(xp.mod(place + 0.5, 2.0 * size) - size)
     if fill != "constant":
         place = xp.clip(place, 0.0, size - 1.0)
-    step = min(1, size - 1)  # a single pixel has no neighbour
+    step = min(1, size - 1)  # a single pixel has no neighbor
     low = xp.clip(xp.floor(place), 0.0, max(0.0, size - 2.0))
     low_share = xp.maximum(1.0 - xp.abs(place - low), 0.0)
     high_share = xp.maximum(step - xp.abs(place - (low + 1.0)), 0.0)

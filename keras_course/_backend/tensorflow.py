@@ -85,10 +85,10 @@ def value_and_grad(function: Callable[..., Any]) -> Callable[..., Any]:
     return differentiated
 
 
-def vectorise(function: Callable[..., Any]) -> Callable[..., Any]:
+def vectorize(function: Callable[..., Any]) -> Callable[..., Any]:
     """Returns the function with a new first axis in all arguments and results."""
 
-    def vectorised(*arguments: Any) -> Any:
+    def vectorized(*arguments: Any) -> Any:
         try:
             return tf.vectorized_map(lambda rows: function(*rows), arguments)
         except Exception as error:
@@ -96,7 +96,7 @@ def vectorise(function: Callable[..., Any]) -> Callable[..., Any]:
                 raise error.__context__ from None
             raise
 
-    return vectorised
+    return vectorized
 
 
 axis = resampling.axis

@@ -113,7 +113,7 @@ def value_and_grad(function: Callable[..., Any]) -> Callable[..., Any]:
     return value_first
 
 
-def vectorise(function: Callable[..., Any]) -> Callable[..., Any]:
+def vectorize(function: Callable[..., Any]) -> Callable[..., Any]:
     """Returns the function with a new first axis in all arguments and results."""
     return torch.func.vmap(function)
 

@@ -25,7 +25,7 @@ from keras_course.augmentation.layer import Augmentation, check_augmentation
 from keras_course.augmentation.transforms import (
     TRANSFORMS,
     Brightness,
-    Colour,
+    Color,
     Contrast,
     Crop,
     CutMix,
@@ -50,7 +50,7 @@ __all__ = [
     "TRANSFORMS",
     "Augmentation",
     "Brightness",
-    "Colour",
+    "Color",
     "Contrast",
     "Crop",
     "CutMix",

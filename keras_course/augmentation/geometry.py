@@ -12,7 +12,7 @@ from keras_course._backend import resampling
 Map = tuple[Any, Any, Any, Any, Any, Any]
 """An affine map for each picture, x = a·x' + b·y' + c and y = d·x' + e·y' + f: six arrays (batch,).
 
-It maps a pixel (x', y') of the result to its place (x, y) in the picture, both in pixels from the centre, x to the
+It maps a pixel (x', y') of the result to its place (x, y) in the picture, both in pixels from the center, x to the
 right and y down.
 """
 
@@ -82,10 +82,10 @@ def places(back: Map, zeros: Any, height: int, width: int, axis: resampling.Axis
     matrix = xp.reshape(xp.stack([zeros + value for value in back], axis=1), (-1, 2, 3))
     by_column, by_row, shift = (matrix[..., column : column + 1] for column in range(3))  # (batch, 2, 1) each
     first, step = np.asarray([axis(width), axis(height)], "float32").T[..., None]  # (2, 1) each
-    centre = np.asarray([[width - 1], [height - 1]], "float32") / 2
-    across = (np.arange(width, dtype="float32") - centre[0]) * step
-    down = (np.arange(height, dtype="float32") - centre[1]) * step
-    middle = first + centre * step
+    center = np.asarray([[width - 1], [height - 1]], "float32") / 2
+    across = (np.arange(width, dtype="float32") - center[0]) * step
+    down = (np.arange(height, dtype="float32") - center[1]) * step
+    middle = first + center * step
     if xp is not np:
         across, down, middle, step = (xp.convert_to_tensor(array) for array in (across, down, middle, step))
     return by_column * across, by_row * down + (shift * step + middle)

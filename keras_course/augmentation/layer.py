@@ -18,7 +18,7 @@ from keras_course.augmentation import other_libraries
 from keras_course.augmentation.geometry import FILLS, IDENTITY, compose, places, resample
 from keras_course.augmentation.transforms import (
     TRANSFORMS,
-    Colour,
+    Color,
     Contrast,
     CutMix,
     Erasing,
@@ -32,7 +32,7 @@ from keras_course.augmentation.transforms import (
 from keras_course.errors import CourseError
 
 _GRAY_WEIGHTS = (0.2989, 0.587, 0.114)
-"""Weights of red, green and blue in the grey value: ITU-R BT.601, as torchvision rounds it."""
+"""Weights of red, green and blue in the gray value: ITU-R BT.601, as torchvision rounds it."""
 
 _NO_LABELS = (
     "labels are missing; MixUp and CutMix change them, so they cannot be part of a model or of a prediction; "
@@ -49,8 +49,8 @@ class Augmentation(keras.layers.Layer):
     It can be the first layer of a model. ``apply`` does the same to a batch of pictures and labels. As an argument of
     ``fit`` it is applied to the training data only and does not become part of the model.
 
-    Geometry is applied first, then colour, light, noise, erasing and mixing. The order of the list matters within
-    geometry and within colour.
+    Geometry is applied first, then color, light, noise, erasing and mixing. The order of the list matters within
+    geometry and within color.
 
     Args:
         transforms: The transforms.
@@ -151,7 +151,7 @@ class Augmentation(keras.layers.Layer):
 
         ``zoom_range`` is the visible share of the picture: 0.5 shows it twice as large. There are three differences.
         Keras up to 3.15 shifts pictures down by ``width_shift_range`` and to the side by ``height_shift_range``, and
-        rotates pictures that are not square about a point beside their centre; here both follow its documentation.
+        rotates pictures that are not square about a point beside their center; here both follow its documentation.
         Places less than one pixel beyond the edge are interpolated with ``cval``, where Keras takes ``cval`` alone.
         Pictures of bytes stay bytes.
 
@@ -227,7 +227,7 @@ class Augmentation(keras.layers.Layer):
         | ``RandomResizedCrop(size, scale=crop_scale, ratio=crop_ratio)`` | ``ResizedCrop(crop_scale, crop_ratio)`` |
         | ``RandomHorizontalFlip(p)``, ``RandomVerticalFlip(p)`` | ``Flip(p, p)`` |
         | ``ColorJitter(brightness=b)`` or ``(low, high)`` | ``Brightness(b)`` or ``Brightness((low, high))`` |
-        | ``ColorJitter(contrast=c)`` or ``(low, high)`` | ``Contrast(c, grey=True)``, ``Contrast((low, high), ...)`` |
+        | ``ColorJitter(contrast=c)`` or ``(low, high)`` | ``Contrast(c, gray=True)``, ``Contrast((low, high), ...)`` |
         | ``RandomErasing(p, scale, ratio=(a, b), v)``: height over width | ``Erasing(p, scale, (1 / b, 1 / a), v)`` |
         | ``v2.MixUp(alpha, num_classes)``, ``v2.CutMix`` | ``MixUp(alpha)``, ``CutMix(alpha)``, ``num_classes`` |
 
@@ -395,7 +395,7 @@ class Augmentation(keras.layers.Layer):
             kind = TRANSFORMS.get(arguments.pop("kind", None))
             if kind is None:
                 raise CourseError(f"transforms has {transform!r}; its kind is none of {', '.join(TRANSFORMS)}")
-            transforms.append(kind(**arguments))
+            transforms.append(kind.from_description(arguments))
         return cls(**{**config, "transforms": transforms})
 
     def apply(
@@ -477,29 +477,29 @@ class Augmentation(keras.layers.Layer):
         if places:
             columns, rows = places
             pixels = resample(pixels, columns, rows, self.fill, self.fill_value, xp)
-        pixels = self._recolour(pixels, numbers, height, width, xp)
+        pixels = self._recolor(pixels, numbers, height, width, xp)
         pixels = self._add_noise_and_erase(pixels, numbers, step, first_row, shape, xp)
         return pixels if self.mixes else _restore_type(kind, pixels, xp)
 
-    def _recolour(self, pixels: Any, numbers: Any, height: int, width: int, xp: ModuleType) -> Any:
-        """Composes all changes of colour and light, and applies them in one pass."""
+    def _recolor(self, pixels: Any, numbers: Any, height: int, width: int, xp: ModuleType) -> Any:
+        """Composes all changes of color and light, and applies them in one pass."""
         gain, offset = 1.0, 0.0
-        changes = [(transform.line(u, xp), transform) for transform, u in self._numbers_of(numbers, Colour)]
-        # the weight of each of the two means: that of all channels, and that of the grey picture
-        shares: dict[bool, Any] = {one.grey: 0.0 for _, one in changes if isinstance(one, Contrast)}
+        changes = [(transform.line(u, xp), transform) for transform, u in self._numbers_of(numbers, Color)]
+        # the weight of each of the two means: that of all channels, and that of the gray picture
+        shares: dict[bool, Any] = {one.gray: 0.0 for _, one in changes if isinstance(one, Contrast)}
         lights = [transform.plane(u, height, width, xp) for transform, u in self._numbers_of(numbers, Light)]
         if not changes and not lights:
             return pixels
         for (next_gain, next_share, next_offset), transform in changes:
-            of_grey = isinstance(transform, Contrast) and transform.grey
+            of_gray = isinstance(transform, Contrast) and transform.gray
             # the mean that the next change sees is gain·(its mean) + the sum of share·mean + offset
-            for grey, share in shares.items():
-                seen = gain + share if grey == of_grey else share
-                shares[grey] = next_gain * share + next_share * seen
+            for gray, share in shares.items():
+                seen = gain + share if gray == of_gray else share
+                shares[gray] = next_gain * share + next_share * seen
             offset = (next_gain + next_share) * offset + next_offset
             gain = next_gain * gain
-        for grey, share in shares.items():
-            offset = offset + share * _mean(pixels, grey, xp)
+        for gray, share in shares.items():
+            offset = offset + share * _mean(pixels, gray, xp)
         gain, offset = over_pixels(gain), over_pixels(offset)
         low, high = self.value_range
         for plane in lights:  # light multiplies what is above black
@@ -533,16 +533,16 @@ class Augmentation(keras.layers.Layer):
         _, height, width, _ = pixels.shape if xp is np else keras.ops.shape(pixels)
         for transform, u in self._numbers_of(numbers, MixUp):
             labels = self.probabilities(labels, xp=xp)
-            neighbours, share = _rolled(pixels, xp), transform.share(u, xp)
+            neighbors, share = _rolled(pixels, xp), transform.share(u, xp)
             if isinstance(transform, CutMix):
                 half = xp.sqrt(share) / 2
                 box = half + (1 - 2 * half) * u[1], half + (1 - 2 * half) * u[2], half, half
                 inside = _inside(box, height, width, xp)
-                pixels = xp.where(inside, neighbours, pixels)
+                pixels = xp.where(inside, neighbors, pixels)
                 mask = cast(inside, "float32", xp)
                 share = xp.mean(mask, axis=(1, 2, 3))  # in whole pixels
             else:
-                pixels = pixels + over_pixels(share) * (neighbours - pixels)
+                pixels = pixels + over_pixels(share) * (neighbors - pixels)
             labels = labels + xp.expand_dims(share, 1) * (_rolled(labels, xp) - labels)
         return pixels, labels
 
@@ -593,9 +593,9 @@ def check_augmentation(augmentation: Any, *, mixing: bool = True) -> None:
         raise CourseError(_NO_LABELS)
 
 
-def _mean(pixels: Any, grey: bool, xp: ModuleType) -> Any:
-    """Computes the mean of each picture, (batch,): over all channels, or of the grey picture."""
-    if not grey or pixels.shape[-1] != 3:
+def _mean(pixels: Any, gray: bool, xp: ModuleType) -> Any:
+    """Computes the mean of each picture, (batch,): over all channels, or of the gray picture."""
+    if not gray or pixels.shape[-1] != 3:
         return xp.mean(pixels, axis=(1, 2, 3))
     weights = np.asarray(_GRAY_WEIGHTS, "float32")
     weights = weights if xp is np else xp.convert_to_tensor(weights)
@@ -614,7 +614,7 @@ def _restore_type(kind: str, pixels: Any, xp: ModuleType) -> Any:
 
 
 def _inside(box: tuple[Any, Any, Any, Any], height: int, width: int, xp: ModuleType) -> Any:
-    """Tells which pixels have their centre in a rectangle of fractions: booleans (batch, height, width, 1)."""
+    """Tells which pixels have their center in a rectangle of fractions: booleans (batch, height, width, 1)."""
     x, y, across, down = (values[:, None, None] for values in box)
     columns = ((np.arange(width) + 0.5) / width).astype("float32")
     rows = ((np.arange(height) + 0.5) / height).astype("float32")[:, None]

@@ -62,9 +62,9 @@ _TORCHVISION: Final = (
     *("brightness", "contrast", "fill"),
 )
 _NOT_OF_TORCHVISION: Final[Mapping[str, tuple[Neutral, str]]] = {
-    **dict.fromkeys(("saturation", "hue"), (_OFF, "leave it out, and change colours before")),
+    **dict.fromkeys(("saturation", "hue"), (_OFF, "leave it out, and change colors before")),
     "interpolation": ((None, "bilinear", 2), _BILINEAR),
-    "center": ((None,), "leave it out: pictures are rotated about their centre"),
+    "center": ((None,), "leave it out: pictures are rotated about their center"),
     "expand": (_OFF, "leave it out: pictures keep their size"),
     "size": ((None,), "leave it out: pictures keep their size; resize them before"),
     "antialias": (None, ""),
@@ -151,7 +151,7 @@ def from_torchvision(
     transforms += [Rotation(turn)] if turn not in (0, (0, 0)) else []
     transforms += [Shift(height=down, width=across, whole=True)] if across or down else []
     transforms += [Brightness(light)] if light not in (0, (1, 1)) else []
-    transforms += [Contrast(distance, grey=True)] if distance not in (0, (1, 1)) else []
+    transforms += [Contrast(distance, gray=True)] if distance not in (0, (1, 1)) else []
     fill_value = _fill_value("fill", _torchvision_fill(fill), transforms, ours)
     return {"transforms": transforms, "fill_value": fill_value, **ours}
 

@@ -4,8 +4,8 @@ A transform is a small description, such as ``Rotation(15)``. The same code runs
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from functools import cache
 from types import ModuleType
 from typing import Any, ClassVar
@@ -18,7 +18,7 @@ from keras_course.augmentation.geometry import Map
 from keras_course.errors import CourseError
 
 Line = tuple[Any, Any, Any]
-"""A colour change for each picture, gain·v + share·mean + offset: three arrays (batch,)."""
+"""A color change for each picture, gain·v + share·mean + offset: three arrays (batch,)."""
 
 _ABOVE_0 = np.finfo("float32").tiny.item()
 
@@ -38,11 +38,18 @@ class Transform:
 
     def describe(self) -> dict[str, Any]:
         """Returns the name of the transform as ``kind``, and its arguments."""
-        arguments = asdict(self)
+        arguments = {}
         for one in fields(self):
-            if one.metadata.get("later") and arguments[one.name] == one.default:
-                del arguments[one.name]
+            value = getattr(self, one.name)
+            if not (one.metadata.get("later") and value == one.default):
+                arguments[one.metadata.get("saved_name", one.name)] = value
         return {"kind": type(self).__name__, **arguments}
+
+    @classmethod
+    def from_description(cls, arguments: Mapping[str, Any]) -> "Transform":
+        """Returns the transform of the arguments in ``describe``."""
+        names = {one.metadata.get("saved_name", one.name): one.name for one in fields(cls)}
+        return cls(**{names.get(name, name): value for name, value in arguments.items()})
 
     def _set(self, **values: Any) -> None:
         for name, value in values.items():
@@ -57,7 +64,7 @@ class Geometry(Transform):
         raise NotImplementedError
 
 
-class Colour(Transform):
+class Color(Transform):
     """A transform that changes the values of all pixels of a picture in the same way."""
 
     def line(self, u: Sequence[Any], xp: ModuleType) -> Line:
@@ -67,7 +74,7 @@ class Colour(Transform):
 
 @dataclass(frozen=True)
 class Rotation(Geometry):
-    """Rotates a picture about its centre by a uniformly drawn angle.
+    """Rotates a picture about its center by a uniformly drawn angle.
 
     Args:
         degrees: The largest angle to either side, or the least and the greatest angle; positive angles rotate
@@ -152,7 +159,7 @@ class Shift(Geometry):
 
 @dataclass(frozen=True)
 class Zoom(Geometry):
-    """Scales a picture about its centre by a uniformly drawn factor.
+    """Scales a picture about its center by a uniformly drawn factor.
 
     Args:
         low: The smallest factor; 0.8 shows the picture at 80 % of its size.
@@ -190,7 +197,7 @@ class Zoom(Geometry):
 
 @dataclass(frozen=True)
 class Shear(Geometry):
-    """Shears a picture by a uniformly drawn angle: rows are shifted in proportion to their distance from the centre.
+    """Shears a picture by a uniformly drawn angle: rows are shifted in proportion to their distance from the center.
 
     Args:
         degrees: The largest angle between a sheared column and an upright one to either side, or the least and the
@@ -274,7 +281,7 @@ class Crop(Geometry):
         self._set(**_shares_and_ratios(self.scale, self.ratio))
 
     def map(self, u: Sequence[Any], height: int, width: int, xp: ModuleType) -> Map:
-        """Returns the part, as a scale and the place of its centre."""
+        """Returns the part, as a scale and the place of its center."""
         area = _between(u[0], *self.scale)
         ratio = xp.exp(_between(u[1], *np.log(self.ratio)))
         across = xp.minimum(xp.sqrt(area * ratio), 1.0)
@@ -299,14 +306,14 @@ class ResizedCrop(Crop):
         >>> ResizedCrop(scale=(0.5, 1.0)).scale
         (0.5, 1.0)
 
-    Source: torchvision's RandomResizedCrop. At the edges of a part, bilinear resampling uses the neighbouring pixels of
+    Source: torchvision's RandomResizedCrop. At the edges of a part, bilinear resampling uses the neighboring pixels of
     the picture, where torchvision repeats the last pixel of the part.
     """
 
     draws: ClassVar[int] = 22
 
     def map(self, u: Sequence[Any], height: int, width: int, xp: ModuleType) -> Map:
-        """Returns the part, as a scale and the place of its centre."""
+        """Returns the part, as a scale and the place of its center."""
         least, greatest = self.ratio
         across, down = float(width), float(height)
         if width / height < least:
@@ -331,7 +338,7 @@ class ResizedCrop(Crop):
 
 
 @dataclass(frozen=True)
-class Brightness(Colour):
+class Brightness(Color):
     """Multiplies all pixels of a picture by one uniformly drawn factor.
 
     Args:
@@ -356,25 +363,25 @@ class Brightness(Colour):
 
 
 @dataclass(frozen=True)
-class Contrast(Colour):
+class Contrast(Color):
     """Multiplies the differences of all pixels from the mean of the picture by one uniformly drawn factor.
 
     Args:
         change: The factor is drawn from 1 - change to 1 + change; or a pair, the least and the greatest factor.
-        grey: Whether the mean is that of the grey picture, with weights of 30, 59 and 11 % for red, green and blue.
+        gray: Whether the mean is that of the gray picture, with weights of 30, 59 and 11 % for red, green and blue.
             Otherwise all channels have the same weight.
 
     Example:
         >>> Contrast(0.2)
-        Contrast(change=0.2, grey=False)
+        Contrast(change=0.2, gray=False)
     """
 
     change: float | tuple[float, float]
-    grey: bool = field(default=False, metadata=_ADDED_LATER)
+    gray: bool = field(default=False, metadata=_ADDED_LATER | {"saved_name": "grey"})
     draws: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        self._set(change=_read_change(self.change), grey=switch("grey", self.grey))
+        self._set(change=_read_change(self.change), gray=switch("gray", self.gray))
 
     def line(self, u: Sequence[Any], xp: ModuleType) -> Line:
         """Returns the drawn factor, and the share of the mean."""
@@ -461,7 +468,7 @@ class Erasing(Transform):
         self._set(probability=probability, value=value, **_shares_and_ratios(self.scale, self.ratio))
 
     def box(self, u: Sequence[Any], xp: ModuleType) -> tuple[Any, Any, Any, Any]:
-        """Returns centre and half size of each rectangle, x, y, across, down, as fractions; some are empty."""
+        """Returns center and half size of each rectangle, x, y, across, down, as fractions; some are empty."""
         area = _between(u[0], *self.scale)
         ratio = xp.exp(_between(u[1], *np.log(self.ratio)))
         across = xp.minimum(xp.sqrt(area * ratio), 1.0) / 2
@@ -474,7 +481,7 @@ class Erasing(Transform):
 class MixUp(Transform):
     """Blends each picture with the next one in the batch, and their labels with the same weights.
 
-    The weight of the neighbour is the smaller of λ and 1 - λ with λ from Beta(alpha, alpha).
+    The weight of the neighbor is the smaller of λ and 1 - λ with λ from Beta(alpha, alpha).
 
     Args:
         alpha: Parameter of the Beta distribution, above 0; small values give weights near 0.
@@ -493,7 +500,7 @@ class MixUp(Transform):
         self._set(alpha=number("alpha", self.alpha, _ABOVE_0, 100, "a number above 0 and up to 100"))
 
     def share(self, u: Sequence[Any], xp: ModuleType) -> Any:
-        """Returns the weight of the neighbour, from 0 to 0.5."""
+        """Returns the weight of the neighbor, from 0 to 0.5."""
         table = np.asarray(_small_beta_quantiles(self.alpha), "float32")
         place = u[0] * np.float32(len(table) - 1)
         below = xp.floor(place)

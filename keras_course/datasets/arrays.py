@@ -1,4 +1,4 @@
-"""Collections of small grey pictures: the places of their files, writing and reading.
+"""Collections of small gray pictures: the places of their files, writing and reading.
 
 A file is an ``.npz`` in the form of Keras' ``mnist.npz``: pictures ``x_train`` and ``x_test``, labels ``y_train`` and
 ``y_test``. It may come from anywhere, so its headers are checked before it is read.

@@ -1,4 +1,4 @@
-"""Hand signs: 24 letters of the American Sign Language alphabet, 28 by 28 grey pixels each.
+"""Hand signs: 24 letters of the American Sign Language alphabet, 28 by 28 gray pixels each.
 
 The letters are A to Y without J, in that order, with the labels 0 to 23. J and Z are movements and have no picture.
 Nothing is downloaded, since the collections are large or need an account. A collection is recognized by its content:
@@ -144,11 +144,11 @@ def load_data(
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     for letter, grey in (("A", 90), ("B", 180)):
+        ...     for letter, gray in (("A", 90), ("B", 180)):
         ...         for part in ("train", "valid"):
         ...             photo = Path(folder, part, letter, "photo.png")
         ...             photo.parent.mkdir(parents=True)
-        ...             Image.new("RGB", (300, 200), (grey, grey, grey)).save(photo)
+        ...             Image.new("RGB", (300, 200), (gray, gray, gray)).save(photo)
         ...     (x_train, y_train), _ = load_data(folder)
         >>> x_train.shape, x_train[:, 0, 0, 0].tolist(), [CLASS_NAMES[label] for label in y_train]
         ((2, 28, 28, 1), [90, 180], ['A', 'B'])
@@ -587,7 +587,7 @@ def _class_names(metadata: dict[bytes, bytes], column: str) -> Sequence[str]:
 
 
 def _decode(photos: Iterable[_Photo], skipped: _Skipped) -> _Found:
-    """Decodes pictures of any size to 28 by 28 grey pixels, and sorts them into their parts."""
+    """Decodes pictures of any size to 28 by 28 gray pixels, and sorts them into their parts."""
     parts: dict[str | None, list[tuple[np.ndarray, int, str | None, str]]] = {}
     first_reason = ""
     for number, photo in enumerate(photos):

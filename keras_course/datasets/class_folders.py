@@ -74,7 +74,7 @@ def find(
 def parts_to_show(folder: Path, layout: Layout, wanted: Sequence[str]) -> dict[str, str]:
     """Returns the folders of the requested parts; {} if the classes are not below parts."""
     if layout.parts and (missing := [part for part in wanted if part not in layout.parts]):
-        why = ", whose photos are in no class folders" if missing[0] in layout.unlabelled else ""
+        why = ", whose photos are in no class folders" if missing[0] in layout.unlabeled else ""
         raise CourseError(
             f"{folder} has no part {missing[0]}{why}, but {', '.join(sorted(layout.parts))}; ask for one that it "
             "has, or give the folder of a part"
@@ -100,7 +100,7 @@ def parts_to_load(folder: Path, layout: Layout, split: str, valid_parts: Sequenc
         )
     if missing := [part for part in wanted if part not in layout.parts]:
         there = names_of([part for part in layout.parts if part != "train"]) or "none"
-        why = "whose photos are in no class folders" if missing[0] in layout.unlabelled else f"which {folder} lacks"
+        why = "whose photos are in no class folders" if missing[0] in layout.unlabeled else f"which {folder} lacks"
         raise CourseError(f"valid_parts has {missing[0]!r}, {why}; give of what it has: {there}")
     if not wanted and "valid" in layout.parts:
         wanted = ["valid"]

@@ -436,7 +436,7 @@ def _settings_problem(url: str, error: Exception) -> str:
         return f"{variable} names a SOCKS proxy, which needs PySocks, which is not installed; run: pip install PySocks"
     if proxy and not _is_address(proxy) and isinstance(error, (ValueError, requests.exceptions.RequestException)):
         return f"{variable} is not the address of a proxy; give one such as http://proxy.example.org:8080"
-    # `requests` checks that the file exists before it connects, and reads it afterwards
+    # `requests` checks that the file exists before it connects, and reads it afterward
     may_be_certificates = isinstance(error, requests.exceptions.SSLError) or type(error) is OSError
     return _certificates_problem(error) if may_be_certificates and url.startswith("https:") else ""
 
@@ -470,7 +470,7 @@ def _certificates_problem(error: Exception) -> str:
 
 
 def _unreadable_certificates(variable: str, file: Path) -> str:
-    remedy = "give the file of your organisation's certificates, or leave the variable out"
+    remedy = "give the file of your organization's certificates, or leave the variable out"
     if not file.exists():
         return f"there is no {file}, which {variable} names; {remedy}"
     try:
@@ -498,7 +498,7 @@ def _reason(url: str, error: Exception) -> str:
             parts = urllib3.util.parse_url(requests.utils.prepend_scheme_if_needed(proxy, "http"))
             return f"the proxy {parts.netloc}, which {variable} names, cannot be reached"
     if _is_unknown_certificate(error):
-        return "the server's certificate is unknown, set REQUESTS_CA_BUNDLE to that of your organisation if it has one"
+        return "the server's certificate is unknown, set REQUESTS_CA_BUNDLE to that of your organization if it has one"
     return next((words for kind, words in _REASONS if isinstance(error, kind)), type(error).__name__)
 
 

@@ -5,7 +5,7 @@ The course's photos are of apples, bananas and oranges, in ``train`` and ``valid
 with these or other photos.
 
 Drawn fruit comes from the course's generator and is the same on every machine: an outline, the shading of a ball, a
-stem; rotten fruit has brown spots, mould, and less colour. It only demonstrates the lesson: a network that is trained
+stem; rotten fruit has brown spots, mold, and less color. It only demonstrates the lesson: a network that is trained
 on it does not recognize real fruit.
 """
 
@@ -40,14 +40,14 @@ _SMALLEST: Final = 16
 
 Plane = npt.NDArray[np.float64]
 
-_COLOURS: Final = {
+_COLORS: Final = {
     "apples": ((0.75, 0.10, 0.12), (0.55, 0.68, 0.20)),
     "banana": ((0.95, 0.80, 0.20), (0.85, 0.82, 0.35)),
     "oranges": ((0.96, 0.55, 0.08), (0.93, 0.47, 0.12)),
 }
-"""Two colours; each fruit is a mixture of them."""
+"""Two colors; each fruit is a mixture of them."""
 _BROWN: Final = (0.22, 0.13, 0.07)
-_MOULD: Final = (0.78, 0.80, 0.74)
+_MOLD: Final = (0.78, 0.80, 0.74)
 
 
 def locate(source: str | Path = "auto", *, cache: str | Path | None = None) -> Path:
@@ -107,23 +107,23 @@ def draw(class_name: str, number: int, *, seed: int = 0, side: int = _SIDE) -> n
     x, y = (np.cos(turn) * x + np.sin(turn) * y) / size, (np.cos(turn) * y - np.sin(turn) * x) / size
     inside, height = _banana(x, y, draws) if kind == "banana" else _ball(x, y, dent=0.25 * (kind == "apples"))
 
-    first, second = map(np.array, _COLOURS[kind])
+    first, second = map(np.array, _COLORS[kind])
     mix = np.clip(draws.between(-0.3, 1.0) + 0.5 * (draws.cloud(side, 4) - 0.5), 0, 1)
-    colour = first + (second - first) * mix[..., None]
+    color = first + (second - first) * mix[..., None]
     if kind == "oranges":
-        colour = colour * (1 + 0.25 * (draws.cloud(side, side // 4) - 0.5))[..., None]
+        color = color * (1 + 0.25 * (draws.cloud(side, side // 4) - 0.5))[..., None]
     if is_rotten:
-        colour = _rotten(colour, draws, side)
+        color = _rotten(color, draws, side)
     elif kind == "banana":  # freckles, which do not mean rot
-        colour = _blend(colour, _BROWN, 0.7 * (draws.cloud(side, 24) > 0.93))
+        color = _blend(color, _BROWN, 0.7 * (draws.cloud(side, 24) > 0.93))
     stem = (np.abs(x - 0.15 * (y + 1)) < 0.05) & (y < -0.7) & (y > -1.15) & (kind == "apples")
-    colour, inside = _blend(colour, _BROWN, stem), np.maximum(inside, stem)
+    color, inside = _blend(color, _BROWN, stem), np.maximum(inside, stem)
 
     light = np.array([draws.between(-0.7, 0.7), -0.6, 0.8])
     slope = np.stack([*np.gradient(-height, 2 / side / size)[::-1], np.ones_like(height)])
     lit = np.clip(np.tensordot(light / np.linalg.norm(light), slope / np.linalg.norm(slope, axis=0), 1), 0, 1)
     gloss = 0.0 if is_rotten else 0.5 * lit**24
-    picture = colour * (0.35 + 0.75 * lit)[..., None] + np.asarray(gloss)[..., None]
+    picture = color * (0.35 + 0.75 * lit)[..., None] + np.asarray(gloss)[..., None]
 
     table = np.array([draws.between(0.25, 0.9) for _ in range(3)]) * (0.85 + 0.3 * draws.cloud(side, 3))[..., None]
     shadow = 1 - 0.5 * _soft(_shifted(inside, side // 16), side / 20)
@@ -161,7 +161,7 @@ def _ball(x: Plane, y: Plane, *, dent: float) -> tuple[Plane, Plane]:
 
 
 def _banana(x: Plane, y: Plane, draws: _Draws) -> tuple[Plane, Plane]:
-    """Returns outline and height of a piece of a ring that becomes thinner towards its ends."""
+    """Returns outline and height of a piece of a ring that becomes thinner toward its ends."""
     bend = draws.between(1.0, 1.4)
     angle, distance = np.arctan2(x, y + bend - 0.2), np.hypot(x, y + bend - 0.2) - bend
     along = angle * bend / 1.05
@@ -171,18 +171,18 @@ def _banana(x: Plane, y: Plane, draws: _Draws) -> tuple[Plane, Plane]:
     return inside.astype("float64"), 0.3 * np.sqrt(np.clip(1 - across**2, 0, None)) * inside
 
 
-def _rotten(colour: Plane, draws: _Draws, side: int) -> Plane:
-    """Reduces the colour, and adds brown spots and mould."""
-    grey = colour.mean(axis=-1, keepdims=True)
-    colour = 0.75 * (grey + draws.between(0.35, 0.7) * (colour - grey))
+def _rotten(color: Plane, draws: _Draws, side: int) -> Plane:
+    """Reduces the color, and adds brown spots and mold."""
+    gray = color.mean(axis=-1, keepdims=True)
+    color = 0.75 * (gray + draws.between(0.35, 0.7) * (color - gray))
     spots = np.clip(6 * (draws.cloud(side, 5) - draws.between(0.4, 0.6)), 0, 1)
-    colour = _blend(colour, _BROWN, 0.9 * spots)
-    mould = np.clip(8 * (draws.cloud(side, 4) - draws.between(0.75, 0.95)), 0, 1)
-    return _blend(colour, _MOULD, 0.8 * mould * draws.cloud(side, side // 3))
+    color = _blend(color, _BROWN, 0.9 * spots)
+    mold = np.clip(8 * (draws.cloud(side, 4) - draws.between(0.75, 0.95)), 0, 1)
+    return _blend(color, _MOLD, 0.8 * mold * draws.cloud(side, side // 3))
 
 
-def _blend(colour: Plane, other: Sequence[float], share: npt.NDArray[np.generic]) -> Plane:
-    return colour + (np.array(other) - colour) * np.asarray(share, "float64")[..., None]
+def _blend(color: Plane, other: Sequence[float], share: npt.NDArray[np.generic]) -> Plane:
+    return color + (np.array(other) - color) * np.asarray(share, "float64")[..., None]
 
 
 def _shifted(plane: Plane, by: int) -> Plane:

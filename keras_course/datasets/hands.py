@@ -1,12 +1,12 @@
 """Synthetic pictures of hands that sign the 24 static letters of the American Sign Language alphabet.
 
 The course's generator draws letters and hands from a seed: the same pictures on every backend, in any number, and
-without a network. A hand is a skeleton in centimetres with three joints in each finger. Its bones are covered by
-rounded, tapering capsules that blend into each other, are turned towards the viewer and lit from one side. Each
+without a network. A hand is a skeleton in centimeters with three joints in each finger. Its bones are covered by
+rounded, tapering capsules that blend into each other, are turned toward the viewer and lit from one side. Each
 picture has its own joint angles, view, position and size in the picture, proportions of the hand, skin, sleeve, light,
 background, focus and camera noise.
 
-J and Z are missing because they are movements. The letters are signed by a right hand, mostly with the palm towards
+J and Z are missing because they are movements. The letters are signed by a right hand, mostly with the palm toward
 the camera, so that the thumb is on the right.
 
 The poses are in ``hand_poses.json``. They were set by hand; most of them were then changed by random search, so that
@@ -34,7 +34,7 @@ from keras_course.preprocessing import PictureFormat
 CLASS_NAMES: Final = tuple("ABCDEFGHIKLMNOPQRSTUVWXY")
 """The letters, in the order of their labels."""
 PICTURES: Final = PictureFormat(height=28, width=28, channels=1, resize="extend", full_contrast=True)
-"""The format of the pictures of ``load_data``: grey, the whole photo, full contrast."""
+"""The format of the pictures of ``load_data``: gray, the whole photo, full contrast."""
 INPUT_SHAPE: Final = PICTURES.shape
 """Shape of one picture of ``load_data``."""
 
@@ -48,7 +48,7 @@ _POSES: Final[dict[str, list[dict[str, Any]]]] = json.loads(
 )
 """The poses of each letter; see ``_Shapes`` for their fields."""
 
-# The axes of the hand: x towards the thumb's side, y along the fingers, z out of the palm; centimetres from the wrist.
+# The axes of the hand: x toward the thumb's side, y along the fingers, z out of the palm; centimeters from the wrist.
 _KNUCKLES: Final = np.array([(2.7, 9.1, 0.1), (0.65, 9.5, 0.0), (-1.35, 9.0, 0.1), (-3.2, 8.0, 0.3)])
 _WRIST_ENDS: Final = np.array([(1.4, 1.0, 0.0), (0.5, 1.0, 0.0), (-0.5, 1.0, 0.0), (-1.5, 1.0, 0.0)])
 _FINGER_BONES: Final = np.array([(4.6, 2.7, 2.0), (5.0, 3.1, 2.1), (4.6, 2.9, 2.1), (3.6, 2.1, 1.9)])
@@ -85,12 +85,12 @@ class _Shapes(NamedTuple):
 
     bends: Array
     """(n, 4, 4) degrees, for index, middle, ring and little finger: how far each of its three joints is bent, from the
-    knuckle outwards, and how far the finger leans towards the thumb."""
+    knuckle outwards, and how far the finger leans toward the thumb."""
     thumb: Array
-    """(n, 3, 3): the directions of its bones in the axes of the hand: towards the thumb's side, along the fingers, out
+    """(n, 3, 3): the directions of its bones in the axes of the hand: toward the thumb's side, along the fingers, out
     of the palm."""
     fingers_to: Array
-    """(n, 3): the direction of the extended fingers in the picture: right, up, towards the viewer."""
+    """(n, 3): the direction of the extended fingers in the picture: right, up, toward the viewer."""
     palm_to: Array
     """(n, 3): the direction that the palm faces, in the picture."""
     arm_to: Array
@@ -128,7 +128,7 @@ class _Look(NamedTuple):
     blur: Array
     contrast: Array
     brightness: Array
-    noise: Array  # its standard deviation in grey levels
+    noise: Array  # its standard deviation in gray levels
 
 
 _RANGES: Final = {
@@ -323,15 +323,15 @@ def _render(shapes: _Shapes, look: _Look, noise: Pixels, size: int) -> npt.NDArr
 
 
 def _skeleton(shapes: _Shapes, look: _Look) -> tuple[Array, Array]:
-    """Computes the two ends of each bone, both (n, 24, 3), in centimetres: right, up, towards the viewer."""
+    """Computes the two ends of each bone, both (n, 24, 3), in centimeters: right, up, toward the viewer."""
     n = len(look.palm_width)
     ones = np.ones(n)
     width = np.stack([look.palm_width, ones, ones], -1)[:, np.newaxis]
     length = look.finger_length[:, np.newaxis, np.newaxis]
     bend, lean = np.cumsum(np.deg2rad(shapes.bends[..., :3]), -1), np.deg2rad(shapes.bends[..., 3:])
-    towards = np.stack([np.cos(bend) * np.sin(lean), np.cos(bend) * np.cos(lean), np.sin(bend)], -1)  # (n, 4, 3, 3)
+    toward = np.stack([np.cos(bend) * np.sin(lean), np.cos(bend) * np.cos(lean), np.sin(bend)], -1)  # (n, 4, 3, 3)
     knuckles = width * _KNUCKLES
-    fingers = _chained(knuckles, towards * (length * _FINGER_BONES)[..., np.newaxis])  # (n, 4, 4, 3)
+    fingers = _chained(knuckles, toward * (length * _FINGER_BONES)[..., np.newaxis])  # (n, 4, 4, 3)
     thumb = _chained(_THUMB_BASE * width[:, 0], _unit(shapes.thumb) * (np.sqrt(length) * _THUMB_BONES[:, np.newaxis]))
     heel = width * _HEEL
     web = np.stack([0.75 * thumb[:, 1] + 0.25 * _THUMB_BASE, 0.55 * knuckles[:, 0] + 0.45 * _WEB_END], 1)
@@ -356,16 +356,16 @@ def _chained(root: Array, bones: Array) -> Array:
 
 
 def _in_picture(starts: Array, ends: Array, place: Array, grid: int) -> tuple[Array, Array, Array]:
-    """Scales and shifts the hands to their places; returns pixels per centimetre (n,) and the ends in pixels."""
+    """Scales and shifts the hands to their places; returns pixels per centimeter (n,) and the ends in pixels."""
     hand = np.concatenate([starts[:, :_OF_THE_HAND, :2], ends[:, :_OF_THE_HAND, :2]], 1)
     low, high = hand.min(1), hand.max(1)
     # A fist is nearer to the camera than an open hand, but does not fill the picture as much.
     scale = place[:, 0] * grid / ((high - low).max(1) + 1.5) ** 0.7 / 18**0.3
     flat = np.zeros((len(low), 1))
     middle = np.concatenate([(low + high) / 2, flat], -1)[:, np.newaxis]
-    centre = grid * np.concatenate([0.5 + place[:, 1:] * (1, -1), flat], -1)[:, np.newaxis]
+    center = grid * np.concatenate([0.5 + place[:, 1:] * (1, -1), flat], -1)[:, np.newaxis]
     zoom = scale[:, np.newaxis, np.newaxis] * (1, -1, 1)  # rows count downwards
-    return scale, (starts - middle) * zoom + centre, (ends - middle) * zoom + centre
+    return scale, (starts - middle) * zoom + center, (ends - middle) * zoom + center
 
 
 def _surface(
@@ -464,7 +464,7 @@ def _background(look: _Look, size: int) -> Pixels:
 
 
 def _blurred(pictures: Pixels, amount: Array) -> Pixels:
-    """Mixes each pixel with its four neighbours, each with this weight; the edges are repeated beyond the picture."""
+    """Mixes each pixel with its four neighbors, each with this weight; the edges are repeated beyond the picture."""
     share = _per_picture(amount)
     padded = np.pad(pictures, ((0, 0), (1, 1), (0, 0)), mode="edge")
     pictures = pictures * (1 - 2 * share) + (padded[:, 2:] + padded[:, :-2]) * share
@@ -512,7 +512,7 @@ def _per_picture(values: npt.ArrayLike) -> Pixels:
 _LIGHT_WRAP: Final = np.float32(0.3)  # how far light reaches around the corner
 _HALF: Final = np.float32(0.5)
 _TINY: Final = np.float32(1e-3)
-_MIDDLE: Final = np.float32(0.55)  # the grey around which contrast is raised
+_MIDDLE: Final = np.float32(0.55)  # the gray around which contrast is raised
 
 _POSE_COUNTS: Final = np.array([len(_POSES[name]) for name in CLASS_NAMES])
 _FIRST_POSES: Final = np.cumsum(_POSE_COUNTS) - _POSE_COUNTS

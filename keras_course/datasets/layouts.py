@@ -63,12 +63,12 @@ class Layout(NamedTuple):
     Args:
         parts: The folder of each part whose photos are in class folders, by ``PARTS``, as a relative path such as
             ``{"train": "seg_train/seg_train"}``. Empty if the class folders are not below parts.
-        unlabelled: The folder of each part whose photos are in no class folder.
+        unlabeled: The folder of each part whose photos are in no class folder.
         start: The folder above the class folders if there are no parts; "" for the folder itself.
     """
 
     parts: dict[str, str]
-    unlabelled: dict[str, str]
+    unlabeled: dict[str, str]
     start: str = ""
 
 
@@ -142,13 +142,13 @@ def read_layout(folder: Path, tree: Tree, *, names_are_classes: bool = False) ->
     top = tree.filled("")
     if len(top) == 1 and not tree.direct[""] and _is_same_part(folder.name, top[0]):
         return Layout({}, {}, _innermost(tree, top[0]))  # the folder is seg_train with seg_train/seg_train in it
-    labelled, unlabelled = _named_as_parts(folder, tree, names_are_classes)
-    found = labelled.keys() | unlabelled.keys()
-    if "train" in labelled and (len(found) > 1 or len(top) == 1):
-        return Layout(_sorted(labelled), _sorted(unlabelled))
-    if labelled and set(top) == {path.partition("/")[0] for path in (*labelled.values(), *unlabelled.values())}:
-        return Layout(_sorted(labelled), _sorted(unlabelled))
-    parts = [path for path in labelled.values() if tree.below[path]]
+    labeled, unlabeled = _named_as_parts(folder, tree, names_are_classes)
+    found = labeled.keys() | unlabeled.keys()
+    if "train" in labeled and (len(found) > 1 or len(top) == 1):
+        return Layout(_sorted(labeled), _sorted(unlabeled))
+    if labeled and set(top) == {path.partition("/")[0] for path in (*labeled.values(), *unlabeled.values())}:
+        return Layout(_sorted(labeled), _sorted(unlabeled))
+    parts = [path for path in labeled.values() if tree.below[path]]
     if len(parts) > 1 and not names_are_classes:
         others = [name for name in top if part_of(name) is None]
         raise CourseError(
@@ -184,18 +184,18 @@ def _named_as_parts(folder: Path, tree: Tree, names_are_classes: bool) -> tuple[
                 f"{folder} has {names_of(double[0])}, which can be classes or parts; name them in classes if they are "
                 "classes, else keep one of them"
             )
-    labelled: dict[str, str] = {}
-    unlabelled: dict[str, str] = {}
+    labeled: dict[str, str] = {}
+    unlabeled: dict[str, str] = {}
     for part, of_part in wanted.items():
         with_classes = [name for name in of_part if tree.filled(name) or not tree.direct[name]]
         if len(with_classes) > 1:
             raise CourseError(f"{folder} has {names_of(with_classes)}, which mean the same; keep one of them")
         if with_classes:
             path = _innermost(tree, with_classes[0])
-            (unlabelled if tree.direct[path] and not tree.filled(path) else labelled)[part] = path
+            (unlabeled if tree.direct[path] and not tree.filled(path) else labeled)[part] = path
         else:
-            unlabelled[part] = of_part[0]
-    return {part: path for part, path in labelled.items() if part != "train" or tree.below[path]}, unlabelled
+            unlabeled[part] = of_part[0]
+    return {part: path for part, path in labeled.items() if part != "train" or tree.below[path]}, unlabeled
 
 
 def _innermost(tree: Tree, path: str) -> str:

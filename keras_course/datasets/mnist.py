@@ -1,4 +1,4 @@
-"""MNIST: 70,000 handwritten digits, 28 by 28 grey pixels each.
+"""MNIST: 70,000 handwritten digits, 28 by 28 gray pixels each.
 
 ``load_data()`` returns all 60,000 + 10,000 digits if they are in the cache or can be downloaded, else a sample that
 ships with this package: every 6th training digit and every 5th test digit, in their order. The sample is spread evenly
@@ -6,7 +6,7 @@ because the first half of the test set is cleaner than the second and would give
 
 Origin: Yann LeCun, Corinna Cortes and Christopher J. C. Burges, "The MNIST database of handwritten digits",
 http://yann.lecun.com/exdb/mnist, made from NIST's Special Databases 1 and 3.
-Licence: the data and the sample ``mnist_sample.npz`` are under CC BY-SA 3.0,
+License: the data and the sample ``mnist_sample.npz`` are under CC BY-SA 3.0,
 https://creativecommons.org/licenses/by-sa/3.0. The sample is written by ``data_scripts/prepare_mnist.py``.
 """
 
@@ -53,7 +53,7 @@ __all__ = [
 ]
 
 PICTURES = PictureFormat(height=28, width=28, channels=1, drawing=True)
-"""The format of MNIST's pictures: a photo or drawing of a digit becomes white on black, of one size, and centred."""
+"""The format of MNIST's pictures: a photo or drawing of a digit becomes white on black, of one size, and centered."""
 CLASS_NAMES = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
 Digits = arrays.Parts
 
@@ -172,7 +172,7 @@ def card(title: str, source: str | Path) -> ModelCard:
 
 
 def example_photos(folder: str | Path) -> dict[Path, int]:
-    """Renders two digits of the sample as photos of paper: large, dark on bright, off centre, unevenly lit.
+    """Renders two digits of the sample as photos of paper: large, dark on bright, off center, unevenly lit.
 
     Args:
         folder: Where to write the files.

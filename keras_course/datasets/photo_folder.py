@@ -53,7 +53,7 @@ __all__ = [
 ]
 
 LARGEST_BYTES: Final = 2**32
-"""Default limit for the memory of decoded pictures: 28,532 of 224 by 224 pixels in colour."""
+"""Default limit for the memory of decoded pictures: 28,532 of 224 by 224 pixels in color."""
 
 SPLITS: Final = ("auto", "given", "stratified", "grouped")
 _SIDE: Final = 32  # pixels to which pictures are shrunk to find near-copies: of 640 fruits, 9 pairs above 0.95

@@ -241,7 +241,7 @@ def _directions(pictures: np.ndarray) -> npt.NDArray[np.float32]:
 
 
 def _join(first: Places, ones: Places, others: Places) -> None:
-    """Joins pairs, in place: afterwards the pictures of a series all point to its first."""
+    """Joins pairs, in place: afterward the pictures of a series all point to its first."""
     while True:
         one, other = first[ones], first[others]
         apart = one != other

@@ -183,7 +183,7 @@ def _block(x: Any, stage: Stage, *, rate: float, momentum: float, seed: int, nam
         depthwise_initializer=_spread(),
         name=f"{name}_depthwise_conv",
     )(x)
-    x = _normalised(x, name=f"{name}_depthwise", momentum=momentum)
+    x = _normalized(x, name=f"{name}_depthwise", momentum=momentum)
     x = _convolution(x, stage.filters, 1, 1, name=f"{name}_project", momentum=momentum, is_linear=True)
     if inputs.shape != x.shape:
         return x
@@ -204,10 +204,10 @@ def _convolution(
         kernel_initializer=_spread(),
         name=f"{name}_conv",
     )(x)
-    return _normalised(x, name=name, momentum=momentum, is_linear=is_linear)
+    return _normalized(x, name=name, momentum=momentum, is_linear=is_linear)
 
 
-def _normalised(x: Any, *, name: str, momentum: float, is_linear: bool = False) -> Any:
+def _normalized(x: Any, *, name: str, momentum: float, is_linear: bool = False) -> Any:
     x = layers.BatchNormalization(momentum=momentum, epsilon=1e-3, name=f"{name}_normalisation")(x)
     return x if is_linear else layers.ReLU(6.0, name=f"{name}_relu")(x)
 

@@ -1,5 +1,5 @@
 // --- drawing ----------------------------------------------------------------------------------------------------
-// Pictures are SVG, but for the coloured ground of the surface, which is a canvas. Colours are classes in page.css.
+// Pictures are SVG, but for the colored ground of the surface, which is a canvas. Colors are classes in page.css.
 
 const SVG = "http://www.w3.org/2000/svg";
 const FAR = 1e4; // pixels; farther out a path is cut off, as SVG may not take numbers of any size
@@ -30,7 +30,7 @@ function logScale(low, high, from, to) {
 // The line through points in pixels; what is far out is cut off in its direction.
 function pathThrough(points) {
   const isNear = ([x, y]) => Math.abs(x) <= FAR && Math.abs(y) <= FAR;
-  const towards = ([x, y], [farX, farY]) => {
+  const toward = ([x, y], [farX, farY]) => {
     const share = Math.min(1, FAR / Math.hypot(farX - x, farY - y));
     return [x + share * (farX - x), y + share * (farY - y)];
   };
@@ -42,9 +42,9 @@ function pathThrough(points) {
       continue;
     }
     if (!isNear(from)) {
-      from = towards(to, from);
+      from = toward(to, from);
     } else if (!isNear(to)) {
-      to = towards(from, to);
+      to = toward(from, to);
     }
     const line = to.map((value) => value.toFixed(1)).join(" ");
     parts.push(pen === from ? `L${line}` : `M${from.map((value) => value.toFixed(1)).join(" ")}L${line}`);
@@ -55,20 +55,20 @@ function pathThrough(points) {
 
 // --- the surface
 
-// Viridis, from low to high (S. van der Walt, N. Smith, 2015): its lightness rises evenly, also for the colour-blind.
+// Viridis, from low to high (S. van der Walt, N. Smith, 2015): its lightness rises evenly, also for the color-blind.
 const RAMP = [
   "#440154", "#482173", "#433e85", "#38588c", "#2d708e", "#25858e", "#1e9b8a", "#2ab07f", "#52c569", "#86d549",
   "#c2df23", "#fde725",
-].map((colour) => [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16)));
+].map((color) => [1, 3, 5].map((i) => parseInt(color.slice(i, i + 2), 16)));
 const BANDS = 16;
 
-function rampColour(share) {
+function rampColor(share) {
   const place = clamp(share, 0, 1) * (RAMP.length - 1);
   const index = Math.min(Math.floor(place), RAMP.length - 2);
   return RAMP[index].map((low, i) => low + (place - index) * (RAMP[index + 1][i] - low));
 }
 
-// Loss to 0 .. 1, so that equal steps in colour are equal factors in loss high up, and the valley keeps some bands.
+// Loss to 0 .. 1, so that equal steps in color are equal factors in loss high up, and the valley keeps some bands.
 function makeLevels(surface, losses) {
   const least = surface.loss(...surface.minima[0]);
   const excess = Float64Array.from(losses, (loss) => Math.max(loss - least, 0)).sort();
@@ -96,7 +96,7 @@ function paintSurface(canvas, surface, width, height, scale) {
   }
   const levels = makeLevels(surface, losses);
   const heights = losses.map((loss) => levels.share(loss) * BANDS);
-  const colours = Array.from({ length: BANDS }, (_, band) => rampColour(band / (BANDS - 1)));
+  const colors = Array.from({ length: BANDS }, (_, band) => rampColor(band / (BANDS - 1)));
   const image = new ImageData(columns, rows);
   for (let row = 0; row < rows; row++) {
     for (let column = 0; column < columns; column++) {
@@ -108,7 +108,7 @@ function paintSurface(canvas, surface, width, height, scale) {
       const above = clamp(pixels + 0.5, 0, 1);
       const shade = 1 - 0.22 * clamp(0.9 * scale - Math.abs(pixels), 0, 1);
       for (let channel = 0; channel < 3; channel++) {
-        const blend = colours[edge - 1][channel] * (1 - above) + colours[edge][channel] * above;
+        const blend = colors[edge - 1][channel] * (1 - above) + colors[edge][channel] * above;
         image.data[4 * i + channel] = blend * shade;
       }
       image.data[4 * i + 3] = 255;

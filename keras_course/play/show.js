@@ -57,7 +57,7 @@ function drawScale(levels) {
   const canvas = byId("scale");
   const context = canvas.getContext("2d");
   for (let band = 0; band < BANDS; band++) {
-    context.fillStyle = `rgb(${rampColour(band / (BANDS - 1)).map(Math.round).join()})`;
+    context.fillStyle = `rgb(${rampColor(band / (BANDS - 1)).map(Math.round).join()})`;
     context.fillRect(Math.round((band * canvas.width) / BANDS), 0, Math.ceil(canvas.width / BANDS), canvas.height);
   }
   const [least, greatest] = [levels.loss(0), levels.loss(1)];

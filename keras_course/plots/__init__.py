@@ -18,7 +18,7 @@ value of a cell.
 | ``animation`` | a descent as an animation |
 | ``style`` | the common style, and saving |
 
-To add a plot: decorate it with ``in_course_style``, start from ``new_figure``, take the colours from ``style``, check
+To add a plot: decorate it with ``in_course_style``, start from ``new_figure``, take the colors from ``style``, check
 the arguments with ``checks``, and list the function here.
 """
 
@@ -38,10 +38,10 @@ from keras_course.plots.functions import activations, curves
 from keras_course.plots.history import step_curve, training_curves
 from keras_course.plots.landscape import loss_contours, loss_surface
 from keras_course.plots.pictures import confusion_matrix, most_wrong, sample_pictures
-from keras_course.plots.style import COLOURS, DOTS_PER_INCH, save
+from keras_course.plots.style import COLORS, DOTS_PER_INCH, save
 
 __all__ = [
-    "COLOURS",
+    "COLORS",
     "DOTS_PER_INCH",
     "Animation",
     "activations",

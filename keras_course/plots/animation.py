@@ -22,7 +22,7 @@ from keras_course.plots.checks import Numbers
 from keras_course.plots.fits import limits_near, widened
 from keras_course.plots.landscape import draw_contours, draw_start, within_reach
 from keras_course.plots.style import (
-    COLOURS,
+    COLORS,
     LINE_STYLES,
     checked_target,
     count_in_whole_numbers,
@@ -35,13 +35,13 @@ from keras_course.plots.style import (
 _HEAD: dict[str, Any] = {
     "marker": "o",
     "markersize": 11,
-    "color": COLOURS["validation"],
+    "color": COLORS["validation"],
     "markeredgecolor": "white",
     "markeredgewidth": 1.5,
     "linestyle": "",
     "animated": True,
 }
-_COLOURS_OF_GIF = 255  # and one for pixels that do not change
+_COLORS_OF_GIF = 255  # and one for pixels that do not change
 _LAST_FRAME_MS = 2000
 _Draw = Callable[[int], list[Artist]]  # from a step to the artists that change
 
@@ -67,7 +67,7 @@ class Animation:
         r"""Encodes the animation as GIF.
 
         Returns:
-            A GIF file that repeats forever. All frames have the same 255 colours without dithering, so that the
+            A GIF file that repeats forever. All frames have the same 255 colors without dithering, so that the
             background does not flicker.
 
         Example:
@@ -211,10 +211,10 @@ def save_animation(animation: Animation, path: str | os.PathLike[str]) -> Animat
 
 
 def _with_one_palette(frames: Sequence[Image.Image]) -> list[Image.Image]:
-    """Reduces all frames to one palette, from the colours of the first, the middle and the last frame."""
+    """Reduces all frames to one palette, from the colors of the first, the middle and the last frame."""
     chosen = [np.asarray(frames[index]) for index in (0, len(frames) // 2, -1)]
     # Of Pillow's methods, only this one keeps white: the page behind the figures is white.
-    palette = Image.fromarray(np.concatenate(chosen)).quantize(_COLOURS_OF_GIF, Image.Quantize.MAXCOVERAGE)
+    palette = Image.fromarray(np.concatenate(chosen)).quantize(_COLORS_OF_GIF, Image.Quantize.MAXCOVERAGE)
     return [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
 
 
@@ -237,7 +237,7 @@ def _draw_map(axes: Axes, p: Numbers, q: Numbers, losses: Numbers, way: Numbers,
     start = draw_start(axes, way)
     start.set_animated(True)
     (halo,) = axes.plot([], [], color="white", linewidth=4.4, animated=True)
-    (line,) = axes.plot([], [], color=COLOURS["validation"], animated=True)
+    (line,) = axes.plot([], [], color=COLORS["validation"], animated=True)
     (head,) = axes.plot([], [], **_HEAD)
 
     def draw(step: int) -> list[Artist]:
@@ -251,12 +251,12 @@ def _draw_map(axes: Axes, p: Numbers, q: Numbers, losses: Numbers, way: Numbers,
 
 def _draw_line(axes: Axes, x: Numbers, y: Numbers, way: Numbers) -> _Draw:
     ends = widened(x, 0.08)
-    axes.plot(x, y, "o", color=COLOURS["text"], markersize=9)
+    axes.plot(x, y, "o", color=COLORS["text"], markersize=9)
     start, last = (m * ends + b for m, b in (way[0], way[-1]))
     near = np.concatenate([start, last])
-    axes.plot(ends, start, color=COLOURS["quiet"], linestyle=LINE_STYLES[1], linewidth=1.6)
+    axes.plot(ends, start, color=COLORS["quiet"], linestyle=LINE_STYLES[1], linewidth=1.6)
     axes.set(xlim=ends, ylim=limits_near(y, near), xlabel="x", ylabel="y", title="line (dashed: at the start)")
-    (line,) = axes.plot([], [], color=COLOURS["validation"], linewidth=3.2, animated=True)
+    (line,) = axes.plot([], [], color=COLORS["validation"], linewidth=3.2, animated=True)
 
     def draw(step: int) -> list[Artist]:
         line.set_data(ends, way[step, 0] * ends + way[step, 1])
@@ -275,7 +275,7 @@ def _draw_losses(axes: Axes, heights: Numbers, loss_label: str) -> _Draw:
     axes.set_xlim(*widened(np.array([0.0, len(heights) - 1]), 0.04))
     count_in_whole_numbers(axes.xaxis, most=4)
     axes.set(xlabel="step", ylabel=loss_label, title="loss")
-    (line,) = axes.plot([], [], color=COLOURS["validation"], animated=True)
+    (line,) = axes.plot([], [], color=COLORS["validation"], animated=True)
     (head,) = axes.plot([], [], **_HEAD)
 
     def draw(step: int) -> list[Artist]:

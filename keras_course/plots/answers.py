@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from keras_course.errors import CourseError
 from keras_course.plots.pictures import check_pictures, show_picture
-from keras_course.plots.style import COLOURS, in_course_style, new_figure
+from keras_course.plots.style import COLORS, in_course_style, new_figure
 
 
 @in_course_style
@@ -59,7 +59,7 @@ def answers(
         show_picture(middle, pixels)
         middle.set_title(f"{pixels.shape[1]} × {pixels.shape[0]} pixels", fontsize=12, pad=4)
         classes, heights = [name for name, _ in answer], [100 * probability for _, probability in answer]
-        bars = right.barh(range(len(classes)), heights, color=COLOURS["training"], height=0.62)
+        bars = right.barh(range(len(classes)), heights, color=COLORS["training"], height=0.62)
         right.bar_label(bars, [f"{height:.1f} %" for height in heights], padding=4, fontsize=12)
         right.set_yticks(range(len(classes)), classes)
         right.set(xlim=(0, 128), xticks=[0, 50, 100], ylim=(max(most, 1) - 0.5, -0.5))

@@ -7,7 +7,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from keras_course.errors import CourseError
 from keras_course.plots import checks
-from keras_course.plots.style import COLOURS, in_course_style, new_figure, plain_number
+from keras_course.plots.style import COLORS, in_course_style, new_figure, plain_number
 
 
 @in_course_style
@@ -44,12 +44,12 @@ def comparison(
     left, right = figure.subplots(1, 2, sharey=True)
     places = list(range(len(names)))
     spread = max(1.0, float(good.max() - good.min()))
-    for axes, values, colour, texts in (
-        (left, good, COLOURS["highlight"], [f"{value:.2f}" for value in good]),
-        (right, costs, COLOURS["training"], [plain_number(value) for value in costs.round(1)]),
+    for axes, values, color, texts in (
+        (left, good, COLORS["highlight"], [f"{value:.2f}" for value in good]),
+        (right, costs, COLORS["training"], [plain_number(value) for value in costs.round(1)]),
     ):
         # points instead of bars, because the axes do not start at 0
-        axes.plot(values, places, "o", color=colour, markersize=11)
+        axes.plot(values, places, "o", color=color, markersize=11)
         for place, value, text in zip(places, values, texts, strict=True):
             axes.annotate(text, (value, place), (11, 0), textcoords="offset points", va="center", fontsize=12)
     left.set(xlabel=quality, xlim=(good.min() - 0.15 * spread, good.max() + 0.35 * spread))

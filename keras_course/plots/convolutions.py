@@ -17,7 +17,7 @@ from keras_course.plots import checks
 from keras_course.plots.checks import Numbers
 from keras_course.plots.pictures import check_pictures
 from keras_course.plots.style import (
-    COLOURS,
+    COLORS,
     in_course_style,
     new_figure,
     plain_number,
@@ -188,7 +188,7 @@ def convolution_steps(
     check_positive(columns=columns)
     picture = _plane("image", image)
     panels: list[tuple[str, Numbers | str | None, Numbers]] = [("picture", None, picture)]
-    grey = _from_black_to_white(picture)
+    gray = _from_black_to_white(picture)
     for name, (kernel, result) in checks.named("steps", steps).items():
         weights = kernel if isinstance(kernel, str) else _plane(f"the kernel in steps[{name!r}]", kernel)
         panels.append((name, weights, _plane(f"the result in steps[{name!r}]", result)))
@@ -209,7 +209,7 @@ def convolution_steps(
             else:
                 _show_numbers(above, weighing, *_balanced(weighing), inches=_KERNEL_INCHES)
         below = figure.add_subplot(grid[2 * row + 1, place])
-        _show_in_frame(below, made, frame, *(_balanced(made) if _answers_around_zero(weighing, made) else grey))
+        _show_in_frame(below, made, frame, *(_balanced(made) if _answers_around_zero(weighing, made) else gray))
         below.set_title(f"{name}\n{made.shape[0]} × {made.shape[1]}")
     return figure
 
@@ -252,13 +252,13 @@ def one_window(
     products = window * weights
     figure = new_figure(14.0, 3.4)
     panels = figure.subplots(1, 5)
-    grey = _from_black_to_white(picture)
-    _show_in_frame(panels[0], picture, picture.shape, *grey)
+    gray = _from_black_to_white(picture)
+    _show_in_frame(panels[0], picture, picture.shape, *gray)
     _frame_window(panels[0], top, left, weights.shape)
-    _show_numbers(panels[1], window, *grey, inches=2.4)
+    _show_numbers(panels[1], window, *gray, inches=2.4)
     _show_numbers(panels[2], weights, *_balanced(weights), inches=2.4)
     _show_numbers(panels[3], products, *_balanced(products), inches=2.4)
-    _show_in_frame(panels[4], made, made.shape, *(_balanced(made) if _answers_around_zero(weights, made) else grey))
+    _show_in_frame(panels[4], made, made.shape, *(_balanced(made) if _answers_around_zero(weights, made) else gray))
     _frame_window(panels[4], row, column, (1, 1))
     titles = ("picture", "window", "× kernel", "= products", f"sum: {_short_number(products.sum())}")
     for axes, name in zip(panels, titles, strict=True):
@@ -276,7 +276,7 @@ def _tile_grid(
     tile_inches: float,
     cut: float = 1.0,
 ) -> Figure:
-    """Returns a figure with a tile for each plane of numbers, on one colour scale, and a colour bar."""
+    """Returns a figure with a tile for each plane of numbers, on one color scale, and a color bar."""
     if image is not None:
         check_pictures(image[None])
     cells = len(tiles) + (image is not None)
@@ -284,12 +284,12 @@ def _tile_grid(
     down = -(-cells // across)
     # a few pixels at the border are often so large that everything else would be dark
     within = np.clip(tiles, *(np.quantile(np.abs(tiles), cut) * np.array([-1, 1])))
-    norm, colours = _balanced(within) if around_zero else (Normalize(0, within.max() or 1.0), _FROM_ZERO_UP)
+    norm, colors = _balanced(within) if around_zero else (Normalize(0, within.max() or 1.0), _FROM_ZERO_UP)
     beyond = {(False, False): "neither", (False, True): "max", (True, False): "min", (True, True): "both"}
     extend = beyond[bool(tiles.min() < norm.vmin), bool(tiles.max() > norm.vmax)]
 
     high = max(down * tile_inches * tiles.shape[1] / tiles.shape[2], 1.6)  # inches
-    right = _BAR_INCHES + _beside_bar(high, norm, colours, label, extend=extend)
+    right = _BAR_INCHES + _beside_bar(high, norm, colors, label, extend=extend)
     named = 0.0 if image is None else 0.22
     figure = new_figure(
         max(across * tile_inches + right + 0.1, _title_width(title)), high + named + 0.2 + (0.4 if title else 0)
@@ -301,21 +301,21 @@ def _tile_grid(
         panels[0].imshow(_as_rgb(image), interpolation="nearest")
         panels[0].set_title("picture", fontsize=11, pad=3)
     for axes, tile in zip(panels[cells - len(tiles) :], tiles, strict=True):
-        axes.imshow(tile, cmap=colours, norm=norm, interpolation="nearest")
+        axes.imshow(tile, cmap=colors, norm=norm, interpolation="nearest")
     for axes in panels:
         _only_a_frame(axes)
     # the lowest and the highest number extend half a line beyond the bar
     place = (1 - (right - 0.15) / width, 0.18 / height, (_BAR_INCHES - 0.15) / width, 1 - (top + 0.36) / height)
-    _bar(figure, figure.add_axes(place), norm, colours, label, extend=extend)
+    _bar(figure, figure.add_axes(place), norm, colors, label, extend=extend)
     return figure
 
 
-def _beside_bar(height: float, norm: Normalize, colours: str, label: str, *, extend: str) -> float:
-    """Returns the width in inches of the numbers and the label of a colour bar of that height."""
+def _beside_bar(height: float, norm: Normalize, colors: str, label: str, *, extend: str) -> float:
+    """Returns the width in inches of the numbers and the label of a color bar of that height."""
     figure = new_figure(1.0, height)
     figure.set_layout_engine("none")
     axes = figure.add_axes((0, 0, 1, 1))
-    _bar(figure, axes, norm, colours, label, extend=extend)
+    _bar(figure, axes, norm, colors, label, extend=extend)
     box = axes.get_tightbbox()
     assert box is not None
     return float((box.x1 - figure.bbox.x1) / figure.dpi) + 0.1
@@ -326,7 +326,7 @@ def _title_width(title: str | None) -> float:
 
 
 def _balanced(values: Numbers) -> tuple[Normalize, str]:
-    """Returns a colour scale with white at 0 in the middle."""
+    """Returns a color scale with white at 0 in the middle."""
     largest = float(np.abs(values).max()) or 1.0
     return Normalize(-largest, largest), _BELOW_AND_ABOVE_ZERO
 
@@ -346,24 +346,24 @@ def _bar(
     figure: Figure,
     where: Axes | list[Axes],
     norm: Normalize,
-    colours: str,
+    colors: str,
     label: str,
     *,
     ticks: Sequence[float] | None = None,
     extend: str = "neither",
 ) -> None:
-    """Draws a colour bar into its axes, or beside the given panels."""
+    """Draws a color bar into its axes, or beside the given panels."""
     place = {"ax": where, "aspect": 24, "pad": 0.03} if isinstance(where, list) else {"cax": where}
-    bar = figure.colorbar(ScalarMappable(norm, colours), **place, ticks=ticks, extend=extend)
+    bar = figure.colorbar(ScalarMappable(norm, colors), **place, ticks=ticks, extend=extend)
     bar.formatter = FuncFormatter(lambda value, _: plain_number(value))
     bar.set_label(label)
     bar.outline.set_visible(False)
 
 
-def _show_in_frame(axes: Axes, values: Numbers, frame: npt.ArrayLike, norm: Normalize, colours: str) -> None:
+def _show_in_frame(axes: Axes, values: Numbers, frame: npt.ArrayLike, norm: Normalize, colors: str) -> None:
     """Draws a picture in the middle of a frame that can be larger, so that all pixels have the same size."""
     height, width = np.asarray(frame)
-    axes.imshow(values, cmap=colours, norm=norm, interpolation="nearest")
+    axes.imshow(values, cmap=colors, norm=norm, interpolation="nearest")
     middle = (values.shape[0] - 1) / 2, (values.shape[1] - 1) / 2
     axes.set_xlim(middle[1] - width / 2, middle[1] + width / 2)
     axes.set_ylim(middle[0] + height / 2, middle[0] - height / 2)
@@ -376,9 +376,9 @@ def _only_a_frame(axes: Axes) -> None:
     axes.spines[:].set_visible(True)
 
 
-def _show_numbers(axes: Axes, values: Numbers, norm: Normalize, colours: str, *, inches: float) -> None:
+def _show_numbers(axes: Axes, values: Numbers, norm: Normalize, colors: str, *, inches: float) -> None:
     """Draws a small plane of numbers, and writes the numbers into the cells if they are large enough to read."""
-    picture = axes.imshow(values, cmap=colours, norm=norm, interpolation="nearest")
+    picture = axes.imshow(values, cmap=colors, norm=norm, interpolation="nearest")
     _only_a_frame(axes)
     texts = [_short_number(value) for value in values.flat]
     size = min(13.0, 72 * inches / max(values.shape) / (0.62 * max(map(len, texts))))
@@ -393,7 +393,7 @@ def _show_numbers(axes: Axes, values: Numbers, norm: Normalize, colours: str, *,
             ha="center",
             va="center",
             fontsize=size,
-            color="white" if brightness[row, column] < 0.5 else COLOURS["text"],
+            color="white" if brightness[row, column] < 0.5 else COLORS["text"],
         )
 
 
@@ -403,16 +403,16 @@ def _short_number(value: float) -> str:
 
 def _frame_window(axes: Axes, top: int, left: int, size: Sequence[int]) -> None:
     place = (left - 0.5, top - 0.5)
-    for colour, thickness in (("white", 5.0), (COLOURS["validation"], 2.6)):  # visible on dark and on light pixels
-        axes.add_patch(Rectangle(place, size[1], size[0], fill=False, edgecolor=colour, linewidth=thickness))
+    for color, thickness in (("white", 5.0), (COLORS["validation"], 2.6)):  # visible on dark and on light pixels
+        axes.add_patch(Rectangle(place, size[1], size[0], fill=False, edgecolor=color, linewidth=thickness))
 
 
 def _under_heat(image: npt.NDArray[np.uint8], heat: Numbers) -> Numbers:
-    """Blends the colours of the heat map over the gray picture, in proportion to the heat."""
-    grey = _as_rgb(image) @ np.array([0.299, 0.587, 0.114])
-    colours = matplotlib.colormaps[_HEAT](heat)[..., :3]
+    """Blends the colors of the heat map over the gray picture, in proportion to the heat."""
+    gray = _as_rgb(image) @ np.array([0.299, 0.587, 0.114])
+    colors = matplotlib.colormaps[_HEAT](heat)[..., :3]
     share = 0.75 * heat[..., None]
-    return (1 - share) * grey[..., None] + share * colours
+    return (1 - share) * gray[..., None] + share * colors
 
 
 def _as_rgb(image: npt.NDArray[np.uint8]) -> Numbers:

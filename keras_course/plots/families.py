@@ -15,7 +15,7 @@ from keras_course.errors import CourseError
 from keras_course.plots import checks
 from keras_course.plots.checks import Numbers
 from keras_course.plots.style import (
-    COLOURS,
+    COLORS,
     MARKERS,
     SERIES,
     count_in_whole_numbers,
@@ -43,7 +43,7 @@ class _Curve:
         x: The epochs or steps.
         y: The losses; the last ones need not be finite.
         diverged: Whether the last loss is not finite, or far above the first losses of all curves.
-        colour: The colour of the training and of the validation curve.
+        color: The color of the training and of the validation curve.
         marker: The marker at its end.
     """
 
@@ -52,7 +52,7 @@ class _Curve:
     x: Numbers
     y: Numbers
     diverged: bool
-    colour: str
+    color: str
     marker: str
 
 
@@ -83,7 +83,7 @@ def loss_curves(
         legend: Whether the names are shown beside the letters.
         question: A title, such as "Which curve has the largest batch size?".
         ordered: Whether the names are in the order of a quantity, such as the learning rate: with ``legend`` the curves
-            are then coloured from dark to light.
+            are then colored from dark to light.
         log: Whether the loss axis is logarithmic. If None, it is logarithmic if all losses are above 0 and the largest
             is more than 20 times the smallest.
 
@@ -119,9 +119,9 @@ def loss_curves(
         make_logarithmic(axes.yaxis)
     _set_limits(axes, family, seen)
     for curve in family:
-        axes.plot(*_within(axes, curve.x, curve.y), color=curve.colour, label=curve.name if legend else curve.letter)
+        axes.plot(*_within(axes, curve.x, curve.y), color=curve.color, label=curve.name if legend else curve.letter)
         if curve.name in dashed:
-            axes.plot(*_within(axes, *dashed[curve.name]), color=curve.colour, **_DASHED)
+            axes.plot(*_within(axes, *dashed[curve.name]), color=curve.color, **_DASHED)
     axes.set(xlabel=x_label, ylabel=loss_label)
     if dashed:
         _explain_dashes(figure)
@@ -132,13 +132,13 @@ def loss_curves(
 def _family(
     curves: Mapping[str, npt.ArrayLike | tuple[npt.ArrayLike, npt.ArrayLike]], *, ordered: bool, by_letter: bool
 ) -> list[_Curve]:
-    """Checks the curves and chooses their letters, colours and markers."""
+    """Checks the curves and chooses their letters, colors and markers."""
     data = {name: _x_and_losses(f"curves[{name!r}]", values) for name, values in checks.named("curves", curves).items()}
     if len(data) > len(_LETTERS):
         raise CourseError(f"curves are {len(data)}, one letter each; give at most {len(_LETTERS)}")
     ceiling = _ceiling(data.values())
     letters = _scrambled_letters(list(data))
-    ramp_colours = ramp(len(data))
+    ramp_colors = ramp(len(data))
     family = []
     for position, (name, (x, y)) in enumerate(data.items()):
         look = _LETTERS.index(letters[position]) if by_letter else position
@@ -151,7 +151,7 @@ def _family(
                 x=x,
                 y=y,
                 diverged=diverged,
-                colour=ramp_colours[position] if ordered else SERIES[look % len(SERIES)],
+                color=ramp_colors[position] if ordered else SERIES[look % len(SERIES)],
                 marker=MARKERS[look % len(MARKERS)],
             )
         )
@@ -229,8 +229,8 @@ def _within(axes: Axes, x: Numbers, y: Numbers) -> tuple[Numbers, Numbers]:
 
 def _explain_dashes(figure: Figure) -> None:
     handles = [
-        Line2D([], [], color=COLOURS["text"], label="training"),
-        Line2D([], [], color=COLOURS["text"], label="validation", **_DASHED),
+        Line2D([], [], color=COLORS["text"], label="training"),
+        Line2D([], [], color=COLORS["text"], label="validation", **_DASHED),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
 
@@ -252,7 +252,7 @@ def _tag_ends(axes: Axes, family: Sequence[_Curve], *, with_names: bool) -> None
             textcoords="axes fraction",
             arrowprops={
                 "arrowstyle": "-",
-                "color": curve.colour,
+                "color": curve.color,
                 "linewidth": 1,
                 "shrinkA": 0,
                 "shrinkB": 5,
@@ -267,7 +267,7 @@ def _tag_ends(axes: Axes, family: Sequence[_Curve], *, with_names: bool) -> None
     crosses = [_within(axes, curve.x, curve.y) for curve in lost]
     places = _spread([max(0.035, (x[-1] - low) / (high - low)) for x, _ in crosses], 0.055)
     for curve, (x, y), place in zip(lost, crosses, places, strict=True):
-        axes.plot(x[-1:], y[-1:], "x", color=curve.colour, markersize=10, markeredgewidth=3, clip_on=False)
+        axes.plot(x[-1:], y[-1:], "x", color=curve.color, markersize=10, markeredgewidth=3, clip_on=False)
         axes.annotate(
             curve.letter,
             xy=(x[-1], y[-1]),
@@ -281,7 +281,7 @@ def _end_mark(curve: _Curve) -> dict[str, Any]:
     return {
         "marker": curve.marker,
         "markersize": 9,
-        "color": curve.colour,
+        "color": curve.color,
         "markeredgecolor": "white",
         "markeredgewidth": 1,
         "linestyle": "",
@@ -289,8 +289,8 @@ def _end_mark(curve: _Curve) -> dict[str, Any]:
 
 
 def _tag(curve: _Curve) -> dict[str, Any]:
-    """Returns the style of a dark text in a frame of the curve's colour."""
-    frame = {"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": curve.colour, "linewidth": 1.8}
+    """Returns the style of a dark text in a frame of the curve's color."""
+    frame = {"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": curve.color, "linewidth": 1.8}
     return {"ha": "left", "va": "center", "fontsize": 12, "bbox": frame, "annotation_clip": False}
 
 

@@ -14,7 +14,7 @@ from keras_course.errors import CourseError
 from keras_course.plots import checks
 from keras_course.plots.checks import Numbers
 from keras_course.plots.style import (
-    COLOURS,
+    COLORS,
     LINE_STYLES,
     SERIES,
     count_in_whole_numbers,
@@ -61,20 +61,20 @@ def line_fit(
     axes = figure.subplots()
     ends = widened(across, 0.08)
     shades = matplotlib.colormaps["Blues"](np.linspace(0.35, 0.85, max(len(slopes) - 1, 1)))
-    axes.plot(across, up, "o", color=COLOURS["text"], markersize=9, zorder=4, label="data")
+    axes.plot(across, up, "o", color=COLORS["text"], markersize=9, zorder=4, label="data")
     for number, (name, (m, b)) in enumerate(slopes.items()):
         last = number == len(slopes) - 1
         axes.plot(
             ends,
             m * ends + b,
-            color=COLOURS["validation"] if last else to_hex(shades[number]),
+            color=COLORS["validation"] if last else to_hex(shades[number]),
             linewidth=3.2 if last else 2.2,
             zorder=3 if last else 2,
             label=name,
         )
     m, b = slopes[list(slopes)[-1]]
     axes.vlines(
-        across, up, m * across + b, color=COLOURS["validation"], linewidth=1.3, linestyle=LINE_STYLES[2], label="error"
+        across, up, m * across + b, color=COLORS["validation"], linewidth=1.3, linestyle=LINE_STYLES[2], label="error"
     )
     near = np.concatenate([(m * ends + b) for m, b in slopes.values()])
     axes.set(xlim=ends, ylim=limits_near(up, near), xlabel=labels[0], ylabel=labels[1])
@@ -139,13 +139,11 @@ def regression_fits(
         if inside is not None:
             _shade_beyond(axes, low, high)
         if true_curve is not None:
-            axes.plot(*true_curve, color=COLOURS["quiet"], linestyle=LINE_STYLES[1], linewidth=1.8, label="true curve")
-        axes.plot(
-            *others, "o", markerfacecolor="white", markeredgecolor=COLOURS["validation"], label="validation point"
-        )
-        axes.plot(*learned, "o", color=COLOURS["training"], markeredgecolor="white", label="training point")
+            axes.plot(*true_curve, color=COLORS["quiet"], linestyle=LINE_STYLES[1], linewidth=1.8, label="true curve")
+        axes.plot(*others, "o", markerfacecolor="white", markeredgecolor=COLORS["validation"], label="validation point")
+        axes.plot(*learned, "o", color=COLORS["training"], markeredgecolor="white", label="training point")
         reach = top - bottom  # beyond it, a line is invisible and its numbers can be huge
-        axes.plot(x, np.clip(predicted, bottom - 99 * reach, top + 99 * reach), color=COLOURS["text"], label="fit")
+        axes.plot(x, np.clip(predicted, bottom - 99 * reach, top + 99 * reach), color=COLORS["text"], label="fit")
         below = number + columns >= len(predictions)
         axes.tick_params(labelbottom=below)
         axes.set(xlabel=labels[0] if below else "", ylabel=labels[1] if number % columns == 0 else "", title=name)
@@ -200,8 +198,8 @@ def size_against_error(
         count_in_whole_numbers(axes.xaxis)
     if log and spans_sizes(errors):
         make_logarithmic(axes.yaxis)
-    axes.plot(across, errors[: len(across)], "o-", color=COLOURS["training"], label="training")
-    axes.plot(across, errors[len(across) :], "s-", color=COLOURS["validation"], label="validation")
+    axes.plot(across, errors[: len(across)], "o-", color=COLORS["training"], label="training")
+    axes.plot(across, errors[len(across) :], "s-", color=COLORS["validation"], label="validation")
     best = int(np.nanargmin(errors[len(across) :]))
     axes.plot(
         across[best : best + 1],
@@ -209,7 +207,7 @@ def size_against_error(
         "o",
         markersize=14,
         markerfacecolor="none",
-        markeredgecolor=COLOURS["highlight"],
+        markeredgecolor=COLORS["highlight"],
         markeredgewidth=2.2,
         label=f"best: {validation[best]:.4g} at {across[best]:,g}",
     )
@@ -260,7 +258,7 @@ def points_with_probability(
     }
     figure = new_figure(7.4, 4.6)
     axes = figure.subplots()
-    axes.axhline(0.5, color=COLOURS["quiet"], linewidth=1.2, linestyle=LINE_STYLES[2])
+    axes.axhline(0.5, color=COLORS["quiet"], linewidth=1.2, linestyle=LINE_STYLES[2])
     for label, marker in ((0, "o"), (1, "s")):
         chosen = happened == label
         axes.plot(
@@ -268,7 +266,7 @@ def points_with_probability(
             happened[chosen],
             marker,
             markerfacecolor="none",
-            markeredgecolor=COLOURS["text"],
+            markeredgecolor=COLORS["text"],
             markeredgewidth=1.3,
             alpha=0.75,
             label=f"label {label}",
@@ -348,7 +346,7 @@ def _shade_beyond(axes: Axes, low: float, high: float) -> None:
     for start, stop in ((left, low), (high, right)):
         if start >= stop:
             continue
-        axes.axvspan(start, stop, color=COLOURS["quiet"], alpha=0.16, linewidth=0, zorder=0)
+        axes.axvspan(start, stop, color=COLORS["quiet"], alpha=0.16, linewidth=0, zorder=0)
         if stop - start > 0.12 * (right - left):
             axes.text(
                 (start + stop) / 2,
@@ -368,9 +366,9 @@ def _name_regions(axes: Axes, best: float, first: float, last: float) -> None:
     """Writes under-fitting and over-fitting above the two sides of the best size."""
     low, high = axes.get_xlim()
     axes.set_xlim(low, high)
-    axes.axvline(best, color=COLOURS["highlight"], linewidth=1.4, linestyle=LINE_STYLES[2], zorder=1)
+    axes.axvline(best, color=COLORS["highlight"], linewidth=1.4, linestyle=LINE_STYLES[2], zorder=1)
     if best > first:
         axes.annotate("under-fitting", (0, 1.02), xycoords="axes fraction", ha="left", va="bottom")
     if best < last:
-        axes.axvspan(best, high, color=COLOURS["validation"], alpha=0.07, linewidth=0, zorder=0)
+        axes.axvspan(best, high, color=COLORS["validation"], alpha=0.07, linewidth=0, zorder=0)
         axes.annotate("over-fitting", (1, 1.02), xycoords="axes fraction", ha="right", va="bottom")

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from keras_course.errors import CourseError
 from keras_course.plots import checks
 from keras_course.plots.checks import Numbers
-from keras_course.plots.style import COLOURS, LINE_STYLES, SERIES, in_course_style, legend_below, new_figure
+from keras_course.plots.style import COLORS, LINE_STYLES, SERIES, in_course_style, legend_below, new_figure
 
 
 @in_course_style
@@ -51,15 +51,15 @@ def activations(
     panels = figure.subplots(1, len(functions), squeeze=False, sharex=True)[0]
     for axes, (name, both) in zip(panels, functions.items(), strict=True):
         value, slope = _value_and_slope(name, both, len(inputs))
-        axes.axhline(0, color=COLOURS["quiet"], linewidth=1)
-        axes.plot(inputs, value, color=COLOURS["training"], label="value by the formula")
-        axes.plot(inputs, slope, color=COLOURS["validation"], linestyle=LINE_STYLES[1], label="slope")
+        axes.axhline(0, color=COLORS["quiet"], linewidth=1)
+        axes.plot(inputs, value, color=COLORS["training"], label="value by the formula")
+        axes.plot(inputs, slope, color=COLORS["validation"], linestyle=LINE_STYLES[1], label="slope")
         if name in circles:
             axes.plot(
                 *checks.points(f"x of points[{name!r}] and y of points[{name!r}]", *circles[name]),
                 "o",
                 markerfacecolor="none",
-                markeredgecolor=COLOURS["text"],
+                markeredgecolor=COLORS["text"],
                 markeredgewidth=1.4,
                 label="Keras",
             )
@@ -118,14 +118,14 @@ def curves(
     margin = 0.05 * (high - low) or 0.5
     bottom, top = low - margin, high + margin
     if vertical is not None:
-        axes.axvline(vertical, color=COLOURS["quiet"], linewidth=1.4, linestyle=LINE_STYLES[2])
+        axes.axvline(vertical, color=COLORS["quiet"], linewidth=1.4, linestyle=LINE_STYLES[2])
     for position, (name, values) in enumerate(lines.items()):
-        colour = SERIES[position % len(SERIES)]
+        color = SERIES[position % len(SERIES)]
         reach = 9 * (top - bottom)  # huge numbers cannot be drawn
         axes.plot(
             across,
             np.clip(values, bottom - reach, top + reach),
-            color=colour,
+            color=color,
             linestyle=LINE_STYLES[position % len(LINE_STYLES)],
             label=name,
         )
@@ -160,7 +160,7 @@ def _sensible_range(values: Numbers) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _point_onwards(axes: Axes, x: Numbers, values: Numbers, colour: str) -> None:
+def _point_onwards(axes: Axes, x: Numbers, values: Numbers, color: str) -> None:
     """Draws an arrow where a line leaves the panel, and writes how far it goes."""
     bottom, top = axes.get_ylim()
     for sign, edge in ((1.0, top), (-1.0, bottom)):
@@ -174,7 +174,7 @@ def _point_onwards(axes: Axes, x: Numbers, values: Numbers, colour: str) -> None
         place = x[here] + (edge - ends[0]) / (ends[1] - ends[0]) * (x[here + 1] - x[here])
         furthest = values[beyond][np.argmax(np.abs(values[beyond]))]
         to_the_right = place < np.mean(axes.get_xlim())
-        axes.plot([place], [edge], "^" if sign > 0 else "v", color=colour, markersize=12, clip_on=False, zorder=5)
+        axes.plot([place], [edge], "^" if sign > 0 else "v", color=color, markersize=12, clip_on=False, zorder=5)
         axes.annotate(
             "to " + (("" if sign > 0 else "−") + "∞" if np.isinf(furthest) else f"{furthest:,.3g}"),
             xy=(place, edge),

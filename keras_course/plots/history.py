@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from keras_course.errors import CourseError
 from keras_course.plots.style import (
-    COLOURS,
+    COLORS,
     count_in_whole_numbers,
     in_course_style,
     make_logarithmic,
@@ -98,13 +98,13 @@ def step_curve(losses: npt.ArrayLike, *, loss_label: str = "cross entropy (nats)
         np.arange(1, len(values) + 1),
         values,
         "o",
-        color=COLOURS["training"],
+        color=COLORS["training"],
         markersize=2.4 if crowded else 6,
         markeredgewidth=0,
         alpha=0.3 if crowded else 0.6,
         label="one batch",
     )
-    axes.plot(steps, medians, color=COLOURS["validation"], label=f"median of {window} batches")
+    axes.plot(steps, medians, color=COLORS["validation"], label=f"median of {window} batches")
     if spans_sizes(values):
         make_logarithmic(axes.yaxis)
     axes.set(xlabel="batch", ylabel=loss_label)
@@ -128,7 +128,7 @@ def _draw_curves(
     few = len(epochs) <= 40  # with more, the markers would overlap
     for (name, values), marker in zip(curves.items(), "os", strict=True):
         if values is not None:
-            axes.plot(epochs, values, marker=marker if few else "", color=COLOURS[name], label=name)
+            axes.plot(epochs, values, marker=marker if few else "", color=COLORS[name], label=name)
     judged = next((v for v in reversed(curves.values()) if v is not None and np.isfinite(v).any()), None)
     if judged is not None:
         best = int(np.nanargmin(judged) if lowest_is_best else np.nanargmax(judged))
@@ -138,7 +138,7 @@ def _draw_curves(
             "o",
             markersize=14,
             markerfacecolor="none",
-            markeredgecolor=COLOURS["highlight"],
+            markeredgecolor=COLORS["highlight"],
             markeredgewidth=2.2,
             label=f"best: {form(judged[best])} in epoch {epochs[best]:.0f}",
         )

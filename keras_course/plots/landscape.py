@@ -18,7 +18,7 @@ from keras_course.errors import CourseError
 from keras_course.plots import checks
 from keras_course.plots.checks import Numbers
 from keras_course.plots.style import (
-    COLOURS,
+    COLORS,
     LANDSCAPE,
     LINE_STYLES,
     MARKERS,
@@ -30,14 +30,14 @@ from keras_course.plots.style import (
 )
 
 _BANDS = 22
-_PATH_COLOUR = SERIES[1]
+_PATH_COLOR = SERIES[1]
 _HALO = (patheffects.Stroke(linewidth=4.6, foreground="white"), patheffects.Normal())
 _FEW_STEPS = 30  # with more, the marks at the steps would overlap
 _START: dict[str, Any] = {
     "marker": "o",
     "markersize": 10,
     "markerfacecolor": "white",
-    "markeredgecolor": COLOURS["text"],
+    "markeredgecolor": COLORS["text"],
     "markeredgewidth": 2,
     "linestyle": "",
 }
@@ -45,7 +45,7 @@ _CROSS: dict[str, Any] = {
     "marker": "X",
     "markersize": 11,
     "markerfacecolor": "white",
-    "markeredgecolor": COLOURS["text"],
+    "markeredgecolor": COLORS["text"],
     "markeredgewidth": 1.2,
     "linestyle": "",
 }
@@ -65,9 +65,9 @@ def loss_surface(
 ) -> Figure:
     """Draws the loss over two parameters as a surface, with the path of a descent on it.
 
-    Colours and contour lines are densest where the loss is small, as in ``loss_contours``, so that a long flat valley
+    Colors and contour lines are densest where the loss is small, as in ``loss_contours``, so that a long flat valley
     is visible even between high walls. If a few corners are much higher than all the rest, they are cut off. The
-    surface is seen from the side towards which the path goes.
+    surface is seen from the side toward which the path goes.
 
     Args:
         p: The first parameter, shape ``(columns,)``, increasing.
@@ -101,24 +101,22 @@ def loss_surface(
     axes.plot_surface(
         *np.meshgrid(p, q),
         shown,
-        facecolors=_colours()(np.interp(losses, levels, np.linspace(0, 1, len(levels)))),
+        facecolors=_colors()(np.interp(losses, levels, np.linspace(0, 1, len(levels)))),
         rcount=120,
         ccount=120,
         antialiased=False,
         shade=False,
         zorder=1,
     )
-    axes.contour(p, q, shown, levels[1:-1], colors=COLOURS["text"], linewidths=0.5, alpha=0.25, zorder=2)
-    towards = np.array([1.0, -1.0])  # the side of the camera
+    axes.contour(p, q, shown, levels[1:-1], colors=COLORS["text"], linewidths=0.5, alpha=0.25, zorder=2)
+    toward = np.array([1.0, -1.0])  # the side of the camera
     if path is not None:
         inside, heights = _on_surface(p, q, top, path, path_losses)
         _draw_path_on_surface(axes, inside, heights)
         lowest = np.unravel_index(np.nanargmin(losses), losses.shape)
-        towards = _unit(np.array([p[lowest[1]], q[lowest[0]]]) - inside[0], p, q)
+        toward = _unit(np.array([p[lowest[1]], q[lowest[0]]]) - inside[0], p, q)
     # one of the four diagonal views; along an axis there is no depth
-    axes.view_init(
-        elev=38, azim=(-55 if towards[1] < 0 else 55) if towards[0] >= 0 else (-125 if towards[1] < 0 else 125)
-    )
+    axes.view_init(elev=38, azim=(-55 if toward[1] < 0 else 55) if toward[0] >= 0 else (-125 if toward[1] < 0 else 125))
     axes.set(xlabel=labels[0], ylabel=labels[1], zlabel=loss_label)
     axes.set(xlim=(p[0], p[-1]), ylim=(q[0], q[-1]), zlim=(np.nanmin(shown), np.nanmax(shown)))
     axes.set_box_aspect((1, 1, 0.75), zoom=0.92)
@@ -166,7 +164,7 @@ def loss_contours(
         panels: Whether each path gets its own map, with its name as title.
 
     Returns:
-        A figure with one map, or one for each path, and a colour bar.
+        A figure with one map, or one for each path, and a color bar.
 
     Raises:
         CourseError: The arguments do not fit each other.
@@ -203,7 +201,7 @@ def loss_contours(
             axes.set_title(list(ways)[number])
     if len(ways) and not panels:
         legend_below(figure, *used)
-    colour_bar(figure, bands, list(used), loss_label)
+    color_bar(figure, bands, list(used), loss_label)
     return figure
 
 
@@ -244,7 +242,7 @@ def draw_contours(axes: Axes, p: Numbers, q: Numbers, losses: Numbers) -> Contou
         losses: The loss of each pair, shape ``(rows, columns)``; NaN stays empty.
 
     Returns:
-        The bands, for ``colour_bar``.
+        The bands, for ``color_bar``.
 
     Example:
         >>> axes = new_figure(4, 4).subplots()
@@ -254,7 +252,7 @@ def draw_contours(axes: Axes, p: Numbers, q: Numbers, losses: Numbers) -> Contou
     """
     levels = contour_levels(losses)
     heights = np.ma.masked_invalid(losses)
-    bands = axes.contourf(p, q, heights, levels, cmap=_colours(), norm=BoundaryNorm(levels, 256))
+    bands = axes.contourf(p, q, heights, levels, cmap=_colors(), norm=BoundaryNorm(levels, 256))
     axes.contour(p, q, heights, levels[1:-1], colors="white", linewidths=0.5, alpha=0.6)
     axes.set(xlim=(p[0], p[-1]), ylim=(q[0], q[-1]))
     axes.autoscale(enable=False)
@@ -263,8 +261,8 @@ def draw_contours(axes: Axes, p: Numbers, q: Numbers, losses: Numbers) -> Contou
     return bands
 
 
-def colour_bar(figure: Figure, bands: ContourSet, panels: list[Axes], loss_label: str) -> None:
-    """Draws the colour bar of a map.
+def color_bar(figure: Figure, bands: ContourSet, panels: list[Axes], loss_label: str) -> None:
+    """Draws the color bar of a map.
 
     Args:
         figure: The figure of the map.
@@ -276,7 +274,7 @@ def colour_bar(figure: Figure, bands: ContourSet, panels: list[Axes], loss_label
         >>> figure = new_figure(4, 4)
         >>> axes = figure.subplots()
         >>> bands = draw_contours(axes, np.arange(3.0), np.arange(2.0), np.arange(6.0).reshape(2, 3))
-        >>> colour_bar(figure, bands, [axes], "mean squared error")
+        >>> color_bar(figure, bands, [axes], "mean squared error")
         >>> figure.axes[1].get_ylabel()
         'mean squared error'
     """
@@ -316,7 +314,7 @@ def draw_path(axes: Axes, way: Numbers, name: str, *, look: int = 0, dashed: boo
         axes: A panel with the contours.
         way: Finite pairs of parameters, shape ``(steps + 1, 2)``.
         name: The name in the legend.
-        look: The number of its colour, marker and line style, counted from 0.
+        look: The number of its color, marker and line style, counted from 0.
         dashed: Whether the line style depends on ``look``, too.
 
     Returns:
@@ -374,8 +372,8 @@ def _marked_steps(way: Numbers, axes: Axes) -> list[int]:
     return sorted({*marked.tolist(), len(way) - 1})
 
 
-def _colours() -> Colormap:
-    """Returns the colours of heights, blue for low and pale for high, on which every path is visible."""
+def _colors() -> Colormap:
+    """Returns the colors of heights, blue for low and pale for high, on which every path is visible."""
     full = matplotlib.colormaps[LANDSCAPE](np.linspace(0.12, 0.97, 256))
     return ListedColormap(full + (1 - full) * 0.15)
 
@@ -406,7 +404,7 @@ def _draw_path_on_surface(axes: Any, way: Numbers, heights: Numbers) -> None:
     axes.plot(
         *way.T,
         heights,
-        color=_PATH_COLOUR,
+        color=_PATH_COLOR,
         marker="o" if few else "",
         markersize=5,
         markeredgecolor="white",

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from keras_course import evaluation
 from keras_course.errors import CourseError, check_positive
-from keras_course.plots.style import COLOURS, STYLE, in_course_style, new_figure, tiled_axes, title_of_tiles
+from keras_course.plots.style import COLORS, STYLE, in_course_style, new_figure, tiled_axes, title_of_tiles
 
 
 @in_course_style
@@ -189,8 +189,8 @@ def show_picture(axes: Axes, image: npt.NDArray[np.uint8]) -> None:
         >>> axes.axison
         False
     """
-    grey = image.shape[-1] == 1
-    axes.imshow(image[..., 0] if grey else image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    gray = image.shape[-1] == 1
+    axes.imshow(image[..., 0] if gray else image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axes.set_axis_off()
 
 
@@ -204,12 +204,12 @@ def _mistake_title(true_name: str, said_name: str, probability: float) -> str:
 
 
 def _write_counts(
-    axes: Axes, counts: npt.NDArray[np.int64], cell_colours: npt.NDArray[np.float64], cell_inches: float
+    axes: Axes, counts: npt.NDArray[np.int64], cell_colors: npt.NDArray[np.float64], cell_inches: float
 ) -> None:
     """Writes each count that is not 0 into its cell, in a size in which the longest one fits."""
     longest = len(str(counts.max()))
     size = min(13.0 if len(counts) <= 12 else 11.0, 72 * cell_inches / (0.85 * longest))
-    brightness = cell_colours[..., :3] @ np.array([0.299, 0.587, 0.114])
+    brightness = cell_colors[..., :3] @ np.array([0.299, 0.587, 0.114])
     for row, column in np.argwhere(counts):
         axes.text(
             column,
@@ -218,7 +218,7 @@ def _write_counts(
             ha="center",
             va="center",
             fontsize=size,
-            color="white" if brightness[row, column] < 0.5 else COLOURS["text"],
+            color="white" if brightness[row, column] < 0.5 else COLORS["text"],
         ).set_in_layout(False)  # it is inside its cell: the layout does not have to measure it
 
 

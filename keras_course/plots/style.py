@@ -1,6 +1,6 @@
-"""The common style of the figures: colours, sizes, axes and legends; and saving.
+"""The common style of the figures: colors, sizes, axes and legends; and saving.
 
-Sources of the colours: M. Okabe and K. Ito, "Color Universal Design", 2008, for categories; matplotlib's plasma
+Sources of the colors: M. Okabe and K. Ito, "Color Universal Design", 2008, for categories; matplotlib's plasma
 (S. van der Walt and N. Smith, 2015) for ordered values; YlGnBu (C. Brewer, colorbrewer2.org) for heights.
 """
 
@@ -26,7 +26,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from keras_course.errors import CourseError
 from keras_course.files import replacing
 
-COLOURS = {
+COLORS = {
     "training": "#0072B2",  # blue
     "validation": "#D55E00",  # vermilion
     "highlight": "#009E73",  # bluish green
@@ -50,23 +50,23 @@ STYLE: dict[str, Any] = {
     "font.size": 13,
     "axes.titlesize": 13,
     "axes.labelsize": 13,
-    "axes.edgecolor": COLOURS["quiet"],
-    "axes.labelcolor": COLOURS["text"],
+    "axes.edgecolor": COLORS["quiet"],
+    "axes.labelcolor": COLORS["text"],
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.color": "#E4E4E4",
     "grid.linewidth": 0.9,
-    "xtick.color": COLOURS["quiet"],
-    "ytick.color": COLOURS["quiet"],
-    "xtick.labelcolor": COLOURS["text"],
-    "ytick.labelcolor": COLOURS["text"],
+    "xtick.color": COLORS["quiet"],
+    "ytick.color": COLORS["quiet"],
+    "xtick.labelcolor": COLORS["text"],
+    "ytick.labelcolor": COLORS["text"],
     "lines.linewidth": 2.2,
     "lines.markersize": 7,
     "legend.frameon": False,
     "legend.fontsize": 12,
-    "text.color": COLOURS["text"],
+    "text.color": COLORS["text"],
     "text.parse_math": False,  # otherwise a class called "$5 or $10" would be a formula
 }
 
@@ -284,20 +284,20 @@ def png_bytes(figure: Figure) -> bytes:
 
 
 def ramp(count: int) -> list[str]:
-    """Returns colours for ordered values, such as learning rates: from dark blue to magenta to orange.
+    """Returns colors for ordered values, such as learning rates: from dark blue to magenta to orange.
 
     Args:
-        count: The number of colours.
+        count: The number of colors.
 
     Returns:
-        Hexadecimal colours, each lighter than the previous one.
+        Hexadecimal colors, each lighter than the previous one.
 
     Example:
         >>> ramp(3)
         ['#0d0887', '#c03a83', '#f79143']
     """
     places = 0.74 * np.linspace(0, 1, count) ** 0.7  # at equal distances the darkest ones would look alike
-    return [to_hex(colour) for colour in matplotlib.colormaps["plasma"](places)]
+    return [to_hex(color) for color in matplotlib.colormaps["plasma"](places)]
 
 
 def spans_sizes(values: npt.NDArray[np.float64]) -> bool:

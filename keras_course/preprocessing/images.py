@@ -82,14 +82,14 @@ _TURNS: Final = {
 }
 """The operation that turns a picture upright, by EXIF's number of the orientation."""
 _METADATA_OF_JPEG: Final = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
-"""All application segments and comments except those of JFIF and Adobe, which define the colours."""
+"""All application segments and comments except those of JFIF and Adobe, which define the colors."""
 _PIXELS_OF_PNG: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 
-_FLAT: Final = 8  # grey values between the darkest and the brightest pixel; a smaller difference is noise
+_FLAT: Final = 8  # gray values between the darkest and the brightest pixel; a smaller difference is noise
 
-# MNIST's digits were resized to fit 20×20 pixels, and placed with their centre of mass in the middle of 28×28.
+# MNIST's digits were resized to fit 20×20 pixels, and placed with their center of mass in the middle of 28×28.
 _STROKES_SHARE: Final = 20 / 28
-_FAINTEST: Final = 24  # least grey values between paper and ink
+_FAINTEST: Final = 24  # least gray values between paper and ink
 _INK: Final = 0.3  # share of the darkest ink above which a pixel belongs to a stroke
 _CERTAIN: Final = 0.4  # the same share for finding the places of strokes
 _SPECK: Final = 0.05  # least share of the largest stroke's ink; smaller spots are dirt
@@ -395,7 +395,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     """Converts any mode of Pillow to L, LA, RGB or RGBA."""
     if image.mode in ("LA", "RGBA"):
         return image
-    if image.mode in ("L", "RGB"):  # of a PNG, one colour can be transparent
+    if image.mode in ("L", "RGB"):  # of a PNG, one color can be transparent
         return image.convert(image.mode + "A") if "transparency" in image.info else image
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):  # Pillow would clip values above 255
         values = np.nan_to_num(np.asarray(image, "float32"))
@@ -448,8 +448,8 @@ def _resized(image: Image.Image, size: tuple[int, int], picture_format: PictureF
     if picture_format.resize == "crop":
         return ImageOps.fit(image, size, method, bleed=(1 - picture_format.middle) / 2)
     if picture_format.resize == "pad":
-        colour: Any = picture_format.background
-        return ImageOps.pad(image, size, method, color=colour if image.mode == "L" else (colour,) * 3)
+        color: Any = picture_format.background
+        return ImageOps.pad(image, size, method, color=color if image.mode == "L" else (color,) * 3)
     if picture_format.resize == "extend":
         factor = min(size[0] / image.width, size[1] / image.height)
         width, height = (max(1, round(side * factor)) for side in image.size)
@@ -481,19 +481,19 @@ def _on_contrasting_background(image: Image.Image) -> Image.Image:
         return image.convert("L")
     rgba = image.convert("RGBA")
     alpha = np.asarray(rgba.getchannel("A"), "float32")
-    grey = np.asarray(rgba.convert("RGB").convert("L"), "float32")
-    brightness = float((grey * alpha).sum() / max(alpha.sum(), 1.0))
+    gray = np.asarray(rgba.convert("RGB").convert("L"), "float32")
+    brightness = float((gray * alpha).sum() / max(alpha.sum(), 1.0))
     return _opaque(rgba, 0 if brightness > 127 else 255).convert("L")
 
 
 def _as_drawing(image: Image.Image, size: tuple[int, int]) -> Pixels:
-    """Converts strokes to the form of MNIST: bright on black, one size, the centre of mass in the middle.
+    """Converts strokes to the form of MNIST: bright on black, one size, the center of mass in the middle.
 
     Source: Y. LeCun, C. Cortes and C. J. C. Burges, "The MNIST database of handwritten digits".
     """
     if image.size == size:
-        grey = np.asarray(image, "uint8")
-        return 255 - grey if np.median(_border(grey)) > 127 else grey
+        gray = np.asarray(image, "uint8")
+        return 255 - gray if np.median(_border(gray)) > 127 else gray
     width, height = size
     canvas = np.zeros((height, width), "uint8")
     strokes = _strokes(image)
@@ -531,32 +531,32 @@ def _strokes(image: Image.Image) -> Floats:
 
 
 def _estimate_background(image: Image.Image) -> tuple[Image.Image, int]:
-    """Estimates the background as a small grey picture, and returns whether ink is brighter (1) or darker (-1)."""
-    grey = np.asarray(image.resize(_fitted(image.size, 64), Image.Resampling.BOX), "float64")
-    rows, columns = np.indices(grey.shape) / max(grey.shape)
+    """Estimates the background as a small gray picture, and returns whether ink is brighter (1) or darker (-1)."""
+    gray = np.asarray(image.resize(_fitted(image.size, 64), Image.Resampling.BOX), "float64")
+    rows, columns = np.indices(gray.shape) / max(gray.shape)
     plane = np.stack([np.ones_like(rows), rows, columns], -1).reshape(-1, 3)
-    share = np.ones(grey.shape)
+    share = np.ones(gray.shape)
     share[[0, -1]] = share[:, [0, -1]] = 3  # the edges rarely have ink
     # a plane with the least sum of absolute residuals, which outliers do not affect
-    weight, away = share.ravel(), np.zeros(grey.size)
+    weight, away = share.ravel(), np.zeros(gray.size)
     for _ in range(10):
-        level = plane @ np.linalg.lstsq(plane.T @ (plane * weight[:, None]), plane.T @ (weight * grey.ravel()))[0]
-        away = grey.ravel() - level
+        level = plane @ np.linalg.lstsq(plane.T @ (plane * weight[:, None]), plane.T @ (weight * gray.ravel()))[0]
+        away = gray.ravel() - level
         weight = share.ravel() / np.maximum(np.abs(away), 1)
     sign = 1 if (away**3).sum() > 0 else -1
     # uneven light: what remains after removing everything that is narrower than the window
-    uneven = (sign * away).reshape(grey.shape).astype("float32")
+    uneven = (sign * away).reshape(gray.shape).astype("float32")
     rest = Image.fromarray(_in_windows(_in_windows(uneven, _WINDOW, np.min), _WINDOW, np.max))
     rest = rest.resize(_fitted(rest.size, 16), Image.Resampling.BOX).resize(rest.size, Image.Resampling.BILINEAR)
-    return Image.fromarray(level.reshape(grey.shape).astype("float32") + sign * np.asarray(rest)), sign
+    return Image.fromarray(level.reshape(gray.shape).astype("float32") + sign * np.asarray(rest)), sign
 
 
 def _smoothed(image: Image.Image) -> Floats:
     """Blurs a picture in proportion to its noise."""
-    grey = np.asarray(image, "float32")
-    noise = float(np.median(np.abs(np.diff(grey[::4], axis=1)))) if image.width > 1 else 0.0
+    gray = np.asarray(image, "float32")
+    noise = float(np.median(np.abs(np.diff(gray[::4], axis=1)))) if image.width > 1 else 0.0
     if noise < 2:
-        return grey
+        return gray
     return np.asarray(image.filter(ImageFilter.GaussianBlur(min(noise / 6, 2.5))), "float32")
 
 
@@ -567,7 +567,7 @@ def _large_parts(values: Floats, least: float) -> npt.NDArray[np.bool_]:
     label = np.where(inside, np.arange(inside.size), 0)
     steps = [down * (width + 2) + right for down in (-1, 0, 1) for right in (-1, 0, 1)]
     places = np.flatnonzero(inside)
-    while True:  # each pixel takes the largest label of its neighbours, and then the label of the pixel it names
+    while True:  # each pixel takes the largest label of its neighbors, and then the label of the pixel it names
         largest = np.max([label[places + step] for step in steps], axis=0)
         if (largest == label[places]).all():
             break
@@ -598,7 +598,7 @@ def _border(pixels: Pixels) -> Pixels:
 
 
 def _centered_start(weight: npt.NDArray[Any], length: int) -> int:
-    """Returns the start that puts the centre of mass into the middle without cutting off anything."""
-    centre = float((weight * (np.arange(len(weight)) + 0.5)).sum() / weight.sum())
+    """Returns the start that puts the center of mass into the middle without cutting off anything."""
+    center = float((weight * (np.arange(len(weight)) + 0.5)).sum() / weight.sum())
     # in MNIST it is the middle of pixel 14, so 14.5 from the edge
-    return int(np.clip(round((length + 1) / 2 - centre), 0, length - len(weight)))
+    return int(np.clip(round((length + 1) / 2 - center), 0, length - len(weight)))

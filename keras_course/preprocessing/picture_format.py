@@ -19,14 +19,14 @@ class PictureFormat:
     Args:
         height: Height of the input in pixels.
         width: Width of the input in pixels.
-        channels: 1 for grey, 3 for red, green and blue.
+        channels: 1 for gray, 3 for red, green and blue.
         resize: Conversion of a picture of another aspect ratio: ``crop`` keeps the middle; the others keep the whole
-            picture: ``pad`` adds one grey value, ``extend`` repeats the outermost pixels, ``stretch`` distorts it.
+            picture: ``pad`` adds one gray value, ``extend`` repeats the outermost pixels, ``stretch`` distorts it.
         middle: Share of the sides that ``crop`` keeps: 0.875 for 224 pixels out of 256.
         interpolation: ``bicubic``, ``bilinear`` or ``lanczos``, with averaging when a picture becomes smaller.
-        background: Grey value, 0 to 255, behind a transparent picture and beside a padded one.
-        full_contrast: Whether to stretch grey values so that the darkest pixel is black and the brightest one white.
-        drawing: Whether the pictures are strokes, as in MNIST: bright on black, of equal size, with their centre of
+        background: Gray value, 0 to 255, behind a transparent picture and beside a padded one.
+        full_contrast: Whether to stretch gray values so that the darkest pixel is black and the brightest one white.
+        drawing: Whether the pictures are strokes, as in MNIST: bright on black, of equal size, with their center of
             mass in the middle. Other drawings, such as dark strokes on paper, are converted to that form.
 
     Raises:
@@ -59,8 +59,8 @@ class PictureFormat:
         _check(is_share, "middle", self.middle, "a share above 0, up to 1")
         known = ", ".join(_INTERPOLATION)
         _check(self.interpolation in _INTERPOLATION, "interpolation", self.interpolation, f"one of {known}")
-        is_grey_value = type(self.background) is int and 0 <= self.background <= 255
-        _check(is_grey_value, "background", self.background, "a whole number from 0 to 255")
+        is_gray_value = type(self.background) is int and 0 <= self.background <= 255
+        _check(is_gray_value, "background", self.background, "a whole number from 0 to 255")
         for name in ("full_contrast", "drawing"):
             _check(isinstance(getattr(self, name), bool), name, getattr(self, name), "true or false")
         _check(not self.drawing or self.channels == 1, "channels", self.channels, "1 for a drawing")

@@ -65,10 +65,10 @@ class Record:
         build: The builder of the whole model, from raw pixels to logits; takes ``input_shape`` and ``seed``.
         source: Where the weights come from; None if they have to be given as a local file.
         picture_format: How a picture is prepared for the model.
-        reversed_colours: Whether the published weights take the channels in the order blue, green, red.
+        reversed_colors: Whether the published weights take the channels in the order blue, green, red.
         parameters: Number of parameters, including those that are not trainable.
         accuracy: Published accuracy on ImageNet's validation pictures.
-        licence: License of the weights.
+        license: License of the weights.
         origin: Who trained the model, and where it is described.
     """
 
@@ -79,9 +79,9 @@ class Record:
     picture_format: PictureFormat
     parameters: int
     accuracy: float
-    licence: str
+    license: str
     origin: str
-    reversed_colours: bool = False
+    reversed_colors: bool = False
 
 
 def record_of(name: str) -> Record:
@@ -133,7 +133,7 @@ def _lite(number: int, parameters: int, accuracy: float, *, file: str = "", sha2
         picture_format=PictureFormat(height=pixels, width=pixels, channels=3),
         parameters=parameters,
         accuracy=accuracy,
-        licence="Apache-2.0",
+        license="Apache-2.0",
         origin="Google, https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite"
         + ("; packaged by ML Illustrated" if file else ""),
     )
@@ -148,11 +148,11 @@ def _application(
     title: str,
     parameters: int,
     accuracy: float,
-    licence: str,
+    license: str,
     origin: str,
     scale: float = 1.0,
     offset: float | tuple[float, ...] = 0.0,
-    reversed_colours: bool = False,
+    reversed_colors: bool = False,
 ) -> Record:
     return Record(
         name=name,
@@ -162,9 +162,9 @@ def _application(
         picture_format=PictureFormat(height=224, width=224, channels=3, interpolation="bilinear"),
         parameters=parameters,
         accuracy=accuracy,
-        licence=licence,
+        license=license,
         origin=origin,
-        reversed_colours=reversed_colours,
+        reversed_colors=reversed_colors,
     )
 
 
@@ -227,10 +227,10 @@ _ALL: Final = (
         title="VGG16",
         parameters=138_357_544,
         accuracy=0.713,
-        licence="CC BY 4.0",
+        license="CC BY 4.0",
         origin="K. Simonyan and A. Zisserman, Oxford, https://arxiv.org/abs/1409.1556",
         offset=(-123.68, -116.779, -103.939),
-        reversed_colours=True,
+        reversed_colors=True,
     ),
     _application(
         "mobilenet_v2",
@@ -239,7 +239,7 @@ _ALL: Final = (
         title="MobileNetV2",
         parameters=3_538_984,
         accuracy=0.713,
-        licence="Apache-2.0",
+        license="Apache-2.0",
         origin="Google, https://arxiv.org/abs/1801.04381",
         scale=1 / 127.5,
         offset=-1.0,
@@ -252,7 +252,7 @@ _ALL: Final = (
         title="MobileNetV3-Small",
         parameters=2_554_968,
         accuracy=0.681,
-        licence="Apache-2.0",
+        license="Apache-2.0",
         origin="Google, https://arxiv.org/abs/1905.02244",
     ),
     _application(
@@ -263,7 +263,7 @@ _ALL: Final = (
         title="MobileNetV3-Large",
         parameters=5_507_432,
         accuracy=0.756,
-        licence="Apache-2.0",
+        license="Apache-2.0",
         origin="Google, https://arxiv.org/abs/1905.02244",
     ),
     _application(
@@ -274,7 +274,7 @@ _ALL: Final = (
         title="ResNet50V2",
         parameters=25_613_800,
         accuracy=0.760,
-        licence="Apache-2.0",
+        license="Apache-2.0",
         origin="K. He and others, https://arxiv.org/abs/1603.05027, in Keras' edition",
         scale=1 / 127.5,
         offset=-1.0,
@@ -287,7 +287,7 @@ _ALL: Final = (
         title="EfficientNetV2-B0",
         parameters=7_200_312,
         accuracy=0.787,
-        licence="Apache-2.0",
+        license="Apache-2.0",
         origin="Google, https://arxiv.org/abs/2104.00298",
     ),
     _application(
@@ -298,7 +298,7 @@ _ALL: Final = (
         title="ConvNeXt-Tiny",
         parameters=28_589_128,
         accuracy=0.813,
-        licence="MIT",
+        license="MIT",
         origin="Meta, https://arxiv.org/abs/2201.03545, in Keras' edition",
     ),
 )

@@ -99,7 +99,7 @@ def _card(record: Record, picture_format: PictureFormat, origin: str, *, is_publ
         data="ImageNet, 1.28 million photos of 1,000 classes",
         limits="It predicts one of 1,000 classes for the whole picture. 118 are dogs; people, faces and writing "
         "are not among them. For a picture of anything else it still predicts one of the 1,000.",
-        licence=record.licence if is_published else "",
+        license=record.license if is_published else "",
         metrics={"accuracy": record.accuracy} if is_published else {},
         training={"weights": origin, "origin": record.origin, "parameters": record.parameters},
     )
@@ -219,7 +219,7 @@ def _from_package(record: Record, package: Package, shape: tuple[int, ...], fold
                 "source_sha256": package.sha256,
                 "sha256": files.sha256_of(converted),
                 "parameters": model.count_params(),
-                "licence": record.licence,
+                "license": record.license,
                 "origin": record.origin,
                 "keras_course": keras_course.__version__,
             }
@@ -311,12 +311,12 @@ def _with_weights_of(record: Record, shape: tuple[int, ...], path: Path) -> kera
         model.load_weights(path)
     except Exception as error:  # Keras raises many kinds of errors for weights that do not fit
         raise CourseError(f"{path} does not hold the weights of {record.name}: {reason_of(error)}") from error
-    if record.reversed_colours and not path.name.endswith(".weights.h5"):
-        _reverse_colours(model)
+    if record.reversed_colors and not path.name.endswith(".weights.h5"):
+        _reverse_colors(model)
     return model
 
 
-def _reverse_colours(model: keras.Model) -> None:
+def _reverse_colors(model: keras.Model) -> None:
     """Reverses the input channels of the first kernel, so that a model trained on BGR pictures takes RGB pictures."""
     kernel = next(variable for variable in model.variables if variable.path.endswith("/kernel"))
     kernel.assign(keras.ops.convert_to_numpy(kernel)[:, :, ::-1])
@@ -356,13 +356,13 @@ def _places(size: str) -> Mapping[str, tuple[str, Arrange]]:
     """Returns for the path of each weight the name of its tensor and the function that transposes it."""
     places: dict[str, tuple[str, Arrange]] = {}
 
-    def convolution(layer: str, tensor: str, normalised_by: str) -> None:
+    def convolution(layer: str, tensor: str, normalized_by: str) -> None:
         if layer.endswith("_depthwise"):
             places[f"{layer}_conv/kernel"] = f"{tensor}.weight", lambda kernel: kernel.transpose(2, 3, 0, 1)
         else:
             places[f"{layer}_conv/kernel"] = f"{tensor}.weight", lambda kernel: kernel.transpose(2, 3, 1, 0)
         for weight, name in _NORMALISATION.items():
-            places[f"{layer}_normalisation/{weight}"] = f"{normalised_by}.{name}", lambda values: values
+            places[f"{layer}_normalisation/{weight}"] = f"{normalized_by}.{name}", lambda values: values
 
     convolution("stem", "_conv_stem", "_bn0")
     number = 0

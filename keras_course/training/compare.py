@@ -32,7 +32,7 @@ def compare(
     seed: int = 0,
     loss: keras.Loss | str = "mean_squared_error",
     paths: bool = False,
-    vectorised: bool = True,
+    vectorized: bool = True,
 ) -> dict[str, Descent]:
     """Trains a family of runs that differ only in the arguments given as lists.
 
@@ -53,7 +53,7 @@ def compare(
         seed: Seed of the order of the samples.
         loss: The loss of a model, a Keras loss or its name.
         paths: Whether to keep the parameters after each step. Without data they are always kept.
-        vectorised: False takes one run after the other, which needs less memory.
+        vectorized: False takes one run after the other, which needs less memory.
 
     Returns:
         The runs by the settings in which they differ, such as ``"learning rate 0.1"`` or ``"Adam, batch size 8"``, in
@@ -90,25 +90,25 @@ def compare(
             return [[run] for run in descend_without_data(objective, start, settings, steps=epochs)]
 
     else:
-        labelled = _as_arrays(data, objective)
+        labeled = _as_arrays(data, objective)
         validation = None if valid is None else _as_arrays(valid, objective)
-        problem = _problem(objective, labelled, validation, start, on_logits(loss))
+        problem = _problem(objective, labeled, validation, start, on_logits(loss))
 
         def train(settings: Settings) -> list[list[Descent]]:
             descend = prepare_descent(problem, settings, paths=paths)
-            columns = [descend(_epochs(labelled, size, epochs, seed), size) for size in sizes]
+            columns = [descend(_epochs(labeled, size, epochs, seed), size) for size in sizes]
             return [list(row) for row in zip(*columns, strict=True)]
 
     families = (rules, rates, sizes)
     names = [_name(choice, families) for choice in product(*families)]
-    return dict(zip(names, chain(*_train_all(train, list(product(rules, rates)), vectorised)), strict=True))
+    return dict(zip(names, chain(*_train_all(train, list(product(rules, rates)), vectorized)), strict=True))
 
 
 def _train_all(
-    train: Callable[[Settings], list[list[Descent]]], settings: Settings, vectorised: bool
+    train: Callable[[Settings], list[list[Descent]]], settings: Settings, vectorized: bool
 ) -> list[list[Descent]]:
     """Trains all runs together if the backend can, else one by one; returns the runs of each setting by batch size."""
-    if vectorised and len(settings) > 1:
+    if vectorized and len(settings) > 1:
         try:
             return train(settings)
         except CourseError:
@@ -147,8 +147,8 @@ def _problem(
             [],
             *measured,
         )
-    for name, labelled in named.items():
-        check_data(objective, labelled, loss, name)
+    for name, labeled in named.items():
+        check_data(objective, labeled, loss, name)
 
     def model_loss(parameters: list[Any], state: list[Any], row: tuple[Any, ...], training: bool) -> Any:
         x, y = row

@@ -219,7 +219,7 @@ class _Runs:
         self._variables = keras.tree.map_structure(
             lambda array: keras.Variable(array, dtype=array.dtype, trainable=False), self._begin
         )
-        over_runs = _backend.vectorise if len(settings) > 1 else _over_one
+        over_runs = _backend.vectorize if len(settings) > 1 else _over_one
         rules = ops.convert_to_tensor(np.array([rule.numbers() for rule, _ in settings], "float32"))  # (runs, 8)
         rates = ops.convert_to_tensor(np.array([rate for _, rate in settings], "float32"))
         self._count = len(settings)

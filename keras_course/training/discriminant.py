@@ -51,7 +51,7 @@ def solve_head(
         model: A model from ``transfer_classifier``, without hidden layers. Its backbone is frozen.
         train: Photos uint8 (n, height, width, channels) and labels (n,).
         valid: Validation photos and labels, on which the solved head is evaluated.
-        shrinkage: From 0 up to 1: how far the covariance matrix is shrunk towards a multiple of the identity. With few
+        shrinkage: From 0 up to 1: how far the covariance matrix is shrunk toward a multiple of the identity. With few
             photos its smallest eigenvalues are estimated badly.
         groups: A whole number (n,) for each photo; photos with the same number stay in one fold, such as the series of
             nearly equal pictures that ``asl.near_copies`` finds. The default is one group for each photo.
@@ -70,8 +70,8 @@ def solve_head(
         >>> import tempfile
         >>> from keras_course.pretrained import transfer_classifier
         >>> pictures = keras.Input((4, 4, 3))
-        >>> colours = keras.Model(pictures, keras.layers.Rescaling(1 / 255)(pictures))
-        >>> model = transfer_classifier(backbone=colours, num_classes=2)
+        >>> colors = keras.Model(pictures, keras.layers.Rescaling(1 / 255)(pictures))
+        >>> model = transfer_classifier(backbone=colors, num_classes=2)
         >>> draws = np.random.default_rng(0)
         >>> red, blue = (draws.integers(0, 99, (8, 4, 4, 3), "uint8") + [[99, 0, 0], [0, 0, 99]][i] for i in (0, 1))
         >>> photos, labels = np.concatenate([red, blue]).astype("uint8"), np.repeat([0, 1], 8)

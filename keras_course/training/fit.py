@@ -103,7 +103,7 @@ def fit(
     Several steps run in one compiled call if this is known to give the same numbers; otherwise Keras' own
     ``train_step`` trains the model. The result says which one did (``way``, ``reason``). The order of the samples
     depends on the seed and the epoch, and so do the random numbers that the model draws by ``keras_course.randomness``.
-    The model need not be compiled, and is not compiled afterwards.
+    The model need not be compiled, and is not compiled afterward.
 
     Args:
         model: The model. A model that is not built yet is built on the first batch.
@@ -273,7 +273,7 @@ def evaluate(
     loss_weights: Any = None,
     batch_size: int = 32,
 ) -> dict[str, float]:
-    """Evaluates a model on labelled data, with the same results as ``Model.evaluate``.
+    """Evaluates a model on labeled data, with the same results as ``Model.evaluate``.
 
     Args:
         model: The model.
@@ -371,7 +371,7 @@ def _predict(forward: Forward, x: Any, batch_size: int | None = None) -> Any:
         batch_size = min(_LARGEST_BATCH, 1 << (fitting.bit_length() - 1), samples)
     outputs = []
     for start in range(0, samples, batch_size):
-        # all batches have one shape, so there is one compilation: copies fill the last one, and are dropped afterwards
+        # all batches have one shape, so there is one compilation: copies fill the last one, and are dropped afterward
         rows = np.resize(np.arange(start, min(start + batch_size, samples)), batch_size)
         batch = forward(keras.tree.map_structure(lambda array, rows=rows: array[rows], x))
         kept = min(batch_size, samples - start)

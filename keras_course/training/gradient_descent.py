@@ -117,7 +117,7 @@ def loss_surface(
         raise CourseError(f"bounds are {tuple(bounds)}; give two increasing pairs of finite numbers")
     columns, rows = np.linspace(left, right, points), np.linspace(bottom, top, points)
     grid = [keras.ops.convert_to_tensor(axis.ravel().astype("float32")) for axis in np.meshgrid(columns, rows)]
-    losses = _backend.vectorise(lambda first, second: as_scalar(loss(first, second)))(*grid)
+    losses = _backend.vectorize(lambda first, second: as_scalar(loss(first, second)))(*grid)
     return columns, rows, keras.ops.convert_to_numpy(losses).astype("float64").reshape(points, points)
 
 

@@ -182,7 +182,7 @@ def as_batches(data: Data, *, batch_size: int, seed: int | None, name: str) -> B
         >>> [(group["x"].tolist(), count) for group, count in source.groups(0, lambda: 1e9)]
         [([[[1.0], [2.0]]], 1), ([[[3.0]]], 1)]
     """
-    if _is_labelled_arrays(data):
+    if _is_labeled_arrays(data):
         batch = as_batch(data, name)
         _check_lengths(batch, name)
         for part, what in (("x", "a sample"), ("y", "a label"), ("sample_weight", "a weight")):
@@ -237,7 +237,7 @@ def split_off(data: Data, share: float, name: str) -> tuple[Data, Data]:
     """
     if not 0 < share < 1:
         raise CourseError(f"validation_split is {share}; give a fraction above 0 and below 1")
-    if not _is_labelled_arrays(data):
+    if not _is_labeled_arrays(data):
         raise CourseError(f"validation_split needs arrays, and {name} is a {type(data).__name__}; give valid instead")
     batch = as_batch(data, name)
     _check_lengths(batch, name)
@@ -392,7 +392,7 @@ def check_labels(x: np.ndarray, y: np.ndarray, name: str) -> None:
     _check_finite(y, f"{name} has a label")
 
 
-def _is_labelled_arrays(data: Any) -> bool:
+def _is_labeled_arrays(data: Any) -> bool:
     """Returns whether data are (x, y), (x, y, sample_weight) or x, not a collection of batches."""
     if isinstance(data, tuple):
         return True

@@ -106,8 +106,8 @@ def net(*after, convolution=None):
 NETS = {
     "alone": lambda: net(),
     "bias": lambda: net(convolution=layers.Conv2D(6, 3, padding="same", strides=2)),
-    "normalised": lambda: net(layers.BatchNormalization(), layers.ReLU()),
-    "bias and normalised": lambda: net(layers.BatchNormalization(), layers.ReLU(6.0), convolution=layers.Conv2D(4, 1)),
+    "normalized": lambda: net(layers.BatchNormalization(), layers.ReLU()),
+    "bias and normalized": lambda: net(layers.BatchNormalization(), layers.ReLU(6.0), convolution=layers.Conv2D(4, 1)),
     "depthwise": lambda: net(
         layers.BatchNormalization(),
         layers.ReLU(6.0),

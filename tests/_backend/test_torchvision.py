@@ -125,7 +125,7 @@ def test_a_crop_is_that_of_resized_crop():
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("factor", [0.0, 0.6, 1.4])
 @pytest.mark.parametrize(("name", "transform"), [("brightness", Brightness), ("contrast", Contrast)])
-def test_a_colour_is_that_of_torchvision(name, transform, factor, channels, kind):
+def test_a_color_is_that_of_torchvision(name, transform, factor, channels, kind):
     """Of pictures that are mostly red, for the mean of which the channels count differently."""
     picture = (NOISE * [1.0, 0.3, 0.5]).astype(kind)[..., :channels]
     change = getattr(v2.functional, f"adjust_{name}")
@@ -133,8 +133,8 @@ def test_a_colour_is_that_of_torchvision(name, transform, factor, channels, kind
         expected = as_numpy(change(as_torch(picture), factor)).astype("float64")
     else:  # which torchvision has from 0 to 1
         expected = as_numpy(change(as_torch(picture / np.float32(255)), factor)) * 255
-    grey = {"grey": True} if name == "contrast" else {}
-    augment = Augmentation([transform((factor, factor), **grey)])
+    gray = {"gray": True} if name == "contrast" else {}
+    augment = Augmentation([transform((factor, factor), **gray)])
     found = augment.apply(picture[None], step=0, xp=np)[0]
     np.testing.assert_allclose(found.astype("float64"), expected, atol=1.5 if kind == "uint8" else 0.02)
 
@@ -218,7 +218,7 @@ def test_parts_are_those_of_random_resized_crop(scale, ratio):
 @pytest.mark.parametrize("name", ["brightness", "contrast"])
 @pytest.mark.parametrize("value", [0.4, (0.5, 1.0), [1.0, 1.8], 1.5, np.float64(1.0), (np.float32(0.25), 3)], ids=str)
 def test_an_argument_of_color_jitter_gives_the_factors_of_torchvision(name, value):
-    picture = (0.2 + 0.02 * NOISE / 255 + [0.1, 0.0, 0.05]).astype("float32")  # of a colour, and nothing is cut off
+    picture = (0.2 + 0.02 * NOISE / 255 + [0.1, 0.0, 0.05]).astype("float32")  # of a color, and nothing is cut off
     plain = np.asarray(value).tolist()
     expected = by_torchvision(v2.ColorJitter(**{name: plain}), picture)
     found = by_ours(Augmentation.like_torchvision(**{name: value}, value_range=(0, 1)), picture)

@@ -1,4 +1,4 @@
-"""An exam that a person could pass: single colours with noise. And a net that passes it, built by hand.
+"""An exam that a person could pass: single colors with noise. And a net that passes it, built by hand.
 
 Keras and ONNX are imported where they are needed: the tests of grades run where neither is.
 """
@@ -14,7 +14,7 @@ from PIL import Image
 from keras_course.cards import ModelCard
 from keras_course.preprocessing import PictureFormat
 
-COLOURS = ("blue", "green", "red")
+COLORS = ("blue", "green", "red")
 CHANNEL = {"red": 0, "green": 1, "blue": 2}
 SIZE = PictureFormat(height=12, width=16, channels=3)
 
@@ -26,7 +26,7 @@ def cache(tmp_path_factory, monkeypatch):
 
 
 def write_photos(folder, counts):
-    """Writes photos of colours; no two are equal."""
+    """Writes photos of colors; no two are equal."""
     random = np.random.default_rng(0)
     for name, count in counts.items():
         (folder / name).mkdir(parents=True)
@@ -39,8 +39,8 @@ def write_photos(folder, counts):
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory):
-    """Twelve photos of each of three colours."""
-    return write_photos(tmp_path_factory.mktemp("exam") / "colours", dict.fromkeys(COLOURS, 12))
+    """Twelve photos of each of three colors."""
+    return write_photos(tmp_path_factory.mktemp("exam") / "colors", dict.fromkeys(COLORS, 12))
 
 
 def answering(kernel, bias=None, activation=None, shape=SIZE.shape):
@@ -57,21 +57,21 @@ def answering(kernel, bias=None, activation=None, shape=SIZE.shape):
     return net
 
 
-def solver(colours=COLOURS):
-    """The net that is always right: it answers with the mean of each colour."""
-    return answering(one_for_each(colours))
+def solver(colors=COLORS):
+    """The net that is always right: it answers with the mean of each color."""
+    return answering(one_for_each(colors))
 
 
-def one_for_each(colours):
-    """The kernel that hands each colour's mean on to the answer of its name."""
-    return [[float(CHANNEL[name] == channel) for name in colours] for channel in range(3)]
+def one_for_each(colors):
+    """The kernel that hands each color's mean on to the answer of its name."""
+    return [[float(CHANNEL[name] == channel) for name in colors] for channel in range(3)]
 
 
-def card(class_names=COLOURS):
-    return ModelCard(title="Colours", class_names=class_names, picture_format=SIZE)
+def card(class_names=COLORS):
+    return ModelCard(title="Colors", class_names=class_names, picture_format=SIZE)
 
 
-def save_run(folder, model, class_names=COLOURS):
+def save_run(folder, model, class_names=COLORS):
     from keras_course.training import RunDirectory
 
     with RunDirectory(folder) as run:
@@ -106,7 +106,7 @@ def save_onnx(path, nodes, constants=None, *, card=None, classes=3):
     return path
 
 
-def save_answering(path, kernel, bias=0.0, class_names=COLOURS):
+def save_answering(path, kernel, bias=0.0, class_names=COLORS):
     """Writes what ``answering`` builds as ONNX by hand, which opens in a tenth of the time that a backend takes."""
     from onnx import helper
 
@@ -120,9 +120,9 @@ def save_answering(path, kernel, bias=0.0, class_names=COLOURS):
     return save_onnx(path, nodes, constants, card=card(class_names), classes=kernel.shape[1])
 
 
-def save_solver(path, colours=COLOURS, class_names=None):
+def save_solver(path, colors=COLORS, class_names=None):
     """Writes what ``solver`` builds as ONNX."""
-    return save_answering(path, one_for_each(colours), class_names=class_names or colours)
+    return save_answering(path, one_for_each(colors), class_names=class_names or colors)
 
 
 @pytest.fixture(scope="session")
@@ -138,7 +138,7 @@ def made():
         save_run=save_run,
         save_solver=save_solver,
         solver=solver,
-        COLOURS=COLOURS,
+        COLORS=COLORS,
         SIZE=SIZE,
     )
 

@@ -91,9 +91,9 @@ def test_an_export_is_graded_as_its_model_is(run, photos, result):
 
 
 @pytest.mark.one_backend
-def test_a_grey_model_gets_grey_pictures(photos, tmp_path, made):
+def test_a_gray_model_gets_gray_pictures(photos, tmp_path, made):
     net = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)])
-    graded = grade(made.save_bare(tmp_path / "grey.keras", net), Exam(folder=photos))
+    graded = grade(made.save_bare(tmp_path / "gray.keras", net), Exam(folder=photos))
     assert graded.picture_format["channels"] == 1
     assert graded.verdict == "failed"
 
@@ -110,8 +110,8 @@ def test_classes_may_be_put_together(made, photos, tmp_path):
 @pytest.mark.parametrize(("parts", "count"), [(("valid",), 36), (("test",), 6), (("valid", "test"), 42)])
 def test_a_folder_with_parts_is_examined_in_those_that_are_asked_for(made, photos, tmp_path, parts, count):
     shutil.copytree(photos, tmp_path / "all" / "valid")
-    made.photos(tmp_path / "all" / "train", dict.fromkeys(made.COLOURS, 5))
-    made.photos(tmp_path / "all" / "test", dict.fromkeys(made.COLOURS, 2))
+    made.photos(tmp_path / "all" / "train", dict.fromkeys(made.COLORS, 5))
+    made.photos(tmp_path / "all" / "test", dict.fromkeys(made.COLORS, 2))
     found = Exam(folder=tmp_path / "all", parts=parts).open()
     assert len(found.names) == count
     assert {name.partition("/")[0] for name in found.names} == set(parts)
@@ -119,7 +119,7 @@ def test_a_folder_with_parts_is_examined_in_those_that_are_asked_for(made, photo
 
 def test_parts_go_by_several_names_and_need_no_training_photos(made, photos, tmp_path):
     shutil.copytree(photos, tmp_path / "a" / "Validation")
-    made.photos(tmp_path / "a" / "training", dict.fromkeys(made.COLOURS, 2))
+    made.photos(tmp_path / "a" / "training", dict.fromkeys(made.COLORS, 2))
     shutil.copytree(photos, tmp_path / "b" / "valid")
     for folder in ("a", "b"):
         assert len(Exam(folder=tmp_path / folder).open().names) == 36
@@ -134,7 +134,7 @@ def test_a_class_may_be_called_valid(made, tmp_path):
 
 
 def test_parts_have_to_have_the_same_classes(made, tmp_path):
-    made.photos(tmp_path / "valid", dict.fromkeys(made.COLOURS, 2))
+    made.photos(tmp_path / "valid", dict.fromkeys(made.COLORS, 2))
     made.photos(tmp_path / "test", {"blue": 2, "red": 2})
     with pytest.raises(CourseError, match="different classes in valid and test: test lacks"):
         Exam(folder=tmp_path, parts=("valid", "test")).open()
@@ -170,7 +170,7 @@ def test_a_result_knows_its_model_and_its_photos(run, result, photos, made, tmp_
     with pytest.raises(CourseError, match="another one"):
         check_model(content, made.save_solver(tmp_path / "a.onnx"))
     with pytest.raises(CourseError, match="the photos or their classes are different"):
-        check_data(content, made.photos(tmp_path / "photos", dict.fromkeys(made.COLOURS, 3)))
+        check_data(content, made.photos(tmp_path / "photos", dict.fromkeys(made.COLORS, 3)))
 
 
 def counted(logits, labels, **settings):

@@ -17,7 +17,7 @@ pytestmark = [
 ]
 
 SIZE, DRAWS = 41, 300
-SPOTS = np.array([[0.0, -8.0], [7.0, 4.0], [-7.0, 4.0]])  # x and y from the centre, one spot in each channel
+SPOTS = np.array([[0.0, -8.0], [7.0, 4.0], [-7.0, 4.0]])  # x and y from the center, one spot in each channel
 AXIS = np.arange(SIZE) - (SIZE - 1) / 2
 GAUSSIANS = np.exp(
     -((AXIS[None, :, None] - SPOTS[:, 0]) ** 2 + (AXIS[:, None, None] - SPOTS[:, 1]) ** 2) / (2 * 1.5**2)
@@ -28,7 +28,7 @@ PICTURE = (200 * GAUSSIANS).astype("float32")  # (height, width, channels)
 def maps_of(pictures):
     """Measures where the spots have gone, and returns the affine maps that do the same: (n, 6).
 
-    x' = a·x + b·y + c and y' = d·x + e·y + f, from the centre of a picture.
+    x' = a·x + b·y + c and y' = d·x + e·y + f, from the center of a picture.
     """
     weights = np.asarray(pictures, "float64")
     total = weights.sum(axis=(1, 2))
@@ -178,16 +178,16 @@ def test_all_geometry_is_composed_in_the_order_of_keras(fill, flips):
 
 @pytest.mark.parametrize("limits", [[0.4, 1.0], (1.0, 1.5), (0.8, 1.2), (np.float32(0.5), 2)], ids=str)
 def test_brightness_is_that_of_keras(limits):
-    grey = np.linspace(0, 120, 12 * 12 * 3).reshape(12, 12, 3).round().astype("float32")
-    found = by_ours(Augmentation.like_image_data_generator(brightness_range=limits), grey)
-    expected = by_keras(grey, brightness_range=limits)
-    factors = [pictures.mean(axis=(1, 2, 3))[:, None] / grey.mean() for pictures in (found, expected)]
+    gray = np.linspace(0, 120, 12 * 12 * 3).reshape(12, 12, 3).round().astype("float32")
+    found = by_ours(Augmentation.like_image_data_generator(brightness_range=limits), gray)
+    expected = by_keras(gray, brightness_range=limits)
+    factors = [pictures.mean(axis=(1, 2, 3))[:, None] / gray.mean() for pictures in (found, expected)]
     assert_alike(*factors, scale=[1])
     generator, factor = ImageDataGenerator(), limits[0] + 0.25 * (limits[1] - limits[0])
     (ours,) = Augmentation.like_image_data_generator(brightness_range=limits).transforms
     gain, *_ = ours.line([np.full(1, 0.25)], np)
-    bytes_of_keras = generator.apply_transform(grey, {"brightness": factor})
-    np.testing.assert_allclose(np.clip(grey * gain, 0, 255), bytes_of_keras, atol=1)
+    bytes_of_keras = generator.apply_transform(gray, {"brightness": factor})
+    np.testing.assert_allclose(np.clip(gray * gain, 0, 255), bytes_of_keras, atol=1)
 
 
 def test_every_argument_of_image_data_generator_is_known_and_may_be_left_as_it_is():

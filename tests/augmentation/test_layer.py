@@ -54,7 +54,7 @@ OTHER_FORMS = [
         Shift(0.2, (0.1, 0.3), whole=True),
     ),
     *(Zoom(0.8, 1.2, keep_ratio=False, inverse=True), Shear((5, 20), keep_height=False)),
-    *(Contrast(0.5, grey=True), Brightness((0.5, 0.9)), Contrast((0.5, 0.9))),
+    *(Contrast(0.5, gray=True), Brightness((0.5, 0.9)), Contrast((0.5, 0.9))),
 ]
 LIBRARIES = [np, keras.ops]
 
@@ -97,7 +97,7 @@ MAPS = [
 @pytest.mark.parametrize("fill", ["constant", "nearest", "reflect"])
 @pytest.mark.parametrize("size", [(12, 9), (1, 9), (12, 1), (1, 1), (2, 2)], ids=str)
 def test_a_warp_is_that_of_scipy(size, fill, xp):
-    """Also for a picture of one row or one column, whose pixels have no neighbours there."""
+    """Also for a picture of one row or one column, whose pixels have no neighbors there."""
     height, width = size
     back = [np.array(values, "float32") for values in zip(*MAPS, strict=True)]
     pictures = np.ascontiguousarray(PICTURES[: len(MAPS), :height, :width], "float32")
@@ -156,7 +156,7 @@ def test_a_crop_shows_a_part():
     back = matrix(Crop(scale=(0.25, 0.25), ratio=(1.0, 1.0)).map([HALF[0]] * 4, 12, 9, np))
     np.testing.assert_allclose(back, [[0.5, 0, 0], [0, 0.5, 0], [0, 0, 1]], atol=1e-6)
     corner = matrix(Crop(scale=(0.25, 0.25), ratio=(1.0, 1.0)).map([HALF[0], HALF[0], *[np.zeros(6)] * 2], 12, 9, np))
-    # the left upper quarter: its centre is a quarter of the size to the left and above
+    # the left upper quarter: its center is a quarter of the size to the left and above
     np.testing.assert_allclose(corner[:2, 2], [-9 / 4, -12 / 4])
 
 
@@ -193,30 +193,30 @@ def test_what_is_drawn_is_uniform_within_its_limits(transform, number, limits):
     assert stats.kstest(numbers, stats.uniform(limits[0], limits[1] - limits[0]).cdf).pvalue > 0.001
 
 
-# --- Colour, noise, erasing ------------------------------------------------------------------------------------
+# --- Color, noise, erasing ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("grey", [(False, False), (True, False), (False, True), (True, True)], ids=str)
-def test_colour_is_applied_in_the_order_of_the_list(grey):
-    transforms = [Contrast(0.5, grey=grey[0]), Brightness(0.5), Contrast(0.2, grey=grey[1])]
+@pytest.mark.parametrize("gray", [(False, False), (True, False), (False, True), (True, True)], ids=str)
+def test_color_is_applied_in_the_order_of_the_list(gray):
+    transforms = [Contrast(0.5, gray=gray[0]), Brightness(0.5), Contrast(0.2, gray=gray[1])]
     augment = Augmentation(transforms, value_range=(-1e6, 1e6), seed=2)
     pictures = PICTURES.astype("float32")
     found = augment.apply(pictures, step=0, xp=np)
     (_, (first,)), (_, (second,)), (_, (third,)) = augment._numbers_of(augment._draw(PICTURES.shape, 0, 0, np)[0])
     for number, picture in enumerate(pictures.astype("float64")):
         expected = picture
-        for factor, is_grey in (
-            (0.5 + first[number], grey[0]),
+        for factor, is_gray in (
+            (0.5 + first[number], gray[0]),
             (0.5 + second[number], None),
-            (0.8 + 0.4 * third[number], grey[1]),
+            (0.8 + 0.4 * third[number], gray[1]),
         ):
-            mean = (expected @ [0.2989, 0.587, 0.114] if is_grey else expected).mean()
-            expected = expected * factor + (0 if is_grey is None else mean * (1 - factor))
+            mean = (expected @ [0.2989, 0.587, 0.114] if is_gray else expected).mean()
+            expected = expected * factor + (0 if is_gray is None else mean * (1 - factor))
         np.testing.assert_allclose(found[number], expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("xp", LIBRARIES)
-def test_light_comes_from_one_side_and_follows_colour(xp):
+def test_light_comes_from_one_side_and_follows_color(xp):
     augment = Augmentation([Light(0.8), Brightness(0.5)], value_range=(-100, 1e6), seed=4)
     pictures = PICTURES.astype("float32")
     found = to_numpy(augment.apply(pictures, step=0, xp=xp))
@@ -250,11 +250,11 @@ def test_values_stay_within_their_range():
 
 
 def test_noise_has_its_deviation():
-    grey = np.full((64, 20, 20, 1), 128, "float32")
-    noise = Augmentation([Noise(0.1)]).apply(grey, step=0, xp=np) - 128
+    gray = np.full((64, 20, 20, 1), 128, "float32")
+    noise = Augmentation([Noise(0.1)]).apply(gray, step=0, xp=np) - 128
     assert noise.std() == pytest.approx(25.5, rel=0.02)
     assert abs(noise.mean()) < 0.5
-    other = Augmentation([Noise(0.1)]).apply(grey, step=1, xp=np) - 128
+    other = Augmentation([Noise(0.1)]).apply(gray, step=1, xp=np) - 128
     assert abs(np.corrcoef(noise.ravel(), other.ravel())[0, 1]) < 0.02
 
 
@@ -275,7 +275,7 @@ def test_erasing_paints_one_rectangle_of_the_drawn_area():
 
 
 @pytest.mark.parametrize("alpha", [0.2, 0.5, 1.0, 4.0])
-def test_the_share_of_the_neighbour_is_the_smaller_of_a_beta(alpha):
+def test_the_share_of_the_neighbor_is_the_smaller_of_a_beta(alpha):
     u = (np.arange(4000, dtype="float32") + 0.5) / 4000
     shares = MixUp(alpha).share([u], np)
     assert shares.min() >= 0
@@ -515,6 +515,13 @@ def test_what_a_later_version_knows_is_not_described_where_it_is_not_used():
     assert Shift(0.1, unit="pixels").describe() == {"kind": "Shift", "height": 0.1, "width": 0.0, "unit": "pixels"}
 
 
+def test_the_gray_mean_of_contrast_keeps_its_saved_name():
+    layer = Augmentation([Contrast(0.5, gray=True)])
+    config = layer.get_config()
+    assert config["transforms"] == [{"kind": "Contrast", "change": 0.5, "grey": True}]
+    assert Augmentation.from_config(json.loads(json.dumps(config))).transforms == layer.transforms
+
+
 def test_nothing_to_do_changes_nothing():
     np.testing.assert_array_equal(Augmentation([]).apply(PICTURES, step=0, xp=np), PICTURES)
 
@@ -542,7 +549,7 @@ def test_nothing_to_do_changes_nothing():
         (lambda: Shift(width=(0.1, 2.0)), r"width is \(0.1, 2.0\); give a fraction"),
         (lambda: Shift(width=()), r"width is \(\); give"),
         (lambda: Shift(height=-3, unit="pixels"), "height is -3; give a number from 0 up"),
-        (lambda: Shift(height=3, unit="metres"), "unit is 'metres'; give 'fraction' or 'pixels'"),
+        (lambda: Shift(height=3, unit="meters"), "unit is 'meters'; give 'fraction' or 'pixels'"),
         (lambda: Zoom(0.8, float("inf")), "high is inf; give a factor above 0"),
         (lambda: Zoom(float("nan"), 1), "low is nan; give a factor above 0 and up to high, 1"),
         (lambda: Zoom((0.8, 1.2), 1), r"low is \(0.8, 1.2\); give a factor"),
@@ -553,7 +560,7 @@ def test_nothing_to_do_changes_nothing():
         (lambda: ResizedCrop(scale=(0.5, float("nan"))), r"scale is \(0.5, nan\)"),
         (lambda: Brightness((1.2, 0.8)), r"change is \(1.2, 0.8\); give .* two rising factors"),
         (lambda: Contrast((-1, 1)), r"change is \(-1, 1\); give"),
-        (lambda: Contrast(0.5, grey=None), "grey is None; give True or False"),
+        (lambda: Contrast(0.5, gray=None), "gray is None; give True or False"),
         (lambda: Noise("0.1"), "deviation is '0.1'; give a fraction"),
         (lambda: Erasing(value="red"), "value is 'red'; give a number"),
         (lambda: MixUp("0.2"), "alpha is '0.2'; give a number above 0"),
@@ -668,7 +675,7 @@ def test_the_arguments_of_torchvision():
     )
     assert augment.transforms == (
         *(ResizedCrop((0.5, 1.0)), Flip(0.3), Shear(5), Zoom(0.8, 1.2), Rotation((-20, -10))),
-        *(Shift(0.2, 0.1, whole=True), Brightness(0.2), Contrast((0.4, 1.0), grey=True)),
+        *(Shift(0.2, 0.1, whole=True), Brightness(0.2), Contrast((0.4, 1.0), gray=True)),
     )
     assert (augment.fill, augment.fill_value) == ("constant", 7)
     assert Augmentation.like_torchvision().transforms == ()

@@ -318,7 +318,7 @@ class TestZip:
 
 class TestPhotos:
     def test_train_and_valid_of_any_size_and_kind(self, tmp_path):
-        """All of a photo, averaged, its edges repeated, from black to white where there is more than one grey; that is
+        """All of a photo, averaged, its edges repeated, from black to white where there is more than one gray; that is
         0.299 R + 0.587 G + 0.114 B, by hand: 76 for pure red."""
         tall = np.zeros((84, 28), np.uint8)
         tall[28:56] = 200  # a third of 28 rows from black to white, over the whole width
@@ -340,7 +340,7 @@ class TestPhotos:
         assert x_valid[y_valid == 9][0, :, 15:].min() > 235
 
     def test_shrinking_averages(self, tmp_path):
-        """Stripes of one pixel, 0 and 200, are grey from afar; taking every tenth pixel would keep them."""
+        """Stripes of one pixel, 0 and 200, are gray from afar; taking every tenth pixel would keep them."""
         stripes = np.tile(np.array([[0], [200]]), (140, 280))
         for side in ("train", "valid"):
             write_photo(tmp_path / side / "B" / "1.png", stripes)
@@ -716,14 +716,14 @@ class TestRealSigns:
         vectors = pictures.reshape(len(pictures), -1).astype("float32")
         vectors = (vectors - vectors.mean(1, keepdims=True)) / vectors.std(1, keepdims=True) / 28
 
-        def nearest_neighbour(train, valid):
+        def nearest_neighbor(train, valid):
             correlations = vectors[valid] @ vectors[train].T
             return (labels[train][correlations.argmax(1)] == labels[valid]).mean(), correlations
 
         order = np.random.default_rng(0).permutation(len(labels))
-        random_accuracy, _ = nearest_neighbour(order[1707:], order[:1707])
+        random_accuracy, _ = nearest_neighbor(order[1707:], order[:1707])
         train, valid = splits.split_by_group(groups, labels)
-        accuracy, correlations = nearest_neighbour(train, valid)
+        accuracy, correlations = nearest_neighbor(train, valid)
         assert random_accuracy > 0.999
         assert 0.4 < accuracy < 0.65
         assert correlations[labels[valid][:, None] == labels[train]].max() <= splits.NEAR_COPY + 1e-5

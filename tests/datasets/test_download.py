@@ -448,7 +448,7 @@ def test_a_certificate_that_is_not_known(site: Site, tmp_path: Path, monkeypatch
     monkeypatch.setattr(ssl.SSLContext, "wrap_socket", refuse)
     file, url = tmp_path / "ca.pem", f"https://127.0.0.1:{site.server_port}/digits"
     unknown = "the server's certificate is unknown"
-    assert_fails(tmp_path / "cache", f"127.0.0.1: {unknown}, set REQUESTS_CA_BUNDLE to that of your organisation", url)
+    assert_fails(tmp_path / "cache", f"127.0.0.1: {unknown}, set REQUESTS_CA_BUNDLE to that of your organization", url)
     monkeypatch.setenv("SSL_CERT_FILE", str(file))
     assert_fails(tmp_path / "cache", f"^there is no {file}, which SSL_CERT_FILE names; give", url)
     file.write_bytes(Path(certifi.where()).read_bytes())

@@ -21,15 +21,15 @@ def test_a_fruit_is_the_same_each_time_and_no_two_are_equal():
     assert not np.array_equal(drawn[4], fruit.draw("freshbanana", 1, seed=1, side=48))
 
 
-def test_what_is_rotten_has_less_colour():
+def test_what_is_rotten_has_less_color():
     """The middle of a ball is fruit, wherever it lies."""
 
-    def colour(name):
+    def color(name):
         middles = np.stack([fruit.draw(name, number, side=64)[26:38, 26:38] for number in range(12)]).astype(int)
         return np.ptp(middles, axis=-1).mean()
 
     for kind in ("apples", "oranges"):
-        assert colour(f"fresh{kind}") > 1.5 * colour(f"rotten{kind}")
+        assert color(f"fresh{kind}") > 1.5 * color(f"rotten{kind}")
 
 
 @pytest.mark.parametrize(("name", "side"), [("apple", 8), ("freshapples", 15), ("freshapples", 20.5)])

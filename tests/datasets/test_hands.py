@@ -9,7 +9,7 @@ from keras_course.errors import CourseError
 LETTERS = np.arange(24)
 
 
-def grey(pictures):
+def gray(pictures):
     return pictures.reshape(len(pictures), -1).astype("float64")
 
 
@@ -28,13 +28,13 @@ class TestDraw:
         assert pictures.min() == 0
         assert pictures.max() == 255
         # None is black, white or empty, and together they are neither dark nor glaring.
-        assert (grey(pictures).std(axis=1) > 10).all()
+        assert (gray(pictures).std(axis=1) > 10).all()
         assert 100 < pictures.mean() < 200
 
     def test_the_seed_decides_the_pictures(self):
         first, again, other = (hands.draw(LETTERS, seed=seed) for seed in (1, 1, 2))
         np.testing.assert_array_equal(first, again)
-        assert (abs(grey(first) - grey(other)).mean(axis=1) > 5).all()
+        assert (abs(gray(first) - gray(other)).mean(axis=1) > 5).all()
 
     def test_a_picture_depends_on_its_number_and_not_on_the_batch_that_it_is_drawn_in(self):
         letters = np.arange(200) % 24  # several chunks
@@ -47,7 +47,7 @@ class TestDraw:
         np.testing.assert_array_equal(hands.draw(some)[4], hands.draw(others)[4])
 
     def test_no_two_pictures_of_a_letter_are_alike(self):
-        pictures = grey(hands.draw(np.zeros(60, int)))
+        pictures = gray(hands.draw(np.zeros(60, int)))
         distance = abs(pictures[:, np.newaxis] - pictures).mean(-1)
         assert distance[~np.eye(60, dtype=bool)].min() > 5
 
@@ -60,14 +60,14 @@ class TestDraw:
     def test_a_larger_picture_shows_the_same_hand(self, size, clean):
         pictures = hands.draw(LETTERS, size=size)
         assert pictures.shape == (24, size, size, 1)
-        means = grey(hands.draw(LETTERS)).mean(axis=1)
-        np.testing.assert_allclose(grey(pictures).mean(axis=1), means, atol=8)
-        assert np.corrcoef(grey(pictures).mean(axis=1), means)[0, 1] > 0.95
+        means = gray(hands.draw(LETTERS)).mean(axis=1)
+        np.testing.assert_allclose(gray(pictures).mean(axis=1), means, atol=8)
+        assert np.corrcoef(gray(pictures).mean(axis=1), means)[0, 1] > 0.95
 
     def test_each_letter_is_nearer_to_itself_than_to_any_other(self, clean):
         """Read by the nearest of 200 drawings of each letter, where guessing would read one in 24."""
         known, new = np.tile(LETTERS, 200), np.tile(LETTERS, 20)
-        x, z = grey(hands.draw(known, seed=1)), grey(hands.draw(new, seed=2))
+        x, z = gray(hands.draw(known, seed=1)), gray(hands.draw(new, seed=2))
         distance2 = (z**2).sum(1)[:, np.newaxis] + (x**2).sum(1) - 2 * z @ x.T
         assert (known[distance2.argmin(axis=1)] == new).mean() > 0.85
 
@@ -82,7 +82,7 @@ class TestDraw:
             ),
         )
         known, new = np.tile(LETTERS, 60), np.tile(LETTERS, 20)
-        x, z = grey(hands.draw(known, seed=1)), grey(hands.draw(new, seed=2))
+        x, z = gray(hands.draw(known, seed=1)), gray(hands.draw(new, seed=2))
         # One mean for each pose, of which a letter has several: those are read by their number in the table.
         pose = [poses_of(letters, seed) for letters, seed in ((known, 1), (new, 2))]
         means = np.array([x[pose[0] == number].mean(axis=0) for number in range(len(hands._ALL_POSES.bends))])
@@ -146,14 +146,14 @@ class TestLoadData:
     def test_the_pictures_belong_to_their_labels(self, clean):
         """Those to validate with are read by the nearest of those to train on."""
         (x_train, y_train), (x_valid, y_valid) = hands.load_data(count=2400, valid_count=240)
-        x, z = grey(x_train), grey(x_valid)
+        x, z = gray(x_train), gray(x_valid)
         distance2 = (x**2).sum(1) - 2 * z @ x.T
         assert (y_train[distance2.argmin(axis=1)] == y_valid).mean() > 0.75
 
     def test_training_and_validation_are_independent(self, monkeypatch):
         monkeypatch.setattr(hands.randomness, "permutation", lambda key, size: np.zeros(size, "int32"))  # all are A
         (x_train, _), (x_valid, _) = hands.load_data(count=48, valid_count=48)
-        assert (abs(grey(x_train) - grey(x_valid)).mean(axis=1) > 5).all()
+        assert (abs(gray(x_train) - gray(x_valid)).mean(axis=1) > 5).all()
 
     def test_the_seed_decides_the_data(self):
         first, again, other = (hands.load_data(count=30, valid_count=10, seed=seed) for seed in (1, 1, 2))
@@ -201,11 +201,11 @@ class TestGeometry:
         expected = [(2.7, 9.1, 9.4), (0.65, 9.5, 10.2), (-1.35, 9.0, 9.7), (-3.2, 8.0, 7.9)]
         np.testing.assert_allclose(self.fingertips((90, 0, 0, 0)), expected, atol=1e-9)
 
-    def test_three_right_angles_bring_the_tip_of_a_finger_back_towards_its_knuckle(self):
+    def test_three_right_angles_bring_the_tip_of_a_finger_back_toward_its_knuckle(self):
         # the index finger: 4.6 out of the palm, 2.7 down, 2.0 back
         np.testing.assert_allclose(self.fingertips((90, 90, 90, 0))[0], (2.7, 9.1 - 2.7, 0.1 + 4.6 - 2.0), atol=1e-9)
 
-    def test_a_finger_leans_towards_the_thumb(self):
+    def test_a_finger_leans_toward_the_thumb(self):
         sine, cosine = 0.5, np.sqrt(0.75)
         np.testing.assert_allclose(
             self.fingertips((0, 0, 0, 30))[0], (2.7 + 9.3 * sine, 9.1 + 9.3 * cosine, 0.1), atol=1e-9

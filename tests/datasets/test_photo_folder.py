@@ -270,12 +270,12 @@ def test_every_kind_of_picture_is_prepared_as_in_serving(tmp_path, kind):
         path.parent.mkdir(parents=True, exist_ok=True)
         large = np.kron(drawing(name)[:, :, 0], np.ones((9, 13))).astype("uint8")
         Image.fromarray(large).save(path, kind)
-    grey = PictureFormat(height=16, width=16, channels=1, resize="pad")
-    photos = load_data(tmp_path / "photos", picture_format=grey)
+    gray = PictureFormat(height=16, width=16, channels=1, resize="pad")
+    photos = load_data(tmp_path / "photos", picture_format=gray)
     for part in (photos.train, photos.valid):
         assert part.pictures.shape == (2, 16, 16, 1)
         for pixels, path in zip(part.pictures, part.paths, strict=True):
-            np.testing.assert_array_equal(pixels, images.prepare(path, grey))
+            np.testing.assert_array_equal(pixels, images.prepare(path, gray))
 
 
 def test_names_in_any_script_and_either_spelling_of_accents(tmp_path):
@@ -580,7 +580,7 @@ def test_grouped_says_which_class_is_one_series(tmp_path):
     assert_refused(folder, "class cat is in a single group", split="grouped")
 
 
-def test_the_pictures_of_one_colour_are_no_near_copies(tmp_path):
+def test_the_pictures_of_one_color_are_no_near_copies(tmp_path):
     folder = make(tmp_path / "photos", dog=4)
     for number in range(4):
         save(folder / "cat" / f"{number}.png", np.full((12, 10, 3), 50 + number))

@@ -34,7 +34,7 @@ class TestNearCopies:
         random = np.random.default_rng(seed)
         originals = random.integers(0, 256, (4, 3, 3))
         images = originals[random.integers(0, 4, 25)] + random.integers(-60, 60, (25, 3, 3))
-        images[:2] = 7  # of a single colour
+        images[:2] = 7  # of a single color
         labels = random.integers(0, 2, 25)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(splits, "_ROWS_AT_A_TIME", rows)
@@ -45,7 +45,7 @@ class TestNearCopies:
             assert every.tolist() == self.naive(images.astype("uint8"), [0] * 25, threshold)
 
     def test_a_chain_of_copies_is_one_series(self):
-        """A bar that moves by one pixel a frame: the neighbours are alike, the first and the last are not."""
+        """A bar that moves by one pixel a frame: the neighbors are alike, the first and the last are not."""
         film = np.zeros((12, 1, 40))
         for frame in range(12):
             film[frame, 0, frame : frame + 20] = 255

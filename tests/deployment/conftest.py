@@ -9,19 +9,19 @@ import pytest
 from keras_course.cards import ModelCard
 from keras_course.preprocessing import PictureFormat
 
-GREY = PictureFormat(height=28, width=28, channels=1)
+GRAY = PictureFormat(height=28, width=28, channels=1)
 WIDE = PictureFormat(height=20, width=28, channels=3)
 CLASS_NAMES = ("ant", "bee", "cat", "dog", "eel")
 
 
 def make_model(kind):
-    """A dense net for grey pictures, or a convolutional one for wide coloured ones; its running means are not 0."""
+    """A dense net for gray pictures, or a convolutional one for wide colored ones; its running means are not 0."""
     import keras
 
     from keras_course.models import cnn_classifier, dense_classifier
 
     if kind == "dense":
-        return dense_classifier(input_shape=GREY.shape, hidden=(16,), num_classes=len(CLASS_NAMES), seed=3)
+        return dense_classifier(input_shape=GRAY.shape, hidden=(16,), num_classes=len(CLASS_NAMES), seed=3)
     model = cnn_classifier(
         input_shape=WIDE.shape, filters=(4, 8), dense=16, dropout=0.2, num_classes=len(CLASS_NAMES), seed=4
     )
@@ -38,7 +38,7 @@ def make_run(tmp_path_factory):
     from keras_course.training import RunDirectory
 
     def make_run(kind="dense", card=None):
-        pictures = GREY if kind == "dense" else WIDE
+        pictures = GRAY if kind == "dense" else WIDE
         card = card or ModelCard(
             title=f"A {kind} net", class_names=CLASS_NAMES, picture_format=pictures, data="nothing"
         )

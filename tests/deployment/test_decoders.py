@@ -22,7 +22,7 @@ from keras_course.errors import CourseError
 from keras_course.preprocessing import PictureFormat, prepare
 
 ROOT = Path(__file__).parents[2]
-COLOUR = PictureFormat(height=20, width=30, channels=3)
+COLOR = PictureFormat(height=20, width=30, channels=3)
 MOST_PIXELS = 25_000_000
 
 
@@ -42,7 +42,7 @@ def chunk(name, content):
 
 PHOTO = file_of(noise(100, 100))
 LARGE = file_of(Image.new("L", (5000, 5000)))
-# 28 × 28 pixels, and four seconds in which colour profiles of a megabyte each are unpacked
+# 28 × 28 pixels, and four seconds in which color profiles of a megabyte each are unpacked
 SLOW = PHOTO[:33] + 1500 * chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(2**20 - 10), 9)) + PHOTO[33:]
 
 
@@ -50,7 +50,7 @@ def run(work, **settings):
     """Runs a test in an event loop, with decoders of its own; they end with it."""
 
     async def main():
-        pool = Decoders(COLOUR, MOST_PIXELS, seconds=60, **settings)
+        pool = Decoders(COLOR, MOST_PIXELS, seconds=60, **settings)
         try:
             async with asyncio.timeout(60):
                 return await work(pool)
@@ -77,7 +77,7 @@ def test_the_pixels_are_those_of_preprocessing():
         return await asyncio.gather(*(pool.prepare(content, "x", "client") for content in pictures))
 
     for found, content in zip(run(work), pictures, strict=True):
-        np.testing.assert_array_equal(found, prepare(content, COLOUR))
+        np.testing.assert_array_equal(found, prepare(content, COLOR))
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_what_is_no_picture_is_explained_and_the_next_one_is_decoded(content, me
                 await pool.prepare(content, "holiday.png", "client")
         return await pool.prepare(PHOTO, "x", "client")
 
-    np.testing.assert_array_equal(run(work), prepare(PHOTO, COLOUR))
+    np.testing.assert_array_equal(run(work), prepare(PHOTO, COLOR))
 
 
 def test_a_picture_that_takes_too_long_is_given_up_and_others_are_decoded_meanwhile():
@@ -121,7 +121,7 @@ def test_what_seems_short_and_is_not_is_begun_again_among_those_that_take_long()
         return await pool.prepare(PHOTO, "x", "client")
 
     found = run(work, seconds_of_short=1e-3)  # a millisecond is never enough
-    np.testing.assert_array_equal(found, prepare(PHOTO, COLOUR))
+    np.testing.assert_array_equal(found, prepare(PHOTO, COLOR))
 
 
 def test_a_process_that_only_waits_is_killed_after_a_time():
@@ -135,7 +135,7 @@ def test_a_process_that_only_waits_is_killed_after_a_time():
         pool.seconds = 60
         return await pool.prepare(PHOTO, "x", "client")
 
-    np.testing.assert_array_equal(run(work), prepare(PHOTO, COLOUR))
+    np.testing.assert_array_equal(run(work), prepare(PHOTO, COLOR))
 
 
 def test_a_process_that_was_killed_is_replaced():
@@ -146,7 +146,7 @@ def test_a_process_that_was_killed_is_replaced():
                 os.kill(pid, signal.SIGKILL)
         return await pool.prepare(PHOTO, "x", "client")
 
-    np.testing.assert_array_equal(run(work), prepare(PHOTO, COLOUR))
+    np.testing.assert_array_equal(run(work), prepare(PHOTO, COLOR))
 
 
 def test_clients_take_turns():
@@ -187,7 +187,7 @@ def test_the_costliest_picture_of_each_kind_finds_enough_memory():
         return [await pool.prepare(content, name, "client") for name, content in pictures.items()]
 
     for found in run(work, seconds_of_long=2.5):
-        assert found.shape == COLOUR.shape
+        assert found.shape == COLOR.shape
 
 
 def test_more_memory_than_allowed_is_an_error_and_not_the_end(monkeypatch):
@@ -200,7 +200,7 @@ def test_more_memory_than_allowed_is_an_error_and_not_the_end(monkeypatch):
                 await pool.prepare(content, "big.png", "client")
         return await pool.prepare(PHOTO, "x", "client")
 
-    np.testing.assert_array_equal(run(work), prepare(PHOTO, COLOUR))
+    np.testing.assert_array_equal(run(work), prepare(PHOTO, COLOR))
 
 
 GARBAGE = """

@@ -69,7 +69,7 @@ TOLERANCES = {
 def test_one_seed_one_curve(recordings, name, pair):
     first, second = (recordings[backend][f"curves/{name}"] for backend in pair)
     assert len(first) == 200
-    assert first[-20:].mean() < 0.7 * first[:5].mean(), "the net has not learnt anything"
+    assert first[-20:].mean() < 0.7 * first[:5].mean(), "the net has not learned anything"
     apart = np.abs(first - second)
     for steps, tolerance in TOLERANCES[name].items():
         assert apart[:steps].max() <= tolerance, f"{name} over {steps} steps"
@@ -89,7 +89,7 @@ CONVOLUTIONAL_TOLERANCES = {
 def test_one_seed_one_curve_of_a_convolutional_net(recordings, name, pair):
     first, second = (recordings[backend][f"convolutional/{name}"] for backend in pair)
     assert len(first) == 60
-    assert first[-10:].mean() < 0.95 * first[:5].mean(), "the net has not learnt anything"
+    assert first[-10:].mean() < 0.95 * first[:5].mean(), "the net has not learned anything"
     apart = np.abs(first - second)
     for steps, tolerance in CONVOLUTIONAL_TOLERANCES[name].items():
         assert apart[:steps].max() <= tolerance, f"{name} over {steps} steps"

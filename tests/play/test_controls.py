@@ -455,7 +455,7 @@ def test_everything_has_a_name_and_the_news_are_read_aloud(open_page):
 
 
 CONTRASTS = """() => {
-  const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const channels = (color) => color.match(/[\\d.]+/g).map(Number);
   const light = ([r, g, b]) => [r, g, b]
     .map((value) => value / 255)
     .map((value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4))
@@ -466,9 +466,9 @@ CONTRASTS = """() => {
   };
   const ground = (node) => {
     for (; node; node = node.parentElement) {
-      const colour = getComputedStyle(node).backgroundColor;
-      if (channels(colour)[3] !== 0) {
-        return colour;
+      const color = getComputedStyle(node).backgroundColor;
+      if (channels(color)[3] !== 0) {
+        return color;
       }
     }
     return 'rgb(255, 255, 255)';
@@ -559,7 +559,7 @@ def test_on_a_screen_the_surface_settings_and_numbers_are_seen_at_once(open_page
 
 
 def test_the_surface_is_painted(open_page):
-    """Of the two points: the colour at the minimum is viridis' first, in the far corner its last."""
+    """Of the two points: the color at the minimum is viridis' first, in the far corner its last."""
     page = open_page()
     low, high = page.evaluate(
         """() => {

@@ -46,7 +46,7 @@ def test_the_gif_plays_all_frames_for_ever_and_rests_on_the_last(tmp_path: Path)
     frames = frames_of(path.read_bytes())
     assert [duration for _, duration in frames] == [100] * 30 + [2000]  # 3 seconds for 30 of the 31 frames
     for (shown, _), meant in zip(frames, animation.frames, strict=True):
-        # with 255 colours, some pixels differ, but not visibly
+        # with 255 colors, some pixels differ, but not visibly
         difference = np.abs(shown.astype(int) - np.asarray(meant).astype(int)).max(axis=-1)
         assert (difference == 0).mean() > 0.7
         assert (difference > 8).mean() < 0.03

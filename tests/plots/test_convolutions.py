@@ -78,11 +78,11 @@ def test_the_picture_stands_beside_itself_under_its_heat(channels: int) -> None:
     shown = np.asarray(panels[2].images[0].get_array())
     assert shown.shape == (16, 33, 3)  # the picture, a gap, and the picture again
     np.testing.assert_allclose(shown[:, :16], np.broadcast_to(images[2] / 255, (16, 16, 3)))
-    grey = np.broadcast_to(images[2] / 255, (16, 16, 3)) @ (0.299, 0.587, 0.114)
-    changed = np.abs(shown[:, 17:] - grey[..., None]).max(axis=-1) > 1e-9
-    assert np.argwhere(changed).tolist() == [[3, 4]]  # cold pixels stay grey
+    gray = np.broadcast_to(images[2] / 255, (16, 16, 3)) @ (0.299, 0.587, 0.114)
+    changed = np.abs(shown[:, 17:] - gray[..., None]).max(axis=-1) > 1e-9
+    assert np.argwhere(changed).tolist() == [[3, 4]]  # cold pixels stay gray
     yellow = np.array([0.940015, 0.975158, 0.131326])  # the upper end of matplotlib's plasma
-    np.testing.assert_allclose(shown[3, 21], 0.75 * yellow + 0.25 * grey[3, 4], atol=1e-5)
+    np.testing.assert_allclose(shown[3, 21], 0.75 * yellow + 0.25 * gray[3, 4], atol=1e-5)
 
 
 STEPS = {
@@ -123,7 +123,7 @@ def test_the_kernels_are_written_out_and_what_has_none_says_what_it_does() -> No
     assert texts == [["-1", "0", "1", "-2", "0", "2", "-1", "0", "1"], blur, ["largest of 2 × 2"]]
 
 
-def test_a_kernel_with_many_numbers_is_only_coloured() -> None:
+def test_a_kernel_with_many_numbers_is_only_colored() -> None:
     kernel = np.random.default_rng(0).normal(size=(11, 11))
     figure = plots.convolution_steps(PICTURE, {"large": (kernel, np.ones((2, 2)))})
     assert not [axes for axes in figure.axes if axes.texts]

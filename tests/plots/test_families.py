@@ -54,7 +54,7 @@ def test_the_letters_are_in_no_order(name: str, count: int) -> None:
     assert letters != sorted(letters, reverse=True)
 
 
-def test_the_colours_of_a_riddle_follow_the_letters_and_those_of_the_answer_the_order() -> None:
+def test_the_colors_of_a_riddle_follow_the_letters_and_those_of_the_answer_the_order() -> None:
     riddle = plots.loss_curves(SIZES, legend=False, ordered=True).axes[0]
     answer = plots.loss_curves(SIZES, ordered=True).axes[0]
     by_letter = [line.get_color() for line in sorted(riddle.lines, key=lambda line: str(line.get_label()))][:5]
@@ -111,7 +111,7 @@ def test_where_all_diverge_the_axis_shows_how() -> None:
     assert 18.0 < axes.get_ylim()[1] < 54.0
 
 
-def test_validation_is_dashed_in_the_colour_of_its_training() -> None:
+def test_validation_is_dashed_in_the_color_of_its_training() -> None:
     figure = plots.loss_curves({"a": [4.0, 2.0], "b": [4.0, 3.0]}, validation={"b": [4.0, 3.5]})
     (dashed,) = [line for line in figure.axes[0].lines if line.get_linestyle() == "--"]
     np.testing.assert_array_equal(dashed.get_ydata(), [4.0, 3.5])

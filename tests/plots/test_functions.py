@@ -34,7 +34,7 @@ def test_each_activation_has_a_panel_with_its_value_its_slope_and_the_circles_of
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["value by the formula", "slope", "Keras"]
 
 
-def test_curves_are_named_and_labelled() -> None:
+def test_curves_are_named_and_labeled() -> None:
     figure = plots.curves(X, {"a": X, "b": X**2}, x_label="x (m)", y_label="y (s)", title="Two", vertical=0.5)
     (axes,) = figure.axes
     np.testing.assert_array_equal(lines_by_label(axes)["b"].get_ydata(), X**2)

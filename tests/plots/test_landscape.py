@@ -19,7 +19,7 @@ PATH_LOSSES = np.array([2.5, 1.825, 0.5])
 DIVERGED = np.array([[-1.0, 5.0], [5.0, 7.0], [-3e4, -2e4], [1e200, 1e201], [np.inf, np.nan]])
 
 
-def coloured_paths(axes: Axes) -> list[np.ndarray]:
+def colored_paths(axes: Axes) -> list[np.ndarray]:
     return [line.get_xydata() for line in axes.lines if not line.get_label().startswith("_")]
 
 
@@ -68,7 +68,7 @@ def test_the_camera_stands_where_the_path_goes_to(end: tuple[float, float]) -> N
 def test_the_map_shows_each_path_from_its_ring_and_the_minima() -> None:
     figure = plots.loss_contours(M, B, LOSSES, paths={"slow": PATH, "fast": PATH[::2]}, minima=[(2, 1)])
     axes, bar = figure.axes
-    slow, fast = coloured_paths(axes)
+    slow, fast = colored_paths(axes)
     np.testing.assert_array_equal(slow, PATH)
     np.testing.assert_array_equal(fast, PATH[::2])
     assert rings(axes).count([-1.0, 5.0]) >= 2
@@ -79,7 +79,7 @@ def test_the_map_shows_each_path_from_its_ring_and_the_minima() -> None:
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["slow", "fast"]
 
 
-def test_paths_differ_in_colour_in_marker_and_in_line_style() -> None:
+def test_paths_differ_in_color_in_marker_and_in_line_style() -> None:
     names = ["SGD", "momentum", "Adagrad", "RMSprop"]
     (axes, _) = plots.loss_contours(M, B, LOSSES, paths=dict.fromkeys(names, PATH)).axes
     lines = [line for line in axes.lines if line.get_label() in names]
@@ -95,12 +95,12 @@ def test_a_path_that_leaves_the_map_moves_no_axis(panels: bool) -> None:
     axes = figure.axes[0]
     assert axes.get_xlim() == (-2, 5)
     assert axes.get_ylim() == (-3, 6)
-    np.testing.assert_array_equal(coloured_paths(axes)[0], DIVERGED[:3])
+    np.testing.assert_array_equal(colored_paths(axes)[0], DIVERGED[:3])
 
 
 def test_a_start_a_million_maps_away_is_drawn_as_nothing() -> None:
     axes = plots.loss_contours(M, B, LOSSES, paths={"lost": [[1e30, 0.0], [1.0, 1.0]]}).axes[0]
-    assert len(coloured_paths(axes)[0]) == 0
+    assert len(colored_paths(axes)[0]) == 0
 
 
 def test_panels_show_one_path_each_under_its_name() -> None:
@@ -109,7 +109,7 @@ def test_panels_show_one_path_each_under_its_name() -> None:
     *panels, _ = figure.axes
     assert [axes.get_title() for axes in panels] == list(paths)
     for axes, path in zip(panels, paths.values(), strict=True):
-        (shown,) = coloured_paths(axes)
+        (shown,) = colored_paths(axes)
         np.testing.assert_array_equal(shown, path)
         assert [line.get_marker() for line in axes.lines].count("X") == 1
     assert not figure.legends

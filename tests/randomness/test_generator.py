@@ -114,7 +114,7 @@ class TestStatistics:
         cells = np.histogram2d(first, second, bins=16, range=[[0, 1], [0, 1]])[0]
         assert stats.chisquare(cells.ravel()).pvalue > 1e-3
 
-    def test_neighbours_are_independent(self):
+    def test_neighbors_are_independent(self):
         draws = randomness.uniform(KEY, (self.N,))
         for lag in (1, 2, self.N // 2):
             assert stats.pearsonr(draws[:-lag], draws[lag:]).pvalue > 1e-3

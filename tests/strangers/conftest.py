@@ -25,7 +25,7 @@ HOSTILE = Path(__file__).with_name("hostile_clients.py")
 
 @pytest.fixture(scope="session")
 def onnx_file(tmp_path_factory):
-    """A linear model of a picture's mean colour, as ONNX."""
+    """A linear model of a picture's mean color, as ONNX."""
     import onnx
     from onnx import TensorProto, helper
 
@@ -35,15 +35,15 @@ def onnx_file(tmp_path_factory):
             helper.make_node("ReduceMean", ["pictures"], ["mean"], axes=[1, 2], keepdims=0),
             helper.make_node("MatMul", ["mean", "kernel"], ["logits"]),
         ],
-        "colours",
+        "colors",
         [helper.make_tensor_value_info("pictures", TensorProto.FLOAT, ["n", *WIDE.shape])],
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", len(CLASS_NAMES)])],
         [onnx.numpy_helper.from_array(kernel, "kernel")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    card = ModelCard(title="Colours", class_names=CLASS_NAMES, picture_format=WIDE, data="nothing")
+    card = ModelCard(title="Colors", class_names=CLASS_NAMES, picture_format=WIDE, data="nothing")
     helper.set_model_props(model, {"card.json": card.to_json()})
-    path = tmp_path_factory.mktemp("models") / "colours.onnx"
+    path = tmp_path_factory.mktemp("models") / "colors.onnx"
     path.write_bytes(model.SerializeToString())
     return path
 

@@ -56,7 +56,7 @@ def chunk(name, content):
 
 
 def png_of_profiles(count):
-    """A small picture with colour profiles, each of which is unpacked to a megabyte."""
+    """A small picture with color profiles, each of which is unpacked to a megabyte."""
     small = photo(28)
     profile = chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(2**20 - 10), 9))
     return small[:33] + count * profile + small[33:]

@@ -29,7 +29,7 @@ EVIL = "ann\x1b[2J\npassed;=1+1"
 
 @pytest.fixture
 def exam_of_six(made, tmp_path):
-    return Exam(folder=made.photos(tmp_path / "six", dict.fromkeys(made.COLOURS, 2)))
+    return Exam(folder=made.photos(tmp_path / "six", dict.fromkeys(made.COLORS, 2)))
 
 
 def rows_of(folder):
@@ -50,7 +50,7 @@ def test_one_submission_never_costs_the_class(made, exam_of_six, tmp_path, monke
         folder / "eve.onnx",
         [],
         card=ModelCard(
-            title="large", class_names=made.COLOURS, picture_format=PictureFormat(height=4096, width=4096, channels=3)
+            title="large", class_names=made.COLORS, picture_format=PictureFormat(height=4096, width=4096, channels=3)
         ),
     )
     grading = grader.grade
@@ -151,7 +151,7 @@ def test_the_memory_of_the_grader_does_not_grow_with_the_exam(made, tmp_path, mo
     large = PictureFormat(height=1024, width=1024, channels=3)
     peaks = []
     for count in (2, 2, 8):  # the first time modules are imported
-        folder = made.photos(tmp_path / f"photos {len(peaks)}", dict.fromkeys(made.COLOURS, count))
+        folder = made.photos(tmp_path / f"photos {len(peaks)}", dict.fromkeys(made.COLORS, count))
         files = Exam(folder=folder).open()
         tracemalloc.start()
         try:

@@ -174,7 +174,7 @@ def test_bytes_of_a_file_beside_it_never_come_out(made, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CourseError, match=r"a\.onnx is not opened: it has a tensor in another file"):
         open_model("a.onnx")
-    result = grade("a.onnx", Exam(folder=made.photos(tmp_path / "photos", dict.fromkeys(made.COLOURS, 2))))
+    result = grade("a.onnx", Exam(folder=made.photos(tmp_path / "photos", dict.fromkeys(made.COLORS, 2))))
     assert (result.verdict, result.reason[:40]) == ("not graded", "it is not opened: it has a tensor in ano")
     # who trusts it, because it is their own, gets what it says
     assert open_model("a.onnx", trust=True).run(np.ones((1, 12, 16, 3), "uint8")).tolist() == [[9.0, 12.0, 15.0]]
@@ -198,7 +198,7 @@ def test_a_folder_with_a_link_in_it_is_no_model(made, tmp_path, link, name):
     link(tmp_path / "elsewhere", net / name)
     with pytest.raises(CourseError, match=r"copy the file itself"):
         open_model(net)
-    result = grade(net, Exam(folder=made.photos(tmp_path / "photos", dict.fromkeys(made.COLOURS, 2))))
+    result = grade(net, Exam(folder=made.photos(tmp_path / "photos", dict.fromkeys(made.COLORS, 2))))
     assert result.verdict == "not graded"
     assert "copy the file itself" in result.reason
 

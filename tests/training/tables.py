@@ -115,7 +115,7 @@ LAYERS: dict[str, dict[str, Callable[..., Any] | Row]] = {
         "BatchNormalization": lambda x: layers.BatchNormalization(momentum=0.8)(x),
         "Concatenate": lambda x: layers.Concatenate()(_pair(x)),
         "Dense": lambda x: layers.Dense(3, activation="tanh")(x),
-        "Dense regularised": lambda x: layers.Dense(3, kernel_regularizer="l2", activity_regularizer="l1")(x),
+        "Dense regularized": lambda x: layers.Dense(3, kernel_regularizer="l2", activity_regularizer="l1")(x),
         "Dense constrained": lambda x: layers.Dense(3, kernel_constraint=keras.constraints.MaxNorm(0.5, axis=0))(x),
         "Dense lora": lambda x: layers.Dense(3, lora_rank=2)(x),
         "Dot": lambda x: layers.Dot(axes=1)(_pair(x)),
@@ -251,7 +251,7 @@ LAYERS: dict[str, dict[str, Callable[..., Any] | Row]] = {
 }
 """By kind of data: what to do to a tensor of that kind. A row of one name only, the class, has no settings to tell."""
 
-COLOURS = {"value_range": (0, 1), "seed": 1}
+COLORS = {"value_range": (0, 1), "seed": 1}
 
 
 def _crop(x: Any, on: float) -> Any:
@@ -259,9 +259,9 @@ def _crop(x: Any, on: float) -> Any:
     return layers.GlobalMaxPooling2D()(cropped)  # which takes what inference leaves uncropped, too
 
 
-def _colour_jitter(x: Any, on: float) -> Any:
+def _color_jitter(x: Any, on: float) -> Any:
     factors = {f"{name}_factor": 0.5 * on for name in ("brightness", "contrast", "saturation", "hue")}
-    return layers.RandomColorJitter(**factors, **COLOURS)(x)
+    return layers.RandomColorJitter(**factors, **COLORS)(x)
 
 
 def _if_black(layer: layers.Layer) -> Callable[..., Any]:
@@ -311,33 +311,31 @@ DRAWN: dict[str, dict[str, Callable[..., Any] | Row]] = {
         "SpatialDropout3D": lambda x, on: layers.SpatialDropout3D(0.5 * on, seed=1)(x),
     },
     "pixels": {
-        "AugMix": lambda x, on: _if_black(layers.AugMix(num_chains=1, chain_depth=1, factor=0.5 * on, **COLOURS))(
-            x, on
-        ),
+        "AugMix": lambda x, on: _if_black(layers.AugMix(num_chains=1, chain_depth=1, factor=0.5 * on, **COLORS))(x, on),
         "CutMix": lambda x, on: _if_black(layers.CutMix(seed=1))(x, on),
         "MixUp": lambda x, on: _if_black(layers.MixUp(seed=1))(x, on),
-        "RandAugment": lambda x, on: _if_black(layers.RandAugment(num_ops=1, factor=0.5 * on, **COLOURS))(x, on),
-        "RandomBrightness": lambda x, on: layers.RandomBrightness(0.5 * on, **COLOURS)(x),
-        "RandomColorDegeneration": lambda x, on: layers.RandomColorDegeneration(0.5 * on, **COLOURS)(x),
-        "RandomColorJitter": _colour_jitter,
-        "RandomContrast": lambda x, on: layers.RandomContrast(0.5 * on, **COLOURS)(x),
+        "RandAugment": lambda x, on: _if_black(layers.RandAugment(num_ops=1, factor=0.5 * on, **COLORS))(x, on),
+        "RandomBrightness": lambda x, on: layers.RandomBrightness(0.5 * on, **COLORS)(x),
+        "RandomColorDegeneration": lambda x, on: layers.RandomColorDegeneration(0.5 * on, **COLORS)(x),
+        "RandomColorJitter": _color_jitter,
+        "RandomContrast": lambda x, on: layers.RandomContrast(0.5 * on, **COLORS)(x),
         "RandomCrop": _crop,
-        "RandomElasticTransform": lambda x, on: layers.RandomElasticTransform(1.0 * on, **COLOURS)(x),
-        "RandomErasing": lambda x, on: layers.RandomErasing(1.0 * on, **COLOURS)(x),
+        "RandomElasticTransform": lambda x, on: layers.RandomElasticTransform(1.0 * on, **COLORS)(x),
+        "RandomErasing": lambda x, on: layers.RandomErasing(1.0 * on, **COLORS)(x),
         "RandomFlip": lambda x, on: _if_black(layers.RandomFlip(seed=1))(x, on),
-        "RandomGaussianBlur": lambda x, on: layers.RandomGaussianBlur(1.0 * on, **COLOURS)(x),
+        "RandomGaussianBlur": lambda x, on: layers.RandomGaussianBlur(1.0 * on, **COLORS)(x),
         "RandomGrayscale": lambda x, on: layers.RandomGrayscale(0.5 * on, seed=1)(x),
-        "RandomHue": lambda x, on: layers.RandomHue(0.5 * on, **COLOURS)(x),
-        "RandomInvert": lambda x, on: layers.RandomInvert((0.5 * on, 0.5 * on), **COLOURS)(x),
+        "RandomHue": lambda x, on: layers.RandomHue(0.5 * on, **COLORS)(x),
+        "RandomInvert": lambda x, on: layers.RandomInvert((0.5 * on, 0.5 * on), **COLORS)(x),
         "RandomPerspective": lambda x, on: layers.RandomPerspective(1.0 * on, seed=1)(x),
-        "RandomPosterization": lambda x, on: layers.RandomPosterization(4 if on else 8, **COLOURS)(x),
+        "RandomPosterization": lambda x, on: layers.RandomPosterization(4 if on else 8, **COLORS)(x),
         "RandomRotation": lambda x, on: layers.RandomRotation(0.5 * on, seed=1)(x),
-        "RandomSaturation": lambda x, on: layers.RandomSaturation(0.5 * on, **COLOURS)(x),
-        "RandomSharpness": lambda x, on: layers.RandomSharpness(0.5 * on, **COLOURS)(x),
+        "RandomSaturation": lambda x, on: layers.RandomSaturation(0.5 * on, **COLORS)(x),
+        "RandomSharpness": lambda x, on: layers.RandomSharpness(0.5 * on, **COLORS)(x),
         "RandomShear": lambda x, on: layers.RandomShear((0.0, 0.5 * on), (0.0, 0.5 * on), seed=1)(x),
         "RandomTranslation": lambda x, on: layers.RandomTranslation(0.5 * on, 0.5 * on, seed=1)(x),
         "RandomZoom": lambda x, on: layers.RandomZoom(0.5 * on, seed=1)(x),
-        "Solarization": lambda x, on: layers.Solarization(0.5 * on, 0.5 * on, **COLOURS)(x),
+        "Solarization": lambda x, on: layers.Solarization(0.5 * on, 0.5 * on, **COLORS)(x),
     },
 }
 """By kind of data: what draws random numbers in training. ``on`` is 1, or 0 for a setting that changes nothing."""
@@ -776,7 +774,7 @@ def _frozen() -> keras.Model:
     return keras.Model(x, layers.Dense(4, name="classes")(frozen))
 
 
-def _penalised() -> keras.Model:
+def _penalized() -> keras.Model:
     x = _x()
     hidden = layers.Dense(5, "tanh", kernel_regularizer=keras.regularizers.L1L2(0.1, 0.1), activity_regularizer="l2")(x)
     hidden = layers.ActivityRegularization(l1=0.1)(layers.Dense(5, kernel_constraint="unit_norm")(hidden))
@@ -865,7 +863,7 @@ CASES: dict[str, Case] = {
         _pixels, partial(samples, "picture"), _pixel_labels, _sparse(ignore_class=0), lambda: ["accuracy"]
     ),
     "pixels": Case(_pixels, partial(samples, "picture"), _pixel_labels, _sparse(), lambda: ["accuracy"]),
-    "penalties and constraints": Case(_penalised, _vectors, _labels("classes"), _sparse()),
+    "penalties and constraints": Case(_penalized, _vectors, _labels("classes"), _sparse()),
     "shared layer": Case(_shared, _vectors, _labels("classes"), _sparse()),
     "nested model": Case(_nested, _vectors, _labels("classes"), _sparse()),
     "frozen layers": Case(_frozen, _vectors, _labels("classes"), _sparse()),

@@ -165,8 +165,8 @@ def test_masks_reach_loss_metrics_and_validation():
 
 def test_penalties_are_in_the_validation_loss():
     def make():
-        regulariser = keras.regularizers.L2(0.3)
-        return net(layers.Dense(4, kernel_regularizer=regulariser, name="a"), layers.ActivityRegularization(l2=0.1))
+        regularizer = keras.regularizers.L2(0.3)
+        return net(layers.Dense(4, kernel_regularizer=regularizer, name="a"), layers.ActivityRegularization(l2=0.1))
 
     ours, theirs = make(), make()
     history = train(ours, valid=(X, Y))

@@ -365,7 +365,7 @@ def small_net(targets):
     return start(keras.Model(inputs, one_or_all(outputs)))
 
 
-def labelled(targets, count):
+def labeled(targets, count):
     draw = np.random.default_rng(count)
     labels = {name: TARGETS[target].draw(draw, count) for name, target in targets.items()}
     return tables.samples("vector", count), one_or_all(labels)
@@ -377,7 +377,7 @@ def check_losses(labels, also=(), weight=1.0, **settings):
     made = [{names[label]: LOSSES[label][1]() for label in labels} for _ in range(2)]
     if len(labels) == 1:
         made = [next(iter(losses.values())) for losses in made]
-    data = labelled(targets, SAMPLES), labelled(targets, VALID)
+    data = labeled(targets, SAMPLES), labeled(targets, VALID)
     weights = {"loss_weights": dict.fromkeys(targets, weight)} if len(labels) > 1 else {}
     both(
         small_net(targets),
@@ -417,7 +417,7 @@ def check_metrics(target, labels):
     made = [[METRICS[target][label](name=label) for label in labels] for _ in range(2)]
     loss = LOSS_OF.get(target, keras.losses.MeanSquaredError)
     targets = {"out": target}
-    data = labelled(targets, SAMPLES), labelled(targets, VALID)
+    data = labeled(targets, SAMPLES), labeled(targets, VALID)
     ours, theirs = ({"loss": loss(), "metrics": metrics} for metrics in made)
     both(small_net(targets), small_net(targets), *data, labels=labels, ours=ours, theirs=theirs, apart=True)
 
@@ -433,7 +433,7 @@ def test_metrics(target, labels):
 def check_optimizer(label, make):
     targets = {"out": "real"}
     loss = {"loss": keras.losses.MeanSquaredError()}
-    data = labelled(targets, SAMPLES), labelled(targets, VALID)
+    data = labeled(targets, SAMPLES), labeled(targets, VALID)
     both(
         *(small_net(targets) for _ in range(2)),
         *data,
@@ -466,7 +466,7 @@ def test_schedule(label):
 def test_callback(label, tmp_path):
     row = CALLBACKS[label]
     targets = {"out": "real"}
-    data = labelled(targets, SAMPLES), labelled(targets, VALID)
+    data = labeled(targets, SAMPLES), labeled(targets, VALID)
     loss = keras.losses.MeanSquaredError()
     folders = [tmp_path / "ours", tmp_path / "keras"]
     made = []

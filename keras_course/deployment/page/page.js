@@ -108,9 +108,9 @@ async function showReasons({ heat, method, prepared, class: name }) {
   const pixels = context.getImageData(0, 0, picture.width, picture.height);
   heat.flat().forEach((warmth, place) => {
     const share = 0.75 * warmth;
-    [230, 90, 0].forEach((colour, channel) => {
+    [230, 90, 0].forEach((color, channel) => {
       const value = pixels.data[4 * place + channel];
-      pixels.data[4 * place + channel] = value + share * (colour - value);
+      pixels.data[4 * place + channel] = value + share * (color - value);
     });
   });
   context.putImageData(pixels, 0, 0);
