@@ -25,13 +25,6 @@ FILLS = ("constant", "nearest", "reflect")
 def compose(first: Map, second: Map) -> Map:
     """Composes two maps: the first one changes a picture, and the second one the result.
 
-    Args:
-        first: The map of the first change.
-        second: The map of the second.
-
-    Returns:
-        The map of both.
-
     Example:
         >>> compose((2.0, 0.0, 1.0, 0.0, 2.0, 0.0), (1.0, 0.0, 5.0, 0.0, 1.0, 0.0))
         (2.0, 0.0, 11.0, 0.0, 2.0, 0.0)
@@ -68,16 +61,7 @@ def warp(images: Any, back: Map, *, fill: str = "constant", fill_value: float = 
 def places(back: Map, zeros: Any, height: int, width: int, axis: resampling.Axis, xp: ModuleType) -> tuple[Any, Any]:
     """Applies a map to all pixels: the place of a pixel is the sum of a term of its column and one of its row.
 
-    Args:
-        back: The map.
-        zeros: Zeros (batch,).
-        height: Rows of the pictures.
-        width: Columns of the pictures.
-        axis: The coordinates of pixels along an axis.
-        xp: ``keras.ops``, or ``numpy``.
-
-    Returns:
-        x and y of the columns, (batch, 2, width), and of the rows, (batch, 2, height), in the units of ``axis``.
+    Returns x and y of the columns, (batch, 2, width), and of the rows, (batch, 2, height), in the units of ``axis``.
     """
     matrix = xp.reshape(xp.stack([zeros + value for value in back], axis=1), (-1, 2, 3))
     by_column, by_row, shift = (matrix[..., column : column + 1] for column in range(3))  # (batch, 2, 1) each
@@ -92,19 +76,7 @@ def places(back: Map, zeros: Any, height: int, width: int, axis: resampling.Axis
 
 
 def resample(images: Any, columns: Any, rows: Any, fill: str, fill_value: float, xp: ModuleType) -> Any:
-    """Resamples pictures at the places that ``places`` returns.
-
-    Args:
-        images: Pictures (batch, height, width, channels), float32.
-        columns: Terms of the columns.
-        rows: Terms of the rows.
-        fill: Pixels outside of a picture, one of ``FILLS``.
-        fill_value: Value of these pixels for "constant".
-        xp: ``keras.ops``, or ``numpy``.
-
-    Returns:
-        Pictures of the same shape.
-    """
+    """Resamples pictures (batch, height, width, channels), float32, at the columns and rows that ``places`` returns."""
     offset = np.float32(fill_value if fill == "constant" else 0.0)
     if offset:
         images = images - offset

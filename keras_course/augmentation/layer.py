@@ -103,7 +103,7 @@ class Augmentation(keras.layers.Layer):
             raise CourseError(f"value_range is {shown(value_range)}; give two rising numbers")
         if num_classes is not None:
             num_classes = whole_number("num_classes", num_classes, 1, "a whole number from 1 up")
-        # 300 as a byte differs between backends
+        # a value outside of the range, such as 300, becomes another byte on each backend
         values = {f"value of {one}": one.value for one in transforms if isinstance(one, Erasing)}
         if fill == "constant" and any(isinstance(one, Geometry) for one in transforms):
             values["fill_value"] = fill_value
@@ -116,168 +116,8 @@ class Augmentation(keras.layers.Layer):
         self._noise_key = randomness.stream_key(seed, name, "noise")
         self.num_classes, self.seed = num_classes, int(seed)
 
-    @classmethod
-    def like_image_data_generator(
-        cls,
-        *,
-        rotation_range: float = 0.0,
-        width_shift_range: float | Sequence[float] = 0.0,
-        height_shift_range: float | Sequence[float] = 0.0,
-        brightness_range: tuple[float, float] | None = None,
-        shear_range: float = 0.0,
-        zoom_range: float | tuple[float, float] = 0.0,
-        fill_mode: str = "nearest",
-        cval: float = 0.0,
-        horizontal_flip: bool = False,
-        vertical_flip: bool = False,
-        **settings: Any,
-    ) -> "Augmentation":
-        """Returns the augmentation that equals Keras' ``ImageDataGenerator`` with these arguments.
-
-        | ImageDataGenerator | here |
-        |---|---|
-        | ``rotation_range=r`` (degrees) | ``Rotation(r)`` |
-        | ``width_shift_range=w``, below 1 (of the width) | ``Shift(width=w)`` |
-        | the same from 1.0 up, a float (pixels) | ``Shift(width=w, unit="pixels")`` |
-        | the same, an int n: one of 0 to n - 1 pixels | ``Shift(width=(0, ..., n - 1), unit="pixels")`` |
-        | the same, a list: one of its values | ``Shift(width=(...), unit=...)`` |
-        | ``height_shift_range`` | the same with ``height`` |
-        | ``shear_range=s`` (degrees) | ``Shear(s, keep_height=False)`` |
-        | ``zoom_range=(low, high)`` | ``Zoom(1 / high, 1 / low, keep_ratio=False, inverse=True)`` |
-        | ``zoom_range=z`` | ``zoom_range=(1 - z, 1 + z)`` |
-        | ``horizontal_flip=True, vertical_flip=True`` | ``Flip(horizontal=True, vertical=True)`` |
-        | ``brightness_range=(low, high)`` | ``Brightness((low, high))`` |
-        | ``fill_mode, cval`` | ``fill, fill_value`` |
-
-        ``zoom_range`` is the visible share of the picture: 0.5 shows it twice as large. There are three differences.
-        Keras up to 3.15 shifts pictures down by ``width_shift_range`` and to the side by ``height_shift_range``, and
-        rotates pictures that are not square about a point beside their center; here both follow its documentation.
-        Places less than one pixel beyond the edge are interpolated with ``cval``, where Keras takes ``cval`` alone.
-        Pictures of bytes stay bytes.
-
-        Statistics of the data, ZCA, channel shifts, ``rescale`` and ``fill_mode="wrap"`` have no counterpart: these
-        arguments are accepted only with values that have no effect.
-
-        Args:
-            rotation_range: The largest angle in degrees.
-            width_shift_range: Horizontal shifts.
-            height_shift_range: Vertical shifts.
-            brightness_range: The least and the greatest factor.
-            shear_range: The largest shear angle in degrees.
-            zoom_range: The least and the greatest visible share, or their largest distance from 1.
-            fill_mode: One of ``FILLS``.
-            cval: Value of pixels outside of a picture for "constant".
-            horizontal_flip: Whether to flip half of the pictures between left and right.
-            vertical_flip: Whether to flip half of the pictures between top and bottom.
-            **settings: Further arguments of ``Augmentation``: ``seed``, ``value_range``, ``num_classes``, ``name``; and
-                other arguments of ``ImageDataGenerator`` with values that have no effect.
-
-        Returns:
-            The augmentation.
-
-        Raises:
-            CourseError: An argument has no counterpart, is invalid, or is unknown.
-
-        Example:
-            >>> Augmentation.like_image_data_generator(rotation_range=10, horizontal_flip=True).transforms
-            (Rotation(degrees=10), Flip(horizontal=0.5, vertical=0.0))
-        """
-        return cls(
-            **other_libraries.from_image_data_generator(
-                rotation_range=rotation_range,
-                width_shift_range=width_shift_range,
-                height_shift_range=height_shift_range,
-                brightness_range=brightness_range,
-                shear_range=shear_range,
-                zoom_range=zoom_range,
-                fill_mode=fill_mode,
-                cval=cval,
-                horizontal_flip=horizontal_flip,
-                vertical_flip=vertical_flip,
-                **settings,
-            )
-        )
-
-    @classmethod
-    def like_torchvision(
-        cls,
-        *,
-        degrees: float | tuple[float, float] = 0.0,
-        translate: tuple[float, float] | None = None,
-        scale: tuple[float, float] | None = None,
-        shear: float | tuple[float, float] | None = None,
-        crop_scale: tuple[float, float] | None = None,
-        crop_ratio: tuple[float, float] = (3 / 4, 4 / 3),
-        horizontal_flip: float = 0.0,
-        vertical_flip: float = 0.0,
-        brightness: float | tuple[float, float] = 0.0,
-        contrast: float | tuple[float, float] = 0.0,
-        fill: float = 0.0,
-        **settings: Any,
-    ) -> "Augmentation":
-        """Returns the augmentation that equals torchvision's transforms with these arguments.
-
-        | torchvision | here |
-        |---|---|
-        | ``RandomAffine(degrees=(a, b))``: above 0 to the right | ``Rotation((-b, -a))`` |
-        | ``RandomRotation((a, b))``: above 0 to the left | ``Rotation((a, b))`` |
-        | ``RandomAffine(translate=(w, h))``, in whole pixels | ``Shift(h, w, whole=True)`` |
-        | ``RandomAffine(scale=(low, high))`` | ``Zoom(low, high)`` |
-        | ``RandomAffine(shear=(a, b))`` (degrees) | ``Shear((-b, -a))`` |
-        | ``RandomResizedCrop(size, scale=crop_scale, ratio=crop_ratio)`` | ``ResizedCrop(crop_scale, crop_ratio)`` |
-        | ``RandomHorizontalFlip(p)``, ``RandomVerticalFlip(p)`` | ``Flip(p, p)`` |
-        | ``ColorJitter(brightness=b)`` or ``(low, high)`` | ``Brightness(b)`` or ``Brightness((low, high))`` |
-        | ``ColorJitter(contrast=c)`` or ``(low, high)`` | ``Contrast(c, gray=True)``, ``Contrast((low, high), ...)`` |
-        | ``RandomErasing(p, scale, ratio=(a, b), v)``: height over width | ``Erasing(p, scale, (1 / b, 1 / a), v)`` |
-        | ``v2.MixUp(alpha, num_classes)``, ``v2.CutMix`` | ``MixUp(alpha)``, ``CutMix(alpha)``, ``num_classes`` |
-
-        The order is: crop, flip, ``RandomAffine``, ``ColorJitter`` with brightness first. Resampling is bilinear, and a
-        crop is resized to the size of the picture. A later rotation or shift fills in pixels beside the crop from the
-        picture; in torchvision they are lost. Brightness and contrast are clipped to the value range once, at the end.
-        ``MixUp`` and ``CutMix`` draw a weight for each picture, at most 0.5, where torchvision draws one for the batch.
-        ``Erasing`` counts ratios relative to that of the picture. Saturation and hue have no counterpart.
-
-        Args:
-            degrees: ``degrees`` of ``RandomAffine``.
-            translate: ``translate`` of ``RandomAffine``.
-            scale: ``scale`` of ``RandomAffine``.
-            shear: ``shear`` of ``RandomAffine``, along the rows.
-            crop_scale: ``scale`` of ``RandomResizedCrop``; None for no crop.
-            crop_ratio: ``ratio`` of ``RandomResizedCrop``.
-            horizontal_flip: ``p`` of ``RandomHorizontalFlip``.
-            vertical_flip: ``p`` of ``RandomVerticalFlip``.
-            brightness: ``brightness`` of ``ColorJitter``.
-            contrast: ``contrast`` of ``ColorJitter``.
-            fill: ``fill`` of ``RandomAffine``, one value for all channels.
-            **settings: Further arguments of ``Augmentation``: ``seed``, ``value_range``, ``num_classes``, ``name``; and
-                other arguments of these transforms with values that have no effect.
-
-        Returns:
-            The augmentation.
-
-        Raises:
-            CourseError: An argument has no counterpart, is invalid, or is unknown.
-
-        Example:
-            >>> Augmentation.like_torchvision(degrees=10, scale=(0.8, 1.2), brightness=0.3).transforms
-            (Zoom(low=0.8, high=1.2, keep_ratio=True, inverse=False), Rotation(degrees=10), Brightness(change=0.3))
-        """
-        return cls(
-            **other_libraries.from_torchvision(
-                degrees=degrees,
-                translate=translate,
-                scale=scale,
-                shear=shear,
-                crop_scale=crop_scale,
-                crop_ratio=crop_ratio,
-                horizontal_flip=horizontal_flip,
-                vertical_flip=vertical_flip,
-                brightness=brightness,
-                contrast=contrast,
-                fill=fill,
-                **settings,
-            )
-        )
+    like_image_data_generator = classmethod(other_libraries.like_image_data_generator)
+    like_torchvision = classmethod(other_libraries.like_torchvision)
 
     @property
     def mixes(self) -> bool:
@@ -467,7 +307,7 @@ class Augmentation(keras.layers.Layer):
         ]
 
     def _change(self, images: Any, drawn: Any, first_row: Any, step: Any, xp: ModuleType) -> Any:
-        """Applies all transforms but the mixing ones, before which pictures stay float32."""
+        """Applies all transforms but the mixing ones; pictures that will be mixed stay float32."""
         shape = images.shape if xp is np else keras.ops.shape(images)
         _, height, width, _ = shape
         numbers, *places = drawn
@@ -492,7 +332,7 @@ class Augmentation(keras.layers.Layer):
             return pixels
         for (next_gain, next_share, next_offset), transform in changes:
             of_gray = isinstance(transform, Contrast) and transform.gray
-            # the mean that the next change sees is gain·(its mean) + the sum of share·mean + offset
+            # the mean of the pixels so far is gain·(the mean of the picture) + the sum of share·mean + offset
             for gray, share in shares.items():
                 seen = gain + share if gray == of_gray else share
                 shares[gray] = next_gain * share + next_share * seen
@@ -502,24 +342,20 @@ class Augmentation(keras.layers.Layer):
             offset = offset + share * _mean(pixels, gray, xp)
         gain, offset = over_pixels(gain), over_pixels(offset)
         low, high = self.value_range
-        for plane in lights:  # light multiplies what is above black
+        for plane in lights:  # light multiplies the distance from black
             gain, offset = plane * gain, low + plane * (offset - low)
         return xp.clip(pixels * gain + offset, low, high)
 
     def _add_noise_and_erase(
         self, pixels: Any, numbers: Any, step: Any, first_row: Any, shape: tuple[Any, ...], xp: ModuleType
     ) -> Any:
-        """Adds noise, and fills rectangles."""
+        """Adds noise and erases rectangles."""
         batch, height, width, channels = shape
         low, high = self.value_range
         for transform, u in self._numbers_of(numbers, (Noise, Erasing)):
             if isinstance(transform, Noise):
                 noise = randomness.normal(
-                    self._noise_key,
-                    (batch, height * width * channels),
-                    step=step,
-                    first_row=first_row,
-                    xp=xp,
+                    self._noise_key, (batch, height * width * channels), step=step, first_row=first_row, xp=xp
                 )
                 noise = xp.reshape(noise, (-1, height, width, channels))
                 pixels = xp.clip(pixels + np.float32(transform.deviation * (high - low)) * noise, low, high)
@@ -540,7 +376,7 @@ class Augmentation(keras.layers.Layer):
                 inside = _inside(box, height, width, xp)
                 pixels = xp.where(inside, neighbors, pixels)
                 mask = cast(inside, "float32", xp)
-                share = xp.mean(mask, axis=(1, 2, 3))  # in whole pixels
+                share = xp.mean(mask, axis=(1, 2, 3))  # the share of whole pixels
             else:
                 pixels = pixels + over_pixels(share) * (neighbors - pixels)
             labels = labels + xp.expand_dims(share, 1) * (_rolled(labels, xp) - labels)
@@ -608,7 +444,7 @@ def _type_name(images: Any, xp: ModuleType) -> str:
 
 def _restore_type(kind: str, pixels: Any, xp: ModuleType) -> Any:
     """Converts float32 pixels to the type of the input."""
-    if kind == "uint8":  # by way of int16: PyTorch turns floats into bytes one by one, and these many at a time
+    if kind == "uint8":  # via int16, since PyTorch converts float32 to uint8 slowly, one by one
         pixels = cast(xp.round(pixels), "int16", xp)
     return cast(pixels, kind, xp)
 

@@ -20,7 +20,8 @@ from keras_course.errors import CourseError
 Line = tuple[Any, Any, Any]
 """A color change for each picture, gain·v + share·mean + offset: three arrays (batch,)."""
 
-_ABOVE_0 = np.finfo("float32").tiny.item()
+ABOVE_0 = np.finfo("float32").tiny.item()
+"""The least valid value of an argument that must be above 0."""
 
 _ADDED_LATER = {"later": True}
 """Marks a field of a later version. ``describe`` omits it while it has its default, so that older runs resume."""
@@ -93,7 +94,7 @@ class Rotation(Geometry):
 
     def map(self, u: Sequence[Any], height: int, width: int, xp: ModuleType) -> Map:
         """Returns the inverse rotation by the drawn angle."""
-        angle = _between(u[0], *_angle_limits(self.degrees))
+        angle = _between(u[0], *np.radians(_limits(self.degrees, 0)))
         cos, sin = xp.cos(angle), xp.sin(angle)
         return cos, -sin, 0.0, sin, cos, 0.0
 
@@ -179,20 +180,17 @@ class Zoom(Geometry):
     draws: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
-        high = number("high", self.high, _ABOVE_0, math.inf, "a factor above 0")
-        low = number("low", self.low, _ABOVE_0, high, f"a factor above 0 and up to high, {high}")
+        high = number("high", self.high, ABOVE_0, math.inf, "a factor above 0")
+        low = number("low", self.low, ABOVE_0, high, f"a factor above 0 and up to high, {high}")
         switches = {name: switch(name, getattr(self, name)) for name in ("keep_ratio", "inverse")}
         self._set(low=low, high=high, **switches)
 
     def map(self, u: Sequence[Any], height: int, width: int, xp: ModuleType) -> Map:
         """Returns the inverse scaling by the drawn factors."""
-        if self.inverse:
-            across = _between(u[0], 1 / self.high, 1 / self.low)
-            down = across if self.keep_ratio else _between(u[1], 1 / self.high, 1 / self.low)
-            return across, 0.0, 0.0, 0.0, down, 0.0
-        across = _between(u[0], self.low, self.high)
-        down = across if self.keep_ratio else _between(u[1], self.low, self.high)
-        return 1.0 / across, 0.0, 0.0, 0.0, 1.0 / down, 0.0
+        low, high = (1 / self.high, 1 / self.low) if self.inverse else (self.low, self.high)
+        across = _between(u[0], low, high)
+        down = across if self.keep_ratio else _between(u[1], low, high)
+        return (across, 0.0, 0.0, 0.0, down, 0.0) if self.inverse else (1.0 / across, 0.0, 0.0, 0.0, 1.0 / down, 0.0)
 
 
 @dataclass(frozen=True)
@@ -218,7 +216,7 @@ class Shear(Geometry):
 
     def map(self, u: Sequence[Any], height: int, width: int, xp: ModuleType) -> Map:
         """Returns the inverse shear by the drawn angle."""
-        angle = _between(u[0], *_angle_limits(self.degrees))
+        angle = _between(u[0], *np.radians(_limits(self.degrees, 0)))
         if self.keep_height:
             return 1.0, -xp.tan(angle), 0.0, 0.0, 1.0, 0.0
         return 1.0, -xp.sin(angle), 0.0, 0.0, xp.cos(angle), 0.0
@@ -359,7 +357,7 @@ class Brightness(Color):
 
     def line(self, u: Sequence[Any], xp: ModuleType) -> Line:
         """Returns the drawn factor."""
-        return _between(u[0], *_factors(self.change)), 0.0, 0.0
+        return _between(u[0], *_limits(self.change, 1)), 0.0, 0.0
 
 
 @dataclass(frozen=True)
@@ -385,7 +383,7 @@ class Contrast(Color):
 
     def line(self, u: Sequence[Any], xp: ModuleType) -> Line:
         """Returns the drawn factor, and the share of the mean."""
-        factor = _between(u[0], *_factors(self.change))
+        factor = _between(u[0], *_limits(self.change, 1))
         return factor, 1.0 - factor, 0.0
 
 
@@ -497,7 +495,7 @@ class MixUp(Transform):
     draws: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        self._set(alpha=number("alpha", self.alpha, _ABOVE_0, 100, "a number above 0 and up to 100"))
+        self._set(alpha=number("alpha", self.alpha, ABOVE_0, 100, "a number above 0 and up to 100"))
 
     def share(self, u: Sequence[Any], xp: ModuleType) -> Any:
         """Returns the weight of the neighbor, from 0 to 0.5."""
@@ -528,13 +526,9 @@ class CutMix(MixUp):
     draws: ClassVar[int] = 3
 
 
-TRANSFORMS = {
-    kind.__name__: kind
-    for kind in (
-        *(Rotation, Shift, Zoom, Shear, Flip, Crop, ResizedCrop, Brightness, Contrast, Light, Noise, Erasing),
-        *(MixUp, CutMix),
-    )
-}
+_GEOMETRY = (Rotation, Shift, Zoom, Shear, Flip, Crop, ResizedCrop)
+_VALUES = (Brightness, Contrast, Light, Noise, Erasing, MixUp, CutMix)
+TRANSFORMS = {kind.__name__: kind for kind in (*_GEOMETRY, *_VALUES)}
 """All transforms, by name."""
 
 
@@ -558,12 +552,6 @@ def _small_beta_quantiles(alpha: float, points: int = 257) -> tuple[float, ...]:
     return tuple(np.interp(np.linspace(0, cumulative[-1], points), cumulative, t).tolist())
 
 
-def _angle_limits(degrees: float | tuple[float, float]) -> tuple[float, float]:
-    """Returns the least and the greatest angle, in radians."""
-    low, high = degrees if isinstance(degrees, tuple) else (-degrees, degrees)
-    return np.radians(low), np.radians(high)
-
-
 def _read_change(value: Any) -> float | tuple[float, float]:
     """Reads the largest change of a factor, or a pair, the least and the greatest factor."""
     remedy = "a fraction from 0 to 1, or two rising factors from 0 up"
@@ -572,14 +560,14 @@ def _read_change(value: Any) -> float | tuple[float, float]:
     return rising("change", value, 0, math.inf, remedy)
 
 
-def _factors(change: float | tuple[float, float]) -> tuple[float, float]:
-    """Returns the least and the greatest factor."""
-    return change if isinstance(change, tuple) else (1 - change, 1 + change)
+def _limits(values: float | tuple[float, float], center: float) -> tuple[float, float]:
+    """Returns a pair unchanged, and for a single value the limits at that distance from the center."""
+    return values if isinstance(values, tuple) else (center - values, center + values)
 
 
 def _shares_and_ratios(scale: Any, ratio: Any) -> dict[str, tuple[float, float]]:
     """Reads ranges of shares of an area, and of ratios of width to height."""
     return {
-        "scale": rising("scale", scale, _ABOVE_0, 1, "two rising fractions above 0 and up to 1"),
-        "ratio": rising("ratio", ratio, _ABOVE_0, math.inf, "two rising numbers above 0"),
+        "scale": rising("scale", scale, ABOVE_0, 1, "two rising fractions above 0 and up to 1"),
+        "ratio": rising("ratio", ratio, ABOVE_0, math.inf, "two rising numbers above 0"),
     }
