@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from keras_course.errors import CourseError, check_positive
+from keras_course.errors import check_fractions, check_positive
 from keras_course.models.heads import class_logits
 from keras_course.randomness import Dropout, initialize
 
@@ -49,8 +49,7 @@ def dense_classifier(
     Source: NVIDIA Deep Learning Institute, "Fundamentals of Deep Learning", part 1.
     """
     check_positive(num_classes=num_classes, **{f"input_shape[{i}]": size for i, size in enumerate(input_shape)})
-    if not 0 <= dropout < 1:
-        raise CourseError(f"dropout is {dropout}; give a fraction from 0 up to but not including 1")
+    check_fractions(dropout=dropout)
     with keras.StatelessScope():  # the weights are drawn by `initialize` only, not also by Keras
         inputs = keras.Input(input_shape, name="pictures")
         x = layers.Rescaling(scale, name="pixels")(inputs)

@@ -144,18 +144,7 @@ def efficientnet_lite(
 
 
 def scaled_stages(size: Size) -> Sequence[Stage]:
-    """Returns the stages of one size, with more blocks and filters; the first and the last stage keep their one block.
-
-    Args:
-        size: An entry of ``SIZES``.
-
-    Returns:
-        The stages.
-
-    Example:
-        >>> [stage.blocks for stage in scaled_stages(SIZES["lite4"])]
-        [1, 4, 4, 6, 6, 8, 1]
-    """
+    """Returns the stages of one size; the first and the last stage keep their one block."""
     return [
         stage._replace(
             blocks=stage.blocks if place in (0, len(STAGES) - 1) else math.ceil(stage.blocks * size.depth),
@@ -196,13 +185,7 @@ def _convolution(
     x: Any, filters: int, kernel_size: int, strides: int, *, name: str, momentum: float, is_linear: bool = False
 ) -> Any:
     x = layers.Conv2D(
-        filters,
-        kernel_size,
-        strides,
-        padding="same",
-        use_bias=False,
-        kernel_initializer=_spread(),
-        name=f"{name}_conv",
+        filters, kernel_size, strides, padding="same", use_bias=False, kernel_initializer=_spread(), name=f"{name}_conv"
     )(x)
     return _normalized(x, name=name, momentum=momentum, is_linear=is_linear)
 

@@ -8,17 +8,9 @@ from keras_course.randomness import Dropout
 
 
 def class_logits(x: Any, num_classes: int, *, dropout: float = 0.0, seed: int = 0) -> Any:
-    """Adds the layers ``dropout``, if there is any, and ``logits`` to a graph.
+    """Adds ``dropout``, if any, and ``logits`` to features (batch, features), and returns the logits (batch, classes).
 
-    Args:
-        x: Features, a symbolic tensor (batch, features).
-        num_classes: Number of classes.
-        dropout: Fraction of the features to drop in training.
-        seed: Seed of dropout.
-
-    Returns:
-        Logits, a symbolic tensor (batch, num_classes). They are float32 whatever the precision of the layers before: a
-        softmax over bfloat16 logits loses digits.
+    They are float32 in any precision of the layers before, since a softmax over bfloat16 logits loses digits.
     """
     if dropout:
         x = Dropout(dropout, seed=seed, name="dropout")(x)

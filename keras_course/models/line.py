@@ -130,24 +130,7 @@ def line_model(*, m: float = -1.0, b: float = 5.0, name: str = "line") -> keras.
 
 
 def check_points(x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
-    """Checks that x and y are lists of equally many finite numbers.
-
-    Args:
-        x: Inputs.
-        y: Targets.
-
-    Returns:
-        x and y as float64 arrays (n,).
-
-    Raises:
-        CourseError: x and y are anything else.
-
-    Example:
-        >>> check_points([1, 2, 3], [1, 2])
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: x has 3 values and y has 2; give one y for each x
-    """
+    """Returns x and y as float64 arrays (n,); raises a ``CourseError`` unless they are equally many finite numbers."""
     points = {name: np.asarray(values, np.float64) for name, values in (("x", x), ("y", y))}
     for name, values in points.items():
         if values.ndim != 1 or not values.size:

@@ -1,12 +1,13 @@
 """A single neuron by its formula in NumPy, and chains of linear layers.
 
-The activations and their derivatives are the formulas of the slides, in float64, to compare with those of Keras.
+The activations and their derivatives are the formulas of the slides, to compare with those of Keras. Each
+returns float64 numbers of the shape of its argument.
 
 Source: NVIDIA Deep Learning Institute, "Fundamentals of Deep Learning", part 2.
 """
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
 
 import keras
 import numpy as np
@@ -19,102 +20,39 @@ from keras_course.randomness import initialize
 FloatArray = npt.NDArray[np.float64]
 
 
-class Function(Protocol):
-    """An elementwise function of an array."""
-
-    def __call__(self, x: npt.ArrayLike, /) -> FloatArray:
-        """Computes the function of each element."""
+Function = Callable[[npt.ArrayLike], FloatArray]
+"""An elementwise function of real numbers of any shape."""
 
 
 class Activation(NamedTuple):
-    """An activation and its derivative.
-
-    Args:
-        value: The function itself, σ(x).
-        slope: Its derivative, dσ/dx.
-    """
+    """An activation σ(x) and its derivative dσ/dx."""
 
     value: Function
     slope: Function
 
 
 def linear(x: npt.ArrayLike) -> FloatArray:
-    """Computes the identity, x.
-
-    Args:
-        x: Any real numbers, of any shape.
-
-    Returns:
-        float64 numbers of the same shape.
-
-    Example:
-        >>> linear([-2.0, 3.0]).tolist()
-        [-2.0, 3.0]
-    """
+    """Computes the identity, x."""
     return np.array(x, "float64")
 
 
 def linear_slope(x: npt.ArrayLike) -> FloatArray:
-    """Computes the slope of ``linear``: 1 everywhere.
-
-    Args:
-        x: Any real numbers, of any shape.
-
-    Returns:
-        float64 ones of the same shape.
-
-    Example:
-        >>> linear_slope([-2.0, 3.0]).tolist()
-        [1.0, 1.0]
-    """
+    """Computes the slope of ``linear``: 1 everywhere."""
     return np.ones_like(x, "float64")
 
 
 def relu(x: npt.ArrayLike) -> FloatArray:
-    """Computes max(0, x): the rectified linear unit.
-
-    Args:
-        x: Any real numbers, of any shape.
-
-    Returns:
-        float64 numbers from 0 up, of the same shape.
-
-    Example:
-        >>> relu([-2.0, 3.0]).tolist()
-        [0.0, 3.0]
-    """
+    """Computes max(0, x): the rectified linear unit."""
     return np.maximum(np.asarray(x, "float64"), 0.0)
 
 
 def relu_slope(x: npt.ArrayLike) -> FloatArray:
-    """Computes the slope of ``relu``: 0 where x ≤ 0, else 1. At 0 it is not defined; every framework uses 0.
-
-    Args:
-        x: Any real numbers, of any shape.
-
-    Returns:
-        float64 zeros and ones of the same shape.
-
-    Example:
-        >>> relu_slope([-2.0, 0.0, 3.0]).tolist()
-        [0.0, 0.0, 1.0]
-    """
+    """Computes the slope of ``relu``: 0 where x ≤ 0, else 1. At 0 it is not defined; every framework uses 0."""
     return (np.asarray(x, "float64") > 0).astype("float64")
 
 
 def sigmoid(x: npt.ArrayLike) -> FloatArray:
-    """Computes 1 / (1 + exp(-x)), which maps any number to one between 0 and 1.
-
-    Args:
-        x: Any real numbers, of any shape; large numbers of either sign do not overflow.
-
-    Returns:
-        float64 numbers from 0 to 1, of the same shape.
-
-    Example:
-        >>> sigmoid([-1000.0, 0.0, 1000.0]).tolist()
-        [0.0, 0.5, 1.0]
-    """
+    """Computes 1 / (1 + exp(-x)), from 0 to 1; large numbers of either sign do not overflow."""
     x = np.asarray(x, "float64")
     # exp only of numbers up to 0: exp(1000) would overflow
     small = np.exp(-np.abs(x))
@@ -122,51 +60,18 @@ def sigmoid(x: npt.ArrayLike) -> FloatArray:
 
 
 def sigmoid_slope(x: npt.ArrayLike) -> FloatArray:
-    """Computes the slope of ``sigmoid``: sigmoid(x) (1 - sigmoid(x)), which is at most 1/4 and almost 0 far from 0.
-
-    Args:
-        x: Any real numbers, of any shape.
-
-    Returns:
-        float64 numbers from 0 to 0.25, of the same shape.
-
-    Example:
-        >>> sigmoid_slope([0.0, 1000.0]).tolist()
-        [0.25, 0.0]
-    """
+    """Computes the slope of ``sigmoid``: sigmoid(x) (1 - sigmoid(x)), which is at most 1/4 and almost 0 far from 0."""
     return sigmoid(x) * sigmoid(np.negative(x))  # 1 - sigmoid(x) is sigmoid(-x), which does not round to 0 at x = 40
 
 
 def tanh(x: npt.ArrayLike) -> FloatArray:
-    """Computes 2 sigmoid(2x) - 1, the hyperbolic tangent: a sigmoid from -1 to 1.
-
-    Args:
-        x: Any real numbers, of any shape.
-
-    Returns:
-        float64 numbers from -1 to 1, of the same shape.
-
-    Example:
-        >>> tanh([0.0, 1000.0]).tolist()
-        [0.0, 1.0]
-    """
+    """Computes 2 sigmoid(2x) - 1, the hyperbolic tangent: a sigmoid from -1 to 1."""
     return np.tanh(np.asarray(x, "float64"))
 
 
 def tanh_slope(x: npt.ArrayLike) -> FloatArray:
-    """Computes the slope of ``tanh``: 1 - tanh(x)², at most 1.
-
-    Args:
-        x: Any real numbers, of any shape.
-
-    Returns:
-        float64 numbers from 0 to 1, of the same shape.
-
-    Example:
-        >>> tanh_slope([0.0, 1000.0]).tolist()
-        [1.0, 0.0]
-    """
-    return 4.0 * sigmoid_slope(2.0 * np.asarray(x, "float64"))  # what 1 - tanh(x)**2 is, without the cancellation
+    """Computes the slope of ``tanh``: 1 - tanh(x)², at most 1."""
+    return 4.0 * sigmoid_slope(2.0 * np.asarray(x, "float64"))  # equals 1 - tanh(x)**2, without its cancellation
 
 
 ACTIVATIONS: Final[dict[str, Activation]] = {
