@@ -104,18 +104,7 @@ _JPEG_SCAN: Final = 0xDA
 
 
 def format_of(beginning: bytes) -> str | None:
-    r"""Recognizes the format of a picture by the first bytes of its file, whatever the name of the file.
-
-    Args:
-        beginning: The first 64 bytes or more, or the whole of a shorter file.
-
-    Returns:
-        One of ``PICTURE_FORMATS``, or None.
-
-    Example:
-        >>> format_of(b"\x89PNG\r\n\x1a\n"), format_of(b"label,pixel1")
-        ('PNG', None)
-    """
+    """Returns which of ``PICTURE_FORMATS`` the first 64 bytes of a file have, whatever its name; None for any other."""
     for start, kind in _SIGNATURES.items():
         if beginning.startswith(start):
             return kind
@@ -170,11 +159,11 @@ def read_picture(
             if isinstance(source, Image.Image):
                 _check_size(source, name, largest_pixels)
                 source.load()
-                return _eight_bits(_upright(source, _orientation_of(source)))
+                return _eight_bits(_upright(source))
             return _decoded(source, name, shrink_to, largest_pixels, formats)
     except CourseError:
         raise
-    except Image.DecompressionBombError:  # Pillow's own limit, for what claims far more
+    except Image.DecompressionBombError:  # Pillow's own limit, for far more pixels
         raise CourseError(f"{name} has too many pixels; give a picture of at most {largest_pixels:,} pixels") from None
     except Exception as error:  # a damaged file can make a decoder raise nearly anything
         raise CourseError(f"{name} cannot be read as a picture: {reason_of(error)}") from error
@@ -259,8 +248,7 @@ def _decoded(
         pixels_alone, exif = _without_metadata(content, kind)
         if pixels_alone == content:
             raise
-        image = _opened(pixels_alone, kind, name, shrink_to, largest_pixels)
-        return _upright(image, _orientation_in(exif))
+        return _upright(_opened(pixels_alone, kind, name, shrink_to, largest_pixels), exif)
 
 
 def _opened(content: bytes, kind: str, name: str, shrink_to: int | None, largest_pixels: int) -> Image.Image:
@@ -270,7 +258,7 @@ def _opened(content: bytes, kind: str, name: str, shrink_to: int | None, largest
         if shrink_to is not None:
             image.draft(None, (shrink_to, shrink_to))
         image.load()
-        return _eight_bits(_upright(image, _orientation_of(image)))
+        return _eight_bits(_upright(image))
 
 
 def _check_decoder(kind: str, name: str) -> None:
@@ -287,23 +275,15 @@ def _check_decoder(kind: str, name: str) -> None:
         raise CourseError(f"{name} is an AVIF picture, which this Pillow cannot read; run: pip install -U pillow")
 
 
-def _orientation_of(image: Image.Image) -> Any:
+def _upright(image: Image.Image, exif: bytes | None = None) -> Image.Image:
+    """Turns a picture upright as its metadata say, or those that were removed from its file; ignores damaged ones."""
     try:
-        return image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # of damaged metadata, which can make a parser raise nearly anything
-        return None
-
-
-def _orientation_in(exif: bytes) -> Any:
-    try:
-        found = Image.Exif()
-        found.load(exif)
-        return found.get(ExifTags.Base.Orientation)
-    except Exception:  # as above
-        return None
-
-
-def _upright(image: Image.Image, orientation: Any) -> Image.Image:
+        metadata = image.getexif() if exif is None else Image.Exif()
+        if exif is not None:
+            metadata.load(exif)
+        orientation = metadata.get(ExifTags.Base.Orientation)
+    except Exception:  # damaged metadata can make a parser raise nearly anything
+        return image
     turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
     return image if turn is None else image.transpose(turn)
 
@@ -333,11 +313,11 @@ def _without_metadata(content: bytes, kind: str) -> tuple[bytes, bytes]:
 def _jpeg_segments(content: bytes) -> Iterator[tuple[int, bytes]]:
     """Yields the segments of a JPEG file with their markers; everything from the first scan on is one segment."""
     place = 2
-    while place + 4 <= len(content) and content[place] == 0xFF and content[place + 1] != 0xDA:
+    while place + 4 <= len(content) and content[place] == 0xFF and content[place + 1] != _JPEG_SCAN:
         length = 1 if content[place + 1] == 0xFF else 2 + int.from_bytes(content[place + 2 : place + 4], "big")
         yield content[place + 1], content[place : place + length]
         place += length
-    yield 0xDA, content[place:]
+    yield _JPEG_SCAN, content[place:]
 
 
 def _png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -395,7 +375,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     """Converts any mode of Pillow to L, LA, RGB or RGBA."""
     if image.mode in ("LA", "RGBA"):
         return image
-    if image.mode in ("L", "RGB"):  # of a PNG, one color can be transparent
+    if image.mode in ("L", "RGB"):  # one color of a PNG can be transparent
         return image.convert(image.mode + "A") if "transparency" in image.info else image
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):  # Pillow would clip values above 255
         values = np.nan_to_num(np.asarray(image, "float32"))
@@ -493,7 +473,8 @@ def _as_drawing(image: Image.Image, size: tuple[int, int]) -> Pixels:
     """
     if image.size == size:
         gray = np.asarray(image, "uint8")
-        return 255 - gray if np.median(_border(gray)) > 127 else gray
+        border = np.concatenate([gray[0], gray[-1], gray[:, 0], gray[:, -1]])
+        return 255 - gray if np.median(border) > 127 else gray
     width, height = size
     canvas = np.zeros((height, width), "uint8")
     strokes = _strokes(image)
@@ -505,11 +486,8 @@ def _as_drawing(image: Image.Image, size: tuple[int, int]) -> Pixels:
     new_size = [max(1, round(side * factor)) for side in (ink.shape[1], ink.shape[0])]
     shrunk = np.asarray(Image.fromarray(ink).resize((new_size[0], new_size[1]), Image.Resampling.BILINEAR))
     shrunk = np.clip(shrunk / shrunk.max(), 0, 1)  # resizing makes thin lines pale
-    places = [
-        _centered_start(weight, length)
-        for weight, length in ((shrunk.sum(axis=1), height), (shrunk.sum(axis=0), width))
-    ]
-    canvas[places[0] : places[0] + shrunk.shape[0], places[1] : places[1] + shrunk.shape[1]] = np.rint(255 * shrunk)
+    above, left = _centered_start(shrunk.sum(axis=1), height), _centered_start(shrunk.sum(axis=0), width)
+    canvas[above : above + shrunk.shape[0], left : left + shrunk.shape[1]] = np.rint(255 * shrunk)
     return canvas
 
 
@@ -591,10 +569,6 @@ def _fitted(size: tuple[int, int], longest: int) -> tuple[int, int]:
     """Scales a width and a height down so that the longer one is at most ``longest``."""
     factor = min(1.0, longest / max(size))
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
-
-
-def _border(pixels: Pixels) -> Pixels:
-    return np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
 
 
 def _centered_start(weight: npt.NDArray[Any], length: int) -> int:
