@@ -8,7 +8,6 @@ browser.
 Nothing here imports Keras, so that the page is written quickly.
 """
 
-import hashlib
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +19,7 @@ from keras_course.datasets import lines
 from keras_course.errors import CourseError
 from keras_course.files import replacing
 from keras_course.pages import assemble
+from keras_course.randomness.generator import name_words
 from keras_course.surfaces import SURFACES
 from keras_course.update_rules import UPDATE_RULES
 
@@ -45,24 +45,7 @@ _MARGIN = 0.75
 
 
 def write_page(path: str | os.PathLike[str]) -> Path:
-    """Writes the page; there is never an incomplete file.
-
-    Args:
-        path: The path of the file, ending in ``.html``; missing folders are created.
-
-    Returns:
-        The absolute path.
-
-    Raises:
-        CourseError: The path does not end in ``.html``, or is a folder.
-
-    Example:
-        >>> import tempfile
-        >>> folder = tempfile.TemporaryDirectory()
-        >>> write_page(Path(folder.name, "play.html")).read_text("utf-8") == page()
-        True
-        >>> folder.cleanup()
-    """
+    """Writes the page to a file that ends in ``.html``, atomically, and returns its absolute path."""
     target = Path(path).absolute()
     if target.suffix.lower() != ".html" or target.is_dir():
         raise CourseError(f"output is {str(path)!r}; give the name of a file that ends in .html")
@@ -72,16 +55,9 @@ def write_page(path: str | os.PathLike[str]) -> Path:
 
 
 def page() -> str:
-    """Returns the page: text, style, script and data in one HTML document.
+    """Returns the page: text, style, script and data in one HTML document, always the same.
 
     With its content security policy, the browser loads nothing else and runs no other script.
-
-    Returns:
-        The document, always the same text.
-
-    Example:
-        >>> page().splitlines()[0]
-        '<!DOCTYPE html>'
     """
     return assemble(_FOLDER, scripts=_SCRIPTS, data=_course())
 
@@ -91,7 +67,7 @@ def _course() -> dict[str, Any]:
     return {
         "rules": {name: asdict(rule) for name, rule in UPDATE_RULES.items()},
         "surfaces": {name: _line(name) for name in lines.STARTS} | {name: _formula(name) for name in SURFACES},
-        "shuffle": _stream_words("shuffle"),
+        "shuffle": name_words("shuffle").tolist(),
     }
 
 
@@ -123,9 +99,3 @@ def _formula(name: str) -> dict[str, Any]:
         "minima": surface.minima,
         "learning_rate": _LEARNING_RATES[name],
     }
-
-
-def _stream_words(name: str) -> list[int]:
-    """Returns the two int32 words of a stream's name, as ``randomness.stream_key`` computes them."""
-    digest = hashlib.blake2b(f"str:{name}".encode(), digest_size=8).digest()
-    return np.frombuffer(digest, "<i4").tolist()

@@ -42,24 +42,20 @@ def stream_key(seed: int, *path: str | int) -> Key:
         raise CourseError(f"seed is {seed!r}; give a whole number from 0 to 2**64 - 1")
     key = (int(seed) & 0xFFFFFFFF, int(seed) >> 32)
     for name in path:
-        digest = hashlib.blake2b(f"{type(name).__name__}:{name}".encode(), digest_size=8).digest()
-        counter = np.frombuffer(digest, "<i4")
+        counter = name_words(name)
         words = threefry_2x32(key, counter[:1], counter[1:])
         key = (int(words[0][0]) & 0xFFFFFFFF, int(words[1][0]) & 0xFFFFFFFF)
     return key
 
 
 def threefry_2x32(key: Key, counter0: Any, counter1: Any, *, xp: ModuleType = np) -> tuple[Any, Any]:
-    """Computes 64 random bits from a key and a counter (Threefry-2x32, 20 rounds).
+    """Computes 64 random bits from a key and a counter, as two int32 arrays (Threefry-2x32, 20 rounds).
 
     Args:
         key: Two words from 0 to 2**32 - 1.
         counter0: An int32 array.
         counter1: An int32 array that broadcasts with ``counter0``.
         xp: ``numpy`` or ``keras.ops``.
-
-    Returns:
-        Two int32 arrays of random bits.
 
     Example:
         >>> word0, word1 = threefry_2x32((0, 0), np.zeros(1, "int32"), np.zeros(1, "int32"))
@@ -78,7 +74,7 @@ def threefry_2x32(key: Key, counter0: Any, counter1: Any, *, xp: ModuleType = np
 
 
 def random_bits(key: Key, shape: Sequence[int], *, step: Any = 0, first_row: Any = 0, xp: ModuleType = np) -> Any:
-    """Draws an int32 array of random bits.
+    """Draws an int32 array of random bits, uniform over all 2**32 values.
 
     Args:
         key: The stream, from ``stream_key``.
@@ -87,9 +83,6 @@ def random_bits(key: Key, shape: Sequence[int], *, step: Any = 0, first_row: Any
         first_row: The number of the first row. With ``first_row=r``, a shard that starts at row ``r`` of a batch draws
             the same numbers as the whole batch has there.
         xp: ``numpy`` or ``keras.ops``.
-
-    Returns:
-        An int32 array of that shape, uniform over all 2**32 values.
 
     Example:
         >>> random_bits(stream_key(0, "example"), (2, 3)).shape
@@ -110,15 +103,7 @@ def random_bits(key: Key, shape: Sequence[int], *, step: Any = 0, first_row: Any
 def uniform(key: Key, shape: Sequence[int], *, step: Any = 0, first_row: Any = 0, xp: ModuleType = np) -> Any:
     """Draws float32 numbers, uniform over the 2**24 multiples of 2**-24 in [0, 1); bit-identical on all backends.
 
-    Args:
-        key: The stream, from ``stream_key``.
-        shape: Shape of the array.
-        step: The draw's number within the stream.
-        first_row: The number of the first row, as in ``random_bits``.
-        xp: ``numpy`` or ``keras.ops``.
-
-    Returns:
-        A float32 array.
+    The arguments are those of ``random_bits``.
 
     Example:
         >>> float(uniform(stream_key(0, "example"), (1000,)).mean().round(1))
@@ -132,17 +117,7 @@ def normal(key: Key, shape: Sequence[int], *, step: Any = 0, first_row: Any = 0,
     """Draws float32 numbers from the standard normal distribution by the Box-Muller transform.
 
     The random bits are the same on all backends; the logarithm and the cosine differ between libraries in the last bits
-    of a float32 (about 1e-6).
-
-    Args:
-        key: The stream, from ``stream_key``.
-        shape: Shape of the array.
-        step: The draw's number within the stream.
-        first_row: The number of the first row, as in ``random_bits``.
-        xp: ``numpy`` or ``keras.ops``.
-
-    Returns:
-        A float32 array. The largest possible magnitude is 5.77.
+    of a float32 (about 1e-6). The largest possible magnitude is 5.77. The arguments are those of ``random_bits``.
 
     Example:
         >>> draws = normal(stream_key(0, "example"), (10_000,))
@@ -168,9 +143,6 @@ def integers(
         step: The draw's number within the stream.
         first_row: The number of the first row, as in ``random_bits``.
         xp: ``numpy`` or ``keras.ops``.
-
-    Returns:
-        An int32 array.
 
     Raises:
         CourseError: ``high`` is out of range.
@@ -198,9 +170,6 @@ def keep_mask(
         first_row: The number of the first row, as in ``random_bits``.
         xp: ``numpy`` or ``keras.ops``.
 
-    Returns:
-        A boolean array.
-
     Example:
         >>> float(keep_mask(stream_key(0, "example"), (10_000,), 0.2).mean().round(1))
         0.8
@@ -210,7 +179,7 @@ def keep_mask(
 
 
 def permutation(key: Key, size: int, *, step: Any = 0, xp: ModuleType = np) -> Any:
-    """Draws a random order of the numbers 0 .. size - 1.
+    """Draws a random order of the numbers 0 .. size - 1, as int32.
 
     The numbers are sorted by random 32-bit keys. Two equal keys keep their order; a data set of 60,000 has on average
     fewer than one such pair.
@@ -221,9 +190,6 @@ def permutation(key: Key, size: int, *, step: Any = 0, xp: ModuleType = np) -> A
         step: The draw's number within the stream, for example the epoch.
         xp: ``numpy`` or ``keras.ops``.
 
-    Returns:
-        An int32 array of shape (size,).
-
     Example:
         >>> sorted(permutation(stream_key(0, "shuffle"), 5).tolist())
         [0, 1, 2, 3, 4]
@@ -232,6 +198,11 @@ def permutation(key: Key, size: int, *, step: Any = 0, xp: ModuleType = np) -> A
     if xp is np:
         return np.argsort(words, kind="stable").astype("int32")
     return xp.cast(xp.argsort(words), "int32")
+
+
+def name_words(name: str | int) -> np.ndarray:
+    """Returns the two int32 words of one part of a stream's name."""
+    return np.frombuffer(hashlib.blake2b(f"{type(name).__name__}:{name}".encode(), digest_size=8).digest(), "<i4")
 
 
 def _signed(word: int) -> int:

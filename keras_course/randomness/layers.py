@@ -70,12 +70,7 @@ class Dropout(keras.layers.Layer):
             shape = tuple(side if drawn is None else drawn for side, drawn in zip(shape, self.noise_shape, strict=True))
         rows = product_of(shape[:-1])
         mask = keep_mask(
-            self._key,
-            shape,
-            self.rate,
-            step=self.step.value,
-            first_row=_backend.replica() * rows,
-            xp=keras.ops,
+            self._key, shape, self.rate, step=self.step.value, first_row=_backend.replica() * rows, xp=keras.ops
         )
         self.step.assign(self.step.value + 1)
         scale = keras.ops.cast(1 / (1 - self.rate), inputs.dtype)
