@@ -1,8 +1,8 @@
 // --- drawing ----------------------------------------------------------------------------------------------------
-// Pictures are SVG, but for the colored ground of the surface, which is a canvas. Colors are classes in page.css.
+// Everything is SVG, except the colored background of the surface, which is a canvas. Colors are classes in page.css.
 
 const SVG = "http://www.w3.org/2000/svg";
-const FAR = 1e4; // pixels; farther out a path is cut off, as SVG may not take numbers of any size
+const FAR = 1e4; // pixels; paths are clipped at this distance, since SVG limits the size of numbers
 
 function shape(name, attributes, text) {
   const node = document.createElementNS(SVG, name);
@@ -15,7 +15,7 @@ function shape(name, attributes, text) {
   return node;
 }
 
-// Maps low .. high to from .. to.
+// Returns a linear map from low .. high to from .. to, and its inverse.
 function linearScale(low, high, from, to) {
   const scale = (value) => from + ((value - low) / (high - low)) * (to - from);
   scale.invert = (pixel) => low + ((pixel - from) / (to - from)) * (high - low);
@@ -27,7 +27,7 @@ function logScale(low, high, from, to) {
   return (value) => inner(Math.log(Math.max(value, low)));
 }
 
-// The line through points in pixels; what is far out is cut off in its direction.
+// Returns the SVG path through points in pixels; segments are clipped at the distance FAR.
 function pathThrough(points) {
   const isNear = ([x, y]) => Math.abs(x) <= FAR && Math.abs(y) <= FAR;
   const toward = ([x, y], [farX, farY]) => {
@@ -48,14 +48,14 @@ function pathThrough(points) {
     }
     const line = to.map((value) => value.toFixed(1)).join(" ");
     parts.push(pen === from ? `L${line}` : `M${from.map((value) => value.toFixed(1)).join(" ")}L${line}`);
-    pen = to; // a point that was cut off is none of the path's: from there the pen moves on without drawing
+    pen = to; // a new array if the segment was clipped: then the next one starts with a move
   }
   return parts.join("");
 }
 
 // --- the surface
 
-// Viridis, from low to high (S. van der Walt, N. Smith, 2015): its lightness rises evenly, also for the color-blind.
+// Viridis, from low to high (S. van der Walt, N. Smith, 2015): its lightness rises evenly, also for color-blind people.
 const RAMP = [
   "#440154", "#482173", "#433e85", "#38588c", "#2d708e", "#25858e", "#1e9b8a", "#2ab07f", "#52c569", "#86d549",
   "#c2df23", "#fde725",
@@ -68,7 +68,7 @@ function rampColor(share) {
   return RAMP[index].map((low, i) => low + (place - index) * (RAMP[index + 1][i] - low));
 }
 
-// Loss to 0 .. 1, so that equal steps in color are equal factors in loss high up, and the valley keeps some bands.
+// Maps losses to 0 .. 1: logarithmic where they are large, and nearly linear near the minimum, which so has bands, too.
 function makeLevels(surface, losses) {
   const least = surface.loss(...surface.minima[0]);
   const excess = Float64Array.from(losses, (loss) => Math.max(loss - least, 0)).sort();
@@ -81,7 +81,7 @@ function makeLevels(surface, losses) {
   };
 }
 
-// Fills the canvas with bands of equal loss and thin lines between them, smooth at the edges.
+// Paints filled contours with thin contour lines between them, both anti-aliased.
 function paintSurface(canvas, surface, width, height, scale) {
   const [columns, rows] = [Math.round(width * scale), Math.round(height * scale)];
   canvas.width = columns;
@@ -104,7 +104,7 @@ function paintSurface(canvas, surface, width, height, scale) {
       const across = heights[column + 1 < columns ? i + 1 : i] - heights[column > 0 ? i - 1 : i];
       const along = heights[row + 1 < rows ? i + columns : i] - heights[row > 0 ? i - columns : i];
       const edge = clamp(Math.round(heights[i]), 1, BANDS - 1);
-      const pixels = (heights[i] - edge) / (Math.hypot(across, along) / 2 + 1e-9); // from the nearest edge of a band
+      const pixels = (heights[i] - edge) / (Math.hypot(across, along) / 2 + 1e-9); // to the nearest contour line
       const above = clamp(pixels + 0.5, 0, 1);
       const shade = 1 - 0.22 * clamp(0.9 * scale - Math.abs(pixels), 0, 1);
       for (let channel = 0; channel < 3; channel++) {
@@ -126,7 +126,7 @@ function diamondPath(x, y, arm) {
   return `M${x} ${y - arm}L${x + arm} ${y}L${x} ${y + arm}L${x - arm} ${y}Z`;
 }
 
-// Numbers and names at the axes of a picture; box is {left, right, top, bottom} in pixels.
+// Returns ticks, numbers and labels of both axes; box is {left, right, top, bottom} in pixels.
 function axisShapes(box, xTicks, yTicks, labels, grid) {
   const nodes = [];
   const kind = grid ? "grid" : "tick";
@@ -151,7 +151,7 @@ function axisShapes(box, xTicks, yTicks, labels, grid) {
   return nodes;
 }
 
-// Axes and minima of the surface, which stay as they are while a path is drawn.
+// Returns the axes and the minima of the surface, which do not depend on the path.
 function surfaceFrame(surface, box, toX, toY) {
   const [left, right, bottom, top] = surface.bounds;
   const xTicks = ticks(left, right, (box.right - box.left) / 55).map((value) => [toX(value), formatNumber(value)]);
@@ -164,13 +164,13 @@ function surfaceFrame(surface, box, toX, toY) {
   return [...axisShapes(box, xTicks, yTicks, names, false), ...crosses];
 }
 
-// The path so far, its steps as dots while they are few, and where it is now.
+// Returns the path so far, a dot for each step of a short path, and the current point.
 function descentShapes(points, toX, toY) {
   const pixels = points.map(([p, q]) => [toX(p), toY(q)]);
   const d = pathThrough(pixels);
   const seen = ([x, y]) => Math.abs(x) <= FAR && Math.abs(y) <= FAR;
   const isLong = pixels.length > 101;
-  const dots = [pixels[0]]; // where they would touch, one stands for several
+  const dots = [pixels[0]]; // without those that would overlap
   for (const pixel of isLong ? [] : pixels) {
     const [lastX, lastY] = dots[dots.length - 1];
     if (seen(pixel) && Math.hypot(pixel[0] - lastX, pixel[1] - lastY) >= 9) {
@@ -189,7 +189,7 @@ function descentShapes(points, toX, toY) {
 
 // --- the loss over the steps
 
-// A logarithmic axis where the losses span more than a factor of 20, as in keras_course/plots.py.
+// Returns a logarithmic axis if the losses span more than a factor of 20, as in keras_course/plots/style.py.
 function lossAxis(values, from, to) {
   const shown = values.filter(Number.isFinite);
   const greatest = Math.max(...shown);
@@ -207,12 +207,12 @@ function lossAxis(values, from, to) {
   return { isLogarithmic: false, scale: linearScale(0, high, from, to), marks };
 }
 
-// All losses set the axes; those up to `shown` are drawn.
+// Draws the losses up to the step `shown`; the axes fit all losses.
 function lossChart(width, height, places, shown, lossName) {
   const box = { left: 66, right: width - 14, top: 10, bottom: height - 42 };
   const losses = places.map((place) => place.loss);
   const batchLosses = places.slice(0, -1).map((place) => (place.batch ? place.batch.loss : NaN));
-  // The loss of one batch may by luck be next to 0; that must not flatten the curve.
+  // The loss of one batch may be close to 0 by chance; the axis ignores it, so that the curve does not look flat.
   const floor = Math.min(...losses.filter(Number.isFinite)) / 10;
   const axis = lossAxis([...losses, ...batchLosses.filter((loss) => loss > floor)], box.bottom, box.top);
   const toX = linearScale(0, Math.max(1, places.length - 1), box.left, box.right);

@@ -1,9 +1,9 @@
 // --- descent ----------------------------------------------------------------------------------------------------
 
-const DIVERGED_ABOVE = 1e6; // times the loss at the start, or times 1, if that is more: as in keras_course/training
+const DIVERGED_ABOVE = 1e6; // times the loss at the start, or 1 if that is larger: as in keras_course/training
 
-// Yields for each step the epoch and the rows of its batch: each epoch is shuffled anew, its last batch may be smaller.
-// Without data, or with all of it in each step, the rows are left out.
+// Yields the epoch and the rows of the batch of each step. Each epoch is reshuffled; its last batch may be smaller.
+// The rows are undefined if there are no data, or if each step uses all of them.
 function* batches(size, batchSize, seed, nameWords) {
   const key = shuffleKey(seed, nameWords);
   for (let epoch = 0; ; epoch++) {
@@ -18,9 +18,9 @@ function* batches(size, batchSize, seed, nameWords) {
   }
 }
 
-// Goes down a surface. Each entry of `steps` is a place: the point, the loss on all data, the gradient there, and what
-// the step that leaves it sees, its batch's loss and gradient. `diverged` is the number of the step after which the
-// loss was too large or no number any more; there it ends.
+// Runs gradient descent. Each entry of `places` has the point, its loss and gradient on all data, and the mini-batch of
+// the next step: its rows, loss and gradient. `diverged` is the step after which the loss was too large or not a number,
+// and the last one; it is null if the descent did not diverge.
 function descend(surface, rule, { start, learningRate, batchSize, steps, seed }, nameWords) {
   const memories = start.map(() => ({ velocity: 0, square: rule.square_start }));
   const plan = batches(sampleCount(surface), batchSize, seed, nameWords);

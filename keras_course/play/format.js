@@ -1,10 +1,10 @@
-// --- numbers for people -----------------------------------------------------------------------------------------
+// --- formatting numbers -----------------------------------------------------------------------------------------
 
 const SUPERSCRIPTS = Object.fromEntries([..."-0123456789"].map((sign, i) => [sign, [..."⁻⁰¹²³⁴⁵⁶⁷⁸⁹"][i]]));
 
-const TIMES = "\u202f×\u202f"; // between narrow spaces at which no line breaks
+const TIMES = "\u202f×\u202f"; // between narrow no-break spaces
 
-// A number with so many digits that count: −0.7, 12,345, 3.2 × 10⁻⁷.
+// Formats a number with that many significant digits: −0.7, 12,345, 3.2 × 10⁻⁷.
 function formatNumber(value, digits = 5) {
   if (!Number.isFinite(value)) {
     return Number.isNaN(value) ? "not a number" : value > 0 ? "∞" : "−∞";
@@ -29,13 +29,13 @@ function plural(count, word) {
   return `${formatNumber(count, 15)} ${word}${count === 1 ? "" : "s"}`;
 }
 
-// The largest of 1, 2, 5 times a power of ten that is not above the size.
+// Returns the largest of 1, 2, 5 times a power of ten that is not above the size.
 function niceStep(size) {
   const power = 10 ** Math.floor(Math.log10(size));
   return [5, 2, 1].find((factor) => factor * power <= size * (1 + 1e-9)) * power;
 }
 
-// Rounds away the noise of binary fractions, as in 0.1 + 0.2.
+// Removes the rounding error of binary fractions, as in 0.1 + 0.2.
 function tidy(value) {
   return Number(value.toPrecision(12));
 }
@@ -44,7 +44,7 @@ function clamp(value, low, high) {
   return Math.min(Math.max(value, low), high);
 }
 
-// Round numbers from low to high, about so many.
+// Returns about `count` round numbers from low to high.
 function ticks(low, high, count) {
   const step = niceStep((1.6 * (high - low)) / count);
   const first = Math.ceil(low / step - 1e-9);

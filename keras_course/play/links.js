@@ -9,7 +9,7 @@ function writeLink() {
   }
 }
 
-// Takes over what a link says. What makes no sense in it is left out, and named.
+// Reads the settings from the link; a message names the invalid ones, which are ignored.
 function readLink() {
   const link = new URLSearchParams(window.location.hash.slice(1));
   const wrong = [];

@@ -1,4 +1,4 @@
-// --- wiring -----------------------------------------------------------------------------------------------------
+// --- event handlers ---------------------------------------------------------------------------------------------
 
 function makeChips(group, choices, choose) {
   const chips = Object.entries(choices).map(([name, { title }]) => {
@@ -9,7 +9,7 @@ function makeChips(group, choices, choose) {
   byId(`${group}s`).append(...chips);
 }
 
-// A point of the stage in pixels, as a start that is inside the picture and has few digits.
+// Converts a position on the stage, in pixels, to a start inside the picture with few digits.
 function startAt(x, y) {
   const steps = startSteps(1000);
   const point = [picture.toX.invert(x), picture.toY.invert(y)];
@@ -18,8 +18,8 @@ function startAt(x, y) {
 
 function wireHandle() {
   const [stage, handle] = [byId("stage"), byId("handle")];
-  let grip = null; // from the pointer to the middle of the handle, while it is dragged
-  let tap = null; // where a finger came down on the ground: it may be going to scroll
+  let grip = null; // offset from the pointer to the center of the handle, while it is dragged
+  let tap = null; // where a finger touched the surface: it may start to scroll
   const inStage = (event) => {
     const frameOfStage = stage.getBoundingClientRect();
     return [event.clientX - frameOfStage.left, event.clientY - frameOfStage.top];
@@ -127,7 +127,7 @@ readLink();
 window.addEventListener("hashchange", readLink);
 new ResizeObserver(render).observe(byId("stage"));
 
-// For the tests, and for anyone at the browser's console: the numbers without the picture.
+// For the tests and the browser's console: the numbers without the picture.
 window.keras_course = {
   surfaces: SURFACES,
   permutation: (seed, size, epoch) => permutation(shuffleKey(seed, COURSE.shuffle), size, epoch),

@@ -1,5 +1,5 @@
 // --- update rules -----------------------------------------------------------------------------------------------
-// The formula of keras_course/update_rules.py; its numbers come from there.
+// The formula of keras_course/update_rules.py; its coefficients come from there.
 
 const RULE_TEXTS = {
   sgd: "Plain descent: each step is the learning rate times the gradient.",
@@ -9,7 +9,7 @@ const RULE_TEXTS = {
   adam: "Momentum and RMSprop in one, with a careful start.",
 };
 
-// One step of one parameter at step t = 1, 2, ...; memory is {velocity, square} and is changed.
+// Returns one parameter after step t = 1, 2, ..., and updates its memory, {velocity, square}.
 function update(parameter, gradient, memory, rule, learningRate, t) {
   memory.velocity = rule.velocity_decay * memory.velocity + rule.gradient_share * gradient;
   memory.square = rule.square_decay * memory.square + rule.square_share * gradient * gradient;
@@ -24,7 +24,7 @@ function dividesByGradient(rule) {
   return rule.square_share > 0;
 }
 
-// Above this learning rate a rule that does not divide by the gradient leaves a bowl of this curvature.
+// Returns the learning rate above which a rule that does not divide by the gradient diverges at this curvature.
 function rateLimit(rule, curvature) {
   return (2 * (1 + rule.velocity_decay)) / (rule.gradient_share * curvature);
 }

@@ -1,4 +1,4 @@
-// --- showing it -------------------------------------------------------------------------------------------------
+// --- rendering --------------------------------------------------------------------------------------------------
 
 let settled = 0;
 
@@ -11,7 +11,7 @@ function render() {
   settled = window.setTimeout(settle, SETTLED_AFTER);
 }
 
-// What is read aloud or costs time waits until nothing moves.
+// Updates what a screen reader reads and what is slow, as soon as nothing moves.
 function settle() {
   if (frame) {
     return;
@@ -119,7 +119,7 @@ function showReadout() {
   const surface = SURFACES[settings.surface];
   const place = result.places[shown];
   const [first, second] = surface.labels;
-  // Three to a row: each slope stands below its parameter.
+  // Three in a row, so that each derivative is below its parameter.
   const facts = [
     ["step", "Step", shown],
     ["first", first, place.point[0]],
@@ -146,7 +146,7 @@ function make(name, attributes, ...children) {
   return node;
 }
 
-// --- the controls follow
+// --- updating the controls
 
 function syncControls() {
   const surface = SURFACES[settings.surface];
@@ -216,7 +216,7 @@ function lineHint(surface) {
 
 const table = { result: null, rows: 0 };
 
-// Fills the table while it is open: rows are added and taken away at its end, as the path grows and shrinks.
+// Fills the table while it is open: adds and removes rows at its end.
 function showTable() {
   if (!byId("table-box").open) {
     return;

@@ -1,4 +1,4 @@
-// --- what is chosen ---------------------------------------------------------------------------------------------
+// --- settings and state -----------------------------------------------------------------------------------------
 
 const COURSE = JSON.parse(document.getElementById("course").textContent);
 const SURFACES = makeSurfaces(COURSE);
@@ -6,9 +6,9 @@ const REDUCED_MOTION = window.matchMedia("(prefers-reduced-motion: reduce)");
 
 const MOST_STEPS = 1000;
 const GREATEST_SEED = 2 ** 32 - 1;
-const FARTHEST_TAP = 10; // pixels between down and up; a finger that goes farther does not mean the point
-const SETTLED_AFTER = 150; // milliseconds without a change; then it is said, linked and tabled
-const PLAY_SECONDS = 6; // a whole path takes at most so long
+const FARTHEST_TAP = 10; // pixels between touch and release; a longer way is not a tap
+const SETTLED_AFTER = 150; // milliseconds without a change, before message, table and link are updated
+const PLAY_SECONDS = 6; // the longest time for a whole path
 const SLOWEST_STEPS_A_SECOND = 5;
 
 const SURFACE_TEXTS = {
@@ -27,7 +27,7 @@ const PRESETS = {
 
 const byId = (id) => document.getElementById(id);
 
-// By the names that a link has for them; `result` follows from them, and `shown` is the step in sight.
+// The settings by their names in the link; `result` is computed from them, and `shown` is the step that is shown.
 const settings = {};
 let result = null;
 let shown = 0;
@@ -41,25 +41,25 @@ function lastStep() {
   return result.places.length - 1;
 }
 
-// Round distances on the surface of which about so many go across it and along it.
+// Returns round step sizes of about 1/count of the width and of the height of the surface.
 function startSteps(count) {
   const [left, right, bottom, top] = SURFACES[settings.surface].bounds;
   return [niceStep((right - left) / count), niceStep((top - bottom) / count)];
 }
 
-// The nearest start that is inside the picture.
+// Returns the nearest start inside the picture.
 function insideStart(start) {
   const { bounds } = SURFACES[settings.surface];
   return start.map((value, i) => clamp(tidy(value), bounds[2 * i], bounds[2 * i + 1]));
 }
 
-// --- what is right, and what is said about what is not
+// --- validation
 
 function isWhole(value, low, high) {
   return Number.isInteger(value) && value >= low && value <= high;
 }
 
-// What to do about a value, or "" if it is right.
+// Returns what to do about an invalid value, "" for a valid one.
 function remedy(name, value) {
   const surface = SURFACES[settings.surface];
   const between = (low, high) => `a number from ${formatNumber(low, 15)} to ${formatNumber(high, 15)}`;
@@ -80,8 +80,8 @@ function remedy(name, value) {
   }
 }
 
-// Each number field: its name for people, how it is read from the settings, and what it changes in them; and for those
-// that are not whole, how far an arrow key goes, where the browser would add 1.
+// Each number field: its title, how it is read from the settings, and how it changes them; for numbers that are not
+// whole also the step of an arrow key, where the browser would add 1.
 const FIELDS = {
   rate: {
     title: () => "Learning rate",
@@ -132,7 +132,7 @@ function readField(name) {
   }
 }
 
-// --- changing what is chosen
+// --- changing the settings
 
 function change(patch) {
   const wasAtEnd = result === null || shown === lastStep();
@@ -154,7 +154,7 @@ function run({ surface, optimizer, start, rate, batch, steps, seed }) {
   return descend(SURFACES[surface], COURSE.rules[optimizer], numbers, COURSE.shuffle);
 }
 
-// --- playing
+// --- animation
 
 let frame = 0;
 

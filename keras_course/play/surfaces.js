@@ -1,5 +1,5 @@
 // --- loss surfaces ----------------------------------------------------------------------------------------------
-// Of each: the loss at (p, q), its gradient [∂p, ∂q], and its second derivatives [∂pp, ∂pq, ∂qq]. The formulas are
+// For each: the loss at (p, q), its gradient [∂p, ∂q], and its second derivatives [∂pp, ∂pq, ∂qq]. The formulas are
 // those of keras_course/surfaces.py, differentiated by hand.
 
 const FORMULAS = {
@@ -27,7 +27,7 @@ function mean(values) {
   return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
-// The mean squared error of ŷ = m x + b on the points; rows chooses some of them, as a batch does.
+// The mean squared error of ŷ = m x + b on the points; `rows` selects a mini-batch.
 function lineSurface({ x, y }) {
   const all = [...x.keys()];
   const errors = (m, b, rows) => rows.map((row) => m * x[row] + b - y[row]);
@@ -42,7 +42,7 @@ function lineSurface({ x, y }) {
   };
 }
 
-// The surfaces of the course's data, each with its functions.
+// Returns the surfaces of the page's data, each with its functions.
 function makeSurfaces(course) {
   const entries = Object.entries(course.surfaces).map(([name, surface]) => [
     name,
@@ -55,7 +55,7 @@ function sampleCount(surface) {
   return surface.data ? surface.data.x.length : 0;
 }
 
-// The largest curvature at the global minimum: the larger eigenvalue of the matrix of second derivatives.
+// Returns the largest curvature at the global minimum: the larger eigenvalue of the matrix of second derivatives.
 function greatestCurvature(surface) {
   const [pp, pq, qq] = surface.hessian(...surface.minima[0]);
   return (pp + qq + Math.hypot(pp - qq, 2 * pq)) / 2;

@@ -1,4 +1,4 @@
-// --- words ------------------------------------------------------------------------------------------------------
+// --- messages ---------------------------------------------------------------------------------------------------
 
 function messageText() {
   const surface = SURFACES[settings.surface];
@@ -40,7 +40,7 @@ function divergenceReason(surface) {
   return `${tooLarge}; for this surface anything above ${limit} is${batches}.`;
 }
 
-// The minimum at which the path ended, if it is at one.
+// Names the minimum at which the path ended; "" if it is not at one.
 function restingPlace(surface, place) {
   const [left, right, bottom, top] = surface.bounds;
   const [m, b] = place.point;
