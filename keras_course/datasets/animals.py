@@ -6,12 +6,11 @@ Chelsea (public domain, by Stéfan van der Walt).
 """
 
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Final
 
 from keras_course.datasets import arrays
-from keras_course.datasets.folders import list_pictures, report
+from keras_course.datasets.folders import list_pictures, packaged_photo, report
 from keras_course.errors import CourseError
 from keras_course.files import is_archive
 from keras_course.preprocessing.images import PICTURE_ENDINGS
@@ -75,7 +74,7 @@ def locate(source: str | Path = "auto") -> Sequence[Path]:
     if source in ("auto", "full", "sample"):
         names = [f"photos/{name}.jpg" for name in WHO_IS_IT]
         found = [path for name in names for path in arrays.places(name)[:-1] if path.is_file()]
-        found += [path for path in [_of_package()] if path is not None]
+        found += [path for path in [packaged_photo("chelsea.png")] if path is not None]
         if not found:
             raise CourseError(f"there are no photos of animals here; {HOW_TO_GET}")
         return found
@@ -95,12 +94,3 @@ def locate(source: str | Path = "auto") -> Sequence[Path]:
     if len(listing.files) > LARGEST_COUNT:
         raise CourseError(f"{source} holds more than {LARGEST_COUNT:,} photos; give a folder with fewer")
     return [path / file.name for file in listing.files]
-
-
-def _of_package() -> Path | None:
-    """Finds Chelsea without importing the package, which is slow."""
-    try:
-        path = Path(str(metadata.distribution("scikit-image").locate_file("skimage/data/chelsea.png")))
-    except metadata.PackageNotFoundError:
-        return None
-    return path if path.is_file() else None

@@ -9,7 +9,7 @@ import math
 import os
 import zipfile
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,9 @@ __all__ = [
     "cache_folder",
     "check_claim",
     "checked_part",
+    "checked_parts",
     "content_sha256",
+    "open_member",
     "places",
     "read_npz",
     "save",
@@ -40,55 +42,20 @@ LARGEST_COUNT: Final = 500_000
 
 
 def cache_folder(cache: str | Path | None = None) -> Path:
-    """Returns the cache folder for downloaded or prepared files, whether it exists or not.
-
-    Args:
-        cache: The folder; by default ``KERAS_COURSE_CACHE`` or the user's cache folder.
-
-    Returns:
-        The path.
-
-    Example:
-        >>> cache_folder("my_cache").as_posix()
-        'my_cache'
-    """
+    """Returns the cache folder: the argument, ``KERAS_COURSE_CACHE`` or the user's cache folder; it may not exist."""
     folder = cache or os.environ.get("KERAS_COURSE_CACHE") or platformdirs.user_cache_dir("keras_course")
     return Path(folder).expanduser()
 
 
 def places(file_name: str, cache: str | Path | None = None) -> list[Path]:
-    """Returns the possible paths of a data file: in the read-only folder ``KERAS_COURSE_DATA`` and in the cache.
-
-    Args:
-        file_name: The name of the file.
-        cache: The cache folder; by default ``KERAS_COURSE_CACHE`` or the user's cache folder.
-
-    Returns:
-        One or two paths, in the order of the search; the last one is in the cache.
-
-    Example:
-        >>> places("mnist.npz", "my_cache")[-1].as_posix()
-        'my_cache/mnist.npz'
-    """
+    """Returns the possible paths of a data file: in the read-only folder ``KERAS_COURSE_DATA`` and in the cache."""
     data_folder = os.environ.get("KERAS_COURSE_DATA")
     folders = [Path(data_folder).expanduser()] if data_folder else []
     return [folder / file_name for folder in (*folders, cache_folder(cache))]
 
 
 def content_sha256(parts: Parts) -> str:
-    """Computes the SHA-256 of pictures and labels: of the bytes of all four arrays in their order, as uint8.
-
-    Args:
-        parts: Pictures and labels.
-
-    Returns:
-        64 hexadecimal digits, which do not depend on the file format.
-
-    Example:
-        >>> part = np.zeros((1, 28, 28, 1), "uint8"), np.array([7], "int32")
-        >>> content_sha256((part, part)) == hashlib.sha256((bytes(28 * 28) + bytes([7])) * 2).hexdigest()
-        True
-    """
+    """Computes the SHA-256 of all four arrays in their order, as uint8; it does not depend on the file format."""
     sha256 = hashlib.sha256()
     for array in (*parts[0], *parts[1]):
         sha256.update(np.ascontiguousarray(array, dtype=np.uint8).data)
@@ -96,27 +63,10 @@ def content_sha256(parts: Parts) -> str:
 
 
 def save(path: str | Path, parts: Parts) -> None:
-    """Writes pictures and labels as a compressed ``.npz`` with the keys and types of Keras' ``mnist.npz``.
+    """Writes pictures and labels (below 256) as a compressed ``.npz`` with the keys and types of Keras' ``mnist.npz``.
 
-    The same content gives the same bytes. The file is written under a temporary name and then renamed.
-
-    Args:
-        path: The file; its folder is created if needed.
-        parts: Pictures and labels; the labels are below 256.
-
-    Raises:
-        DiskError: The file cannot be written.
-
-    Example:
-        >>> import tempfile
-        >>> part = np.zeros((3, 28, 28, 1), "uint8"), np.array([2, 0, 1], "int32")
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     save(Path(folder, "new", "three.npz"), (part, part))
-        ...     with np.load(Path(folder, "new", "three.npz")) as file:
-        ...         print(file["x_train"].shape, file["y_test"])
-        (3, 28, 28) [2 0 1]
+    The same content gives the same bytes. The folder of the file is created if needed.
     """
-    path = Path(path)
     keys = ("x_train", "y_train", "x_test", "y_test")
     contents: tuple[np.ndarray, ...] = (*parts[0], *parts[1])
     arrays: dict[str, Any] = {
@@ -129,54 +79,19 @@ def save(path: str | Path, parts: Parts) -> None:
 def read_npz(archive: zipfile.ZipFile, *, num_classes: int) -> Parts:
     """Reads pictures and labels from an ``.npz``, and checks all sizes before memory is allocated.
 
-    ``numpy.load`` would allocate whatever a header claims. Nothing is unpickled.
-
-    Args:
-        archive: The ``.npz``, opened as a zip archive, with ``x_train``, ``y_train``, ``x_valid`` (or ``x_test``) and
-            ``y_valid`` (or ``y_test``): uint8 ``(n, 28, 28)`` or ``(n, 28, 28, 1)``, and whole numbers ``(n,)``, in any
-            order of bytes and axes.
-        num_classes: Number of classes; labels are below it.
-
-    Returns:
-        Pictures and labels that can be written to.
-
-    Raises:
-        ValueError: An array is missing or has another shape or type. The caller adds the path.
-        zipfile.BadZipFile: The archive is damaged.
-
-    Example:
-        >>> import tempfile
-        >>> part = np.zeros((3, 28, 28), "uint8"), np.array([2, 0, 1])
-        >>> with tempfile.TemporaryFile() as file:
-        ...     np.savez(file, x_train=part[0], y_train=part[1], x_valid=part[0], y_valid=part[1])
-        ...     (x_train, y_train), _ = read_npz(zipfile.ZipFile(file), num_classes=3)
-        >>> x_train.shape, y_train
-        ((3, 28, 28, 1), array([2, 0, 1], dtype=int32))
+    ``numpy.load`` would allocate whatever a header claims. Nothing is unpickled. The arrays are ``x_train``,
+    ``y_train``, ``x_valid`` (or ``x_test``) and ``y_valid`` (or ``y_test``), in any order of bytes and axes: uint8
+    ``(n, 28, 28)`` or ``(n, 28, 28, 1)``, and whole numbers ``(n,)``. A ValueError says what is wrong, without the
+    path.
     """
-    x_train, y_train = _read_member(archive, "x_train"), _read_member(archive, "y_train")
-    x_valid, y_valid = _read_member(archive, "x_valid", "x_test"), _read_member(archive, "y_valid", "y_test")
-    return (
-        checked_part(x_train, y_train, "train", num_classes=num_classes),
-        checked_part(x_valid, y_valid, "valid", num_classes=num_classes),
-    )
+    keys = ("x_train",), ("y_train",), ("x_valid", "x_test"), ("y_valid", "y_test")
+    return checked_parts(*(_read_member(archive, *names) for names in keys), num_classes=num_classes)
 
 
 def check_claim(name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """Checks the shape and type in a header before the data are read.
+    """Checks the shape and type in the header of an array, whose name begins with x for pictures and y for labels.
 
-    Args:
-        name: Name of the array; it begins with x for pictures and with y for labels.
-        shape: Shape in the header.
-        dtype: Type in the header.
-
-    Raises:
-        ValueError: They are not those of pictures of 28 by 28 bytes or of labels, or there are none or too many.
-
-    Example:
-        >>> check_claim("y_train", (10, 2), np.dtype("int64"))
-        Traceback (most recent call last):
-        ...
-        ValueError: y_train is int64 (10, 2); wanted is whole numbers (n,) with n up to 500,000
+    Raises a ValueError if they are wrong, or if there are no examples or too many.
     """
     if name.startswith("x"):
         is_right = dtype == np.uint8 and shape[1:] in (INPUT_SHAPE[:2], INPUT_SHAPE)
@@ -189,26 +104,9 @@ def check_claim(name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
 
 
 def checked_part(pictures: np.ndarray, labels: np.ndarray, name: str, *, num_classes: int) -> Part:
-    """Checks that pictures and labels match, and converts them to the shapes and types of all data sets.
+    """Checks that pictures and labels match, and copies them to the shapes and types of all data sets.
 
-    Args:
-        pictures: uint8 ``(n, 28, 28)`` or ``(n, 28, 28, 1)``.
-        labels: Whole numbers ``(n,)``, n at least 1.
-        name: Name of the part in an error message.
-        num_classes: Number of classes; labels are below it.
-
-    Returns:
-        Pictures ``(n, 28, 28, 1)`` and int32 labels ``(n,)``. Both are copies, since an array made from bytes cannot be
-        written to.
-
-    Raises:
-        ValueError: The numbers of pictures and labels differ, or a label is out of range.
-
-    Example:
-        >>> checked_part(np.zeros((1, 28, 28), "uint8"), np.array([10]), "valid", num_classes=10)
-        Traceback (most recent call last):
-        ...
-        ValueError: valid has labels from 10 to 10; wanted is 0 to 9
+    A copy, since an array made from bytes cannot be written to. Raises a ValueError that names the part.
     """
     if len(pictures) != len(labels):
         raise ValueError(f"{name} has {len(pictures):,} pictures and {len(labels):,} labels")
@@ -217,20 +115,32 @@ def checked_part(pictures: np.ndarray, labels: np.ndarray, name: str, *, num_cla
     return np.array(pictures, order="C").reshape(-1, *INPUT_SHAPE), labels.astype(np.int32)
 
 
+def checked_parts(
+    x_train: np.ndarray, y_train: np.ndarray, x_valid: np.ndarray, y_valid: np.ndarray, *, num_classes: int
+) -> Parts:
+    """Checks and converts both parts, see ``checked_part``."""
+    train = checked_part(x_train, y_train, "train", num_classes=num_classes)
+    return train, checked_part(x_valid, y_valid, "valid", num_classes=num_classes)
+
+
+def open_member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
+    """Opens a file of a zip archive, unless it is compressed in a way that numpy and most programs do not use."""
+    if archive.getinfo(name).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{name} is compressed in a way that is not read here")
+    return archive.open(name)
+
+
 def _read_member(archive: zipfile.ZipFile, *keys: str) -> np.ndarray:
     """Reads the array with the first of these keys."""
     name = next((f"{key}.npy" for key in keys if f"{key}.npy" in archive.namelist()), None)
     if name is None:
         raise ValueError(f"it has no {' or '.join(keys)}")
-    info = archive.getinfo(name)
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{name} is compressed in a way that numpy does not use")
-    with archive.open(info) as member:
+    with open_member(archive, name) as member:
         if np.lib.format.read_magic(member) != (1, 0):
             raise ValueError(f"{name} is not in version 1.0 of numpy's format")
         shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(member)
         check_claim(name, shape, dtype)
         size = math.prod(shape) * dtype.itemsize
-        if info.file_size != member.tell() + size:
+        if archive.getinfo(name).file_size != member.tell() + size:
             raise ValueError(f"{name} claims the shape {shape}, which is not what the file holds")
         return np.frombuffer(member.read(size), dtype).reshape(shape, order="F" if is_fortran else "C")

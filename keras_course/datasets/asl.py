@@ -153,8 +153,7 @@ def load_data(
         >>> x_train.shape, x_train[:, 0, 0, 0].tolist(), [CLASS_NAMES[label] for label in y_train]
         ((2, 28, 28, 1), [90, 180], ['A', 'B'])
 
-    Source:
-        https://www.kaggle.com/datasets/datamunge/sign-language-mnist and https://doi.org/10.17632/j4y5w2c8w9.1
+    Source: https://www.kaggle.com/datasets/datamunge/sign-language-mnist and https://doi.org/10.17632/j4y5w2c8w9.1
     """
     _check_split(split)
     found = _resolve(source, cache)[1]
@@ -251,18 +250,7 @@ def describe(path: str | Path) -> str:
 
 
 def cache_file(cache: str | Path | None = None) -> Path:
-    """Returns the path of real hand signs in the cache, whether the file exists or not.
-
-    Args:
-        cache: The cache folder; by default ``KERAS_COURSE_CACHE`` or the user's cache folder.
-
-    Returns:
-        The path of ``sign_mnist.npz`` in that folder.
-
-    Example:
-        >>> cache_file("my_cache").as_posix()
-        'my_cache/sign_mnist.npz'
-    """
+    """Returns the path of real hand signs in the cache, whether the file exists or not; see ``arrays.cache_folder``."""
     return arrays.cache_folder(cache) / FILE_NAME
 
 
@@ -412,14 +400,11 @@ def _parts(name: str) -> tuple[str, ...]:
 
 def _nearest(entries: Sequence[_Entry], file_name: str) -> _Entry | None:
     """Finds the file of this name in the uppermost folder, since Kaggle's zip has each file twice."""
-    found = sorted((len(_parts(entry.name)), entry.name, entry) for entry in entries if _is_named(entry, file_name))
+    named = [entry for entry in entries if _parts(entry.name)[-1].lower() == file_name]
+    found = sorted((len(_parts(entry.name)), entry.name, entry) for entry in named)
     if len(found) > 1 and found[0][0] == found[1][0]:
         raise ValueError(f"it has {found[0][1]} and {found[1][1]}; keep one of them")
     return found[0][2] if found else None
-
-
-def _is_named(entry: _Entry, file_name: str) -> bool:
-    return _parts(entry.name)[-1].lower() == file_name
 
 
 def _read_npz(archive: zipfile.ZipFile) -> _Found:
@@ -447,9 +432,8 @@ def _read_csv(entry: _Entry) -> npt.NDArray[np.uint8]:
     """Reads a table of whole numbers from 0 to 255, (n, 785)."""
     header, _, rows = _content(entry, LARGEST_CSV_BYTES).partition(b"\n")
     if header.decode("utf-8-sig", "replace").strip() != CSV_HEADER:
-        raise ValueError(
-            f"{entry.name} begins with {header[:40].decode('ascii', 'replace')!r}, not with {CSV_HEADER[:20]}"
-        )
+        beginning = header[:40].decode("ascii", "replace")
+        raise ValueError(f"{entry.name} begins with {beginning!r}, not with {CSV_HEADER[:20]}")
     if not rows.strip():
         raise ValueError(f"{entry.name} has no rows")
     try:
@@ -491,19 +475,18 @@ def _photos(entries: Iterable[_Entry], skipped: _Skipped) -> Iterator[_Photo]:
         if part_of(letter) and letter.upper() not in CLASS_NAMES:
             skipped.append((entry.name, "it is in no folder of a letter"))
             continue
-        label = _label(letter, entry.name)
-        if label is None:
-            skipped.append((entry.name, f"{letter} is no letter that a picture can show"))
-        else:
+        if (label := _label(letter, entry.name, skipped)) is not None:
             yield _Photo(entry.name, _part_in(folders), label, _content(entry, images.LARGEST_FILE_BYTES))
 
 
-def _label(letter: str, name: str) -> int | None:
+def _label(letter: str, name: str, skipped: _Skipped) -> int | None:
+    """Returns the label of a letter; None, and a reason in ``skipped``, for what no picture can show."""
     if letter.upper() in CLASS_NAMES:
         return CLASS_NAMES.index(letter.upper())
-    if letter.upper() in NOT_SIGNS:
-        return None
-    raise ValueError(f"{name} is in the folder or class {letter!r}; wanted is a letter from A to Y")
+    if letter.upper() not in NOT_SIGNS:
+        raise ValueError(f"{name} is in the folder or class {letter!r}; wanted is a letter from A to Y")
+    skipped.append((name, f"{letter} is no letter that a picture can show"))
+    return None
 
 
 def _part_in(names: Sequence[str]) -> str | None:
@@ -516,8 +499,7 @@ def _read_parquet(entries: Sequence[_Entry], skipped: _Skipped) -> _Found:
         parquet = import_module("pyarrow.parquet")
     except ImportError as error:
         raise CourseError(f"{entries[0].name} needs pyarrow to be read; install it: pip install pyarrow") from error
-    photos = (photo for entry in entries for photo in _parquet_photos(entry, parquet, skipped))
-    return _decode(photos, skipped)
+    return _decode((photo for entry in entries for photo in _parquet_photos(entry, parquet, skipped)), skipped)
 
 
 def _parquet_photos(entry: _Entry, parquet: Any, skipped: _Skipped) -> Iterator[_Photo]:
@@ -550,11 +532,7 @@ def _parquet_photos(entry: _Entry, parquet: Any, skipped: _Skipped) -> Iterator[
                     continue
                 if not isinstance(content, bytes):
                     raise ValueError(f"{entry.name} has no files of pictures in its column {picture_column}")
-                letter = _name_of(answer, names, name)
-                label = _label(letter, name)
-                if label is None:
-                    skipped.append((name, f"{letter} is no letter that a picture can show"))
-                else:
+                if (label := _label(_name_of(answer, names, name), name, skipped)) is not None:
                     yield _Photo(name, _part_in([entry.name]), label, content)
 
 
@@ -594,8 +572,7 @@ def _decode(photos: Iterable[_Photo], skipped: _Skipped) -> _Found:
         if number == LARGEST_COUNT:
             raise ValueError(f"it has more than {LARGEST_COUNT:,} pictures")
         try:
-            # the same as in serving
-            picture = images.prepare(photo.content, PICTURES, name="it")[:, :, 0]
+            picture = images.prepare(photo.content, PICTURES, name="it")[:, :, 0]  # the same as in serving
         except CourseError as error:
             skipped.append((photo.name, str(error)))
             first_reason = first_reason or f": {photo.name}: {error}"
@@ -609,19 +586,13 @@ def _decode(photos: Iterable[_Photo], skipped: _Skipped) -> _Found:
             "some of its pictures are in a folder for training or validation and others are not; give one folder"
         )
     if len(parts) == 3:
-        skipped += [
-            (name, "the test part stays unseen where there is one to validate with") for *_, name in parts["test"]
-        ]
-        del parts["test"]
-    found = {
-        part: _checked(
-            np.stack([picture for picture, *_ in rows]),
-            np.array([label for _, label, *_ in rows]),
-            part or "it",
-            np.array([person for _, _, person, _ in rows]) if all(person for _, _, person, _ in rows) else None,
-        )
-        for part, rows in parts.items()
-    }
+        reason = "the test part stays unseen where there is one to validate with"
+        skipped += [(name, reason) for *_, name in parts.pop("test")]
+    found = {}
+    for part, rows in parts.items():
+        pictures, labels, people, _ = zip(*rows, strict=True)
+        of_people = np.array(people) if all(people) else None
+        found[part] = _checked(np.stack(pictures), np.array(labels), part or "it", of_people)
     if len(found) == 1:
         return next(iter(found.values())), None
     if "train" not in found:

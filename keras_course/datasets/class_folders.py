@@ -10,16 +10,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from keras_course.cards import check_class_name
-from keras_course.datasets.folders import (
-    LEAVES,
-    File,
-    Listing,
-    composed,
-    is_system,
-    join,
-    list_pictures,
-    names_of,
-)
+from keras_course.datasets.folders import LEAVES, File, Listing, composed, is_system, join, list_pictures, names_of
 from keras_course.datasets.layouts import Layout, Tree, part_of, read_layout
 from keras_course.errors import CourseError
 from keras_course.foreign_text import printable

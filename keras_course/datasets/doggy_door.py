@@ -8,8 +8,6 @@ The sample consists of crops of seven photos of the package scikit-image: one ca
 demonstrates the lesson: each photo is in both parts, so the validation accuracy means nothing.
 """
 
-import io
-from importlib import metadata
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +16,7 @@ from PIL import Image
 
 from keras_course import randomness
 from keras_course.datasets import arrays, photo_folder
+from keras_course.datasets.folders import packaged_photo
 from keras_course.errors import MissingPackageError
 from keras_course.files import replacing
 
@@ -66,26 +65,20 @@ def _sample(folder: Path) -> Path:
                 target = folder / part / kind / f"{Path(name).stem}_{number:02}.jpg"
                 if not target.exists():
                     with replacing(target) as file:
-                        file.write(_cut(name, f"{part}{number}"))
+                        _cut(name, f"{part}{number}").save(file, "JPEG", quality=90)
     return folder
 
 
-def _cut(name: str, which: str) -> bytes:
-    """Crops a photo at random, flips half of the crops, and returns a JPEG file."""
-    try:
-        path = Path(str(metadata.distribution("scikit-image").locate_file(f"skimage/data/{name}")))
-    except metadata.PackageNotFoundError:
-        raise MissingPackageError(
-            "the sample of photos", "scikit-image", 'pip install "keras-course[pretrained]"; or give --data FOLDER'
-        ) from None
+def _cut(name: str, which: str) -> Image.Image:
+    """Crops a photo at random, and flips half of the crops."""
+    path = packaged_photo(name)
+    if path is None:
+        install = 'pip install "keras-course[pretrained]"; or give --data FOLDER'
+        raise MissingPackageError("the sample of photos", "scikit-image", install)
     draws = randomness.uniform(randomness.stream_key(0, "sample", name, which), (4,))
     with Image.open(path) as photo:
         side = round(min(photo.size) * (0.45 + 0.45 * float(draws[0])))
-        left, top = (
-            int((length - side + 1) * float(draw)) for length, draw in zip(photo.size, draws[1:3], strict=True)
-        )
+        left, top = (int((size - side + 1) * float(draw)) for size, draw in zip(photo.size, draws[1:3], strict=True))
         cut = photo.convert("RGB").crop((left, top, left + side, top + side)).resize((_SIDE, _SIDE))
     pixels = np.asarray(cut)
-    file = io.BytesIO()
-    Image.fromarray(pixels[:, ::-1] if draws[3] < 0.5 else pixels).save(file, "JPEG", quality=90)
-    return file.getvalue()
+    return Image.fromarray(pixels[:, ::-1] if draws[3] < 0.5 else pixels)

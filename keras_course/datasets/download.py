@@ -1,10 +1,7 @@
 """Downloads with several sources, a hash, resuming after a cut, and time-outs for every kind of waiting.
 
-``requests`` talks to the server, and ``filelock`` keeps two processes apart. The time-outs of ``requests`` cover
-neither a name look-up that hangs nor headers that arrive byte by byte; so a thread receives, and the caller stops
-waiting in time. The thread never touches the disk.
-
-The folder may be shared with other users. Links are not written through, and those of other users are not followed.
+``requests`` talks to the server, and ``filelock`` keeps two processes apart. The folder may be shared with other users.
+Links are not written through, and those of other users are not followed.
 """
 
 import contextlib
@@ -19,8 +16,7 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,9 +24,8 @@ from urllib.parse import urlsplit
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from keras_course.errors import CourseError, DiskError, reason_of
 from keras_course.files import Lock, is_own, open_to_append
@@ -57,20 +52,10 @@ _REASONS = (
 
 
 class Patience:
-    """The time-outs of a download: for an answer, for a block of data, and for all waiting together.
+    """The time-outs of a download in seconds: for all waiting together, for an answer, and for each further 64 KiB.
 
-    Time in which data arrive does not count. Every other second (a name look-up, a silent or very slow server, another
-    process that holds the lock) is subtracted from ``total``, which all sources and files share.
-
-    Args:
-        total: Seconds of waiting without data, in all.
-        first_byte: Seconds until the first answer of a source, including name look-up and handshake.
-        block: Seconds until each further 64 KiB.
-
-    Example:
-        >>> patience = Patience(total=5.0, first_byte=1.5, block=1.5)
-        >>> 4.0 < patience.left() <= 5.0
-        True
+    ``total`` is shared by all sources and files. Time in which data arrive does not count; a name look-up, a silent or
+    very slow server, or another process that holds the lock does.
     """
 
     def __init__(self, total: float = 180.0, first_byte: float = 15.0, block: float = 60.0) -> None:
@@ -105,41 +90,16 @@ def fetch(
     patience: Patience | None = None,
     largest: int = LARGEST_FILE_BYTES,
 ) -> Path:
-    """Returns the path of a file with a known hash, and downloads it if it is not in the folder yet.
+    """Returns the path of a file, and downloads it if it is not in the folder yet, which is created if needed.
 
-    The sources are tried in their order. Received data are kept in ``<file_name>.part``; the next attempt, also of
-    another process or from the next source, resumes there. Proxies from the environment are used.
+    The sources, https or http on this computer, are tried in their order. Received data are kept in
+    ``<file_name>.part``; the next attempt, also of another process or from the next source, resumes there.
 
-    Args:
-        file_name: The name of the file in the folder.
-        sources: Addresses of the same file, the preferred one first; https, or http on this computer.
-        known_hash: The hash of the whole file: 64 hexadecimal digits for SHA-256, or ``md5:`` and 32. If it is empty,
-            because the publisher gives none, the file is accepted as it comes over a secure connection, and the caller
-            has to check it.
-        folder: The folder of the file; created if needed.
-        patience: The time-outs; by default minutes.
-        largest: Limit for the size in bytes, so that a wrong source cannot fill the disk.
+    ``known_hash`` is 64 hexadecimal digits for SHA-256, or ``md5:`` and 32; "" if the publisher gives none, so that the
+    caller has to check the file. ``largest`` is the limit in bytes, so that a wrong source cannot fill the disk. Raises
+    a CourseError with the reasons if no source delivers the file or the folder cannot be written to.
 
-    Returns:
-        The path of the complete file with the right hash.
-
-    Raises:
-        CourseError: No source delivered the file, a source is not https, or the folder cannot be written to (no space,
-            no permission). The message names the reasons; received data are kept.
-
-    Example:
-        An existing file with the right hash needs no network:
-
-        >>> import hashlib, tempfile
-        >>> folder = tempfile.TemporaryDirectory()
-        >>> _ = Path(folder.name, "seven.txt").write_bytes(b"7")
-        >>> sha256 = hashlib.sha256(b"7").hexdigest()
-        >>> fetch("seven.txt", ["https://example.org/seven.txt"], sha256, folder.name).name
-        'seven.txt'
-        >>> folder.cleanup()
-
-    Source:
-        https://www.fatiando.org/pooch and RFC 9110, section 14 (Range requests).
+    Source: RFC 9110, section 14 (Range requests).
     """
     for url in sources:
         if not _is_secure(url):
@@ -163,21 +123,8 @@ def fetch(
 def locked(lock_file: str | Path, patience: Patience) -> Iterator[None]:
     """Holds a lock that only one process can hold, and waits for another process as long as its downloads grow.
 
-    Args:
-        lock_file: The lock file. Its folder is created if needed.
-        patience: The time-outs while no download grows.
-
-    Yields:
-        Nothing; the lock is held inside the ``with`` block.
-
-    Raises:
-        CourseError: Another process holds the lock and makes no progress, or the folder cannot be written to.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder, locked(Path(folder) / "digits.lock", Patience()):
-        ...     print("alone")
-        alone
+    The folder is created if needed. Raises a CourseError if it cannot be written to, or if the other process makes no
+    progress.
     """
     lock = Lock(lock_file)
     try:
@@ -191,19 +138,7 @@ def locked(lock_file: str | Path, patience: Patience) -> Iterator[None]:
 
 
 def set_aside(file: Path) -> None:
-    """Renames a damaged file to ``<name>.broken`` and prints one line on stderr; nothing is deleted.
-
-    Args:
-        file: The damaged file.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _ = Path(folder, "digits.npz").write_bytes(b"?")
-        ...     set_aside(Path(folder, "digits.npz"))
-        ...     [file.name for file in Path(folder).iterdir()]
-        ['digits.npz.broken']
-    """
+    """Renames a damaged file to ``<name>.broken`` and prints one line on stderr; nothing is deleted."""
     broken = file.with_name(f"{file.name}.broken")
     try:
         file.replace(broken)
@@ -294,19 +229,19 @@ def _download(url: str, target: Path, known_hash: str, patience: Patience, large
 def _continue_part(url: str, part: Path, patience: Patience, largest: int) -> None:
     """Resumes the partial file at its end."""
     start = _size(part)
-    with _Transfer(url, start, patience) as transfer:
-        head = transfer.head()
-        if head.status == 206 and not head.begins_at(start):
+    with contextlib.closing(_receive(url, start, patience)) as received:
+        status, headers, length = next(received)
+        if status == 206 and not headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             raise _SourceError("sends another range than requested")
-        if head.status in (200, 206):
+        if status in (200, 206):
             # A server without ranges answers 200 and sends everything again.
-            start = start if head.status == 206 else 0
-            with open_to_append(part) as file, _progress_bar(part.stem, start, head.length()) as advance:
+            start = start if status == 206 else 0
+            with open_to_append(part) as file, _progress_bar(part.stem, start, length) as advance:
                 if file.tell() < start:
                     raise _SourceError(f"{part.name} was changed by another process")
                 file.truncate(start)
                 file.seek(start)
-                for chunk in transfer.chunks():
+                for chunk in received:
                     file.write(chunk)
                     advance(len(chunk))
                     if file.tell() > largest:
@@ -314,107 +249,68 @@ def _continue_part(url: str, part: Path, patience: Patience, largest: int) -> No
                         raise _SourceError(f"more than {largest:,} bytes")
                 file.flush()
                 os.fsync(file.fileno())
-        elif head.status != 416 or not start:
-            raise _SourceError(f"HTTP status {head.status}")
+        elif status != 416 or not start:
+            raise _SourceError(f"HTTP status {status}")
         # 416 means that nothing follows the partial file: the hash decides whether it is complete.
 
 
-@dataclass(frozen=True)
-class _Head:
-    """The status and headers of an answer."""
+def _receive(url: str, start: int, patience: Patience) -> Generator[Any, None, None]:
+    """Yields status, headers and length of an answer, then its bytes, as long as they arrive in time.
 
-    status: int
-    headers: Mapping[str, str]
+    ``requests`` has no time-out for a name look-up that hangs or for headers that arrive byte by byte, and neither can
+    be interrupted. So a daemon thread receives, and is abandoned when it is late; it never touches the disk.
+    """
+    items: queue.SimpleQueue[Any] = queue.SimpleQueue()  # at the end b"", or the error
+    is_abandoned = threading.Event()
 
-    def begins_at(self, start: int) -> bool:
-        return self.headers.get("Content-Range", "").startswith(f"bytes {start}-")
-
-    def length(self) -> int | None:
-        length = self.headers.get("Content-Length", "")
-        return int(length) if length.isdecimal() else None
-
-
-class _Transfer:
-    """A GET request in its own thread; the caller takes the data that arrive in time."""
-
-    def __init__(self, url: str, start: int, patience: Patience) -> None:
-        self._url = url
-        self._patience = patience
-        self._deadline = time.monotonic() + patience.first_byte
-        self._stopped = threading.Event()
-        # First the head, then the chunks, then b"" or the error that ended it.
-        self._items: queue.SimpleQueue[_Head | bytes | Exception] = queue.SimpleQueue()
-        # a daemon thread, since a name look-up cannot be interrupted and must not keep Python from exiting
-        threading.Thread(target=self._receive, args=(url, start), name=f"download {url}", daemon=True).start()
-
-    def __enter__(self) -> "_Transfer":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-
-    def head(self) -> _Head:
-        head = self._next_item()
-        assert isinstance(head, _Head)
-        self._deadline = time.monotonic() + self._patience.block
-        return head
-
-    def chunks(self) -> Iterator[bytes]:
-        arrived = 0
-        while chunk := self._next_item():
-            assert isinstance(chunk, bytes)
-            arrived += len(chunk)
-            if arrived >= BLOCK_BYTES:
-                arrived = 0
-                self._deadline = time.monotonic() + self._patience.block
-                self._patience.forgive()
-            yield chunk
-
-    def _next_item(self) -> _Head | bytes:
-        seconds = min(self._deadline - time.monotonic(), self._patience.left())
-        try:
-            item = self._items.get(timeout=max(0.0, seconds))
-        except queue.Empty:
-            raise _SourceError("no answer in time") from None
-        if isinstance(item, Exception):
-            if problem := _settings_problem(self._url, item):
-                raise CourseError(problem) from item  # which all sources have
-            raise _SourceError(_reason(self._url, item)) from item
-        return item
-
-    def _receive(self, url: str, start: int) -> None:
+    def request() -> None:
         # The hash is that of the stored bytes, so no compression may be added on the way.
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
-        timeouts = (self._patience.first_byte, self._patience.block)
+        times = (patience.first_byte, patience.block)
         try:
-            with (
-                _secure_session() as session,
-                session.get(url, headers=headers, stream=True, timeout=timeouts) as answer,
-            ):
-                self._items.put(_Head(answer.status_code, answer.headers))
+            with _SecureSession() as session, session.get(url, headers=headers, stream=True, timeout=times) as answer:
+                items.put((answer.status_code, answer.headers, answer.raw.length_remaining))
                 for chunk in answer.iter_content(CHUNK_BYTES):
-                    if self._stopped.is_set():
+                    if is_abandoned.is_set():
                         return
-                    self._items.put(chunk)
-            self._items.put(b"")
+                    items.put(chunk)
+            items.put(b"")
         except Exception as error:  # raised again in the caller's thread
-            self._items.put(error)
+            items.put(error)
+
+    threading.Thread(target=request, name=f"download {url}", daemon=True).start()
+    deadline = time.monotonic() + patience.first_byte
+    arrived = 0
+    try:
+        while True:
+            try:
+                item = items.get(timeout=max(0.0, min(deadline - time.monotonic(), patience.left())))
+            except queue.Empty:
+                raise _SourceError("no answer in time") from None
+            if isinstance(item, Exception):
+                if problem := _settings_problem(url, item):
+                    raise CourseError(problem) from item  # which all sources have
+                raise _SourceError(_reason(url, item)) from item
+            if not item:
+                return
+            if isinstance(item, tuple):
+                deadline = time.monotonic() + patience.block
+            elif (arrived := arrived + len(item)) >= BLOCK_BYTES:
+                arrived = 0
+                deadline = time.monotonic() + patience.block
+                patience.forgive()
+            yield item
+    finally:
+        is_abandoned.set()
 
 
-class _SecureAdapter(HTTPAdapter):
+class _SecureSession(requests.Session):
     """Allows https, and http only for this computer, also after redirections."""
 
-    def send(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+    def send(self, request: Any, **kwargs: Any) -> Any:
         if not _is_secure(request.url):
             raise requests.exceptions.InvalidSchema(request.url)
-        return super().send(request, *args, **kwargs)
-
-
-def _secure_session() -> requests.Session:
-    session = requests.Session()
-    for scheme in ("https://", "http://"):
-        session.mount(scheme, _SecureAdapter())
-    return session
+        return super().send(request, **kwargs)
 
 
 def _is_secure(url: str) -> bool:
@@ -458,7 +354,7 @@ def _is_address(proxy: str) -> bool:
 
 
 def _certificates_problem(error: Exception) -> str:
-    """Describes the problem of the file of certificates that a variable names, else returns ""."""
+    """Describes the problem of the file of certificates that a variable names, "" for none."""
     for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         if named := os.environ.get(variable):
             return _unreadable_certificates(variable, Path(named))
@@ -524,5 +420,5 @@ def _progress_bar(name: str, start: int, length: int | None) -> Iterator[Any]:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.file.isatty()) as progress:
-        task: TaskID = progress.add_task(name, total=None if length is None else start + length, completed=start)
-        yield partial(progress.advance, task)
+        total = None if length is None else start + length
+        yield partial(progress.advance, progress.add_task(name, total=total, completed=start))

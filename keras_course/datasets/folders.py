@@ -10,6 +10,7 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple
 
@@ -32,6 +33,7 @@ __all__ = [
     "list_files",
     "list_pictures",
     "names_of",
+    "packaged_photo",
     "reason_against",
     "report",
 ]
@@ -87,10 +89,7 @@ class File(NamedTuple):
 class Listing(NamedTuple):
     """The contents of a folder, as paths relative to it, sorted folder by folder.
 
-    Args:
-        files: The files.
-        folders: The subfolders of all levels.
-        skipped: Other entries, each with the reason.
+    ``folders`` are the subfolders of all levels; ``skipped`` are other entries, each with the reason.
     """
 
     files: list[File]
@@ -99,40 +98,15 @@ class Listing(NamedTuple):
 
 
 def is_system(name: str) -> bool:
-    """Returns whether a file or folder of this name is a system file, which is ignored.
-
-    Args:
-        name: The name, without the folders above.
-
-    Returns:
-        Whether it belongs to an operating system or a program.
-
-    Example:
-        >>> [name for name in ("@eaDir", "$RECYCLE.BIN", "Thumbs.db", "._cat.jpg", "cat.jpg") if not is_system(name)]
-        ['cat.jpg']
-    """
+    """Returns whether a file or folder of this name belongs to a system or a program, and is ignored."""
     return name.lower() in _SYSTEM_NAMES or _SYSTEM.match(name) is not None
 
 
 def list_files(folder: Path) -> Listing:
     """Lists all regular files of a folder and its subfolders without opening them.
 
-    Links are followed if they stay in the folder.
-
-    Args:
-        folder: The folder.
-
-    Returns:
-        The files and folders.
-
-    Raises:
-        CourseError: There is no such folder, it cannot be read, or it has too many files.
-
-    Example:
-        >>> list_files(Path("no_such_folder"))
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: there is no folder no_such_folder; give the path of one
+    Links are followed if they stay in the folder. Raises a CourseError if there is no such folder, it cannot be read,
+    or it has too many files.
     """
     listing = Listing([], [], [])
     try:
@@ -154,38 +128,21 @@ def list_files(folder: Path) -> Listing:
             if count > _LARGEST_ENTRIES:
                 raise CourseError(f"{folder} has more than {_LARGEST_ENTRIES:,} files; give a smaller folder")
             for entry in found:
-                inner = _visit(listing, entry, join(name, entry.name), root, links)
-                if inner is not None:
-                    open_folders.append((join(name, entry.name), inner))
+                path = join(name, entry.name)
+                if (inner := _visit(listing, entry, path, root, links)) is not None:
+                    open_folders.append((path, inner))
+    except CourseError:
+        raise
     except (OSError, ValueError) as error:
-        if isinstance(error, CourseError):
-            raise
         raise CourseError(f"{folder} cannot be read: {reason_of(error)}") from error
     return _sorted(listing)
 
 
 def list_pictures(folder: Path) -> Listing:
-    """Lists the pictures of a folder and its subfolders.
+    """Lists the pictures of a folder in ``files``, and all other files with the reason in ``skipped``.
 
-    A picture is recognized by its ending, or by its first bytes if it has no ending of a picture.
-
-    Args:
-        folder: The folder.
-
-    Returns:
-        The pictures in ``files``, and all other files with the reason in ``skipped``.
-
-    Raises:
-        CourseError: There is no such folder, it cannot be read, or it has too many files or pictures.
-
-    Example:
-        >>> import tempfile
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> for name in ("cat.jpg", "raw.cr2", "notes.txt"):
-        ...     _ = (folder / name).write_text("...")
-        >>> listing = list_pictures(folder)
-        >>> [file.name for file in listing.files], [name for name, _ in listing.skipped]
-        (['cat.jpg'], ['notes.txt', 'raw.cr2'])
+    A picture is recognized by its ending, or by its first bytes if it has no ending of a picture. Raises the errors of
+    ``list_files``.
     """
     found = list_files(folder)
     listing = Listing([], found.folders, found.skipped)
@@ -200,21 +157,7 @@ def list_pictures(folder: Path) -> Listing:
 
 
 def reason_against(name: str, size: int, open_file: Callable[[], Any]) -> str:
-    """Returns the reason why a file is not read as a picture.
-
-    Args:
-        name: The file name.
-        size: The file size in bytes.
-        open_file: Opens the file; its first bytes decide if the name has no ending of a picture.
-
-    Returns:
-        The reason, or "" for a picture.
-
-    Example:
-        >>> import io
-        >>> reason_against("notes.txt", 5, lambda: io.BytesIO(b"notes"))
-        'it is no picture'
-    """
+    """Returns the reason why a file is not read as a picture, else ""; opens it if its ending does not tell."""
     ending = PurePosixPath(name).suffix.lower()
     if ending in _OTHER_PICTURES:
         return _OTHER_PICTURES[ending]
@@ -232,18 +175,7 @@ def reason_against(name: str, size: int, open_file: Callable[[], Any]) -> str:
 
 
 def report(folder: str | Path, skipped: Sequence[tuple[str, str]]) -> None:
-    """Prints one line on stderr about the skipped files of a folder, or nothing if there are none.
-
-    Args:
-        folder: The folder.
-        skipped: Paths relative to it, each with the reason.
-
-    Example:
-        >>> import contextlib
-        >>> with contextlib.redirect_stderr(sys.stdout):
-        ...     report("photos", [("a.txt", NO_PICTURE), ("b.cr2", "the raw file of a camera is not read")])
-        photos: 2 skipped: b.cr2 (the raw file of a camera is not read), a.txt (it is no picture)
-    """
+    """Prints one line on stderr about the skipped files of a folder, each with the reason, if there are any."""
     if not skipped:
         return
     in_order = sorted(skipped, key=lambda item: item[1] == NO_PICTURE)  # unexpected reasons first
@@ -253,69 +185,24 @@ def report(folder: str | Path, skipped: Sequence[tuple[str, str]]) -> None:
 
 
 def names_of(names: Iterable[str]) -> str:
-    """Joins up to five names, sorted, and the number of the others.
-
-    Args:
-        names: The names.
-
-    Returns:
-        One line.
-
-    Example:
-        >>> names_of("gfedcba")
-        'a, b, c, d, e and 2 more'
-    """
+    """Joins up to five names, sorted, and the number of the others."""
     found = sorted(names)
     more = f" and {len(found) - 5:,} more" if len(found) > 5 else ""
     return ", ".join(map(printable, found[:5])) + more
 
 
 def join(folder: str, name: str) -> str:
-    """Joins a relative path and a name; the empty path is the folder itself.
-
-    Args:
-        folder: A relative path.
-        name: The name of an entry in it.
-
-    Returns:
-        The relative path of the entry.
-
-    Example:
-        >>> join("train", "cat"), join("", "train")
-        ('train/cat', 'train')
-    """
+    """Joins a relative path and a name; the empty path is the folder itself."""
     return f"{folder}/{name}" if folder else name
 
 
 def composed(name: str) -> str:
-    r"""Normalizes letters with accents, which macOS decomposes and keyboards do not.
-
-    Args:
-        name: A name.
-
-    Returns:
-        The name in Unicode's normal form C.
-
-    Example:
-        >>> len("a\u0308"), len(composed("a\u0308"))
-        (2, 1)
-    """
+    """Normalizes a name to Unicode's form C: macOS decomposes letters with accents, and keyboards do not."""
     return unicodedata.normalize("NFC", name)
 
 
 def in_order(name: str) -> tuple[list[str], str]:
-    """Returns a key that sorts paths folder by folder, in the same way on every system.
-
-    Args:
-        name: A relative path.
-
-    Returns:
-        The key.
-
-    Example:
-        >>> sorted(["a-b/1", "a/2"], key=in_order)
-        ['a/2', 'a-b/1']
-    """
+    """Returns a key that sorts paths folder by folder, in the same way on every system."""
     return composed(name).split("/"), name
 
 
@@ -327,27 +214,22 @@ def _sorted(listing: Listing) -> Listing:
 
 
 def check_folder(folder: Path) -> None:
-    """Raises an error if a folder does not exist.
-
-    Args:
-        folder: The folder.
-
-    Raises:
-        CourseError: There is no such folder, or it is a file.
-        OSError: It cannot be determined.
-
-    Example:
-        >>> check_folder(Path("no_such_folder"))
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: there is no folder no_such_folder; give the path of one
-    """
+    """Raises a CourseError if there is no such folder or it is a file, and an OSError if that cannot be determined."""
     try:
         mode = folder.stat().st_mode
     except FileNotFoundError:
         raise CourseError(f"there is no folder {folder}; give the path of one") from None
     if not stat.S_ISDIR(mode):
         raise CourseError(f"{folder} is a file; give a folder{'; unpack it first' if is_archive(folder) else ''}")
+
+
+def packaged_photo(name: str) -> Path | None:
+    """Finds a photo of the package scikit-image without importing the package, which is slow."""
+    try:
+        path = Path(str(metadata.distribution("scikit-image").locate_file(f"skimage/data/{name}")))
+    except metadata.PackageNotFoundError:
+        return None
+    return path if path.is_file() else None
 
 
 def _visit(

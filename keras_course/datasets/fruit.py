@@ -9,7 +9,6 @@ stem; rotten fruit has brown spots, mold, and less color. It only demonstrates t
 on it does not recognize real fruit.
 """
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -210,9 +209,7 @@ def _sample(folder: Path) -> Path:
             for number in range(count):
                 target = folder / part / class_name / f"{number:02}.jpg"
                 if not target.exists():
-                    file = io.BytesIO()
                     drawn = draw(class_name, number + sum(_DRAWN.values()) * (part == "valid"))
-                    Image.fromarray(drawn).save(file, "JPEG", quality=90)
-                    with replacing(target) as out:
-                        out.write(file.getvalue())
+                    with replacing(target) as file:
+                        Image.fromarray(drawn).save(file, "JPEG", quality=90)
     return folder

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -41,7 +42,6 @@ INPUT_SHAPE: Final = PICTURES.shape
 Pictures = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]
 Array = npt.NDArray[np.float64]
 Pixels = npt.NDArray[np.float32]
-
 
 _POSES: Final[dict[str, list[dict[str, Any]]]] = json.loads(
     Path(__file__).with_name("hand_poses.json").read_text(encoding="ascii")
@@ -100,64 +100,34 @@ class _Shapes(NamedTuple):
     ``_POSES`` hundredths of it."""
 
 
-class _Look(NamedTuple):
-    """All else that varies in n pictures, each (n,). Tones are 0 (black) to 1 (white); coordinates are -1 to 1."""
-
-    finger_length: Array
-    thickness: Array
-    palm_width: Array
-    skin_tone: Array
-    sleeve: Array  # from the wrist, cm
-    sleeve_tone: Array
-    light_from: Array  # degrees; 0 is the right, 90 above
-    light_height: Array
-    light_everywhere: Array
-    wall_tone: Array
-    wall_right: Array  # how much lighter on the right
-    wall_below: Array
-    curtain: Array  # the right edge of a strip on the left
-    curtain_tone: Array
-    curtain_softness: Array
-    table: Array  # the upper edge of a strip at the bottom, downwards
-    table_tone: Array
-    table_tilt: Array
-    stain_at: Array  # degrees
-    stain_distance: Array
-    stain_radius: Array
-    stain_tone: Array
-    blur: Array
-    contrast: Array
-    brightness: Array
-    noise: Array  # its standard deviation in gray levels
-
-
+# The range of all else that varies in a picture. Tones are 0 (black) to 1 (white); coordinates are -1 to 1.
 _RANGES: Final = {
     "finger_length": (0.88, 1.1),
     "thickness": (0.9, 1.12),
     "palm_width": (0.9, 1.1),
     "skin_tone": (0.6, 1.05),
-    "sleeve": (3.0, 18.0),
+    "sleeve": (3.0, 18.0),  # from the wrist, cm
     "sleeve_tone": (0.05, 0.5),
-    "light_from": (-20.0, 200.0),
+    "light_from": (-20.0, 200.0),  # degrees; 0 is the right, 90 above
     "light_height": (0.3, 1.2),
     "light_everywhere": (0.15, 0.5),
     "wall_tone": (0.55, 0.9),
-    "wall_right": (-0.15, 0.15),
+    "wall_right": (-0.15, 0.15),  # how much lighter on the right
     "wall_below": (-0.15, 0.15),
-    "curtain": (-3.0, -0.6),
+    "curtain": (-3.0, -0.6),  # the right edge of a strip on the left
     "curtain_tone": (0.2, 0.9),
     "curtain_softness": (0.03, 0.3),
-    "table": (0.65, 1.9),
+    "table": (0.65, 1.9),  # the upper edge of a strip at the bottom, downwards
     "table_tone": (0.3, 0.9),
     "table_tilt": (-0.1, 0.1),
-    "stain_at": (0.0, 360.0),
+    "stain_at": (0.0, 360.0),  # degrees
     "stain_distance": (1.1, 1.7),
     "stain_radius": (-0.3, 1.0),
     "stain_tone": (0.2, 1.1),
     "blur": (0.1, 0.25),
     "contrast": (0.8, 1.4),
     "brightness": (-0.1, 0.1),
-    "noise": (0.0, 3.0),
+    "noise": (0.0, 3.0),  # its standard deviation in gray levels
 }
 
 
@@ -293,12 +263,13 @@ def _draw_shapes(letters: npt.NDArray[np.int64], dice: _Dice) -> _Shapes:
     )
 
 
-def _draw_look(dice: _Dice) -> _Look:
-    low, high = np.array([_RANGES[name] for name in _Look._fields]).T
-    return _Look(*(low + (high - low) * dice.uniform("look", len(low))).T)
+def _draw_look(dice: _Dice) -> SimpleNamespace:
+    """Draws the numbers of ``_RANGES``, each (n,)."""
+    low, high = np.array(list(_RANGES.values())).T
+    return SimpleNamespace(**dict(zip(_RANGES, (low + (high - low) * dice.uniform("look", len(low))).T, strict=True)))
 
 
-def _render(shapes: _Shapes, look: _Look, noise: Pixels, size: int) -> npt.NDArray[np.uint8]:
+def _render(shapes: _Shapes, look: SimpleNamespace, noise: Pixels, size: int) -> npt.NDArray[np.uint8]:
     starts, ends = _skeleton(shapes, look)
     scale, starts, ends = _in_picture(starts, ends, shapes.place, size * _SAMPLES)
     thickness = (scale * look.thickness)[:, np.newaxis]
@@ -322,7 +293,7 @@ def _render(shapes: _Shapes, look: _Look, noise: Pixels, size: int) -> npt.NDArr
     return np.clip(levels, 0, 255).astype(np.uint8)[..., np.newaxis]
 
 
-def _skeleton(shapes: _Shapes, look: _Look) -> tuple[Array, Array]:
+def _skeleton(shapes: _Shapes, look: SimpleNamespace) -> tuple[Array, Array]:
     """Computes the two ends of each bone, both (n, 24, 3), in centimeters: right, up, toward the viewer."""
     n = len(look.palm_width)
     ones = np.ones(n)
@@ -374,11 +345,9 @@ def _surface(
     """Renders the visible surface of capsules; all lengths are in pixels.
 
     Two surfaces that are nearer to each other than the blend radius are mixed. The k-th capsules of all pictures are
-    drawn together, each in a window of its own; all windows are as large as the largest one.
-
-    Returns:
-        For each pixel, (n, grid, grid): its depth, how far the surface faces right and down there, and whether it
-        belongs to the last capsule.
+    drawn together, each in a window of its own; all windows are as large as the largest one. Returns for each pixel,
+    (n, grid, grid), its depth, how far the surface faces right and down there, and whether it belongs to the last
+    capsule.
     """
     n, count = start_radii.shape
     seen = np.zeros((n * grid * grid, 3), np.float32)
@@ -418,15 +387,13 @@ def _surface(
         hit = np.flatnonzero(near2 > 0)
         place = (offset + row * grid + column).ravel()[hit]
         radius = radius.ravel()[hit]
-        depth = (along * _per_picture(bone[:, 2]) + _per_picture(start[:, 2])).ravel()[hit] + np.sqrt(
-            near2.ravel()[hit]
-        )
+        depth = (along * _per_picture(bone[:, 2]) + _per_picture(start[:, 2])).ravel()[hit]
+        depth += np.sqrt(near2.ravel()[hit])
         before = np.take(seen, place, axis=0)
         softness = np.repeat(blend_radii[:, k].astype(np.float32), width * height)[hit]
         share = np.clip((depth - before[:, 0]) / (2 * softness) + _HALF, 0, 1)
-        found = np.stack(
-            [depth + softness * (1 - share), right.ravel()[hit] / radius, below.ravel()[hit] / radius], axis=-1
-        )
+        facing = right.ravel()[hit] / radius, below.ravel()[hit] / radius
+        found = np.stack([depth + softness * (1 - share), *facing], axis=-1)
         seen[place] = before * (1 - share)[:, np.newaxis] + found * share[:, np.newaxis]
         if k == count - 1:
             is_last[place] = share > _HALF
@@ -445,20 +412,17 @@ def _ambient_light(depth: Pixels, cover: Pixels, scale: Array) -> Pixels:
     return np.maximum(share, 0)
 
 
-def _background(look: _Look, size: int) -> Pixels:
+def _background(look: SimpleNamespace, size: int) -> Pixels:
     x = (np.arange(size, dtype=np.float32) + _HALF) * np.float32(2 / size) - 1
     y = x[:, np.newaxis]
     wall = _per_picture(look.wall_tone) + _per_picture(look.wall_right) * x + _per_picture(look.wall_below) * y
     open_share = np.clip((x - _per_picture(look.curtain)) / _per_picture(2 * look.curtain_softness) + _HALF, 0, 1)
     wall = wall * (_per_picture(look.curtain_tone) * (1 - open_share) + open_share)
-    wall = np.where(
-        y + _per_picture(look.table_tilt) * x > _per_picture(look.table), wall * _per_picture(look.table_tone), wall
-    )
+    is_table = y + _per_picture(look.table_tilt) * x > _per_picture(look.table)
+    wall = np.where(is_table, wall * _per_picture(look.table_tone), wall)
     at = np.deg2rad(look.stain_at)
-    right, below = (
-        x - _per_picture(look.stain_distance * np.cos(at)),
-        y - _per_picture(look.stain_distance * np.sin(at)),
-    )
+    right = x - _per_picture(look.stain_distance * np.cos(at))
+    below = y - _per_picture(look.stain_distance * np.sin(at))
     stain = np.clip((_per_picture(look.stain_radius) - np.sqrt(right * right + below * below)) * 8, 0, 1)
     return wall * (1 - stain * _per_picture(1 - look.stain_tone))
 
@@ -493,10 +457,8 @@ def _turned(vectors: Array, angles: Array) -> Array:
     parts = list(vectors.T)
     for axis in range(3):
         i, j = (axis + 1) % 3, (axis + 2) % 3
-        parts[i], parts[j] = (
-            parts[i] * cos[:, axis] - parts[j] * sin[:, axis],
-            parts[i] * sin[:, axis] + parts[j] * cos[:, axis],
-        )
+        one, two, c, s = parts[i], parts[j], cos[:, axis], sin[:, axis]
+        parts[i], parts[j] = one * c - two * s, one * s + two * c
     return np.stack(parts, -1)
 
 

@@ -34,11 +34,7 @@ _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+|\d+")
 
 
 class Tree:
-    """The tree of the folders of a listing, with the numbers of photos.
-
-    Args:
-        listing: The photos of a folder.
-    """
+    """The tree of the folders of a listing, with the numbers of photos."""
 
     def __init__(self, listing: Listing) -> None:
         self.folders: dict[str, list[str]] = defaultdict(list)
@@ -75,15 +71,7 @@ class Layout(NamedTuple):
 def part_of(name: str) -> tuple[str, str] | None:
     """Reads the name of a folder or file as the name of a part.
 
-    Args:
-        name: The name, without the folders above.
-
-    Returns:
-        One of ``PARTS`` and the other words of the name, in lower case; None if it names no part, or several.
-
-    Example:
-        >>> [part_of(name) for name in ("train", "TestSet", "seg_val", "train2017", "cats")]
-        [('train', ''), ('test', ''), ('valid', 'seg'), ('train', '2017'), None]
+    Returns one of ``PARTS`` and the other words in lower case; None if it names no part, or several.
     """
     words: list[str] = []
     for word in map(str.lower, _WORD.findall(name)):
@@ -122,31 +110,19 @@ def find_parts(folder: str | Path) -> dict[str, Path]:
 
 
 def read_layout(folder: Path, tree: Tree, *, names_are_classes: bool = False) -> Layout:
-    """Determines the layout of a folder.
+    """Determines the layout of a folder; raises a CourseError if it is ambiguous.
 
     A folder ``train`` can also be a class, beside ``bus``. It is a part if its photos are in subfolders, and if there
-    is another part, or nothing else.
-
-    Args:
-        folder: The folder, for an error message.
-        tree: Its folders and photos.
-        names_are_classes: Whether the user has named the class folders, so that names such as ``cats_train`` are read
-            as classes if possible.
-
-    Returns:
-        The layout.
-
-    Raises:
-        CourseError: The layout is ambiguous.
+    is another part, or nothing else. If the user has named the class folders (``names_are_classes``), names such as
+    ``cats_train`` are read as classes if possible.
     """
     top = tree.filled("")
     if len(top) == 1 and not tree.direct[""] and _is_same_part(folder.name, top[0]):
         return Layout({}, {}, _innermost(tree, top[0]))  # the folder is seg_train with seg_train/seg_train in it
     labeled, unlabeled = _named_as_parts(folder, tree, names_are_classes)
     found = labeled.keys() | unlabeled.keys()
-    if "train" in labeled and (len(found) > 1 or len(top) == 1):
-        return Layout(_sorted(labeled), _sorted(unlabeled))
-    if labeled and set(top) == {path.partition("/")[0] for path in (*labeled.values(), *unlabeled.values())}:
+    tops = {path.partition("/")[0] for path in (*labeled.values(), *unlabeled.values())}
+    if ("train" in labeled and (len(found) > 1 or len(top) == 1)) or (labeled and set(top) == tops):
         return Layout(_sorted(labeled), _sorted(unlabeled))
     parts = [path for path in labeled.values() if tree.below[path]]
     if len(parts) > 1 and not names_are_classes:
@@ -214,17 +190,13 @@ def _is_same_part(name: str, other: str) -> bool:
 
 def _check_photos_in_parts(folder: Path, tree: Tree, top: list[str]) -> None:
     """Rejects parts that would be read as classes."""
-    readings = [part_of(name) for name in top]
-    parts_by_words: dict[str, set[str]] = defaultdict(set)
-    for reading in readings:
-        if reading:
-            parts_by_words[reading[1]].add(reading[0])
-    if len(top) < 2 or None in readings or not any(len(parts) > 1 for parts in parts_by_words.values()):
-        return
-    raise CourseError(
-        f"{folder} has photos directly in {names_of(top)}; put photos into folders such as train/cat and valid/cat, or "
-        "name the folders in classes if they are the classes"
-    )
+    readings = {part_of(name) for name in top}
+    words = {reading[1] for reading in readings if reading}
+    if len(top) > 1 and None not in readings and len(words) < len(readings):  # such as cats_train and cats_test
+        raise CourseError(
+            f"{folder} has photos directly in {names_of(top)}; put photos into folders such as train/cat and "
+            "valid/cat, or name the folders in classes if they are the classes"
+        )
 
 
 def _all_names(parts: dict[str, list[str]]) -> Iterable[str]:

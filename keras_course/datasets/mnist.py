@@ -19,11 +19,11 @@ import shutil
 import struct
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -34,9 +34,6 @@ from keras_course.datasets.arrays import INPUT_SHAPE
 from keras_course.errors import CourseError, reason_of
 from keras_course.files import replacing
 from keras_course.preprocessing import PictureFormat
-
-if TYPE_CHECKING:
-    from keras_course.datasets.download import Patience
 
 __all__ = [
     "CLASS_NAMES",
@@ -67,10 +64,7 @@ SAMPLE_SHA256 = "f72a561c2cb3eb8eae9cfa502ea3463c47b41dcd4895ed666f49e8b812582ab
 KERAS_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
 KERAS_URLS = ("https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz",)
 # LeCun's four files, in the order x_train, y_train, x_valid, y_valid, and the folders that mirror them.
-IDX_MIRRORS = (
-    "https://ossci-datasets.s3.amazonaws.com/mnist/",
-    "https://storage.googleapis.com/cvdf-datasets/mnist/",
-)
+IDX_MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
 IDX_SHA256 = {
     "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
     "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
@@ -120,8 +114,7 @@ def load_data(source: str | Path = "auto", *, cache: str | Path | None = None) -
         >>> x_train.shape, x_valid.shape, y_train[:5].tolist()
         ((10000, 28, 28, 1), (2000, 28, 28, 1), [5, 1, 3, 6, 1])
 
-    Source:
-        http://yann.lecun.com/exdb/mnist
+    Source: http://yann.lecun.com/exdb/mnist
     """
     return _resolve(source, cache)[1]
 
@@ -220,18 +213,7 @@ def describe(path: str | Path) -> str:
 
 
 def cache_file(cache: str | Path | None = None) -> Path:
-    """Returns the path of all digits in the cache, whether the file exists or not.
-
-    Args:
-        cache: The cache folder; by default ``KERAS_COURSE_CACHE`` or the user's cache folder.
-
-    Returns:
-        The path of ``mnist.npz`` in that folder.
-
-    Example:
-        >>> cache_file("my_cache").as_posix()
-        'my_cache/mnist.npz'
-    """
+    """Returns the path of all digits in the cache, whether the file exists or not; see ``arrays.cache_folder``."""
     return arrays.cache_folder(cache) / FILE_NAME
 
 
@@ -291,8 +273,7 @@ def _find_full(cache: str | Path | None) -> tuple[Path, Digits] | None:
             return file, found
         if file.exists():
             print(f"{file} is damaged and is ignored", file=sys.stderr)
-    found = _read_full(cached)  # a download replaces a damaged file here
-    return (cached, found) if found else None
+    return (cached, found) if (found := _read_full(cached)) else None  # a download replaces a damaged file here
 
 
 def _read_full(file: Path) -> Digits | None:
@@ -315,39 +296,30 @@ def _download_full(file: Path, *, patient: bool) -> tuple[Path, Digits]:
             return file, found
         if file.exists():
             download.set_aside(file)
-        digits = _download_digits(folder, patience)
+        digits = _download_digits(folder, partial(download.fetch, patience=patience))
         arrays.save(file, digits)
         shutil.rmtree(folder, ignore_errors=True)
     return file, digits
 
 
-def _download_digits(folder: Path, patience: "Patience") -> Digits:
+def _download_digits(folder: Path, fetch: Callable[..., Path]) -> Digits:
     """Downloads the digits as Keras' file, else as LeCun's files."""
+    downloads: dict[Path, dict[str, tuple[Sequence[str], str]]] = {
+        folder / FILE_NAME: {FILE_NAME: (KERAS_URLS, KERAS_SHA256)},
+        folder: {name: ([mirror + name for mirror in IDX_MIRRORS], sha256) for name, sha256 in IDX_SHA256.items()},
+    }
     reasons = []
-    for fetch_files in (_fetch_keras_archive, _fetch_idx_files):
+    for place, files in downloads.items():
         try:
-            digits = read(fetch_files(folder, patience))
+            for name, (urls, sha256) in files.items():
+                fetch(name, urls, sha256, folder, largest=LARGEST_ARCHIVE_BYTES)
+            digits = read(place)
             if arrays.content_sha256(digits) == FULL_SHA256:
                 return digits
-            reasons.append(f"{fetch_files.__name__} found other digits")
+            reasons.append(f"{place.name} has other digits")
         except CourseError as error:
             reasons.append(str(error))
     raise CourseError("; ".join(dict.fromkeys(reasons)))  # without the same reason twice
-
-
-def _fetch_keras_archive(folder: Path, patience: "Patience") -> Path:
-    from keras_course.datasets.download import fetch
-
-    return fetch(FILE_NAME, KERAS_URLS, KERAS_SHA256, folder, patience=patience, largest=LARGEST_ARCHIVE_BYTES)
-
-
-def _fetch_idx_files(folder: Path, patience: "Patience") -> Path:
-    from keras_course.datasets.download import fetch
-
-    for name, sha256 in IDX_SHA256.items():
-        urls = [mirror + name for mirror in IDX_MIRRORS]
-        fetch(name, urls, sha256, folder, patience=patience, largest=LARGEST_ARCHIVE_BYTES)
-    return folder
 
 
 # --- LeCun's four files ----------------------------------------------------------------------------------------
@@ -371,14 +343,8 @@ def _read_file(path: Path) -> Digits:
     with zipfile.ZipFile(path) as archive:
         members = {name for name in archive.namelist() if not name.endswith("/")}
         if "x_train.npy" not in members and any(map(_stem_of, members)):
-            return _read_idx({name: partial(_open_member, archive, name) for name in members})
+            return _read_idx({name: partial(arrays.open_member, archive, name) for name in members})
         return arrays.read_npz(archive, num_classes=len(CLASS_NAMES))
-
-
-def _open_member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
-    if archive.getinfo(name).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{name} is compressed in a way that is not read here")
-    return archive.open(name)
 
 
 def _files_in(folder: Path) -> Files:
@@ -411,11 +377,8 @@ def _read_idx(files: Files) -> Digits:
     if missing := [stem for stem in _STEMS if stem not in found]:
         kinds = " and ".join(f"{stem}-idx{3 if 'images' in stem else 1}-ubyte" for stem in missing)
         raise ValueError(f"there is no {kinds} beside {next(iter(found.values()))}; all four files are needed")
-    x_train, y_train, x_valid, y_valid = (_read_array(found[stem], files[found[stem]]) for stem in _STEMS)
-    return (
-        arrays.checked_part(x_train, y_train, "train", num_classes=len(CLASS_NAMES)),
-        arrays.checked_part(x_valid, y_valid, "valid", num_classes=len(CLASS_NAMES)),
-    )
+    found_arrays = (_read_array(found[stem], files[found[stem]]) for stem in _STEMS)
+    return arrays.checked_parts(*found_arrays, num_classes=len(CLASS_NAMES))
 
 
 def _stem_of(name: str) -> str:
@@ -439,9 +402,8 @@ def _read_array(name: str, open_file: Callable[[], Any]) -> np.ndarray:
             raise ValueError(f"{name} is {_kind_of(head)}, too short for an IDX file")
         magic, *shape = struct.unpack(f">{1 + axes}I", head)
         if magic != 0x0800 + axes:
-            raise ValueError(
-                f"{name} is {_kind_of(head)} and begins with {magic:#010x}, not with {0x0800 + axes:#010x}"
-            )
+            begins = f"begins with {magic:#010x}, not with {0x0800 + axes:#010x}"
+            raise ValueError(f"{name} is {_kind_of(head)} and {begins}")
         arrays.check_claim("x" if axes == 3 else "y", tuple(shape), np.dtype(np.uint8))
         size = math.prod(shape)
         values = stream.read(size + 1)  # one more than there should be, and never the whole of a gzip bomb
@@ -455,7 +417,7 @@ def _kind_of(begin: bytes) -> str:
     text = begin.lstrip().lower()
     if not begin:
         return "an empty file"
-    if text.startswith((b"<!do", b"<htm", b"<?xm", b"<")):
+    if text.startswith(b"<"):
         return "a web page"
     if text.startswith(b"vers"):
         return "a pointer of Git LFS, not the file"

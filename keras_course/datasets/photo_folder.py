@@ -27,14 +27,8 @@ from keras_course import randomness
 from keras_course._backend import select
 from keras_course.datasets import arrays
 from keras_course.datasets.class_folders import check_filled, find, parts_to_load, parts_to_show
-from keras_course.datasets.folders import (
-    File,
-    check_folder,
-    in_order,
-    names_of,
-    report,
-)
-from keras_course.datasets.splits import class_weights, near_copies, split_by_group, stratified
+from keras_course.datasets.folders import File, check_folder, in_order, names_of, report
+from keras_course.datasets.splits import Mask, Places, class_weights, near_copies, split_by_group, stratified
 from keras_course.errors import CourseError, check_positive, reason_of
 from keras_course.foreign_text import printable
 from keras_course.preprocessing import images
@@ -60,8 +54,6 @@ _SIDE: Final = 32  # pixels to which pictures are shrunk to find near-copies: of
 
 Pictures = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int32]
-Places = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 
 class PhotoPart(NamedTuple):
@@ -89,12 +81,6 @@ class PhotoFolder:
         valid: Validation photos.
         class_names: Names of the classes, sorted; labels are places in it.
         skipped: The files that were not loaded, each with the reason.
-
-    Example:
-        >>> part = PhotoPart(np.zeros((1, 2, 2, 3), "uint8"), np.array([0], "int32"), (Path("cat/1.jpg"),), ("ab",))
-        >>> (x_train, y_train), (x_valid, y_valid) = PhotoFolder(part, part, ("cat", "dog"), []).parts
-        >>> x_train.shape, y_valid
-        ((1, 2, 2, 3), array([0], dtype=int32))
     """
 
     train: PhotoPart
@@ -111,26 +97,11 @@ class PhotoFolder:
 def locate(
     source: str | Path, names: Sequence[str], sample: Callable[[], Path], cache: str | Path | None = None
 ) -> Path:
-    """Returns the folder that a lesson's ``--data`` stands for.
+    """Returns the folder that a lesson's ``--data`` stands for; raises a CourseError if there is none.
 
-    Args:
-        source: ``"auto"`` for the first folder of one of the names, else the sample; ``"full"`` for such a folder
-            only; ``"sample"``; or the path of a folder.
-        names: Names of folders to look for in ``KERAS_COURSE_DATA`` and the cache, the preferred one first.
-        sample: Makes the sample if it does not exist yet, and returns its folder.
-        cache: The cache folder; by default ``KERAS_COURSE_CACHE`` or the user's cache folder.
-
-    Returns:
-        The folder.
-
-    Raises:
-        CourseError: There is no such folder.
-
-    Example:
-        >>> locate("full", ["no_such_folder"], Path)
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: there is none of the folders no_such_folder in KERAS_COURSE_DATA; give ...
+    The source is ``"auto"`` for the first folder of one of the names in ``KERAS_COURSE_DATA`` or the cache, else the
+    sample; ``"full"`` for such a folder only; ``"sample"``; or the path of a folder. ``sample`` makes the sample if it
+    does not exist yet, and returns its folder.
     """
     if source in ("auto", "full"):
         for name in names:
@@ -272,26 +243,11 @@ def find_photos(
     classes: Sequence[str] | Mapping[str, str] | None = None,
     parts: Sequence[str] = (),
 ) -> tuple[list[tuple[Path, str]], tuple[str, ...], list[tuple[Path, str]]]:
-    """Finds the photos of a folder without opening them.
+    """Finds the photos of a folder without opening them; ``classes`` is that of ``load_data``.
 
-    Args:
-        folder: The folder above the class folders, or above parts with class folders in each.
-        classes: Class folders to find, see ``load_data``.
-        parts: Parts to find, such as ``"valid"``; all by default. Of a folder without parts, all photos are found.
-
-    Returns:
-        The photos in the order of their paths, each with its class; the names of the classes, sorted; and the skipped
-        files, each with the reason.
-
-    Raises:
-        CourseError: The folder cannot be read or has no such parts or classes, a class is empty, or the parts do not
-            have the same classes.
-
-    Example:
-        >>> find_photos("no_such_folder")
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: there is no folder no_such_folder; give the path of one
+    Returns the photos in the order of their paths, each with its class; the names of the classes, sorted; and the
+    skipped files, each with the reason. ``parts`` are parts to find, such as ``"valid"``: all by default, and all
+    photos of a folder without parts. Raises a CourseError also if the parts do not have the same classes.
     """
     folder = Path(folder).expanduser()
     found = find(folder, lambda layout: parts_to_show(folder, layout, parts), classes, None, "stratified")
@@ -311,19 +267,9 @@ def find_photos(
 
 
 def decode(path: Path, picture_format: PictureFormat) -> tuple[npt.NDArray[np.uint8] | None, str, str]:
-    """Decodes one photo.
+    """Decodes one photo: returns its pixels, the SHA-256 of its file, and "".
 
-    Args:
-        path: The file.
-        picture_format: Format of the result.
-
-    Returns:
-        The pixels, or None if the photo cannot be decoded; the SHA-256 of the file, "" if the file cannot be read; and
-        the reason for a failure, else "".
-
-    Example:
-        >>> decode(Path("no_such_photo.jpg"), PictureFormat(height=8, width=8, channels=3))
-        (None, '', 'No such file or directory')
+    If that fails, the pixels are None and the last item is the reason; the hash is "" if the file cannot be read.
     """
     try:
         with path.open("rb") as stream:
@@ -360,9 +306,7 @@ def _decode_all(
 ) -> tuple[Pictures, list[tuple[str, str]]]:
     """Decodes photos in several threads, since Pillow releases the interpreter's lock.
 
-    Returns:
-        The pixels (n, height, width, channels), and for each photo the SHA-256 of its file and the reason why it could
-        not be decoded, "" where it could.
+    Returns the pixels (n, height, width, channels), and for each photo the SHA-256 and the reason of ``decode``.
     """
     pixels = np.zeros((len(files), *picture_format.shape), "uint8")
 
@@ -384,12 +328,7 @@ def _decode_all(
 
 
 def _grouped(
-    pictures: Pictures,
-    rows: Sequence[int],
-    names: npt.NDArray[Any],
-    contents: Places,
-    share: float,
-    seed: int,
+    pictures: Pictures, rows: Sequence[int], names: npt.NDArray[Any], contents: Places, share: float, seed: int
 ) -> Mask:
     """Draws series of near-copies for validation; ``names`` has the class name of each photo, for an error message."""
     small = np.stack([_shrunk(pictures[row]) for row in rows])
@@ -413,12 +352,7 @@ def _is_copy_of_validation(labels: Labels, contents: Places, is_valid: Mask) -> 
 
 
 def _report_copies(
-    folder: Path,
-    labels: Labels,
-    contents: Places,
-    is_valid: Mask,
-    is_used: Mask,
-    names: Sequence[str],
+    folder: Path, labels: Labels, contents: Places, is_valid: Mask, is_used: Mask, names: Sequence[str]
 ) -> None:
     """Prints one line about equal files in two classes, in both parts, or at all."""
     first = np.unique(contents, return_index=True)[1][contents]  # the first place of the same content

@@ -109,30 +109,14 @@ def split_by_group(
     """Splits a collection into training and validation parts without dividing a group.
 
     A group is a series of near-copies, or all pictures of one person. If a group is in both parts, the validation
-    accuracy measures how well the model recognizes that group, and not how well it does with a new photo or person;
-    see ``near_copies``.
+    accuracy measures how well the model recognizes that group, and not how well it does with a new photo or person.
 
     The groups are visited in random order. A group goes to validation if that brings the shares of its classes closer
     to ``valid_share``; then single groups change sides as long as that helps.
 
-    Args:
-        groups: The group of each example, ``(n,)``: whole numbers or names.
-        labels: The class of each example, ``(n,)``.
-        valid_share: Validation share of each class, between 0 and 1. It is met as closely as the group sizes allow.
-        seed: Random seed; decides the order of the groups.
-
-    Returns:
-        ``(train_index, valid_index)``: int64 places of the examples in increasing order. Every class is in both parts.
-
-    Raises:
-        CourseError: The shapes do not match, the share or the seed is out of range, or a class is in a single group.
-
-    Example:
-        >>> people = ["Ada", "Ada", "Ada", "Ada", "Bo", "Bo", "Cy", "Cy", "Di", "Di"]
-        >>> letters = [0, 0, 1, 1, 0, 1, 0, 1, 0, 1]
-        >>> train_index, valid_index = split_by_group(people, letters, valid_share=0.2)
-        >>> [people[place] for place in valid_index], [letters[place] for place in valid_index]
-        (['Di', 'Di'], [0, 1])
+    Returns the places of the training and of the validation examples, in increasing order. Every class is in both
+    parts. Raises a CourseError if the shapes do not match, the share or the seed is out of range, or a class is in a
+    single group.
     """
     names, group = np.unique(np.asarray(groups), return_inverse=True)
     classes, label = np.unique(np.asarray(labels), return_inverse=True)
@@ -159,26 +143,9 @@ def stratified(
 ) -> Mask:
     """Draws the same share of each class for validation; adding a class does not change the draw of another one.
 
-    Equal files are drawn together. Those that are in several classes follow the draw of the first of these.
-
-    Args:
-        labels: Places in ``class_names``, (n,).
-        contents: A number for each file (n,), the same for equal files.
-        class_names: Names of the classes; each one has a random stream of its own.
-        valid_share: Share of each class; at least one file, and never all. A class with one file is trained on.
-        seed: Random seed.
-
-    Returns:
-        Booleans (n,): whether to validate with the file.
-
-    Raises:
-        CourseError: Every class has a single file.
-
-    Example:
-        >>> labels = np.array([0, 0, 0, 0, 1, 1], "int32")
-        >>> is_valid = stratified(labels, np.arange(6), ("cat", "dog"), valid_share=0.25, seed=0)
-        >>> np.bincount(labels[is_valid]).tolist()
-        [1, 1]
+    ``contents`` has a number for each file, the same for equal files, which are drawn together. Those that are in
+    several classes follow the draw of the first of these. Of each class at least one file is drawn, and never all; a
+    class with one file is trained on. Raises a CourseError if every class has a single file.
     """
     side_of: dict[int, bool] = {}  # by content: whether it is validated with
     for label, name in enumerate(class_names):

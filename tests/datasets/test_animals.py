@@ -30,7 +30,7 @@ def test_known_photos_are_found(tmp_path, monkeypatch):
 
 def test_without_any_the_error_says_how_to_get_some(monkeypatch):
     monkeypatch.delenv("KERAS_COURSE_DATA", raising=False)
-    monkeypatch.setattr(animals, "_of_package", lambda: None)
+    monkeypatch.setattr(animals, "packaged_photo", lambda name: None)
     with pytest.raises(CourseError, match=r"give --data .* or run: pip install"):
         animals.locate()
 

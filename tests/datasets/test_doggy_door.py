@@ -1,3 +1,5 @@
+from importlib import metadata
+
 import pytest
 from PIL import Image
 
@@ -43,9 +45,9 @@ def test_without_them_there_is_the_sample_or_a_clear_word(tmp_path, monkeypatch)
 
 def test_without_its_package_the_sample_says_what_to_install(tmp_path, monkeypatch):
     def missing(name):
-        raise doggy_door.metadata.PackageNotFoundError(name)
+        raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(doggy_door.metadata, "distribution", missing)
+    monkeypatch.setattr(metadata, "distribution", missing)
     with pytest.raises(MissingPackageError, match=r"keras-course\[pretrained\]"):
         doggy_door.locate("sample", cache=tmp_path)
 

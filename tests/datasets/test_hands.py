@@ -1,5 +1,7 @@
 """Drawn hands: that the seed and the number decide a picture, that letters can be told apart, and the geometry."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -187,7 +189,7 @@ class TestGeometry:
     def look(self):
         """Every measure as it is in the table: 1 times; the sleeve is 5 cm up the arm."""
         ones = np.ones(1)
-        return hands._Look(*[ones] * len(hands._Look._fields))._replace(sleeve=5 * ones)
+        return SimpleNamespace(**dict.fromkeys(hands._RANGES, ones) | {"sleeve": 5 * ones})
 
     def fingertips(self, *arguments):
         return hands._skeleton(self.shapes(*arguments), self.look())[1][0, [6, 9, 12, 15]]

@@ -1,0 +1,15 @@
+"""Names and paths of a folder's files; test_photo_folder.py reads whole folders."""
+
+import pytest
+
+from keras_course.datasets import folders
+
+
+@pytest.mark.parametrize(("names", "expected"), [("", ""), ("cab", "a, b, c"), ("gfedcba", "a, b, c, d, e and 2 more")])
+def test_the_first_five_names_are_shown(names, expected):
+    assert folders.names_of(names) == expected
+
+
+def test_paths_are_joined_and_sorted_folder_by_folder():
+    paths = [folders.join("a-b", "1"), folders.join("a", "2"), folders.join("", "a")]
+    assert sorted(paths, key=folders.in_order) == ["a", "a/2", "a-b/1"]
