@@ -14,17 +14,7 @@ _OF_TEST_BATCHES: Final = ("on_test_batch_begin", "on_test_batch_end")
 
 
 class Callbacks:
-    """A list of Keras callbacks, and the context of the training that they watch.
-
-    Args:
-        callbacks: The callbacks.
-        model: The compiled model.
-        epochs: Number of epochs.
-        steps: Steps in an epoch; None if this is not known.
-
-    Raises:
-        CourseError: An item is not a callback.
-    """
+    """A list of Keras callbacks, and the context of the training of a compiled model that they watch."""
 
     def __init__(self, callbacks: Any, model: keras.Model, epochs: int, steps: int | None) -> None:
         given = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks or ())
@@ -33,17 +23,9 @@ class Callbacks:
                 raise CourseError(f"callbacks has a {type(callback).__name__}; give instances of Keras callbacks")
         self.watches_batches = _overrides(given, _OF_TRAINING_BATCHES)
         self.watches_test_batches = _overrides(given, _OF_TEST_BATCHES)
-
-        self._model = model
-        self._recorder = _Recorder()
+        self._model, self._recorder = model, _Recorder()
         self.list = keras.callbacks.CallbackList(
-            [*given, self._recorder],
-            add_history=False,
-            add_progbar=False,
-            model=model,
-            epochs=epochs,
-            steps=steps,
-            verbose=0,
+            [*given, self._recorder], model=model, epochs=epochs, steps=steps, verbose=0
         )
 
     def __enter__(self) -> Self:

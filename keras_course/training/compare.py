@@ -13,7 +13,7 @@ from keras_course.errors import CourseError, check_positive
 from keras_course.training.descent import Descent, Problem, Rows, Settings, prepare_descent
 from keras_course.training.gradient_descent import as_parameters, as_scalar, check_learning_rate, descend_without_data
 from keras_course.training.inputs import Batches, Data, check_data, check_labels
-from keras_course.training.objectives import on_logits
+from keras_course.training.objectives import find_loss
 from keras_course.update_rules import UpdateRule, find_rule
 
 _EVALUATION_BATCH = 1024
@@ -90,13 +90,13 @@ def compare(
             return [[run] for run in descend_without_data(objective, start, settings, steps=epochs)]
 
     else:
-        labeled = _as_arrays(data, objective)
-        validation = None if valid is None else _as_arrays(valid, objective)
-        problem = _problem(objective, labeled, validation, start, on_logits(loss))
+        parts = {"data": data} if valid is None else {"data": data, "valid": valid}
+        parts = {name: _as_arrays(part, objective) for name, part in parts.items()}
+        problem = _problem(objective, parts, start, find_loss(loss))
 
         def train(settings: Settings) -> list[list[Descent]]:
             descend = prepare_descent(problem, settings, paths=paths)
-            columns = [descend(_epochs(labeled, size, epochs, seed), size) for size in sizes]
+            columns = [descend(_epochs(parts["data"], size, epochs, seed), size) for size in sizes]
             return [list(row) for row in zip(*columns, strict=True)]
 
     families = (rules, rates, sizes)
@@ -128,26 +128,20 @@ def _epochs(data: Data, batch_size: int | None, epochs: int, seed: int) -> Itera
 
 
 def _problem(
-    objective: Callable[..., Any] | keras.Model,
-    data: Data,
-    valid: Data | None,
-    start: Sequence[npt.ArrayLike] | None,
-    loss: keras.Loss,
+    objective: Callable[..., Any] | keras.Model, data: dict[str, Data], start: Sequence[Any] | None, loss: keras.Loss
 ) -> Problem:
-    measured = _cut(data), [] if valid is None else _cut(valid)
-    named = {"data": data} if valid is None else {"data": data, "valid": valid}
+    measured = map(_cut, data.values())
     if not isinstance(objective, keras.Model):
         if start is None:
             raise CourseError("start is left out; give the first parameters of the function")
-        for name, (x, y) in named.items():
+        for name, (x, y) in data.items():
             check_labels(x, y, name)
-        return Problem(
-            lambda parameters, state, row, training: (as_scalar(objective(*parameters, *row)), state),
-            as_parameters(start),
-            [],
-            *measured,
-        )
-    for name, labeled in named.items():
+
+        def loss_of(parameters: list[Any], state: list[Any], row: tuple[Any, ...], training: bool) -> Any:
+            return as_scalar(objective(*parameters, *row)), state
+
+        return Problem(loss_of, as_parameters(start), [], *measured)
+    for name, labeled in data.items():
         check_data(objective, labeled, loss, name)
 
     def model_loss(parameters: list[Any], state: list[Any], row: tuple[Any, ...], training: bool) -> Any:
@@ -179,11 +173,9 @@ def _cut(data: Data) -> list[Rows]:
 
 
 def _as_arrays(data: Data, objective: Any) -> Data:
-    """Converts lists to arrays, and floating-point numbers to float32, which all backends treat alike.
-
-    For a function, whole numbers become float32, too; a model may need class numbers or pixels as they are.
-    """
+    """Converts lists to arrays, and floating-point numbers to float32, which all backends treat alike."""
     x, y = (np.asarray(array) for array in data)
+    # a model may need class numbers or pixels as they are
     kind = np.floating if isinstance(objective, keras.Model) else np.number
     x, y = (array.astype("float32") if np.issubdtype(array.dtype, kind) else array for array in (x, y))
     return x, y

@@ -58,39 +58,24 @@ class Descent:
 
 @dataclass(frozen=True)
 class Problem:
-    """The loss that the runs minimize, its start and its data.
-
-    Args:
-        loss: A function from the parameters, the state, a batch and whether this is training, to the loss and the new
-            state; all of them tensors of one run.
-        start: The initial parameters of all runs.
-        state: Further variables of a model, such as the statistics of batch normalization.
-        train: All training data, as batches, on which the loss is computed after each epoch; one dummy row if there is
-            no data.
-        valid: All validation data, as batches.
-    """
+    """The loss that the runs minimize, its start and its data, on which the loss is computed after each epoch."""
 
     loss: Callable[[list[Any], list[Any], tuple[Any, ...], bool], tuple[Any, list[Any]]]
+    """From the parameters, the state, a batch and whether this is training, to the loss and the new state."""
     start: Sequence[np.ndarray]
     state: Sequence[np.ndarray] = ()
-    train: Sequence[Rows] = ((np.zeros((1, 1), "float32"),),)
+    """Further variables of a model, such as the statistics of batch normalization."""
+    train: Sequence[Rows] = ((np.zeros((1, 1), "float32"),),)  # one dummy row if there is no data
     valid: Sequence[Rows] = ()
 
 
 def prepare_descent(
     problem: Problem, settings: Settings, *, paths: bool = False
 ) -> Callable[[Iterable[Iterable[tuple[Rows, int]]], int | None], list[Descent]]:
-    """Prepares the compiled programs that train all runs together.
+    """Prepares to train all runs together; returns a function from the epochs and the batch size to the runs, in order.
 
-    Args:
-        problem: The loss, its start and its data.
-        settings: The update rule and the learning rate of each run.
-        paths: Whether to record the parameters after each step.
-
-    Returns:
-        A function from the epochs and the batch size to the runs, in the order of the settings. An epoch is a sequence
-        of groups of batches, each with the number of steps to take in it. The function raises a CourseError if the loss
-        at the start is not finite.
+    An epoch is a sequence of groups of batches, each with the number of steps to take in it. With ``paths`` the
+    parameters after each step are recorded. The function raises a CourseError if the loss at the start is not finite.
     """
     runs = _Runs(problem, settings, paths)
 
@@ -98,13 +83,13 @@ def prepare_descent(
         runs.start()
         record = _Record(runs.measure(problem.train), runs.parameters())
         if problem.valid:
-            record.note_validation(runs.measure(problem.valid))
+            record.validation.append(runs.measure(problem.valid))
         for groups in epochs:
             for rows, count in groups:
                 record.note_steps(*runs.take_steps(rows, count))
             record.note_epoch(runs.measure(problem.train), runs.parameters())
             if problem.valid:
-                record.note_validation(runs.measure(problem.valid))
+                record.validation.append(runs.measure(problem.valid))
             if not record.is_active.any():
                 break
         return [
@@ -127,7 +112,7 @@ class _Record:
         self._losses = [np.zeros((0, len(losses)))]  # each (steps, runs)
         self._points = [parameters[None]]  # each (steps, runs, parameters)
         self._ends, self._measured = [0], [losses]
-        self._validation: list[FloatArray] = []
+        self.validation: list[FloatArray] = []  # each (runs,)
 
     def note_steps(self, losses: np.ndarray, *points: np.ndarray) -> None:
         """Adds the losses (steps, runs) of a group of steps, and their parameters if they are recorded."""
@@ -141,10 +126,6 @@ class _Record:
         self._measured.append(losses)
         self.is_active &= losses <= self._limits
         self.parameters = np.where(self.is_active[:, None], parameters, self.parameters)
-
-    def note_validation(self, losses: FloatArray) -> None:
-        """Adds the losses (runs,) on the validation data."""
-        self._validation.append(losses)
 
     def descent(
         self, run: int, rule: UpdateRule, learning_rate: float, batch_size: int | None, parameters: list[np.ndarray]
@@ -164,7 +145,7 @@ class _Record:
             return values[np.logical_and.accumulate(are_numbers)]
 
         path = np.concatenate(self._points)[:, run].astype("float64") if len(self._points) > 1 else None
-        validation = np.stack(self._validation)[:, run] if self._validation else None
+        validation = np.stack(self.validation)[:, run] if self.validation else None
         diverged = None
         if wrong:
             diverged = (
@@ -251,9 +232,8 @@ class _Runs:
         shapes = {"losses": (self._count,)} | ({"points": self._begin[0].shape} if paths else {})
         variables = keras.tree.flatten(self._variables)
         self._steps = _backend.training_loop([_backend.Update(step, logs=shapes)], variables)
-        self._evaluation = _backend.training_loop(
-            [_backend.Update(evaluate, logs={"losses": (self._count,)})], variables
-        )
+        measurement = _backend.Update(evaluate, logs={"losses": (self._count,)})
+        self._evaluation = _backend.training_loop([measurement], variables)
 
     def start(self) -> None:
         """Sets all runs to their initial values."""

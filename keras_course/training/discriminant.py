@@ -17,7 +17,7 @@ from keras_course.pretrained.transfer import feature_extractor, freeze, head_of
 from keras_course.training.features import extract_features
 from keras_course.training.fit import Columns, evaluate
 from keras_course.training.inputs import Data, check_data
-from keras_course.training.objectives import on_logits
+from keras_course.training.objectives import find_loss
 
 _Numbers = npt.NDArray[np.float64]
 
@@ -87,12 +87,13 @@ def solve_head(
     check_fractions(shrinkage=shrinkage)
     if folds < 2:
         raise CourseError(f"folds is {folds}; give a whole number from 2 up")
-    check_data(model, train, on_logits("sparse_categorical_crossentropy"), "train")
+    check_data(model, train, find_loss("sparse_categorical_crossentropy"), "train")
     head = head_of(model)
-    if dense := [
-        layer.name for layer in head.layers if isinstance(layer, keras.layers.Dense) and layer.name != "logits"
-    ]:
-        raise CourseError(f"model {model.name!r} has hidden layers ({', '.join(dense)}); only logits can be solved for")
+    hidden = [layer.name for layer in head.layers if isinstance(layer, keras.layers.Dense) and layer.name != "logits"]
+    if hidden:
+        raise CourseError(
+            f"model {model.name!r} has hidden layers ({', '.join(hidden)}); only logits can be solved for"
+        )
     labels = np.asarray(train[1]).astype("int64")
     classes = head.output_shape[-1]
     part = _folds(labels, np.arange(len(labels)) if groups is None else groups, folds, classes)
@@ -129,17 +130,11 @@ def solve_head(
 
 @dataclass(frozen=True)
 class _Moments:
-    """The sums over samples that a discriminant needs; those of a fold can be subtracted from the total.
+    """The sums over samples that a discriminant needs; those of a fold can be subtracted from the total."""
 
-    Attributes:
-        counts: Number of samples of each class (classes,).
-        sums: Sum of the features of each class (classes, features).
-        products: Sum of the products of all pairs of features (features, features).
-    """
-
-    counts: _Numbers
-    sums: _Numbers
-    products: npt.NDArray[np.float32]
+    counts: _Numbers  # samples of each class (classes,)
+    sums: _Numbers  # of the features of each class (classes, features)
+    products: npt.NDArray[np.float32]  # summed, of all pairs of features (features, features)
 
     def __sub__(self, other: "_Moments") -> "_Moments":
         return _Moments(self.counts - other.counts, self.sums - other.sums, self.products - other.products)
@@ -191,12 +186,9 @@ def _folds(labels: npt.NDArray[np.int64], groups: npt.ArrayLike, folds: int, cla
 
 
 def _calibration(logits: _Numbers, labels: npt.NDArray[np.int64]) -> float:
-    """Returns the factor for the logits, at most 1, that maximizes the likelihood of the labels, by bisection.
-
-    If all predictions are right, the likelihood grows with the factor. So one more sample is counted, with every class
-    as its label in equal parts.
-    """
+    """Returns the factor for the logits, at most 1, that maximizes the likelihood of the labels, by bisection."""
     count = len(logits)
+    # if all predictions are right, the likelihood grows with the factor: one sample is added that is of every class
     target = (logits[np.arange(count), labels].sum() + logits.mean()) / (count + 1)
     low, high = _SMALLEST_FACTOR, 1.0
     for _ in range(_BISECTIONS):

@@ -8,13 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class Display:
-    """Shows a progress bar during an epoch and prints a line after it.
-
-    Args:
-        epochs: Number of epochs.
-        steps: Steps in an epoch; None if this is not known.
-        shown: False shows and prints nothing.
-    """
+    """Shows a progress bar during an epoch and prints a line after it; nothing if ``shown`` is False."""
 
     def __init__(self, epochs: int, steps: int | None, *, shown: bool) -> None:
         self._epochs, self._steps, self._shown = epochs, steps, shown

@@ -110,9 +110,8 @@ def _view(
     if augmentation is None:
         return pictures[list(rows)]
     # one at a time, so that a view does not depend on which other pictures are missing in the cache
-    return np.concatenate(
-        [augmentation.apply(pictures[row : row + 1], step=view, first_row=row, xp=np) for row in rows]
-    )
+    views = [augmentation.apply(pictures[row : row + 1], step=view, first_row=row, xp=np) for row in rows]
+    return np.concatenate(views)
 
 
 def _key(backbone: keras.Model) -> str:
@@ -129,10 +128,9 @@ def _key(backbone: keras.Model) -> str:
 
 
 def graph_without_names(node: Any, places: Mapping[str, int] | None = None) -> Any:
-    """Replaces the names of layers in a configuration by numbers, since generated names depend on earlier layers.
+    """Replaces the names of layers, which may be generated, by their numbers in ``places``, or removes them without it.
 
-    Settings that may differ between two runs are removed. Without ``places``, the number of each layer by its name,
-    names are removed, too.
+    Settings that may differ between two runs are removed.
     """
     if isinstance(node, dict):
         ignored = _IGNORED if places is not None else (*_IGNORED, "name", "registered_name", "shared_object_id")
@@ -147,9 +145,8 @@ def _names(pictures: np.ndarray, augmentation: Augmentation | None, view: int) -
     if augmentation is None:
         return [hashlib.sha256(picture.tobytes()).digest() for picture in pictures]
     how = json.dumps([augmentation.get_config(), view], sort_keys=True, default=repr)
-    return [
-        hashlib.sha256(picture.tobytes() + f"{how} {row}".encode()).digest() for row, picture in enumerate(pictures)
-    ]
+    texts = (f"{how} {row}".encode() for row in range(len(pictures)))
+    return [hashlib.sha256(picture.tobytes() + text).digest() for picture, text in zip(pictures, texts, strict=True)]
 
 
 class _Kept:

@@ -203,13 +203,10 @@ def fine_tune(
 def _optimizer(learning_rate: float, weight_decay: float, steps: int, *, warm_up: float = 0.0) -> keras.Optimizer:
     if not learning_rate > 0:
         raise CourseError(f"learning_rate is {learning_rate}; give a number above 0")
-    rising = int(steps * warm_up)
-    if rising:
-        schedule = keras.optimizers.schedules.CosineDecay(
-            0.0, decay_steps=steps - rising, warmup_target=learning_rate, warmup_steps=rising
-        )
-    else:
-        schedule = keras.optimizers.schedules.CosineDecay(learning_rate, decay_steps=steps)
+    decay = keras.optimizers.schedules.CosineDecay
+    schedule = decay(learning_rate, steps)
+    if rising := int(steps * warm_up):
+        schedule = decay(0.0, steps - rising, warmup_target=learning_rate, warmup_steps=rising)
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=weight_decay)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,43 +17,13 @@ from keras_course._backend.loops import leaves
 from keras_course.allow_list import check_can_be_opened
 from keras_course.augmentation import Augmentation, check_augmentation
 from keras_course.errors import CourseError, DivergenceError, check_positive, reason_of
+from keras_course.training import inputs, objectives, resuming
 from keras_course.training.callbacks import Callbacks
 from keras_course.training.display import Display
-from keras_course.training.inputs import (
-    Batches,
-    BatchStream,
-    Data,
-    as_batch,
-    as_batches,
-    as_samples,
-    check_batch_size,
-    check_batches,
-    check_data,
-    check_pictures,
-    check_samples,
-    check_stateless,
-    class_weights_of,
-    fixed_batch_size,
-    split_off,
-)
-from keras_course.training.objectives import (
-    Loss,
-    Metrics,
-    check_takes_probabilities,
-    compiled,
-    losses_for,
-    metrics_for,
-)
-from keras_course.training.resuming import (
-    check_settings,
-    optimizer_state,
-    random_states,
-    restore,
-    settings_of,
-    weights_of,
-)
+from keras_course.training.inputs import Batches, BatchStream, Data
+from keras_course.training.objectives import Loss, Metrics
 from keras_course.training.run_directory import Checkpoint, Columns, RunDirectory
-from keras_course.training.steps import Measurement, Steps, choose_steps, has_loss_of_keras, own_code
+from keras_course.training.steps import Steps, choose_steps, has_loss_of_keras, measure, own_code
 
 Forward = Callable[[Any], Any]
 
@@ -62,16 +33,12 @@ _LARGEST_BATCH_VALUES: Final = 2**23
 
 
 class History(dict[str, list[float]]):
-    """The results of a training: columns with a value for each epoch.
-
-    Attributes:
-        way: ``"compiled"``, or ``"keras"`` if Keras' own trainer took the steps.
-        reason: Why Keras' own trainer took the steps; None for the compiled loop.
-        steps: Number of steps.
-    """
+    """The results of a training: columns with a value for each epoch."""
 
     way: str = "compiled"
+    """``"keras"`` if Keras' own trainer took the steps."""
     reason: str | None = None
+    """Why Keras' own trainer took the steps; None for the compiled loop."""
     steps: int = 0
 
 
@@ -163,18 +130,18 @@ def fit(
     if validation_split:
         if valid is not None:
             raise CourseError("validation_split and valid are given; give one of them")
-        train, valid = split_off(train, validation_split, "train")
+        train, valid = inputs.split_off(train, validation_split, "train")
     if early_stopping is not None:
         check_positive(early_stopping=early_stopping)
         if valid is None:
             raise CourseError("early_stopping needs validation data; give valid or leave early_stopping out")
     if class_weight is not None:
         train = _weighted(model, train, class_weight)
-    training = as_batches(train, batch_size=batch_size, seed=seed, name="train")
-    validation = None if valid is None else as_batches(valid, batch_size=batch_size, seed=None, name="valid")
+    training = inputs.as_batches(train, batch_size=batch_size, seed=seed, name="train")
+    validation = None if valid is None else inputs.as_batches(valid, batch_size=batch_size, seed=None, name="valid")
     first = training.first()
     if augmentation is not None:
-        check_pictures(first["x"], "train")
+        inputs.check_pictures(first["x"], "train")
         augmentation.check(first["x"], first.get("y"), outputs=_outputs_of(model), name="train")
         if "sample_weight" in first and augmentation.mixes:
             raise CourseError(
@@ -192,7 +159,7 @@ def fit(
         if run is not None:
             check_can_be_opened(model)
         stack.enter_context(problem.compiled(optimizer))
-        settings = settings_of(
+        settings = resuming.settings_of(
             model,
             training,
             validation,
@@ -207,8 +174,6 @@ def fit(
         history, best, stopped = _start(run, settings, model, optimizer, training.steps or 0)
         if stopped or len(history["epoch"]) >= epochs or _must_stop_early(history, early_stopping):
             _set_final_weights(model, optimizer, best)
-            if run is not None:
-                run.training = {"way": history.way, "reason": history.reason}
             return history
         if run is not None and log_steps:
             run.start_steps(history.steps)
@@ -221,7 +186,7 @@ def fit(
         if run is not None:
             run.training = {"way": history.way, "reason": history.reason}
         trainer = _Trainer(model, steps, training, history, Display(epochs, training.steps, shown=progress), watching)
-        measurement = None if validation is None else Measurement(model, validation, _predictor(model))
+        predict = _predictor(model)
         with watching:
             start = max(len(history["epoch"]), watching.first_epoch)
             for epoch in range(start, epochs):
@@ -231,9 +196,10 @@ def fit(
                 watching.list.on_epoch_begin(epoch)
                 with trainer.display.epoch(epoch):
                     logs, losses = trainer.run_epoch(epoch)
-                if measurement is not None:
+                if validation is not None:
                     watching.list.on_test_begin()
-                    test = measurement.run(watching.on_test_batch if watching.watches_test_batches else None)
+                    on_batch = watching.on_test_batch if watching.watches_test_batches else None
+                    test = measure(model, validation, predict, on_batch)
                     watching.list.on_test_end(test)
                     logs |= {f"val_{name}": value for name, value in _loss_first(test).items()}
                 history.steps = trainer.steps_done
@@ -243,22 +209,16 @@ def fit(
                 row = {"epoch": epoch + 1, **logs, "seconds": round(time.perf_counter() - started, 3)}
                 _append(history, row)
                 if early_stopping is not None and int(np.argmin(history["val_loss"])) == len(history["epoch"]) - 1:
-                    best = weights_of(model)
+                    best = resuming.weights_of(model)
                 trainer.display.report(row)
                 if run is not None:  # after the callbacks, which may have changed the learning rate
                     if log_steps:
                         run.append_steps(trainer.steps_done - len(losses) + 1, losses)
-                    state = (weights_of(model), optimizer_state(optimizer), best, random_states(model))
-                    run.save_checkpoint(
-                        Checkpoint(
-                            settings,
-                            dict(history),
-                            *state,
-                            stopped=bool(model.stop_training),
-                            steps=history.steps,
-                            training=run.training,
-                        )
+                    state = resuming.state_of(model, optimizer, best)
+                    checkpoint = Checkpoint(
+                        settings, dict(history), *state, bool(model.stop_training), history.steps, run.training
                     )
+                    run.save_checkpoint(checkpoint)
             _set_final_weights(model, optimizer, best)
     return history
 
@@ -295,11 +255,11 @@ def evaluate(
         {'loss': 0.693, 'accuracy': 1.0}
     """
     check_positive(batch_size=batch_size)
-    source = as_batches(data, batch_size=batch_size, seed=None, name="data")
+    source = inputs.as_batches(data, batch_size=batch_size, seed=None, name="data")
     problem = _Problem(model, loss, metrics, weighted_metrics, loss_weights, source.first(), None)
     problem.check(source, "data")
     with problem.compiled(None):
-        return _loss_first(Measurement(model, source, _predictor(model)).run())
+        return _loss_first(measure(model, source, _predictor(model)))
 
 
 def predict_logits(
@@ -344,18 +304,18 @@ def predict_logits(
     """
     check_positive(batch_size=1 if batch_size is None else batch_size, variants=variants)
     check_augmentation(augmentation, mixing=False)
-    x = as_samples(x, "x")
-    check_samples(model, x, "x")
-    check_stateless(model)
+    x = inputs.as_samples(x, "x")
+    inputs.check_samples(model, x, "x")
+    inputs.check_stateless(model)
     if augmentation is not None:
-        check_pictures(x, "x")
+        inputs.check_pictures(x, "x")
         augmentation.check(x, name="x")
     if batch_size is not None:
-        check_batch_size(model, batch_size)
+        inputs.check_batch_size(model, batch_size)
     if not _is_built(model):
         model(keras.tree.map_structure(lambda array: keras.ops.convert_to_tensor(array[:1]), x))
     forward = _backend.forward(model)
-    batch_size = fixed_batch_size(model) or batch_size
+    batch_size = inputs.fixed_batch_size(model) or batch_size
     if augmentation is None:
         return _predict(forward, x, batch_size)
     views = (augmentation.apply(x, step=step, xp=np) for step in range(variants))
@@ -399,14 +359,14 @@ class _Problem:
                 f"{found}, whose optimizers and losses are not known here; "
                 "train the model by its own fit, or do not override compile"
             )
-        check_stateless(model)
+        inputs.check_stateless(model)
         if not _is_built(model):
-            with compiled(model, None, None):
+            with objectives.compiled(model, None, None):
                 self._build()
-        check_samples(model, first["x"], "train")
+        inputs.check_samples(model, first["x"], "train")
         mixed = augmentation is not None and augmentation.mixes
         own_loss = own_code(model, ("compute_loss",)) is not None
-        self.loss = losses_for(model, loss, first["x"], mixed_labels=mixed)
+        self.loss = objectives.losses_for(model, loss, first["x"], mixed_labels=mixed)
         self._is_known = not own_loss
         if not own_loss and "y" not in first and not _adds_losses(model, first["x"]):
             raise CourseError(
@@ -414,13 +374,13 @@ class _Problem:
             )
         if "y" not in first:
             self.loss = None
-        self.metrics = metrics_for(model, metrics, self.loss, first)
+        self.metrics = objectives.metrics_for(model, metrics, self.loss, first)
         self.weighted_metrics = None
         if weighted_metrics is not None:
-            self.weighted_metrics = metrics_for(model, weighted_metrics, self.loss, first)
+            self.weighted_metrics = objectives.metrics_for(model, weighted_metrics, self.loss, first)
         if mixed:
-            check_takes_probabilities(self.loss, "loss")
-            check_takes_probabilities([self.metrics, self.weighted_metrics], "metrics")
+            objectives.check_takes_probabilities(self.loss, "loss")
+            objectives.check_takes_probabilities([self.metrics, self.weighted_metrics], "metrics")
 
     def check_augmentation(self, source: Batches | BatchStream, name: str) -> None:
         """Checks that the augmentation can transform the pictures and labels."""
@@ -435,15 +395,16 @@ class _Problem:
 
     def check(self, source: Batches | BatchStream, name: str) -> None:
         """Checks that data fits the model and its loss."""
-        check_batches(self._model, source, name)
+        inputs.check_batches(self._model, source, name)
         parts = source.arrays if isinstance(source, Batches) else source.first()
-        check_data(self._model, (parts["x"], parts.get("y")), self.loss if self._is_known else None, name)
+        inputs.check_data(self._model, (parts["x"], parts.get("y")), self.loss if self._is_known else None, name)
 
     @contextmanager
     def compiled(self, optimizer: keras.Optimizer | None) -> Iterator[None]:
         """Compiles and builds the model with its loss, metrics and optimizer, as long as the context lasts."""
         model = self._model
-        with compiled(model, optimizer, self.loss, self.metrics, self.weighted_metrics, self._loss_weights):
+        metrics = {"metrics": self.metrics or None, "weighted_metrics": self.weighted_metrics or None}
+        with objectives.compiled(model, optimizer, self.loss, **metrics, loss_weights=self._loss_weights):
             self._build()
             if optimizer is not None and not optimizer.built:
                 optimizer.build(model.trainable_variables)
@@ -558,7 +519,7 @@ class _Trainer:
 
     def _logs(self, totals: "_Totals") -> dict[str, float]:
         logs = self._steps.results()
-        if has_loss_of_keras(self._model):
+        if has_loss_of_keras(self._model, "train_step"):
             logs["loss"] = totals.mean()
         return _loss_first(logs)
 
@@ -608,12 +569,12 @@ def _pair(train: Data, name: str) -> Data:
 
 def _weighted(model: keras.Model, train: Data, class_weight: Any) -> Data:
     """Returns samples, labels and the weights of their classes."""
-    y = as_batch(_pair(train, "class_weight"), "train")["y"]
+    y = inputs.as_batch(_pair(train, "class_weight"), "train")["y"]
     if not isinstance(y, np.ndarray):
         raise CourseError("class_weight needs one output; give sample_weight for several")
     shape = getattr(model, "output_shape", None) if model.built else None
     classes = shape[-1] if isinstance(shape, tuple) and isinstance(shape[-1], int) and shape[-1] > 1 else None
-    return (*train, class_weights_of(y, class_weight, classes))
+    return (*train, inputs.class_weights_of(y, class_weight, classes))
 
 
 def _optimizer_for(model: keras.Model, optimizer: Any) -> keras.Optimizer:
@@ -638,14 +599,8 @@ def _optimizer_for(model: keras.Model, optimizer: Any) -> keras.Optimizer:
 
 def _predictor(model: keras.Model) -> Forward:
     """Returns the forward pass for any number of samples, compiled when it is first used."""
-    compiled_forward: list[Forward] = []
-
-    def predict(x: Any) -> Any:
-        if not compiled_forward:
-            compiled_forward.append(_backend.forward(model))
-        return _predict(compiled_forward[0], x)
-
-    return predict
+    forward = cache(lambda: _backend.forward(model))
+    return lambda x: _predict(forward(), x)
 
 
 def _start(
@@ -660,11 +615,12 @@ def _start(
             f"{run.path} holds the history of an earlier fit, which this one would replace; "
             "give another run, such as run.inside('second')"
         )
-    check_settings(checkpoint, settings)
-    restore(checkpoint, model, optimizer)
+    resuming.check_settings(checkpoint, settings)
+    resuming.restore(checkpoint, model, optimizer)
     run.write_history(checkpoint.history)  # a run that was killed between writing both has the older history
     history = History(checkpoint.history)
     history.way, history.reason = checkpoint.training.get("way", "compiled"), checkpoint.training.get("reason")
+    run.training = {"way": history.way, "reason": history.reason}
     history.steps = checkpoint.steps if checkpoint.version > 1 else len(history["epoch"]) * steps
     return history, checkpoint.best, checkpoint.stopped
 

@@ -163,31 +163,11 @@ def gradient_descent(
 def descend_without_data(
     loss: Loss, start: Sequence[npt.ArrayLike], settings: Settings, *, steps: int
 ) -> list[Descent]:
-    """Minimizes a loss that needs no data in several runs, and records their paths.
+    """Minimizes a loss that needs no data, and records the path; returns a run for each setting, in their order.
 
-    Args:
-        loss: A function from the parameters, tensors, to a scalar.
-        start: The initial parameters of all runs.
-        settings: The update rule and the learning rate of each run.
-        steps: Number of steps.
-
-    Returns:
-        The runs in the order of the settings; each step counts as an epoch.
-
-    Raises:
-        CourseError: The start, or the loss at the start, is not finite.
-
-    Example:
-        >>> sgd = find_rule("sgd")
-        >>> for run in descend_without_data(lambda m: m**2, [1.0], [(sgd, 0.25), (sgd, 0.5)], steps=2):
-        ...     run.path.ravel().tolist()
-        [1.0, 0.5, 0.25]
-        [1.0, 0.0, 0.0]
+    Each step counts as an epoch. Raises a CourseError if the start, or the loss at the start, is not finite.
     """
-    problem = Problem(
-        loss=lambda parameters, state, row, training: (as_scalar(loss(*parameters)), state),
-        start=as_parameters(start),
-    )
+    problem = Problem(lambda parameters, state, *_: (as_scalar(loss(*parameters)), state), as_parameters(start))
     groups = [min(_STEPS_A_CALL, steps - first) for first in range(0, steps, _STEPS_A_CALL)]
     no_data = (np.zeros((_STEPS_A_CALL, 1), "float32"),)  # the loop needs a row for each step
     runs = prepare_descent(problem, settings, paths=True)([[(no_data, count)] for count in groups], None)

@@ -34,14 +34,9 @@ LOSSES_OF_SAMPLES: Final = (*_LABELS_LIKE_OUTPUTS, keras.losses.SparseCategorica
 
 
 class Batches:
-    """Cuts arrays into the batches of an epoch, in groups that one compiled call processes.
+    """Cuts nests of arrays (n, ...) into the batches of an epoch, in groups that one compiled call processes.
 
-    Args:
-        x: Samples, a nest of arrays (n, ...).
-        y: Labels, a nest of arrays (n, ...); None without labels.
-        sample_weight: Weights, a nest of arrays (n, ...); None without weights.
-        batch_size: Samples in a batch. The last batch of an epoch may be smaller.
-        seed: Seed of the order; None keeps the order of the arrays.
+    The last batch of an epoch may be smaller. A ``seed`` of None keeps the order of the arrays.
     """
 
     def __init__(
@@ -64,12 +59,8 @@ class Batches:
     def groups(self, epoch: int, speed: Callable[[], float], *, alone: bool = False) -> Iterator[tuple[Batch, int]]:
         """Yields groups of batches with the axes (steps, batch, ...), and the number of steps to take in each.
 
-        All groups of whole batches have the same shape, so that they need one compiled program.
-
-        Args:
-            epoch: The number of the epoch; the order of the samples depends on it.
-            speed: Returns the expected number of steps per second; groups of a slow model have fewer steps.
-            alone: Whether each batch is a separate group.
+        All groups of whole batches have the same shape, so that they need one compiled program. A group has fewer steps
+        if the model is slow, by ``speed`` in steps per second, and only one if ``alone`` is set.
         """
         order = np.arange(self.samples)
         if self._key is not None:
@@ -87,23 +78,16 @@ class Batches:
 
     def fingerprint(self) -> str:
         """Returns a text that changes with any value of the data."""
-        digest = hashlib.blake2b(digest_size=8)
-        for leaf in leaves(self.arrays):
-            for part in _chunks(leaf):
-                digest.update(np.ascontiguousarray(part).data)
-        return f"{self.samples} samples, {digest.hexdigest()}"
+        return f"{self.samples} samples, {_digest(self.arrays)}"
 
     def _take(self, rows: Any) -> Batch:
         return keras.tree.map_structure(lambda array: _native(array[rows]), self.arrays)
 
 
 class BatchStream:
-    """Reads the batches of a collection, in groups that one compiled call processes.
+    """Reads the batches of a collection that can be iterated in each epoch, in groups that one compiled call processes.
 
-    Args:
-        source: A collection that can be iterated once in each epoch: a ``keras.utils.PyDataset``, a ``DataLoader`` of
-            PyTorch, a ``Dataset`` of TensorFlow, a list of batches. Each batch is x, (x, y) or (x, y, sample_weight).
-        name: Name of the data in error messages.
+    Each batch is x, (x, y) or (x, y, sample_weight). Error messages contain ``name``.
     """
 
     samples = None
@@ -146,10 +130,7 @@ class BatchStream:
 
     def fingerprint(self) -> str:
         """Returns a text that changes with the type and number of batches and with the first batch."""
-        digest = hashlib.blake2b(digest_size=8)
-        for leaf in leaves(self.first()):
-            digest.update(np.ascontiguousarray(leaf).data)
-        return f"{type(self._source).__name__} of {self.steps or 'unknown'} batches, {digest.hexdigest()}"
+        return f"{type(self._source).__name__} of {self.steps or 'unknown'} batches, {_digest(self.first())}"
 
     def _batches(self) -> Iterator[Batch]:
         source = self._source
@@ -162,25 +143,9 @@ class BatchStream:
 
 
 def as_batches(data: Data, *, batch_size: int, seed: int | None, name: str) -> Batches | BatchStream:
-    """Returns the batches of data of any kind.
+    """Returns the batches of arrays; or those of a collection, for which batch size and seed are not used.
 
-    Args:
-        data: (x, y) or (x, y, sample_weight) of arrays, lists, data frames, tensors or nests of them; or a collection
-            of such batches that can be iterated once in each epoch.
-        batch_size: Samples in a batch; not used for a collection.
-        seed: Seed of the order, None to keep it; not used for a collection.
-        name: Name of the data in error messages.
-
-    Returns:
-        The batches.
-
-    Raises:
-        CourseError: The data are neither, or can be iterated only once.
-
-    Example:
-        >>> source = as_batches(([[1.0], [2.0], [3.0]], [0, 1, 0]), batch_size=2, seed=None, name="train")
-        >>> [(group["x"].tolist(), count) for group, count in source.groups(0, lambda: 1e9)]
-        [([[[1.0], [2.0]]], 1), ([[[3.0]]], 1)]
+    Raises a CourseError if the data are neither, or can be iterated only once.
     """
     if _is_labeled_arrays(data):
         batch = as_batch(data, name)
@@ -218,22 +183,9 @@ def as_samples(x: Any, name: str) -> Any:
 
 
 def split_off(data: Data, share: float, name: str) -> tuple[Data, Data]:
-    """Splits off the last samples, like ``validation_split`` of Keras.
+    """Splits off the last samples, like ``validation_split`` of Keras; returns the first and the last part of the data.
 
-    Args:
-        data: (x, y) or (x, y, sample_weight) of arrays.
-        share: Fraction of the samples to split off, above 0 and below 1.
-        name: Name of the data in error messages.
-
-    Returns:
-        The first part and the last part of the data.
-
-    Raises:
-        CourseError: The data are a collection of batches, or one of the parts would be empty.
-
-    Example:
-        >>> split_off((np.arange(4), np.arange(4)), 0.25, "train")[1]
-        (array([3]), array([3]))
+    Raises a CourseError if the data are a collection of batches, or one of the parts would be empty.
     """
     if not 0 < share < 1:
         raise CourseError(f"validation_split is {share}; give a fraction above 0 and below 1")
@@ -247,37 +199,18 @@ def split_off(data: Data, share: float, name: str) -> tuple[Data, Data]:
         raise CourseError(
             f"validation_split is {share}, which leaves one part of {samples} samples empty; give another"
         )
-    first, last = (
-        tuple(
-            keras.tree.map_structure(lambda array, part=part: array[part], batch[name])
-            for name in _PARTS
-            if name in batch
-        )
-        for part in (slice(middle), slice(middle, None))
-    )
-    return first, last
+
+    def take(rows: slice) -> Data:
+        return tuple(keras.tree.map_structure(lambda array: array[rows], part) for part in batch.values())
+
+    return take(slice(middle)), take(slice(middle, None))
 
 
 def class_weights_of(y: np.ndarray, class_weight: Any, num_classes: int | None = None) -> np.ndarray:
-    """Returns the weights of samples that follow from the weights of their classes.
+    """Returns a weight (n,) for each label by its class; y is (n,) or (n, 1), or holds probabilities (n, classes).
 
-    Args:
-        y: Class numbers (n,) or (n, 1), or probabilities (n, classes).
-        class_weight: A mapping from class numbers to weights, with the weight 1 for classes that are left out; or
-            ``"balanced"`` for weights that give each class the same total.
-        num_classes: Number of classes, if it is known.
-
-    Returns:
-        float32 (n,).
-
-    Raises:
-        CourseError: The weights are neither, or a key is not a class.
-
-    Example:
-        >>> class_weights_of(np.array([0, 0, 0, 0, 1]), "balanced").tolist()
-        [0.625, 0.625, 0.625, 0.625, 2.5]
-        >>> class_weights_of(np.array([0, 1]), {1: 5.0}).tolist()
-        [1.0, 5.0]
+    ``class_weight`` is a mapping from class numbers to weights, with the weight 1 for classes that are left out; or
+    ``"balanced"``, for the same total in each class.
     """
     labels = y.argmax(axis=-1) if y.ndim > 1 and y.shape[-1] > 1 else y.reshape(len(y), -1)[:, 0]
     if y.ndim > 2 or (y.ndim == 2 and y.size != len(y) and y.shape[-1] == 1):
@@ -307,7 +240,7 @@ def check_data(model: keras.Model, data: Data, loss: Any, name: str) -> None:
     """Raises a CourseError if samples and labels do not fit a model and its loss, as far as both are known."""
     x, y = data[:2]
     check_samples(model, x, name)
-    if y is None or not isinstance(y, np.ndarray) or not isinstance(x, np.ndarray):
+    if not isinstance(x, np.ndarray) or not isinstance(y, np.ndarray):
         return
     check_labels(x, y, name)
     shape = getattr(model, "output_shape", None) if model.built else None
@@ -344,12 +277,9 @@ def fixed_batch_size(model: keras.Model) -> int | None:
 
 
 def check_stateless(model: keras.Model) -> None:
-    """Raises a CourseError if a layer carries state from one batch to the next, like a stateful LSTM.
-
-    Such layers work on TensorFlow only: on JAX the state is lost after each batch, and on PyTorch the gradients fail.
-    """
+    """Raises a CourseError if a layer carries state from one batch to the next, like a stateful LSTM."""
     for layer in keras_private.all_layers(model):
-        if getattr(layer, "stateful", False):
+        if getattr(layer, "stateful", False):  # on JAX the state is lost after a batch; on PyTorch the gradients fail
             raise CourseError(
                 f"the layer {layer.name!r} is stateful, which Keras does not support alike on its backends; "
                 "create it with stateful=False and give longer sequences"
@@ -363,7 +293,7 @@ def check_batch_size(model: keras.Model, batch_size: int) -> None:
         raise CourseError(f"batch_size is {batch_size}; the model takes batches of {size} and no others, so give that")
 
 
-def check_batches(model: keras.Model, source: "Batches | BatchStream", name: str) -> None:
+def check_batches(model: keras.Model, source: Batches | BatchStream, name: str) -> None:
     """Raises a CourseError if a model accepts only batches of one size, and arrays are cut into others."""
     size = fixed_batch_size(model)
     if size is None or not isinstance(source, Batches):
@@ -446,14 +376,12 @@ def _stacked(batches: list[Batch], length: int) -> Batch:
 
 
 def _check_lengths(batch: Batch, name: str) -> None:
-    lengths = {part: [len(leaf) for leaf in leaves(value)] for part, value in batch.items()}
-    samples = next(iter(lengths.get("x", [])), 0)
-    for part, counts in lengths.items():
-        for count in counts:
-            if count != samples:
-                words = {"x": "rows in another input", "y": "labels", "sample_weight": "weights"}
-                one = {"x": "row", "y": "label", "sample_weight": "weight"}[part]
-                raise CourseError(f"{name} has {samples} samples and {count} {words[part]}; give one {one} a sample")
+    words = {"x": ("rows in another input", "row"), "y": ("labels", "label"), "sample_weight": ("weights", "weight")}
+    samples = next((len(leaf) for leaf in leaves(batch.get("x", ()))), 0)
+    for part, (several, one) in words.items():
+        for leaf in leaves(batch.get(part, ())):
+            if len(leaf) != samples:
+                raise CourseError(f"{name} has {samples} samples and {len(leaf)} {several}; give one {one} a sample")
 
 
 def _expected_inputs(model: keras.Model, x: Any) -> list[Any] | None:
@@ -462,10 +390,8 @@ def _expected_inputs(model: keras.Model, x: Any) -> list[Any] | None:
     if not inputs or not all(hasattr(tensor, "shape") for tensor in inputs):
         return None
     if isinstance(x, dict):
-        named = {tensor.name: tensor for tensor in inputs}
         struct = keras_private.input_structure(model)
-        if isinstance(struct, dict):
-            named = struct
+        named = struct if isinstance(struct, dict) else {tensor.name: tensor for tensor in inputs}
         if unknown := [name for name in x if name not in named]:
             raise CourseError(f"there is no input {unknown[0]!r}; the model takes {', '.join(map(str, named))}")
         if missing := [name for name in named if name not in x]:
@@ -510,6 +436,15 @@ def _check_class_numbers(y: np.ndarray, outputs: tuple[Any, ...], loss: Any, nam
             f"{name} has labels from {lowest} to {highest} ({y.dtype}); "
             f"the model has {classes} classes, so give whole numbers from 0 to {classes - 1}"
         )
+
+
+def _digest(arrays: Batch) -> str:
+    """Returns a text that changes with any value of the arrays."""
+    digest = hashlib.blake2b(digest_size=8)
+    for leaf in leaves(arrays):
+        for part in _chunks(leaf):
+            digest.update(np.ascontiguousarray(part).data)
+    return digest.hexdigest()
 
 
 def _chunks(array: np.ndarray) -> Iterator[np.ndarray]:

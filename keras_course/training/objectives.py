@@ -41,19 +41,9 @@ _PROGRAMS: Final = ("train_function", "test_function", "predict_function")
 
 
 def accuracy(labels: Any, outputs: Any) -> Any:
-    """Returns for each sample whether the largest output is that of its label.
+    """Returns 1 for each sample whose largest output is that of its label, else 0: float32 (batch, ...).
 
-    Args:
-        labels: Class numbers, a tensor (batch, ...), or probabilities (batch, ..., classes).
-        outputs: A tensor (batch, ..., classes) of logits or probabilities.
-
-    Returns:
-        A float32 tensor (batch, ...) of 0 and 1.
-
-    Example:
-        >>> import numpy as np
-        >>> keras.ops.convert_to_numpy(accuracy(np.array([1, 0]), np.array([[0.0, 2.0], [0.0, 2.0]]))).tolist()
-        [1.0, 0.0]
+    Labels are class numbers (batch, ...) or probabilities (batch, ..., classes).
     """
     predictions = keras.ops.cast(keras.ops.argmax(outputs, axis=-1), "int32")
     if len(labels.shape) == len(outputs.shape):
@@ -63,18 +53,7 @@ def accuracy(labels: Any, outputs: Any) -> Any:
 
 
 class LossOfAnyLabels(keras.losses.SparseCategoricalCrossentropy):
-    """Cross entropy that accepts class numbers, and probabilities from an augmentation that mixes labels.
-
-    Args:
-        like: A loss with the settings to use.
-
-    Example:
-        >>> import numpy as np
-        >>> loss = LossOfAnyLabels(keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        >>> logits, half = np.zeros((1, 2), "float32"), np.full((1, 2), 0.5, "float32")
-        >>> round(float(loss(np.array([1]), logits)), 3), round(float(loss(half, logits)), 3)
-        (0.693, 0.693)
-    """
+    """Cross entropy that accepts class numbers, and probabilities from an augmentation that mixes labels."""
 
     def __init__(self, like: keras.losses.SparseCategoricalCrossentropy) -> None:
         super().__init__(**like.get_config())
@@ -87,50 +66,28 @@ class LossOfAnyLabels(keras.losses.SparseCategoricalCrossentropy):
         return super().call(y_true, y_pred)
 
 
-def on_logits(loss: keras.Loss | str) -> keras.Loss:
-    """Returns the loss of a name, with logits as inputs; a loss is returned unchanged.
-
-    Example:
-        >>> on_logits("sparse_categorical_crossentropy").get_config()["from_logits"]
-        True
-    """
-    return _find_loss(loss, None)
-
-
 def losses_for(model: keras.Model, loss: Loss, x: Any = None, *, mixed_labels: bool = False) -> Loss:
     """Returns the losses of a model; a loss given by name takes logits, or probabilities if the model returns them.
 
-    Args:
-        model: The model.
-        loss: A loss, its name, or a function; for several outputs one for all, or a list or dictionary of them.
-        x: Samples, from which the outputs of a subclassed model are found.
-        mixed_labels: Whether an augmentation turns class numbers into probabilities.
-
-    Returns:
-        Losses and functions in the structure of ``loss``.
-
-    Raises:
-        CourseError: There is no loss of that name, or a loss takes logits and the model gives probabilities.
-
-    Example:
-        >>> softmax = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
-        >>> losses_for(softmax, "categorical_crossentropy").get_config()["from_logits"]
-        False
+    The outputs of a subclassed model are found on the samples ``x``. ``mixed_labels`` says that an augmentation turns
+    class numbers into probabilities. Raises a CourseError if there is no loss of that name, or a loss takes logits and
+    the model gives probabilities.
     """
     activations = output_activations(model, x) or [None]
     if not isinstance(loss, Mapping | list | tuple):
-        if len(activations) > 1 and len(set(activations)) > 1 and isinstance(loss, str):
-            return [_find_loss(loss, activation, mixed_labels) for activation in activations]
-        return _find_loss(loss, activations[0], mixed_labels)
+        if isinstance(loss, str) and len(set(activations)) > 1:
+            return [find_loss(loss, activation, mixed_labels) for activation in activations]
+        return find_loss(loss, activations[0], mixed_labels)
     names = [str(name) for name in getattr(model, "output_names", [])]
     if isinstance(loss, Mapping):
         by_name = dict(zip(names, activations, strict=False))
-        return {name: one and _find_loss(one, by_name.get(str(name)), mixed_labels) for name, one in loss.items()}
+        return {name: one and find_loss(one, by_name.get(str(name)), mixed_labels) for name, one in loss.items()}
     padded = [*activations, *[None] * len(loss)]
-    return [one and _find_loss(one, activation, mixed_labels) for one, activation in zip(loss, padded, strict=False)]
+    return [one and find_loss(one, activation, mixed_labels) for one, activation in zip(loss, padded, strict=False)]
 
 
-def _find_loss(loss: Any, activation: str | None, mixed_labels: bool = False) -> Any:
+def find_loss(loss: Any, activation: str | None = None, mixed_labels: bool = False) -> Any:
+    """Returns the loss of a name for an output with an activation, or for logits; a loss is returned unchanged."""
     if isinstance(loss, str):
         kinds = {name.lower(): kind for name, kind in vars(keras.losses).items() if isinstance(kind, type)}
         kind = kinds.get(_SHORT_NAMES.get(loss.lower(), loss).replace("_", "").lower())
@@ -140,20 +97,16 @@ def _find_loss(loss: Any, activation: str | None, mixed_labels: bool = False) ->
         loss = kind(from_logits=activation is None) if takes_logits else kind()
     else:
         settings = keras_private.function_settings(loss)
-        _check_activation(loss, getattr(loss, "from_logits", settings.get("from_logits")), activation)
+        if activation is not None and getattr(loss, "from_logits", settings.get("from_logits")):
+            raise CourseError(
+                f"loss is a {type(loss).__name__} that takes logits, and the model ends with {activation}; "
+                "give from_logits=False, or remove the activation"
+            )
     if not (isinstance(loss, keras.Loss) or callable(loss)):
         raise CourseError(f"loss is a {type(loss).__name__}; give a loss of Keras, its name, or a function")
     if mixed_labels and type(loss) is keras.losses.SparseCategoricalCrossentropy:
         return LossOfAnyLabels(loss)
     return loss
-
-
-def _check_activation(loss: Any, from_logits: bool | None, activation: str | None) -> None:
-    if from_logits and activation is not None:
-        raise CourseError(
-            f"loss is a {type(loss).__name__} that takes logits, and the model ends with {activation}; "
-            "give from_logits=False, or remove the activation"
-        )
 
 
 def check_takes_probabilities(objectives: Any, argument: str) -> None:
@@ -171,19 +124,10 @@ def check_takes_probabilities(objectives: Any, argument: str) -> None:
 
 
 def metrics_for(model: keras.Model, metrics: Metrics, loss: Loss, batch: Mapping[str, Any]) -> Any:
-    """Returns the metrics of a model, in a form that ``Model.compile`` accepts.
+    """Returns the metrics of a model, in a form that ``Model.compile`` accepts; for None, a classifier's accuracy.
 
-    Args:
-        model: The model.
-        metrics: The metrics; None for the accuracy of a classifier with one output.
-        loss: The losses, from ``losses_for``.
-        batch: A batch; the shape of its ``y`` determines the kind of accuracy.
-
-    Returns:
-        A list or dictionary of metrics.
-
-    Raises:
-        CourseError: There is no metric of a name.
+    The losses, from ``losses_for``, and the shape of ``y`` in a batch determine the kind of accuracy. Raises a
+    CourseError if there is no metric of a name.
     """
     names = [str(name) for name in getattr(model, "output_names", [])]
     single = loss if not isinstance(loss, Mapping | list | tuple) else None
@@ -256,37 +200,14 @@ def _accuracy_of(loss: Any, y: Any, outputs: tuple[Any, ...] | None, name: str) 
 
 
 @contextmanager
-def compiled(
-    model: keras.Model,
-    optimizer: Any,
-    loss: Loss,
-    metrics: Any = None,
-    weighted_metrics: Any = None,
-    loss_weights: Any = None,
-) -> Iterator[None]:
-    """Compiles a model, and restores its earlier state at the end of the context.
-
-    Args:
-        model: The model.
-        optimizer: A Keras optimizer.
-        loss: The losses, from ``losses_for``; None for a model that computes its loss itself.
-        metrics: The metrics, from ``metrics_for``.
-        weighted_metrics: Metrics that use sample weights.
-        loss_weights: A weight for each of several losses.
-    """
+def compiled(model: keras.Model, optimizer: Any, loss: Loss, **settings: Any) -> Iterator[None]:
+    """Compiles a model with the settings of ``Model.compile``, and restores its earlier state after the context."""
     for message in _WARNINGS:  # they must not stop a training in a program that turns warnings into errors
         warnings.filterwarnings("ignore", re.escape(message))
     attributes = vars(model)
     before = dict(attributes)
     keras_private.forget_compilation(model)
-    model.compile(
-        optimizer=optimizer,
-        loss=loss,
-        metrics=metrics or None,
-        weighted_metrics=weighted_metrics or None,
-        loss_weights=loss_weights,
-        auto_scale_loss=False,
-    )
+    model.compile(optimizer=optimizer, loss=loss, auto_scale_loss=False, **settings)
     changed = [name for name, value in attributes.items() if name not in before or before[name] is not value]
     changed += [name for name in _PROGRAMS if name not in changed]
     # a callback saves the model as not compiled: the file would otherwise name classes of this backend only

@@ -14,6 +14,8 @@ from keras_course.training.features import graph_without_names
 from keras_course.training.inputs import Batches, BatchStream
 from keras_course.training.run_directory import Checkpoint
 
+Arrays = list[np.ndarray]
+
 
 def settings_of(
     model: keras.Model,
@@ -74,19 +76,16 @@ def restore(checkpoint: Checkpoint, model: keras.Model, optimizer: keras.Optimiz
             variable.assign(value)
 
 
-def weights_of(model: keras.Model) -> list[np.ndarray]:
+def weights_of(model: keras.Model) -> Arrays:
     """Returns the weights of a model, in data types that NumPy's files have."""
     return [_widened(weight) for weight in model.get_weights()]
 
 
-def optimizer_state(optimizer: keras.Optimizer) -> list[np.ndarray]:
-    """Returns the variables of an optimizer, in data types that NumPy's files have."""
-    return [_widened(keras.ops.convert_to_numpy(variable)) for variable in optimizer.variables]
-
-
-def random_states(model: keras.Model) -> list[np.ndarray]:
-    """Returns the states of the random generators of a model."""
-    return [keras.ops.convert_to_numpy(variable) for variable in _random_variables(model)]
+def state_of(model: keras.Model, optimizer: keras.Optimizer, best: Arrays) -> tuple[Arrays, Arrays, Arrays, Arrays]:
+    """Returns the arrays of a checkpoint in their order, with the given weights of the best epoch."""
+    variables = [_widened(keras.ops.convert_to_numpy(variable)) for variable in optimizer.variables]
+    random = [keras.ops.convert_to_numpy(variable) for variable in _random_variables(model)]
+    return weights_of(model), variables, best, random
 
 
 def _random_variables(model: keras.Model) -> list[Any]:

@@ -36,18 +36,7 @@ _ON_THE_CARD = ("samples", "parameters", "epochs", "batch_size", "seed", "backen
 
 
 class FolderTakenError(CourseError):
-    """The folder of a run cannot be had, because another process uses it or because it holds a run already.
-
-    Args:
-        reason: The folder and what is wrong.
-        can_resume: Whether ``resume=True`` would open it.
-
-    Example:
-        >>> raise FolderTakenError("output folder runs/digits holds a run already", can_resume=True)
-        Traceback (most recent call last):
-        ...
-        keras_course.training.run_directory.FolderTakenError: output folder runs/digits holds a run already; resume ...
-    """
+    """The folder of a run is in use, or holds a run already; ``can_resume`` says if ``resume=True`` would open it."""
 
     def __init__(self, reason: str, *, can_resume: bool = False) -> None:
         super().__init__(f"{reason}; {'resume it or ' if can_resume else ''}choose another folder")
@@ -57,31 +46,18 @@ class FolderTakenError(CourseError):
 
 @dataclass
 class Checkpoint:
-    """The state of a training after an epoch; the next epoch depends on nothing else.
+    """The state of a training after an epoch; the next epoch depends on nothing else."""
 
-    Args:
-        settings: The settings of the run (seed, batch size, ...); it is resumed only with the same ones.
-        history: The columns of ``history.csv`` so far.
-        model: The model's weights, in the order of ``model.weights``.
-        optimizer: The optimizer's variables, in the order of ``optimizer.variables``.
-        best: The weights of the best epoch, if early stopping restores them.
-        random: The states of the random generators of Keras' layers.
-        stopped: Whether a callback has ended the training.
-        steps: The number of steps so far.
-        training: How the steps were computed, see ``RunDirectory.training``.
-        version: The version of the file format. Version 1 has neither layer names nor states of generators.
-    """
-
-    settings: dict[str, Any]
+    settings: dict[str, Any]  # seed, batch size, ...; the run is resumed only with the same ones
     history: Columns
-    model: list[np.ndarray]
-    optimizer: list[np.ndarray]
-    best: list[np.ndarray] = field(default_factory=list)
-    random: list[np.ndarray] = field(default_factory=list)
-    stopped: bool = False
+    model: list[np.ndarray]  # in the order of model.weights
+    optimizer: list[np.ndarray]  # in the order of optimizer.variables
+    best: list[np.ndarray] = field(default_factory=list)  # the weights of the best epoch, for early stopping
+    random: list[np.ndarray] = field(default_factory=list)  # the states of the random generators of Keras' layers
+    stopped: bool = False  # by a callback
     steps: int = 0
-    training: dict[str, Any] = field(default_factory=dict)
-    version: int = 2
+    training: dict[str, Any] = field(default_factory=dict)  # see RunDirectory.training
+    version: int = 2  # of the file format; version 1 has neither layer names nor states of generators
 
 
 class RunDirectory:
@@ -109,8 +85,11 @@ class RunDirectory:
     def __init__(self, path: str | Path, *, resume: bool = False) -> None:
         self.path = Path(path)
         self.resume = resume
+        self.figures = self.path / "figures"
+        """The folder of the figures."""
         self.training: dict[str, Any] = {}
         """How ``fit`` computed the steps: in the compiled loop or by Keras' trainer, and why."""
+        self._checkpoint = self.path / "checkpoint.npz"
         self._lock = Lock(self.path / ".lock")
         try:
             is_free = self._lock.acquire()
@@ -118,8 +97,11 @@ class RunDirectory:
             raise CourseError(f"output folder {self.path} cannot be used: {reason_of(error)}; choose another") from None
         if not is_free:
             raise FolderTakenError(f"output folder {self.path} is in use by another run")
-        if resume:
-            self._tidy_up()
+        if resume:  # another process may have been killed while writing
+            for name in _FILES:
+                remove_left_behind(self.path, name)
+            for name in ("*.png", "*.gif"):
+                remove_left_behind(self.figures, name)
         elif self._checkpoint.exists() or (self.path / "model.keras").exists():
             self.close()
             raise FolderTakenError(f"output folder {self.path} holds a run already", can_resume=True)
@@ -142,12 +124,6 @@ class RunDirectory:
 
         It is resumed if this run is resumed.
 
-        Args:
-            name: The name of the folder.
-
-        Returns:
-            The folder, locked.
-
         Raises:
             CourseError: It cannot be used.
 
@@ -159,27 +135,8 @@ class RunDirectory:
         """
         return RunDirectory(self.path / name, resume=self.resume)
 
-    @property
-    def figures(self) -> Path:
-        """The folder of the figures."""
-        return self.path / "figures"
-
-    @property
-    def _checkpoint(self) -> Path:
-        return self.path / "checkpoint.npz"
-
-    def _tidy_up(self) -> None:
-        """Removes the temporary files of a process that was killed while writing."""
-        for name in _FILES:
-            remove_left_behind(self.path, name)
-        for name in ("*.png", "*.gif"):
-            remove_left_behind(self.figures, name)
-
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Writes ``checkpoint.npz`` and ``history.csv``.
-
-        Args:
-            checkpoint: The state after an epoch.
 
         Raises:
             DiskError: The disk is full, or the file cannot be written; the previous checkpoint stays.
@@ -194,10 +151,7 @@ class RunDirectory:
         self.write_history(checkpoint.history)
 
     def load_checkpoint(self) -> Checkpoint | None:
-        """Reads ``checkpoint.npz``.
-
-        Returns:
-            The state after the last complete epoch, or None if no epoch is complete.
+        """Reads the state after the last complete epoch from ``checkpoint.npz``; None if no epoch is complete.
 
         Raises:
             CourseError: The file was not written by ``save_checkpoint``.
@@ -219,19 +173,12 @@ class RunDirectory:
             ) from None
 
     def write_history(self, history: Mapping[str, Sequence[float]]) -> None:
-        """Writes ``history.csv``, one row for each epoch.
-
-        Args:
-            history: Columns of equal length.
-        """
+        """Writes ``history.csv``, one row for each epoch, from columns of equal length."""
         with replacing(self.path / "history.csv") as file:
             file.write(_csv([list(history), *zip(*history.values(), strict=True)]).encode())
 
     def start_steps(self, last_step: int) -> None:
-        """Prepares ``steps.csv`` to be continued after a step; later rows, of an interrupted epoch, are removed.
-
-        Args:
-            last_step: The last step to keep, 0 for none.
+        """Prepares ``steps.csv`` to be continued after a step, 0 for none; removes later rows, of an interrupted epoch.
 
         Raises:
             CourseError: The file is damaged; it is not changed.
@@ -242,11 +189,7 @@ class RunDirectory:
             file.write(_csv([["step", "loss"], *kept]).encode())
 
     def append_steps(self, first_step: int, losses: Iterable[float]) -> None:
-        """Appends the losses of batches to ``steps.csv``.
-
-        Args:
-            first_step: The number of the first step, counted from 1.
-            losses: The loss of each step.
+        """Appends the loss of each step to ``steps.csv``; steps are counted from 1.
 
         Raises:
             DiskError: The disk is full; the rows up to the last checkpoint are complete.
@@ -364,11 +307,9 @@ class RunDirectory:
         unknown = set() if samples else {"samples", "steps_per_second"}
         if not history:
             unknown |= {"batch_size", "samples"}
-        results = {
-            **metrics,
-            **({"training": self.training} if self.training else {}),
-            **_determined({name: fact for name, fact in facts.items() if name not in unknown}),
-        }
+        training = {"training": self.training} if self.training else {}
+        known = _determined({name: fact for name, fact in facts.items() if name not in unknown})
+        results = {**metrics, **training, **known}
         if card is not None and history:
             card = _with_results(card, results)
         try:
@@ -378,30 +319,17 @@ class RunDirectory:
         return results
 
     def write_json(self, name: str, content: Any) -> None:
-        """Writes a JSON file.
+        """Writes a JSON file into the folder.
 
-        Args:
-            name: The name of the file in the folder.
-            content: What ``json`` can write, and NumPy numbers and arrays; anything else is written as ``str(value)``.
+        Besides what ``json`` can write, NumPy numbers and arrays are allowed; anything else is written as
+        ``str(value)``.
         """
         with replacing(self.path / name) as file:
             file.write(json.dumps(content, indent=2, default=_plain).encode() + b"\n")
 
 
 def new_folder(parent: str | Path, name: str) -> Path:
-    """Returns the folder for a new run: ``name``, or ``name-2``, ``name-3``, ... where that exists.
-
-    Args:
-        parent: The folder of all runs.
-        name: The name of the lesson.
-
-    Returns:
-        A path that does not exist.
-
-    Example:
-        >>> new_folder("runs", "no_such_lesson").name
-        'no_such_lesson'
-    """
+    """Returns the folder for a new run in ``parent``: ``name``, or ``name-2``, ``name-3``, ... where that exists."""
     number, path = 1, Path(parent) / name
     while path.exists():
         number += 1
@@ -410,18 +338,7 @@ def new_folder(parent: str | Path, name: str) -> Path:
 
 
 def latest_folder(parent: str | Path, name: str) -> Path:
-    """Finds the latest run of a lesson, by the time of its last epoch.
-
-    Args:
-        parent: The folder of all runs.
-        name: The name of the lesson.
-
-    Returns:
-        The folder of the run.
-
-    Raises:
-        CourseError: The lesson has no run.
-    """
+    """Returns the latest run of a lesson, by the time of its last epoch; raises a CourseError if there is none."""
     numbered = re.compile(rf"{re.escape(name)}(-\d+)?")
     runs = [path for path in Path(parent).glob(f"{name}*") if numbered.fullmatch(path.name)]
     if not runs:
@@ -471,12 +388,8 @@ def find_run(model: str, lessons: Sequence[str], parent: str | Path = "runs") ->
 
 def _versions() -> dict[str, str]:
     """Returns the versions that a result depends on, read from the modules: a package can have several names."""
-    packages = ("keras", keras.backend.backend(), "numpy")
-    return {
-        "python": platform.python_version(),
-        "keras-course": version_of("keras_course"),
-        **{name: version_of(name) for name in packages},
-    }
+    packages = {name: version_of(name) for name in ("keras", keras.backend.backend(), "numpy")}
+    return {"python": platform.python_version(), "keras-course": version_of("keras_course"), **packages}
 
 
 def _determined(facts: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
@@ -538,12 +451,10 @@ def _steps_until(last_step: int, path: Path) -> list[tuple[int, str]]:
                 f"{path} is damaged: line {number} is {line[:40]!r}, expected {wanted}; repair it, or rename the file "
                 "to resume without the losses of earlier steps"
             )
-        if number > 1:
-            if int(step) > last_step:
-                break
+        if number > 1 and int(step) <= last_step:
             kept.append((int(step), loss))
-            if int(step) == last_step:
-                break
+        if number > 1 and int(step) >= last_step:
+            break
     return kept
 
 

@@ -18,13 +18,7 @@ from keras_course._backend.known_code import comes_from
 from keras_course._backend.loops import leaves
 from keras_course.augmentation import Augmentation
 from keras_course.errors import CourseError
-from keras_course.training.inputs import (
-    LOSSES_OF_SAMPLES,
-    Batch,
-    Batches,
-    BatchStream,
-    fixed_batch_size,
-)
+from keras_course.training.inputs import LOSSES_OF_SAMPLES, Batch, Batches, BatchStream, fixed_batch_size
 
 Logs = dict[str, float]
 
@@ -37,12 +31,7 @@ _MEANS: Final = ("sum_over_batch_size", "mean", "mean_with_sample_weight")
 
 
 class CompiledSteps:
-    """Takes training steps in the compiled loop of the backend.
-
-    Args:
-        model: A compiled and built model.
-        augmentation: The augmentation of each batch, a part of the compiled step.
-    """
+    """Takes training steps of a compiled and built model in the loop of the backend; augments inside the step."""
 
     way = "compiled"
 
@@ -50,33 +39,22 @@ class CompiledSteps:
         self._model, self._augmentation = model, augmentation
         means = {metric.name for metric in _metrics(model) if isinstance(metric, keras.metrics.Mean)}
         self.names = tuple(name for name in model.get_metrics_result() if name != "loss" and name in means)
-        update = _backend.Update(
-            self._loss, model.optimizer, model.trainable_variables, logs=dict.fromkeys(self.names, ())
-        )
-        self._loop = _backend.training_loop([update], [*model.non_trainable_variables, *model.metrics_variables])
+        logs = dict.fromkeys(self.names, ())
+        update = _backend.Update(self._loss, model.optimizer, model.trainable_variables, logs)
+        loop = _backend.training_loop([update], [*model.non_trainable_variables, *model.metrics_variables])
+        # a row of ``run`` has the loss of the batch and the means of the metrics in this epoch
+        self.load, self.run, self.sync = loop.load, loop.run, loop.sync
 
     def compile(self, batches: Batch) -> None:
         """Compiles the program for a group of batches and changes nothing."""
-        self._loop.load()
+        self.load()
         try:
-            self._loop.run(batches, 0)
+            self.run(batches, 0)
         finally:
-            self._loop.sync()
+            self.sync()
 
     def begin_epoch(self) -> None:
         """Does nothing: after a failed step the Keras variables still have their values."""
-
-    def load(self) -> None:
-        """Reads the Keras variables."""
-        self._loop.load()
-
-    def run(self, batches: Batch, count: int) -> Any:
-        """Takes steps; returns for each the loss of the batch and the means of the metrics in this epoch."""
-        return self._loop.run(batches, count)
-
-    def sync(self) -> None:
-        """Writes the Keras variables."""
-        self._loop.sync()
 
     def results(self) -> Logs:
         """Returns the metrics of the epoch so far."""
@@ -94,12 +72,7 @@ class CompiledSteps:
 
 
 class KerasSteps:
-    """Takes training steps by Keras' own trainer.
-
-    Args:
-        model: A compiled model.
-        augmentation: The augmentation of each batch.
-    """
+    """Takes training steps of a compiled model by Keras' own trainer."""
 
     way = "keras"
     names: tuple[str, ...] = ()
@@ -156,16 +129,9 @@ Steps = CompiledSteps | KerasSteps
 def choose_steps(
     model: keras.Model, augmentation: Augmentation | None, batches: Batch, called: list[Any]
 ) -> tuple[Steps, str | None]:
-    """Returns the compiled loop if it is known to give the numbers of Keras' trainer, else that trainer.
+    """Returns the compiled loop if it is known to give the numbers of Keras' trainer, else that trainer and the reason.
 
-    Args:
-        model: A compiled and built model.
-        augmentation: The augmentation of each batch.
-        batches: A group of batches, for which the loop is compiled.
-        called: The losses, the metrics and the optimizer.
-
-    Returns:
-        The steps, and the reason for Keras' trainer; None for the compiled loop.
+    The loop is compiled for a group of batches. ``called`` holds the losses, the metrics and the optimizer.
     """
     reason = own_code(model, _TRAINER)
     if reason is None and model.run_eagerly:
@@ -186,49 +152,39 @@ def choose_steps(
     return KerasSteps(model, augmentation), reason
 
 
-class Measurement:
-    """Evaluates a compiled and built model, with the same results as ``Model.evaluate``.
+def measure(
+    model: keras.Model,
+    source: Batches | BatchStream,
+    predict: Callable[[Any], Any],
+    on_batch: Callable[[int, Logs | None], None] | None = None,
+) -> Logs:
+    """Returns the loss and the metrics of a compiled and built model, with the same results as ``Model.evaluate``.
 
-    Args:
-        model: The model.
-        source: The data.
-        predict: The forward pass for any number of samples, used if loss and metrics do not depend on the batches.
+    If they do not depend on the batches, they are computed from ``predict``, the forward pass for any number of
+    samples. ``on_batch`` is called before a batch with None, and after it with logs.
     """
-
-    def __init__(self, model: keras.Model, source: Batches | BatchStream, predict: Callable[[Any], Any]) -> None:
-        self._model, self._source = model, source
-        self._predict = predict
-
-    def run(self, on_batch: Callable[[int, Logs | None], None] | None = None) -> Logs:
-        """Returns the loss and the metrics; ``on_batch`` is called before a batch with None, and after it with logs."""
-        model = self._model
-        model.reset_metrics()
-        if on_batch is None and isinstance(self._source, Batches) and _is_independent_of_batches(model, self._source):
-            arrays = self._source.arrays
-            outputs = keras.ops.convert_to_tensor(self._predict(arrays["x"]))
-            labels = keras.ops.convert_to_tensor(arrays["y"])
-            penalties = [keras_private.additional_loss(model, loss) for loss in model.losses]
-            value = keras_private.compiled_loss(model)[0](labels, outputs) + sum(penalties)
-            results = as_numbers(model.compute_metrics(None, labels, outputs))
-            return {**results, "loss": float(keras.ops.convert_to_numpy(value))}
-        total, samples = 0.0, 0
-        logs: Mapping[str, Any] = {}
-        number = 0
-        for group, count in self._source.groups(0, lambda: 1e9, alone=True):
-            for place in range(count):
-                if on_batch is not None:
-                    on_batch(number, None)
-                with _metrics_accumulate(model, "test_step"):
-                    x, y, weights = _tensors(group, place)
-                    logs = model.test_on_batch(x, y, sample_weight=weights, return_dict=True)
-                size = next(leaves(group)).shape[1]
-                total, samples = total + float(logs.get("loss", 0.0)) * size, samples + size
-                if on_batch is not None:
-                    on_batch(number, {**as_numbers(logs), "loss": total / samples})
-                number += 1
-        results = as_numbers(keras_private.metrics_results(model, logs))
-        of_keras = own_code(model, ("test_step",)) is None and _has_loss_tracker(model)
-        return {**results, "loss": total / samples} if of_keras else results
+    model.reset_metrics()
+    if on_batch is None and isinstance(source, Batches) and _is_independent_of_batches(model, source):
+        outputs = keras.ops.convert_to_tensor(predict(source.arrays["x"]))
+        labels = keras.ops.convert_to_tensor(source.arrays["y"])
+        penalties = [keras_private.additional_loss(model, loss) for loss in model.losses]
+        value = keras_private.compiled_loss(model)[0](labels, outputs) + sum(penalties)
+        results = as_numbers(model.compute_metrics(None, labels, outputs))
+        return {**results, "loss": float(keras.ops.convert_to_numpy(value))}
+    total, samples = 0.0, 0
+    logs: Mapping[str, Any] = {}
+    for number, (group, _) in enumerate(source.groups(0, lambda: 1e9, alone=True)):  # each of one batch
+        if on_batch is not None:
+            on_batch(number, None)
+        with _metrics_accumulate(model, "test_step"):
+            x, y, weights = _tensors(group, 0)
+            logs = model.test_on_batch(x, y, sample_weight=weights, return_dict=True)
+        size = next(leaves(group)).shape[1]
+        total, samples = total + float(logs.get("loss", 0.0)) * size, samples + size
+        if on_batch is not None:
+            on_batch(number, {**as_numbers(logs), "loss": total / samples})
+    results = as_numbers(keras_private.metrics_results(model, logs))
+    return {**results, "loss": total / samples} if has_loss_of_keras(model, "test_step") else results
 
 
 def _tensors(group: Batch, number: int) -> tuple[Any, Any, Any]:
@@ -262,12 +218,10 @@ def as_numbers(logs: Mapping[str, Any]) -> Logs:
     return numbers
 
 
-def has_loss_of_keras(model: keras.Model) -> bool:
-    """Returns whether the column ``loss`` is the mean of the training loss, not a metric that the model defines."""
-    return own_code(model, ("train_step",)) is None and _has_loss_tracker(model)
-
-
-def _has_loss_tracker(model: keras.Model) -> bool:
+def has_loss_of_keras(model: keras.Model, step: str) -> bool:
+    """Returns whether the column ``loss`` is the mean of the loss, not a metric that the model or its step defines."""
+    if own_code(model, (step,)) is not None:
+        return False
     return any(metric is keras_private.loss_tracker(model) for metric in model.metrics)
 
 
@@ -281,12 +235,9 @@ def _augmented(augmentation: Augmentation, x: Any, y: Any, step: Any) -> tuple[A
 
 @contextmanager
 def _metrics_accumulate(model: keras.Model, step: str) -> Iterator[None]:
-    """Prevents Keras from resetting the metrics before each batch; only the loss is reset.
-
-    If the model overrides the step, the loss is not reset either, since it may be any metric.
-    """
+    """Prevents Keras from resetting the metrics before each batch; only the loss is reset."""
     attributes = vars(model)
-    own_step = own_code(model, (step,)) is not None
+    own_step = own_code(model, (step,)) is not None  # in it, the loss may be any metric
     attributes["reset_metrics"] = (lambda: None) if own_step else keras_private.loss_tracker(model).reset_state
     try:
         yield
@@ -303,12 +254,7 @@ def _metrics(model: keras.Model) -> list[Any]:
 
 
 def own_code(model: keras.Model, names: tuple[str, ...]) -> str | None:
-    """Returns the first of some methods of ``keras.Model`` that the class of a model overrides, in words; else None.
-
-    Example:
-        >>> own_code(keras.Sequential(), ("train_step",)) is None
-        True
-    """
+    """Returns the first of some methods of ``keras.Model`` that the class of a model overrides, in words; else None."""
     for name in names:
         method = getattr(type(model), name, None)
         if method is not None and not comes_from(method, "keras"):

@@ -140,14 +140,18 @@ def test_labels_of_each_form_are_mixed_alike(labels):
     model = picture_model()
     model.set_weights([np.full_like(weight, 0.001) * np.arange(weight.shape[-1]) for weight in model.get_weights()])
     settings = {"loss": loss, "epochs": 1, "optimizer": keras.optimizers.SGD(0.0), "progress": False}
-    found = fit(model, (PICTURES, y[labels]), augmentation=MIXED, **settings)
+    found = fit(model, (PICTURES, y[labels]), (PICTURES, y[labels]), augmentation=MIXED, **settings)
     order = randomness.permutation(randomness.stream_key(0, "shuffle"), 6, step=0)
     pictures, targets = MIXED.apply(PICTURES[order], CLASSES[order], step=0, xp=np)
     kernel, bias = model.get_weights()
-    logits = pictures.reshape(6, -1) @ kernel + bias
-    expected = -np.mean((targets * (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)))).sum(axis=1))
+
+    def cross_entropy(pictures, targets):
+        logits = pictures.reshape(6, -1) @ kernel + bias
+        return -np.mean((targets * (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)))).sum(axis=1))
+
     assert found.way == "compiled"
-    assert found["loss"][0] == pytest.approx(expected, rel=1e-4)
+    assert found["loss"][0] == pytest.approx(cross_entropy(pictures, targets), rel=1e-4)
+    assert found["val_loss"][0] == pytest.approx(cross_entropy(PICTURES, np.eye(3)[CLASSES]), rel=1e-4)
 
 
 def test_a_column_of_probabilities_is_mixed_for_one_output():
