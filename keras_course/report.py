@@ -38,32 +38,17 @@ def write_report(
     sections: Mapping[str, str] | None = None,
     trained: bool = True,
 ) -> Path:
-    r"""Writes ``report.html`` from the files in a run directory.
+    """Writes ``report.html`` from the files in a run directory, and returns its path.
+
+    The page is written under a temporary name and renamed, so there is never an incomplete one.
 
     Args:
         run_directory: A folder with ``metrics.json``, ``figures/`` and, if anything was trained, ``history.csv``.
         title: The heading of the page.
-        captions: The figures to show, in this order: the name of the PNG or GIF file without its suffix, and its
-            caption, which a screen reader also reads. Without it, all figures in ``figures/`` are shown, sorted by
-            name.
+        captions: The figures to show, in this order: the file name without its suffix, and the caption, which a screen
+            reader also reads. Without it, all figures in ``figures/`` are shown, sorted by name.
         sections: Texts before the results: headings and plain texts, with an empty line between paragraphs.
         trained: Whether a model was trained, so that there is a history.
-
-    Returns:
-        The path of the page. It is written under a temporary name and renamed, so there is never an incomplete page.
-
-    Raises:
-        CourseError: A file is missing or malformed.
-
-    Example:
-        >>> import tempfile
-        >>> folder = tempfile.TemporaryDirectory()
-        >>> _ = Path(folder.name, "metrics.json").write_text('{"accuracy": 0.9813}')
-        >>> _ = Path(folder.name, "history.csv").write_text("epoch,loss\n1,0.25\n")
-        >>> page = write_report(folder.name, title="Digits")
-        >>> page.name, "98.13 %" in page.read_text(encoding="utf-8")
-        ('report.html', True)
-        >>> folder.cleanup()
     """
     folder = Path(run_directory)
     metrics = read_metrics(folder / "metrics.json")

@@ -216,15 +216,7 @@ def is_activation_of_keras(function: Any) -> bool:
 
 
 def operations_of_keras(modules: Iterable[str]) -> dict[str, set[str]]:
-    """Returns the names of the operations of ``keras.ops``, by the full name of their module.
-
-    Args:
-        modules: Names of modules of ``keras.src.ops``; those that this Keras does not have are left out.
-
-    Example:
-        >>> "Einsum" in operations_of_keras(["numpy"])["keras.src.ops.numpy"]
-        True
-    """
+    """Returns the names of the operations of ``keras.ops`` by the full names of those modules that this Keras has."""
     import keras
 
     found: dict[str, set[str]] = {}
@@ -394,9 +386,7 @@ def trained_variables(optimizer: Any) -> list[Any]:
 
 @contextmanager
 def optimizer_update_replaced(
-    optimizer: Any,
-    update: Callable[..., None],
-    learning_rate: Callable[[Callable[[], Any]], Any],
+    optimizer: Any, update: Callable[..., None], learning_rate: Callable[[Callable[[], Any]], Any]
 ) -> Iterator[None]:
     """Replaces the update of an optimizer; ``learning_rate`` gets the native function that returns it."""
     native = optimizer._get_current_learning_rate

@@ -29,13 +29,9 @@ _LARGEST_PATCHES = 2**28
 
 @contextmanager
 def convolutions_replaced(*, wanted: bool, names: Sequence[str] = ()) -> Iterator[None]:
-    """Lets Keras' layers use the functions of this module while a program is traced.
+    """Lets Keras' layers use the functions of this module, all or those of some names, while a program is traced.
 
     Convolutions with channels first or in groups stay those of the framework.
-
-    Args:
-        wanted: False changes nothing, as for a GPU, which has fast kernels for both.
-        names: Names of the functions to replace; all when left out.
     """
     if not wanted:
         yield
@@ -57,17 +53,9 @@ def conv(
     padding: str = "valid",
     dilation_rate: int | Sequence[int] = 1,
 ) -> Any:
-    """Convolves pictures, or arrays with one or three spatial dimensions.
+    """Convolves inputs (batch, height, width, channels), or with one or three dimensions in place of two.
 
-    Args:
-        inputs: A float tensor (batch, height, width, channels).
-        kernel: A float tensor (kernel height, kernel width, channels, filters).
-        strides: Pixels from one window to the next, for each dimension or for all.
-        padding: ``valid``, or ``same`` to keep the size.
-        dilation_rate: Pixels from one pixel of a window to the next.
-
-    Returns:
-        A tensor (batch, height', width', filters).
+    The kernel is (kernel height, kernel width, channels, filters), the result (batch, height', width', filters).
     """
     kernel = ops.convert_to_tensor(kernel)
     *size, channels, filters = kernel.shape
@@ -82,22 +70,9 @@ def conv(
 
 
 def max_pool(
-    inputs: Any,
-    pool_size: int | Sequence[int],
-    strides: int | Sequence[int] | None = None,
-    padding: str = "valid",
+    inputs: Any, pool_size: int | Sequence[int], strides: int | Sequence[int] | None = None, padding: str = "valid"
 ) -> Any:
-    """Takes the largest value of each window.
-
-    Args:
-        inputs: A float tensor (batch, height, width, channels), or with one or three dimensions in place of two.
-        pool_size: Size of a window in pixels, for each dimension or for all.
-        strides: Pixels from one window to the next; the size of the window when left out.
-        padding: ``valid``, or ``same`` to keep the pixels that are left over at the edges.
-
-    Returns:
-        A tensor (batch, height', width', channels).
-    """
+    """Takes the largest value of each window of inputs (batch, height, width, channels); see `conv`."""
     size = _for_each(pool_size, len(inputs.shape) - 2)
     first, *others = _windows(inputs, size, strides or size, padding, 1, fill=float("-inf"))
     for other in others:
@@ -112,17 +87,9 @@ def depthwise_conv(
     padding: str = "valid",
     dilation_rate: int | Sequence[int] = 1,
 ) -> Any:
-    """Convolves each channel separately.
+    """Convolves each channel separately by a kernel (kernel height, kernel width, channels, filters of a channel).
 
-    Args:
-        inputs: A float tensor (batch, height, width, channels).
-        kernel: A float tensor (kernel height, kernel width, channels, filters a channel).
-        strides: Pixels from one window to the next, for each dimension or for all.
-        padding: ``valid``, or ``same`` to keep the size.
-        dilation_rate: Pixels from one pixel of a window to the next.
-
-    Returns:
-        A tensor (batch, height', width', channels · filters a channel), the filters of a channel side by side.
+    The filters of a channel are side by side in the result (batch, height', width', channels · filters of a channel).
     """
     kernel = ops.convert_to_tensor(kernel)
     *size, channels, multiplier = kernel.shape
@@ -217,16 +184,9 @@ def _spread(tensor: Any, strides: Sequence[int]) -> Any:
 
 
 def conv_transpose(inputs: Any, kernel: Any, strides: int | Sequence[int] = 1, padding: str = "valid") -> Any:
-    """Computes a transposed convolution, which spreads each pixel over a window.
+    """Computes a transposed convolution, which enlarges inputs (batch, height, width, channels) by the strides.
 
-    Args:
-        inputs: A float tensor (batch, height, width, channels).
-        kernel: A float tensor (kernel height, kernel width, filters, channels).
-        strides: Factor by which the result is larger, for each dimension or for all.
-        padding: ``valid``, or ``same`` for exactly this factor.
-
-    Returns:
-        A tensor (batch, height', width', filters).
+    The kernel is (kernel height, kernel width, filters, channels).
     """
     kernel = ops.convert_to_tensor(kernel)
     size, pixels = kernel.shape[:-2], inputs.shape[1:-1]
