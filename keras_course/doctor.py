@@ -129,10 +129,11 @@ def _version(package: str) -> str | None:
 
 def framework_rows(report: dict[str, Any]) -> list[tuple[str, str, bool, str]]:
     """Returns for each backend its name, its version, True if it works, and its devices or how to install it."""
-    return [
-        (name, found["version"] or "-", found["works"], _devices(found) or found.get("install") or found["error"])
-        for name, found in report["frameworks"].items()
-    ]
+    rows = []
+    for name, found in report["frameworks"].items():
+        devices = "\n".join(map(_device, found.get("devices", ())))
+        rows.append((name, found["version"] or "-", found["works"], devices or found.get("install") or found["error"]))
+    return rows
 
 
 def facts(report: dict[str, Any]) -> list[tuple[str, str]]:
@@ -162,10 +163,6 @@ def _protection_in_words(protection: dict[str, Any]) -> str:
     else:
         files = 'Landlock can protect other files: pip install "keras-course[sandbox]"'
     return f"opened in a separate process, with limits of the system ({limits}); {files}"
-
-
-def _devices(framework: dict[str, Any]) -> str:
-    return "\n".join(map(_device, framework["devices"])) if framework["works"] else ""
 
 
 def _device(device: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Atomic file replacement, locks, and files in folders that are shared with other users.
 
 A shared folder, such as the cache of a class, may contain links that another user has put in the place of a file. They
-are never written through.
+are never written through. A file that cannot be written or locked raises a ``DiskError``, which names it.
 """
 
 import errno

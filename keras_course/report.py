@@ -28,6 +28,7 @@ from keras_course.files import replacing
 
 _NO_MOTION = "(prefers-reduced-motion: reduce), print"
 _ABSENT = "–"
+_REMEDY = "run the lesson again to write it"
 
 
 def write_report(
@@ -95,13 +96,9 @@ def read_metrics(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         metrics = json.loads(_read_text(Path(path)))
     except json.JSONDecodeError as error:
-        raise CourseError(
-            f"{path} is not JSON (line {error.lineno}: {error.msg}); run the lesson again to write it"
-        ) from error
+        raise CourseError(f"{path} is not JSON (line {error.lineno}: {error.msg}); {_REMEDY}") from error
     if not isinstance(metrics, dict):
-        raise CourseError(
-            f"{path} holds a {type(metrics).__name__} instead of an object; run the lesson again to write it"
-        )
+        raise CourseError(f"{path} holds a {type(metrics).__name__} instead of an object; {_REMEDY}")
     return metrics
 
 
@@ -125,22 +122,21 @@ def read_history(path: str | os.PathLike[str]) -> dict[str, list[float]]:
         {'epoch': [1.0, 2.0], 'loss': [0.5, 0.25], 'val_loss': [nan, 0.75]}
         >>> folder.cleanup()
     """
-    remedy = "run the lesson again to write it"
     rows = list(csv.reader(_read_text(Path(path)).splitlines()))
     names = rows[0] if rows else []
     if not {"epoch", "loss"} <= set(names) or len(set(names)) != len(names):
-        raise CourseError(f"{path} begins with {','.join(names)!r}, not with a header of epoch, loss, ...; {remedy}")
+        raise CourseError(f"{path} begins with {','.join(names)!r}, not with a header of epoch, loss, ...; {_REMEDY}")
     if len(rows) == 1:
         raise CourseError(f"{path} has a header and no epoch; train for at least one epoch")
     history: dict[str, list[float]] = {name: [] for name in names}
     for line, row in enumerate(rows[1:], start=2):
         if len(row) != len(names):
-            raise CourseError(f"{path} has {len(row)} cells in line {line} under {len(names)} names; {remedy}")
+            raise CourseError(f"{path} has {len(row)} cells in line {line} under {len(names)} names; {_REMEDY}")
         for name, cell in zip(names, row, strict=True):
             try:
                 history[name].append(float(cell or "nan"))
             except ValueError as error:
-                raise CourseError(f"{path} has {cell!r} as {name} in line {line}, not a number; {remedy}") from error
+                raise CourseError(f"{path} has {cell!r} as {name} in line {line}, not a number; {_REMEDY}") from error
     return history
 
 
@@ -321,6 +317,6 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise CourseError(f"{path} is missing; run the lesson again to write it") from error
+        raise CourseError(f"{path} is missing; {_REMEDY}") from error
     except UnicodeDecodeError as error:
-        raise CourseError(f"{path} is not UTF-8 text; run the lesson again to write it") from error
+        raise CourseError(f"{path} is not UTF-8 text; {_REMEDY}") from error

@@ -15,20 +15,14 @@ _Found: TypeAlias = "str | frozenset[int] | None"
 """The activation that made the values, or the indices of the inputs that they are copied from; None for neither."""
 
 _FUNCTIONS: Final = {
-    "softmax": SOFTMAX,
-    "sparsemax": SOFTMAX,
-    "sigmoid": SIGMOID,
-    "hard_sigmoid": SIGMOID,
-    "sparse_sigmoid": SIGMOID,
+    **dict.fromkeys(("softmax", "sparsemax"), SOFTMAX),
+    **dict.fromkeys(("sigmoid", "hard_sigmoid", "sparse_sigmoid"), SIGMOID),
 }
 """Functions of ``keras.activations`` and ``keras.ops`` that return probabilities."""
 
 _OPERATIONS: Final = {
-    "Softmax": SOFTMAX,
-    "Sparsemax": SOFTMAX,
-    "Sigmoid": SIGMOID,
-    "HardSigmoid": SIGMOID,
-    "SparseSigmoid": SIGMOID,
+    **dict.fromkeys(("Softmax", "Sparsemax"), SOFTMAX),
+    **dict.fromkeys(("Sigmoid", "HardSigmoid", "SparseSigmoid"), SIGMOID),
 }
 """Operations and layers that return probabilities."""
 

@@ -105,11 +105,7 @@ def without_chatter() -> Iterator[None]:
 
 def choose_for_second_process(requested: str = "") -> str:
     """Returns the backend for a second process: the requested one, or that of this process."""
-    if not requested:
-        return choose().backend
-    if requested not in INSTALL:
-        raise _unknown(requested, "--backend")
-    return _installed_or_error(requested, "--backend")
+    return _installed_or_error(requested, "--backend") if requested else choose().backend
 
 
 def second_process(backend: str, *arguments: str) -> dict[str, Any]:

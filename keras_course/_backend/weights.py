@@ -9,7 +9,7 @@ import json
 import random
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from threading import Lock, get_ident
 from typing import Any, Final
 
@@ -51,7 +51,7 @@ def rebuild(description: Any) -> tuple[Any, list[Any]]:
     """Builds a model from a description of `describe`; returns it and its deferred weights, for `create_weights`."""
     import keras
 
-    with defer_weights() as deferred, _shapes_limited(), keras_private.object_sharing():
+    with keras_private.deferred_variables() as deferred, _shapes_limited(), keras_private.object_sharing():
         return keras.saving.deserialize_keras_object(description, safe_mode=True), deferred
 
 
@@ -165,22 +165,6 @@ def without_training(model: Any) -> Iterator[None]:
         for initializer, value in starts:
             initializer.value = value
         model.compiled, model.optimizer = compiled, optimizer
-
-
-def defer_weights() -> AbstractContextManager[list[Any]]:
-    """Returns a context in which layers are built without allocating their weights.
-
-    Its value is the list of the deferred weights, each with its shape, for `create_weights`.
-
-    Example:
-        >>> import keras
-        >>> with defer_weights() as deferred:
-        ...     layer = keras.layers.Dense(10**6)
-        ...     layer.build((None, 10**6))
-        >>> [tuple(weight.shape) for weight in deferred]
-        [(1000000, 1000000), (1000000,)]
-    """
-    return keras_private.deferred_variables()
 
 
 def create_weights(deferred: Iterable[Any]) -> None:

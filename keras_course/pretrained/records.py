@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import keras
 
-from keras_course._backend.weights import create_weights, defer_weights
+from keras_course._backend import keras_private
+from keras_course._backend.weights import create_weights
 from keras_course.errors import CourseError
 from keras_course.models import efficientnet_lite
 from keras_course.models.efficientnet_lite import SIZES
@@ -181,7 +182,7 @@ def _build_application(
     Without a seed the weights are zeros, since weights from a file will replace them. The scaling is not done by
     ``preprocess_input``, which for some models changes its input in place.
     """
-    with defer_weights() as deferred:
+    with keras_private.deferred_variables() as deferred:
         inputs = keras.Input(input_shape, name="pictures")
         pixels: Any = inputs
         if (scale, offset) != (1.0, 0.0):
