@@ -117,26 +117,9 @@ _APPLICATIONS: Final = {"keras.src.applications.convnext": {"LayerScale", "Stoch
 
 
 def check_can_be_opened(model: "keras.Model") -> None:
-    """Checks that a model can be opened again once it is saved.
+    """Checks that a model, trained or not, can be opened again once it is saved; the model is not changed.
 
-    The model is described as in a file, and rebuilt from this description without weights, unless it has only usual
-    layers. The model is not changed.
-
-    Args:
-        model: A model, trained or not.
-
-    Raises:
-        CourseError: It cannot be opened; the message names the layer or operation, and the remedy.
-
-    Example:
-        >>> import keras
-        >>> inputs = keras.Input((4,))
-        >>> check_can_be_opened(keras.Model(inputs, keras.layers.Lambda(abs, name="positive")(inputs)))
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: the model cannot be opened again once it is saved: it has a 'Lambda' of
-        'keras.layers' (positive), and it contains code, which is not run; write it with layers of Keras and
-        keras.ops; or keep only its weights, by model.save_weights
+    It is described as in a file, and rebuilt without weights unless it has only usual layers.
     """
     import keras
 
@@ -169,14 +152,7 @@ def check_can_be_opened(model: "keras.Model") -> None:
 
 
 def check_description(description: Any) -> None:
-    """Checks that the description of a model contains only layers and operations of this list.
-
-    Args:
-        description: The content of the ``config.json`` of a file.
-
-    Raises:
-        CourseError: It contains something else; the message names it.
-    """
+    """Checks that the content of a ``config.json`` has only layers and operations of this list."""
     if not isinstance(description, dict) or str(description.get("class_name")) not in _NETS:
         raise CourseError(f"its config.json describes no net; it has to be one of {' and '.join(_NETS)}")
     # compile settings are not read
@@ -189,14 +165,7 @@ def check_description(description: Any) -> None:
 
 
 def check_outputs(model: "keras.Model") -> None:
-    """Checks that no layer has too large an output for one sample.
-
-    Args:
-        model: A built model.
-
-    Raises:
-        CourseError: A layer has; the message names it.
-    """
+    """Checks that no layer of a built model has too large an output for one sample."""
     if larger := find_larger(model, LARGEST_OUTPUT):
         name, count = larger
         raise CourseError(f"its layer {name!r} makes {count:,} numbers of a picture; {LARGEST_OUTPUT:,} are allowed")

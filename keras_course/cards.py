@@ -126,22 +126,7 @@ class ModelCard:
     def check_model(self, name: str, takes: Shape | None, gives: Shape | None) -> None:
         """Checks that a model takes the pictures of the card, and gives a number for each of its classes.
 
-        Args:
-            name: The name of the model for errors.
-            takes: The shape of an input batch, with None for a side of any length; None if it is unknown.
-            gives: The shape of an output batch, with None for a side of any length; None if it is unknown.
-
-        Raises:
-            CourseError: The model and the card do not belong together.
-
-        Example:
-            >>> card = ModelCard(title="Odd or even", class_names=("odd", "even"), picture_format=PictureFormat(
-            ...     height=28, width=28, channels=1))
-            >>> card.check_model("the model", (None, 28, 28, 1), (None, 10))
-            Traceback (most recent call last):
-            ...
-            keras_course.errors.CourseError: the model gives 10 numbers for a picture, and its card names 2 classes;
-            give it a card of its own
+        ``takes`` and ``gives`` are the shapes of an input and an output batch, with None for a side of any length.
         """
         classes = len(self.class_names)
         if self.outputs == _SIGMOID and (classes != 2 or (gives is not None and not _fits(gives, (1,)))):
@@ -160,14 +145,7 @@ class ModelCard:
         raise CourseError(f"{name} {mistake}; give it a card of its own")
 
     def to_json(self) -> str:
-        """Returns the card as JSON.
-
-        Returns:
-            The text; equal cards give equal texts.
-
-        Raises:
-            CourseError: The text is too large to be read again.
-        """
+        """Returns the card as JSON, small enough to be read again; equal cards give equal texts."""
         fields = {**asdict(self), "class_names": list(self.class_names), "version": _VERSION}
         if self.outputs == _LOGITS:  # the default, which older cards do not name
             del fields["outputs"]
@@ -177,17 +155,7 @@ class ModelCard:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "ModelCard":
-        """Returns the card in a JSON text, after checking each field.
-
-        Args:
-            text: The text of ``to_json``.
-
-        Returns:
-            The card.
-
-        Raises:
-            CourseError: The text is no card, or one of a later version.
-        """
+        """Returns the card in a JSON text, after checking each field."""
         _check_size(text)
         try:
             fields = json.loads(text)
@@ -203,38 +171,14 @@ class ModelCard:
 
 
 def check_class_name(class_name: str, name: str = "class name") -> None:
-    r"""Checks that a card can hold the name of a class.
-
-    Args:
-        class_name: The name of the class.
-        name: The name of the argument for errors.
-
-    Raises:
-        CourseError: The name is too long, or has an unprintable character.
-
-    Example:
-        >>> check_class_name("cat\x1b")
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: class name has the character '\x1b'; give a text that can be printed
-    """
+    """Checks that a card can hold the name of a class: it has one line, is not too long and can be printed."""
     _check_text(name, class_name)
     if "\n" in class_name:
         raise CourseError(f"{name} has a line break; give a text of one line")
 
 
 def shapes_of(model: Any) -> tuple[tuple[int | None, ...] | None, tuple[int | None, ...] | None]:
-    """Returns the input and output shapes of a Keras model, for ``ModelCard.check_model``.
-
-    Args:
-        model: The model.
-
-    Returns:
-        The two shapes of a batch, with None for a side of any length; None for an unknown shape.
-
-    Raises:
-        CourseError: The model has several inputs or outputs, which a card cannot describe.
-    """
+    """Returns the input and output shape of a Keras model, for ``ModelCard.check_model``; None for an unknown one."""
 
     def shape(name: str) -> tuple[int | None, ...] | None:
         ends: Any = getattr(model, name, None) or ()  # None for an unbuilt model
@@ -249,23 +193,7 @@ def shapes_of(model: Any) -> tuple[tuple[int | None, ...] | None, tuple[int | No
 
 
 def card_by_shapes(takes: Shape | None, gives: Shape | None) -> ModelCard:
-    """Returns a card for a model without one, from its shapes.
-
-    Args:
-        takes: The shape of an input batch.
-        gives: The shape of an output batch.
-
-    Returns:
-        The card: pictures are stretched to the input size, and the names of the classes are numbers.
-
-    Raises:
-        CourseError: The shapes are not those of an image classifier.
-
-    Example:
-        >>> card = card_by_shapes((None, 224, 224, 3), (None, 6))
-        >>> card.picture_format.shape, card.class_names
-        ((224, 224, 3), ('0', '1', '2', '3', '4', '5'))
-    """
+    """Returns a card for an image classifier without one: pictures are stretched, and classes have numbers as names."""
     if takes is None or len(takes) != 4 or not all(takes[1:]) or takes[3] not in (1, 3):
         raise CourseError(
             f"the model takes {_shown(takes)}; a model without a card takes pictures (height, width, 1 or 3 channels)"
@@ -282,32 +210,14 @@ def card_by_shapes(takes: Shape | None, gives: Shape | None) -> ModelCard:
 
 
 def without_folders(words: str, source: str | os.PathLike[str]) -> str:
-    """Returns a text with a path replaced by its file name, because the folders of a machine are private.
-
-    Args:
-        words: A text that may contain the path.
-        source: The path.
-
-    Returns:
-        The text with the name only.
-
-    Example:
-        >>> without_folders("digits of /home/ann/my_digits.npz", "/home/ann/my_digits.npz")
-        'digits of my_digits.npz'
-    """
+    """Returns a text with a path replaced by its file name, because the folders of a machine are private."""
     return words.replace(os.fspath(source), Path(source).name)
 
 
 def put_card(archive: str | os.PathLike[str], card: ModelCard, *, folder: str = "") -> None:
     """Adds the card to a model: into its zip archive, as an archive at the end of another file, or into its folder.
 
-    Args:
-        archive: The file or folder, without a card.
-        card: The card.
-        folder: The folder in the archive, ending in a slash; by default its root.
-
-    Raises:
-        CourseError: The archive is a ``model.keras`` whose shapes do not fit the card.
+    ``folder`` is a folder in the archive, ending in a slash. The shapes of a ``model.keras`` must fit the card.
     """
     if Path(archive).is_dir():
         Path(archive, FILE_NAME).write_text(card.to_json(), encoding="utf-8")

@@ -41,8 +41,7 @@ _Folder = Annotated[Path | None, typer.Option("--folder", help="Folder of the le
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 _Backend = Annotated[str, typer.Option("--backend", metavar="NAME", help=f"Backend: {', '.join(select.INSTALL)}.")]
 _Model = Annotated[
-    str,
-    typer.Argument(metavar="RUN", help="Run folder, .keras file, export, or name of a pre-trained model."),
+    str, typer.Argument(metavar="RUN", help="Run folder, .keras file, export, or name of a pre-trained model.")
 ]
 _Trust = Annotated[
     bool,
@@ -54,12 +53,7 @@ _Trust = Annotated[
 
 
 def main() -> None:
-    """Runs the command line; a mistake ends it with one line on stderr and exit code 2.
-
-    Raises:
-        SystemExit: With the exit code of the command.
-        CourseError: The command line is wrong; ``explain_errors`` prints the message.
-    """
+    """Runs the command line and ends with its exit code; a mistake ends with one line on stderr and exit code 2."""
     explain_errors()
     command = typer.main.get_command(app)
     try:
@@ -107,15 +101,7 @@ class Lesson:
 
 
 def lessons_folder() -> Path:
-    """Returns the folder of the lessons: inside an installed package, or beside the package in a checkout.
-
-    Returns:
-        The folder with the numbered scripts.
-
-    Example:
-        >>> lessons_folder().name in ("_lessons", "examples")
-        True
-    """
+    """Returns the folder of the lessons: inside an installed package, or beside the package in a checkout."""
     # the installed folder first: site-packages may hold the "examples" of another package
     package = Path(__file__).parent
     installed = package / "_lessons"
@@ -123,23 +109,7 @@ def lessons_folder() -> Path:
 
 
 def find_lessons(folder: Path) -> list[Lesson]:
-    """Returns the descriptions of all lessons in a folder.
-
-    Args:
-        folder: The folder with the numbered scripts.
-
-    Returns:
-        The lessons in the order of their numbers.
-
-    Raises:
-        CourseError: The folder has no lessons.
-
-    Example:
-        >>> find_lessons(Path("no_such_folder"))
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: there are no lessons in no_such_folder; give --folder with numbered scripts
-    """
+    """Returns the descriptions of all lessons in a folder, in the order of their numbers."""
     lessons = [_read_head(path) for path in sorted(folder.glob("[0-9][0-9]_*.py"))]
     if not lessons:
         raise CourseError(f"there are no lessons in {folder}; give --folder with numbered scripts")
@@ -147,24 +117,7 @@ def find_lessons(folder: Path) -> list[Lesson]:
 
 
 def find_lesson(name: str, folder: Path) -> Lesson:
-    """Returns a lesson by its name, its number, or an unambiguous beginning of its name.
-
-    Args:
-        name: A name such as ``04_mnist_dense``, ``4``, ``mnist_dense`` or ``mnist``.
-        folder: The folder with the numbered scripts.
-
-    Returns:
-        The lesson.
-
-    Raises:
-        CourseError: No lesson has this name, or several have.
-
-    Example:
-        >>> find_lesson("0", Path("no_such_folder"))
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: there are no lessons in no_such_folder; give --folder with numbered scripts
-    """
+    """Returns a lesson by its number or an unambiguous beginning of its name, as ``mnist`` of ``04_mnist_dense``."""
     lessons = find_lessons(folder)
     wanted = Path(name).stem
     # a whole name before a beginning: "asl_cnn" is 06_asl_cnn, even if there is also an asl_cnn_deep
@@ -435,9 +388,7 @@ _Parts = Annotated[
 _Classes = Annotated[
     list[str] | None,
     typer.Option(
-        "--class",
-        metavar="FOLDER[=CLASS]",
-        help="Folder to use, and its class; may be repeated. * matches any name.",
+        "--class", metavar="FOLDER[=CLASS]", help="Folder to use, and its class; may be repeated. * matches any name."
     ),
 ]
 _PassMark = Annotated[float, typer.Option("--pass-mark", metavar="SHARE", help="Accuracy needed to pass.")]

@@ -39,15 +39,7 @@ print(json.dumps(sorted(confine(parent=os.getppid(), memory_bytes=2**40, file_by
 
 
 def examine() -> dict[str, Any]:
-    """Returns a report on this machine.
-
-    Returns:
-        The report, as JSON can hold it.
-
-    Example:
-        >>> examine()["machine"]["cpus"] >= 1
-        True
-    """
+    """Returns a report on this machine, as JSON can hold it."""
     frameworks = _examine_frameworks()
     try:
         name, reason = select.choose()
@@ -81,11 +73,7 @@ def _examine_protection() -> dict[str, Any]:
         holds = json.loads(done.stdout)
     except (subprocess.TimeoutExpired, ValueError):
         holds = []
-    return {
-        "limits": holds,
-        "landlock": landlock_version(),
-        "landlock_package": select.is_installed("landlock"),
-    }
+    return {"limits": holds, "landlock": landlock_version(), "landlock_package": select.is_installed("landlock")}
 
 
 def _examine_frameworks() -> dict[str, dict[str, Any]]:
@@ -140,29 +128,16 @@ def _version(package: str) -> str | None:
 
 
 def framework_rows(report: dict[str, Any]) -> list[tuple[str, str, bool, str]]:
-    """Returns the rows of the table of backends.
-
-    Args:
-        report: The report of ``examine``.
-
-    Returns:
-        For each backend: its name, its version, True if it works, and its devices or how to install it.
-    """
-    return [
-        (name, found["version"] or "-", found["works"], _devices(found) or found.get("install") or found["error"])
-        for name, found in report["frameworks"].items()
-    ]
+    """Returns for each backend its name, its version, True if it works, and its devices or how to install it."""
+    rows = []
+    for name, found in report["frameworks"].items():
+        devices = "\n".join(map(_device, found.get("devices", ())))
+        rows.append((name, found["version"] or "-", found["works"], devices or found.get("install") or found["error"]))
+    return rows
 
 
 def facts(report: dict[str, Any]) -> list[tuple[str, str]]:
-    """Returns the rest of a report in words.
-
-    Args:
-        report: The report of ``examine``.
-
-    Returns:
-        A name and a sentence for each row.
-    """
+    """Returns the rest of a report in words: a name and a sentence for each row."""
     versions, machine, data, backend = report["versions"], report["machine"], report["data"], report["backend"]
     working = [name for name, framework in report["frameworks"].items() if framework["works"]]
     remedy = f"; --backend {working[0]} works" if working and not backend["works"] else ""
@@ -188,10 +163,6 @@ def _protection_in_words(protection: dict[str, Any]) -> str:
     else:
         files = 'Landlock can protect other files: pip install "keras-course[sandbox]"'
     return f"opened in a separate process, with limits of the system ({limits}); {files}"
-
-
-def _devices(framework: dict[str, Any]) -> str:
-    return "\n".join(map(_device, framework["devices"])) if framework["works"] else ""
 
 
 def _device(device: dict[str, Any]) -> str:

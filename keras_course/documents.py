@@ -58,20 +58,7 @@ NOTHING = Html("")
 
 
 def element(tag: str, *children: str, **attributes: str) -> Html:
-    """Makes an element.
-
-    Args:
-        tag: The tag.
-        *children: The content: texts, which are escaped, and elements.
-        **attributes: The attributes, with an underscore for each hyphen, and ``class_`` for ``class``.
-
-    Returns:
-        The element.
-
-    Example:
-        >>> element("p", "1 < 2 ", element("b", "always"), class_="note")
-        '<p class="note">1 &lt; 2 <b>always</b></p>'
-    """
+    """Returns an element; texts inside are escaped, and attributes are written as ``aria_label`` and ``class_``."""
     inside = "".join(child if isinstance(child, Html) else html.escape(child) for child in children)
     named = {name.rstrip("_").replace("_", "-"): html.escape(value) for name, value in attributes.items()}
     opening = " ".join([tag, *(f'{name}="{value}"' for name, value in named.items())])
@@ -79,36 +66,12 @@ def element(tag: str, *children: str, **attributes: str) -> Html:
 
 
 def section(heading: str, *children: str) -> Html:
-    """Makes a section.
-
-    Args:
-        heading: The heading.
-        *children: The content.
-
-    Returns:
-        The section.
-
-    Example:
-        >>> section("Results", element("p", "All right."))
-        '<section><h2>Results</h2><p>All right.</p></section>'
-    """
+    """Returns a section with a heading."""
     return element("section", element("h2", heading), *children)
 
 
 def document(title: str, body: Iterable[str]) -> str:
-    """Returns an HTML document.
-
-    Args:
-        title: The title of the browser window.
-        body: The elements, from top to bottom.
-
-    Returns:
-        The document; the same arguments give the same text.
-
-    Example:
-        >>> print(document("Digits", [element("h1", "Digits")]).splitlines()[0])
-        <!DOCTYPE html>
-    """
+    """Returns an HTML document with the elements of its body; the same arguments give the same text."""
     # With this policy the browser enforces that the page loads nothing and runs no script.
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -128,19 +91,9 @@ def document(title: str, body: Iterable[str]) -> str:
 
 
 def number_table(header: Sequence[str], rows: Iterable[Sequence[str]], name: str) -> Html:
-    """Makes a table of numbers that can be scrolled sideways on a phone.
+    """Returns a table that can be scrolled sideways on a phone; the first cell of a row is its heading.
 
-    Args:
-        header: The heading of each column.
-        rows: The cells of each row; the first one is the heading of the row.
-        name: The name of the table for screen readers.
-
-    Returns:
-        The table.
-
-    Example:
-        >>> "<td>3</td>" in number_table(["class", "pictures"], [["cat", "3"]], "Classes")
-        True
+    ``name`` is the name of the table for screen readers.
     """
     head = element("thead", element("tr", *(element("th", cell, scope="col") for cell in header)))
     body = element(
@@ -155,24 +108,7 @@ def number_table(header: Sequence[str], rows: Iterable[Sequence[str]], name: str
 
 
 def image(path: Path, caption: str) -> Html:
-    """Embeds a picture.
-
-    Args:
-        path: A PNG or GIF file.
-        caption: The text for screen readers.
-
-    Returns:
-        The element.
-
-    Raises:
-        CourseError: The file is missing, or is not a PNG or GIF picture.
-
-    Example:
-        >>> image(Path("no_such.png"), "Nothing")
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: no_such.png is missing; draw it with keras_course.plots.save before the report
-    """
+    """Embeds a PNG or GIF file; the caption is for screen readers."""
     width, height = _size(path)  # so that the browser reserves the space
     return element(
         "img",
@@ -184,23 +120,7 @@ def image(path: Path, caption: str) -> Html:
 
 
 def data_address(path: Path) -> str:
-    """Returns a picture as a data URL.
-
-    Args:
-        path: A PNG or GIF file.
-
-    Returns:
-        The URL.
-
-    Raises:
-        CourseError: The file is missing, or is not a PNG or GIF picture.
-
-    Example:
-        >>> data_address(Path("no_such.gif"))
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: no_such.gif is missing; draw it with keras_course.plots.save_animation ...
-    """
+    """Returns a PNG or GIF file as a data URL."""
     _size(path)  # checks that it is a picture
     return f"data:image/{path.suffix[1:]};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
 

@@ -62,17 +62,6 @@ class DiskError(OSError, CourseError):
     """A file could not be written; an earlier version of it is unchanged.
 
     It is also an ``OSError``, so that a program can ignore it for a file in a cache.
-
-    Args:
-        path: The file.
-        error: The error of the system.
-        remedy: What to do; by default, to free some space or to choose another folder.
-
-    Example:
-        >>> raise DiskError("history.csv", OSError(errno.ENOSPC, "No space left on device"))
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.DiskError: cannot write history.csv (No space left on device); free some space, then ...
     """
 
     def __init__(self, path: str | os.PathLike[str], error: Exception, remedy: str = "") -> None:
@@ -87,20 +76,7 @@ class DiskError(OSError, CourseError):
 
 
 def reason_of(error: BaseException) -> str:
-    """Returns the message of an error of the system, a framework or a library in one short line.
-
-    Args:
-        error: The error.
-
-    Returns:
-        The message, or the name of the class if it is empty.
-
-    Example:
-        >>> reason_of(RuntimeError("no such   operator")), reason_of(MemoryError())
-        ('no such operator', 'MemoryError')
-        >>> reason_of(OSError(28, "No space left on device", "photo.jpg"))
-        'No space left on device'
-    """
+    """Returns the message of an error of the system or a library in one short line, or the name of its class."""
     text = " ".join((getattr(error, "strerror", None) or str(error)).split())
     return text if isinstance(error, CourseError) else text[:_LONGEST_REASON] or type(error).__name__
 
@@ -126,20 +102,7 @@ def check_positive(**arguments: int) -> None:
 
 
 def check_fractions(**arguments: float) -> None:
-    """Checks that each argument is a fraction from 0 up to but not including 1.
-
-    Args:
-        **arguments: Values by the names of the arguments.
-
-    Raises:
-        CourseError: One is not; the message names it.
-
-    Example:
-        >>> check_fractions(dropout=1.0)
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: dropout is 1.0; give a fraction from 0 up to but not including 1
-    """
+    """Checks that each argument is a fraction from 0 up to but not including 1."""
     for name, value in arguments.items():
         if not 0 <= value < 1:
             raise CourseError(f"{name} is {value}; give a fraction from 0 up to but not including 1")

@@ -259,22 +259,7 @@ def binary_cross_entropy(probabilities: npt.ArrayLike, labels: npt.ArrayLike) ->
 
 
 def checked_confusion_matrix(matrix: npt.ArrayLike, class_names: Sequence[str]) -> IntegerArray:
-    """Checks that a confusion matrix is a square table of counts with one row for each class name.
-
-    Args:
-        matrix: Counts of shape ``(classes, classes)``, integers from 0 up.
-        class_names: One name for each class.
-
-    Returns:
-        The same counts as int64.
-
-    Raises:
-        CourseError: The matrix is not square, holds something other than counts, or does not match the names.
-
-    Example:
-        >>> checked_confusion_matrix([[3, 1], [0, 4]], ["cat", "dog"]).dtype
-        dtype('int64')
-    """
+    """Returns a confusion matrix as int64, after checking that it has counts, and one row for each class name."""
     counts = np.asarray(matrix)
     classes = len(class_names)
     if counts.size == 0 or counts.shape != (classes, classes):

@@ -1,7 +1,7 @@
 """Atomic file replacement, locks, and files in folders that are shared with other users.
 
 A shared folder, such as the cache of a class, may contain links that another user has put in the place of a file. They
-are never written through.
+are never written through. A file that cannot be written or locked raises a ``DiskError``, which names it.
 """
 
 import errno
@@ -54,23 +54,6 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
     """Opens a temporary file that replaces ``path`` if the block succeeds, and is deleted if it fails.
 
     Temporary files of the same name that a killed process has left behind are removed first.
-
-    Args:
-        path: The file to write; its folder is created if needed.
-
-    Yields:
-        A binary file to write to.
-
-    Raises:
-        DiskError: The file cannot be written.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "numbers.txt"
-        >>> with replacing(path) as file:
-        ...     _ = file.write(b"1 2 3")
-        >>> path.read_bytes()
-        b'1 2 3'
     """
     path = Path(path)
     with _naming_file(path):
@@ -95,25 +78,7 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def replacing_by_name(path: str | Path) -> Iterator[Path]:
-    """Yields a path for libraries that need a file name; the file written there replaces ``path``.
-
-    Args:
-        path: The file to write; its folder is created if needed.
-
-    Yields:
-        A path with the name of ``path``, in a folder that ``folder_beside`` makes.
-
-    Raises:
-        DiskError: The file cannot be written.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "numbers.txt"
-        >>> with replacing_by_name(path) as beside:
-        ...     _ = beside.write_bytes(b"1 2 3")
-        >>> path.read_bytes(), [file.name for file in path.parent.iterdir()]
-        (b'1 2 3', ['numbers.txt'])
-    """
+    """Yields a path of the same name for libraries that need one; the file written there replaces ``path``."""
     path = Path(path)
     with folder_beside(path) as folder:
         yield folder / path.name
@@ -124,27 +89,9 @@ def replacing_by_name(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def folder_beside(path: str | Path) -> Iterator[Path]:
-    """Makes a temporary folder beside ``path`` that only this user can write to.
+    """Makes a temporary folder beside ``path`` that only this user can write to, and removes it when the block ends.
 
-    It is removed when the block ends. Folders that a killed process has left behind are removed first.
-
-    Args:
-        path: The file to write; its folder is created if needed.
-
-    Yields:
-        The folder.
-
-    Raises:
-        DiskError: The folder or a file cannot be written.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "model.onnx"
-        >>> with folder_beside(path) as folder:
-        ...     folder.parent == path.parent
-        True
-        >>> list(path.parent.iterdir())
-        []
+    Folders that a killed process has left behind are removed first.
     """
     path = Path(path)
     with _naming_file(path):
@@ -160,26 +107,7 @@ def folder_beside(path: str | Path) -> Iterator[Path]:
 
 
 def open_to_append(path: str | Path) -> IO[bytes]:
-    """Opens a file for appending. A link or the file of another user is removed and not followed.
-
-    Args:
-        path: The file, which is created if needed.
-
-    Returns:
-        A binary file for reading, writing and truncating, positioned at its end.
-
-    Raises:
-        DiskError: The path cannot be opened or removed, for example because it is a folder.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "numbers.txt"
-        >>> for number in (b"1 ", b"2 "):
-        ...     with open_to_append(path) as file:
-        ...         _ = file.write(number)
-        >>> path.read_bytes()
-        b'1 2 '
-    """
+    """Opens a file to append to, read and truncate. A link or the file of another user is removed and not followed."""
     path = Path(path)
     # without O_NONBLOCK a pipe would block
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -203,37 +131,13 @@ def open_to_append(path: str | Path) -> IO[bytes]:
 
 
 def is_own(status: os.stat_result) -> bool:
-    """Returns whether a regular file belongs to this user and has no second name (hard link).
-
-    Args:
-        status: The result of ``os.lstat``, so that a link is not a regular file.
-
-    Returns:
-        Whether writing to it changes no other file.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.NamedTemporaryFile() as file:
-        ...     is_own(os.lstat(file.name))
-        True
-        >>> is_own(os.lstat("/"))
-        False
-    """
+    """Returns whether the result of ``os.lstat`` is that of a file of this user without a second name (hard link)."""
     is_mine = not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
     return stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and is_mine
 
 
 def remove_left_behind(folder: Path, pattern: str) -> None:
-    """Removes temporary files of killed processes; those of running processes stay.
-
-    Args:
-        folder: The folder.
-        pattern: The name of the file that was replaced, or a pattern such as ``*.npz``.
-
-    Example:
-        >>> import tempfile
-        >>> remove_left_behind(Path(tempfile.mkdtemp()), "numbers.txt")
-    """
+    """Removes temporary files of ``pattern``, such as ``*.npz``, of killed processes; those of running ones stay."""
     if fcntl is None:
         return
     for left in folder.glob(f".{pattern}.{_RANDOM}.part"):
@@ -257,16 +161,6 @@ class Lock:
 
     A link in its place is removed and not followed. On a file system without locks, one line on stderr says so, and the
     lock counts as held, since only simultaneous processes need it.
-
-    Args:
-        path: The file; ``acquire`` creates its folder if needed.
-
-    Example:
-        >>> import tempfile
-        >>> lock = Lock(Path(tempfile.mkdtemp()) / "digits.lock")
-        >>> lock.acquire(), Lock(lock.path).acquire()
-        (True, False)
-        >>> lock.release()
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -279,17 +173,7 @@ class Lock:
         return self._lock is not None
 
     def acquire(self, timeout: float = 0.0) -> bool:
-        """Takes the lock.
-
-        Args:
-            timeout: Seconds to wait while another process holds it.
-
-        Returns:
-            Whether it is held now.
-
-        Raises:
-            DiskError: The file cannot be opened, for example because it belongs to another user.
-        """
+        """Takes the lock, waiting at most ``timeout`` seconds for another process; returns whether it is held now."""
         import filelock
 
         with _naming_file(self.path):
@@ -322,21 +206,7 @@ class Lock:
 
 
 def is_archive(path: str | Path) -> bool:
-    """Returns whether a file is an archive that has to be unpacked, by its content and not by its ending.
-
-    Args:
-        path: The file; an unreadable one is no archive.
-
-    Returns:
-        Whether it is a zip, tar, 7z or RAR archive, or compressed by gzip, bzip2 or xz.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp(), "photos.jpg")
-        >>> _ = path.write_bytes(b"PK" + bytes(20))
-        >>> is_archive(path), is_archive(__file__)
-        (True, False)
-    """
+    """Returns whether the content of a readable file is a zip, tar, 7z, RAR, gzip, bzip2 or xz archive."""
     try:
         if not Path(path).is_file():  # opening a pipe would block
             return False
@@ -348,21 +218,7 @@ def is_archive(path: str | Path) -> bool:
 
 
 def sha256_of(path: str | Path) -> str:
-    """Computes the SHA-256 of a file without reading it at once.
-
-    Args:
-        path: The file.
-
-    Returns:
-        64 hexadecimal digits.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "empty.txt"
-        >>> path.touch()
-        >>> sha256_of(path)[:8]
-        'e3b0c442'
-    """
+    """Returns the hexadecimal SHA-256 of a file, without reading it at once."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

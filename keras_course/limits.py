@@ -29,43 +29,24 @@ def confine(
     file_bytes: int | None = None,
     open_files: int | None = None,
 ) -> frozenset[str]:
-    """Limits this process permanently, and lets the system kill it when its parent ends.
+    """Limits this process permanently, lets the system kill it when its parent ends, and returns the limits that hold.
 
     A limit that is lower already stays. The process writes no core file and gains no privileges by starting programs.
-    Its children inherit the limits, each for itself, but do not end with the parent.
+    Its children inherit the limits, each for itself, but do not end with the parent. The systems differ:
 
-    The systems differ, and the result says which limits hold:
-
-    - Linux offers all limits.
+    - Linux offers all limits. It kills the process when the *thread* that started it ends, even if the parent goes on:
+      start it from a thread that lives long enough.
     - macOS and the BSDs cannot tie a process to its parent, and macOS ignores the memory limit. A child should end
       there when its standard input does.
     - Windows offers no limits; only the parent can kill the process.
 
-    Linux kills the process when the *thread* that started it ends, even if the parent goes on: start it from a thread
-    that lives long enough.
-
     Args:
-        parent: The process id of the parent, ``os.getpid()`` there. If it has ended before this call, so does this
-            process, with exit code 1. None does not tie the process to its parent.
+        parent: The process id of the parent. If it has ended before this call, so does this process, with exit code 1.
         memory_bytes: The largest private memory, including 8 MiB for the stack of each thread, but without mapped files
             and shared memory. Beyond it, Python raises a ``MemoryError``; a library may end the process.
         cpu_seconds: The computing time of all threads since the start of the process, after which the system kills it.
-            Waiting does not count.
-        file_bytes: The largest size of each file that it writes; 0 allows none. Standard output may be a file, too.
+        file_bytes: The largest size of each file that it writes, perhaps its standard output; 0 allows none.
         open_files: The largest number of open files and pipes.
-
-    Returns:
-        The limits that hold, some of ``parent``, ``memory``, ``cpu``, ``file size``, ``open files``, ``core files`` and
-        ``privileges``.
-
-    Raises:
-        CourseError: A number is not positive.
-
-    Example:
-        >>> import subprocess, sys
-        >>> code = "from keras_course.limits import confine; confine(memory_bytes=2**30); bytes(2**31)"
-        >>> "MemoryError" in subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr
-        True
     """
     given = {"parent": parent, "memory_bytes": memory_bytes, "cpu_seconds": cpu_seconds, "open_files": open_files}
     check_positive(**{name: value for name, value in given.items() if value is not None})
@@ -93,21 +74,10 @@ def confine(
 
 
 def restrict_files(readable: Iterable[str], writable: Iterable[str]) -> bool:
-    """Restricts this process permanently to some files, if the kernel has Landlock (Linux 5.13 and newer).
+    """Restricts this process permanently to some files, if the kernel has Landlock; returns whether that holds.
 
-    It needs the package ``landlock`` of the extra ``sandbox``. Open files stay open. Python and its packages stay
-    readable, because many are imported late.
-
-    Args:
-        readable: Further files and folders that may be read, with everything inside; missing ones are ignored.
-        writable: Files and folders that may be read and written, with everything inside; missing ones are ignored.
-
-    Returns:
-        True if the restriction holds.
-
-    Example:
-        >>> restrict_files([], []) if sys.platform != "linux" else False
-        False
+    It needs Linux 5.13 or newer and the package ``landlock`` of the extra ``sandbox``. Missing paths are ignored. Open
+    files stay open. Python and its packages stay readable, because many are imported late.
 
     Source: https://docs.kernel.org/userspace-api/landlock.html
     """
@@ -129,15 +99,7 @@ def restrict_files(readable: Iterable[str], writable: Iterable[str]) -> bool:
 
 
 def landlock_version() -> int:
-    """Returns the version of Landlock in the kernel.
-
-    Returns:
-        The version, 0 without Landlock.
-
-    Example:
-        >>> landlock_version() >= 0
-        True
-    """
+    """Returns the version of Landlock in the kernel, 0 without Landlock."""
     if sys.platform != "linux":
         return 0
     import ctypes
@@ -147,22 +109,10 @@ def landlock_version() -> int:
 
 
 def limit_further_cpu(seconds: float) -> None:
-    """Lets the system kill this process after some further seconds of computing.
+    """Lets the system kill this process after some further seconds of computing, by all threads together.
 
     Each call starts a new count, so that a long-lived process has a limit for each task. It does nothing on Windows,
     which has no such timer.
-
-    Args:
-        seconds: Computing time of all threads together; waiting does not count.
-
-    Raises:
-        CourseError: ``seconds`` is not positive.
-
-    Example:
-        >>> import signal, subprocess, sys
-        >>> code = "from keras_course.limits import limit_further_cpu as limit; limit(0.1); sum(iter(int, 1))"
-        >>> subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGPROF
-        True
     """
     if not seconds > 0:
         raise CourseError(f"seconds is {seconds}; give a number above 0")

@@ -10,19 +10,11 @@ from typing import Any
 
 
 def assemble(folder: Path, *, scripts: Sequence[str], data: Any, allow: str = "img-src data:") -> str:
-    """Returns a web page, made of the parts that all pages share and of its own files and data.
+    """Returns a web page, made of the parts that all pages share and of the files and data of a folder.
 
-    With the content security policy of the page, the browser runs only this script and loads only what is allowed.
-
-    Args:
-        folder: The folder of its own ``page.html``, with the title in the first line and then the body, and
-            ``page.css``.
-        scripts: The names of the script files in the folder, in their order.
-        data: Data for the script, written as JSON into the element ``course``.
-        allow: More directives of the content security policy.
-
-    Returns:
-        The document; the same arguments give the same text.
+    The folder has a ``page.html``, with the title in the first line and then the body, a ``page.css`` and the scripts.
+    The data is written as JSON into the element ``course``. With its content security policy, the browser runs only
+    these scripts and loads only what ``allow`` adds. The same arguments give the same text.
     """
     shared = Path(__file__)
     style = _together(shared.with_suffix(".css"), folder / "page.css")

@@ -7,20 +7,7 @@ T = TypeVar("T")
 
 
 def with_progress_bar(steps: Iterable[T], total: int, unit: str) -> list[T]:
-    """Collects the items of an iterable, and meanwhile shows a progress bar on stderr if it is a terminal.
-
-    Args:
-        steps: The items.
-        total: Number of items.
-        unit: Name of the items, such as "photos".
-
-    Returns:
-        All items.
-
-    Example:
-        >>> with_progress_bar(iter("abc"), 3, "letters")
-        ['a', 'b', 'c']
-    """
+    """Collects the items of an iterable, and meanwhile shows a progress bar on stderr if it is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -28,6 +28,7 @@ from keras_course.files import replacing
 
 _NO_MOTION = "(prefers-reduced-motion: reduce), print"
 _ABSENT = "–"
+_REMEDY = "run the lesson again to write it"
 
 
 def write_report(
@@ -38,32 +39,17 @@ def write_report(
     sections: Mapping[str, str] | None = None,
     trained: bool = True,
 ) -> Path:
-    r"""Writes ``report.html`` from the files in a run directory.
+    """Writes ``report.html`` from the files in a run directory, and returns its path.
+
+    The page is written under a temporary name and renamed, so there is never an incomplete one.
 
     Args:
         run_directory: A folder with ``metrics.json``, ``figures/`` and, if anything was trained, ``history.csv``.
         title: The heading of the page.
-        captions: The figures to show, in this order: the name of the PNG or GIF file without its suffix, and its
-            caption, which a screen reader also reads. Without it, all figures in ``figures/`` are shown, sorted by
-            name.
+        captions: The figures to show, in this order: the file name without its suffix, and the caption, which a screen
+            reader also reads. Without it, all figures in ``figures/`` are shown, sorted by name.
         sections: Texts before the results: headings and plain texts, with an empty line between paragraphs.
         trained: Whether a model was trained, so that there is a history.
-
-    Returns:
-        The path of the page. It is written under a temporary name and renamed, so there is never an incomplete page.
-
-    Raises:
-        CourseError: A file is missing or malformed.
-
-    Example:
-        >>> import tempfile
-        >>> folder = tempfile.TemporaryDirectory()
-        >>> _ = Path(folder.name, "metrics.json").write_text('{"accuracy": 0.9813}')
-        >>> _ = Path(folder.name, "history.csv").write_text("epoch,loss\n1,0.25\n")
-        >>> page = write_report(folder.name, title="Digits")
-        >>> page.name, "98.13 %" in page.read_text(encoding="utf-8")
-        ('report.html', True)
-        >>> folder.cleanup()
     """
     folder = Path(run_directory)
     metrics = read_metrics(folder / "metrics.json")
@@ -110,13 +96,9 @@ def read_metrics(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         metrics = json.loads(_read_text(Path(path)))
     except json.JSONDecodeError as error:
-        raise CourseError(
-            f"{path} is not JSON (line {error.lineno}: {error.msg}); run the lesson again to write it"
-        ) from error
+        raise CourseError(f"{path} is not JSON (line {error.lineno}: {error.msg}); {_REMEDY}") from error
     if not isinstance(metrics, dict):
-        raise CourseError(
-            f"{path} holds a {type(metrics).__name__} instead of an object; run the lesson again to write it"
-        )
+        raise CourseError(f"{path} holds a {type(metrics).__name__} instead of an object; {_REMEDY}")
     return metrics
 
 
@@ -140,22 +122,21 @@ def read_history(path: str | os.PathLike[str]) -> dict[str, list[float]]:
         {'epoch': [1.0, 2.0], 'loss': [0.5, 0.25], 'val_loss': [nan, 0.75]}
         >>> folder.cleanup()
     """
-    remedy = "run the lesson again to write it"
     rows = list(csv.reader(_read_text(Path(path)).splitlines()))
     names = rows[0] if rows else []
     if not {"epoch", "loss"} <= set(names) or len(set(names)) != len(names):
-        raise CourseError(f"{path} begins with {','.join(names)!r}, not with a header of epoch, loss, ...; {remedy}")
+        raise CourseError(f"{path} begins with {','.join(names)!r}, not with a header of epoch, loss, ...; {_REMEDY}")
     if len(rows) == 1:
         raise CourseError(f"{path} has a header and no epoch; train for at least one epoch")
     history: dict[str, list[float]] = {name: [] for name in names}
     for line, row in enumerate(rows[1:], start=2):
         if len(row) != len(names):
-            raise CourseError(f"{path} has {len(row)} cells in line {line} under {len(names)} names; {remedy}")
+            raise CourseError(f"{path} has {len(row)} cells in line {line} under {len(names)} names; {_REMEDY}")
         for name, cell in zip(names, row, strict=True):
             try:
                 history[name].append(float(cell or "nan"))
             except ValueError as error:
-                raise CourseError(f"{path} has {cell!r} as {name} in line {line}, not a number; {remedy}") from error
+                raise CourseError(f"{path} has {cell!r} as {name} in line {line}, not a number; {_REMEDY}") from error
     return history
 
 
@@ -336,6 +317,6 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise CourseError(f"{path} is missing; run the lesson again to write it") from error
+        raise CourseError(f"{path} is missing; {_REMEDY}") from error
     except UnicodeDecodeError as error:
-        raise CourseError(f"{path} is not UTF-8 text; run the lesson again to write it") from error
+        raise CourseError(f"{path} is not UTF-8 text; {_REMEDY}") from error

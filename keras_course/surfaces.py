@@ -13,17 +13,8 @@ from typing import Any
 class Surface:
     """A loss surface with the region to plot.
 
-    Args:
-        title: The name.
-        formula: The formula of ``loss`` as text.
-        loss: The loss at (p, q).
-        bounds: The region to plot: least and greatest p, least and greatest q.
-        start: A start from which the optimizers take different paths.
-        minima: The local minima (p, q), the global one first.
-
-    Example:
-        >>> LONG_VALLEY.loss(2.0, 1.0)
-        12.0
+    ``formula`` is ``loss`` at (p, q) as text. ``bounds`` are the least and greatest p, then those of q. From ``start``
+    the optimizers take different paths. The ``minima`` are the local ones, the global one first.
     """
 
     title: str
@@ -84,8 +75,4 @@ Source: M. Styblinski and T. Tang, "Experiments in nonconvex optimization", 1990
 is 0.
 """
 
-SURFACES = {
-    "long_valley": LONG_VALLEY,
-    "curved_valley": CURVED_VALLEY,
-    "several_minima": SEVERAL_MINIMA,
-}
+SURFACES = {"long_valley": LONG_VALLEY, "curved_valley": CURVED_VALLEY, "several_minima": SEVERAL_MINIMA}

@@ -75,26 +75,7 @@ al., "Adaptive subgradient methods", 2011 (Adagrad); G. Hinton, "Neural networks
 
 
 def find_rule(optimizer: str | UpdateRule) -> UpdateRule:
-    """Returns the update rule of a name.
-
-    Args:
-        optimizer: A name in ``UPDATE_RULES``, or a rule, which is returned.
-
-    Returns:
-        The rule.
-
-    Raises:
-        CourseError: There is no rule of that name.
-
-    Example:
-        >>> find_rule("momentum").velocity_decay
-        0.9
-        >>> find_rule("adm")
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: optimizer is 'adm'; give one of sgd, momentum, adagrad, rmsprop, adam, or an
-        UpdateRule
-    """
+    """Returns the update rule of a name, or the rule itself; an error names the known rules."""
     if isinstance(optimizer, UpdateRule):
         return optimizer
     if optimizer not in UPDATE_RULES:
@@ -107,21 +88,8 @@ def update(
 ) -> Any:
     """Computes one step of the update formula, for NumPy arrays and the tensors of every backend.
 
-    Args:
-        parameter: θ, an array or a tensor.
-        gradient: g, of the same shape.
-        velocity: v, of the same shape.
-        square: s, of the same shape.
-        rule: The eight numbers of ``UpdateRule.numbers``.
-        learning_rate: λ.
-        step: t, the number of the step, from 1 up, as a float.
-
-    Returns:
-        The new parameter, velocity and square.
-
-    Example:
-        >>> update(1.0, 0.5, 0.0, 1.0, rule=UPDATE_RULES["sgd"].numbers(), learning_rate=0.1, step=1.0)
-        (0.95, 0.5, 1.0)
+    ``rule`` has the eight numbers of ``UpdateRule.numbers``, and ``step`` is a float from 1 up. The result is the new
+    parameter, velocity and square.
     """
     a, b, c, d, _, inside, outside, corrects = (rule[i] for i in range(8))
     velocity = a * velocity + b * gradient

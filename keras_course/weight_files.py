@@ -7,17 +7,9 @@ from keras_course.errors import CourseError, reason_of
 
 
 def check_weights(file: Any, size: int) -> int:
-    """Checks that all weights are uncompressed numbers in the file itself.
+    """Checks that all weights in an HDF5 file of ``size`` bytes are uncompressed numbers; returns how many there are.
 
-    Args:
-        file: A path, or an open binary file.
-        size: The size of the file in bytes.
-
-    Returns:
-        The number of weights.
-
-    Raises:
-        CourseError: A weight is in another file or place, appears twice, is compressed, or is not numeric.
+    No weight may be in another file or place, or appear twice. ``file`` is a path, or an open binary file.
     """
     import h5py
 
@@ -49,15 +41,7 @@ def check_weights(file: Any, size: int) -> int:
 
 
 def check_weights_file(path: Path, *, largest: int = 2**31) -> None:
-    """Checks a file of weights by ``check_weights``, and its size.
-
-    Args:
-        path: The file.
-        largest: The largest allowed size in bytes.
-
-    Raises:
-        CourseError: See ``check_weights``; or the file is too large or damaged.
-    """
+    """Checks a file of weights by ``check_weights``, and that it has at most ``largest`` bytes."""
     size = path.stat().st_size
     if size > largest:
         raise CourseError(f"{path} has {size:,} bytes; at most {largest:,} are read")

@@ -39,6 +39,7 @@ WITHOUT_BACKEND = (
     "test_arguments.py",
     "strangers/test_downloads.py",
     "test_cards.py",
+    "test_errors.py",
     "test_evaluation.py",
     "test_files.py",
     "test_foreign_text.py",

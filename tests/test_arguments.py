@@ -89,6 +89,7 @@ def test_a_long_value_is_cut_and_has_one_line():
     text = arguments.shown(np.arange(900).reshape(30, 30))
     assert len(text) == 80
     assert "\n" not in text
+    assert (arguments.shown(np.float64(0.5)), arguments.shown("20")) == ("0.5", "'20'")
 
 
 def test_a_name_that_is_not_known_has_its_nearest():
@@ -97,3 +98,12 @@ def test_a_name_that_is_not_known_has_its_nearest():
         arguments.check_names(["brightnes"], ["degrees", "brightness"], "f")
     with pytest.raises(CourseError, match=r"^xyzzy is no argument of f; give some of degrees, brightness$"):
         arguments.check_names(["xyzzy"], ["degrees", "brightness"], "f")
+
+
+def test_a_whole_number_of_numpy_becomes_one_of_python():
+    assert type(arguments.whole_number("n", np.int64(10), 1, "a whole number")) is int
+
+
+def test_angles_are_one_number_or_two():
+    assert arguments.angles("degrees", np.float64(20), 90) == 20
+    assert arguments.angles("degrees", [-10, 30], 90) == (-10, 30)

@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 from keras_course import _backend
+from keras_course._backend import loops
 from keras_course.errors import CourseError
 
 
@@ -60,3 +61,8 @@ def test_an_error_in_a_loss_is_that_error():
     loop.load()
     with pytest.raises(CourseError, match="the loss is wrong"):
         loop.run(np.ones((2, 1), "float32"), 2)
+
+
+def test_the_arrays_of_a_nest_come_in_the_order_of_keys():
+    nest = {"b": np.zeros(1), "a": (np.ones(1), [np.ones(2)])}
+    assert [leaf.tolist() for leaf in loops.leaves(nest)] == [[1.0], [1.0, 1.0], [0.0]]

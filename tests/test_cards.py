@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_course.cards import ModelCard, put_card, read_card
+from keras_course.cards import ModelCard, card_by_shapes, put_card, read_card
 from keras_course.errors import CourseError
 from keras_course.preprocessing import PictureFormat
 
@@ -273,3 +273,11 @@ def test_a_damaged_archive_gives_the_card_or_an_explanation(tmp_path):
         except CourseError:
             explained += 1
     assert explained > 100
+
+
+def test_a_card_from_shapes_is_for_classifiers_of_pictures():
+    card = card_by_shapes((None, 224, 224, 3), (None, 3))
+    assert (card.picture_format.shape, card.class_names) == ((224, 224, 3), ("0", "1", "2"))
+    for takes, gives in [((None, 10), (None, 3)), ((None, 8, 8, 3), None)]:
+        with pytest.raises(CourseError, match=r"^the model (takes|gives) "):
+            card_by_shapes(takes, gives)

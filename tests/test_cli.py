@@ -182,6 +182,11 @@ def test_an_unknown_lesson_is_explained(folder, name, hint):
     assert hint in str(error.value)
 
 
+def test_a_folder_without_lessons_is_explained(tmp_path):
+    with pytest.raises(CourseError, match=r"^there are no lessons in .*; give --folder with numbered scripts$"):
+        cli.find_lessons(tmp_path)
+
+
 def test_the_lessons_of_an_installed_package_go_before_a_neighbor_named_examples(tmp_path, monkeypatch):
     package = tmp_path / "site-packages" / "keras_course"
     (tmp_path / "site-packages" / "examples").mkdir(parents=True)

@@ -389,3 +389,8 @@ def test_others_may_read_what_the_umask_lets_them(tmp_path, mask):
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
     modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("replaced", "plain")]
     assert modes == [0o666 & ~mask] * 2
+
+
+def test_the_hash_of_an_empty_file_is_the_known_one(path):
+    path.write_bytes(b"")
+    assert files.sha256_of(path) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"

@@ -11,7 +11,7 @@ import pytest
 
 import keras_course
 from keras_course._backend import select
-from keras_course.errors import CourseError
+from keras_course.errors import CourseError, MissingPackageError
 
 ROOT = Path(__file__).parents[1]
 
@@ -224,3 +224,14 @@ def test_the_version_is_that_of_the_project():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert keras_course.__version__ == project["version"]
     assert set(select.INSTALL) <= set(project["optional-dependencies"])
+
+
+def test_a_missing_package_has_no_version_and_is_an_error():
+    versions = [select.version_of(name) for name in ("keras_course", "no_such_module")]
+    assert versions == [keras_course.__version__, "unknown"]
+    with pytest.raises(MissingPackageError, match="this needs no_such_module, which is not installed; run: pip"):
+        select.require("numpy", "no_such_module", what="this", install="pip")
+
+
+def test_no_more_processors_are_used_than_there_are():
+    assert 1 <= select.processors() <= os.cpu_count()

@@ -96,14 +96,7 @@ def quiet(name: str) -> Iterator[None]:
 
 
 def check_device(device: str) -> None:
-    """Checks that the backend sees a GPU if one is requested.
-
-    Args:
-        device: ``auto``, ``cpu``, ``gpu`` or ``gpu:N``.
-
-    Raises:
-        CourseError: The backend sees no GPU.
-    """
+    """Raises a ``CourseError`` if a GPU (``gpu`` or ``gpu:N``) is requested and the backend sees none."""
     devices = __getattr__("describe_devices")()
     if device.startswith("gpu") and all(found["kind"] == "cpu" for found in devices):
         raise CourseError(f"--device is {device}, but no GPU is found; `keras-course doctor` says what to install")
@@ -116,14 +109,9 @@ def device_in_use() -> str:
 
 
 def configure(precision: str) -> None:
-    """Sets the precision with which layers compute.
+    """Sets the precision of layers.
 
-    Args:
-        precision: ``float32`` (exact on every device), ``tf32`` (matrix products rounded on a GPU) or ``bfloat16``
-            (16-bit layers, 32-bit weights).
-
-    Raises:
-        CourseError: The precision is none of these.
+    It is ``float32`` (exact), ``tf32`` (matrix products rounded on a GPU) or ``bfloat16`` (with weights of 32 bits).
     """
     import keras
 

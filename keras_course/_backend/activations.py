@@ -15,20 +15,14 @@ _Found: TypeAlias = "str | frozenset[int] | None"
 """The activation that made the values, or the indices of the inputs that they are copied from; None for neither."""
 
 _FUNCTIONS: Final = {
-    "softmax": SOFTMAX,
-    "sparsemax": SOFTMAX,
-    "sigmoid": SIGMOID,
-    "hard_sigmoid": SIGMOID,
-    "sparse_sigmoid": SIGMOID,
+    **dict.fromkeys(("softmax", "sparsemax"), SOFTMAX),
+    **dict.fromkeys(("sigmoid", "hard_sigmoid", "sparse_sigmoid"), SIGMOID),
 }
 """Functions of ``keras.activations`` and ``keras.ops`` that return probabilities."""
 
 _OPERATIONS: Final = {
-    "Softmax": SOFTMAX,
-    "Sparsemax": SOFTMAX,
-    "Sigmoid": SIGMOID,
-    "HardSigmoid": SIGMOID,
-    "SparseSigmoid": SIGMOID,
+    **dict.fromkeys(("Softmax", "Sparsemax"), SOFTMAX),
+    **dict.fromkeys(("Sigmoid", "HardSigmoid", "SparseSigmoid"), SIGMOID),
 }
 """Operations and layers that return probabilities."""
 
@@ -70,28 +64,10 @@ _OF_SEVERAL: Final = ("Concatenate", "Stack", "Hstack", "Vstack", "Dstack", "Arr
 
 
 def output_activations(model: Any, inputs: Any = None) -> list[str | None]:
-    """Returns for each output of a model whether it consists of probabilities.
+    """Returns for each output of a model ``"softmax"`` (probabilities that sum to 1), ``"sigmoid"`` or None.
 
-    The last operation that does more than move, copy, cut or average values decides. It may belong to the model, to a
-    model inside it, or to a custom layer.
-
-    Args:
-        model: A built Keras model.
-        inputs: Inputs for a subclassed model: anything with shapes and dtypes, such as arrays or ``keras.KerasTensor``,
-            in the structure that the model takes. Other models do not need it.
-
-    Returns:
-        For each output ``"softmax"`` (probabilities that sum to 1), ``"sigmoid"`` (each value is a probability) or
-        None. The list is empty if nothing is known: for a subclassed model without ``inputs``, or one that does not
-        compute by layers and ``keras.ops`` only.
-
-    Example:
-        >>> import keras
-        >>> layers = keras.layers
-        >>> output_activations(keras.Sequential([keras.Input((4,)), layers.Dense(3, activation="softmax")]))
-        ['softmax']
-        >>> output_activations(keras.Sequential([keras.Input((4,)), layers.Dense(3)]))
-        [None]
+    The last operation that does more than move, copy, cut or average values decides. Only a subclassed model needs
+    ``inputs``: arrays or ``keras.KerasTensor``, as it takes them. The list is empty if nothing is known.
     """
     import keras
 
@@ -146,10 +122,7 @@ def _made_by(tensor: Any) -> tuple[list[Any], _Found]:
 
 
 def _of_call(operation: Any, args: Any, kwargs: Any) -> list[_Found]:
-    """Returns the origin of each output of an operation, or one entry if it is the same for all outputs.
-
-    The indices of inputs count the tensors in all arguments, in order.
-    """
+    """Returns the origin of each output of an operation, or one entry for all; inputs are counted in all arguments."""
     import keras
 
     kind = type(operation)

@@ -179,10 +179,7 @@ class TrainingLoop(loops.TrainingLoop):
         self._values = [jnp.copy(variable.value) for variable in self._variables]
 
     def sync(self) -> None:
-        """Assigns the values to the Keras variables; call ``load`` before the next ``run``.
-
-        After a ``run`` that failed, for example for lack of memory, the variables keep the values of the last ``load``.
-        """
+        """Assigns the values to the Keras variables; call ``load`` before the next ``run``."""
         if self._values is None:
             return
         for variable, value in zip(self._variables, self._values, strict=True):
@@ -227,10 +224,7 @@ def unproven(objects: Iterable[Any]) -> str | None:
 
 @cache
 def _compiler_options() -> dict[str, Any]:
-    """Returns the option that makes XLA update weights in place, which it otherwise copies in each step.
-
-    The dictionary is empty if this version of XLA does not have the option.
-    """
+    """Returns the option with which XLA updates weights in place and does not copy them; empty where XLA lacks it."""
     options = {"xla_cpu_copy_insertion_use_region_analysis": True}
     try:
         jax.jit(lambda x: x, compiler_options=options)(0)

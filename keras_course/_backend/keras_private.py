@@ -65,7 +65,6 @@ def all_layers(layer: Any, *, include_self: bool = True, recursive: bool = True)
 
 def own_variables(layer: Any) -> list[Any]:
     """Returns the variables of a layer without those of the layers inside it."""
-    # relies on the two lists in which a layer tracks its own variables
     return [*layer._trainable_variables, *layer._non_trainable_variables]
 
 
@@ -76,7 +75,6 @@ def takes_training(model: Any) -> bool:
 
 def graph_of(model: Any) -> Any:
     """Returns the functional model inside a ``Sequential``, None before it is built; any other model itself."""
-    # relies on the attribute in which a Sequential keeps its functional model
     return getattr(model, "_functional", model)
 
 
@@ -89,13 +87,11 @@ def is_functional(operation: Any) -> bool:
 
 def input_structure(model: Any) -> Any:
     """Returns the inputs of a model in their structure, a tensor, list or dictionary; None if it has no graph."""
-    # relies on the attribute of a functional model that keeps the structure
     return getattr(graph_of(model), "_inputs_struct", None)
 
 
 def output_structure(model: Any) -> Any:
     """Returns the outputs of a model in their structure; None if it has no graph."""
-    # relies on the attribute of a functional model that keeps the structure
     return getattr(graph_of(model), "_outputs_struct", None)
 
 
@@ -121,7 +117,6 @@ def call_that_made(tensor: Any) -> tuple[Any, Any, int] | None:
     history = getattr(tensor, "_keras_history", None)
     if history is None:
         return None
-    # relies on the record of its origin that a symbolic tensor carries
     return history.operation, history.operation._inbound_nodes[history.node_index], history.tensor_index
 
 
@@ -140,7 +135,6 @@ def graph_unchanged(layers: Iterable[Any]) -> Iterator[None]:
 
 def has_mask(tensor: Any) -> bool:
     """Returns whether a symbolic tensor carries a mask, as behind an embedding with ``mask_zero``."""
-    # relies on the attribute in which Keras keeps the mask of a tensor
     return getattr(tensor, "_keras_mask", None) is not None
 
 
@@ -211,20 +205,11 @@ def is_operation_of_keras(operation: Any) -> bool:
 
 def is_activation_of_keras(function: Any) -> bool:
     """Returns whether a function is one of ``keras.activations``."""
-    # relies on the module that defines the activations
     return str(getattr(function, "__module__", "")).startswith("keras.src.activations")
 
 
 def operations_of_keras(modules: Iterable[str]) -> dict[str, set[str]]:
-    """Returns the names of the operations of ``keras.ops``, by the full name of their module.
-
-    Args:
-        modules: Names of modules of ``keras.src.ops``; those that this Keras does not have are left out.
-
-    Example:
-        >>> "Einsum" in operations_of_keras(["numpy"])["keras.src.ops.numpy"]
-        True
-    """
+    """Returns the names of the operations of ``keras.ops`` by the full names of those modules that this Keras has."""
     import keras
 
     found: dict[str, set[str]] = {}
@@ -275,7 +260,7 @@ def layer_names() -> Iterator[None]:
 
 @contextmanager
 def deferred_variables() -> Iterator[list[Any]]:
-    """Yields the list to which Keras adds each variable that it does not create yet, and empties it afterward."""
+    """Lets layers be built without allocating weights; yields the list of the variables that are not created yet."""
     import keras
 
     # relies on the name of the global attribute, and on the end of this scope creating no variables
@@ -345,7 +330,6 @@ def loss_tracker(model: Any) -> Any:
 
 def compiled_loss(model: Any) -> tuple[Callable[[Any, Any], Any], Any]:
     """Returns the total loss as a function of labels and outputs, and the loss that ``compile`` got."""
-    # relies on the wrapper that `compile` makes of the losses
     return model._compile_loss, model._compile_loss._user_loss
 
 
@@ -379,7 +363,6 @@ def function_settings(loss: Any) -> Mapping[str, Any]:
 
 def function_of(thing: Any) -> Any:
     """Returns the function that a metric or loss wraps, else the object itself."""
-    # relies on the attributes in which metrics and losses keep it
     return getattr(thing, "_fn", getattr(thing, "fn", thing))
 
 
@@ -394,9 +377,7 @@ def trained_variables(optimizer: Any) -> list[Any]:
 
 @contextmanager
 def optimizer_update_replaced(
-    optimizer: Any,
-    update: Callable[..., None],
-    learning_rate: Callable[[Callable[[], Any]], Any],
+    optimizer: Any, update: Callable[..., None], learning_rate: Callable[[Callable[[], Any]], Any]
 ) -> Iterator[None]:
     """Replaces the update of an optimizer; ``learning_rate`` gets the native function that returns it."""
     native = optimizer._get_current_learning_rate

@@ -30,22 +30,7 @@ _WRITES: Final = ("STORE_GLOBAL", "DELETE_GLOBAL", "STORE_ATTR", "STORE_SUBSCR",
 
 
 def find_untraceable(objects: Iterable[Any]) -> str | None:
-    """Returns the first function or class that may not be traced, in words.
-
-    Args:
-        objects: Layers, losses, metrics, optimizers, functions.
-
-    Returns:
-        Such as ``"the function 'dumps'"``; None if everything may be traced.
-
-    Example:
-        >>> import keras
-        >>> find_untraceable([keras.layers.Dense(3, activation="relu"), keras.losses.MeanSquaredError()]) is None
-        True
-        >>> import json
-        >>> find_untraceable([json.dumps])
-        "the function 'dumps'"
-    """
+    """Returns the first function or class that may not be traced, such as ``"the function 'dumps'"``, or None."""
     seen: set[int] = set()
     waiting = list(objects)
     while waiting:
@@ -79,13 +64,7 @@ def _is_called_in_steps(thing: Any) -> bool:
 
 
 def comes_from(thing: Any, *packages: str) -> bool:
-    """Returns whether a class, function or method is defined in one of the top-level packages.
-
-    Example:
-        >>> import keras
-        >>> comes_from(keras.layers.Dense, "keras"), comes_from(dis.dis, "keras", "keras_course")
-        (True, False)
-    """
+    """Returns whether a class, function or method is defined in one of the top-level packages."""
     return str(getattr(thing, "__module__", "")).partition(".")[0] in packages
 
 

@@ -7,10 +7,5 @@ import numpy as np
 
 
 def cast(x: Any, dtype: Any, xp: ModuleType) -> Any:
-    """Converts an array if ``xp`` is ``numpy``, or a tensor if it is ``keras.ops``, to another data type.
-
-    Example:
-        >>> cast(np.array([True, False]), "float32", np).tolist()
-        [1.0, 0.0]
-    """
+    """Converts an array if ``xp`` is ``numpy``, or a tensor if it is ``keras.ops``, to another data type."""
     return x.astype(dtype) if xp is np else xp.cast(x, dtype)

@@ -123,16 +123,7 @@ def find_not_compilable(objects: Iterable[Any]) -> str | None:
 
 
 def leaves(nest: Any) -> "Iterator[np.ndarray]":
-    """Yields the arrays of a nest of dictionaries (in the order of their keys), lists and tuples.
-
-    Args:
-        nest: The nest.
-
-    Example:
-        >>> import numpy as np
-        >>> [leaf.tolist() for leaf in leaves({"b": np.zeros(1), "a": (np.ones(1), np.ones(2))})]
-        [[1.0], [1.0, 1.0], [0.0]]
-    """
+    """Yields the arrays of a nest of dictionaries (in the order of their keys), lists and tuples."""
     if isinstance(nest, dict):
         for name in sorted(nest):
             yield from leaves(nest[name])

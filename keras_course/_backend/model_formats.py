@@ -26,12 +26,8 @@ Writers: TypeAlias = Mapping[str, tuple[tuple[str, ...], str]]
 class Opened(NamedTuple):
     """A model that its runtime has opened.
 
-    Args:
-        runtime: The name of the runtime, with its version.
-        run: From uint8 or float32 pictures (n, height, width, channels) to logits (n, classes).
-        takes: The shape of the input, None if the file does not say.
-        gives: The shape of the output, None if the file does not say.
-        card: The text of the model's card, empty without one; None where the format has no field for it.
+    ``run`` maps uint8 or float32 pictures (n, height, width, channels) to logits (n, classes). A shape is None if the
+    file does not say it. ``card`` is a text, empty without a card, and None if the format has no field for it.
     """
 
     runtime: str
@@ -43,20 +39,12 @@ class Opened(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """A format of exported models.
+    """A format of exported models; ``file_name`` is the usual name of a model, which may be a folder.
 
-    Args:
-        name: The name on the command line.
-        file_name: The usual name of a file or folder in this format.
-        is_folder: True if a model is a folder.
-        runtime: The package that opens a model, by its import name.
-        install: The command that installs that package.
-        writers: The backends that can write the format. For each: the further packages that it needs, by their import
-            names, and the command that installs them.
-        open: Opens a file or folder. It takes the path, the largest number of threads, and whether the model is
-            trusted. None threads are one for each processor (ONNX), or as many as the runtime likes.
-        is_safe: True if opening and running an untrusted model can do nothing but compute.
-        card_folder: The folder of the card in the archive, if the file is an archive.
+    ``writers`` has, for each backend that can write the format, the further packages that it needs and the command that
+    installs them. ``open`` takes the path, the largest number of threads (None: one for each processor, or as many as
+    the runtime likes) and whether the model is trusted. A format is safe if an untrusted model can do nothing but
+    compute. ``card_folder`` is the folder of the card, if the file is an archive.
     """
 
     name: str
@@ -71,18 +59,7 @@ class Format:
 
 
 def writer_of(known: Format, backend: str) -> str:
-    """Returns the backend that is to write a format: the current one if it can, else an installed one that can.
-
-    Args:
-        known: The format.
-        backend: The backend in use.
-
-    Returns:
-        The name of a backend. If it is not the current one, a second process has to write the model.
-
-    Raises:
-        MissingPackageError: No installed backend can; the message says what to install.
-    """
+    """Returns the backend to write a format: the current one if it can, else an installed one, in a second process."""
     current_first = sorted(known.writers, key=lambda name: name != backend)
     missing = {}
     for name in current_first:
@@ -95,18 +72,7 @@ def writer_of(known: Format, backend: str) -> str:
 
 
 def shape_of(sides: Iterable[Any]) -> Shape | None:
-    """Returns a runtime's shape with None for each side of any length, which runtimes write as a name or as -1.
-
-    Args:
-        sides: The shape as the runtime gives it.
-
-    Returns:
-        The shape, or None if it is empty.
-
-    Example:
-        >>> shape_of(("batch", 28, -1))
-        (None, 28, None)
-    """
+    """Returns a shape with None for a side of any length, which runtimes write as a name or as -1; None if empty."""
     return tuple(int(side) if isinstance(side, Integral) and int(side) >= 0 else None for side in sides) or None
 
 

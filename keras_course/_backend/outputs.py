@@ -29,24 +29,10 @@ class _Larger(Exception):
 
 
 def find_larger(model: Any, largest: int) -> tuple[str, int] | None:
-    """Returns the first layer or operation of a model whose output for one input is larger than a limit.
+    """Returns name and size of the first operation that returns more than ``largest`` values for one input, or None.
 
     Shapes are inferred without computing where the backend can do so. PyTorch computes some layers, so the output shape
     of each operation is inferred before the operation is called.
-
-    Args:
-        model: A built Keras model.
-        largest: The largest number of values that an operation may return.
-
-    Returns:
-        The name of the operation and the number of values that it would return; None if no operation exceeds the limit.
-
-    Example:
-        >>> import keras
-        >>> repeated = keras.layers.RepeatVector(100, name="repeated")
-        >>> model = keras.Sequential([keras.Input((10,)), repeated, keras.layers.Flatten()])
-        >>> find_larger(model, 999), find_larger(model, 1000)
-        (('repeated', 1000), None)
     """
     sides = _UNKNOWN_SIDES if any(None in end.shape[1:] for end in model.inputs) else _UNKNOWN_SIDES[:1]
     for side in sides:
@@ -110,21 +96,7 @@ def _find_larger(model: Any, largest: int, unknown_side: int) -> tuple[str, int]
 
 
 def may_be_larger(model: Any, largest: int) -> bool:
-    """Returns whether `find_larger` has to be called, judged by the shapes that are known without calling the model.
-
-    Args:
-        model: A built Keras model.
-        largest: The largest number of values that an operation may return.
-
-    Returns:
-        False if each operation returns far fewer values, as in nearly all models.
-
-    Example:
-        >>> import keras
-        >>> model = keras.Sequential([keras.Input((10,)), keras.layers.RepeatVector(100)])
-        >>> may_be_larger(model, 999), may_be_larger(model, 100_000)
-        (True, False)
-    """
+    """Returns whether `find_larger` has to be called, judged by the shapes that are known without calling the model."""
     import keras
 
     nets = [net for net in keras_private.all_layers(model) if isinstance(net, keras.Model)]

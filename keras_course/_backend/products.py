@@ -15,7 +15,7 @@ from functools import partial
 from itertools import product
 from math import prod
 from threading import get_ident
-from typing import Any
+from typing import Any, TypeAlias
 
 from keras import ops
 from keras.backend import backend
@@ -23,19 +23,18 @@ from keras.backend import backend
 from keras_course._backend import keras_private
 from keras_course._backend.loops import PATCHING
 
+Sides: TypeAlias = int | Sequence[int]
+"""A number of pixels for all spatial dimensions, or one for each."""
+
 _LARGEST_PATCHES = 2**28
 """Bytes that the windows of a batch may take together; above, each position in the window is a product by itself."""
 
 
 @contextmanager
 def convolutions_replaced(*, wanted: bool, names: Sequence[str] = ()) -> Iterator[None]:
-    """Lets Keras' layers use the functions of this module while a program is traced.
+    """Lets Keras' layers use the functions of this module, all or those of some names, while a program is traced.
 
     Convolutions with channels first or in groups stay those of the framework.
-
-    Args:
-        wanted: False changes nothing, as for a GPU, which has fast kernels for both.
-        names: Names of the functions to replace; all when left out.
     """
     if not wanted:
         yield
@@ -50,24 +49,10 @@ def convolutions_replaced(*, wanted: bool, names: Sequence[str] = ()) -> Iterato
             yield
 
 
-def conv(
-    inputs: Any,
-    kernel: Any,
-    strides: int | Sequence[int] = 1,
-    padding: str = "valid",
-    dilation_rate: int | Sequence[int] = 1,
-) -> Any:
-    """Convolves pictures, or arrays with one or three spatial dimensions.
+def conv(inputs: Any, kernel: Any, strides: Sides = 1, padding: str = "valid", dilation_rate: Sides = 1) -> Any:
+    """Convolves inputs (batch, height, width, channels), or with one or three dimensions in place of two.
 
-    Args:
-        inputs: A float tensor (batch, height, width, channels).
-        kernel: A float tensor (kernel height, kernel width, channels, filters).
-        strides: Pixels from one window to the next, for each dimension or for all.
-        padding: ``valid``, or ``same`` to keep the size.
-        dilation_rate: Pixels from one pixel of a window to the next.
-
-    Returns:
-        A tensor (batch, height', width', filters).
+    The kernel is (kernel height, kernel width, channels, filters), the result (batch, height', width', filters).
     """
     kernel = ops.convert_to_tensor(kernel)
     *size, channels, filters = kernel.shape
@@ -81,23 +66,8 @@ def conv(
     return ops.reshape(_rows(patches) @ ops.reshape(kernel, (-1, filters)), (*outer, filters))
 
 
-def max_pool(
-    inputs: Any,
-    pool_size: int | Sequence[int],
-    strides: int | Sequence[int] | None = None,
-    padding: str = "valid",
-) -> Any:
-    """Takes the largest value of each window.
-
-    Args:
-        inputs: A float tensor (batch, height, width, channels), or with one or three dimensions in place of two.
-        pool_size: Size of a window in pixels, for each dimension or for all.
-        strides: Pixels from one window to the next; the size of the window when left out.
-        padding: ``valid``, or ``same`` to keep the pixels that are left over at the edges.
-
-    Returns:
-        A tensor (batch, height', width', channels).
-    """
+def max_pool(inputs: Any, pool_size: Sides, strides: Sides | None = None, padding: str = "valid") -> Any:
+    """Takes the largest value of each window of inputs (batch, height, width, channels); see `conv`."""
     size = _for_each(pool_size, len(inputs.shape) - 2)
     first, *others = _windows(inputs, size, strides or size, padding, 1, fill=float("-inf"))
     for other in others:
@@ -106,23 +76,11 @@ def max_pool(
 
 
 def depthwise_conv(
-    inputs: Any,
-    kernel: Any,
-    strides: int | Sequence[int] = 1,
-    padding: str = "valid",
-    dilation_rate: int | Sequence[int] = 1,
+    inputs: Any, kernel: Any, strides: Sides = 1, padding: str = "valid", dilation_rate: Sides = 1
 ) -> Any:
-    """Convolves each channel separately.
+    """Convolves each channel separately by a kernel (kernel height, kernel width, channels, filters of a channel).
 
-    Args:
-        inputs: A float tensor (batch, height, width, channels).
-        kernel: A float tensor (kernel height, kernel width, channels, filters a channel).
-        strides: Pixels from one window to the next, for each dimension or for all.
-        padding: ``valid``, or ``same`` to keep the size.
-        dilation_rate: Pixels from one pixel of a window to the next.
-
-    Returns:
-        A tensor (batch, height', width', channels · filters a channel), the filters of a channel side by side.
+    The filters of a channel are side by side in the result (batch, height', width', channels · filters of a channel).
     """
     kernel = ops.convert_to_tensor(kernel)
     *size, channels, multiplier = kernel.shape
@@ -209,48 +167,36 @@ def _spread(tensor: Any, strides: Sequence[int]) -> Any:
     for axis, stride in enumerate(strides, start=1):
         tensor = ops.expand_dims(tensor, axis + 1)
         edges = [(0, stride - 1) if number == axis + 1 else (0, 0) for number in range(tensor.ndim)]
-        tensor = ops.pad(tensor, edges)
-        tensor = ops.reshape(
-            tensor, (-1, *tensor.shape[1:axis], tensor.shape[axis] * stride, *tensor.shape[axis + 2 :])
-        )
+        shape = (-1, *tensor.shape[1:axis], tensor.shape[axis] * stride, *tensor.shape[axis + 2 :])
+        tensor = ops.reshape(ops.pad(tensor, edges), shape)
     return tensor
 
 
-def conv_transpose(inputs: Any, kernel: Any, strides: int | Sequence[int] = 1, padding: str = "valid") -> Any:
-    """Computes a transposed convolution, which spreads each pixel over a window.
+def conv_transpose(inputs: Any, kernel: Any, strides: Sides = 1, padding: str = "valid") -> Any:
+    """Computes a transposed convolution, which enlarges inputs (batch, height, width, channels) by the strides.
 
-    Args:
-        inputs: A float tensor (batch, height, width, channels).
-        kernel: A float tensor (kernel height, kernel width, filters, channels).
-        strides: Factor by which the result is larger, for each dimension or for all.
-        padding: ``valid``, or ``same`` for exactly this factor.
-
-    Returns:
-        A tensor (batch, height', width', filters).
+    The kernel is (kernel height, kernel width, filters, channels).
     """
     kernel = ops.convert_to_tensor(kernel)
     size, pixels = kernel.shape[:-2], inputs.shape[1:-1]
     strides = _for_each(strides, len(size))
-    spread = _spread(inputs, strides)
     edges, wanted = [], []
     for window, stride, count in zip(size, strides, pixels, strict=True):
         before = max(0, window - stride) // 2 if padding == "same" else 0
         wanted.append(count * stride if padding == "same" else count * stride + max(0, window - stride))
         edges.append((window - 1 - before, max(0, wanted[-1] - count * stride + before)))
-    spread = ops.pad(spread, [(0, 0), *edges, (0, 0)])
-    axes = tuple(range(len(size)))
-    flipped = ops.swapaxes(ops.flip(kernel, axes), -1, -2)
-    full = conv(spread, flipped)
-    return full[(slice(None), *map(slice, wanted))]
+    spread = ops.pad(_spread(inputs, strides), [(0, 0), *edges, (0, 0)])
+    flipped = ops.swapaxes(ops.flip(kernel, tuple(range(len(size)))), -1, -2)
+    return conv(spread, flipped)[(slice(None), *map(slice, wanted))]
 
 
 def separable_conv(
     inputs: Any,
     depthwise_kernel: Any,
     pointwise_kernel: Any,
-    strides: int | Sequence[int] = 1,
+    strides: Sides = 1,
     padding: str = "valid",
-    dilation_rate: int | Sequence[int] = 1,
+    dilation_rate: Sides = 1,
 ) -> Any:
     """Convolves each channel separately, then mixes the channels of each pixel; see `depthwise_conv` and `conv`."""
     return conv(depthwise_conv(inputs, depthwise_kernel, strides, padding, dilation_rate), pointwise_kernel)
@@ -284,13 +230,7 @@ def _has_default_value(name: str, value: Any) -> bool:
 
 
 def _windows(
-    inputs: Any,
-    size: Sequence[int],
-    strides: int | Sequence[int],
-    padding: str,
-    dilation_rate: int | Sequence[int],
-    *,
-    fill: float,
+    inputs: Any, size: Sequence[int], strides: Sides, padding: str, dilation_rate: Sides, *, fill: float
 ) -> Iterator[Any]:
     """Yields, for each position in the window, its pixel in every window: (batch, height', width', channels)."""
     strides, dilation = _for_each(strides, len(size)), _for_each(dilation_rate, len(size))
@@ -314,20 +254,13 @@ def _windows(
         return
     for place in product(*map(range, size)):
         first = [number * apart for number, apart in zip(place, dilation, strict=True)]
-        yield inputs[
-            (
-                slice(None),
-                *(
-                    slice(start, start + (count - 1) * stride + 1, stride)
-                    for start, count, stride in zip(first, counts, strides, strict=True)
-                ),
-            )
-        ]
+        spans = zip(first, counts, strides, strict=True)
+        yield inputs[(slice(None), *(slice(at, at + (count - 1) * stride + 1, stride) for at, count, stride in spans))]
 
 
 def _rows(tensor: Any) -> Any:
     return ops.reshape(tensor, (-1, tensor.shape[-1]))
 
 
-def _for_each(number: int | Sequence[int], dimensions: int) -> list[int]:
+def _for_each(number: Sides, dimensions: int) -> list[int]:
     return [number] * dimensions if isinstance(number, int) else list(number)

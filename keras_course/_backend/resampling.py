@@ -35,19 +35,11 @@ def axis(size: int) -> tuple[float, float]:
 def resample(
     images: Any, columns: Any, rows: Any, fill: str, xp: ModuleType, take: Callable[..., Any] | None = None
 ) -> Any:
-    """Samples pictures at given positions, each the sum of a term for its column and a term for its row.
+    """Samples pictures (batch, height, width, channels) at given positions, bilinearly.
 
-    Args:
-        images: Pictures (batch, height, width, channels), float32.
-        columns: The terms of the columns of the result, x and y in the coordinates of ``axis``: float32
-            (batch, 2, width').
-        rows: The terms of the rows of the result: float32 (batch, 2, height').
-        fill: Values outside the picture: "constant" (0), "nearest" or "reflect".
-        xp: ``numpy`` or ``keras.ops``.
-        take: A faster ``xp.take`` that does not check the indices.
-
-    Returns:
-        Pictures (batch, height', width', channels).
+    A position is the sum of a term for its column and one for its row: x and y in the coordinates of ``axis``, float32,
+    shapes (batch, 2, width') and (batch, 2, height'). Outside the picture, ``fill`` is "constant" (0), "nearest" or
+    "reflect". ``take`` is a faster ``xp.take`` that does not check the indices.
     """
     take = take or xp.take
     batch, height, width, channels = images.shape if xp is np else xp.shape(images)
@@ -76,20 +68,9 @@ def in_parts(
     values: int,
     threads: int = 1,
 ) -> Iterator[tuple[slice, Any]]:
-    """Transforms a few pictures at a time, so that intermediate results stay in the processor's cache.
+    """Yields the rows and the transformed pictures of one part after the other, small enough for the processor's cache.
 
-    Args:
-        apply: The transform, called for one part after the other.
-        pictures: An array or tensor (batch, height, width, channels).
-        drawn: The random parameters of the batch.
-        first_row: The row of the first picture.
-        step: The number of the batch.
-        xp: ``numpy`` or ``keras.ops``.
-        values: Approximate number of values in the pictures of a part.
-        threads: Pictures that are transformed at the same time; a part has a multiple of this number.
-
-    Yields:
-        The rows of a part, and its transformed pictures (part, height, width, channels).
+    A part has about ``values`` values, and a multiple of ``threads`` pictures, which are transformed at the same time.
     """
     together = max(1, values // max(1, math.prod(pictures.shape[1:])))
     together = -(-together // threads) * threads

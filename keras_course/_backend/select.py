@@ -35,19 +35,7 @@ _in_use: Choice | None = None
 def choose(requested: str | None = None) -> Choice:
     """Returns the backend to use: the requested one, else KERAS_BACKEND, else keras.json, else an installed one.
 
-    Args:
-        requested: The value of ``--backend``, if there is one.
-
-    Returns:
-        The name of the backend and the reason for the choice.
-
-    Raises:
-        CourseError: The requested backend is unknown, not installed, or not the one that Keras already runs on; or no
-            backend is installed.
-
-    Example:
-        >>> choose().backend in INSTALL
-        True
+    A ``CourseError`` says that it is unknown, not installed, or not the one that Keras already runs on.
     """
     if requested and requested not in INSTALL:
         raise _unknown(requested, "--backend")
@@ -64,21 +52,7 @@ def choose(requested: str | None = None) -> Choice:
 
 
 def use(requested: str | None = None) -> Choice:
-    """Chooses a backend, see ``choose``, and makes Keras start on it.
-
-    Args:
-        requested: The value of ``--backend``, if there is one.
-
-    Returns:
-        The name of the backend and the reason for the choice.
-
-    Raises:
-        CourseError: See ``choose``.
-
-    Example:
-        >>> use().backend == os.environ.get("KERAS_BACKEND", choose().backend)
-        True
-    """
+    """Chooses a backend by ``choose``, and makes Keras start on it."""
     global _in_use
     for variable, value in QUIET_START.items():
         os.environ.setdefault(variable, value)
@@ -90,20 +64,7 @@ def use(requested: str | None = None) -> Choice:
 
 
 def apply_device(device: str) -> None:
-    """Hides devices from the framework, before it is imported.
-
-    Args:
-        device: ``auto``, ``cpu``, ``gpu``, or ``gpu:N`` for the GPU that ``nvidia-smi`` lists under that number.
-
-    Raises:
-        CourseError: The device is none of these.
-
-    Example:
-        >>> apply_device("tpu")
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: --device is 'tpu'; give auto, cpu, gpu, or gpu:N such as gpu:0
-    """
+    """Hides devices from a framework that is imported later; ``nvidia-smi`` lists the GPU of ``gpu:N`` as number N."""
     number = re.fullmatch(r"gpu:([0-9]+)", device)
     if device == "cpu":
         os.environ |= {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
@@ -117,15 +78,7 @@ def apply_device(device: str) -> None:
 def import_keras() -> None:
     """Imports Keras with its backend, and discards what they write to standard error while they start.
 
-    TensorFlow's libraries write to standard error before they read the settings that silence them.
-
-    Raises:
-        CourseError: The framework is installed but cannot be imported.
-
-    Example:
-        >>> import_keras()
-        >>> "keras" in sys.modules
-        True
+    TensorFlow's libraries write to it before they read the settings that silence them.
     """
     try:
         with without_chatter():
@@ -139,10 +92,6 @@ def without_chatter() -> Iterator[None]:
     """Discards what the process writes to standard error; errors are raised as exceptions.
 
     Libraries in C++ write to the file descriptor, and not all of them can be silenced by a setting.
-
-    Example:
-        >>> with without_chatter():
-        ...     _ = os.write(2, b"INFO: a message of no use")
     """
     standard_error = os.dup(2)
     with tempfile.TemporaryFile() as chatter:
@@ -155,54 +104,19 @@ def without_chatter() -> Iterator[None]:
 
 
 def choose_for_second_process(requested: str = "") -> str:
-    """Returns the backend for a second process, which may differ from that of this process.
-
-    Args:
-        requested: The value of ``--backend``, empty for the backend of this process.
-
-    Returns:
-        The name of the backend.
-
-    Raises:
-        CourseError: The backend is unknown or not installed.
-
-    Example:
-        >>> choose_for_second_process() == choose().backend
-        True
-    """
-    if not requested:
-        return choose().backend
-    if requested not in INSTALL:
-        raise _unknown(requested, "--backend")
-    return _installed_or_error(requested, "--backend")
+    """Returns the backend for a second process: the requested one, or that of this process."""
+    return _installed_or_error(requested, "--backend") if requested else choose().backend
 
 
 def second_process(backend: str, *arguments: str) -> dict[str, Any]:
-    """Returns the arguments that start a second Python process on another backend, with the same import path.
-
-    Args:
-        backend: The backend of the second process.
-        *arguments: The arguments that follow ``python``.
-
-    Returns:
-        The arguments ``args`` and ``env`` of ``subprocess.run``.
-
-    Example:
-        >>> second_process("jax", "-c", "pass")["env"]["KERAS_BACKEND"]
-        'jax'
-    """
+    """Returns the arguments of ``subprocess.run`` for Python on another backend, with the same import path."""
     environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     # -P: a file in the current folder must not hide a module
     return {"args": [sys.executable, "-P", *arguments], "env": environment}
 
 
 def processors() -> int:
-    """Returns the number of processors that this process may use; in a container there may be more in the machine.
-
-    Example:
-        >>> 1 <= processors() <= os.cpu_count()
-        True
-    """
+    """Returns the number of processors that this process may use; in a container there may be more in the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -215,42 +129,20 @@ def memory_bytes() -> int | None:
 
 
 def is_installed(name: str) -> bool:
-    """Returns whether a package can be imported under a name, without importing it; a folder without code cannot.
-
-    Example:
-        >>> is_installed("numpy"), is_installed("no_such_package")
-        (True, False)
-    """
+    """Returns whether a package can be imported under a name, without importing it; a folder without code cannot."""
     spec = find_spec(name)
     return spec is not None and spec.origin is not None
 
 
 def require(*packages: str, what: str, install: str) -> None:
-    """Checks that packages are installed.
-
-    Args:
-        *packages: The import names of the packages.
-        what: What needs them, for the message.
-        install: The command that installs them.
-
-    Raises:
-        MissingPackageError: One is not installed.
-
-    Example:
-        >>> require("numpy", what="this", install="pip install numpy")
-    """
+    """Raises a ``MissingPackageError`` if one of the packages (import names) that ``what`` needs is not installed."""
     for package in packages:
         if not is_installed(package):
             raise MissingPackageError(what, package, install)
 
 
 def version_of(name: str) -> str:
-    """Returns the version of a module, whose package may have another name; ``unknown`` if it does not tell it.
-
-    Example:
-        >>> version_of("keras_course"), version_of("no_such_module")
-        ('0.1.0', 'unknown')
-    """
+    """Returns the version of a module, whose package may have another name; ``unknown`` if it does not tell it."""
     try:
         return str(import_module(name).__version__)
     except Exception:  # importing a module can raise almost anything

@@ -69,8 +69,7 @@ def trace_frozen(
 ) -> torch.fx.GraphModule:
     """Traces a function of an input and of frozen weights, which become constants of the graph.
 
-    The normalization after a convolution is folded into its weights. On a CPU the activation is fused, too: of about
-    seven passes through memory, one is left.
+    The normalization after a convolution is folded into its weights, and on a CPU the activation is fused.
     """
     graph = trace(torch.func.functionalize(function), x, *weights)
     placeholders = graph.graph.find_nodes(op="placeholder")[1:]

@@ -9,7 +9,7 @@ import json
 import random
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from threading import Lock, get_ident
 from typing import Any, Final
 
@@ -39,13 +39,7 @@ _tensor_creation_lock = Lock()
 
 
 def describe(model: Any) -> dict[str, Any]:
-    """Returns the description of a model that Keras writes into a file, in types of JSON: its layers, without weights.
-
-    Example:
-        >>> import keras
-        >>> describe(keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]))["class_name"]
-        'Sequential'
-    """
+    """Returns the description of a model that Keras writes into a file, as JSON can hold it: its layers, no weights."""
     import keras
 
     with warnings.catch_warnings(), keras_private.object_sharing():
@@ -54,46 +48,18 @@ def describe(model: Any) -> dict[str, Any]:
 
 
 def rebuild(description: Any) -> tuple[Any, list[Any]]:
-    """Builds a model from its description, with deferred weights.
-
-    Args:
-        description: A description from `describe`, or from a file.
-
-    Returns:
-        The model, and its deferred weights, for `create_weights`.
-
-    Example:
-        >>> import keras
-        >>> model, deferred = rebuild(describe(keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])))
-        >>> [tuple(weight.shape) for weight in deferred]
-        [(2, 1), (1,)]
-    """
+    """Builds a model from a description of `describe`; returns it and its deferred weights, for `create_weights`."""
     import keras
 
-    with defer_weights() as deferred, _shapes_limited(), keras_private.object_sharing():
+    with keras_private.deferred_variables() as deferred, _shapes_limited(), keras_private.object_sharing():
         return keras.saving.deserialize_keras_object(description, safe_mode=True), deferred
 
 
 def is_plain(model: Any) -> bool:
     """Returns whether `rebuild` certainly rebuilds a model with the same number of weights.
 
-    It does for a model of common layers, each of which is used once, on the outputs of other layers. The check takes a
-    tenth of the time of rebuilding; an EfficientNet has 154 layers.
-
-    Args:
-        model: A Keras model with classes that may be loaded.
-
-    Returns:
-        False if the model has any other layer, connection or argument.
-
-    Example:
-        >>> import keras
-        >>> dense = keras.layers.Dense(2)
-        >>> is_plain(keras.Sequential([keras.Input((2,)), dense]))
-        True
-        >>> inputs = keras.Input((2,))
-        >>> is_plain(keras.Model(inputs, dense(dense(inputs))))
-        False
+    It does for common layers, each of which is used once, on outputs of other layers. The check takes a tenth of the
+    time of rebuilding; an EfficientNet has 154 layers.
     """
     import keras
 
@@ -166,15 +132,7 @@ def _shapes_limited() -> Iterator[None]:
 
 @contextmanager
 def global_state_restored() -> Iterator[None]:
-    """Restores the counters of layer names and Python's random state, so that later layers are not affected.
-
-    Example:
-        >>> import keras
-        >>> with global_state_restored():
-        ...     name = keras.layers.Dense(1).name
-        >>> keras.layers.Dense(1).name == name
-        True
-    """
+    """Restores the counters of layer names and Python's random state, so that later layers are not affected."""
     state = random.getstate()
     try:
         with keras_private.layer_names():
@@ -185,13 +143,9 @@ def global_state_restored() -> Iterator[None]:
 
 @contextmanager
 def without_training(model: Any) -> Iterator[None]:
-    """Removes from a model, while it is described, what only training needs.
+    """Removes optimizer, compile settings and initial values in arrays from a model while it is described.
 
-    This is the optimizer and the compile settings, which differ between backends, and initial values given as arrays,
-    which can be larger than the rest of the description and are replaced by the trained weights.
-
-    Args:
-        model: A Keras model.
+    The settings differ between backends. The arrays can be large, and trained weights replace them.
     """
     import keras
 
@@ -213,35 +167,10 @@ def without_training(model: Any) -> Iterator[None]:
         model.compiled, model.optimizer = compiled, optimizer
 
 
-def defer_weights() -> AbstractContextManager[list[Any]]:
-    """Returns a context in which layers are built without allocating their weights.
-
-    Its value is the list of the deferred weights, each with its shape, for `create_weights`.
-
-    Example:
-        >>> import keras
-        >>> with defer_weights() as deferred:
-        ...     layer = keras.layers.Dense(10**6)
-        ...     layer.build((None, 10**6))
-        >>> [tuple(weight.shape) for weight in deferred]
-        [(1000000, 1000000), (1000000,)]
-    """
-    return keras_private.deferred_variables()
-
-
 def create_weights(deferred: Iterable[Any]) -> None:
     """Creates deferred weights whose values will come from a file: zeros replace random numbers and arrays.
 
     On JAX, drawing the weights of an EfficientNet takes half a minute: a program is compiled for each shape.
-
-    Example:
-        >>> import keras
-        >>> with defer_weights() as deferred:
-        ...     layer = keras.layers.Dense(3)
-        ...     layer.build((None, 2))
-        >>> create_weights(deferred)
-        >>> bool((keras.ops.convert_to_numpy(layer.kernel) == 0).all())
-        True
     """
     from keras import initializers, ops
 

@@ -6,14 +6,7 @@ before that.
 
 from typing import TYPE_CHECKING
 
-from keras_course.lesson.options import (
-    DATA,
-    MODELS,
-    PRECISIONS,
-    Options,
-    explain_errors,
-    parse_options,
-)
+from keras_course.lesson.options import DATA, MODELS, PRECISIONS, Options, explain_errors, parse_options
 
 if TYPE_CHECKING:
     from keras_course.lesson.run import LessonRun

@@ -21,22 +21,7 @@ _Drawn = TypeVar("_Drawn", Figure, plots.Animation)
 
 
 class LessonRun(RunDirectory):
-    """The run directory of a lesson. It collects figures with their captions; ``finish`` saves the results.
-
-    Args:
-        lesson: The lesson's name, see ``open_run``.
-        options: The lesson's options.
-
-    Raises:
-        CourseError: See ``open_run``.
-
-    Example:
-        >>> import tempfile
-        >>> with LessonRun("04_mnist_dense", Options(output=Path(tempfile.mkdtemp()))) as run:
-        ...     _ = run.add_figure("curves", plots.step_curve([2.3, 1.9, 1.2]), "The loss of each batch.")
-        ...     [path.name for path in run.figures.iterdir()]
-        ['curves.png']
-    """
+    """The run directory of a lesson. It collects figures with their captions; ``finish`` saves the results."""
 
     def __init__(self, lesson: str, options: Options) -> None:
         _backend.configure(options.precision)

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import keras
 
-from keras_course._backend.weights import create_weights, defer_weights
+from keras_course._backend import keras_private
+from keras_course._backend.weights import create_weights
 from keras_course.errors import CourseError
 from keras_course.models import efficientnet_lite
 from keras_course.models.efficientnet_lite import SIZES
@@ -164,7 +165,7 @@ def _build_application(
     offset: float | tuple[float, ...],
 ) -> keras.Model:
     """Builds a model of ``keras.applications`` from raw pixels to logits; without a seed its weights are zeros."""
-    with defer_weights() as deferred:
+    with keras_private.deferred_variables() as deferred:
         inputs = keras.Input(input_shape, name="pictures")
         pixels: Any = inputs
         if (scale, offset) != (1.0, 0.0):  # not by `preprocess_input`, which may change its input in place

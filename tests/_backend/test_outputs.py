@@ -22,3 +22,10 @@ def test_a_search_that_waits_for_another_leaves_nothing_behind(monkeypatch):
     search.join()
     assert found == [None]
     assert Operation.__call__ is original
+
+
+def test_a_large_output_is_found_and_suspected_from_known_shapes():
+    repeated = keras.layers.RepeatVector(100, name="repeated")
+    model = keras.Sequential([keras.Input((10,)), repeated, keras.layers.Flatten()])
+    assert (outputs.find_larger(model, 999), outputs.find_larger(model, 1000)) == (("repeated", 1000), None)
+    assert (outputs.may_be_larger(model, 999), outputs.may_be_larger(model, 100_000)) == (True, False)
