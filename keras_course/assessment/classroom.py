@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from keras_course._backend import select
 from keras_course.assessment.exam import Exam
-from keras_course.assessment.grader import Cancellation, Limits, grade
+from keras_course.assessment.grader import Cancellation, GradingLimits, grade
 from keras_course.assessment.grades import VERDICTS, Grade, sign, write_result
 from keras_course.deployment.formats import find_model_file, format_of
 from keras_course.documents import Html, document, element, image, number_table, section
@@ -100,7 +100,7 @@ def grade_all(
     folder: str | Path,
     *,
     key: bytes | None = None,
-    limits: Limits | None = None,
+    limits: GradingLimits | None = None,
     backend: str = "",
     jobs: int = 1,
     figures: bool = True,

@@ -33,7 +33,7 @@ from keras_course.errors import CourseError, reason_of
 from keras_course.files import folder_beside, sha256_of
 from keras_course.foreign_text import printable
 
-__all__ = ["Cancellation", "Limits", "check_model", "fingerprint", "grade"]
+__all__ = ["Cancellation", "GradingLimits", "check_model", "fingerprint", "grade"]
 
 Logits = npt.NDArray[np.float32]
 T = TypeVar("T")
@@ -46,7 +46,7 @@ _LONGEST_NAME: Final = 60
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits(isolation.Limits):
+class GradingLimits(isolation.ProcessLimits):
     """The limits of a model.
 
     Args:
@@ -94,7 +94,7 @@ def grade(
     model: str | Path,
     exam: Exam,
     *,
-    limits: Limits | None = None,
+    limits: GradingLimits | None = None,
     backend: str = "",
     figures: str | Path | None = None,
     learner: str = "",
@@ -126,7 +126,7 @@ def grade(
     started = time.perf_counter()
     if not os.path.lexists(model):
         raise CourseError(f"there is no {model}; give a run folder or the file of a model")
-    limits, cancellation = limits or Limits(), cancellation or Cancellation()
+    limits, cancellation = limits or GradingLimits(), cancellation or Cancellation()
     files = exam.open()
     facts: dict[str, Any] = {"model": printable(Path(model).name), "learner": printable(learner)}
     facts["exam"] = exam.to_dict()

@@ -18,7 +18,7 @@ from keras_course._backend import select
 from keras_course._backend.model_formats import Format, writer_of
 from keras_course.cards import FILE_NAME, ModelCard, put_card, read_required_card, shapes_of
 from keras_course.deployment.formats import FORMATS, ModelFile, find_model_file, write_openvino
-from keras_course.deployment.isolation import LimitedProcess, Limits
+from keras_course.deployment.isolation import LimitedProcess, ProcessLimits
 from keras_course.deployment.locate import files_of, is_pretrained
 from keras_course.deployment.model_files import load_keras_model
 from keras_course.deployment.runtimes import card_with_outputs, open_here, open_keras
@@ -40,7 +40,7 @@ BATCHES: Final = (1, 5)
 SECONDS: Final = 600
 """The longest time for a second process."""
 
-LIMITS: Final = Limits(seconds=SECONDS, memory=8 * 2**30)
+LIMITS: Final = ProcessLimits(seconds=SECONDS, memory=8 * 2**30)
 """The limits of an export; converters hold a model several times."""
 
 

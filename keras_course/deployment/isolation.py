@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     _Reading = Generator[int, bytes, tuple[dict[str, Any], bytes]]
 
-__all__ = ["LimitedProcess", "Limits", "ModelProcess", "start_model"]
+__all__ = ["LimitedProcess", "ModelProcess", "ProcessLimits", "start_model"]
 
 _START: Final = "from keras_course.deployment.child import start; start()"
 _LARGEST_MESSAGE: Final = 2**23
@@ -67,7 +67,7 @@ if hasattr(os, "register_at_fork"):  # threads do not survive a fork
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class ProcessLimits:
     """The limits of a model's process.
 
     Args:
@@ -79,7 +79,7 @@ class Limits:
         CourseError: A number is not positive.
 
     Example:
-        >>> Limits(seconds=0)
+        >>> ProcessLimits(seconds=0)
         Traceback (most recent call last):
         ...
         keras_course.errors.CourseError: seconds is 0; give a number above 0
@@ -108,7 +108,7 @@ class LimitedProcess:
     """
 
     def __init__(
-        self, task: str, path: Path, limits: Limits, *, backend: str, device: str = "auto", **settings: Any
+        self, task: str, path: Path, limits: ProcessLimits, *, backend: str, device: str = "auto", **settings: Any
     ) -> None:
         self.path, self._limits, self._backend = path, limits, backend
         self._settings = {"only": None, **settings, "task": task, "path": str(path.absolute()), "device": device}
@@ -298,7 +298,13 @@ class ModelProcess(LimitedProcess):
     """
 
     def __init__(
-        self, file: ModelFile, limits: Limits, *, backend: str = "", device: str = "auto", needs_card: bool = True
+        self,
+        file: ModelFile,
+        limits: ProcessLimits,
+        *,
+        backend: str = "",
+        device: str = "auto",
+        needs_card: bool = True,
     ) -> None:
         self.format = file.format
         settings = {"format": file.format, "needs_card": needs_card}
@@ -478,7 +484,7 @@ class _Listening:
 
 
 def start_model(
-    file: ModelFile, *, threads: int | None = None, backend: str = "", limits: Limits | None = None
+    file: ModelFile, *, threads: int | None = None, backend: str = "", limits: ProcessLimits | None = None
 ) -> ModelProcess:
     """Starts the process that opens a model, and does not wait for it.
 
@@ -497,13 +503,13 @@ def start_model(
     if not file.is_given and file.path.is_symlink():
         raise CourseError(f"{file.path} is a link, which is not followed; copy the file itself")
     check_model_file(file)
-    return ModelProcess(file, replace(limits or Limits(), threads=threads), backend=backend)
+    return ModelProcess(file, replace(limits or ProcessLimits(), threads=threads), backend=backend)
 
 
 class _Monitor:
     """Enforces the limits of a process from a thread; it must not keep the object alive that ends the process."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", limits: Limits) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", limits: ProcessLimits) -> None:
         self.process, self._limits = process, limits
         self.deadline: float | None = None  # of the current request
         self.reason = ""  # why the process was killed

@@ -20,7 +20,7 @@ from keras_course.errors import CourseError, reason_of
 if TYPE_CHECKING:
     import keras
 
-    from keras_course.deployment.isolation import Limits, ModelProcess
+    from keras_course.deployment.isolation import ModelProcess, ProcessLimits
 
 Logits = npt.NDArray[np.float32]
 
@@ -145,7 +145,7 @@ def open_model(
     threads: int | None = None,
     trust: bool = False,
     backend: str = "",
-    limits: "Limits | None" = None,
+    limits: "ProcessLimits | None" = None,
 ) -> Runtime:
     """Opens a model: a run or a ``.keras`` file in Keras, an export in the runtime of its format.
 
