@@ -47,16 +47,7 @@ _LONGEST_NAME: Final = 60
 
 @dataclass(frozen=True, kw_only=True)
 class GradingLimits(isolation.ProcessLimits):
-    """The limits of a model.
-
-    Args:
-        seconds: The time from the start of its process to its last answer.
-        memory: The memory of its process in bytes.
-        threads: The largest number of threads; None leaves it to the runtime.
-
-    Raises:
-        CourseError: A number is not positive.
-    """
+    """The limits of a grading; ``seconds`` is the time from the start of the model's process to its last answer."""
 
     seconds: float = MOST_SECONDS
     memory: int = MOST_MEBIBYTES * 2**20
@@ -160,29 +151,14 @@ def grade(
 
 
 def fingerprint(model: Path) -> str:
-    """Returns a hash of the content of a model.
-
-    Args:
-        model: The file or folder of a model.
-
-    Returns:
-        The SHA-256 of the file; for a folder, a hash of its files and their names.
-    """
+    """Returns the SHA-256 of the file of a model; for a folder, a hash of its files and their names."""
     if model.is_file():
         return sha256_of(model)
     return exams.fingerprint([sha256_of(file), file.relative_to(model).as_posix()] for file in files_of(model))
 
 
 def check_model(result: Mapping[str, Any], model: str | Path) -> None:
-    """Checks that a result belongs to a model.
-
-    Args:
-        result: The fields of a result.
-        model: The file of the model, or the folder of a run.
-
-    Raises:
-        CourseError: The model is another one, or there is none.
-    """
+    """Raises a ``CourseError`` if a result does not belong to a model."""
     if fingerprint(find_model(model)) != result.get("model_sha256"):
         raise CourseError(f"the result is not that of {model}: the model is another one")
 

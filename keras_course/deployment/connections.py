@@ -54,15 +54,7 @@ _ANSWER: Final = 3
 
 
 def protocol(limits: RequestLimits, log: Log | None = None) -> type[asyncio.Protocol]:
-    """Returns the protocol of a server.
-
-    Args:
-        limits: The limits of requests.
-        log: Called with one line for each request that does not reach the application.
-
-    Returns:
-        The class for ``http`` of ``uvicorn.Config``.
-    """
+    """Returns the class for ``http`` of ``uvicorn.Config``; it logs the requests that do not reach the application."""
     most_connections = _connections_allowed(max(FEWEST_CONNECTIONS, 2 * limits.requests))
     seconds_for_headers = min(SECONDS_FOR_HEADERS, limits.seconds)
     seconds_to_read = min(SECONDS_TO_READ, limits.seconds)

@@ -43,18 +43,7 @@ _PLAIN_BMP: Final = (0, 3)
 
 
 def is_slow(content: bytes) -> bool:
-    r"""Estimates from the head of a picture whether decoding it may take more than some tenths of a second.
-
-    Args:
-        content: The bytes of a file.
-
-    Returns:
-        True if it is large, or has unusually many parts; False if it cannot be read.
-
-    Example:
-        >>> is_slow(b"no picture"), is_slow(b"\xff\xd8" + 300 * b"\xff\xfe\x00\x02")
-        (False, True)
-    """
+    """Estimates from the head of a picture whether decoding it may take more than some tenths of a second."""
     from PIL import Image
 
     from keras_course.preprocessing.images import WEB_FORMATS

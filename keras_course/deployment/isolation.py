@@ -98,13 +98,8 @@ class ProcessLimits:
 class LimitedProcess:
     """A limited process with one task; it ends with the ``with`` block, with this object, or with the program.
 
-    Args:
-        task: The task, one of ``child.TASKS``.
-        path: The file or folder of a model.
-        limits: The limits of the process.
-        backend: The backend of Keras in the process; empty if Keras is not needed.
-        device: The device to compute on: ``auto``, ``cpu``, ``gpu`` or ``gpu:N``.
-        **settings: Further settings of the task.
+    The task is one of ``child.TASKS``; without a backend it cannot use Keras. The device is one of ``auto``, ``cpu``,
+    ``gpu`` and ``gpu:N``.
     """
 
     def __init__(
@@ -284,17 +279,9 @@ class LimitedProcess:
 
 
 class ModelProcess(LimitedProcess):
-    """The process in which a model is open; if it has ended, the next request starts it again.
+    """The process in which a model in a safe format is open; if it has ended, the next request starts it again.
 
-    Args:
-        file: The model, in a safe format.
-        limits: The limits of the process.
-        backend: The backend on which Keras opens a ``.keras`` file; by default that of this process.
-        device: The device to compute on: ``auto``, ``cpu``, ``gpu`` or ``gpu:N``.
-        needs_card: True to refuse a model without a card; False gives it the card of ``cards.card_by_shapes``.
-
-    Raises:
-        CourseError: The backend is not installed.
+    Without ``needs_card``, a model that has no card gets that of ``cards.card_by_shapes``.
     """
 
     def __init__(
@@ -314,17 +301,7 @@ class ModelProcess(LimitedProcess):
         super().__init__("answer", file.path, limits, backend=name, device=device, **settings)
 
     def introduce(self, *, seconds: float | None = None) -> "tuple[ModelCard, dict[str, Any]]":
-        """Waits until the model is open.
-
-        Args:
-            seconds: The time to wait; by default that of the limits.
-
-        Returns:
-            The model's card, and facts: ``runtime``, ``seconds``, and ``compiled`` (each batch size is compiled).
-
-        Raises:
-            CourseError: The model cannot be opened, or broke a limit.
-        """
+        """Waits until the model is open, and returns its card and its ``runtime``, ``seconds`` and ``compiled``."""
         from keras_course.cards import ModelCard
 
         said = self.receive(seconds=seconds)
@@ -338,19 +315,7 @@ class ModelProcess(LimitedProcess):
     def outputs(
         self, pictures: "np.ndarray", numbers: int, *, seconds: float | None = None
     ) -> "npt.NDArray[np.float32]":
-        """Computes the output of the model for a batch.
-
-        Args:
-            pictures: uint8 or float32 (n, height, width, channels).
-            numbers: The expected number of outputs for each picture.
-            seconds: The time to wait; by default that of the limits.
-
-        Returns:
-            float32 (n, numbers).
-
-        Raises:
-            CourseError: The model cannot compute with the pictures, its output has another shape, or it broke a limit.
-        """
+        """Returns the output of the model, float32 (n, numbers), for pictures (n, height, width, channels)."""
         self._restart_if_ended()
         request, most = _output_request(pictures, numbers)
         return self._checked(*self._ask(request, pictures, most, seconds), len(pictures), numbers)
@@ -438,13 +403,7 @@ def _reason_of(error: Exception) -> str:
 
 
 class _Listening:
-    """A context manager that reads an answer of a process in the event loop, and puts it into a future.
-
-    Args:
-        process: The process.
-        reading: The generator that parses the answer, see ``LimitedProcess._reading``.
-        answer: Gets the answer or an error; EOFError if the process has ended.
-    """
+    """A context manager that reads an answer in the event loop into a future; EOFError if the process has ended."""
 
     def __init__(
         self,
@@ -486,20 +445,7 @@ class _Listening:
 def start_model(
     file: ModelFile, *, threads: int | None = None, backend: str = "", limits: ProcessLimits | None = None
 ) -> ModelProcess:
-    """Starts the process that opens a model, and does not wait for it.
-
-    Args:
-        file: The model, as ``formats.find_model_file`` finds it.
-        threads: The largest number of threads of the runtime.
-        backend: The backend on which Keras opens a ``.keras`` file; by default the one in use.
-        limits: The limits of the process; ``threads`` replaces its number of threads.
-
-    Returns:
-        The process.
-
-    Raises:
-        CourseError: The model is a link or not safe to open, or its runtime is not installed.
-    """
+    """Starts the process that opens a model, and does not wait for it. See ``runtimes.open_model``."""
     if not file.is_given and file.path.is_symlink():
         raise CourseError(f"{file.path} is a link, which is not followed; copy the file itself")
     check_model_file(file)

@@ -34,16 +34,11 @@ class MicroBatches:
     """Combines requests into batches: requests that arrive while the model computes become the next batch.
 
     No request waits for a batch to fill. An idle model takes a single picture at once; a busy one takes larger batches,
-    up to the limit. The model computes one batch at a time.
+    up to the limit. The model computes one batch at a time: ``run`` in a separate thread or, if given, ``run_async``.
 
     A request with more pictures than a batch is computed in parts, which alternate with batches of small requests.
     While there are small requests, a part takes about twice as long as their batch, so that they never wait long.
     Large requests take turns.
-
-    Args:
-        run: From pictures (n, ...) to logits (n, classes); it is called in a separate thread.
-        batch_size: The largest number of pictures in a batch of small requests.
-        run_async: The same function as a coroutine, which needs no thread, if there is one.
     """
 
     def __init__(
@@ -66,15 +61,7 @@ class MicroBatches:
         self._seconds_of_picture = 0.0
 
     async def logits(self, pictures: np.ndarray, *, is_large: bool = False) -> np.ndarray:
-        """Computes the logits of some pictures, in a batch with those of other requests.
-
-        Args:
-            pictures: (n, ...), at least one.
-            is_large: True to treat the request as a large one, however small it is.
-
-        Returns:
-            (n, classes).
-        """
+        """Returns the logits (n, classes) of pictures (n, ...); ``is_large`` treats even few as a large request."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[np.ndarray] = loop.create_future()
         queue = self._large if is_large or len(pictures) > self._batch_size else self._small

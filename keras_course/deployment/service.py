@@ -42,12 +42,7 @@ _DOCS: Final = Path(__file__).parent / "docs"
 
 
 class Service:
-    """A model that answers requests.
-
-    Args:
-        runtime: The model.
-        limits: The limits of requests.
-    """
+    """A model that answers requests."""
 
     def __init__(self, runtime: Runtime, limits: RequestLimits) -> None:
         self.runtime = runtime
@@ -206,17 +201,10 @@ def make_app(
     origins: Sequence[str] = (),
     log: Log | None = None,
 ) -> ASGIApp:
-    """Returns the application.
+    """Returns the ASGI application.
 
-    Args:
-        runtime: The model.
-        limits: The limits of requests.
-        hosts: The names under which the service may be called, besides the address of the connection; empty for any.
-        origins: The hosts whose pages may send requests, besides the service's own pages.
-        log: Called with one line for each request.
-
-    Returns:
-        An ASGI application.
+    Its ``hosts`` are the names under which it may be called, besides the address of the connection; empty for any.
+    Pages of its ``origins`` may send requests, besides its own pages.
     """
     service = Service(runtime, limits or RequestLimits())
 
