@@ -24,7 +24,7 @@ from keras_course._backend.model_formats import (
     extra,
     shape_of,
 )
-from keras_course.deployment.locate import LARGEST_MODEL_BYTES, files_of, find_model, read_file
+from keras_course.deployment.locate import LARGEST_MODEL_BYTES, find_model, read_file, size_of
 from keras_course.deployment.onnx_files import check_own_tensors
 from keras_course.errors import CourseError, reason_of
 
@@ -40,8 +40,8 @@ class ModelFile(NamedTuple):
     """A model on the disk, and its format."""
 
     path: Path
-    format: str
-    is_given: bool = True
+    format: str  # "keras", or one of FORMATS
+    is_given: bool = True  # True if the person named this path, and not the run folder around it
 
     @property
     def is_keras(self) -> bool:
@@ -85,7 +85,7 @@ def check_model_file(file: ModelFile, *, trust: bool = False) -> None:
         select.require(known.runtime, what=str(path), install=known.install)
         if path.is_dir() != known.is_folder:
             raise CourseError(f"{path} is not a {'folder' if known.is_folder else 'file'}, as {known.name} models are")
-    if sum(part.stat().st_size for part in files_of(path, links=trust)) > LARGEST_MODEL_BYTES:
+    if size_of(path, links=trust) > LARGEST_MODEL_BYTES:
         raise CourseError(f"{path} has more than {LARGEST_MODEL_BYTES:,} bytes; models are smaller")
 
 

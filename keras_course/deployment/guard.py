@@ -36,8 +36,10 @@ _REQUEST: Final = "keras_course.request"
 FEW_BYTES: Final = 2**16
 """A body or an answer of at most so many bytes is small: it is always accepted, and sent in one piece."""
 _LONGEST_PATH: Final = 200
+LARGEST_DRAINED: Final = 2**26
+"""The largest body that is received, though smaller ones are refused: a client reads that answer only after it has sent
+the body."""
 _DRAIN_SECONDS: Final = 2
-_DRAIN_BYTES: Final = 2**26
 _SAFE_HEADERS: Final = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -51,12 +53,14 @@ class RequestLimits:
     """The limits of one request, and of all requests together."""
 
     body_bytes: int = 2**23
-    pixels: int = 25_000_000
-    pictures: int = 32
-    rows: int = 1024
-    seconds: int = 20
-    requests: int = 256
-    batch_size: int = 32
+    pixels: int = 25_000_000  # of a decoded picture
+    pictures: int = 32  # in a form
+    rows: int = 1024  # pictures in a prepared batch
+    seconds: int = 20  # from the first byte of a request to its answer
+    requests: int = 256  # that are processed at the same time; further ones are answered 503
+    batch_size: int = 32  # pictures in a batch of the model
+    # of all requests whose clients are still sending, or still reading a large answer; beyond it, the oldest of them is
+    # dropped, and the requests that are processed may hold as much again
     waiting_bytes: int = 2**28
 
     def __post_init__(self) -> None:
@@ -131,7 +135,7 @@ class Guard:
                 scope.get(ABORT, _do_nothing)()
 
         async def refuse(code: int, message: str) -> None:
-            if code != 408 and not current.is_whole and claimed_bytes <= _DRAIN_BYTES:
+            if code != 408 and not current.is_whole and claimed_bytes <= LARGEST_DRAINED:
                 await _drain(receive)
             # the rest of an unread body would be taken for the next request
             more = {"Connection": "close", **({"Retry-After": "1"} if code == 503 else {})}
@@ -274,7 +278,7 @@ class _Refusal(BaseException):
 class PartedResponse(StreamingResponse):
     """A large answer that is made and sent in parts, so that others are served in between.
 
-    It holds ``held`` bytes in memory until its client has read it; a ``length`` of 0 is unknown.
+    It holds ``held`` bytes in memory until its client has read it; ``length`` is its size in bytes, 0 if unknown.
     """
 
     def __init__(self, request: Request, parts: Iterator[bytes], kind: str, *, held: int, length: int = 0) -> None:
@@ -338,7 +342,7 @@ async def _drain(receive: Receive) -> None:
     total = 0
     with suppress(TimeoutError):
         async with asyncio.timeout(_DRAIN_SECONDS):
-            while total < _DRAIN_BYTES:
+            while total < LARGEST_DRAINED:
                 message = await receive()
                 total += len(message.get("body", b""))
                 if not message.get("more_body", False):

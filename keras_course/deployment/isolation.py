@@ -16,7 +16,7 @@ import threading
 import time
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
@@ -29,7 +29,7 @@ from keras_course.foreign_text import printable
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -43,7 +43,7 @@ __all__ = ["LimitedProcess", "ModelProcess", "ProcessLimits", "start_model"]
 _START: Final = "from keras_course.deployment.child import start; start()"
 _LARGEST_MESSAGE: Final = 2**23
 _LARGEST_ANSWER: Final = 2**16
-"""The same for an answer, without its content: an event loop parses it."""
+"""The largest JSON text of an answer, which an event loop parses."""
 _CHECK_SECONDS: Final = 0.05
 """Time between two checks of the memory and the deadline."""
 _CHECKS_PER_CHILD_CHECK: Final = 20
@@ -187,31 +187,22 @@ class LimitedProcess:
         import asyncio
 
         message = _message(request, array)
-        if sum(map(len, message)) > self._room or not self._lock.acquire(blocking=False):
+        if sum(map(len, message)) > self._room or self._is_waiting or not self._lock.acquire(blocking=False):
             return None
         try:
-            if self._is_waiting or self._process.poll() is not None:
+            if self._process.poll() is not None:
                 return None
             self._is_waiting = True
-            self._monitor.deadline = time.monotonic() + self._limits.seconds
             answer: asyncio.Future[tuple[dict[str, Any], bytes]] = asyncio.get_running_loop().create_future()
-            try:
+            with self._answering(self._limits.seconds):
                 self._send(message)
                 with _Listening(self._process, self._reading(most), answer):
                     return await answer
-            except asyncio.CancelledError:
-                self.close()  # else its answer would be taken for the answer to the next request
-                raise
-            except EOFError:
-                self._fail_at_end()
-            except CourseError:
-                raise
-            except (ValueError, TypeError, RecursionError) as error:
-                self._fail(_reason_of(error))
-            finally:
-                self._monitor.deadline = None
-                self._is_waiting = False
+        except asyncio.CancelledError:
+            self.close()  # else its answer would be taken for the answer to the next request
+            raise
         finally:
+            self._is_waiting = False
             self._lock.release()
 
     def _send(self, message: "Sequence[memoryview]") -> None:
@@ -231,18 +222,27 @@ class LimitedProcess:
 
     def _receive(self, seconds: float, most: int) -> tuple[dict[str, Any], bytes]:
         """Waits for the next message; the caller holds the lock."""
-        self._monitor.deadline = time.monotonic() + seconds
         reading = self._reading(most)
+        with self._answering(seconds):
+            try:
+                count = next(reading)
+                while True:
+                    count = reading.send(self._read(count))
+            except StopIteration as end:
+                return end.value
+
+    @contextmanager
+    def _answering(self, seconds: float) -> "Iterator[None]":
+        """Limits the time of an answer, and fails if it is malformed or the process has ended (EOFError)."""
+        self._monitor.deadline = time.monotonic() + seconds
         try:
-            count = next(reading)
-            while True:
-                count = reading.send(self._read(count))
-        except StopIteration as end:
-            return end.value
+            yield
+        except EOFError:
+            self._fail(self._monitor.reason or f"ended the process that opened it ({self._monitor.describe_end()})")
         except CourseError:
             raise
         except (ValueError, TypeError, RecursionError) as error:
-            self._fail(_reason_of(error))
+            self._fail(str(error) if isinstance(error, _MalformedError) else _MALFORMED)
         finally:
             self._monitor.deadline = None
 
@@ -261,17 +261,13 @@ class LimitedProcess:
         return said, (yield size)
 
     def _read(self, count: int) -> bytes:
-        """Reads ``count`` bytes."""
         assert self._process.stdout is not None
         content = b""
         with suppress(OSError, ValueError):  # closed meanwhile
             content = self._process.stdout.read(count)
         if len(content) < count:
-            self._fail_at_end()
+            raise EOFError
         return content
-
-    def _fail_at_end(self) -> NoReturn:
-        self._fail(self._monitor.reason or f"ended the process that opened it ({self._monitor.describe_end()})")
 
     def _fail(self, reason: str) -> NoReturn:
         self.close()
@@ -396,10 +392,6 @@ def _message(request: dict[str, Any], array: "np.ndarray") -> "tuple[memoryview,
 
 class _MalformedError(ValueError):
     """The message of a process is malformed; the text says why."""
-
-
-def _reason_of(error: Exception) -> str:
-    return str(error) if isinstance(error, _MalformedError) else _MALFORMED
 
 
 class _Listening:

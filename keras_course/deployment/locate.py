@@ -8,7 +8,7 @@ from typing import IO, Final
 from keras_course.errors import CourseError, reason_of
 from keras_course.pretrained.names import NAMES
 
-__all__ = ["LARGEST_MODEL_BYTES", "files_of", "find_model", "is_pretrained", "open_file", "read_file"]
+__all__ = ["LARGEST_MODEL_BYTES", "files_of", "find_model", "is_pretrained", "open_file", "read_file", "size_of"]
 
 LARGEST_MODEL_BYTES: Final = 2**31
 
@@ -54,6 +54,11 @@ def files_of(path: Path, *, links: bool = False) -> list[Path]:
         if not links and file.stat().st_nlink > 1:
             raise CourseError(f"{file} has several names (hard links); copy the file itself")
     return files
+
+
+def size_of(path: Path, *, links: bool = False) -> int:
+    """Returns the size of a model in bytes. See ``files_of``."""
+    return sum(file.stat().st_size for file in files_of(path, links=links))
 
 
 def open_file(path: Path) -> IO[bytes]:

@@ -22,6 +22,11 @@ _FIRST_PART: Final = 4
 """The number of pictures in the first part, before their time is known."""
 
 
+def joined(arrays: list[np.ndarray]) -> np.ndarray:
+    """Concatenates arrays; a single one is not copied."""
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
 @dataclass(eq=False)
 class _Waiting:
     pictures: np.ndarray
@@ -101,8 +106,7 @@ class MicroBatches:
     async def _answer(self, batch: list[_Waiting]) -> None:
         """Computes the pictures of small requests in one batch."""
         try:
-            pictures = [one.pictures for one in batch]
-            logits = await self._compute(pictures[0] if len(pictures) == 1 else np.concatenate(pictures))
+            logits = await self._compute(joined([one.pictures for one in batch]))
         except Exception as error:  # passed on to the requests, whatever it is
             for one in batch:
                 if not one.answer.done():
@@ -129,7 +133,7 @@ class MicroBatches:
         if large.computed < len(large.pictures):
             self._large.append(large)
         elif not large.answer.done():
-            large.answer.set_result(large.logits[0] if len(large.logits) == 1 else np.concatenate(large.logits))
+            large.answer.set_result(joined(large.logits))
 
     def _pictures_in_part(self) -> int:
         if not self._seconds_of_picture:

@@ -25,7 +25,7 @@ from starlette.types import ASGIApp
 from keras_course.deployment.answers import check_logits, most_probable
 from keras_course.deployment.bodies import BodyReader
 from keras_course.deployment.guard import FEW_BYTES, AccessLog, Guard, Log, PartedResponse, Places, RequestLimits
-from keras_course.deployment.micro_batches import MicroBatches
+from keras_course.deployment.micro_batches import MicroBatches, joined
 from keras_course.deployment.occlusion import PLACES, covered, heat_of
 from keras_course.deployment.openapi import BATCH_TYPE, DECIMALS, openapi
 from keras_course.deployment.runtimes import Runtime
@@ -57,18 +57,17 @@ class Service:
 
     def warm_up(self) -> None:
         """Runs each batch size once, so that no request waits for a compilation."""
+        shape = self.runtime.card.picture_format.shape
         if self.runtime.compiled:
-            self.runtime.heat(np.zeros(self.runtime.card.picture_format.shape, "uint8"), 0)
-        size = 1
-        while size <= self.limits.batch_size:
-            self.runtime.logits(np.zeros((size, *self.runtime.card.picture_format.shape), "uint8"))
-            size *= 2
+            self.runtime.heat(np.zeros(shape, "uint8"), 0)
+        for power in range(self.limits.batch_size.bit_length()):
+            self.runtime.logits(np.zeros((2**power, *shape), "uint8"))
 
     def _logits(self, pictures: np.ndarray) -> np.ndarray:
-        return _joined([self.runtime.logits(part) for part in self._parts(pictures)])
+        return joined([self.runtime.logits(part) for part in self._parts(pictures)])
 
     async def _logits_async(self, pictures: np.ndarray) -> np.ndarray:
-        return _joined([await self.runtime.logits_async(part) for part in self._parts(pictures)])
+        return joined([await self.runtime.logits_async(part) for part in self._parts(pictures)])
 
     def _parts(self, pictures: np.ndarray) -> list[np.ndarray]:
         """Splits pictures into batches of the sizes that Keras has compiled."""
@@ -187,10 +186,6 @@ class Service:
     async def describe(self, request: Request) -> Response:
         """Answers with the OpenAPI description."""
         return JSONResponse(openapi(self.limits, len(self.runtime.card.class_names)))
-
-
-def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def make_app(
