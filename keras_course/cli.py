@@ -415,12 +415,12 @@ def assess(
     backend: _Backend = "",
 ) -> int:
     """Grade a model; the exit code is 0 if it passed, else 1."""
-    from keras_course.assessment.grader import Limits, grade
+    from keras_course.assessment.grader import GradingLimits, grade
     from keras_course.assessment.grades import read_key, sign, write_result
 
     secret = read_key(key) if key else None
     exam = _exam(data, parts, classes, pass_mark)
-    limits = Limits(seconds=seconds, memory=memory * 2**20)
+    limits = GradingLimits(seconds=seconds, memory=memory * 2**20)
     result = grade(model, exam, limits=limits, backend=backend, figures=output, learner=learner)
     signed = sign(result, secret)
     if output is not None:
@@ -450,7 +450,7 @@ def classroom(
 ) -> None:
     """Grade the models of a whole class into a table and a page."""
     from keras_course.assessment.classroom import find_other_files, find_submissions, grade_all
-    from keras_course.assessment.grader import Limits
+    from keras_course.assessment.grader import GradingLimits
     from keras_course.assessment.grades import read_key
 
     secret = read_key(key) if key else None
@@ -459,7 +459,7 @@ def classroom(
     processors = select.processors()
     # each process starts a backend, which takes a processor and some memory
     at_once = jobs or max(1, min(len(found), processors, (select.memory_bytes() or 0) // (memory * 2**20)))
-    limits = Limits(seconds=seconds, memory=memory * 2**20, threads=max(1, processors // at_once))
+    limits = GradingLimits(seconds=seconds, memory=memory * 2**20, threads=max(1, processors // at_once))
     grades = grade_all(
         found,
         exam,

@@ -32,6 +32,7 @@ WITHOUT_BACKEND = (
     "datasets",
     "deployment/test_decoders.py",
     "deployment/test_micro_batches.py",
+    "deployment/test_occlusion.py",
     "play/test_write_page.py",
     "plots",
     "preprocessing",

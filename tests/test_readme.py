@@ -182,7 +182,7 @@ def test_the_limits_in_the_docs_are_those_of_the_code():
     from keras_course.assessment import MOST_MEBIBYTES, MOST_SECONDS, PASS_MARK
     from keras_course.deployment import connections, guard, isolation
 
-    limits, alone = guard.RequestLimits(), isolation.Limits()
+    limits, alone = guard.RequestLimits(), isolation.ProcessLimits()
     for page, said in {
         "docs/deployment.md": (
             f"{limits.body_bytes // 2**20} MiB; {limits.pictures} pictures of up to {limits.pixels // 10**6} million",

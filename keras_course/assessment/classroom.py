@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from keras_course._backend import select
 from keras_course.assessment.exam import Exam
-from keras_course.assessment.grader import Cancellation, Limits, grade
+from keras_course.assessment.grader import Cancellation, GradingLimits, grade
 from keras_course.assessment.grades import VERDICTS, Grade, sign, write_result
 from keras_course.deployment.formats import find_model_file, format_of
 from keras_course.documents import Html, document, element, image, number_table, section
@@ -30,38 +30,15 @@ _COLUMNS: Final = (
 
 
 class Submission(NamedTuple):
-    """The submission of one learner.
+    """The submission of one learner."""
 
-    Args:
-        name: The name of the file or folder, usually that of the learner.
-        model: The model, or None if it cannot be identified.
-        reason: Why it cannot be identified, else empty.
-    """
-
-    name: str
-    model: Path | None
-    reason: str = ""
+    name: str  # of the file or folder, usually that of the learner
+    model: Path | None  # None if it cannot be identified
+    reason: str = ""  # why it cannot be identified
 
 
 def find_submissions(folder: str | Path) -> list[Submission]:
-    """Returns the submissions in a folder: models, and folders with one model in each.
-
-    Args:
-        folder: The folder.
-
-    Returns:
-        A submission for each model and for each folder, sorted by name. Hidden files and files that are no models are
-        ignored; ``find_other_files`` lists the latter.
-
-    Raises:
-        CourseError: There is no such folder, or it has no submissions.
-
-    Example:
-        >>> find_submissions("no_such_folder")
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: no_such_folder is no folder; give one with a model of each learner
-    """
+    """Returns the submissions in a folder, sorted by name: models that are not hidden, and folders with one in each."""
     entries = _entries(folder)
     found = [one._replace(name=printable(one.name)) for entry in entries if (one := _submission(entry)) is not None]
     if not found:
@@ -74,23 +51,7 @@ def find_submissions(folder: str | Path) -> list[Submission]:
 
 
 def find_other_files(folder: str | Path) -> list[str]:
-    """Returns the names of files among the submissions that are no models; a learner may have meant one as a model.
-
-    Args:
-        folder: The folder.
-
-    Returns:
-        The names, without hidden files; unprintable characters are escaped.
-
-    Raises:
-        CourseError: There is no such folder.
-
-    Example:
-        >>> find_other_files("no_such_folder")
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: no_such_folder is no folder; give one with a model of each learner
-    """
+    """Returns the names of files among the submissions that are no models; a learner may have meant one as a model."""
     return [printable(entry.name) for entry in _entries(folder) if _submission(entry) is None]
 
 
@@ -100,7 +61,7 @@ def grade_all(
     folder: str | Path,
     *,
     key: bytes | None = None,
-    limits: Limits | None = None,
+    limits: GradingLimits | None = None,
     backend: str = "",
     jobs: int = 1,
     figures: bool = True,
@@ -108,22 +69,8 @@ def grade_all(
 ) -> list[Grade]:
     """Grades all submissions, and writes ``grades.csv``, ``grades.html`` and a folder for each submission.
 
-    Args:
-        submissions: The submissions that ``find_submissions`` returns.
-        exam: The exam.
-        folder: The folder to write.
-        key: The key to sign the results; None leaves them unsigned.
-        limits: The limits of each model.
-        backend: The backend on which Keras opens ``.keras`` files.
-        jobs: The number of models that are graded at the same time.
-        figures: True to draw the confusion matrix and the worst mistakes of each model.
-        progress: Called with each submission and its grade.
-
-    Returns:
-        The grades, in the order of the submissions.
-
-    Raises:
-        CourseError: The exam has no photos, or there is no backend; earlier results are kept.
+    ``jobs`` models are graded at the same time, and ``progress`` is called with each submission and its grade. Raises a
+    ``CourseError`` if the exam has no photos or there is no backend; earlier results are kept.
     """
     check_positive(jobs=jobs)
     exam.open()  # an error of the exam ends the whole grading
@@ -135,20 +82,16 @@ def grade_all(
 
     def one(number: int) -> Grade:
         submission, place = submissions[number], folder / names[number]
-        nothing: dict[str, Any] = {
-            "model": "",
-            "learner": submission.name,
-            "verdict": "not graded",
-            "exam": exam.to_dict(),
-        }
+        facts: dict[str, Any] = {"learner": submission.name, "verdict": "not graded", "exam": exam.to_dict()}
         if submission.model is None:
-            result = Grade(reason=submission.reason, **nothing)
+            result = Grade(model="", reason=submission.reason, **facts)
         else:
             settings: dict[str, Any] = {"limits": limits, "backend": backend, "figures": place if figures else None}
             try:
                 result = grade(submission.model, exam, learner=submission.name, cancellation=cancellation, **settings)
             except Exception as error:  # a failure of one submission must not end the others
-                result = Grade(reason=f"it could not be graded: {printable(reason_of(error))}", **nothing)
+                reason = f"it could not be graded: {printable(reason_of(error))}"
+                result = Grade(model="", reason=reason, **facts)
         write_result(sign(result, key), place / "result.json")
         if progress is not None:
             progress(submission, result)

@@ -29,37 +29,20 @@ _BATCH_BYTES: Final = 2**26
 
 
 class Files(NamedTuple):
-    """The files of an exam.
+    """The files of an exam."""
 
-    Args:
-        paths: The n files.
-        labels: int32 (n,), indices into ``class_names``.
-        names: The names of the files, relative to the folder.
-        class_names: The names of the classes, sorted.
-        skipped: The number of further files that are no photos.
-    """
-
-    paths: tuple[Path, ...]
-    labels: npt.NDArray[np.int32]
-    names: tuple[str, ...]
-    class_names: tuple[str, ...]
-    skipped: int
+    paths: tuple[Path, ...]  # n files
+    labels: npt.NDArray[np.int32]  # (n,), indices into class_names
+    names: tuple[str, ...]  # of the files, relative to the folder
+    class_names: tuple[str, ...]  # sorted
+    skipped: int  # the number of further files that are no photos
 
     def read(
         self, picture_format: PictureFormat, order: Sequence[int] | None = None, *, workers: int | None = None
     ) -> Iterator[list[tuple[int, npt.NDArray[np.uint8], str]]]:
-        """Decodes the photos in batches, so that they do not fill the memory.
+        """Yields batches of decoded photos, so that they do not fill the memory: index, pixels and SHA-256 of each.
 
-        Args:
-            picture_format: The pictures that the model takes.
-            order: The order of the photos, as indices; by default that of their names.
-            workers: The number of threads; by default that of the processors.
-
-        Yields:
-            For each readable photo of a batch: its index, its pixels, and the SHA-256 of its file.
-
-        Raises:
-            CourseError: At the end, if a class has no readable photo.
+        Photos that cannot be read are left out. Raises a ``CourseError`` at the end if a class has no readable photo.
         """
         rows = range(len(self.paths)) if order is None else order
         size = max(1, min(BATCH_SIZE, _BATCH_BYTES // math.prod(picture_format.shape)))
@@ -81,14 +64,7 @@ class Files(NamedTuple):
             raise CourseError(f"class {name!r} of the exam has no photo that can be read; add some, or leave it out")
 
     def sha256(self, hashes: Mapping[int, str]) -> str:
-        """Returns a hash of the photos and their classes, independent of the file names.
-
-        Args:
-            hashes: The SHA-256 of the file of each readable photo, by its index.
-
-        Returns:
-            64 hexadecimal digits.
-        """
+        """Returns a hash of the photos and their classes, given the SHA-256 of each file by its index."""
         return fingerprint([hashes[row], self.class_names[self.labels[row]]] for row in hashes)
 
 
@@ -129,10 +105,7 @@ class Exam:
             raise CourseError(f"parts is {self.parts!r}; give some of {', '.join(PARTS)}")
 
     def open(self) -> "Files":
-        """Returns the files of the photos, without opening them.
-
-        Returns:
-            The files, in the order of their names.
+        """Returns the files of the photos in the order of their names, without opening them.
 
         Raises:
             CourseError: Fewer than two classes have photos, or there is no such part.
@@ -161,15 +134,7 @@ class Exam:
 
 
 def check_data(result: Mapping[str, Any], folder: str | Path) -> None:
-    """Checks that a result comes from the photos in a folder.
-
-    Args:
-        result: The fields of a result.
-        folder: The folder of the exam.
-
-    Raises:
-        CourseError: The photos or their classes are different, or the result has no exam.
-    """
+    """Raises a ``CourseError`` if a result does not come from the photos in a folder."""
     try:
         exam = Exam(folder=folder, classes=result["exam"]["classes"], parts=result["exam"]["parts"])
         # older results call it pictures
@@ -185,20 +150,7 @@ def check_data(result: Mapping[str, Any], folder: str | Path) -> None:
 
 
 def fingerprint(rows: Iterable[Sequence[str]]) -> str:
-    r"""Returns a hash of rows of words, independent of the order of the rows.
-
-    Args:
-        rows: The words of each row.
-
-    Returns:
-        64 hexadecimal digits.
-
-    Example:
-        >>> fingerprint([["a", "b"], ["c", "d"]]) == fingerprint([["c", "d"], ["a", "b"]])
-        True
-        >>> fingerprint([["a", "b\nc d"]]) == fingerprint([["a", "b"], ["c", "d"]])
-        False
-    """
+    """Returns a hash (64 hexadecimal digits) of rows of words, independent of the order of the rows."""
     # escaped, so that a line break in a name does not begin another row
     lines = sorted(" ".join(word.replace("\\", "\\\\").replace("\n", "\\n") for word in row) for row in rows)
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()

@@ -24,16 +24,15 @@ from keras_course.assessment.exam import Exam, Files
 from keras_course.assessment.grades import Grade, Mistake
 from keras_course.cards import NO_CARD, ModelCard, without_folders
 from keras_course.datasets import photo_folder
-from keras_course.deployment import isolation
 from keras_course.deployment.formats import ModelFile, find_model_file
-from keras_course.deployment.isolation import ModelProcess
-from keras_course.deployment.locate import LARGEST_MODEL_BYTES, files_of, find_model, open_file
+from keras_course.deployment.isolation import ModelProcess, ProcessLimits
+from keras_course.deployment.locate import LARGEST_MODEL_BYTES, files_of, find_model, open_file, size_of
 from keras_course.deployment.runtimes import Runtime
 from keras_course.errors import CourseError, reason_of
 from keras_course.files import folder_beside, sha256_of
 from keras_course.foreign_text import printable
 
-__all__ = ["Cancellation", "Limits", "check_model", "fingerprint", "grade"]
+__all__ = ["Cancellation", "GradingLimits", "check_model", "fingerprint", "grade"]
 
 Logits = npt.NDArray[np.float32]
 T = TypeVar("T")
@@ -46,17 +45,8 @@ _LONGEST_NAME: Final = 60
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits(isolation.Limits):
-    """The limits of a model.
-
-    Args:
-        seconds: The time from the start of its process to its last answer.
-        memory: The memory of its process in bytes.
-        threads: The largest number of threads; None leaves it to the runtime.
-
-    Raises:
-        CourseError: A number is not positive.
-    """
+class GradingLimits(ProcessLimits):
+    """The limits of a grading; ``seconds`` is the time from the start of the model's process to its last answer."""
 
     seconds: float = MOST_SECONDS
     memory: int = MOST_MEBIBYTES * 2**20
@@ -94,7 +84,7 @@ def grade(
     model: str | Path,
     exam: Exam,
     *,
-    limits: Limits | None = None,
+    limits: GradingLimits | None = None,
     backend: str = "",
     figures: str | Path | None = None,
     learner: str = "",
@@ -126,14 +116,14 @@ def grade(
     started = time.perf_counter()
     if not os.path.lexists(model):
         raise CourseError(f"there is no {model}; give a run folder or the file of a model")
-    limits, cancellation = limits or Limits(), cancellation or Cancellation()
+    limits, cancellation = limits or GradingLimits(), cancellation or Cancellation()
     files = exam.open()
     facts: dict[str, Any] = {"model": printable(Path(model).name), "learner": printable(learner)}
     facts["exam"] = exam.to_dict()
     with folder_beside(Path(tempfile.gettempdir()) / "keras-course-exam") as folder:
         try:
             copy = _copy(Path(model), folder)
-            facts |= {"model_sha256": fingerprint(copy.path), "model_bytes": _size(copy.path)}
+            facts |= {"model_sha256": fingerprint(copy.path), "model_bytes": size_of(copy.path)}
             with ModelProcess(copy, limits, backend=backend, device="cpu", needs_card=False) as process:
                 cancellation.add(process)
                 examinee = _Examinee(process, copy.path, limits.seconds)
@@ -160,29 +150,14 @@ def grade(
 
 
 def fingerprint(model: Path) -> str:
-    """Returns a hash of the content of a model.
-
-    Args:
-        model: The file or folder of a model.
-
-    Returns:
-        The SHA-256 of the file; for a folder, a hash of its files and their names.
-    """
+    """Returns the SHA-256 of the file of a model; for a folder, a hash of its files and their names."""
     if model.is_file():
         return sha256_of(model)
     return exams.fingerprint([sha256_of(file), file.relative_to(model).as_posix()] for file in files_of(model))
 
 
 def check_model(result: Mapping[str, Any], model: str | Path) -> None:
-    """Checks that a result belongs to a model.
-
-    Args:
-        result: The fields of a result.
-        model: The file of the model, or the folder of a run.
-
-    Raises:
-        CourseError: The model is another one, or there is none.
-    """
+    """Raises a ``CourseError`` if a result does not belong to a model."""
     if fingerprint(find_model(model)) != result.get("model_sha256"):
         raise CourseError(f"the result is not that of {model}: the model is another one")
 
@@ -194,11 +169,10 @@ def _copy(model: Path, folder: Path) -> ModelFile:
         found = file.path
         if found.is_symlink():
             raise _Rejected("it is a link; hand in the file itself")
-        files = files_of(found)
-        if sum(file.stat().st_size for file in files) > LARGEST_MODEL_BYTES:
+        if size_of(found) > LARGEST_MODEL_BYTES:
             raise _Rejected(f"it has more than {LARGEST_MODEL_BYTES:,} bytes")
         copy = folder / f"model{found.suffix}"
-        for part in files:
+        for part in files_of(found):
             target = copy / part.relative_to(found) if found.is_dir() else copy
             target.parent.mkdir(parents=True, exist_ok=True)
             with open_file(part) as source, target.open("wb") as written:
@@ -208,10 +182,6 @@ def _copy(model: Path, folder: Path) -> ModelFile:
     except OSError as error:
         raise _Rejected(f"it cannot be read: {reason_of(error)}") from None
     return ModelFile(copy, file.format)
-
-
-def _size(model: Path) -> int:
-    return sum(file.stat().st_size for file in files_of(model))
 
 
 def _since(started: float) -> float:
@@ -246,7 +216,8 @@ class _Examinee:
         card = self._runtime.card
         logits = np.full((len(files.names), len(card.class_names)), np.nan, "float32")
         hashes: dict[int, str] = {}
-        for batch in files.read(card.picture_format, _shuffled(len(files.names)), workers=workers):
+        order = secrets.SystemRandom().sample(range(len(files.names)), len(files.names))  # no seed could reproduce it
+        for batch in files.read(card.picture_format, order, workers=workers):
             cancellation.check()
             rows = [row for row, _, _ in batch]
             try:
@@ -271,13 +242,6 @@ class _Examinee:
         if words.startswith(f"{self._model} "):
             words = "it" + words.removeprefix(str(self._model))
         return _Rejected(without_folders(words, self._model))
-
-
-def _shuffled(count: int) -> list[int]:
-    """Returns an unpredictable order; one from a seed could be reproduced."""
-    order = list(range(count))
-    secrets.SystemRandom().shuffle(order)
-    return order
 
 
 # --- The exam --------------------------------------------------------------------------------------------------
@@ -340,7 +304,15 @@ def _evaluate(logits: Logits, photos: _Shown, exam: Exam) -> dict[str, Any]:
         "recalls": tuple(map(float, recalls)),
         "confusion_matrix": matrix.tolist(),
         "unanswered": int((~is_answer).sum()),
-        "mistakes": _mistakes(logits, is_answer, photos),
+        "mistakes": tuple(
+            Mistake(
+                printable(photos.names[row]),
+                photos.class_names[photos.labels[row]],
+                photos.class_names[answers[row]],
+                float(evaluation.softmax(logits[row : row + 1]).max()),
+            )
+            for row in _mistakes(logits, photos)
+        ),
     }
 
 
@@ -362,21 +334,10 @@ def _judge(accuracy: float, recalls: np.ndarray, class_names: tuple[str, ...], e
     return "passed", f"{accuracy:.2%} of the answers are right; {exam.pass_mark:.2%} are needed"
 
 
-def _mistakes(logits: Logits, is_answer: npt.NDArray[np.bool_], photos: _Shown) -> tuple[Mistake, ...]:
-    """Returns the mistakes with the highest probability."""
-    rows = np.flatnonzero(is_answer)
-    if not len(rows):
-        return ()
-    worst = rows[evaluation.most_wrong(logits[rows], photos.labels[rows], count=_MISTAKES)]
-    return tuple(
-        Mistake(
-            printable(photos.names[row]),
-            photos.class_names[photos.labels[row]],
-            photos.class_names[logits[row].argmax()],
-            float(evaluation.softmax(logits[row : row + 1]).max()),
-        )
-        for row in worst
-    )
+def _mistakes(logits: Logits, photos: _Shown) -> npt.NDArray[np.intp]:
+    """Returns the rows of the mistakes with the highest probability."""
+    rows = np.flatnonzero(_answered(logits))
+    return rows[evaluation.most_wrong(logits[rows], photos.labels[rows], count=_MISTAKES)] if len(rows) else rows
 
 
 def _draw(
@@ -387,7 +348,7 @@ def _draw(
     if not len(rows):
         return
     plots.save(plots.confusion_matrix(matrix, photos.class_names), folder / "confusion_matrix.png")
-    worst = rows[evaluation.most_wrong(logits[rows], photos.labels[rows], count=_MISTAKES)]
+    worst = _mistakes(logits, photos)
     places = worst if len(worst) else rows[:1]  # the figure says that there is no mistake
     picture_format = card.picture_format
     factor = max(1.0, max(picture_format.height, picture_format.width) / _LARGEST_SHOWN)

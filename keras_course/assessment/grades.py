@@ -21,17 +21,7 @@ from keras_course import __version__
 from keras_course.errors import CourseError, DiskError, reason_of
 from keras_course.files import replacing
 
-__all__ = [
-    "VERDICTS",
-    "Grade",
-    "Mistake",
-    "new_key",
-    "read_key",
-    "read_result",
-    "sign",
-    "verify",
-    "write_result",
-]
+__all__ = ["VERDICTS", "Grade", "Mistake", "new_key", "read_key", "read_result", "sign", "verify", "write_result"]
 
 VERDICTS: Final = ("passed", "failed", "not graded")
 
@@ -44,74 +34,41 @@ _PURPOSE: Final = b"keras-course result, version 1\n"
 
 
 class Mistake(NamedTuple):
-    """A misclassified photo.
+    """A misclassified photo."""
 
-    Args:
-        photo: The file, relative to the folder of the exam.
-        label: The true class.
-        answer: The predicted class.
-        probability: The probability of the predicted class.
-    """
-
-    photo: str
-    label: str
-    answer: str
-    probability: float
+    photo: str  # the file, relative to the folder of the exam
+    label: str  # the true class
+    answer: str  # the predicted class
+    probability: float  # of the predicted class
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grade:
-    """The result of an exam; unknown fields are empty if the model could not be examined.
+    """The result of an exam; unknown fields are empty if the model could not be examined."""
 
-    Args:
-        model: The name of the model's file.
-        verdict: ``passed``, ``failed`` or ``not graded``.
-        reason: The reason for the verdict, in a sentence.
-        exam: The fields of ``Exam.to_dict``.
-        learner: The name of the learner, if given.
-        model_sha256: The SHA-256 of the model file.
-        model_bytes: The size of the model file.
-        format: The format of the model, such as ``keras``.
-        runtime: The runtime that computed the answers.
-        class_names: The names of the classes.
-        class_order: The order of the classes in the model's output: that of its card, or alphabetical.
-        picture_format: The preprocessing of the photos.
-        photos: The number of photos that the model answered.
-        skipped: The number of files of the exam that could not be read.
-        data_sha256: A hash of the photos and their classes.
-        accuracy: The share of right answers.
-        recalls: The recall of each class.
-        confusion_matrix: The number of photos by true class (rows) and predicted class (columns).
-        unanswered: The number of photos without a unique largest logit, or with a logit that is not finite.
-        mistakes: The mistakes with the highest probability.
-        seconds: The time that the grading took.
-        graded_at: The time of the grading, in UTC.
-        version: The version of this package.
-    """
-
-    model: str
-    verdict: str
-    reason: str
-    exam: Mapping[str, Any]
-    learner: str = ""
+    model: str  # the name of its file
+    verdict: str  # one of VERDICTS
+    reason: str  # for the verdict, in a sentence
+    exam: Mapping[str, Any]  # the fields of Exam.to_dict
+    learner: str = ""  # the name, if given
     model_sha256: str = ""
     model_bytes: int = 0
-    format: str = ""
+    format: str = ""  # such as "keras"
     runtime: str = ""
     class_names: tuple[str, ...] = ()
-    class_order: str = ""
+    class_order: str = ""  # of the classes in the model's output: that of its card, or alphabetical
     picture_format: Mapping[str, Any] = field(default_factory=dict)
-    photos: int = 0
-    skipped: int = 0
-    data_sha256: str = ""
+    photos: int = 0  # the number of photos that the model answered
+    skipped: int = 0  # the number of files that could not be read
+    data_sha256: str = ""  # a hash of the photos and their classes
     accuracy: float | None = None
-    recalls: tuple[float, ...] = ()
-    confusion_matrix: list[list[int]] = field(default_factory=list)
-    unanswered: int = 0
-    mistakes: tuple[Mistake, ...] = ()
-    seconds: float = 0.0
+    recalls: tuple[float, ...] = ()  # of each class
+    confusion_matrix: list[list[int]] = field(default_factory=list)  # true classes in rows, predicted ones in columns
+    unanswered: int = 0  # the number of photos without a unique largest logit, or with one that is not finite
+    mistakes: tuple[Mistake, ...] = ()  # those with the highest probability
+    seconds: float = 0.0  # that the grading took
     graded_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-    version: str = __version__
+    version: str = __version__  # of this package
 
     @property
     def passed(self) -> bool:
@@ -125,21 +82,7 @@ class Grade:
 
 
 def new_key(path: str | Path) -> None:
-    """Writes a new key, which only its owner can read.
-
-    Args:
-        path: The file, which must not exist: without an old key, its results cannot be verified.
-
-    Raises:
-        CourseError: The file exists, or cannot be written.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp(), "teacher.key")
-        >>> new_key(path)
-        >>> len(read_key(path))
-        32
-    """
+    """Writes a new key, which only its owner can read, into a new file."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -155,23 +98,7 @@ def new_key(path: str | Path) -> None:
 
 
 def read_key(path: str | Path) -> bytes:
-    """Returns a key, and warns on stderr if other users can read it.
-
-    Args:
-        path: A file that ``new_key`` wrote.
-
-    Returns:
-        The key.
-
-    Raises:
-        CourseError: There is no such file, or it holds no key.
-
-    Example:
-        >>> read_key("no_such.key")
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: no_such.key cannot be read: No such file or directory; make one with ...
-    """
+    """Returns a key that ``new_key`` wrote, and warns on stderr if other users can read it."""
     if Path(path).exists() and not Path(path).is_file():  # opening a pipe would wait for a writer
         raise CourseError(f"{path} is not a file; make a key with keras-course new-key FILE")
     try:
@@ -193,53 +120,19 @@ def read_key(path: str | Path) -> bytes:
 
 
 def sign(grade: Grade, key: bytes | None) -> dict[str, Any]:
-    """Returns a grade as a result, with its signature.
-
-    Args:
-        grade: The grade.
-        key: The key; None leaves the result unsigned.
-
-    Returns:
-        All fields of the grade, and the signature.
-
-    Example:
-        >>> result = sign(Grade(model="a.keras", verdict="failed", reason="", exam={}), b"0" * 32)
-        >>> verify(json.dumps(result), b"0" * 32)["verdict"]
-        'failed'
-    """
+    """Returns all fields of a grade and their signature, which is None without a key."""
     content = grade.to_dict()
     return {**content, "signature": None if key is None else _signature(content, key)}
 
 
 def write_result(result: Mapping[str, Any], path: str | Path) -> None:
-    """Writes a result to a file.
-
-    Args:
-        result: The result that ``sign`` returns.
-        path: The file; an existing one is replaced.
-    """
+    """Writes a result that ``sign`` returned to a file; an existing one is replaced."""
     with replacing(path) as file:
         file.write((json.dumps(result, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace"))
 
 
 def read_result(path: str | Path) -> bytes:
-    """Returns the content of a file that may be a result.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The content; only the beginning of a file that is too large.
-
-    Raises:
-        CourseError: There is no such file.
-
-    Example:
-        >>> read_result("no_such.json")
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: no_such.json cannot be read: No such file or directory
-    """
+    """Returns the content of a file that may be a result; only the beginning of one that is too large."""
     try:
         if not stat.S_ISREG(Path(path).stat().st_mode):
             raise CourseError(f"{path} is not a file; give the result.json of keras-course assess")
@@ -252,21 +145,7 @@ def read_result(path: str | Path) -> bytes:
 def verify(text: str | bytes, key: bytes) -> dict[str, Any]:
     """Returns the fields of a result, after checking that it was signed with a key and is unchanged.
 
-    Args:
-        text: The result as JSON; its indentation does not matter.
-        key: The key.
-
-    Returns:
-        The fields of the result.
-
-    Raises:
-        CourseError: It is no result, has no signature, or was changed or signed with another key.
-
-    Example:
-        >>> verify('{"verdict": "passed", "signature": "00"}', b"0" * 32)
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: the signature does not fit: the result was changed, or signed with another key
+    Raises a ``CourseError`` if it is no result, has no signature, or was changed. Its indentation does not matter.
     """
     if len(text) > _LARGEST_RESULT:
         raise CourseError(f"this is no result of keras-course assess: it has more than {_LARGEST_RESULT:,} bytes")

@@ -27,29 +27,14 @@ _PICTURES_AT_ONCE: Final = 2
 
 
 class BodyReader:
-    """Reads bodies, and prepares their pictures for the model.
-
-    Args:
-        picture_format: The pictures that the model takes.
-        limits: The limits of requests.
-    """
+    """Reads bodies, and prepares their pictures for the model."""
 
     def __init__(self, picture_format: PictureFormat, limits: RequestLimits) -> None:
         self._picture_format, self._limits = picture_format, limits
         self.decoders = Decoders(picture_format, limits.pixels, limits.seconds)
 
     async def read(self, request: Request) -> tuple[list[str], np.ndarray]:
-        """Reads the body of a request.
-
-        Args:
-            request: The request.
-
-        Returns:
-            The names of the pictures, and the pictures, uint8 (n, height, width, channels).
-
-        Raises:
-            HTTPException: The body cannot be read.
-        """
+        """Returns the names of the pictures in a body, and the pictures, uint8 (n, height, width, channels)."""
         try:
             names, pictures = await self._read(request)
         except ClientDisconnect:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from keras_course.deployment.guard import ABORT, GIVE_UP, IS_CLOSING, Log, RequestLimits, log_line
+from keras_course.deployment.guard import ABORT, GIVE_UP, IS_CLOSING, LARGEST_DRAINED, Log, RequestLimits, log_line
 
 LARGEST_HEADERS: Final = 2**15
 """The largest size of the first line and the headers of a request, in bytes."""
@@ -21,9 +21,6 @@ LONGEST_ADDRESS: Final = 2**13
 LARGEST_FRAMING: Final = 2**13
 """The bytes around a chunked body (sizes and extensions of chunks, trailing headers) may be so many, and an eighth of
 the body more: chunks of a few bytes take a thousand times as long to read."""
-LARGEST_DRAINED: Final = 2**26
-"""The largest body that is received. The application refuses smaller ones, but a client reads that answer only after it
-has sent the body."""
 MOST_REQUESTS_AHEAD: Final = 16
 """The number of requests that a client may send before it has its answers (pipelining)."""
 SECONDS_FOR_HEADERS: Final = 10
@@ -54,15 +51,7 @@ _ANSWER: Final = 3
 
 
 def protocol(limits: RequestLimits, log: Log | None = None) -> type[asyncio.Protocol]:
-    """Returns the protocol of a server.
-
-    Args:
-        limits: The limits of requests.
-        log: Called with one line for each request that does not reach the application.
-
-    Returns:
-        The class for ``http`` of ``uvicorn.Config``.
-    """
+    """Returns the class for ``http`` of ``uvicorn.Config``; it logs the requests that do not reach the application."""
     most_connections = _connections_allowed(max(FEWEST_CONNECTIONS, 2 * limits.requests))
     seconds_for_headers = min(SECONDS_FOR_HEADERS, limits.seconds)
     seconds_to_read = min(SECONDS_TO_READ, limits.seconds)
@@ -270,7 +259,8 @@ def protocol(limits: RequestLimits, log: Log | None = None) -> type[asyncio.Prot
         def _end_answers(self) -> None:
             for answer in self._answers:
                 answer.disconnected = True
-                answer.scope.get(GIVE_UP, _do_nothing)()
+                if give_up := answer.scope.get(GIVE_UP):
+                    give_up()
 
         def _refuse(self, code: int, reason: str) -> None:
             if self.transport.is_closing():
@@ -290,10 +280,6 @@ def protocol(limits: RequestLimits, log: Log | None = None) -> type[asyncio.Prot
 
 
 _NOT_CLOSED: Final = (3, 0.0)
-
-
-def _do_nothing() -> None:
-    pass
 
 
 def _connections_allowed(wanted: int) -> int:

@@ -14,7 +14,7 @@ import signal
 import struct
 import sys
 from contextlib import suppress
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from keras_course.errors import CourseError
 from keras_course.limits import confine, limit_further_cpu, restrict_files
@@ -43,18 +43,7 @@ _PLAIN_BMP: Final = (0, 3)
 
 
 def is_slow(content: bytes) -> bool:
-    r"""Estimates from the head of a picture whether decoding it may take more than some tenths of a second.
-
-    Args:
-        content: The bytes of a file.
-
-    Returns:
-        True if it is large, or has unusually many parts; False if it cannot be read.
-
-    Example:
-        >>> is_slow(b"no picture"), is_slow(b"\xff\xd8" + 300 * b"\xff\xfe\x00\x02")
-        (False, True)
-    """
+    """Returns True if decoding a picture may take more than some tenths of a second, as its head suggests."""
     from PIL import Image
 
     from keras_course.preprocessing.images import WEB_FORMATS
@@ -108,7 +97,8 @@ def main() -> None:
         limit_further_cpu(seconds)
         name = requests.read(name_bytes).decode("utf-8", "replace")
         kind, answer = _decode(requests.read(picture_bytes), name, picture_format, pixels, decode_slow)
-        _send(answers, kind, answer)
+        answers.writelines((ANSWER.pack(kind, len(answer)), answer))
+        answers.flush()
 
 
 def _decode(content: bytes, name: str, picture_format: Any, pixels: int, decode_slow: bool) -> tuple[int, bytes]:
@@ -123,9 +113,3 @@ def _decode(content: bytes, name: str, picture_format: Any, pixels: int, decode_
         return ERROR, str(error).encode("utf-8", "replace")[:LONGEST_ERROR]
     except MemoryError:
         return ERROR, f"{name} takes too much memory to decode; give a smaller picture".encode()
-
-
-def _send(answers: IO[bytes], kind: int, answer: bytes) -> None:
-    answers.write(ANSWER.pack(kind, len(answer)))
-    answers.write(answer)
-    answers.flush()

@@ -68,21 +68,13 @@ class Decoders:
 
     A picture that takes seconds therefore delays only other slow ones. The memory of each process, and its computing
     time for each picture, are limited; the system kills a process that exceeds them, and it is started again.
-
-    Args:
-        picture_format: The pictures that the model takes.
-        pixels: The largest number of pixels of a picture.
-        seconds: The time after which a process is killed, whether it computes or waits.
-        seconds_of_short: The computing time for a picture that seems fast. One that takes longer is decoded again as a
-            slow one.
-        seconds_of_long: The computing time for any picture: five times what the largest takes.
     """
 
     picture_format: PictureFormat
-    pixels: int
-    seconds: float
-    seconds_of_short: float = 1.0
-    seconds_of_long: float = 5.0
+    pixels: int  # the largest number of pixels of a picture
+    seconds: float  # after which a process is killed, whether it computes or waits
+    seconds_of_short: float = 1.0  # of computing for a picture that seems fast; it is then decoded as a slow one
+    seconds_of_long: float = 5.0  # of computing for any picture: five times what the largest takes
     _short: _Queue = field(default_factory=_Queue)
     _long: _Queue = field(default_factory=_Queue)
     _workers: "list[asyncio.Task[None]]" = field(default_factory=list)
@@ -96,19 +88,7 @@ class Decoders:
             self._workers = [asyncio.create_task(self._work(number)) for number in range(count)]
 
     async def prepare(self, content: bytes, name: str, client: str) -> Pixels:
-        """Decodes a picture when its turn comes.
-
-        Args:
-            content: The bytes of a file.
-            name: The name of the picture for errors.
-            client: The client that sends it; clients take turns.
-
-        Returns:
-            uint8 (height, width, channels).
-
-        Raises:
-            CourseError: It cannot be decoded, or takes too long.
-        """
+        """Returns a picture, uint8 (height, width, channels), when its client's turn comes; ``name`` is for errors."""
         self.start()
         answer: asyncio.Future[Pixels] = asyncio.get_running_loop().create_future()
         self._append(self._short, _Waiting(content, name, answer, client))
@@ -200,10 +180,7 @@ class _Decoder:
     async def ask(self, content: bytes, name: str, seconds: float, decode_slow: bool) -> Pixels | None:
         """Lets the process decode a picture; returns None if it seems slow, unless ``decode_slow``.
 
-        Raises:
-            CourseError: The picture cannot be decoded.
-            EOFError: The process has ended.
-            ConnectionError: The process has ended.
+        Raises an ``EOFError`` or a ``ConnectionError`` if the process has ended.
         """
         if self._connection is not None and self._connection.reader.at_eof():  # it has ended since the last picture
             await self.kill()

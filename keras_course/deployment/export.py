@@ -18,8 +18,8 @@ from keras_course._backend import select
 from keras_course._backend.model_formats import Format, writer_of
 from keras_course.cards import FILE_NAME, ModelCard, put_card, read_required_card, shapes_of
 from keras_course.deployment.formats import FORMATS, ModelFile, find_model_file, write_openvino
-from keras_course.deployment.isolation import LimitedProcess, Limits
-from keras_course.deployment.locate import files_of, is_pretrained
+from keras_course.deployment.isolation import LimitedProcess, ProcessLimits
+from keras_course.deployment.locate import is_pretrained, size_of
 from keras_course.deployment.model_files import load_keras_model
 from keras_course.deployment.runtimes import card_with_outputs, open_here, open_keras
 from keras_course.errors import CourseError, reason_of
@@ -40,7 +40,7 @@ BATCHES: Final = (1, 5)
 SECONDS: Final = 600
 """The longest time for a second process."""
 
-LIMITS: Final = Limits(seconds=SECONDS, memory=8 * 2**30)
+LIMITS: Final = ProcessLimits(seconds=SECONDS, memory=8 * 2**30)
 """The limits of an export; converters hold a model several times."""
 
 
@@ -100,14 +100,8 @@ def export_model(
     settings = {"format": format, "output": str(target.absolute())}
     with LimitedProcess("export", source, LIMITS, backend=name, **settings) as process:
         done = process.receive()
-    return Exported(
-        target,
-        format,
-        int(done["size"]),
-        printable(str(done["written_by"])),
-        printable(str(done["runtime"])),
-        float(done["difference"]),
-    )
+    writer, runtime = (printable(str(done[name])) for name in ("written_by", "runtime"))
+    return Exported(target, format, int(done["size"]), writer, runtime, float(done["difference"]))
 
 
 def _check(path: str | Path, format: str, output: str | Path | None) -> tuple[Path, Path]:
@@ -138,7 +132,8 @@ def export_here(source: str | Path, *, format: str, output: str | Path) -> Expor
     model = _in_float32(load_keras_model(source))
     card = card_with_outputs(card, model)
     card.check_model(str(source), *shapes_of(model))
-    pictures = _pictures(card)
+    shape = (max(BATCHES), *card.picture_format.shape)
+    pictures = np.random.default_rng(0).integers(0, 256, shape, dtype="uint8")
     expected = open_keras(model)[1](pictures)
     with folder_beside(target) as folder:
         beside = folder / known.file_name
@@ -147,7 +142,7 @@ def export_here(source: str | Path, *, format: str, output: str | Path) -> Expor
             runtime, difference = _compare(beside, format, pictures, expected)
         else:
             runtime, difference = _export_on(source, beside, format, writer, pictures, expected)
-        size = sum(file.stat().st_size for file in files_of(beside))
+        size = size_of(beside)
         _move(beside, target)
     return Exported(target, format, size, writer, runtime, difference)
 
@@ -176,10 +171,6 @@ def _check_target(target: Path, known: Format) -> None:
         raise CourseError(f"output is {str(target)!r}, which is no {known.name} model; give another name")
     if target.is_dir() and any(target.iterdir()) and not (target / FILE_NAME).is_file():
         raise CourseError(f"output is {str(target)!r}, a folder with other files; give another name")
-
-
-def _pictures(card: ModelCard) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (max(BATCHES), *card.picture_format.shape), dtype="uint8")
 
 
 def _write(model: "keras.Model", card: ModelCard, path: Path, kind: str) -> None:

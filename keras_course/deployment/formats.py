@@ -24,7 +24,7 @@ from keras_course._backend.model_formats import (
     extra,
     shape_of,
 )
-from keras_course.deployment.locate import LARGEST_MODEL_BYTES, files_of, find_model, read_file
+from keras_course.deployment.locate import LARGEST_MODEL_BYTES, find_model, read_file, size_of
 from keras_course.deployment.onnx_files import check_own_tensors
 from keras_course.errors import CourseError, reason_of
 
@@ -37,17 +37,11 @@ _SMALLEST_PART: Final = 16
 
 
 class ModelFile(NamedTuple):
-    """A model on the disk, and its format.
-
-    Args:
-        path: The file or folder.
-        format: ``keras``, or one of ``FORMATS``.
-        is_given: True if the person named this path, and not the run folder around it.
-    """
+    """A model on the disk, and its format."""
 
     path: Path
-    format: str
-    is_given: bool = True
+    format: str  # "keras", or one of FORMATS
+    is_given: bool = True  # True if the person named this path, and not the run folder around it
 
     @property
     def is_keras(self) -> bool:
@@ -56,43 +50,13 @@ class ModelFile(NamedTuple):
 
 
 def find_model_file(path: str | Path) -> ModelFile:
-    """Returns the file of a model and its format.
-
-    Args:
-        path: The folder of a run, a model's file or folder in any format, or the name of a pre-trained model.
-
-    Returns:
-        The path and the format of the model.
-
-    Raises:
-        CourseError: There is no model, or its format is unknown.
-
-    Example:
-        >>> find_model_file("runs/no_such_lesson")
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: there is no runs/no_such_lesson; give a run folder or the file of a model
-    """
+    """Returns the file that ``find_model`` finds, with its format."""
     found = find_model(path)
     return ModelFile(found, format_of(found), found == Path(path))
 
 
 def format_of(path: Path) -> str:
-    """Returns the format of a model, which its name or, in a folder, its files tell.
-
-    Args:
-        path: A file or folder.
-
-    Returns:
-        ``keras``, or one of ``FORMATS``.
-
-    Raises:
-        CourseError: The format is unknown.
-
-    Example:
-        >>> format_of(Path("runs/04_mnist_dense/model.keras")), format_of(Path("digits.onnx"))
-        ('keras', 'onnx')
-    """
+    """Returns ``keras`` or one of ``FORMATS``: the format that a model's name or, in a folder, its files tell."""
     if path.is_dir():
         inside = {"saved_model.pb": "saved_model", "model.xml": "openvino"}
         for file, kind in inside.items():
@@ -107,20 +71,9 @@ def format_of(path: Path) -> str:
 
 
 def check_model_file(file: ModelFile, *, trust: bool = False) -> None:
-    """Checks all that can be checked of a model without opening it.
+    """Checks all that can be checked of a model without opening it: that it is safe, not too large, and without links.
 
-    Args:
-        file: The model.
-        trust: True to allow formats in which a model can run code or end the process.
-
-    Raises:
-        CourseError: The format is not safe, the runtime is not installed, or the model is too large or made of links.
-
-    Example:
-        >>> check_model_file(ModelFile(Path("no_such_model.tflite"), "litert"))
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: no_such_model.tflite is in the format litert, in which a model can run code ...
+    ``trust`` allows links, and formats in which a model can run code or end the process.
     """
     path = file.path
     if known := FORMATS.get(file.format):
@@ -132,24 +85,12 @@ def check_model_file(file: ModelFile, *, trust: bool = False) -> None:
         select.require(known.runtime, what=str(path), install=known.install)
         if path.is_dir() != known.is_folder:
             raise CourseError(f"{path} is not a {'folder' if known.is_folder else 'file'}, as {known.name} models are")
-    if sum(part.stat().st_size for part in files_of(path, links=trust)) > LARGEST_MODEL_BYTES:
+    if size_of(path, links=trust) > LARGEST_MODEL_BYTES:
         raise CourseError(f"{path} has more than {LARGEST_MODEL_BYTES:,} bytes; models are smaller")
 
 
 def open_export(file: ModelFile, *, threads: int | None = None, trust: bool = False) -> Opened:
-    """Opens an exported model in the runtime of its format.
-
-    Args:
-        file: The model, in one of ``FORMATS``.
-        threads: The largest number of threads; None for one for each processor (ONNX), or as many as the runtime likes.
-        trust: True to allow formats in which a model can run code or end the process.
-
-    Returns:
-        The opened model.
-
-    Raises:
-        CourseError: ``check_model_file`` refuses the model, or the runtime cannot open it.
-    """
+    """Opens an exported model in the runtime of its format. See ``check_model_file`` and ``runtimes.open_model``."""
     check_model_file(file, trust=trust)
     try:
         return FORMATS[file.format].open(file.path, threads, trust)

@@ -36,8 +36,10 @@ _REQUEST: Final = "keras_course.request"
 FEW_BYTES: Final = 2**16
 """A body or an answer of at most so many bytes is small: it is always accepted, and sent in one piece."""
 _LONGEST_PATH: Final = 200
+LARGEST_DRAINED: Final = 2**26
+"""The largest body that is received, though smaller ones are refused: a client reads that answer only after it has sent
+the body."""
 _DRAIN_SECONDS: Final = 2
-_DRAIN_BYTES: Final = 2**26
 _SAFE_HEADERS: Final = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -48,30 +50,17 @@ _SAFE_HEADERS: Final = [
 
 @dataclass(frozen=True, kw_only=True)
 class RequestLimits:
-    """The limits of one request, and of all requests together.
-
-    Args:
-        body_bytes: The largest body of a request.
-        pixels: The largest number of pixels of a decoded picture.
-        pictures: The largest number of pictures in a form.
-        rows: The largest number of pictures in a prepared batch.
-        seconds: The time from the first byte of a request to its answer.
-        requests: The number of requests that are processed at the same time; further ones are answered 503.
-        batch_size: The number of pictures in a batch of the model.
-        waiting_bytes: The size of all requests whose clients are still sending, or still reading a large answer. Beyond
-            it, the oldest of them is dropped. The requests that are processed may hold as much again.
-
-    Raises:
-        CourseError: A limit is not positive.
-    """
+    """The limits of one request, and of all requests together."""
 
     body_bytes: int = 2**23
-    pixels: int = 25_000_000
-    pictures: int = 32
-    rows: int = 1024
-    seconds: int = 20
-    requests: int = 256
-    batch_size: int = 32
+    pixels: int = 25_000_000  # of a decoded picture
+    pictures: int = 32  # in a form
+    rows: int = 1024  # pictures in a prepared batch
+    seconds: int = 20  # from the first byte of a request to its answer
+    requests: int = 256  # that are processed at the same time; further ones are answered 503
+    batch_size: int = 32  # pictures in a batch of the model
+    # of all requests whose clients are still sending, or still reading a large answer; beyond it, the oldest of them is
+    # dropped, and the requests that are processed may hold as much again
     waiting_bytes: int = 2**28
 
     def __post_init__(self) -> None:
@@ -79,11 +68,7 @@ class RequestLimits:
 
 
 class Places:
-    """Counts the requests that are processed, and the bytes of all requests.
-
-    Args:
-        limits: The limits of requests.
-    """
+    """Counts the requests that are processed, and the bytes of all requests."""
 
     def __init__(self, limits: RequestLimits) -> None:
         self.taken = 0
@@ -115,12 +100,7 @@ class Places:
 class Guard:
     """An ASGI application around another one: counts and times requests, and refuses those that break a limit.
 
-    Args:
-        app: The application.
-        limits: The limits of requests.
-        places: The requests that are processed.
-        hosts: The names under which the service may be called, besides the address of the connection; empty for any.
-        origins: The hosts whose pages may send requests, besides the service's own pages.
+    See ``service.make_app`` for ``hosts`` and ``origins``.
     """
 
     def __init__(
@@ -155,7 +135,7 @@ class Guard:
                 scope.get(ABORT, _do_nothing)()
 
         async def refuse(code: int, message: str) -> None:
-            if code != 408 and not current.is_whole and claimed_bytes <= _DRAIN_BYTES:
+            if code != 408 and not current.is_whole and claimed_bytes <= LARGEST_DRAINED:
                 await _drain(receive)
             # the rest of an unread body would be taken for the next request
             more = {"Connection": "close", **({"Retry-After": "1"} if code == 503 else {})}
@@ -298,12 +278,7 @@ class _Refusal(BaseException):
 class PartedResponse(StreamingResponse):
     """A large answer that is made and sent in parts, so that others are served in between.
 
-    Args:
-        request: The request.
-        parts: The parts of the answer.
-        kind: The media type.
-        held: The bytes that the answer holds in memory until its client has read it.
-        length: The size of the answer in bytes, 0 if unknown.
+    It holds ``held`` bytes in memory until its client has read it; ``length`` is its size in bytes, 0 if unknown.
     """
 
     def __init__(self, request: Request, parts: Iterator[bytes], kind: str, *, held: int, length: int = 0) -> None:
@@ -320,12 +295,7 @@ class PartedResponse(StreamingResponse):
 
 
 class AccessLog:
-    """An ASGI application around another one that logs each request when it has ended.
-
-    Args:
-        app: The application.
-        log: Called with one line for each request.
-    """
+    """An ASGI application around another one that logs each request when it has ended."""
 
     def __init__(self, app: ASGIApp, log: Log) -> None:
         self._app = app
@@ -355,22 +325,7 @@ class AccessLog:
 def log_line(
     status: int | None, *, method: str = "-", path: str = "", milliseconds: float = 0.0, pictures: int = 0
 ) -> str:
-    """Returns a line of the access log; it holds nothing of the content of a request.
-
-    Args:
-        status: The status of the answer; None without an answer.
-        method: The method, such as ``POST``.
-        path: The path of the request.
-        milliseconds: The time that the request took.
-        pictures: The number of pictures that could be read.
-
-    Returns:
-        One line of ASCII, without its end.
-
-    Example:
-        >>> log_line(200, method="POST", path="/predict", milliseconds=0.25, pictures=3).partition(" ")[2]
-        'POST "/predict" 200 0.2 ms 3 pictures'
-    """
+    """Returns an ASCII line of the access log; it holds nothing of the content of a request."""
     now = datetime.now().astimezone().isoformat(timespec="milliseconds")
     shown = json.dumps(path[:_LONGEST_PATH])  # escapes what could move a terminal's cursor
     return f"{now} {method} {shown} {status or '-'} {milliseconds:.1f} ms {pictures} pictures"
@@ -387,7 +342,7 @@ async def _drain(receive: Receive) -> None:
     total = 0
     with suppress(TimeoutError):
         async with asyncio.timeout(_DRAIN_SECONDS):
-            while total < _DRAIN_BYTES:
+            while total < LARGEST_DRAINED:
                 message = await receive()
                 total += len(message.get("body", b""))
                 if not message.get("more_body", False):

@@ -16,7 +16,7 @@ import threading
 import time
 import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
@@ -29,7 +29,7 @@ from keras_course.foreign_text import printable
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 
     _Reading = Generator[int, bytes, tuple[dict[str, Any], bytes]]
 
-__all__ = ["LimitedProcess", "Limits", "ModelProcess", "start_model"]
+__all__ = ["LimitedProcess", "ModelProcess", "ProcessLimits", "start_model"]
 
 _START: Final = "from keras_course.deployment.child import start; start()"
 _LARGEST_MESSAGE: Final = 2**23
 _LARGEST_ANSWER: Final = 2**16
-"""The same for an answer, without its content: an event loop parses it."""
+"""The largest JSON text of an answer, which an event loop parses."""
 _CHECK_SECONDS: Final = 0.05
 """Time between two checks of the memory and the deadline."""
 _CHECKS_PER_CHILD_CHECK: Final = 20
@@ -67,7 +67,7 @@ if hasattr(os, "register_at_fork"):  # threads do not survive a fork
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class ProcessLimits:
     """The limits of a model's process.
 
     Args:
@@ -79,7 +79,7 @@ class Limits:
         CourseError: A number is not positive.
 
     Example:
-        >>> Limits(seconds=0)
+        >>> ProcessLimits(seconds=0)
         Traceback (most recent call last):
         ...
         keras_course.errors.CourseError: seconds is 0; give a number above 0
@@ -98,17 +98,12 @@ class Limits:
 class LimitedProcess:
     """A limited process with one task; it ends with the ``with`` block, with this object, or with the program.
 
-    Args:
-        task: The task, one of ``child.TASKS``.
-        path: The file or folder of a model.
-        limits: The limits of the process.
-        backend: The backend of Keras in the process; empty if Keras is not needed.
-        device: The device to compute on: ``auto``, ``cpu``, ``gpu`` or ``gpu:N``.
-        **settings: Further settings of the task.
+    The task is one of ``child.TASKS``; without a backend it cannot use Keras. The device is one of ``auto``, ``cpu``,
+    ``gpu`` and ``gpu:N``.
     """
 
     def __init__(
-        self, task: str, path: Path, limits: Limits, *, backend: str, device: str = "auto", **settings: Any
+        self, task: str, path: Path, limits: ProcessLimits, *, backend: str, device: str = "auto", **settings: Any
     ) -> None:
         self.path, self._limits, self._backend = path, limits, backend
         self._settings = {"only": None, **settings, "task": task, "path": str(path.absolute()), "device": device}
@@ -192,31 +187,22 @@ class LimitedProcess:
         import asyncio
 
         message = _message(request, array)
-        if sum(map(len, message)) > self._room or not self._lock.acquire(blocking=False):
+        if sum(map(len, message)) > self._room or self._is_waiting or not self._lock.acquire(blocking=False):
             return None
         try:
-            if self._is_waiting or self._process.poll() is not None:
+            if self._process.poll() is not None:
                 return None
             self._is_waiting = True
-            self._monitor.deadline = time.monotonic() + self._limits.seconds
             answer: asyncio.Future[tuple[dict[str, Any], bytes]] = asyncio.get_running_loop().create_future()
-            try:
+            with self._answering(self._limits.seconds):
                 self._send(message)
                 with _Listening(self._process, self._reading(most), answer):
                     return await answer
-            except asyncio.CancelledError:
-                self.close()  # else its answer would be taken for the answer to the next request
-                raise
-            except EOFError:
-                self._fail_at_end()
-            except CourseError:
-                raise
-            except (ValueError, TypeError, RecursionError) as error:
-                self._fail(_reason_of(error))
-            finally:
-                self._monitor.deadline = None
-                self._is_waiting = False
+        except asyncio.CancelledError:
+            self.close()  # else its answer would be taken for the answer to the next request
+            raise
         finally:
+            self._is_waiting = False
             self._lock.release()
 
     def _send(self, message: "Sequence[memoryview]") -> None:
@@ -236,18 +222,27 @@ class LimitedProcess:
 
     def _receive(self, seconds: float, most: int) -> tuple[dict[str, Any], bytes]:
         """Waits for the next message; the caller holds the lock."""
-        self._monitor.deadline = time.monotonic() + seconds
         reading = self._reading(most)
+        with self._answering(seconds):
+            try:
+                count = next(reading)
+                while True:
+                    count = reading.send(self._read(count))
+            except StopIteration as end:
+                return end.value
+
+    @contextmanager
+    def _answering(self, seconds: float) -> "Iterator[None]":
+        """Limits the time of an answer, and fails if it is malformed or the process has ended (EOFError)."""
+        self._monitor.deadline = time.monotonic() + seconds
         try:
-            count = next(reading)
-            while True:
-                count = reading.send(self._read(count))
-        except StopIteration as end:
-            return end.value
+            yield
+        except EOFError:
+            self._fail(self._monitor.reason or f"ended the process that opened it ({self._monitor.describe_end()})")
         except CourseError:
             raise
         except (ValueError, TypeError, RecursionError) as error:
-            self._fail(_reason_of(error))
+            self._fail(str(error) if isinstance(error, _MalformedError) else _MALFORMED)
         finally:
             self._monitor.deadline = None
 
@@ -266,17 +261,13 @@ class LimitedProcess:
         return said, (yield size)
 
     def _read(self, count: int) -> bytes:
-        """Reads ``count`` bytes."""
         assert self._process.stdout is not None
         content = b""
         with suppress(OSError, ValueError):  # closed meanwhile
             content = self._process.stdout.read(count)
         if len(content) < count:
-            self._fail_at_end()
+            raise EOFError
         return content
-
-    def _fail_at_end(self) -> NoReturn:
-        self._fail(self._monitor.reason or f"ended the process that opened it ({self._monitor.describe_end()})")
 
     def _fail(self, reason: str) -> NoReturn:
         self.close()
@@ -284,21 +275,19 @@ class LimitedProcess:
 
 
 class ModelProcess(LimitedProcess):
-    """The process in which a model is open; if it has ended, the next request starts it again.
+    """The process in which a model in a safe format is open; if it has ended, the next request starts it again.
 
-    Args:
-        file: The model, in a safe format.
-        limits: The limits of the process.
-        backend: The backend on which Keras opens a ``.keras`` file; by default that of this process.
-        device: The device to compute on: ``auto``, ``cpu``, ``gpu`` or ``gpu:N``.
-        needs_card: True to refuse a model without a card; False gives it the card of ``cards.card_by_shapes``.
-
-    Raises:
-        CourseError: The backend is not installed.
+    Without ``needs_card``, a model that has no card gets that of ``cards.card_by_shapes``.
     """
 
     def __init__(
-        self, file: ModelFile, limits: Limits, *, backend: str = "", device: str = "auto", needs_card: bool = True
+        self,
+        file: ModelFile,
+        limits: ProcessLimits,
+        *,
+        backend: str = "",
+        device: str = "auto",
+        needs_card: bool = True,
     ) -> None:
         self.format = file.format
         settings = {"format": file.format, "needs_card": needs_card}
@@ -308,17 +297,7 @@ class ModelProcess(LimitedProcess):
         super().__init__("answer", file.path, limits, backend=name, device=device, **settings)
 
     def introduce(self, *, seconds: float | None = None) -> "tuple[ModelCard, dict[str, Any]]":
-        """Waits until the model is open.
-
-        Args:
-            seconds: The time to wait; by default that of the limits.
-
-        Returns:
-            The model's card, and facts: ``runtime``, ``seconds``, and ``compiled`` (each batch size is compiled).
-
-        Raises:
-            CourseError: The model cannot be opened, or broke a limit.
-        """
+        """Waits until the model is open, and returns its card and its ``runtime``, ``seconds`` and ``compiled``."""
         from keras_course.cards import ModelCard
 
         said = self.receive(seconds=seconds)
@@ -332,19 +311,7 @@ class ModelProcess(LimitedProcess):
     def outputs(
         self, pictures: "np.ndarray", numbers: int, *, seconds: float | None = None
     ) -> "npt.NDArray[np.float32]":
-        """Computes the output of the model for a batch.
-
-        Args:
-            pictures: uint8 or float32 (n, height, width, channels).
-            numbers: The expected number of outputs for each picture.
-            seconds: The time to wait; by default that of the limits.
-
-        Returns:
-            float32 (n, numbers).
-
-        Raises:
-            CourseError: The model cannot compute with the pictures, its output has another shape, or it broke a limit.
-        """
+        """Returns the output of the model, float32 (n, numbers), for pictures (n, height, width, channels)."""
         self._restart_if_ended()
         request, most = _output_request(pictures, numbers)
         return self._checked(*self._ask(request, pictures, most, seconds), len(pictures), numbers)
@@ -427,18 +394,8 @@ class _MalformedError(ValueError):
     """The message of a process is malformed; the text says why."""
 
 
-def _reason_of(error: Exception) -> str:
-    return str(error) if isinstance(error, _MalformedError) else _MALFORMED
-
-
 class _Listening:
-    """A context manager that reads an answer of a process in the event loop, and puts it into a future.
-
-    Args:
-        process: The process.
-        reading: The generator that parses the answer, see ``LimitedProcess._reading``.
-        answer: Gets the answer or an error; EOFError if the process has ended.
-    """
+    """A context manager that reads an answer in the event loop into a future; EOFError if the process has ended."""
 
     def __init__(
         self,
@@ -478,32 +435,19 @@ class _Listening:
 
 
 def start_model(
-    file: ModelFile, *, threads: int | None = None, backend: str = "", limits: Limits | None = None
+    file: ModelFile, *, threads: int | None = None, backend: str = "", limits: ProcessLimits | None = None
 ) -> ModelProcess:
-    """Starts the process that opens a model, and does not wait for it.
-
-    Args:
-        file: The model, as ``formats.find_model_file`` finds it.
-        threads: The largest number of threads of the runtime.
-        backend: The backend on which Keras opens a ``.keras`` file; by default the one in use.
-        limits: The limits of the process; ``threads`` replaces its number of threads.
-
-    Returns:
-        The process.
-
-    Raises:
-        CourseError: The model is a link or not safe to open, or its runtime is not installed.
-    """
+    """Starts the process that opens a model, and does not wait for it. See ``runtimes.open_model``."""
     if not file.is_given and file.path.is_symlink():
         raise CourseError(f"{file.path} is a link, which is not followed; copy the file itself")
     check_model_file(file)
-    return ModelProcess(file, replace(limits or Limits(), threads=threads), backend=backend)
+    return ModelProcess(file, replace(limits or ProcessLimits(), threads=threads), backend=backend)
 
 
 class _Monitor:
     """Enforces the limits of a process from a thread; it must not keep the object alive that ends the process."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", limits: Limits) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", limits: ProcessLimits) -> None:
         self.process, self._limits = process, limits
         self.deadline: float | None = None  # of the current request
         self.reason = ""  # why the process was killed

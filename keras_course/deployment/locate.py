@@ -8,7 +8,7 @@ from typing import IO, Final
 from keras_course.errors import CourseError, reason_of
 from keras_course.pretrained.names import NAMES
 
-__all__ = ["LARGEST_MODEL_BYTES", "files_of", "find_model", "is_pretrained", "open_file", "read_file"]
+__all__ = ["LARGEST_MODEL_BYTES", "files_of", "find_model", "is_pretrained", "open_file", "read_file", "size_of"]
 
 LARGEST_MODEL_BYTES: Final = 2**31
 
@@ -16,21 +16,7 @@ LARGEST_MODEL_BYTES: Final = 2**31
 def find_model(path: str | Path) -> Path:
     """Returns the path of a model: the named file or folder, or the model in the folder of a run.
 
-    Args:
-        path: The folder of a run, a model's file or folder in any format, or the name of a pre-trained model, which is
-            written to the cache if it is not there yet.
-
-    Returns:
-        The path of the model.
-
-    Raises:
-        CourseError: There is no model, or the path is a pipe or a device.
-
-    Example:
-        >>> find_model("runs/no_such_lesson")
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: there is no runs/no_such_lesson; give a run folder or the file of a model
+    A pre-trained model, given by its name, is written to the cache if it is not there yet.
     """
     try:
         found = Path(path).expanduser()
@@ -53,38 +39,12 @@ def find_model(path: str | Path) -> Path:
 
 
 def is_pretrained(path: str | Path) -> bool:
-    """Returns True for the name of a pre-trained model, unless a file or folder of that name exists.
-
-    Args:
-        path: The model that the person named.
-
-    Returns:
-        True if Keras is needed to find the model.
-
-    Example:
-        >>> is_pretrained("efficientnet_lite0"), is_pretrained("runs/04_mnist_dense")
-        (True, False)
-    """
+    """Returns True for the name of a pre-trained model, unless a file or folder of that name exists."""
     return str(path) in NAMES and not Path(path).exists()
 
 
 def files_of(path: Path, *, links: bool = False) -> list[Path]:
-    """Lists the files of a model: the files in its folder, or the file itself.
-
-    Args:
-        path: A file or folder.
-        links: True to allow links. A link could lead to a private file, or to another learner's model.
-
-    Returns:
-        The files.
-
-    Raises:
-        CourseError: Something is no regular file, or is a link that is not allowed.
-
-    Example:
-        >>> [file.name for file in files_of(Path(__file__))]
-        ['locate.py']
-    """
+    """Returns the files of a model; unless allowed, links are refused, which could lead to somebody else's files."""
     files = [file for file in path.rglob("*") if file.is_symlink() or not file.is_dir()] if path.is_dir() else [path]
     for file in files:
         if not links and file != path and file.is_symlink():
@@ -96,23 +56,13 @@ def files_of(path: Path, *, links: bool = False) -> list[Path]:
     return files
 
 
+def size_of(path: Path, *, links: bool = False) -> int:
+    """Returns the size of a model in bytes. See ``files_of``."""
+    return sum(file.stat().st_size for file in files_of(path, links=links))
+
+
 def open_file(path: Path) -> IO[bytes]:
-    """Opens a file of a model for reading, unless it is a link.
-
-    Args:
-        path: The file. Links in the folders above it are followed.
-
-    Returns:
-        The open file.
-
-    Raises:
-        CourseError: It is a link, has several names, or is no regular file.
-
-    Example:
-        >>> with open_file(Path(__file__)) as file:
-        ...     file.read(14)[3:]
-        b'Finds the f'
-    """
+    """Opens a regular file of a model for reading. It must not be a link, but the folders above it may be."""
     try:
         # without O_NONBLOCK, opening a pipe would wait for a writer
         flags = ("O_NOFOLLOW", "O_BINARY", "O_NONBLOCK", "O_CLOEXEC")

@@ -22,6 +22,11 @@ _FIRST_PART: Final = 4
 """The number of pictures in the first part, before their time is known."""
 
 
+def joined(arrays: list[np.ndarray]) -> np.ndarray:
+    """Concatenates arrays; a single one is not copied."""
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
 @dataclass(eq=False)
 class _Waiting:
     pictures: np.ndarray
@@ -34,16 +39,11 @@ class MicroBatches:
     """Combines requests into batches: requests that arrive while the model computes become the next batch.
 
     No request waits for a batch to fill. An idle model takes a single picture at once; a busy one takes larger batches,
-    up to the limit. The model computes one batch at a time.
+    up to the limit. The model computes one batch at a time: ``run`` in a separate thread or, if given, ``run_async``.
 
     A request with more pictures than a batch is computed in parts, which alternate with batches of small requests.
     While there are small requests, a part takes about twice as long as their batch, so that they never wait long.
     Large requests take turns.
-
-    Args:
-        run: From pictures (n, ...) to logits (n, classes); it is called in a separate thread.
-        batch_size: The largest number of pictures in a batch of small requests.
-        run_async: The same function as a coroutine, which needs no thread, if there is one.
     """
 
     def __init__(
@@ -66,15 +66,7 @@ class MicroBatches:
         self._seconds_of_picture = 0.0
 
     async def logits(self, pictures: np.ndarray, *, is_large: bool = False) -> np.ndarray:
-        """Computes the logits of some pictures, in a batch with those of other requests.
-
-        Args:
-            pictures: (n, ...), at least one.
-            is_large: True to treat the request as a large one, however small it is.
-
-        Returns:
-            (n, classes).
-        """
+        """Returns the logits (n, classes) of pictures (n, ...); ``is_large`` treats even few as a large request."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[np.ndarray] = loop.create_future()
         queue = self._large if is_large or len(pictures) > self._batch_size else self._small
@@ -114,8 +106,7 @@ class MicroBatches:
     async def _answer(self, batch: list[_Waiting]) -> None:
         """Computes the pictures of small requests in one batch."""
         try:
-            pictures = [one.pictures for one in batch]
-            logits = await self._compute(pictures[0] if len(pictures) == 1 else np.concatenate(pictures))
+            logits = await self._compute(joined([one.pictures for one in batch]))
         except Exception as error:  # passed on to the requests, whatever it is
             for one in batch:
                 if not one.answer.done():
@@ -142,7 +133,7 @@ class MicroBatches:
         if large.computed < len(large.pictures):
             self._large.append(large)
         elif not large.answer.done():
-            large.answer.set_result(large.logits[0] if len(large.logits) == 1 else np.concatenate(large.logits))
+            large.answer.set_result(joined(large.logits))
 
     def _pictures_in_part(self) -> int:
         if not self._seconds_of_picture:

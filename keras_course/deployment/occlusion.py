@@ -18,20 +18,9 @@ PLACES: Final = 12
 
 
 def covered(picture: npt.NDArray[np.uint8], numbers: Iterable[int], *, places: int = PLACES) -> npt.NDArray[np.uint8]:
-    """Returns copies of a picture with one part covered in each.
+    """Returns copies (n, height, width, channels) of a picture with one part covered in each.
 
-    Args:
-        picture: One picture (height, width, channels).
-        numbers: The positions to cover, from 0, row by row; the number after the last position covers nothing.
-        places: The number of positions along each side.
-
-    Returns:
-        One picture for each number, (n, height, width, channels).
-
-    Example:
-        >>> covered(np.array([[[0], [0], [9], [9]]], "uint8"), [0, 4], places=2)[:, 0, :, 0]
-        array([[4, 4, 4, 9],
-               [0, 0, 9, 9]], dtype=uint8)
+    The positions count from 0, row by row; the number after the last position covers nothing.
     """
     height, width, _ = picture.shape
     ground = np.median(picture, axis=(0, 1)).astype("uint8")
@@ -48,20 +37,9 @@ def covered(picture: npt.NDArray[np.uint8], numbers: Iterable[int], *, places: i
 
 
 def heat_of(logits: npt.ArrayLike, height: int, width: int) -> npt.NDArray[np.float64]:
-    """Returns the heat of each pixel, computed from the logits of the covered pictures.
+    """Returns how far the logit falls where a pixel is covered, relative to the largest fall: (height, width), 0 to 1.
 
-    Args:
-        logits: The logit of the class for each position, row by row, and last for the picture itself.
-        height: The height of the picture in pixels.
-        width: The width of the picture in pixels.
-
-    Returns:
-        (height, width), from 0 to 1: how far the logit falls when the pixel is covered, relative to the largest fall.
-
-    Example:
-        >>> heat_of([5, 5, 5, 1, 5], 2, 2)
-        array([[0., 0.],
-               [0., 1.]])
+    There is a logit of the class for each position, row by row, and a last one for the picture itself.
     """
     values = np.asarray(logits, "float64")
     places = round(np.sqrt(len(values) - 1))

@@ -31,22 +31,7 @@ _NUMBER, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
 
 
 def check_own_tensors(content: bytes) -> None:
-    """Checks that all tensors of a model are in its own file.
-
-    Args:
-        content: The bytes of the file.
-
-    Raises:
-        CourseError: A tensor is in another file, or the file is damaged.
-
-    Example:
-        >>> tensor = bytes([0x70, 1])  # field 14, data_location: 1 is another file
-        >>> graph = bytes([0x2A, len(tensor)]) + tensor
-        >>> check_own_tensors(bytes([0x3A, len(graph)]) + graph)
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: it has a tensor in another file, which is not read; save the model in one file
-    """
+    """Raises a ``CourseError`` if a tensor of a model is not in its own file, or the file is damaged."""
     open_messages: list[tuple[str, int, int, int]] = [("Model", 0, len(content), 0)]
     try:
         while open_messages:

@@ -22,19 +22,7 @@ _BINARY: Final = {"type": "string", "format": "binary"}
 
 
 def openapi(limits: RequestLimits, classes: int) -> dict[str, Any]:
-    """Returns the OpenAPI description of the service.
-
-    Args:
-        limits: The limits of requests.
-        classes: The number of classes.
-
-    Returns:
-        The document of ``/openapi.json``.
-
-    Example:
-        >>> sorted(openapi(RequestLimits(), 10)["paths"])
-        ['/explain', '/health', '/metadata', '/openapi.json', '/predict']
-    """
+    """Returns the OpenAPI description of the service, the document of ``/openapi.json``."""
     rounded = {**_NUMBER, "description": f"to {DECIMALS} decimals"}
     answer = _object({"class": _TEXT, "probability": {**rounded, "minimum": 0, "maximum": 1}})
     prediction = _object(

@@ -74,24 +74,9 @@ def predictions_of(logits: np.ndarray, class_names: Sequence[str], *, top: int =
 
 
 def find_pictures(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """Lists pictures: the given files, and those in the given folders and their subfolders.
+    """Lists pictures: the given files, and those in the given folders and their subfolders, sorted by name.
 
     Other files in the folders are named in one line on stderr.
-
-    Args:
-        paths: Files and folders.
-
-    Returns:
-        The files; those of a folder are sorted by name.
-
-    Raises:
-        CourseError: A path does not exist, or a folder holds no pictures.
-
-    Example:
-        >>> find_pictures(["no_such_photo.jpg"])
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: there is no picture no_such_photo.jpg; give the path of one
     """
     found: list[Path] = []
     for path in map(Path, paths):

@@ -20,7 +20,7 @@ from keras_course.errors import CourseError, reason_of
 if TYPE_CHECKING:
     import keras
 
-    from keras_course.deployment.isolation import Limits, ModelProcess
+    from keras_course.deployment.isolation import ModelProcess, ProcessLimits
 
 Logits = npt.NDArray[np.float32]
 
@@ -145,7 +145,7 @@ def open_model(
     threads: int | None = None,
     trust: bool = False,
     backend: str = "",
-    limits: "Limits | None" = None,
+    limits: "ProcessLimits | None" = None,
 ) -> Runtime:
     """Opens a model: a run or a ``.keras`` file in Keras, an export in the runtime of its format.
 
@@ -191,20 +191,7 @@ def runtime_of(process: "ModelProcess") -> Runtime:
 
 
 def open_here(file: ModelFile, *, threads: int | None = None, trust: bool = False, needs_card: bool = True) -> Runtime:
-    """Opens a model in this process, without limits.
-
-    Args:
-        file: The model, as ``formats.find_model_file`` finds it.
-        threads: The largest number of threads; see ``open_model``.
-        trust: True to allow formats in which a model can run code or end the process.
-        needs_card: True to refuse a model without a card; False gives it the card of ``cards.card_by_shapes``.
-
-    Returns:
-        The opened model.
-
-    Raises:
-        CourseError: See ``open_model``.
-    """
+    """Opens a model in this process, without limits. See ``open_model``, and ``ModelProcess`` for ``needs_card``."""
     started = time.perf_counter()
     found = file.path
     read = read_required_card if needs_card else read_card
@@ -237,15 +224,9 @@ def card_with_outputs(card: ModelCard, model: "keras.Model") -> ModelCard:
 
 
 def open_keras(model: "keras.Model") -> tuple[str, Callable[[np.ndarray], np.ndarray]]:
-    """Compiles the forward pass of a model on the backend in use.
+    """Compiles the forward pass of a model; returns the name of the runtime, and the function from pictures to output.
 
     Each batch size is compiled separately, so batches are padded to a power of two.
-
-    Args:
-        model: The model.
-
-    Returns:
-        The name of the runtime, and the function from pictures to the model's output.
     """
     import keras
 

@@ -25,23 +25,7 @@ PACKAGES: Final = ("starlette", "uvicorn", "httptools", "python_multipart")
 
 
 def bind(host: str = "127.0.0.1", port: int = 8000) -> socket.socket:
-    """Opens a socket on an address and a port.
-
-    Args:
-        host: The address to listen on.
-        port: Its port; 0 for a free one.
-
-    Returns:
-        The bound socket.
-
-    Raises:
-        CourseError: The port is taken or not allowed, or the address is not one of this machine.
-
-    Example:
-        >>> with bind(port=0) as taken:
-        ...     taken.getsockname()[0]
-        '127.0.0.1'
-    """
+    """Opens a socket on an address and a port; port 0 gives a free one."""
     if not 0 <= port < 2**16:
         raise CourseError(f"--port is {port}; give a number from 0 to 65535, 0 for a free one")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -67,19 +51,9 @@ def serve(
     log: bool = False,
     ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Answers requests until Ctrl-C or SIGTERM, and finishes those under way.
+    """Answers requests until Ctrl-C or SIGTERM, and finishes those under way; calls ``ready`` before the first.
 
-    Args:
-        runtime: The model.
-        listening: A bound socket, as ``bind`` makes it.
-        limits: The limits of requests.
-        allowed_hosts: The names under which the service may be called, besides those of the machine.
-        log: True to write a line for each request to standard error.
-        ready: Called when the service answers requests.
-
-    Raises:
-        MissingPackageError: The packages of the server are not installed.
-        CourseError: An allowed host is not a host name.
+    ``allowed_hosts`` are names of the service besides those of the machine; ``log`` writes a line for each request.
     """
     check_installed()
     named = check_hosts(allowed_hosts)
@@ -117,25 +91,7 @@ def serve(
 
 
 def check_hosts(names: Sequence[str]) -> list[str]:
-    """Returns host names in lower case, after checking them.
-
-    Args:
-        names: Names such as ``model.example.com`` or ``192.0.2.7``.
-
-    Returns:
-        The names in lower case.
-
-    Raises:
-        CourseError: One is not a host name, such as an address with ``http://`` or a port.
-
-    Example:
-        >>> check_hosts(["Model.example.com"])
-        ['model.example.com']
-        >>> check_hosts(["http://model.example.com"])
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: --allowed-host is 'http://model.example.com'; give a name such as ...
-    """
+    """Returns host names in lower case; raises a ``CourseError`` for others, such as one with ``http://`` or a port."""
     for name in names:
         if not _HOST.fullmatch(name):
             raise CourseError(
@@ -152,17 +108,6 @@ def own_names(listening: socket.socket) -> list[str]:
 
     Only requests to known names are answered. Another site could let its own name resolve to this machine, and browsers
     would then treat the service as a part of that site (DNS rebinding).
-
-    Args:
-        listening: A bound socket.
-
-    Returns:
-        The names of the loopback interface, and the name of the machine if other machines can reach the socket.
-
-    Example:
-        >>> with bind(port=0) as taken:
-        ...     own_names(taken)
-        ['127.0.0.1', 'localhost', '[::1]', '::1']
     """
     host = listening.getsockname()[0]
     own = [host] if ipaddress.ip_address(host).is_loopback else [socket.gethostname().lower()]
@@ -175,19 +120,7 @@ def check_installed() -> None:
 
 
 def address(listening: socket.socket) -> str:
-    """Returns the address of the service for a browser.
-
-    Args:
-        listening: A bound socket.
-
-    Returns:
-        An address such as ``http://127.0.0.1:8000``.
-
-    Example:
-        >>> with bind(port=0) as taken:
-        ...     address(taken).rpartition(":")[0]
-        'http://127.0.0.1'
-    """
+    """Returns the address of the service for a browser, such as ``http://127.0.0.1:8000``."""
     host, port = listening.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 

@@ -25,7 +25,7 @@ from starlette.types import ASGIApp
 from keras_course.deployment.answers import check_logits, most_probable
 from keras_course.deployment.bodies import BodyReader
 from keras_course.deployment.guard import FEW_BYTES, AccessLog, Guard, Log, PartedResponse, Places, RequestLimits
-from keras_course.deployment.micro_batches import MicroBatches
+from keras_course.deployment.micro_batches import MicroBatches, joined
 from keras_course.deployment.occlusion import PLACES, covered, heat_of
 from keras_course.deployment.openapi import BATCH_TYPE, DECIMALS, openapi
 from keras_course.deployment.runtimes import Runtime
@@ -42,12 +42,7 @@ _DOCS: Final = Path(__file__).parent / "docs"
 
 
 class Service:
-    """A model that answers requests.
-
-    Args:
-        runtime: The model.
-        limits: The limits of requests.
-    """
+    """A model that answers requests."""
 
     def __init__(self, runtime: Runtime, limits: RequestLimits) -> None:
         self.runtime = runtime
@@ -62,18 +57,17 @@ class Service:
 
     def warm_up(self) -> None:
         """Runs each batch size once, so that no request waits for a compilation."""
+        shape = self.runtime.card.picture_format.shape
         if self.runtime.compiled:
-            self.runtime.heat(np.zeros(self.runtime.card.picture_format.shape, "uint8"), 0)
-        size = 1
-        while size <= self.limits.batch_size:
-            self.runtime.logits(np.zeros((size, *self.runtime.card.picture_format.shape), "uint8"))
-            size *= 2
+            self.runtime.heat(np.zeros(shape, "uint8"), 0)
+        for power in range(self.limits.batch_size.bit_length()):
+            self.runtime.logits(np.zeros((2**power, *shape), "uint8"))
 
     def _logits(self, pictures: np.ndarray) -> np.ndarray:
-        return _joined([self.runtime.logits(part) for part in self._parts(pictures)])
+        return joined([self.runtime.logits(part) for part in self._parts(pictures)])
 
     async def _logits_async(self, pictures: np.ndarray) -> np.ndarray:
-        return _joined([await self.runtime.logits_async(part) for part in self._parts(pictures)])
+        return joined([await self.runtime.logits_async(part) for part in self._parts(pictures)])
 
     def _parts(self, pictures: np.ndarray) -> list[np.ndarray]:
         """Splits pictures into batches of the sizes that Keras has compiled."""
@@ -194,10 +188,6 @@ class Service:
         return JSONResponse(openapi(self.limits, len(self.runtime.card.class_names)))
 
 
-def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
 def make_app(
     runtime: Runtime,
     *,
@@ -206,17 +196,10 @@ def make_app(
     origins: Sequence[str] = (),
     log: Log | None = None,
 ) -> ASGIApp:
-    """Returns the application.
+    """Returns the ASGI application.
 
-    Args:
-        runtime: The model.
-        limits: The limits of requests.
-        hosts: The names under which the service may be called, besides the address of the connection; empty for any.
-        origins: The hosts whose pages may send requests, besides the service's own pages.
-        log: Called with one line for each request.
-
-    Returns:
-        An ASGI application.
+    Its ``hosts`` are the names under which it may be called, besides the address of the connection; empty for any.
+    Pages of its ``origins`` may send requests, besides its own pages.
     """
     service = Service(runtime, limits or RequestLimits())
 

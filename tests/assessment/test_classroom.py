@@ -11,7 +11,7 @@ import typer
 
 from keras_course.assessment.classroom import Submission, find_other_files, find_submissions, grade_all
 from keras_course.assessment.exam import Exam
-from keras_course.assessment.grader import Limits
+from keras_course.assessment.grader import GradingLimits
 from keras_course.assessment.grades import verify
 from keras_course.cli import app
 from keras_course.errors import CourseError
@@ -50,7 +50,7 @@ def graded(submissions, photos, tmp_path_factory):
         folder,
         key=KEY,
         jobs=2,
-        limits=Limits(threads=1),
+        limits=GradingLimits(threads=1),
         progress=lambda one, result: seen.append((one.name, result.verdict)),
     )
     return folder, found, grades, seen

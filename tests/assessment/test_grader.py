@@ -10,7 +10,7 @@ from PIL import Image
 
 from keras_course.assessment import grader
 from keras_course.assessment.exam import Exam, check_data
-from keras_course.assessment.grader import Limits, check_model, grade
+from keras_course.assessment.grader import GradingLimits, check_model, grade
 from keras_course.assessment.grades import Mistake, sign
 from keras_course.cards import card_by_shapes
 from keras_course.deployment.export import export_model
@@ -248,7 +248,7 @@ def test_a_damaged_model_is_not_graded(made, photos, tmp_path, change):
 )
 def test_limits_have_to_be_positive(settings):
     with pytest.raises(CourseError, match=next(iter(settings))):
-        Limits(**settings)
+        GradingLimits(**settings)
 
 
 @pytest.mark.parametrize(

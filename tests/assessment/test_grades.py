@@ -213,6 +213,11 @@ def test_what_is_no_key(tmp_path, content):
         read_key(tmp_path / "a.key")
 
 
+def test_a_missing_key_says_how_to_make_one(tmp_path):
+    with pytest.raises(CourseError, match="cannot be read: No such file or directory; make one with keras-course new-"):
+        read_key(tmp_path / "no_such.key")
+
+
 def test_a_folder_is_no_key(tmp_path):
     with pytest.raises(CourseError, match=r"cannot be read|is not a file"):
         read_key(tmp_path)

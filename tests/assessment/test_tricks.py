@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 from keras_course.assessment import grader
 from keras_course.assessment.classroom import find_submissions, grade_all
 from keras_course.assessment.exam import Exam
-from keras_course.assessment.grader import Limits, grade
+from keras_course.assessment.grader import GradingLimits, grade
 from keras_course.deployment import isolation
 from keras_course.errors import CourseError
 
@@ -154,12 +154,12 @@ def rename_lambda(path):
 def grades(class_of_tricksters, photos, tmp_path_factory):
     """The grades by the names of the submissions."""
     submissions = find_submissions(class_of_tricksters)
-    limits = Limits(seconds=100, memory=4 * 2**30, threads=1)
+    limits = GradingLimits(seconds=100, memory=4 * 2**30, threads=1)
     by_time = [one for one in submissions if one.name == "never_ending"]
     others = [one for one in submissions if one.name != "never_ending"]
     folder = tmp_path_factory.mktemp("grades")
     found = grade_all(others, Exam(folder=photos), folder / "a", limits=limits, jobs=2, figures=False)
-    soon = Limits(seconds=5, threads=1)
+    soon = GradingLimits(seconds=5, threads=1)
     found += grade_all(by_time, Exam(folder=photos), folder / "b", limits=soon, figures=False)
     return {one.name: result for one, result in zip(others + by_time, found, strict=True)}
 
@@ -295,7 +295,7 @@ def say(header, content=b""):
 def test_a_process_that_does_not_play_by_the_rules_gets_no_mark(made, photos, tmp_path, monkeypatch, program, reason):
     monkeypatch.setattr(isolation, "_START", program)
     made.save_onnx(tmp_path / "a.onnx", *by_the_row(36, 3), card=made.card())
-    limits = Limits(seconds=0.5 if "sleep" in program and "bytearray" not in program else 60, memory=200 * 2**20)
+    limits = GradingLimits(seconds=0.5 if "sleep" in program and "bytearray" not in program else 60, memory=200 * 2**20)
     result = grade(tmp_path / "a.onnx", Exam(folder=photos), limits=limits)
     assert result.verdict == "not graded"
     assert reason in result.reason

@@ -124,6 +124,11 @@ def test_what_seems_short_and_is_not_is_begun_again_among_those_that_take_long()
     np.testing.assert_array_equal(found, prepare(PHOTO, COLOR))
 
 
+def test_a_picture_with_many_parts_counts_as_slow():
+    assert decode_process.is_slow(b"\xff\xd8" + 300 * b"\xff\xfe\x00\x02")
+    assert not decode_process.is_slow(b"no picture")
+
+
 def test_a_process_that_only_waits_is_killed_after_a_time():
     async def work(pool):
         await pool.prepare(PHOTO, "x", "client")

@@ -19,7 +19,7 @@ from keras_course._backend import select
 from keras_course.assessment.exam import Exam
 from keras_course.assessment.grader import grade
 from keras_course.deployment import formats, isolation
-from keras_course.deployment.isolation import Limits, ModelProcess
+from keras_course.deployment.isolation import ModelProcess, ProcessLimits
 from keras_course.deployment.locate import read_file
 from keras_course.deployment.onnx_files import check_own_tensors
 from keras_course.deployment.runtimes import open_model
@@ -302,7 +302,7 @@ def test_several_threads_are_answered_each_its_own(made, tmp_path):
 
 def process(monkeypatch, path, program, **limits):
     monkeypatch.setattr(isolation, "_START", CONFINED + program)
-    return ModelProcess(formats.find_model_file(path), Limits(**limits))
+    return ModelProcess(formats.find_model_file(path), ProcessLimits(**limits))
 
 
 @pytest.mark.parametrize("count", [1, 5, 2000], ids=["1", "5", "more than a pipe holds"])
@@ -484,7 +484,7 @@ def test_a_model_that_fills_the_memory_ends_in_one_line(made, photos, tmp_path):
     path = made.save_onnx(tmp_path / "a.onnx", nodes, constants, card=made.card())
     started = time.monotonic()
     with pytest.raises(CourseError, match=r"(?i)memory") as error:
-        open_model(path, limits=Limits(memory=2**29)).logits(np.zeros((1, 12, 16, 3), "uint8"))
+        open_model(path, limits=ProcessLimits(memory=2**29)).logits(np.zeros((1, 12, 16, 3), "uint8"))
     assert "\n" not in str(error.value)
     assert time.monotonic() - started < 30
 
