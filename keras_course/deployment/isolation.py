@@ -252,10 +252,12 @@ class LimitedProcess:
         if length > (_LARGEST_ANSWER if most else _LARGEST_MESSAGE):
             raise _MalformedError(_MALFORMED)
         said = dict(json.loads((yield length)))
-        size = int(said.get("bytes", 0))
+        size = said.get("bytes", 0)
         if "error" in said:
             words = str(said["error"]).replace(str(self.path.absolute()), str(self.path))
             raise CourseError(printable(words)[:_LONGEST_ERROR])
+        if type(size) is not int:
+            raise _MalformedError(_MALFORMED)
         if not 0 <= size <= most:
             raise _MalformedError(f"gives {size:,} bytes, and {most:,} are expected")
         return said, (yield size)

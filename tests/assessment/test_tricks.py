@@ -287,6 +287,7 @@ def say(header, content=b""):
         (say({"bytes": "many"}), "gave a malformed answer"),
         (say({"bytes": 2**62}), "bytes, and 0 are expected"),
         (say({"bytes": -1}), "bytes, and 0 are expected"),
+        (say({"bytes": float("inf")}), "gave a malformed answer"),
         (say({"card": 3, "runtime": 2}), "did not describe itself when it was opened"),
         ("import time; time.sleep(60)", "took more than 0.5 seconds"),
         ("x = bytearray(2**28); import time; time.sleep(60)", "took more than 200 MiB of memory"),
