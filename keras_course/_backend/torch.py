@@ -75,14 +75,17 @@ def forward(model: keras.Model, *, frozen: bool = False) -> Callable[[Any], Any]
     return run
 
 
-def _trace_frozen(model: keras.Model, x: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+def _trace_frozen(model: keras.Model, x: Any) -> Callable[[Any], Any]:
     count = len(model.trainable_variables)
+    arrays, structure = tree_flatten(x)
 
-    def call(x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
+    def call(*arguments: torch.Tensor) -> Any:
+        x, weights = tree_unflatten(arguments[: len(arrays)], structure), arguments[len(arrays) :]
         return model.stateless_call(weights[:count], weights[count:], x, **mode(model, training=False))[0]
 
     variables = [*model.trainable_variables, *model.non_trainable_variables]
-    return trace_frozen(call, x, [variable.value.detach().clone() for variable in variables])
+    graph = trace_frozen(call, arrays, [variable.value.detach().clone() for variable in variables])
+    return lambda x: graph(*tree_flatten(x)[0])
 
 
 def export(model: keras.Model, path: Path, kind: str) -> None:

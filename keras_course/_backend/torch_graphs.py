@@ -65,19 +65,19 @@ def multiply_with_onednn(graph: torch.fx.GraphModule) -> None:
 
 
 def trace_frozen(
-    function: Callable[..., torch.Tensor], x: torch.Tensor, weights: Sequence[torch.Tensor]
+    function: Callable[..., Any], inputs: Sequence[torch.Tensor], weights: Sequence[torch.Tensor]
 ) -> torch.fx.GraphModule:
-    """Traces a function of an input and of frozen weights, which become constants of the graph.
+    """Traces a function of inputs and of frozen weights, which become constants of the graph.
 
     The normalization after a convolution is folded into its weights, and on a CPU the activation is fused.
     """
-    graph = trace(torch.func.functionalize(function), x, *weights)
-    placeholders = graph.graph.find_nodes(op="placeholder")[1:]
+    graph = trace(torch.func.functionalize(function), *inputs, *weights)
+    placeholders = graph.graph.find_nodes(op="placeholder")[len(inputs) :]
     for placeholder, value in zip(placeholders, weights, strict=True):
         placeholder.replace_all_uses_with(_constant(graph, placeholder, value))
         graph.graph.erase_node(placeholder)
     fold_constants(graph)
-    with_activation = x.device.type == "cpu" and torch.backends.mkldnn.is_available()
+    with_activation = inputs[0].device.type == "cpu" and torch.backends.mkldnn.is_available()
     for node in list(graph.graph.nodes):
         if node.target is _aten.convolution.default:
             _skip_copies(node)
