@@ -80,6 +80,14 @@ class TextEmbedding(layers.Layer):
             x = x + ops.take(self.tables["segments"], ops.cast(segment_ids, "int32"), axis=0)
         return ops.cast(x, self.compute_dtype)
 
+    def compute_output_spec(
+        self, inputs: Any, segment_ids: Any = None, positions: Any = None, reverse: bool = False
+    ) -> keras.KerasTensor:
+        """Returns shape and data type of the output; Keras would try a length that there may be no positions for."""
+        if reverse:
+            return keras.KerasTensor((*inputs.shape[:-1], self.vocabulary_size), "float32")
+        return keras.KerasTensor((*inputs.shape, self.embedding_dim), self.compute_dtype)
+
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments as they are saved."""
         names = ("vocabulary_size", "sequence_length", "embedding_dim", "segments")
