@@ -27,6 +27,7 @@ BROWSER_OPTIONS = (
 
 # What these test needs no backend. tox runs them once, where there is none, and not again where there is one.
 WITHOUT_BACKEND = (
+    "pretrained/test_bert_checkpoint.py",
     "pretrained/test_tensor_files.py",
     "assessment/test_grades.py",
     "datasets",
