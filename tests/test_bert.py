@@ -264,6 +264,14 @@ def test_a_head_needs_an_encoder(encoder, name):
 
 
 @pytest.mark.one_backend
+def test_a_text_longer_than_the_positions_is_refused(encoder):
+    assert outputs_of(sentence_encoder(encoder), texts((16,), 16)).shape == (1, 12)
+    for model in (encoder, sentence_encoder(encoder)):
+        with pytest.raises(CourseError, match="a text has 17 tokens; cut it to 16"):
+            outputs_of(model, texts((17,), 17))
+
+
+@pytest.mark.one_backend
 def test_bad_arguments_of_a_classifier_are_named(encoder):
     for arguments, message in (
         ({"num_classes": 0}, "num_classes is 0"),

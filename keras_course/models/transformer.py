@@ -71,6 +71,8 @@ class TextEmbedding(layers.Layer):
             table = ops.cast(self.tables["tokens"], "float32")
             return ops.matmul(ops.cast(inputs, "float32"), ops.transpose(table))
         tokens = ops.cast(inputs, "int32")
+        if positions is None and isinstance(tokens.shape[1], int) and tokens.shape[1] > self.sequence_length:
+            raise CourseError(f"a text has {tokens.shape[1]} tokens; cut it to {self.sequence_length}, the positions")
         x = ops.take(self.tables["tokens"], tokens, axis=0)
         if positions is None:
             x = x + ops.convert_to_tensor(self.tables["positions"])[: ops.shape(tokens)[1]]
