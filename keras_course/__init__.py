@@ -15,7 +15,7 @@ The rooms, in the order in which data flows; ``tests/test_rooms.py`` has the sam
 | ``randomness/`` | one generator for initial weights, shuffling, dropout and augmentation |
 | ``update_rules`` | the optimizers as a table |
 | ``surfaces`` | losses of two parameters |
-| ``preprocessing/`` | files to pixels, the same in training and in serving |
+| ``preprocessing/`` | pictures to pixels, texts to tokens, the same in training and in serving |
 | ``cards`` | what a saved model says about itself |
 | ``datasets/`` | one file per data set: where it comes from, and ``load_data()`` |
 | ``augmentation/`` | random changes of training pictures, in batches, on the device |

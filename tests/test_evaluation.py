@@ -289,3 +289,55 @@ def test_error_names_bad_predictions(
 def test_error_names_bad_probabilities(probabilities: Any, labels: Any, message: str) -> None:
     with pytest.raises(CourseError, match=message):
         evaluation.binary_cross_entropy(probabilities, labels)
+
+
+class TestLanguageModels:
+    def test_perplexity_by_hand(self) -> None:
+        # the geometric mean of 1/2, 1/4 and 1/8 is 1/4
+        assert evaluation.perplexity(np.log([0.5, 0.25, 0.125])) == pytest.approx(4.0, rel=1e-14)
+        assert evaluation.perplexity(np.log([[0.5, 0.5], [0.5, 0.5]])) == pytest.approx(2.0, rel=1e-14)
+        assert evaluation.perplexity([0.0, 0.0]) == 1.0
+
+    def test_perplexity_of_an_even_guess_is_the_number_of_tokens(self) -> None:
+        assert evaluation.perplexity(np.full(7, -np.log(11_753))) == pytest.approx(11_753, rel=1e-12)
+
+    def test_perplexity_is_the_exponential_of_the_cross_entropy(self, logits: np.ndarray, labels: np.ndarray) -> None:
+        found = scipy.special.log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(labels)), labels]
+        assert evaluation.perplexity(found) == pytest.approx(np.exp(evaluation.cross_entropy(logits, labels)))
+
+    def test_float32_is_summed_in_float64(self) -> None:
+        log_probabilities = np.full(1_000_000, -0.1, np.float32)
+        assert evaluation.perplexity(log_probabilities) == pytest.approx(np.exp(float(np.float32(0.1))), rel=1e-12)
+
+    def test_bits_per_character_by_hand(self) -> None:
+        # 1 + 2 + 3 bits for 12 characters
+        assert evaluation.bits_per_character(np.log([0.5, 0.25, 0.125]), 12) == pytest.approx(0.5, rel=1e-14)
+        assert str(evaluation.bits_per_character([0.0], 3)) == "0.0"
+
+    def test_bits_per_character_of_even_bytes_is_eight(self) -> None:
+        assert evaluation.bits_per_character(np.full(5, -np.log(256)), 5) == pytest.approx(8.0, rel=1e-14)
+
+    @pytest.mark.parametrize("surprise", [-np.inf, -1e300])
+    def test_an_impossible_token_makes_the_perplexity_infinite_without_a_warning(self, surprise: float) -> None:
+        assert evaluation.perplexity([surprise, -1.0]) == np.inf
+
+    def test_an_impossible_token_needs_infinitely_many_bits(self) -> None:
+        assert evaluation.bits_per_character([-np.inf, -1.0], 4) == np.inf
+
+    @pytest.mark.parametrize(
+        ("values", "message"),
+        [
+            ([], r"log_probabilities have shape \(0,\); give at least one number"),
+            ([-1.0, 0.5], r"log_probabilities\[1\] is 0.5; give logarithms of probabilities"),
+            ([[np.nan]], r"log_probabilities\[0, 0\] is nan; give logarithms"),
+        ],
+    )
+    @pytest.mark.parametrize("metric", [evaluation.perplexity, lambda x: evaluation.bits_per_character(x, 4)])
+    def test_what_are_no_logarithms_of_probabilities(self, metric: Callable, values: list[float], message: str) -> None:
+        with pytest.raises(CourseError, match=message):
+            metric(values)
+
+    @pytest.mark.parametrize("characters", [0, -1, 1.5, True])
+    def test_bits_of_no_characters(self, characters: Any) -> None:
+        with pytest.raises(CourseError, match=f"characters is {characters}; give a whole number from 1 up"):
+            evaluation.bits_per_character([-1.0], characters)

@@ -5,11 +5,13 @@ from keras_course.models.dense import dense_classifier, dense_regressor
 from keras_course.models.efficientnet_lite import efficientnet_lite
 from keras_course.models.line import best_line, line_gradient, line_loss, line_model, predict_line
 from keras_course.models.neurons import ACTIVATIONS, linear_chain, multiply_out, neuron
+from keras_course.models.ngrams import KneserNey
 from keras_course.models.parameters import ParameterRow, format_parameter_table, parameter_table
 from keras_course.models.polynomial import fit_polynomial
 
 __all__ = [
     "ACTIVATIONS",
+    "KneserNey",
     "ParameterRow",
     "best_line",
     "cnn_classifier",
