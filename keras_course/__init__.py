@@ -25,6 +25,7 @@ The rooms, in the order in which data flows; ``tests/test_rooms.py`` has the sam
 | ``evaluation`` | metrics and the confusion matrix |
 | ``training/`` | the training loops and the run directory |
 | ``explain`` | kernels, feature maps, Grad-CAM |
+| ``explain_text`` | attention maps, integrated gradients over tokens |
 | ``plots/`` | the figures of the lessons |
 | ``documents`` | HTML pages in one file |
 | ``report`` | the report of a run |

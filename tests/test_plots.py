@@ -5,6 +5,7 @@ The content of the other plots is tested in tests/plots.
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -109,6 +110,20 @@ STEPS: dict[str, tuple[np.ndarray | str, np.ndarray]] = {
     "blur, padding same": (BLUR, 255 * RAMP),
     "pooling": ("largest of 2 × 2", 255 * RAMP[::2, ::2]),
 }
+
+WORDS = ["the", "of", "king", "river", *(f"{'word' * (number % 3)}{number}" for number in range(56))]
+WRITTEN = [
+    SimpleNamespace(
+        word=word, probability=0.003, alternatives=list(zip(words, (0.31, 0.125, 0.1, 0.0004), strict=True))
+    )
+    for word, words in (
+        ("the", ("the", "a", "how", "trump")),
+        ("misunderstanding", ("best", "new", "end", "art")),
+        ("of", ("of", "representatives", "misunderstanding", "in")),
+        ("$5", ("a", "b", "c", "d")),
+        ("[END]", ("[END]", "on", "at", "by")),
+    )
+]
 
 EVERY_FIGURE: dict[str, Callable[[], Figure]] = {
     "sample_pictures": lambda: plots.sample_pictures(pictures(30), np.arange(30) % 10, DIGITS),
@@ -259,6 +274,49 @@ EVERY_FIGURE: dict[str, Callable[[], Figure]] = {
     "one_window of many numbers": lambda: plots.one_window(
         RAMP[:20], NORMAL[:7, :7] - 1, NORMAL[:14, :22], row=13, column=0
     ),
+    "one_hot_and_embedding": lambda: plots.one_hot_and_embedding(
+        ["the", "a surprisingly long word"],
+        [0, 11752],
+        np.resize(NORMAL, (11753, 10)),
+        title="Two",
+    ),
+    "one_hot_and_embedding of many": lambda: plots.one_hot_and_embedding(WORDS[:20], range(20), NORMAL, title="Twenty"),
+    "one_hot_and_embedding of one": lambda: plots.one_hot_and_embedding(["a"], [1], [[0, 0], [1000.25, -1]]),
+    "embedding_map": lambda: plots.embedding_map(WORDS[:30], NORMAL[:30], word="river", title="Thirty words"),
+    "embedding_map of 60 long words": lambda: plots.embedding_map([f"extraordinary {w}" for w in WORDS], NORMAL[:60]),
+    "embedding_map of one place": lambda: plots.embedding_map(WORDS[:12], np.ones((12, 3)), word="of", nearest=11),
+    "next_words": lambda: plots.next_words(WRITTEN, title="The text begins with: what is"),
+    "next_words of one": lambda: plots.next_words(WRITTEN[1:2]),
+    "next_words of two with ten each": lambda: plots.next_words(
+        [SimpleNamespace(word="river", probability=1.0, alternatives=[(word, 0.1) for word in WORDS[:10]])] * 2
+    ),
+    "attention_maps": lambda: plots.attention_maps(
+        np.tril(np.ones((12, 16, 16))) / 16, [*WORDS[:14], "##prising", "[SEP]"], title="Block 1"
+    ),
+    "attention_maps of one": lambda: plots.attention_maps([[[1.0, 0.0], [0.4, 0.6]]], ["[CLS]", "representations"]),
+    "attention_maps of 60 tokens": lambda: plots.attention_maps(np.full((1, 60, 60), 1 / 60), WORDS),
+    "attention_maps of 5 heads": lambda: plots.attention_maps(np.full((5, 9, 9), 1 / 9), WORDS[:9]),
+    "similarity_matrix": lambda: plots.similarity_matrix(
+        np.clip(NORMAL[:5, :5], -1, 1), ["A man is eating a piece of bread in the park.", *WORDS[:4]], title="Five"
+    ),
+    "similarity_matrix of 20": lambda: plots.similarity_matrix(-np.eye(20), [f"{w} " * 12 for w in WORDS[:20]]),
+    "similarity_matrix of one": lambda: plots.similarity_matrix([[1]], ["a"]),
+    "token_contributions": lambda: plots.token_contributions(NORMAL[0, :60], WORDS, title="positive (94 %)"),
+    "token_contributions of large numbers": lambda: plots.token_contributions([123456.0, -1.5e5, 0.0], ["a", ",", "b"]),
+    "token_contributions of one": lambda: plots.token_contributions(
+        [1e-7],
+        ["x"],
+        title="the word that is expected next: representation",
+        label="contribution to the log probability",
+    ),
+    "perplexities": lambda: plots.perplexities(
+        {"uniform": 11753, "3-gram, interpolated Kneser-Ney": (310.2, 301, 320), "LSTM": (205, 199, 213)},
+        title="Held out",
+    ),
+    "perplexities of two": lambda: plots.perplexities(
+        {"LSTM": 2.21, "GRU": (2.3, 2.2, 9.4)}, label="bits per character"
+    ),
+    "perplexities of one": lambda: plots.perplexities({"n-gram": (1e7, 1e3, 1e9)}),
     "most_wrong without a mistake": lambda: plots.most_wrong(pictures(1), [3], np.eye(10)[[3]], DIGITS),
 }
 

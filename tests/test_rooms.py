@@ -34,6 +34,7 @@ ROOMS = (
     "evaluation",
     "training",
     "explain",
+    "explain_text",
     "plots",
     "documents",
     "report",

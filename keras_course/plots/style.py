@@ -6,7 +6,8 @@ Sources of the colors: M. Okabe and K. Ito, "Color Universal Design", 2008, for 
 
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,13 @@ from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from matplotlib.legend import Legend
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from keras_course.errors import CourseError
 from keras_course.files import replacing
+from keras_course.foreign_text import printable
 
 COLORS = {
     "training": "#0072B2",  # blue
@@ -40,6 +43,16 @@ LANDSCAPE = "YlGnBu_r"
 LUMA = np.array([0.299, 0.587, 0.114])  # the weights of red, green and blue in the brightness of a color
 DOTS_PER_INCH = 120
 
+# For scripts that matplotlib's own font lacks; the fonts of Linux, macOS and Windows.
+_OTHER_FONTS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Noto Sans JP", "Noto Sans KR", "Source Han Sans SC"),
+    *("WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Droid Sans Fallback", "Hiragino Sans GB", "Arial Unicode MS"),
+    *("Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Nirmala UI", "Segoe UI Emoji", "Noto Emoji", "Symbola"),
+)
+_INSTALLED = {font.name for font in fontManager.ttflist}
+_OWN_FONT = "DejaVu Sans"
+_WITHOUT_GLYPH = "□"
+
 # Figures are readable at half size.
 STYLE: dict[str, Any] = {
     "figure.dpi": DOTS_PER_INCH,
@@ -47,6 +60,7 @@ STYLE: dict[str, Any] = {
     "figure.titlesize": 15,
     "figure.constrained_layout.h_pad": 0.12,
     "figure.constrained_layout.w_pad": 0.12,
+    "font.family": [_OWN_FONT, *(name for name in _OTHER_FONTS if name in _INSTALLED)],
     "font.size": 13,
     "axes.titlesize": 13,
     "axes.labelsize": 13,
@@ -181,6 +195,51 @@ def png_bytes(figure: Figure) -> bytes:
     FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": "keras_course"})
     figure.set_layout_engine("none")  # a second layout would shift the result a little
     return buffer.getvalue()
+
+
+# Texts from outside.
+
+
+def drawable(text: str, *, longest: int | None = None) -> str:
+    r"""Returns a text from outside in a form that can be drawn: one line of characters that the fonts have.
+
+    Args:
+        text: Any text.
+        longest: The largest number of characters; a longer text ends in "…".
+
+    Returns:
+        The text, with escapes for control characters, "□" for characters that no font has, and "␣" for each space of a
+        text of spaces.
+
+    Example:
+        >>> drawable("a very long name", longest=7), drawable(" "), drawable("two\nlines")
+        ('a very…', '␣', 'two\\nlines')
+    """
+    plain = printable(text if longest is None else text[: longest + 1])
+    if longest is not None and len(plain) > longest:
+        plain = plain[: longest - 1].rstrip() + "…"
+    if not plain.strip():
+        return "␣" * len(plain)
+    return "".join(sign if _has_glyph(sign) else _WITHOUT_GLYPH for sign in plain)
+
+
+def columns_of(text: str) -> int:
+    """Returns the width of a text in letters; those of Chinese, Japanese and Korean are as wide as two.
+
+    Args:
+        text: A text in one line.
+
+    Example:
+        >>> columns_of("word"), columns_of("单词")
+        (4, 4)
+    """
+    return sum(1 + (unicodedata.east_asian_width(sign) in "WF") for sign in text)
+
+
+@functools.cache
+def _has_glyph(sign: str) -> bool:
+    fonts = (findfont(FontProperties(family=name)) for name in STYLE["font.family"])
+    return any(get_font(font).get_char_index(ord(sign)) for font in fonts)
 
 
 # Lines, axes and legends.

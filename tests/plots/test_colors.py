@@ -76,6 +76,9 @@ AROUND_ZERO = {
     "weights": lambda: plots.kernel_grid([[[[-1.0]], [[2.0]]]]),
     "weights that are all above 0": lambda: plots.kernel_grid([[[[1.0]], [[2.0]]]]),
     "weights that are all 0": lambda: plots.kernel_grid([[[[0.0]]]]),
+    "vectors of words": lambda: plots.one_hot_and_embedding(["a"], [0], [[-1.0, 2.0]]),
+    "similarities": lambda: plots.similarity_matrix([[1.0]], ["a"]),
+    "contributions of tokens": lambda: plots.token_contributions([-1.0, 2.0], ["a", "b"]),
     "outputs before an activation": lambda: plots.feature_map_grid([[[-1.0, 2.0]]]),
 }
 FROM_ZERO_UP = {
@@ -102,6 +105,14 @@ def test_numbers_from_0_up_become_lighter(name: str, sight: str) -> None:
     colors = colors_of_the_bar(FROM_ZERO_UP[name]())
     lightness = np.array([lab(color[:3], sight)[0] for color in colors(np.linspace(0, 1, 11))])
     assert np.diff(lightness).min() > 2
+
+
+@pytest.mark.parametrize("sight", SEEN_WITH)
+def test_probabilities_grow_darker_from_white(sight: str) -> None:
+    colors = colors_of_the_bar(plots.attention_maps([[[1.0]]], ["a"]))
+    assert distance(colors(0.0)[:3], "white", sight) < 5
+    lightness = np.array([lab(color[:3], sight)[0] for color in colors(np.linspace(0, 1, 11))])
+    assert np.diff(lightness).max() < -2
 
 
 @pytest.mark.parametrize("color", [*SERIES, *ramp(7)])
