@@ -7,11 +7,22 @@ from keras_course.models.line import best_line, line_gradient, line_loss, line_m
 from keras_course.models.neurons import ACTIVATIONS, linear_chain, multiply_out, neuron
 from keras_course.models.parameters import ParameterRow, format_parameter_table, parameter_table
 from keras_course.models.polynomial import fit_polynomial
+from keras_course.models.recurrent import recurrent_language_model
+from keras_course.models.transformer import (
+    TextEmbedding,
+    TransformerBlock,
+    cached_language_model,
+    causal_language_model,
+)
 
 __all__ = [
     "ACTIVATIONS",
     "ParameterRow",
+    "TextEmbedding",
+    "TransformerBlock",
     "best_line",
+    "cached_language_model",
+    "causal_language_model",
     "cnn_classifier",
     "dense_classifier",
     "dense_regressor",
@@ -26,4 +37,5 @@ __all__ = [
     "neuron",
     "parameter_table",
     "predict_line",
+    "recurrent_language_model",
 ]
