@@ -204,9 +204,9 @@ def test_a_step_of_training_is_that_of_numpy(cell):
         for place in np.ndindex(expected.shape):
             shift = np.zeros_like(expected)
             shift[place] = small
-            expected[place] = (loss(start | {path: start[path] + shift}) - loss(start | {path: start[path] - shift})) / (
-                2 * small
-            )
+            expected[place] = (
+                loss(start | {path: start[path] + shift}) - loss(start | {path: start[path] - shift})
+            ) / (2 * small)
         np.testing.assert_allclose(start[path] - after[path], expected, atol=2e-6, err_msg=path)
 
 

@@ -336,7 +336,9 @@ def test_a_giant_is_found_wherever_it_is_made(tmp_path, hide):
     keras.Model(picture, keras.layers.Dense(1)(hide(picture))).save(tmp_path / "large.keras")
     resource = pytest.importorskip("resource", reason="measures memory as Linux does")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(CourseError, match=r"its layer '(enlarged|multiply\w*)' makes 268,435,456 numbers for one sample"):
+    with pytest.raises(
+        CourseError, match=r"its layer '(enlarged|multiply\w*)' makes 268,435,456 numbers for one sample"
+    ):
         load_keras_model(tmp_path / "large.keras")
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 500e6  # 4 times 2**28 would be more
 
