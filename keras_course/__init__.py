@@ -24,6 +24,7 @@ The rooms, in the order in which data flows; ``tests/test_rooms.py`` has the sam
 | ``allow_list`` | the layers and operations that a model file may contain |
 | ``evaluation`` | metrics and the confusion matrix |
 | ``training/`` | the training loops and the run directory |
+| ``generation/`` | samplers: words from a language model |
 | ``explain`` | kernels, feature maps, Grad-CAM |
 | ``explain_text`` | attention maps, integrated gradients over tokens |
 | ``plots/`` | the figures of the lessons |

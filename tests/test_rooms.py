@@ -33,6 +33,7 @@ ROOMS = (
     "allow_list",
     "evaluation",
     "training",
+    "generation",
     "explain",
     "explain_text",
     "plots",

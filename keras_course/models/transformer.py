@@ -45,6 +45,7 @@ class TextEmbedding(layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         check_positive(vocabulary_size=vocabulary_size, sequence_length=sequence_length, embedding_dim=embedding_dim)
+        check_positive(**({"segments": segments} if segments else {}))
         self.vocabulary_size, self.sequence_length, self.embedding_dim = vocabulary_size, sequence_length, embedding_dim
         self.segments = segments
         self.tokens_initializer = self.positions_initializer = self.segments_initializer = _small_normal()
@@ -53,7 +54,10 @@ class TextEmbedding(layers.Layer):
         """Adds the tables."""
         sizes = {"tokens": self.vocabulary_size, "positions": self.sequence_length, "segments": self.segments}
         self.tables = {
-            name: self.add_weight(name=name, shape=(size, self.embedding_dim), initializer=_small_normal())
+            # without autocast the logits of a model of 16 bits come from weights of 32 bits
+            name: self.add_weight(
+                name=name, shape=(size, self.embedding_dim), initializer=_small_normal(), autocast=False
+            )
             for name, size in sizes.items()
             if size
         }
@@ -224,6 +228,8 @@ class TransformerBlock(layers.Layer):
     def _probabilities(self, query: Any, key: Any, allowed: Any) -> Any:
         scores = ops.einsum("bqhd,bkhd->bhqk", query, key) * (query.shape[-1] ** -0.5)
         scores = ops.cast(scores, "float32")
+        if key.shape[1] == 1:  # a softmax over one token is 1, and Keras warns of it
+            return ops.ones_like(scores)
         return ops.softmax(scores if allowed is None else ops.where(allowed, scores, _MASKED))
 
     def _attend(self, query: Any, key: Any, value: Any, allowed: Any, training: bool) -> Any:

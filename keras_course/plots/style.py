@@ -7,8 +7,9 @@ Sources of the colors: M. Okabe and K. Ito, "Color Universal Design", 2008, for 
 import io
 import os
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -236,7 +237,7 @@ def columns_of(text: str) -> int:
     return sum(1 + (unicodedata.east_asian_width(sign) in "WF") for sign in text)
 
 
-@functools.cache
+@cache
 def _has_glyph(sign: str) -> bool:
     fonts = (findfont(FontProperties(family=name)) for name in STYLE["font.family"])
     return any(get_font(font).get_char_index(ord(sign)) for font in fonts)

@@ -295,7 +295,7 @@ def test_a_layer_with_a_giant_output_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "large.keras") as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
     assert load_keras_model(tmp_path / "large.keras").output_shape == (None, 28, 28, 1)
-    message = r"its layer 'up_sampling2d\w*' makes 7,840,000,000 numbers of a picture; 134,217,728 are allowed"
+    message = r"its layer 'up_sampling2d\w*' makes 7,840,000,000 numbers for one sample; 134,217,728 are allowed"
     assert_too_large(tmp_path / "large.keras", parts, message, UpSampling2D={"size": [1000, 10_000]})
 
 
@@ -336,7 +336,9 @@ def test_a_giant_output_is_refused_anywhere_in_the_model(tmp_path, hide):
     keras.Model(picture, keras.layers.Dense(1)(hide(picture))).save(tmp_path / "large.keras")
     resource = pytest.importorskip("resource", reason="measures memory by getrusage")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(CourseError, match=r"its layer '(enlarged|multiply\w*)' makes 268,435,456 numbers of a picture"):
+    with pytest.raises(
+        CourseError, match=r"its layer '(enlarged|multiply\w*)' makes 268,435,456 numbers for one sample"
+    ):
         load_keras_model(tmp_path / "large.keras")
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 500e6  # float32 needs 4 * 2**28
 
