@@ -5,6 +5,7 @@ numbers of the course's generator. So one seed writes the same words on every ba
 """
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -95,10 +96,12 @@ class Writer:
         _check_strategy(strategy, temperature=temperature, top_k=top_k, top_p=top_p)
         count = whole_number("length", length, 1, "a whole number from 1 up")
         start = [self._end, *_tokens(prompt, self._format)]
+        each = copy(self)
+        each._net = copy(self._net)  # texts that are written at the same time have states of their own
         if strategy == "beam":
             width = whole_number("beams", beams, 1, "a whole number from 1 up")
             penalty = number("length_penalty", length_penalty, 0, 10, "a number from 0 to 10")
-            return self._beam(start, count, width, penalty)
+            return each._beam(start, count, width, penalty)
         settings: dict[str, Any] = {}
         if strategy == "sample":
             settings["temperature"] = _temperature(temperature)
@@ -106,7 +109,7 @@ class Writer:
                 settings["top_k"] = whole_number("top_k", top_k, 1, "a whole number from 1 up, or None")
             if top_p is not None:
                 settings["top_p"] = _share(top_p)
-        return self._words(start, count, stream_key(seed, "words") if strategy == "sample" else None, settings)
+        return each._words(start, count, stream_key(seed, "words") if strategy == "sample" else None, settings)
 
     def _words(self, tokens: list[int], length: int, key: Key | None, settings: dict[str, Any]) -> Iterator[Step]:
         """Yields one word after the other; the most probable ones without a key."""
@@ -338,7 +341,7 @@ class _Cached:
 
 def _net_of(model: "keras.Model", format: TextFormat) -> _Net:
     """Returns the net of a language model, after checking that it is one and fits the format."""
-    outputs = model.outputs or ()
+    outputs = list(model.outputs or [])
     if len(outputs) != 1 or len(model.inputs) != 1 or len(model.inputs[0].shape) != 2:
         raise CourseError(f"{model.name} is no language model; give a model from tokens to logits of the next token")
     shape = outputs[0].shape
