@@ -1,5 +1,6 @@
 """Samplers: words from a language model."""
 
+from keras_course.generation.scoring import log_probabilities
 from keras_course.generation.words import Step, Writer, write
 
-__all__ = ["Step", "Writer", "write"]
+__all__ = ["Step", "Writer", "log_probabilities", "write"]

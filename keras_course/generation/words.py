@@ -77,7 +77,7 @@ class Writer:
         self._format = format
         self._banned = [format.pad, format.unknown]
         self._end = format.end
-        self._net = _net_of(model, format)
+        self._net: _Net = (_Cached if is_causal(model, format) else _Whole)(model, format)
 
     def write(
         self,
@@ -339,8 +339,11 @@ class _Cached:
         return np.asarray(logits)[:, 0]
 
 
-def _net_of(model: "keras.Model", format: TextFormat) -> _Net:
-    """Returns the net of a language model, after checking that it is one and fits the format."""
+def is_causal(model: "keras.Model", format: TextFormat) -> bool:
+    """Returns whether a language model predicts the token after each position, and not only after the last.
+
+    Raises a CourseError if it is no language model, or does not fit the format.
+    """
     outputs = list(model.outputs or [])
     if len(outputs) != 1 or len(model.inputs) != 1 or len(model.inputs[0].shape) != 2:
         raise CourseError(f"{model.name} is no language model; give a model from tokens to logits of the next token")
@@ -356,11 +359,9 @@ def _net_of(model: "keras.Model", format: TextFormat) -> _Net:
             f"{model.name} takes {length} tokens, and the format has {format.sequence_length}; give the format with "
             "which the model was trained"
         )
-    if len(shape) == 2:
-        if format.padding != "left":
-            raise CourseError(f"format.padding is {format.padding!r}; give 'left' for {model.name}")
-        return _Whole(model, format)
-    return _Cached(model, format)
+    if len(shape) == 2 and format.padding != "left":
+        raise CourseError(f"format.padding is {format.padding!r}; give 'left' for {model.name}")
+    return len(shape) == 3
 
 
 def _tokens(prompt: str, format: TextFormat) -> list[int]:
