@@ -174,6 +174,7 @@ def check_outputs(model: "keras.Model") -> None:
 def register_layers() -> None:
     """Registers the layers of this course with Keras, which finds them in a file by their names."""
     import keras_course.augmentation
+    import keras_course.models.transformer
     import keras_course.pretrained.transfer
     import keras_course.randomness  # noqa: F401
 
