@@ -8,9 +8,9 @@ Two tables. The first is for single batches: flip, rotation, zoom and shift of 1
 
 - ``Augmentation`` of this package as a layer, on the backend, as Keras compiles it by default;
 - ``Augmentation.apply`` in NumPy, for pipelines on the host;
-- Keras' own layers (``RandomFlip``, ``RandomRotation``, ``RandomZoom``, ``RandomTranslation``), compiled in the same
-way; - Kornia, on PyTorch, and Albumentations, on the host, where they are installed (``pip install kornia
-  albumentations``). Both do rotation, zoom and shift as one affine transform.
+- Keras' own layers (``RandomFlip``, ``RandomRotation``, ``RandomZoom``, ``RandomTranslation``), compiled likewise;
+- Kornia, on PyTorch, and Albumentations, on the host, if they are installed (``pip install kornia albumentations``).
+  Both do rotation, zoom and shift as one affine transform.
 
 The second is for training the course's convolutional network: ``fit`` of this package without and with augmentation,
 and Keras' ``fit`` without augmentation, and with Keras' layers at the start of the model.
@@ -38,7 +38,7 @@ Contestants = dict[str, Callable[[], Any]]
 
 
 def ours() -> Any:
-    """The augmentation of this package."""
+    """Returns the augmentation of this package."""
     from keras_course.augmentation import Augmentation, Flip, Rotation, Shift, Zoom
 
     geometry = [Flip(horizontal=True), Rotation(DEGREES), Zoom(1 - ZOOM, 1 + ZOOM), Shift(SHIFT, SHIFT)]
@@ -46,7 +46,7 @@ def ours() -> Any:
 
 
 def of_keras() -> Any:
-    """The same from Keras' own layers."""
+    """Returns Keras' layers for the same augmentation."""
     from keras import layers
 
     return [
@@ -58,7 +58,7 @@ def of_keras() -> Any:
 
 
 def batch_contestants(backend: str, pictures: Any) -> Contestants:
-    """Functions that change one batch."""
+    """Returns functions that augment one batch, by name."""
     import keras
     import numpy as np
 
@@ -87,7 +87,7 @@ def batch_contestants(backend: str, pictures: Any) -> Contestants:
 
 
 def with_kornia(pictures: Any) -> Contestants:
-    """Kornia on whole batches; it takes floats from 0 to 1, channels first."""
+    """Returns a function that uses Kornia on whole batches, which must be floats from 0 to 1, channels first."""
     try:
         import kornia.augmentation
         import torch
@@ -112,7 +112,7 @@ def with_kornia(pictures: Any) -> Contestants:
 
 
 def with_albumentations(pictures: Any) -> Contestants:
-    """Albumentations, a picture at a time."""
+    """Returns a function that uses Albumentations, picture by picture."""
     try:
         import albumentations
         import cv2
@@ -135,7 +135,7 @@ def with_albumentations(pictures: Any) -> Contestants:
 
 
 def training_contestants(batch_size: int) -> Contestants:
-    """Functions that train for some epochs and return the seconds of one step in the fastest of the last ones."""
+    """Returns functions that train for some epochs and return the seconds of a step in the fastest of the last ones."""
     import keras
     import numpy as np
 
@@ -175,7 +175,7 @@ def training_contestants(batch_size: int) -> Contestants:
 
 
 def table(heading: str, seconds: dict[str, list[float]], reference: str) -> None:
-    """Prints milliseconds and how they compare."""
+    """Prints milliseconds and their ratios."""
     print(f"\n{heading:<44} {'ms':>9} {'times ' + reference:>24}")
     for name, measured in seconds.items():
         ratio = median(other / first for first, other in zip(seconds[reference], measured, strict=True))
@@ -198,7 +198,7 @@ def main() -> None:
         pictures = np.random.default_rng(0).integers(0, 256, shape, dtype="uint8")
         contestants = batch_contestants(backend, pictures)
         seconds: dict[str, list[float]] = {name: [] for name in contestants}
-        for run in contestants.values():  # compiles
+        for run in contestants.values():  # the first call compiles
             if run().shape != shape:
                 raise CourseError("a contestant gives pictures of another shape: it has not done the same work")
         for _ in range(options.rounds):

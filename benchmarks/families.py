@@ -9,7 +9,7 @@ batches of 32. It compares:
 - ``compare``, all runs in one program;
 - ``compare(vectorized=False)``, one run after the other;
 - ``fit`` of this package, one run after the other;
-- ``Model.fit`` of Keras with its defaults (but for ``verbose=0`` and the shuffle), one run after the other.
+- ``Model.fit`` of Keras with its defaults (except ``verbose=0`` and the shuffling), one run after the other.
 
 Each is timed from the call to the result, including compilation: once with few epochs, where compilation dominates, and
 once with more. All must reach the same losses. The candidates take turns; seconds are medians over the rounds, ratios
@@ -77,7 +77,7 @@ def contestants(rates: Sequence[float]) -> dict[str, Callable[[int], float]]:
 
 
 def measure(runs: int, epochs: int, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each contestant in each round."""
+    """Returns the seconds of each contestant in each round."""
     import numpy as np
 
     found: dict[str, list[float]] = {}
@@ -87,7 +87,7 @@ def measure(runs: int, epochs: int, rounds: int) -> dict[str, list[float]]:
             started = time.perf_counter()
             losses.append(train(epochs))
             found.setdefault(name, []).append(time.perf_counter() - started)
-        # Keras shuffles by itself, the others must agree
+        # Keras shuffles in another order; the others must agree
         if max(losses[:3]) - min(losses[:3]) > 1e-3 or abs(losses[3] - losses[0]) > 0.1:
             raise CourseError(f"the contestants end at different losses {losses}: they have not done the same work")
     return found

@@ -18,7 +18,7 @@ LEARNING_RATE, BETA_1, BETA_2, EPSILON = 1e-3, 0.9, 0.999, 1e-7
 def make_epoch(
     variant: str, x: np.ndarray, y: np.ndarray, weights: list[np.ndarray], batch_size: int
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns a function that trains on the samples in the order it is given, and returns the loss of each step."""
+    """Returns a function that trains on the samples in a given order, and returns the loss of each step."""
     pictures, labels = jnp.asarray(x.reshape(len(x), -1)), jnp.asarray(y)
     parameters = [jnp.asarray(array) for array in weights]
     zeros = partial(jax.tree.map, jnp.zeros_like)
@@ -64,7 +64,7 @@ def _loss(parameters: list[jax.Array], x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _step(state: Any, x: jax.Array, y: jax.Array) -> tuple[Any, jax.Array]:
-    """One step of Adam, with epsilon where Keras has it."""
+    """Takes one step of Adam, with epsilon as in Keras."""
     parameters, momentums, velocities, count = state
     count += 1
     loss, gradients = jax.value_and_grad(_loss)(parameters, x, y)

@@ -1,4 +1,4 @@
-"""The training loops that an expert would write by hand in TensorFlow; ``training.py`` races them against ``fit``.
+"""The training loops that an expert would write by hand in TensorFlow; ``training.py`` compares them with ``fit``.
 
 ``XLA step`` and ``graph step`` are the usual ``tf.function`` of one step, compiled by XLA or not; ``loop in XLA``
 compiles a whole epoch into one program.
@@ -15,7 +15,7 @@ LEARNING_RATE, BETA_1, BETA_2, EPSILON = 1e-3, 0.9, 0.999, 1e-7
 def make_epoch(
     variant: str, x: np.ndarray, y: np.ndarray, weights: list[np.ndarray], batch_size: int
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns a function that trains on the samples in the order it is given, and returns the loss of each step."""
+    """Returns a function that trains on the samples in a given order, and returns the loss of each step."""
     # int64 throughout: on a GPU, TensorFlow keeps int32 tensors in the host's memory
     pictures, labels = tf.constant(x.reshape(len(x), -1)), tf.constant(y, "int64")
     parameters = [tf.Variable(array) for array in weights]
@@ -24,7 +24,7 @@ def make_epoch(
     count = tf.Variable(0.0)
 
     def step(x: tf.Tensor, y: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
-        """One step of Adam, with epsilon where Keras has it."""
+        """Takes one step of Adam, with epsilon as in Keras."""
         with tf.GradientTape() as tape:
             loss = _loss(parameters, tf.gather(x, batch), tf.gather(y, batch))
         gradients = tape.gradient(loss, parameters)
@@ -50,7 +50,7 @@ def make_epoch(
     def loop(x: tf.Tensor, y: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
         whole = len(order) // batch_size * batch_size
         batches, rest = tf.reshape(order[:whole], (-1, batch_size)), order[whole:]
-        # map_fn is a tf.while_loop with a place for the result of each turn; here it takes one turn after the other
+        # map_fn is a tf.while_loop that stores the result of each iteration; here the iterations are sequential
         losses = tf.map_fn(lambda batch: step(x, y, batch), batches, fn_output_signature="float32")
         return tf.concat([losses, [step(x, y, rest)]], axis=0) if len(rest) else losses
 

@@ -1,7 +1,7 @@
-"""The training loops that an expert would write by hand in PyTorch; ``training.py`` races them against ``fit``.
+"""The training loops that an expert would write by hand in PyTorch; ``training.py`` compares them with ``fit``.
 
-``compiled`` has forward and backward pass compiled by TorchInductor, on a GPU with CUDA graphs; ``eager`` has not. In
-both Adam is PyTorch's one fused kernel.
+In ``compiled``, TorchInductor compiles forward and backward pass, on a GPU with CUDA graphs; ``eager`` is not compiled.
+Both use PyTorch's fused Adam.
 """
 
 import itertools
@@ -18,7 +18,7 @@ BETA_2, EPSILON = 0.999, 1e-7
 def make_epoch(
     variant: str, x: np.ndarray, y: np.ndarray, weights: list[np.ndarray], batch_size: int
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns a function that trains on the samples in the order it is given, and returns the loss of each step."""
+    """Returns a function that trains on the samples in a given order, and returns the loss of each step."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     pictures, labels = torch.from_numpy(x).flatten(1).to(device), torch.from_numpy(y).long().to(device)
     network = _network(weights).to(device)
@@ -29,7 +29,7 @@ def make_epoch(
         return nn.functional.cross_entropy(network(x.float() * (1 / 255)), y)
 
     if variant == "compiled":
-        # not dynamic: the last, smaller batch of an epoch gets a program of its own, and does not slow the others down
+        # not dynamic: the smaller last batch of an epoch has its own program and does not slow down the others
         mode = "reduce-overhead" if device.type == "cuda" else "default"
         loss_of = torch.compile(loss_of, mode=mode, dynamic=False)
 
@@ -44,13 +44,13 @@ def make_epoch(
             optimizer.param_groups[0]["eps"] = EPSILON / math.sqrt(1 - BETA_2 ** next(steps))
             optimizer.step()
             losses[index] = loss.detach()
-        return losses.cpu().numpy()  # waits for all that was asked of the device before
+        return losses.cpu().numpy()  # waits for all previous work of the device
 
     return epoch
 
 
 def _network(weights: list[np.ndarray]) -> nn.Sequential:
-    """The network with these kernels (inputs, outputs) and biases, one after the other."""
+    """Returns the network with these weights: kernels (inputs, outputs) and biases, alternating."""
     layers: list[nn.Module] = []
     for kernel, bias in zip(weights[::2], weights[1::2], strict=True):
         linear = nn.utils.skip_init(nn.Linear, *kernel.shape)

@@ -1,10 +1,10 @@
-"""What a whole lesson costs beside a plain Keras script of the same networks, in one run.
+"""Times whole lessons beside plain Keras scripts of the same networks, in one run.
 
     KERAS_BACKEND=torch python benchmarks/lessons.py
     python benchmarks/lessons.py --backend jax --lessons 04 --epochs 2 --rounds 3
 
-Lessons 04, 06 and 10 and the scripts in ``benchmarks/plain`` run in processes of their own, on the same sample of the
-data, and take turns. The scripts train the same networks for as many epochs as the lessons, print an accuracy and save
+Lessons 04, 06 and 10 and the scripts in ``benchmarks/plain`` run in separate processes, in turns, on the same sample of
+the data. The scripts train the same networks for as many epochs as the lessons, print an accuracy and save
 the model; the lessons also draw figures, write checkpoints and a report, and compute what their sections show.
 
 Columns: the seconds of the script and of the lesson from start to end, the difference, the seconds that the lesson
@@ -37,7 +37,7 @@ LESSONS = {
 
 
 def prepare(number: str, folder: Path) -> tuple[list[str], list[str]]:
-    """Stores the data of a lesson; returns the data arguments of the script and of the lesson."""
+    """Stores the data of a lesson, and returns the data arguments of the script and of the lesson."""
     from keras_course.datasets import arrays, asl, doggy_door, mnist
 
     if number == "10":
@@ -54,7 +54,7 @@ def prepare(number: str, folder: Path) -> tuple[list[str], list[str]]:
 
 
 def _with_layers_of_keras(model: Any) -> Any:
-    """Returns a copy of a model with Keras' dropout instead of the course's, which a plain script does not know."""
+    """Returns a copy of a model with Keras' dropout, because a plain script cannot open the course's."""
     import keras
 
     config = json.loads(model.to_json())
@@ -113,7 +113,7 @@ def main() -> None:
 
 
 def _seconds(history: Path) -> float:
-    """Returns the seconds of a history in a run within the lesson's."""
+    """Returns the seconds in the history of a run inside the run of the lesson."""
     return sum(float(row.rpartition(",")[2]) for row in history.read_text().splitlines()[1:])
 
 

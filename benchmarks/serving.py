@@ -67,7 +67,7 @@ Measured = dict[tuple[Any, ...], list["Load"]]
 
 @dataclass
 class Load:
-    """What one contestant did in one turn."""
+    """The measurements of one contestant in one turn."""
 
     pictures: int
     seconds: float
@@ -75,7 +75,7 @@ class Load:
 
     @property
     def rate(self) -> float:
-        """Pictures a second."""
+        """Pictures per second."""
         return self.pictures / self.seconds
 
 
@@ -83,7 +83,7 @@ class Load:
 
 
 def write_models(folder: Path, backend: str) -> dict[str, Path]:
-    """Writes the course's two nets as ONNX."""
+    """Writes the two networks of the course as ONNX."""
     select.use(backend)
     select.import_keras()
     from keras_course.cards import ModelCard
@@ -106,7 +106,7 @@ def write_models(folder: Path, backend: str) -> dict[str, Path]:
 
 
 def shape_of(model: Path) -> tuple[int, ...]:
-    """Reads from a model's card which pictures it takes."""
+    """Returns the shape of pictures on the card of a model."""
     from keras_course.deployment.runtimes import open_model
 
     return open_model(model).card.picture_format.shape
@@ -116,7 +116,7 @@ def shape_of(model: Path) -> tuple[int, ...]:
 
 
 def run_alone(pipe: Connection, model: Path, files: Sequence[bytes]) -> None:
-    """Answers as fast as it can, in a process of its own: is told a batch and seconds, and says what it did."""
+    """Runs the model in a separate process without pauses: gets a batch size and seconds, and reports its speed."""
     import onnxruntime
 
     from keras_course.deployment.runtimes import open_model
@@ -149,7 +149,7 @@ def run_alone(pipe: Connection, model: Path, files: Sequence[bytes]) -> None:
 
 @contextmanager
 def alone(model: Path, files: Sequence[bytes]) -> Iterator[Callable[[int, float], Load]]:
-    """ONNX Runtime alone; gives a function of a batch's size, 0 for a file, and of seconds."""
+    """Yields a function that measures ONNX Runtime alone, for a batch size (0 for files) and some seconds."""
     processes = get_context("spawn")
     here, there = processes.Pipe()
     process = processes.Process(target=run_alone, args=(there, model, files), daemon=True)
@@ -168,14 +168,14 @@ def alone(model: Path, files: Sequence[bytes]) -> Iterator[Callable[[int, float]
 
 
 def free_port() -> int:
-    """A port that is free now."""
+    """Returns a free port."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         return taken.getsockname()[1]
 
 
 @contextmanager
 def server(command: Sequence[str], port: int) -> Iterator[None]:
-    """A server in a process of its own, from when it answers."""
+    """Starts a server in a separate process, and yields when it answers."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     quiet = subprocess.DEVNULL
     process = subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet, start_new_session=True)
@@ -186,14 +186,14 @@ def server(command: Sequence[str], port: int) -> Iterator[None]:
         process.send_signal(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
             process.wait(20)
-        # LitServe's workers live on, and would take their part of the machine from whoever comes next
+        # otherwise the workers of LitServe would still run and slow down the next contestant
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Asks for health until there is an answer; LitServe says 503 until its worker is ready."""
+    """Requests the health until it is good; LitServe returns 503 until its worker is ready."""
     end = time.perf_counter() + STARTING_SECONDS
     while time.perf_counter() < end and process.poll() is None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
@@ -210,7 +210,7 @@ def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 def commands(model: Path, litserve: str) -> dict[str, Callable[[int], list[str]]]:
-    """How each server is started on a port."""
+    """Returns the command that starts each server on a port."""
     found: dict[str, Callable[[int], list[str]]] = {
         "serve": lambda port: [sys.executable, "-m", "keras_course", "serve", str(model), "--port", str(port)]
     }
@@ -224,7 +224,7 @@ def commands(model: Path, litserve: str) -> dict[str, Callable[[int], list[str]]
 
 
 def request(path: str, body: bytes, kind: str, accept: str = "application/json") -> bytes:
-    """A request as it goes over the wire."""
+    """Returns the bytes of a request."""
     head = [
         f"POST {path} HTTP/1.1",
         "Host: 127.0.0.1",
@@ -239,9 +239,9 @@ _LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 
 
 def load(port: int, requests: Sequence[bytes], *, clients: int, seconds: float, pictures: int = 1) -> Load:
-    """Lets clients ask, each again as soon as it has its answer.
+    """Runs clients, each of which sends a request as soon as it has the previous answer.
 
-    It knows just as much of HTTP as the servers here need: `http.client` would take more of the machine than they do.
+    It implements only the HTTP that these servers need, because `http.client` would need more CPU than they do.
     """
     selector = selectors.DefaultSelector()
     received: dict[socket.socket, bytearray] = {}
@@ -282,7 +282,7 @@ def load(port: int, requests: Sequence[bytes], *, clients: int, seconds: float, 
 
 
 def is_whole(answer: bytearray) -> bool:
-    """Whether all of an answer has come."""
+    """Returns whether an answer is complete."""
     if not answer:
         raise CourseError("a server has closed a connection without an answer")
     end = answer.find(b"\r\n\r\n")
@@ -297,7 +297,7 @@ def is_whole(answer: bytearray) -> bool:
 
 
 def picture_files(shape: tuple[int, ...]) -> list[bytes]:
-    """PNG files of the size that the model takes, different ones."""
+    """Returns different PNG files of the size that the model takes."""
     random = np.random.default_rng(0)
     files = []
     for _ in range(FILES):
@@ -310,7 +310,7 @@ def picture_files(shape: tuple[int, ...]) -> list[bytes]:
 
 
 def batch_requests(shape: tuple[int, ...], size: int, accept: str) -> list[bytes]:
-    """Requests with prepared batches."""
+    """Returns requests with prepared batches."""
     random = np.random.default_rng(1)
     found = []
     for _ in range(4):
@@ -336,7 +336,7 @@ def measure(model: Path, servers: dict[str, Callable[[int], list[str]]], rounds:
         ports = {name: free_port() for name in servers}
         for name, command in servers.items():
             stack.enter_context(server(command(ports[name]), ports[name]))
-        for port in ports.values():  # warms up
+        for port in ports.values():  # warm-up
             load(port, single, clients=8, seconds=1)
         for _ in range(rounds):
             measured["alone", 1].append(bare(0, seconds))
@@ -354,7 +354,7 @@ def measure(model: Path, servers: dict[str, Callable[[int], list[str]]], rounds:
 
 
 def print_single(measured: Measured, servers: Sequence[str]) -> None:
-    """The table of single pictures."""
+    """Prints the table of single pictures."""
     print(f"\n{'single pictures, PNG':<24} {'clients':>8} {'a second':>10} {'50 %':>9} {'99 %':>9}")
     print(f"{'alone, decoding':<24} {'-':>8} {rate(measured['alone', 1]):>10,.0f} {'-':>9} {'-':>9}")
     for clients in CLIENTS:
@@ -365,7 +365,7 @@ def print_single(measured: Measured, servers: Sequence[str]) -> None:
 
 
 def print_batches(measured: Measured, servers: Sequence[str], kinds: Sequence[str]) -> None:
-    """The table of prepared batches."""
+    """Prints the table of prepared batches."""
     print(
         f"\n{'prepared batches':<24} {'pictures':>8} {'clients':>8} {'a second':>10} {'of bare':>8}"
         f" {'50 %':>9} {'99 %':>9}"
@@ -383,12 +383,12 @@ def print_batches(measured: Measured, servers: Sequence[str], kinds: Sequence[st
 
 
 def rate(row: Sequence[Load]) -> float:
-    """Pictures a second, in the middle of the rounds."""
+    """Returns pictures per second, as the median over the rounds."""
     return median(one.rate for one in row)
 
 
 def waited(row: Sequence[Load], share: float) -> float:
-    """Seconds within which such a share of the requests was answered."""
+    """Returns the seconds in which this share of the requests was answered."""
     return float(np.quantile([second for one in row for second in one.waited], share))
 
 
@@ -409,7 +409,7 @@ def cold_starts(model: Path, servers: dict[str, Callable[[int], list[str]]]) -> 
 
 
 def find_litserve(python: str) -> str:
-    """The Python that has LitServe, empty if there is none."""
+    """Returns the Python that has LitServe, or an empty string."""
     if python:
         return python
     return sys.executable if select.is_installed("litserve") else ""
@@ -434,7 +434,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         models = {str(path): path for path in options.model}
         if not models:
-            # in a process of its own: Keras and its backend would slow down the clients
+            # in a separate process, because Keras and its backend would slow down the clients
             with get_context("spawn").Pool(1) as pool:
                 models = pool.apply(write_models, (Path(folder), options.backend))
         for name, path in models.items():

@@ -1,7 +1,7 @@
 """A model behind LitServe, for ``serving.py``: ``python serving_litserve.py model.onnx PORT``.
 
-It is written as users of LitServe do, with its faster options: raw bodies instead of JSON with base64, micro-batches,
-and answers that the worker encodes as JSON.
+It follows LitServe's documentation, with its faster options: raw bodies instead of JSON with base64, micro-batches, and
+answers that the worker encodes as JSON.
 """
 
 import io
@@ -25,7 +25,7 @@ BEGINNING_OF_NPY = b"\x93NUMPY"
 
 
 class Pictures(litserve.LitAPI):
-    """Takes a picture, or a prepared batch of them."""
+    """Accepts a picture or a prepared batch."""
 
     def __init__(self, model: Path, **settings: Any) -> None:
         super().__init__(**settings)
@@ -38,13 +38,13 @@ class Pictures(litserve.LitAPI):
         self.card = ModelCard.from_json(self.session.get_modelmeta().custom_metadata_map["card.json"])
 
     def decode_request(self, request: Raw) -> np.ndarray:
-        """Makes of a body what the model takes."""
+        """Converts a request body to the input of the model."""
         if request.startswith(BEGINNING_OF_NPY):
             return np.load(io.BytesIO(request), allow_pickle=False)
         return prepare(request, self.card.picture_format)[None]
 
     def batch(self, inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, list[int]]:
-        """Puts what several requests brought together."""
+        """Concatenates the inputs of several requests."""
         return np.concatenate(inputs), [len(one) for one in inputs]
 
     def predict(self, x: tuple[np.ndarray, list[int]]) -> tuple[np.ndarray, list[int]]:
@@ -53,12 +53,12 @@ class Pictures(litserve.LitAPI):
         return self.session.run(None, {self.input: pictures.astype("float32")})[0], counts
 
     def unbatch(self, output: tuple[np.ndarray, list[int]]) -> list[np.ndarray]:
-        """Gives each request its own."""
+        """Splits the outputs by request."""
         logits, counts = output
         return np.split(logits, np.cumsum(counts)[:-1])
 
     def encode_response(self, output: np.ndarray) -> Response:
-        """The most probable class of each picture."""
+        """Returns the most probable class of each picture."""
         answers = [
             {"answers": [{"class": answer.class_name, "probability": answer.probability} for answer in row]}
             for row in predictions_of(output, self.card.class_names, top=1)

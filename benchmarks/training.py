@@ -9,7 +9,7 @@ The task: 784-512-512-10 with ReLU, Adam at 0.001, an epoch over 10,000 digits. 
 - the loop that an expert would write by hand in the framework, without Keras (``hand_written_<backend>.py``), in
   several variants; the fastest counts, except those marked "extra". They get the shuffled order of each epoch, return
   the loss of each step, and measure no accuracy;
-- ``Model.fit`` of Keras with its defaults (but for ``verbose=0``), and with its fastest settings.
+- ``Model.fit`` of Keras with its defaults (except ``verbose=0``), and with its fastest settings.
 
 Each candidate runs in a separate process, with its own threads, memory, framework settings and peak of memory (as the
 operating system counts it, including framework, compiler and digits; on a GPU, only the host's memory). The processes
@@ -54,18 +54,18 @@ from keras_course._backend import select
 from keras_course.errors import CourseError, check_positive
 from keras_course.lesson import explain_errors
 
-# Whoever imports Keras or a framework does it in a function that runs in a process of its own: a child's peak of memory
-# is never below that of its parent, so the parent has to stay small.
+# Keras and frameworks are imported only inside functions that run in separate processes: the peak memory of a child is
+# never below that of its parent, so the parent must stay small.
 
 LEARNING_RATE = 0.001
 SEED = 0
 WARM_UP_EPOCHS = 2
 STEPS_TO_COMPARE = 20
-# Keras computes Adam's bias correction in float32, PyTorch in float64, so Keras' learning rate is 7e-6 lower. By itself
-# that is 5e-6 in the losses; with batches of 128 a ReLU flips because of it, and they part by 7e-4 within 20 steps.
+# Keras computes Adam's bias correction in float32, PyTorch in float64, so Keras' learning rate is 7e-6 lower. That
+# alone changes losses by 5e-6; with batches of 128 it flips a ReLU, and the losses differ by 7e-4 within 20 steps.
 LARGEST_LOSS_DIFFERENCE = 1e-3
-FILE_WIDTH = 130  # characters a line, where the tables do not go to a terminal
-SETTLE_SECONDS = 0.05  # threads of the contestant before may spin for a while, waiting for more work
+FILE_WIDTH = 130  # characters of a line if the output is not a terminal
+SETTLE_SECONDS = 0.05  # threads of the previous contestant can spin for a while
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Task:
-    """What a contestant's process is told."""
+    """The settings of the process of a contestant."""
 
     contestant: Contestant
     backend: str
@@ -90,37 +90,35 @@ class Task:
     data_file: Path
 
     def data(self) -> tuple[np.ndarray, np.ndarray]:
-        """The pictures and the labels."""
+        """Returns the pictures and the labels."""
         with np.load(self.data_file) as file:
             return file["x"], file["y"]
 
     def weights(self) -> list[np.ndarray]:
-        """The initial kernels and biases."""
+        """Returns the initial kernels and biases."""
         with np.load(self.data_file) as file:
             return [file[name] for name in file.files if name.startswith("weights")]
 
     def orders(self) -> np.ndarray:
-        """The order of the samples in each epoch (epochs, samples)."""
+        """Returns the order of the samples in each epoch, (epochs, samples)."""
         with np.load(self.data_file) as file:
             return file["orders"]
 
 
 @dataclass(frozen=True)
 class Lap:
-    """What a contestant reports of one epoch."""
+    """The measurements of one epoch of a contestant."""
 
     seconds: float
-    losses: list[
-        float
-    ]  # of the first steps, each the mean over `steps_a_loss` steps; looked at in the first epoch only
+    losses: list[float]  # of the first steps, each a mean over `steps_a_loss` steps; used only in the first epoch
     steps_a_loss: int
     imports_mib: float
     peak_mib: float
-    parts: dict[str, float]  # seconds, by what they were spent on
+    parts: dict[str, float]  # seconds by activity
 
 
 class Turns:
-    """A contestant's side of the race: waits for its turn and says how long the epoch took."""
+    """The connection of a contestant: waits for its turn and reports the time of an epoch."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -128,11 +126,11 @@ class Turns:
         self._started = 0.0
 
     def imported(self) -> None:
-        """Notes how much memory the imports took."""
+        """Records the memory after the imports."""
         self._imports_mib = peak_mib()
 
     def start(self) -> None:
-        """Waits until it is this contestant's turn."""
+        """Waits for the turn of this contestant."""
         self._connection.recv()
         self._started = time.perf_counter()
 
@@ -146,21 +144,21 @@ class Turns:
 
 
 def peak_mib() -> float:
-    """The most memory that this process has had so far, in MiB."""
+    """Returns the peak memory of this process in MiB."""
     unit = 1 if sys.platform == "darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
-# The contestants. Each runs in a process of its own, for all epochs.
+# The contestants. Each runs in one separate process for all epochs.
 
 
 def run_fit(turns: Turns, task: Task) -> None:
-    """``fit`` of this package, held up before each epoch until it is its turn."""
+    """Runs ``fit`` of this package, which waits for its turn before each epoch."""
     _run_fit(turns, task, parts=None)
 
 
 def run_fit_timed_inside(turns: Turns, task: Task) -> None:
-    """``fit`` of this package, with a clock on each of its parts."""
+    """Runs ``fit`` of this package and times its parts."""
     from keras_course import _backend
 
     fitting = importlib.import_module("keras_course.training.fit")
@@ -197,7 +195,7 @@ def _run_fit(turns: Turns, task: Task, parts: defaultdict[str, float] | None) ->
         turns.stop(losses[-1], parts=dict(parts or {}))
 
     def choose_steps_in_turn(*arguments: Any) -> Any:
-        turns.start()  # compiling is part of the first epoch
+        turns.start()  # includes compiling in the first epoch
         return choose_steps(*arguments)
 
     def run_epoch_in_turn(trainer: Any, epoch: int) -> Any:
@@ -224,7 +222,7 @@ def _run_fit(turns: Turns, task: Task, parts: defaultdict[str, float] | None) ->
 
 
 class _TimedLoop:
-    """A training loop of a backend, with a clock on each of its methods."""
+    """A training loop of a backend that times its methods."""
 
     def __init__(self, loop: Any, parts: defaultdict[str, float]) -> None:
         self._loop, self._parts = loop, parts
@@ -243,7 +241,7 @@ class _TimedLoop:
 
 
 class _TimedLogs:
-    """Losses that are being computed, with a clock on the wait for them."""
+    """Losses that are being computed; times the wait for them."""
 
     def __init__(self, logs: Any, parts: defaultdict[str, float]) -> None:
         self._logs, self._parts = logs, parts
@@ -261,7 +259,7 @@ def _clock(parts: defaultdict[str, float], name: str) -> Iterator[None]:
 
 
 def run_hand_written(turns: Turns, task: Task) -> None:
-    """A loop of ``hand_written_<backend>.py``."""
+    """Runs a loop of ``hand_written_<backend>.py``."""
     hand_written = importlib.import_module(f"hand_written_{task.backend}")
     turns.imported()
     epoch = hand_written.make_epoch(task.contestant.variant, *task.data(), task.weights(), task.batch_size)
@@ -272,7 +270,7 @@ def run_hand_written(turns: Turns, task: Task) -> None:
 
 
 def run_model_fit(turns: Turns, task: Task) -> None:
-    """``Model.fit`` of Keras, once in our order for its losses and then for all other epochs with its defaults."""
+    """Runs ``Model.fit`` of Keras: one epoch in our order for its losses, and the others with its defaults."""
     import keras
 
     from keras_course.models import dense_classifier
@@ -288,12 +286,12 @@ def run_model_fit(turns: Turns, task: Task) -> None:
         **task.contestant.settings,
     )
 
-    sums: dict[int, float] = {0: 0.0}  # of the losses up to a step
+    sums: dict[int, float] = {0: 0.0}  # over the losses up to a step
 
     class Losses(keras.callbacks.Callback):
         def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
             if batch < STEPS_TO_COMPARE:
-                sums[batch + 1] = float(logs["loss"]) * (batch + 1)  # Keras gives the mean since the epoch began
+                sums[batch + 1] = float(logs["loss"]) * (batch + 1)  # the mean of the epoch so far
 
     class InTurn(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -312,7 +310,7 @@ def run_model_fit(turns: Turns, task: Task) -> None:
 
 
 def _wait_for_device(model: Any) -> None:
-    """Returns when the last weight, and so the last step, is there."""
+    """Waits until the last weight, and thus the last step, is computed."""
     import keras
 
     keras.ops.convert_to_numpy(model.trainable_variables[-1])
@@ -323,13 +321,13 @@ FIT_TIMED_INSIDE = Contestant("fit, timed inside", run_fit_timed_inside)
 
 
 def hand_written(variant: str, *, is_extra: bool = False) -> Contestant:
-    """A contestant of ``hand_written_<backend>.py``."""
+    """Returns a contestant of ``hand_written_<backend>.py``."""
     name = f"hand-written, {variant}" + " (extra)" * is_extra
     return Contestant(name, run_hand_written, variant=variant, is_extra=is_extra)
 
 
 def model_fit(**settings: Any) -> Contestant:
-    """Keras' own loop, compiled with these settings."""
+    """Returns Keras' own loop, compiled with these settings."""
     name = ", ".join(f"{key}={value}" for key, value in settings.items()) or "defaults"
     return Contestant(f"Model.fit, {name}", run_model_fit, settings=settings)
 
@@ -340,7 +338,7 @@ CONTESTANTS = {
         hand_written("scan"),
         hand_written("one call a step"),
         model_fit(),
-        model_fit(steps_per_execution=20),  # compiled by XLA it is by default
+        model_fit(steps_per_execution=20),  # Keras compiles with XLA by default
     ],
     "tensorflow": [
         FIT,
@@ -360,15 +358,15 @@ CONTESTANTS = {
 }
 
 
-# The race.
+# The comparison.
 
 
 class DroppedOutError(Exception):
-    """A contestant does not run on this machine; the message says why."""
+    """A contestant cannot run on this machine; the message says why."""
 
 
 class Runner:
-    """The process of a contestant, seen from outside."""
+    """Controls the process of a contestant."""
 
     def __init__(self, task: Task) -> None:
         self._connection, inner = SPAWN.Pipe()
@@ -377,7 +375,7 @@ class Runner:
         inner.close()
 
     def lap(self) -> Lap:
-        """Lets the contestant train for one epoch."""
+        """Tells the contestant to train for one epoch, and returns its measurements."""
         try:
             self._connection.send("go")
             answer = self._connection.recv()
@@ -389,7 +387,7 @@ class Runner:
         return answer
 
     def end(self) -> None:
-        """Waits for the end of the process; one that has not come to its end by itself is ended."""
+        """Waits for the end of the process, and kills it if it does not end."""
         self._connection.close()
         self._process.join(timeout=10)
         self._process.terminate()
@@ -426,7 +424,7 @@ class Spread:
 
 @dataclass
 class Result:
-    """How a contestant did."""
+    """The results of a contestant."""
 
     contestant: str
     is_extra: bool
@@ -451,12 +449,12 @@ class Race:
     profile: dict[str, Spread] = field(default_factory=dict)
 
     def result(self, contestant: str) -> Result:
-        """The result of the contestant of that name."""
+        """Returns the result of a contestant by its name."""
         return next(result for result in self.results if result.contestant == contestant)
 
 
 def run_laps(tasks: Sequence[Task], rounds: int, console: Console) -> tuple[dict[str, list[Lap]], dict[str, str]]:
-    """Lets the contestants train in turn, and returns their laps, and the reasons of those who could not."""
+    """Runs the contestants in turns, and returns their laps, and the reasons of those that cannot run."""
     runners: dict[str, Runner] = {}
     laps: dict[str, list[Lap]] = {}
     dropped_out: dict[str, str] = {}
@@ -484,7 +482,7 @@ def run_laps(tasks: Sequence[Task], rounds: int, console: Console) -> tuple[dict
 def race(
     backend: str, batch_size: int, rounds: int, data_file: Path, steps: int, profile: bool, console: Console
 ) -> Race:
-    """Lets all contestants of a backend train with batches of one size."""
+    """Runs all contestants of a backend with one batch size."""
 
     def task(contestant: Contestant) -> Task:
         return Task(contestant, backend, batch_size, WARM_UP_EPOCHS + rounds, data_file)
@@ -524,24 +522,24 @@ def result_of(contestant: Contestant, laps: list[Lap], laps_of_fit: list[Lap], s
 
 
 def loss_difference(lap: Lap, lap_of_fit: Lap) -> float:
-    """The largest difference of two loss curves; where one has a mean of several steps, it is compared with a mean."""
+    """Returns the largest difference of two loss curves, after averaging over the same steps."""
     losses_of_fit = np.array(lap_of_fit.losses).reshape(-1, lap.steps_a_loss).mean(axis=1)
     return float(np.abs(np.array(lap.losses) - losses_of_fit).max())
 
 
 def profile_of(laps: Sequence[Lap]) -> dict[str, Spread]:
-    """The milliseconds of an epoch of ``fit``, by what they are spent on."""
+    """Returns the milliseconds of an epoch of ``fit`` by activity."""
     parts = {name: [1000 * lap.parts[name] for lap in laps] for name in laps[0].parts}
     totals = [1000 * lap.seconds for lap in laps]
     parts["bookkeeping (the rest)"] = [total - sum(rest) for total, *rest in zip(totals, *parts.values(), strict=True)]
     return {name: Spread.of(values) for name, values in (parts | {"the whole epoch": totals}).items()}
 
 
-# The data, and the machine.
+# Data and machine.
 
 
 def prepare(connection: Connection, data_file: Path, epochs: int) -> None:
-    """Writes digits, initial weights and the orders that ``fit`` will draw, and sends a description of the machine."""
+    """Writes digits, initial weights and the sample orders of ``fit``, and sends a description of the machine."""
     from keras_course import _backend, randomness
     from keras_course.datasets import mnist
     from keras_course.models import dense_classifier
@@ -555,7 +553,7 @@ def prepare(connection: Connection, data_file: Path, epochs: int) -> None:
 
 
 def describe_machine(backend: str, device: str) -> dict[str, str]:
-    """Says what the numbers were measured on."""
+    """Returns a description of machine and versions."""
     packages = ("keras-course", "keras", backend, "numpy")
     return {
         "backend": backend,
@@ -568,7 +566,7 @@ def describe_machine(backend: str, device: str) -> dict[str, str]:
 
 
 def _version(package: str) -> str:
-    try:  # the module would say it, too, but this process imports none
+    try:  # from the metadata, because this process must not import the module
         return version(package)
     except PackageNotFoundError:
         return "unknown"
@@ -582,11 +580,11 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
-# What a person sees.
+# Output.
 
 
 def show(race: Race, console: Console) -> None:
-    """Prints the results as tables and the answer as a sentence."""
+    """Prints the results as tables and a summary in one sentence."""
     table = Table(title=f"batches of {race.batch_size}", title_justify="left", box=SIMPLE)
     table.add_column("", overflow="fold")
     for heading in (
@@ -622,7 +620,7 @@ def show(race: Race, console: Console) -> None:
 
 
 def show_profile(race: Race, console: Console) -> None:
-    """Prints where the time of ``fit`` goes."""
+    """Prints the profile of ``fit``."""
     table = Table(title=f"where fit spends an epoch, batches of {race.batch_size}", title_justify="left", box=SIMPLE)
     for heading in ("", "milliseconds", "share"):
         table.add_column(heading, justify="right" if heading else "left")

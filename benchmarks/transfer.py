@@ -29,14 +29,14 @@ BATCH_SIZE = 64
 
 
 def optimizer(steps):
-    """As ``train_head`` has it."""
+    """Returns the optimizer of ``train_head``."""
     adam = keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(0.003, decay_steps=steps), weight_decay=0.01)
     adam.exclude_from_weight_decay(var_names=["bias"])
     return adam
 
 
 def usual_classifier(name, num_classes):
-    """What the guides of Keras build: the backbone frozen, pooled, and a dense layer."""
+    """Returns a classifier as in Keras' guides: frozen backbone, pooling, and a dense layer."""
     backbone = load_backbone(name)
     backbone.trainable = False
     inputs = keras.Input(backbone.input_shape[1:])
@@ -46,12 +46,12 @@ def usual_classifier(name, num_classes):
 
 
 def accuracy(model, valid):
-    """Measured alike for both."""
+    """Returns the accuracy, in the same way for both."""
     return evaluation.accuracy(predict_logits(model, valid[0]), valid[1])
 
 
 def through_the_backbone(name, train, valid, classes, epochs, measured):
-    """Seconds and accuracy of Keras' `fit`, its compilation left out by an epoch before."""
+    """Returns seconds and accuracy of Keras' `fit`, after one epoch that compiles."""
     model = usual_classifier(name, classes)
     ours = transfer_classifier(backbone=name, num_classes=classes)
     steps = -(-len(train[0]) // BATCH_SIZE)
@@ -68,7 +68,7 @@ def through_the_backbone(name, train, valid, classes, epochs, measured):
 
 
 def on_features(name, train, valid, classes, epochs, cache):
-    """Seconds and accuracy of ``train_head``, all compilation included."""
+    """Returns seconds and accuracy of ``train_head``, with compilation."""
     model = transfer_classifier(backbone=name, num_classes=classes)
     started = time.perf_counter()
     train_head(model, train, valid, epochs=epochs, batch_size=BATCH_SIZE, cache=cache, progress=False)
@@ -76,7 +76,7 @@ def on_features(name, train, valid, classes, epochs, cache):
 
 
 def fine_tuning(name, train, classes):
-    """Photos a second while everything is trained: Keras' `fit`, and ours, each in its second epoch."""
+    """Returns photos per second while all layers are trained, by Keras' `fit` and by ours, each in its second epoch."""
     model = usual_classifier(name, classes)
     model.trainable = True
     model.compile(keras.optimizers.AdamW(1e-4), keras.losses.SparseCategoricalCrossentropy(from_logits=True))

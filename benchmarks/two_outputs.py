@@ -32,7 +32,7 @@ def build() -> keras.Model:
 
 
 def main() -> None:
-    """Trains in turn, and prints the speeds."""
+    """Trains in turns, and prints the speeds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7, metavar="N", help="epochs that count (%(default)s)")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[32, 128], metavar="N", help="(32 128)")
@@ -47,10 +47,10 @@ def main() -> None:
         steps = -(-SAMPLES // batch_size)
         theirs = build()
         theirs.compile(keras.optimizers.Adam(0.001), losses, loss_weights={"kind": 1.0, "size": 0.3})
-        waits: list[float] = []  # how long Keras took for its epoch of each round
+        waits: list[float] = []  # seconds of Keras' epoch in each round
 
         class InTurn(keras.callbacks.Callback):
-            """Lets Keras train for an epoch before each epoch of ``fit``, whose clock starts afterward."""
+            """Trains an epoch with Keras before each epoch of ``fit``, which is timed separately."""
 
             def on_train_begin(self, logs: object = None, *, model: keras.Model = theirs) -> None:
                 self.keras_epoch(model)

@@ -15,7 +15,7 @@ The rooms, in the order in which data flows; ``tests/test_rooms.py`` has the sam
 | ``randomness/`` | one generator for initial weights, shuffling, dropout and augmentation |
 | ``update_rules`` | the optimizers as a table |
 | ``surfaces`` | losses of two parameters |
-| ``preprocessing/`` | files to pixels, the same in training and in serving |
+| ``preprocessing/`` | pictures to pixels, texts to tokens, the same in training and in serving |
 | ``cards`` | what a saved model says about itself |
 | ``datasets/`` | one file per data set: where it comes from, and ``load_data()`` |
 | ``augmentation/`` | random changes of training pictures, in batches, on the device |
@@ -24,7 +24,9 @@ The rooms, in the order in which data flows; ``tests/test_rooms.py`` has the sam
 | ``allow_list`` | the layers and operations that a model file may contain |
 | ``evaluation`` | metrics and the confusion matrix |
 | ``training/`` | the training loops and the run directory |
+| ``generation/`` | samplers: words from a language model |
 | ``explain`` | kernels, feature maps, Grad-CAM |
+| ``explain_text`` | attention maps, integrated gradients over tokens |
 | ``plots/`` | the figures of the lessons |
 | ``documents`` | HTML pages in one file |
 | ``report`` | the report of a run |

@@ -168,12 +168,13 @@ def check_outputs(model: "keras.Model") -> None:
     """Checks that no layer of a built model has too large an output for one sample."""
     if larger := find_larger(model, LARGEST_OUTPUT):
         name, count = larger
-        raise CourseError(f"its layer {name!r} makes {count:,} numbers of a picture; {LARGEST_OUTPUT:,} are allowed")
+        raise CourseError(f"its layer {name!r} makes {count:,} numbers for one sample; {LARGEST_OUTPUT:,} are allowed")
 
 
 def register_layers() -> None:
     """Registers the layers of this course with Keras, which finds them in a file by their names."""
     import keras_course.augmentation
+    import keras_course.models.bert
     import keras_course.models.transformer
     import keras_course.pretrained.transfer
     import keras_course.randomness  # noqa: F401

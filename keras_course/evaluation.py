@@ -8,6 +8,7 @@ Source: C. M. Bishop, "Pattern Recognition and Machine Learning", 2006, section 
 """
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import Any, TypedDict
 
@@ -18,6 +19,8 @@ from keras_course.errors import CourseError, check_positive
 
 FloatArray = npt.NDArray[np.float64]
 IntegerArray = npt.NDArray[np.int64]
+
+_LARGEST_EXPONENT = math.log(sys.float_info.max)
 
 
 class ClassScores(TypedDict):
@@ -258,6 +261,53 @@ def binary_cross_entropy(probabilities: npt.ArrayLike, labels: npt.ArrayLike) ->
     return float(np.mean(surprise)) + 0.0  # + 0.0 turns the -0.0 of a perfect prediction into 0.0
 
 
+def perplexity(log_probabilities: npt.ArrayLike) -> float:
+    """Computes the perplexity of a language model: exp(-(1/n) Σ log p̂ᵢ).
+
+    A model that guesses evenly among k tokens scores k.
+
+    Args:
+        log_probabilities: Natural logarithm of the predicted probability of each token that occurred, of any shape;
+            -infinity is possible.
+
+    Returns:
+        A number from 1 up; infinity if a token had the probability 0.
+
+    Raises:
+        CourseError: There are no numbers, or one is NaN or above 0.
+
+    Example:
+        >>> round(perplexity(np.log([0.5, 0.125])), 6)
+        4.0
+    """
+    mean = float(_logarithms(log_probabilities).mean())
+    return math.exp(-mean) if mean > -_LARGEST_EXPONENT else math.inf
+
+
+def bits_per_character(log_probabilities: npt.ArrayLike, characters: int) -> float:
+    """Computes the bits that a language model needs for each character: -(Σ log₂ p̂ᵢ) / characters.
+
+    It compares models of words, word pieces and characters, whose perplexities cannot be compared.
+
+    Args:
+        log_probabilities: Natural logarithm of the predicted probability of each token that occurred, of any shape;
+            -infinity is possible.
+        characters: Number of characters of the text, with one for each token that ends a sentence.
+
+    Returns:
+        A number from 0 up; infinity if a token had the probability 0.
+
+    Raises:
+        CourseError: There are no numbers, one is NaN or above 0, or the number of characters is not positive.
+
+    Example:
+        >>> round(bits_per_character(np.log([0.5, 0.125]), characters=8), 6)
+        0.5
+    """
+    check_positive(characters=characters)
+    return float(-_logarithms(log_probabilities).sum() / math.log(2) / characters) + 0.0
+
+
 def checked_confusion_matrix(matrix: npt.ArrayLike, class_names: Sequence[str]) -> IntegerArray:
     """Returns a confusion matrix as int64, after checking that it has counts, and one row for each class name."""
     counts = np.asarray(matrix)
@@ -303,6 +353,15 @@ def _check_equal_lengths(first: str, first_length: int, second: str, second_leng
         raise CourseError(
             f"{first} has {first_length} entries and {second} has {second_length}; give the same number of both"
         )
+
+
+def _logarithms(values: npt.ArrayLike) -> FloatArray:
+    numbers = np.asarray(values, dtype=np.float64)
+    if numbers.size == 0:
+        raise CourseError(f"log_probabilities have shape {numbers.shape}; give at least one number")
+    remedy = "give logarithms of probabilities, from -infinity to 0"
+    _check_numbers("log_probabilities", numbers, ~(numbers <= 0), remedy)
+    return numbers
 
 
 def _finite_numbers(name: str, values: npt.ArrayLike) -> FloatArray:

@@ -4,6 +4,7 @@
 with models inside.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -256,19 +257,31 @@ def _float32(tensor: Any) -> npt.NDArray[np.float32]:
     return np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(tensor, "float32")))
 
 
-def _layers(outer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
-    """Yields all layers that are not models, in the order of the model; Keras' list reverses inner models."""
+def layers_of(outer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
+    """Yields all layers that are not models, in the order of the model; Keras' list reverses inner models.
+
+    Args:
+        outer: A built model or layer.
+
+    Yields:
+        The layers, also those inside models and layers; a layer that two models share comes twice.
+
+    Example:
+        >>> from keras_course.models import dense_classifier
+        >>> [layer.name for layer in layers_of(dense_classifier(hidden=(8,)))]
+        ['pixels', 'flatten', 'hidden1', 'logits']
+    """
     for layer in keras_private.all_layers(outer, include_self=False, recursive=False):
         if not isinstance(layer, keras.Model | keras.layers.InputLayer):
             yield layer
-        yield from _layers(layer)
+        yield from layers_of(layer)
 
 
 def _layer(model: keras.Model, name: str) -> keras.layers.Layer:
-    for layer in _layers(model):
+    for layer in layers_of(model):
         if layer.name == name:
             return layer
-    raise CourseError(f"layer is {name!r}; give one of {_names(_layers(model))}")
+    raise CourseError(f"layer is {name!r}; give one of {_names(layers_of(model))}")
 
 
 def _is_convolution(layer: keras.layers.Layer) -> bool:
@@ -276,7 +289,7 @@ def _is_convolution(layer: keras.layers.Layer) -> bool:
 
 
 def _convolutions(model: keras.Model) -> list[keras.layers.Layer]:
-    found = [layer for layer in _layers(model) if _is_convolution(layer)]
+    found = [layer for layer in layers_of(model) if _is_convolution(layer)]
     if not found:
         raise CourseError(f"model {model.name!r} has no convolution over pictures; give a model with one")
     return found
@@ -284,7 +297,7 @@ def _convolutions(model: keras.Model) -> list[keras.layers.Layer]:
 
 def _last_maps(model: keras.Model) -> keras.layers.Layer:
     """Returns the last convolution, or the last normalization or activation directly after it."""
-    everything = list(_layers(model))
+    everything = list(layers_of(model))
     convolutions = _convolutions(model)
     # some networks end with convolutions over a single place, after pooling
     over_places = [layer for layer in convolutions if _places(layer) != 1]
@@ -305,20 +318,39 @@ def _names(layers: Iterable[keras.layers.Layer]) -> str:
 
 
 @contextmanager
+def calls_replaced(layer: keras.layers.Layer, replacement: Callable[..., Any]) -> Iterator[None]:
+    """Replaces the computation of a layer within the context.
+
+    Args:
+        layer: A built layer.
+        replacement: Is called with the layer's own ``call`` and then its arguments; returns the output.
+
+    Example:
+        >>> double = keras.layers.Rescaling(2.0)
+        >>> with calls_replaced(double, lambda call, x: call(x) + 1):
+        ...     changed = float(double(np.ones(1))[0])
+        >>> changed, float(double(np.ones(1))[0])
+        (3.0, 2.0)
+    """
+    call = layer.call
+    layer.call = functools.partial(replacement, call)
+    try:
+        yield
+    finally:
+        del layer.call
+
+
+@contextmanager
 def _watching(layer: keras.layers.Layer, change: Callable[[Any], Any] = lambda output: output) -> Iterator[list[Any]]:
     """Records the outputs of a layer within the context, after applying a change to them."""
     seen: list[Any] = []
-    call = layer.call
 
-    def watched(*args: Any, **kwargs: Any) -> Any:
+    def watched(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         seen.append(change(call(*args, **kwargs)))
         return seen[-1]
 
-    layer.call = watched
-    try:
+    with calls_replaced(layer, watched):
         yield seen
-    finally:
-        del layer.call
 
 
 def _the_maps(seen: list[Any], layer: str) -> Any:

@@ -1,4 +1,4 @@
-"""What tests share: the data that does not ship with the package, and what happens where it is not there."""
+"""Fixtures of all tests, and the selection of tests: data that is not in the package, servers, browsers."""
 
 import http.client
 import json
@@ -25,8 +25,9 @@ BROWSER_OPTIONS = (
     "--use-fake-ui-for-media-stream",
 )
 
-# What these test needs no backend. tox runs them once, where there is none, and not again where there is one.
+# These tests need no backend. tox runs them only once, in an environment without a backend.
 WITHOUT_BACKEND = (
+    "pretrained/test_bert_checkpoint.py",
     "pretrained/test_tensor_files.py",
     "assessment/test_grades.py",
     "datasets",
@@ -51,7 +52,7 @@ WITHOUT_BACKEND = (
     "test_report.py",
     "test_rooms.py",
 )
-# The same holds here for all tests but those that are marked `needs_backend`.
+# So do all tests of these files but those marked `needs_backend`.
 MOSTLY_WITHOUT_BACKEND = ("test_cli.py", "test_readme.py", "test_select.py")
 
 
@@ -72,7 +73,7 @@ def _is_in(places, path):
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Chooses among files and folders; None leaves one to the others who may have a say."""
+    """Ignores files and folders that are not selected; None leaves the decision to other hooks."""
     needs_none = _is_in(WITHOUT_BACKEND, collection_path)
     places = [Path(__file__).parent / place for place in WITHOUT_BACKEND + MOSTLY_WITHOUT_BACKEND]
     of_interest = any(place.is_relative_to(collection_path) for place in places) or needs_none
@@ -82,7 +83,7 @@ def pytest_ignore_collect(collection_path, config):
 
 
 def pytest_configure():
-    """Gives each of several test processes cores of its own: one that shares them waits for threads that wait, too."""
+    """Gives each test process its own cores: on shared ones, threads wait for each other."""
     names = WITHOUT_BACKEND + MOSTLY_WITHOUT_BACKEND
     if missing := [name for name in names if not (Path(__file__).parent / name).exists()]:
         raise pytest.UsageError(f"WITHOUT_BACKEND names {', '.join(missing)}, which tests/ does not have")
@@ -93,7 +94,7 @@ def pytest_configure():
 
 
 def pytest_collection_modifyitems(items, config):
-    """Chooses among tests. What takes minutes goes first; of two processes the second would run half a lesson again."""
+    """Selects tests; those that take minutes go first: a lesson split between two processes would run twice."""
     wanted = config.getoption("--without-backend")
 
     def is_wanted(item):
@@ -108,14 +109,14 @@ def pytest_collection_modifyitems(items, config):
 
 
 def _do_without(request, reason):
-    """Ends a test whose data is missing: skipped, or failed with ``--require-data``."""
+    """Skips a test whose data is missing; with ``--require-data``, it fails."""
     end = pytest.fail if request.config.getoption("--require-data") else pytest.skip
     end(reason)
 
 
 @pytest.fixture(scope="session")
 def full_mnist(request):
-    """All 60,000 + 10,000 digits, from the cache, from KERAS_COURSE_DATA or downloaded: the path for ``--data``."""
+    """The path, for ``--data``, of all 70,000 digits, from the cache or KERAS_COURSE_DATA, or downloaded."""
     from keras_course.datasets import mnist
     from keras_course.errors import CourseError
 
@@ -127,7 +128,7 @@ def full_mnist(request):
 
 @pytest.fixture(scope="session")
 def course_data(request):
-    """The folder with the data sets that are prepared by hand, named by KERAS_COURSE_DATA."""
+    """The folder of prepared data sets, from KERAS_COURSE_DATA."""
     folder = os.environ.get("KERAS_COURSE_DATA")
     if not folder or not Path(folder).is_dir():
         return _do_without(request, f"KERAS_COURSE_DATA is {folder!r}; let it name the folder of prepared data sets")
@@ -136,7 +137,7 @@ def course_data(request):
 
 @pytest.fixture(scope="session")
 def record_accuracies():
-    """A function that keeps the accuracies of some seeds, which tests/parity/test_accuracies.py then compares."""
+    """A function that stores accuracies by seed, which tests/parity/test_accuracies.py compares."""
 
     def record(name, accuracies):
         if folder := os.environ.get("KERAS_COURSE_ACCURACIES"):
@@ -151,12 +152,12 @@ def record_accuracies():
 
 
 class Server:
-    """`keras-course serve` in a process of its own, on a free port of this machine."""
+    """`keras-course serve` in a separate process, on a free port of localhost."""
 
     def __init__(self, model, *options):
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", "keras_course", "serve", str(model), "--port", "0", *map(str, options)]
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - it is closed with the server
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the server
         self.process = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=self._errors, text=True, start_new_session=True
         )
@@ -166,29 +167,29 @@ class Server:
         self.url, self.port = found[0], int(found[1])
 
     def errors(self):
-        """What it has written to its error output so far."""
+        """Returns its error output so far."""
         self._errors.seek(0)
         return self._errors.read()
 
     def check(self):
-        """Makes sure that it still runs and has had nothing to say on its error output."""
-        assert self.process.poll() is None, "it has ended before it was told to"
+        """Checks that it still runs and that its error output is empty."""
+        assert self.process.poll() is None, "the server has ended too early"
         assert self.errors() == ""
 
     def stop(self):
-        """Ends it as Ctrl-C does, and returns the exit code."""
+        """Stops it as Ctrl-C does, and returns the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
         return self.process.wait(timeout=60)
 
     def close(self):
-        """Ends it, if it has not ended yet, and lets go of what it has written."""
+        """Stops it if it still runs, and closes its output files."""
         self.stop()
         self.process.stdout.close()
         self._errors.close()
 
     def ask(self, method, path, body=None, headers=()):
-        """Sends one request and returns the status and what came back as JSON."""
+        """Sends one request, and returns the status and the JSON of the answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request(method, path, body, dict(headers))
@@ -197,13 +198,13 @@ class Server:
         finally:
             connection.close()
 
-    def speak(self, *parts):
-        """Sends bytes as they are, and returns what comes back; nothing if the connection is just closed."""
+    def send_raw(self, *parts):
+        """Sends bytes and returns the answer, which is empty if the connection was closed."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
             try:
                 for part in parts:
                     connection.sendall(part)
-                with suppress(OSError):  # the server may have been quicker
+                with suppress(OSError):  # the server may have answered before the end
                     connection.shutdown(socket.SHUT_WR)
                 return connection.makefile("rb").read()
             except (ConnectionResetError, BrokenPipeError):
@@ -212,7 +213,7 @@ class Server:
 
 @pytest.fixture(scope="session")
 def start_server():
-    """Starts servers, and ends those that are left."""
+    """Returns a function that starts servers; they are stopped at the end."""
     servers = []
 
     def start(model, *options):
@@ -226,7 +227,7 @@ def start_server():
 
 @pytest.fixture
 def small_disk():
-    """A function: in its block, no file can grow beyond a number of bytes, as on a disk that is full."""
+    """Returns a context manager in which files cannot exceed a number of bytes, as on a full disk."""
     resource = pytest.importorskip("resource", reason="Windows has no limits for files")
 
     @contextmanager
@@ -242,14 +243,14 @@ def small_disk():
 
 
 class Pages:
-    """Pages of a browser for one test after the other: the process of a new one starts for a second."""
+    """Pages of a browser that tests share, because a new browser takes a second to start."""
 
     def __init__(self, browser):
         self._browser = browser
         self._free, self._taken = {}, []
 
     def take(self, *, viewport, listeners=(), **options):
-        """An empty page on a screen of that size; the listeners are pairs of an event and a function."""
+        """Returns an empty page with these settings; listeners are pairs of an event and a function."""
         key = repr(sorted(options.items()))
         if not (free := self._free.setdefault(key, [])):
             context = self._browser.new_context(**options)
@@ -263,7 +264,7 @@ class Pages:
         return page
 
     def give_back(self):
-        """Empties the pages that were taken."""
+        """Clears the pages that were taken, for the next test."""
         for key, page, listeners in self._taken:
             page.unroute_all()
             page.mouse.move(0, 0)
@@ -276,14 +277,14 @@ class Pages:
 
 @pytest.fixture
 def pages(all_pages):
-    """Pages of a real browser, which are empty again after the test."""
+    """Pages of a real browser, which are cleared after each test."""
     yield all_pages
     all_pages.give_back()
 
 
 @pytest.fixture(scope="module")
 def all_pages():
-    """Pages of a real browser, Debian's chromium driven by playwright; it has a camera that shows a test card.
+    """Pages of Debian's chromium, driven by playwright, with a camera that shows a test pattern.
 
     Where there is none, the tests that need it are skipped; KERAS_COURSE_REQUIRE_BROWSER=1 makes them fail instead. It
     ends with each file of tests, as playwright keeps an event loop running meanwhile.

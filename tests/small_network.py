@@ -1,7 +1,7 @@
-"""`python tests/small_network.py LESSON ...` runs a lesson with a small EfficientNet-Lite0 in place of the whole one.
+"""`python tests/small_network.py LESSON ...` runs a lesson with a small EfficientNet-Lite0 instead of the real one.
 
-It has one block in each stage and the weights that those blocks have in the whole network, so that it still knows what
-is in a photo; compilers need half the time for it. Its weights are kept where KERAS_COURSE_CACHE says.
+It has one block in each stage, with the weights of these blocks in the real network, so that it still recognizes
+photos; it compiles in half the time. Its weights are in the folder KERAS_COURSE_CACHE.
 """
 
 import json
@@ -23,7 +23,7 @@ SIDE = 128
 
 
 def put_weights(build, source, folder):
-    """Writes the weights into the cache, as if they had been converted from a package."""
+    """Writes the weights into the cache like weights that were converted from a package."""
     folder.mkdir(parents=True, exist_ok=True)
     whole = load_pretrained(NAME, cache=folder / "whole").model
     known = {variable.path: variable.numpy() for variable in whole.variables}

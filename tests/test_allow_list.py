@@ -1,4 +1,4 @@
-"""Every layer and every operation of the installed Keras is opened after it has been saved, or refused before."""
+"""Each layer and operation of the installed Keras can be opened after saving, or is refused before saving."""
 
 import inspect
 import random
@@ -22,7 +22,7 @@ def model_of(build, *shape, dtype="float32"):
 
 
 def samples_for(model):
-    """Numbers from 0 to 4, of which some are equal, for each input of a model."""
+    """Draws numbers from 0 to 4, some of them equal, for each input of a model."""
     draw = np.random.default_rng(0)
     return [
         draw.uniform(0, 4, (2, *(side or 5 for side in end.shape[1:]))).round(1).astype(end.dtype)
@@ -36,7 +36,7 @@ def outputs_of(model, samples):
 
 
 def assert_opened(model, folder):
-    """Saves a model that may be saved, opens it, and compares what both compute."""
+    """Checks, saves and opens a model, and compares the outputs of both."""
     check_can_be_opened(model)
     model.save(folder / "model.keras")
     opened = load_keras_model(folder / "model.keras")
@@ -124,7 +124,7 @@ LAYERS = {
 
 
 def model_with(kind):
-    """A small model with a layer, whatever kind of input it takes."""
+    """Returns a small model with a layer, on the first kind of input that it takes."""
     if kind.__name__ in OWN_WAY:
         return OWN_WAY[kind.__name__](kind)
     needed = {
@@ -138,7 +138,7 @@ def model_with(kind):
             layer = kind(**needed)
             model = model_of(lambda x, layer=layer: layer([x, x] if kind.__name__ in OF_SEVERAL else x), *shape)
             outputs_of(model, samples_for(model))
-        except Exception as error:  # it takes inputs of another shape
+        except Exception as error:  # the layer takes inputs of another shape
             errors.append(error)
         else:
             return model
@@ -147,13 +147,13 @@ def model_with(kind):
 
 @pytest.mark.one_backend
 @pytest.mark.parametrize("name", sorted(set(LAYERS) - set(REFUSED_LAYERS)))
-def test_a_layer_of_keras_is_opened(tmp_path, name):
+def test_layers_of_keras_are_opened(tmp_path, name):
     if name in NEEDS_TENSORFLOW and keras.backend.backend() != "tensorflow":
         pytest.skip("Keras has it on TensorFlow alone")
     assert_opened(model_with(LAYERS[name]), tmp_path)
 
 
-def test_the_table_of_refused_layers_is_that_of_this_keras():
+def test_the_table_of_refused_layers_matches_the_installed_keras():
     assert set(REFUSED_LAYERS) <= set(vars(layers))
     assert all(reason and "\n" not in reason for reason in REFUSED_LAYERS.values())
 
@@ -175,7 +175,7 @@ OPERATIONS = {name: module for module, names in MODULES.items() for name in name
 
 
 def square(x):
-    """Matrices that can be inverted, and have a Cholesky factor."""
+    """Returns positive definite matrices."""
     return ops.matmul(x, ops.transpose(x, (0, 2, 1))) + 9.0 * np.eye(3, dtype="float32")
 
 
@@ -259,7 +259,7 @@ WAYS = {
 
 
 def mean(x):
-    """Numbers without the axis of samples, which some operations do not take, or take for another."""
+    """Returns numbers without the axis of samples, which some operations do not take, or misinterpret."""
     return ops.mean(x, axis=0)
 
 
@@ -355,8 +355,8 @@ NEVER_OPENED = {
 before a training, by a message that has this in it."""
 
 
-def tried(name):
-    """Models with an operation: as the table has it, or called on one input, on two, or on whole numbers."""
+def candidates_with(name):
+    """Yields functions for models with an operation: from the table, or on one input, two, or integers."""
     if way := {**RARE_WAYS, **WAYS}.get(name):
         build, shape = way
         yield lambda: model_of(build, *shape)
@@ -371,18 +371,18 @@ def tried(name):
 
 
 def model_with_operation(name):
-    for build in tried(name):
+    for build in candidates_with(name):
         try:
             model = build()
             outputs_of(model, samples_for(model))
-        except Exception:  # it takes something else
+        except Exception:  # the operation takes other inputs
             continue
         return model
     return None
 
 
-def test_each_operation_of_this_keras_is_in_one_of_the_two_tables():
-    """Whoever adds one to a table has found out whether it can read, run or make more than is known beforehand."""
+def test_each_operation_of_keras_is_in_one_of_the_two_tables():
+    """Before adding an operation to a table, check whether it can read files, run code or make giant outputs."""
     allowed = {name for names in ALLOWED_OPERATIONS.values() for name in names}
     assert not allowed & set(REFUSED_OPERATIONS)
     assert set(OPERATIONS) == allowed | set(REFUSED_OPERATIONS)
@@ -396,13 +396,13 @@ USUAL = ("Add", "Any", "Equal", "Exp", "Log", "Maximum", "Mean", "NotEqual", "Po
 
 @pytest.mark.one_backend
 @pytest.mark.parametrize("name", [*USUAL, *sorted(WAYS)])
-def test_a_usual_operation_of_keras_is_opened(tmp_path, name):
+def test_common_operations_of_keras_are_opened(tmp_path, name):
     assert_opened(model_with_operation(name), tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(OPERATIONS) - set(REFUSED_OPERATIONS)))
-def test_an_operation_of_keras_is_opened(tmp_path, name):
+def test_operations_of_keras_are_opened(tmp_path, name):
     untried, never = (
         table.get((name, "all"), table.get((name, keras.backend.backend()))) for table in (UNTRIED, NEVER_OPENED)
     )
@@ -429,24 +429,24 @@ def test_operations_with_code_are_refused_by_name():
 # --- Whole models ----------------------------------------------------------------------------------------------
 
 
-def two_ends():
+def two_input_model():
     one, two = keras.Input((3,), name="one"), keras.Input((3,), name="two")
     dense = layers.Dense(3)
     return keras.Model([one, two], [dense(one), dense(two) - one])
 
 
-def a_shared_model():
+def shared_model():
     inner = keras.Sequential([keras.Input((6,)), layers.Dense(6, activation="tanh"), layers.Dense(6)])
     return model_of(lambda x: inner(inner(x)) + inner(x))
 
 
-def a_shared_layer_in_two_places():
+def shared_layer():
     dense = layers.Dense(6)
     inner = model_of(dense)
     return model_of(lambda x: layers.Add()([dense(x), inner(x)]))
 
 
-def an_array_that_is_learned_on():
+def embedding_from_array():
     start = keras.initializers.Constant(np.arange(27.0).reshape(9, 3))
     return model_of(
         lambda x: layers.Flatten()(layers.Embedding(9, 3, embeddings_initializer=start)(x)), 4, dtype="int32"
@@ -454,9 +454,9 @@ def an_array_that_is_learned_on():
 
 
 WHOLE = {
-    "two inputs and outputs": two_ends,
-    "shared model": a_shared_model,
-    "start from an array": an_array_that_is_learned_on,
+    "two inputs and outputs": two_input_model,
+    "shared model": shared_model,
+    "start from an array": embedding_from_array,
     "array in the graph": lambda: model_of(lambda x: (x - np.arange(6, dtype="float32")) / np.float32(2)),
     "none of a known length": lambda: model_of(
         lambda x: layers.EinsumDense("btd,de->bte", output_shape=(None, 3))(layers.MultiHeadAttention(2, 4)(x, x)),
@@ -470,7 +470,7 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_a_whole_model_is_opened(tmp_path, name):
+def test_whole_models_are_opened(tmp_path, name):
     model = WHOLE[name]()
     before = model.get_weights()
     assert_opened(model, tmp_path)
@@ -478,17 +478,17 @@ def test_a_whole_model_is_opened(tmp_path, name):
         np.testing.assert_array_equal(array, expected)
 
 
-def test_what_keras_itself_cannot_open_is_refused():
+def test_models_that_keras_cannot_open_are_refused():
     with pytest.raises(CourseError, match=r"cannot be opened again once it is saved: .*not connected to `inputs`"):
-        check_can_be_opened(a_shared_layer_in_two_places())
-    dense = layers.Dense(3)  # of which Keras makes two
+        check_can_be_opened(shared_layer())
+    dense = layers.Dense(3)  # Keras makes two of it
     model = model_of(lambda x: layers.TimeDistributed(dense)(x) + layers.TimeDistributed(dense)(x), 4, 3)
     with pytest.raises(CourseError, match=r"it has 2 weights, and a file would ask for 4; use a layer that is shared"):
         check_can_be_opened(model)
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "bfloat16"])
-def test_layers_of_16_bits_are_opened(tmp_path, policy):
+def test_layers_in_16_bits_are_opened(tmp_path, policy):
     keras.config.set_dtype_policy(policy)
     try:
         model = model_of(lambda x: layers.Dense(3, dtype="float32")(layers.Dense(3)(x)))
@@ -503,18 +503,18 @@ class Subclassed(keras.Model):
 
 
 @keras.saving.register_keras_serializable("tests")
-class OfSomebody(layers.Layer):
+class Unregistered(layers.Layer):
     def call(self, inputs):
         return inputs
 
 
-def test_what_a_file_does_not_describe_is_refused_with_a_remedy():
+def test_user_defined_classes_are_refused_with_a_remedy():
     with pytest.raises(CourseError, match=r"it is a Subclassed, and no file .*; build it with the functional API; or"):
         check_can_be_opened(Subclassed())
     with pytest.raises(CourseError, match=r"'Subclassed' of .*by model.save_weights"):
         check_can_be_opened(model_of(Subclassed()))
-    with pytest.raises(CourseError, match=r"'OfSomebody' of .* \(mine\); only layers of Keras and of this course"):
-        check_can_be_opened(model_of(OfSomebody(name="mine")))
+    with pytest.raises(CourseError, match=r"'Unregistered' of .* \(mine\); only layers of Keras and of this course"):
+        check_can_be_opened(model_of(Unregistered(name="mine")))
 
 
 def test_a_quantized_model_is_refused():
@@ -524,38 +524,38 @@ def test_a_quantized_model_is_refused():
         check_can_be_opened(model)
 
 
-def test_a_giant_is_refused_before_it_is_trained():
+def test_a_model_with_a_giant_output_is_refused_before_training():
     model = model_of(lambda x: ops.mean(ops.repeat(x, 10**9, axis=1), axis=1))
     with pytest.raises(CourseError, match=r"its layer 'repeat\w*' makes 6,000,000,000 numbers"):
         check_can_be_opened(model)
 
 
-def a_net_around(net):
+def model_around(net):
     return model_of(lambda x: layers.Dense(2)(net(x)))
 
 
-def a_dense_layer_with_one_more_weight():
+def dense_with_unused_bias():
     dense = layers.Dense(6)
     model = model_of(dense)
     dense.use_bias = False
     return model
 
 
-def test_a_model_that_is_not_made_of_usual_layers_alone_is_made_again():
+def test_is_plain_is_true_only_for_models_of_common_layers():
     plain = [
         keras.Sequential([keras.Input((6,)), layers.Dense(6), layers.BatchNormalization(scale=False)]),
         model_of(lambda x: layers.Add()([layers.Dense(6)(x), x])),
-        a_net_around(model_of(layers.Dense(6))),
-        a_net_around(Backbone(model_of(layers.Dense(6)))),
+        model_around(model_of(layers.Dense(6))),
+        model_around(Backbone(model_of(layers.Dense(6)))),
     ]
     assert all(map(is_plain, plain))
     shared = layers.Dense(6)
     others = [
-        a_shared_model(),
-        a_shared_layer_in_two_places(),
-        a_net_around(keras.Sequential([shared, shared], name="twice")),
-        a_net_around(Backbone(a_shared_model())),
-        a_dense_layer_with_one_more_weight(),
+        shared_model(),
+        shared_layer(),
+        model_around(keras.Sequential([shared, shared], name="twice")),
+        model_around(Backbone(shared_model())),
+        dense_with_unused_bias(),
         model_of(lambda x: layers.Add()([x, np.ones((1, 6), "float32")])),
         model_of(lambda x: ops.add(x, x)),
         model_of(layers.Dense(6, activation=layers.PReLU())),
@@ -565,7 +565,7 @@ def test_a_model_that_is_not_made_of_usual_layers_alone_is_made_again():
     assert not any(map(is_plain, others))
 
 
-def test_the_check_changes_nothing(tmp_path, monkeypatch):
+def test_the_check_has_no_side_effects(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = model_of(lambda x: layers.Dropout(0.5)(layers.Dense(3)(x)) - 1.0)
     model.compile("adam", "mse")

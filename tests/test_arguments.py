@@ -1,4 +1,4 @@
-"""Numbers, ranges and switches, as people give them."""
+"""Checks of numbers, ranges and switches."""
 
 import json
 import math
@@ -13,14 +13,14 @@ from keras_course.errors import CourseError
 @pytest.mark.parametrize(
     "value", [2, 2.0, np.int8(2), np.uint64(2), np.float16(2), np.float32(2), np.array(2), np.array(2.0)], ids=repr
 )
-def test_a_number_of_numpy_becomes_one_of_python(value):
+def test_numpy_numbers_are_converted_to_python(value):
     found = arguments.number("n", value, 0, 9, "a number")
     assert found == 2
     assert type(found) in (int, float)
     assert json.loads(json.dumps(found)) == 2
 
 
-NO_NUMBERS = [
+INVALID_NUMBERS = [
     True,
     np.True_,
     None,
@@ -40,20 +40,20 @@ NO_NUMBERS = [
 ]
 
 
-@pytest.mark.parametrize("value", NO_NUMBERS, ids=repr)
-def test_what_is_no_number_within_the_limits_is_refused_in_one_line(value):
+@pytest.mark.parametrize("value", INVALID_NUMBERS, ids=repr)
+def test_invalid_numbers_are_refused_in_one_line(value):
     with pytest.raises(CourseError, match=r"^n is .*; give a number from 0 to 9$"):
         arguments.number("n", value, 0, 9, "a number from 0 to 9")
 
 
-@pytest.mark.parametrize("value", [*NO_NUMBERS[:-2], 0, 2.0, np.float64(2)], ids=repr)
-def test_what_is_no_whole_number_is_refused(value):
+@pytest.mark.parametrize("value", [*INVALID_NUMBERS[:-2], 0, 2.0, np.float64(2)], ids=repr)
+def test_invalid_whole_numbers_are_refused(value):
     with pytest.raises(CourseError, match=r"^n is .*; give a whole number"):
         arguments.whole_number("n", value, 1, "a whole number")
 
 
 @pytest.mark.parametrize("value", [(1, 2.5), [1, 2.5], np.array([1, 2.5]), (np.int64(1), np.float64(2.5))], ids=repr)
-def test_a_range_becomes_a_tuple_of_python(value):
+def test_ranges_are_converted_to_tuples_of_python_numbers(value):
     found = arguments.rising("r", value, 1, 3, "two rising numbers")
     assert found == (1, 2.5)
     assert {type(one) for one in found} <= {int, float}
@@ -67,7 +67,7 @@ def test_a_range_becomes_a_tuple_of_python(value):
     ],
     ids=repr,
 )
-def test_what_is_no_rising_range_is_refused(value):
+def test_invalid_ranges_are_refused(value):
     with pytest.raises(CourseError, match=r"^r is .*; give two rising numbers$"):
         arguments.rising("r", value, 1, 3, "two rising numbers")
 
@@ -75,24 +75,24 @@ def test_what_is_no_rising_range_is_refused(value):
 @pytest.mark.parametrize(
     "value", [True, False, 1, 0, 1.0, 0.0, np.True_, np.False_, np.int64(1), np.array(False)], ids=repr
 )
-def test_a_switch_is_on_or_off(value):
+def test_switches_are_converted_to_bool(value):
     assert arguments.switch("s", value) is bool(value)
 
 
 @pytest.mark.parametrize("value", [None, "yes", 2, 0.5, -1, math.nan, [True], np.array([True]), b""], ids=repr)
-def test_what_is_no_switch_is_refused(value):
+def test_invalid_switches_are_refused(value):
     with pytest.raises(CourseError, match=r"^s is .*; give True or False$"):
         arguments.switch("s", value)
 
 
-def test_a_long_value_is_cut_and_has_one_line():
+def test_a_long_value_is_shortened_to_one_line():
     text = arguments.shown(np.arange(900).reshape(30, 30))
     assert len(text) == 80
     assert "\n" not in text
     assert (arguments.shown(np.float64(0.5)), arguments.shown("20")) == ("0.5", "'20'")
 
 
-def test_a_name_that_is_not_known_has_its_nearest():
+def test_an_unknown_name_gets_a_suggestion():
     arguments.check_names(["b"], {"a": 1, "b": 2}, "f")
     with pytest.raises(CourseError, match=r"^brightnes is no argument of f; do you mean brightness\?$"):
         arguments.check_names(["brightnes"], ["degrees", "brightness"], "f")

@@ -1,4 +1,4 @@
-"""What each backend promises the training loops, in functions of the same names: against NumPy."""
+"""The functions that each backend has for the training loops, against NumPy."""
 
 import keras
 import numpy as np
@@ -14,7 +14,7 @@ def as_numpy(nest):
     return keras.tree.map_structure(keras.ops.convert_to_numpy, nest)
 
 
-def test_value_and_grad_differentiates_by_the_first_argument_alone():
+def test_value_and_grad_differentiates_only_by_the_first_argument():
     def function(parameters, x, state):
         weight, bias, _ = parameters
         return ops.sum((weight * x + bias) ** 2), [state + 1.0]
@@ -45,7 +45,7 @@ def test_vectorize_maps_over_the_first_axis_of_nests():
     assert counted.tolist() == [1, 2, 3, 4, 5]
 
 
-def test_gradients_may_be_vectorized():
+def test_gradients_can_be_vectorized():
     cubes = _backend.vectorize(_backend.value_and_grad(lambda parameters: (ops.sum(parameters[0] ** 3), [])))
     points = np.array([[1.0, 2.0], [3.0, -1.0]], "float32")
     (values, _), (slopes,) = as_numpy(cubes([ops.convert_to_tensor(points)]))
@@ -53,7 +53,7 @@ def test_gradients_may_be_vectorized():
     np.testing.assert_allclose(slopes, 3 * points**2, rtol=1e-6)
 
 
-def test_an_error_in_a_loss_is_that_error():
+def test_an_error_in_a_loss_is_raised_unchanged():
     def loss(batch):
         raise CourseError("the loss is wrong")
 

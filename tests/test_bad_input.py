@@ -1,4 +1,4 @@
-"""What a person may get wrong with a real lesson: one line that helps, exit code 2, and nothing is lost."""
+"""User errors with a real lesson: one helpful line, exit code 2, and no lost files."""
 
 import os
 import re
@@ -16,8 +16,8 @@ from keras_course.training import RunDirectory
 
 ROOT = Path(__file__).parents[1]
 LESSON = "04_mnist_dense"
-# What a framework may write before anybody can stop it; nothing else is passed over.
-CHATTER = re.compile(r"[IWEF]\d{4} \d\d:\d\d|WARNING: All log messages before absl::InitializeLog")
+# The only messages of frameworks that cannot be suppressed and are ignored.
+IGNORED = re.compile(r"[IWEF]\d{4} \d\d:\d\d|WARNING: All log messages before absl::InitializeLog")
 
 
 def run_lesson(*arguments):
@@ -25,7 +25,11 @@ def run_lesson(*arguments):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "keras_course", "run", LESSON, *map(str, arguments)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
-    return done.returncode, done.stdout, [line for line in done.stderr.splitlines() if not CHATTER.match(line)]
+    return (
+        done.returncode,
+        done.stdout,
+        [line for line in done.stderr.splitlines() if not IGNORED.match(line)],
+    )
 
 
 def contents(folder):
@@ -57,19 +61,19 @@ ABSENT = [name for name in INSTALL if find_spec(name) is None]
         (["--learning-rate", "1"], ["--learning-rate", "--help"]),
     ],
 )
-def test_a_wrong_option(tmp_path, monkeypatch, arguments, parts):
+def test_a_wrong_option_is_explained_in_one_line(tmp_path, monkeypatch, arguments, parts):
     monkeypatch.chdir(tmp_path)
     assert_one_line(run_lesson(*arguments), *parts)
     assert not contents(tmp_path)
 
 
-def test_a_file_in_the_place_of_the_output_folder(tmp_path):
+def test_a_file_as_output_folder_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("three years of work")
     assert_one_line(run_lesson("--output", tmp_path / "thesis.txt"), "thesis.txt", "not a folder")
     assert contents(tmp_path) == {Path("thesis.txt"): b"three years of work"}
 
 
-# --- What is found out only after Keras has started ------------------------------------------------------------
+# --- Errors after Keras has started ----------------------------------------------------------------------------
 
 
 def digits(**changes):
@@ -107,12 +111,12 @@ def broken_checkpoint(folder):
 
 
 def busy_folder(folder):
-    HELD.append(RunDirectory(folder / "run"))
-    HELD[-1].write_history({"epoch": [1]})
+    OPEN_RUNS.append(RunDirectory(folder / "run"))
+    OPEN_RUNS[-1].write_history({"epoch": [1]})
     return ["--data", "sample", "--output", folder / "run"]
 
 
-HELD: list[RunDirectory] = []  # what this process keeps for itself while the lessons run
+OPEN_RUNS: list[RunDirectory] = []  # kept open by this process while the lessons run
 SITUATIONS = {
     broken_archive: ["digits.npz does not hold MNIST digits"],
     wrong_labels: ["digits.npz", "labels from 0 to 19"],
@@ -124,19 +128,19 @@ SITUATIONS = {
 
 @pytest.mark.parametrize(
     "situation",
-    # each framework may say more than that one line as it starts; the rest is the same for all of them
+    # one of them on each backend, which may write more than one line; the others do not depend on the backend
     [wrong_labels, *(pytest.param(each, marks=pytest.mark.one_backend) for each in SITUATIONS if each != wrong_labels)],
     ids=lambda situation: situation.__name__,
 )
-def test_a_situation_in_which_the_lesson_cannot_run(tmp_path, situation):
+def test_errors_after_the_start_are_explained_in_one_line(tmp_path, situation):
     arguments = situation(tmp_path)
     before = contents(tmp_path)
     result = run_lesson("--output", tmp_path / "new", *arguments)
-    while HELD:
-        HELD.pop().close()
+    while OPEN_RUNS:
+        OPEN_RUNS.pop().close()
     assert_one_line(result, *SITUATIONS[situation])
     after = {path: content for path, content in contents(tmp_path).items() if path.name != ".lock"}
     for path in before.keys() & after.keys():
         assert after[path] == before[path], path
-    assert before.keys() - {Path("run/.lock")} <= after.keys(), "something is lost"
+    assert before.keys() - {Path("run/.lock")} <= after.keys(), "a file is missing"
     assert [path for path in after.keys() - before.keys() if "figures" not in path.parts] == []

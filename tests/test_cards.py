@@ -1,4 +1,4 @@
-"""What a model says about itself: it comes back as it was written, and is not believed blindly."""
+"""Model cards: writing, reading, and checking."""
 
 import json
 import zipfile
@@ -36,7 +36,7 @@ LANGUAGE_CARD = ModelCard(title="Next word", text_format=WORD_FORMAT)
 """The card of a language model, whose classes are the tokens of its vocabulary."""
 
 
-def test_a_card_comes_back_as_it_was_written(tmp_path):
+def test_a_card_is_read_as_it_was_written(tmp_path):
     assert ModelCard.from_json(CARD.to_json()) == CARD
     assert ModelCard.from_json(CARD.to_json().encode()) == CARD
     assert CARD.class_names == ("fresh", "rotten", "ß")
@@ -48,7 +48,7 @@ def test_a_card_comes_back_as_it_was_written(tmp_path):
     assert (tmp_path / "0.zip").read_bytes() == (tmp_path / "1.zip").read_bytes()
 
 
-def test_a_card_may_be_behind_a_file_or_in_a_folder(tmp_path):
+def test_a_card_can_be_in_a_file_or_in_a_folder(tmp_path):
     (tmp_path / "model.bin").write_bytes(bytes(range(256)))
     put_card(tmp_path / "model.bin", CARD)
     assert (tmp_path / "model.bin").read_bytes()[:256] == bytes(range(256))
@@ -58,8 +58,8 @@ def test_a_card_may_be_behind_a_file_or_in_a_folder(tmp_path):
     assert read_card(tmp_path / "folder") == CARD
 
 
-def test_what_a_program_has_measured_comes_back_equal():
-    """Numbers of NumPy, tuples and mappings of other kinds are in JSON what they are in the card from the start."""
+def test_numpy_values_and_mappings_are_stored_as_json_values():
+    """NumPy numbers, tuples and other mappings are converted when the card is made, so JSON does not change it."""
     versions = {"keras": "3.15"}
     card = ModelCard(
         title="numbers",
@@ -86,7 +86,7 @@ WORDS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=20)
     metrics=st.dictionaries(WORDS, st.floats(-1e9, 1e9) | st.integers(-9, 9), max_size=3),
     training=st.dictionaries(WORDS, st.none() | st.booleans() | WORDS | st.lists(st.integers(0, 9), max_size=2)),
 )
-def test_any_card_comes_back(title, names, metrics, training):
+def test_any_card_is_equal_after_json(title, names, metrics, training):
     card = ModelCard(
         title=title,
         class_names=names,
@@ -108,7 +108,7 @@ def test_any_card_comes_back(title, names, metrics, training):
         ([None, 20, 30, 3], None),
     ],
 )
-def test_a_card_fits_a_model_of_its_shapes_as_far_as_they_are_known(takes, gives):
+def test_a_card_is_accepted_for_a_model_of_its_shapes(takes, gives):
     CARD.check_model("the model", takes, gives)
 
 
@@ -124,7 +124,7 @@ def test_a_card_fits_a_model_of_its_shapes_as_far_as_they_are_known(takes, gives
         (None, (None,), "gives 1 numbers for a picture"),
     ],
 )
-def test_a_card_of_another_model_is_found(takes, gives, message):
+def test_a_card_of_another_model_is_refused(takes, gives, message):
     with pytest.raises(CourseError, match=f"^its.onnx {message}.*; give it a card of its own$"):
         CARD.check_model("its.onnx", takes, gives)
 
@@ -148,7 +148,7 @@ def dense(units):
         (description({"batch_shape": [None, 20, 30, 3]}, dense(3), dense(4)), "gives 4 numbers"),
     ],
 )
-def test_a_card_is_not_put_beside_a_net_of_other_shapes(tmp_path, text, message):
+def test_put_card_refuses_a_model_of_other_shapes(tmp_path, text, message):
     with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
         archive.writestr("config.json", text)
     if message is None:
@@ -160,7 +160,7 @@ def test_a_card_is_not_put_beside_a_net_of_other_shapes(tmp_path, text, message)
         assert read_card(tmp_path / "model.keras") is None
 
 
-def test_without_a_card_there_is_none(tmp_path):
+def test_read_card_returns_none_without_a_card(tmp_path):
     with zipfile.ZipFile(tmp_path / "bare.zip", "w") as archive:
         archive.writestr("config.json", "{}")
     assert read_card(tmp_path / "bare.zip") is None
@@ -221,19 +221,19 @@ def test_a_wrong_field_is_explained(changes, message):
         ({"class_names": [f"{number:09000}" for number in range(500)]}, "the model's card has 4,[0-9,]+ bytes"),
     ],
 )
-def test_a_card_that_could_not_be_read_is_not_written(tmp_path, changes, message):
+def test_an_unreadable_card_is_not_written(tmp_path, changes, message):
     settings = {"title": "a", "class_names": ["a"], "picture_format": CARD.picture_format, **changes}
     with pytest.raises(CourseError, match=message):
         put_card(tmp_path, ModelCard(**settings))
     assert not list(tmp_path.iterdir())
 
 
-def test_older_cards_have_other_names_of_fields():
+def test_old_field_names_are_accepted():
     fields = json.loads(CARD.to_json())
     old = {**fields, "pictures": fields["picture_format"], "licence": fields["license"]}
     del old["picture_format"], old["license"]
     assert ModelCard.from_json(json.dumps(old)) == CARD
-    with pytest.raises(CourseError, match="cannot be read"):  # which of the two counts would be a guess
+    with pytest.raises(CourseError, match="cannot be read"):  # ambiguous: both fields are given
         ModelCard.from_json(json.dumps({**fields, "pictures": {**fields["picture_format"], "height": 7}}))
     with pytest.raises(CourseError, match="cannot be read"):
         ModelCard.from_json(json.dumps({**fields, "licence": "MIT"}))
@@ -246,12 +246,12 @@ def test_a_missing_field_is_explained(name):
 
 
 @pytest.mark.parametrize("text", ["", "no JSON", "[]", "null", "[" * 100_000, b"\xff\xfe", "1"])
-def test_what_is_no_card_is_explained(text):
+def test_invalid_cards_are_explained(text):
     with pytest.raises(CourseError, match="the model's card cannot be read"):
         ModelCard.from_json(text)
 
 
-def test_a_card_that_is_too_large_is_not_read(tmp_path):
+def test_too_large_a_card_is_not_read(tmp_path):
     with pytest.raises(CourseError, match="bytes; at most 4,194,304 are read"):
         ModelCard.from_json(" " * (2**22 + 1))
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
@@ -261,14 +261,14 @@ def test_a_card_that_is_too_large_is_not_read(tmp_path):
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_a_card_that_python_would_unpack_without_a_limit_is_not_read(tmp_path, method):
+def test_a_card_with_unusual_compression_is_not_read(tmp_path, method):
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", method) as archive:
         archive.writestr("card.json", CARD.to_json())
     with pytest.raises(CourseError, match=r"bomb\.zip: its card\.json is compressed in an unusual way"):
         read_card(tmp_path / "bomb.zip")
 
 
-def test_a_damaged_archive_gives_the_card_or_an_explanation(tmp_path):
+def test_a_damaged_archive_gives_the_card_or_an_error(tmp_path):
     with zipfile.ZipFile(tmp_path / "good.zip", "w") as archive:
         archive.writestr("config.json", "{}")
     put_card(tmp_path / "good.zip", CARD)

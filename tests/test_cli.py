@@ -1,4 +1,4 @@
-"""The command keras-course, mostly in processes of its own, as a person meets it."""
+"""The command keras-course, mostly in separate processes."""
 
 import json
 import os
@@ -38,7 +38,7 @@ options = parse_options("Digits.", epochs=3)
 print(options.epochs, options.seed, __name__, sys.argv[1:])
 """
 
-# Hides the packages of HIDE, as if they were not installed.
+# Hides the packages in HIDE as if they were not installed.
 SITECUSTOMIZE = """
 import importlib.machinery, os
 
@@ -53,7 +53,7 @@ importlib.machinery.PathFinder.find_spec = classmethod(find_spec)
 
 @pytest.fixture
 def folder(tmp_path):
-    """Five small lessons; only 04_mnist_dense has a head."""
+    """A folder with five small lessons; only 04_mnist_dense has a header."""
     lessons = tmp_path / "lessons"
     lessons.mkdir()
     (lessons / "04_mnist_dense.py").write_text(LESSON, encoding="utf-8")
@@ -85,7 +85,7 @@ def test_version():
     assert (done.returncode, done.stdout, done.stderr) == (0, f"keras-course {__version__}\n", "")
 
 
-def test_without_a_word_the_help_is_shown():
+def test_help_is_shown_without_arguments():
     done = keras_course()
     assert done.returncode == 0
     assert done.stderr == ""
@@ -106,7 +106,7 @@ def test_a_wrong_command_line_is_one_line_and_exit_code_2(arguments, parts):
     assert_one_line_error(keras_course(*arguments), *parts)
 
 
-def test_lessons_are_listed_with_what_they_need_and_nothing_heavy_is_imported(folder):
+def test_lessons_are_listed_without_heavy_imports(folder):
     code = (
         "import sys\n"
         "from keras_course.cli import main\n"
@@ -130,7 +130,7 @@ def test_lessons_are_listed_with_what_they_need_and_nothing_heavy_is_imported(fo
     assert {"keras", "numpy", "matplotlib", "jax", "torch", "tensorflow"}.isdisjoint(done.stderr.split())
 
 
-def test_the_head_of_a_lesson_is_read(folder):
+def test_the_header_of_a_lesson_is_read(folder):
     assert cli.find_lesson("4", folder) == cli.Lesson(
         path=folder / "04_mnist_dense.py",
         title="MNIST with a dense network",
@@ -141,7 +141,7 @@ def test_the_head_of_a_lesson_is_read(folder):
 
 
 @pytest.mark.parametrize("text", ["", "print('nothing')\n", "# %% [markdown]\n", "# %% [markdown]\n# %%\n# # Code\n"])
-def test_a_lesson_without_a_head_has_its_name_as_title(tmp_path, text):
+def test_a_lesson_without_a_header_has_its_name_as_title(tmp_path, text):
     (tmp_path / "03_neurons.py").write_text(text)
     assert cli.find_lessons(tmp_path) == [cli.Lesson(tmp_path / "03_neurons.py", "03_neurons", "", "", "")]
 
@@ -187,7 +187,7 @@ def test_a_folder_without_lessons_is_explained(tmp_path):
         cli.find_lessons(tmp_path)
 
 
-def test_the_lessons_of_an_installed_package_go_before_a_neighbor_named_examples(tmp_path, monkeypatch):
+def test_lessons_of_an_installed_package_have_priority(tmp_path, monkeypatch):
     package = tmp_path / "site-packages" / "keras_course"
     (tmp_path / "site-packages" / "examples").mkdir(parents=True)
     monkeypatch.setattr(cli, "__file__", str(package / "cli.py"))
@@ -230,14 +230,14 @@ def test_run_explains_an_unknown_lesson(folder):
         ("raise OSError(28, 'No space left on device')", 2, "error: No space left on device\n"),
     ],
 )
-def test_run_ends_as_the_lesson_ends(folder, ending, exit_code, stderr):
+def test_run_has_the_exit_code_of_the_lesson(folder, ending, exit_code, stderr):
     (folder / "08_ends.py").write_text(ending)
     done = keras_course("run", "--folder", folder, "8")
     assert (done.returncode, done.stdout, done.stderr) == (exit_code, "", stderr)
 
 
 @pytest.mark.needs_backend
-def test_doctor_examines_this_machine(tmp_path):
+def test_doctor_reports_frameworks_and_data(tmp_path):
     signs = tmp_path / asl.FILE_NAME
     signs.touch()
     done = keras_course("doctor", "--json", KERAS_BACKEND="", KERAS_COURSE_DATA=str(tmp_path))
@@ -260,7 +260,7 @@ def test_doctor_examines_this_machine(tmp_path):
 
 @pytest.fixture
 def browser(tmp_path):
-    """A command that stands for a browser and notes the address that it is given."""
+    """A command in place of a browser that writes the given address to a file."""
     script = tmp_path / "browser.sh"
     script.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path / "opened"}\n')
     script.chmod(0o755)
@@ -268,7 +268,7 @@ def browser(tmp_path):
 
 
 def play(folder, *arguments, **environment):
-    """Runs `keras-course play` in a folder, and returns what it prints, the page and the address that it opened."""
+    """Runs `keras-course play` and returns its output, the page, and the address that it opened."""
     environment = {"DISPLAY": "", "WAYLAND_DISPLAY": "", "BROWSER": "", **environment}
     page = folder / "keras_course_play.html"
     if "--output" not in arguments:
@@ -288,7 +288,7 @@ def test_play_opens_the_page_that_it_writes(tmp_path, browser):
 
 @pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="there is always a display")
 @pytest.mark.parametrize("arguments", [["--no-browser"], []])
-def test_play_without_a_browser_says_where_the_page_is(tmp_path, browser, arguments):
+def test_play_without_a_browser_prints_the_path_of_the_page(tmp_path, browser, arguments):
     done, page, opened = play(tmp_path, *arguments, BROWSER=browser if arguments else "")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"{page} is written; open it in a browser\n"
@@ -304,20 +304,20 @@ def test_play_writes_into_the_current_folder(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["page.txt", "."])
-def test_play_explains_a_name_that_makes_no_page(tmp_path, name):
+def test_play_refuses_a_name_that_is_no_html_file(tmp_path, name):
     done, *_ = play(tmp_path, "--output", tmp_path / name)
     assert_one_line_error(done, "give the name of a file that ends in .html")
 
 
 @pytest.fixture
-def bare_machine(tmp_path):
-    """An environment that hides every real backend and in which Keras has never run."""
+def no_backend(tmp_path):
+    """Settings for an environment without backends, in which Keras has never run."""
     (tmp_path / "sitecustomize.py").write_text(SITECUSTOMIZE)
     return {"search": [tmp_path], "HIDE": ",".join(INSTALL), "KERAS_BACKEND": "", "KERAS_HOME": str(tmp_path)}
 
 
-def test_doctor_without_a_backend_says_what_to_install(bare_machine):
-    done = keras_course("doctor", **bare_machine)
+def test_doctor_without_a_backend_says_what_to_install(no_backend):
+    done = keras_course("doctor", **no_backend)
     assert (done.returncode, done.stderr) == (2, "")
     for install in INSTALL.values():
         assert install in done.stdout
@@ -325,12 +325,12 @@ def test_doctor_without_a_backend_says_what_to_install(bare_machine):
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
-def test_doctor_shows_the_first_line_of_a_broken_framework(bare_machine, tmp_path):
+def test_doctor_shows_the_error_of_a_broken_framework(no_backend, tmp_path):
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "__init__.py").write_text("raise ImportError('libcudart.so is missing\\nsecond line')")
     (tmp_path / "tensorflow").mkdir()
     (tmp_path / "tensorflow" / "__init__.py").write_text("import os; os._exit(77)")
-    done = keras_course("doctor", "--json", **bare_machine | {"HIDE": "jax"})
+    done = keras_course("doctor", "--json", **no_backend | {"HIDE": "jax"})
     report = json.loads(done.stdout)
     assert (done.returncode, done.stderr) == (2, "")
     assert report["frameworks"]["torch"]["error"] == "ImportError: libcudart.so is missing"
@@ -343,7 +343,7 @@ def test_doctor_shows_the_first_line_of_a_broken_framework(bare_machine, tmp_pat
     }
 
 
-def test_doctor_does_not_wait_for_ever(tmp_path, monkeypatch):
+def test_doctor_has_a_time_limit(tmp_path, monkeypatch):
     (tmp_path / "jax").mkdir()
     (tmp_path / "jax" / "__init__.py").write_text("import time; time.sleep(60)")
     monkeypatch.syspath_prepend(tmp_path)
@@ -351,17 +351,17 @@ def test_doctor_does_not_wait_for_ever(tmp_path, monkeypatch):
     assert doctor._answer(doctor._start_probe("jax")) == {"works": False, "error": "no answer in 0.5 seconds"}
 
 
-def test_a_lesson_without_a_backend_says_what_to_install(folder, bare_machine):
-    done = keras_course("run", "--folder", folder, "4", **bare_machine)
+def test_a_lesson_without_a_backend_says_what_to_install(folder, no_backend):
+    done = keras_course("run", "--folder", folder, "4", **no_backend)
     assert_one_line_error(done, *INSTALL.values())
 
 
-def test_lessons_are_listed_without_a_backend(folder, bare_machine):
-    done = keras_course("lessons", "--folder", folder, **bare_machine)
+def test_lessons_are_listed_without_a_backend(folder, no_backend):
+    done = keras_course("lessons", "--folder", folder, **no_backend)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_play_needs_no_backend(bare_machine, tmp_path):
-    done, page, _ = play(tmp_path, **bare_machine)
+def test_play_needs_no_backend(no_backend, tmp_path):
+    done, page, _ = play(tmp_path, **no_backend)
     assert (done.returncode, done.stderr) == (0, "")
     assert page.exists()

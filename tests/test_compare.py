@@ -1,4 +1,4 @@
-"""Families of runs: each is what it would be alone, in `fit` or in NumPy."""
+"""``compare``: each run equals the same run alone, in `fit` or in NumPy."""
 
 import keras
 import numpy as np
@@ -16,8 +16,8 @@ X, Y = lines.load_data("ten_points")
 START = (-2.0, 40.0)
 
 
-def by_hand(rate, batch_size, epochs, seed=0):
-    """Plain descent on the ten points in float64: the path and the loss of each batch."""
+def descend_in_numpy(rate, batch_size, epochs, seed=0):
+    """Returns the path and the batch losses of plain gradient descent on the ten points, in float64."""
     x, y = X.astype("float64"), Y.astype("float64")
     m, b = START
     path, losses = [START], []
@@ -32,29 +32,29 @@ def by_hand(rate, batch_size, epochs, seed=0):
     return np.array(path), np.array(losses)
 
 
-def all_points(path):
+def losses_of(path):
     return np.mean((path[:, :1] * X + path[:, 1:] - Y) ** 2, axis=1)
 
 
 @pytest.mark.parametrize("seed", [0, 5])
-def test_a_family_of_batch_sizes_is_that_of_numpy(seed):
+def test_runs_with_several_batch_sizes_equal_numpy(seed):
     family = compare(
         line_loss, (X, Y), start=START, learning_rate=0.005, batch_size=[1, 4, None], epochs=30, seed=seed, paths=True
     )
     assert list(family) == ["batch size 1", "batch size 4", "full batch"]
     for run, size in zip(family.values(), (1, 4, 10), strict=True):
-        path, losses = by_hand(0.005, size, 30, seed)
+        path, losses = descend_in_numpy(0.005, size, 30, seed)
         steps_an_epoch = -(-10 // size)
         assert len(run.losses) == 30 * steps_an_epoch
         np.testing.assert_allclose(run.path, path, rtol=1e-4, atol=1e-3)
         np.testing.assert_allclose(run.losses, losses, rtol=1e-3, atol=1e-2)
-        np.testing.assert_allclose(run.epoch_losses, all_points(path)[::steps_an_epoch], rtol=1e-4)
+        np.testing.assert_allclose(run.epoch_losses, losses_of(path)[::steps_an_epoch], rtol=1e-4)
         np.testing.assert_allclose([p.item() for p in run.parameters], path[-1], rtol=1e-4)
     assert family["batch size 4"].batch_size == 4
     assert family["full batch"].batch_size is None
 
 
-def test_the_names_say_what_differs():
+def test_run_names_contain_only_what_differs():
     def names(**varied):
         return list(compare(line_loss, (X, Y), start=START, epochs=1, **varied))
 
@@ -106,8 +106,8 @@ def regressor():
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("vectorized", [True, False])
-def test_a_model_in_a_family_learns_as_in_fit(points, optimizer, vectorized):
-    """Two programs that share only the order of the samples: `fit` runs Keras' own optimizer on one model."""
+def test_a_model_in_compare_trains_as_in_fit(points, optimizer, vectorized):
+    """The two programs share only the order of samples: `fit` uses Keras' optimizer on one model."""
     model, valid = regressor(), (points[0][:7], points[1][:7])
     before = model.get_weights()
     rates = [0.01, 0.05]
@@ -147,7 +147,7 @@ def test_a_model_in_a_family_learns_as_in_fit(points, optimizer, vectorized):
             np.testing.assert_allclose(found, expected, atol=2e-4)
 
 
-def test_the_loss_after_an_epoch_is_that_on_all_samples(points):
+def test_epoch_losses_are_over_all_samples(points):
     family = compare(regressor(), points, learning_rate=0.05, batch_size=16, epochs=2)
     (run,) = family.values()
     model = regressor()
@@ -163,7 +163,7 @@ def test_the_loss_after_an_epoch_is_that_on_all_samples(points):
         assert run.epoch_losses[epochs] == pytest.approx(np.mean((outputs - points[1]) ** 2), rel=1e-4)
 
 
-def test_more_samples_than_are_measured_together():
+def test_epoch_losses_over_several_chunks_of_samples():
     draws = np.random.default_rng(1)
     x = draws.normal(size=2500).astype("float32")
     y = 3 * x + draws.normal(size=2500).astype("float32")
@@ -172,7 +172,7 @@ def test_more_samples_than_are_measured_together():
     assert len(family["batch size 100"].losses) == 25
 
 
-def test_a_classifier_with_dropout_and_pictures_of_whole_numbers():
+def test_a_classifier_with_dropout_on_integer_pictures():
     draws = np.random.default_rng(0)
     x = draws.integers(0, 256, (40, 4, 4, 1)).astype("uint8")
     y = draws.integers(0, 3, 40)
@@ -213,7 +213,7 @@ def recurrent():
 
 
 @pytest.mark.parametrize("build", [convolutional, recurrent])
-def test_layers_that_not_every_backend_can_vectorize(build):
+def test_layers_that_some_backends_cannot_vectorize(build):
     draws = np.random.default_rng(0)
     x = draws.integers(0, 256, (48, 64)).astype("int32")
     x = x.reshape(-1, 8, 8, 1).astype("float32") / 255 if build is convolutional else x[:, :16]
@@ -226,7 +226,7 @@ def test_layers_that_not_every_backend_can_vectorize(build):
         np.testing.assert_allclose(run.epoch_losses[1:], history["val_loss"], rtol=1e-4)
 
 
-def test_an_error_of_the_function_itself_comes_through():
+def test_an_error_in_the_loss_function_is_raised_unchanged():
     def loss(m, x, y):
         raise KeyError("no such column")
 
@@ -234,27 +234,27 @@ def test_an_error_of_the_function_itself_comes_through():
         compare(loss, (X, Y), start=[1.0], learning_rate=[0.1, 0.2], epochs=1)
 
 
-def test_a_run_that_diverges_stops_no_other():
+def test_a_diverging_run_does_not_stop_the_others():
     family = compare(line_loss, (X, Y), start=START, learning_rate=[0.01, 1.0], batch_size=5, epochs=20, paths=True)
     good, bad = family.values()
     assert good.diverged is None
     assert len(good.epoch_losses) == 21
     assert "learning_rate 1 is too large here, try 0.1" in bad.diverged
-    path, losses = by_hand(1.0, 5, 20)
+    path, losses = descend_in_numpy(1.0, 5, 20)
     last = int(np.argmax(losses > DIVERGED_ABOVE * 475.5))
     np.testing.assert_allclose(bad.losses, losses[: last + 1], rtol=1e-3)
     np.testing.assert_allclose(bad.path, path[: last + 1], rtol=1e-3)
-    np.testing.assert_allclose(bad.epoch_losses, all_points(path)[::2][: 1 + last // 2], rtol=1e-3)
+    np.testing.assert_allclose(bad.epoch_losses, losses_of(path)[::2][: 1 + last // 2], rtol=1e-3)
     assert f"in {last} steps" in bad.diverged
     assert all(np.isfinite(array).all() for array in bad.parameters)
 
 
-def test_all_runs_diverging_is_a_result_too():
+def test_all_runs_can_diverge():
     family = compare(line_loss, (X, Y), start=START, learning_rate=[1.0, 10.0], epochs=10**6)
     assert all(run.diverged for run in family.values())
 
 
-def test_lists_of_whole_numbers_are_data_too():
+def test_lists_of_integers_are_accepted_as_data():
     family = compare(line_loss, ([1, 2], [3, 5]), start=(-1, 5), learning_rate=0.1, epochs=1, paths=True)
     np.testing.assert_allclose(family["SGD"].path, [(-1, 5), (-0.7, 5.1)], rtol=1e-6)
 
@@ -291,14 +291,14 @@ def test_labels_that_would_be_broadcast_are_refused(points):
         compare(regressor(), (np.where(x == x[4, 1], np.nan, x), y))
 
 
-def test_one_number_a_sample_is_the_label_of_one_output(points):
+def test_labels_of_shape_n_fit_one_output(points):
     x, y = points
     runs = [compare(regressor(), (x, labels), epochs=2)["SGD"] for labels in (y, y[:, 0])]
     np.testing.assert_array_equal(runs[0].epoch_losses, runs[1].epoch_losses)
 
 
-def test_a_run_that_diverges_in_its_very_last_step_says_so():
-    """Two points seen one after the other: the batch losses stay small, the loss after the epoch does not."""
+def test_divergence_in_the_last_step_is_reported():
+    """With two batches of one point each, the batch losses stay small and the loss after the epoch does not."""
     family = compare(
         lambda m, x, y: ops.mean((m * x - y) ** 2),
         ([1.0, 1e4], [1.0, 1.0]),

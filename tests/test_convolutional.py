@@ -33,7 +33,7 @@ def total(model):
     return parameter_table(model)[-1]
 
 
-def test_the_net_of_the_course_has_404_099_trainable_parameters():
+def test_the_default_network_has_404_099_trainable_parameters():
     model = cnn_classifier()
     blocks = [(9 * inputs + 1) * filters + 2 * filters for inputs, filters in ((1, 25), (25, 50), (50, 75))]
     assert sum(blocks) + (3 * 3 * 75 + 1) * 512 + (512 + 1) * 24 == 404_099
@@ -49,12 +49,12 @@ def test_the_older_edition_has_264_049_parameters():
     in_all = sum(blocks) + (4 * 4 * 25 + 1) * 512 + (512 + 1) * 24
     assert in_all == 264_049
     assert total(model).trainable == in_all - 2 * (75 + 50 + 25) == 263_749
-    assert model.count_params() == in_all + 2  # the counters of two dropout layers
+    assert model.count_params() == in_all + 2  # the step counters of two dropout layers
     sizes = [layers_of(model)[f"block{block}_pool"].output.shape for block in (1, 2, 3)]
     assert sizes == [(None, 14, 14, 75), (None, 7, 7, 50), (None, 4, 4, 25)]
 
 
-def test_the_names_of_the_layers_are_those_that_weights_and_lessons_depend_on():
+def test_layer_names_are_stable():
     block = ["conv", "normalisation", "relu", "dropout", "pool"]
     names = [layer.name for layer in cnn_classifier().layers]
     blocks = [f"block{n}_{kind}" for n in (1, 2, 3) for kind in block if kind != "dropout" or n == 2]
@@ -82,7 +82,7 @@ def test_dropout_is_given_for_each_block_or_for_all():
 
 
 def convolved(x, kernel, bias):
-    """SciPy's correlation, one picture, input and filter at a time."""
+    """Convolves by SciPy's correlation, for each picture, input channel and filter."""
     out = np.zeros((*x.shape[:3], kernel.shape[3])) + bias
     for picture, result in zip(x, out, strict=True):
         for inputs in range(kernel.shape[2]):
@@ -101,7 +101,7 @@ def pooled(x, padding):
 
 
 def forward(w, x, *, training, padding="valid", scale=1 / 255):
-    """Logits, and the mean and variance of what goes into each normalisation; without dropout, in float64."""
+    """Returns logits, and mean and variance of the input of each normalization, in float64 and without dropout."""
     x, moments, block = x * scale, {}, 1
     while f"block{block}_conv/kernel" in w:
         for turn in ("", *(number for number in range(2, 9) if f"block{block}_conv{number}/kernel" in w)):
@@ -123,8 +123,8 @@ def cross_entropy(logits, y):
     return np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(y)), y])
 
 
-def shaken(model):
-    """The model with statistics, scales and shifts other than 0 and 1, so that a mistake in them shows."""
+def with_random_weights(model):
+    """Sets random weights, so that no statistic, scale or shift is 0 or 1."""
     draw = np.random.default_rng(3)
     model.set_weights(
         [weight + draw.uniform(0.1, 0.5, weight.shape).astype(weight.dtype) for weight in model.get_weights()]
@@ -134,22 +134,22 @@ def shaken(model):
 
 @pytest.mark.parametrize("padding", ["valid", "same"])
 @pytest.mark.parametrize("batch_normalization", [True, False])
-def test_the_logits_are_those_of_the_formulas(padding, batch_normalization):
-    model = shaken(cnn_classifier(pool_padding=padding, batch_normalization=batch_normalization, **TINY))
+def test_logits_equal_the_formulas(padding, batch_normalization):
+    model = with_random_weights(cnn_classifier(pool_padding=padding, batch_normalization=batch_normalization, **TINY))
     expected, _ = forward(weights_of(model), pictures(3), training=False, padding=padding)
     np.testing.assert_allclose(predict_logits(model, pictures(3)), expected, rtol=1e-5, atol=1e-5)
-    assert np.abs(np.diff(expected, axis=0)).max() > 0.01, "all pictures look the same"
+    assert np.abs(np.diff(expected, axis=0)).max() > 0.01, "the logits must differ between pictures"
 
 
-def test_several_convolutions_a_block_follow_one_another():
-    model = shaken(cnn_classifier(convolutions=3, **TINY))
+def test_logits_with_several_convolutions_in_each_block():
+    model = with_random_weights(cnn_classifier(convolutions=3, **TINY))
     assert len([layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]) == 6
     expected, _ = forward(weights_of(model), pictures(3), training=False)
     np.testing.assert_allclose(predict_logits(model, pictures(3)), expected, rtol=1e-5, atol=1e-5)
-    assert np.abs(np.diff(expected, axis=0)).max() > 0.01, "all pictures look the same"
+    assert np.abs(np.diff(expected, axis=0)).max() > 0.01, "the logits must differ between pictures"
 
 
-def test_two_convolutions_a_block_by_the_layers():
+def test_layers_and_parameters_with_two_convolutions_in_each_block():
     model = cnn_classifier(convolutions=2)
     pairs = ((1, 25), (25, 25), (25, 50), (50, 50), (50, 75), (75, 75))
     blocks = [(9 * inputs + 1) * filters + 4 * filters for inputs, filters in pairs]
@@ -160,13 +160,13 @@ def test_two_convolutions_a_block_by_the_layers():
 
 
 def test_the_scale_is_the_first_layer():
-    model = shaken(cnn_classifier(scale=0.5, **TINY))
+    model = with_random_weights(cnn_classifier(scale=0.5, **TINY))
     expected, _ = forward(weights_of(model), pictures(2) / 64, training=False, scale=0.5)
     np.testing.assert_allclose(predict_logits(model, (pictures(2) / 64).astype("float32")), expected, rtol=1e-5)
 
 
-def test_a_step_of_training_is_that_of_the_formulas():
-    """Every gradient, against central differences in float64; the moving statistics, against their definition."""
+def test_a_training_step_equals_the_formulas():
+    """Compares gradients with central differences in float64, and moving statistics with their definition."""
     model = cnn_classifier(momentum=0.7, seed=2, **TINY)
     before, (x, y) = weights_of(model), (pictures(6), labels(6))
     history = fit(model, (x, y), optimizer=keras.optimizers.SGD(1.0), epochs=1, batch_size=6, progress=False)
@@ -190,8 +190,8 @@ def test_a_step_of_training_is_that_of_the_formulas():
     assert checked == total(model).trainable == 19 * 3 + 2 * 3 + 28 * 2 + 2 * 2 + 5 * 5 + 6 * 4
 
 
-def test_a_step_of_adam_moves_every_weight_against_its_own_gradient():
-    """A convolution's gradient may lie in memory in another order than its kernel: does an update mix them up?"""
+def test_a_step_of_adam_uses_the_gradient_of_each_weight():
+    """The gradient of a convolution can have another memory layout than its kernel, which an update must respect."""
     data, start = (pictures(6), labels(6)), weights_of(cnn_classifier(seed=2, **TINY))
     after = {}
     for name, optimizer in {
@@ -202,12 +202,12 @@ def test_a_step_of_adam_moves_every_weight_against_its_own_gradient():
         fit(model, data, optimizer=optimizer, epochs=1, batch_size=6, progress=False)
         after[name] = weights_of(model)
     for weight in model.trainable_variables:
-        gradient = start[weight.path] - after["sgd"][weight.path]  # which the test before has checked
+        gradient = start[weight.path] - after["sgd"][weight.path]  # the previous test checks it
         expected = start[weight.path] - 0.01 * gradient / (np.abs(gradient) + 1e-3 / np.sqrt(0.001))
         np.testing.assert_allclose(after["adam"][weight.path], expected, atol=1e-6, err_msg=weight.path)
 
 
-def test_every_weight_gets_a_gradient_but_the_biases_that_the_normalisation_takes_out_again():
+def test_every_weight_except_biases_before_normalization_gets_a_gradient():
     model = cnn_classifier(**TINY | {"dropout": 0.2, "dense_dropout": 0.2})
     before = weights_of(model)
     fit(model, (pictures(32), labels(32)), optimizer=keras.optimizers.SGD(1.0), epochs=1, progress=False)
@@ -216,7 +216,7 @@ def test_every_weight_gets_a_gradient_but_the_biases_that_the_normalisation_take
     assert without == {"block1_conv/bias", "block2_conv/bias"}
 
 
-def test_dropout_counts_its_steps_and_is_only_for_training():
+def test_dropout_counts_its_steps_and_is_active_only_in_training():
     x = pictures(10)
     plain, dropping = cnn_classifier(**TINY), cnn_classifier(**TINY | {"dropout": 0.5, "dense_dropout": 0.5})
     np.testing.assert_array_equal(predict_logits(dropping, x), predict_logits(plain, x))
@@ -228,7 +228,7 @@ def test_dropout_counts_its_steps_and_is_only_for_training():
 # --- Weights, precision, files --------------------------------------------------------------------------------------
 
 
-def test_the_initial_weights_are_glorot_uniform_draws_of_their_name():
+def test_initial_weights_are_glorot_uniform_by_seed_and_name():
     model = cnn_classifier(seed=5)
     weights = weights_of(model)
     for name, shape in {"block1_conv": (3, 3, 1, 25), "block2_conv": (3, 3, 25, 50), "dense": (675, 512)}.items():
@@ -242,7 +242,7 @@ def test_the_initial_weights_are_glorot_uniform_draws_of_their_name():
             assert set(weights[f"block3_normalisation/{kind}"]) == {start}
 
 
-def test_the_seed_decides_the_weights():
+def test_the_weights_depend_only_on_the_seed():
     first, again, other = (weights_of(cnn_classifier(seed=seed, **TINY)) for seed in (1, 1, 2))
     for path in (path for path in first if path.endswith("kernel")):
         np.testing.assert_array_equal(first[path], again[path])
@@ -264,11 +264,11 @@ def test_in_half_precision_weights_and_logits_stay_float32(half_precision):
     data = (pictures(32), labels(32))
     history = fit(model, data, optimizer=keras.optimizers.SGD(0.1), epochs=4, batch_size=16, progress=False)
     assert history["loss"][-1] < history["loss"][0]
-    assert (predict_logits(model, pictures(8)).view("uint32") & 0xFFFF).any(), "the logits have been through bfloat16"
+    assert (predict_logits(model, pictures(8)).view("uint32") & 0xFFFF).any(), "the logits are rounded to bfloat16"
 
 
 def test_a_saved_model_gives_the_same_logits(tmp_path):
-    model = shaken(cnn_classifier(**TINY | {"dropout": 0.2}))
+    model = with_random_weights(cnn_classifier(**TINY | {"dropout": 0.2}))
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras", compile=False)
     np.testing.assert_array_equal(predict_logits(again, pictures(3)), predict_logits(model, pictures(3)))
@@ -294,7 +294,7 @@ def test_a_saved_model_gives_the_same_logits(tmp_path):
         ({"seed": -1}, "seed is -1"),
     ],
 )
-def test_bad_arguments_are_named(arguments, message):
+def test_error_names_the_bad_argument(arguments, message):
     with pytest.raises(CourseError, match=message):
         cnn_classifier(**arguments)
 

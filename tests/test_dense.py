@@ -22,7 +22,7 @@ def parameters(*units):
     return sum(inputs * outputs + outputs for inputs, outputs in pairwise(units))
 
 
-def test_the_net_of_the_course_has_669_706_parameters():
+def test_the_default_network_has_669_706_parameters():
     model = dense_classifier()
     assert parameters(28 * 28, 512, 512, 10) == 669_706
     assert model.count_params() == 669_706
@@ -30,12 +30,12 @@ def test_the_net_of_the_course_has_669_706_parameters():
 
 
 @pytest.mark.parametrize(("hidden", "classes"), [((), 2), ((3,), 10), ((8, 1, 4), 24)])
-def test_any_size(hidden, classes):
+def test_any_number_and_size_of_hidden_layers(hidden, classes):
     model = dense_classifier(input_shape=(5, 4, 3), hidden=hidden, num_classes=classes)
     assert model.count_params() == parameters(60, *hidden, classes)
 
 
-def test_the_names_of_the_layers_are_those_that_weights_and_lessons_depend_on():
+def test_layer_names_are_stable():
     names = [layer.name for layer in dense_classifier(dropout=0.1, **SMALL).layers]
     assert names == ["pictures", "pixels", "flatten", "hidden1", "dropout1", "hidden2", "dropout2", "logits"]
     names = [layer.name for layer in dense_classifier(name="mine", **SMALL).layers]
@@ -49,7 +49,7 @@ ACTIVATIONS = {"relu": lambda x: np.maximum(x, 0), "tanh": np.tanh, "linear": la
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("scale", [1 / 255, 1.0])
-def test_the_logits_are_those_of_numpy(activation, scale):
+def test_logits_equal_numpy(activation, scale):
     model = dense_classifier(activation=activation, scale=scale, **SMALL)
     x = pictures(6)
     kernel1, bias1, kernel2, bias2, kernel3, bias3 = (weight.astype("float64") for weight in model.get_weights())
@@ -57,10 +57,10 @@ def test_the_logits_are_those_of_numpy(activation, scale):
     hidden = function(function(x.reshape(6, 9) * scale @ kernel1 + bias1) @ kernel2 + bias2)
     logits = predict_logits(model, x)
     np.testing.assert_allclose(logits, hidden @ kernel3 + bias3, rtol=1e-5, atol=1e-5)
-    assert logits.min() < 0 or logits.sum(axis=1).max() > 1.01, "these could be probabilities"
+    assert logits.min() < 0 or logits.sum(axis=1).max() > 1.01, "the outputs must not be probabilities"
 
 
-def test_dropout_is_only_for_training():
+def test_dropout_is_active_only_in_training():
     x = pictures(6)
     plain, dropping = dense_classifier(**SMALL), dense_classifier(dropout=0.5, **SMALL)
     np.testing.assert_array_equal(predict_logits(dropping, x), predict_logits(plain, x))
@@ -68,7 +68,7 @@ def test_dropout_is_only_for_training():
     assert not np.allclose(in_training, predict_logits(plain, x))
 
 
-def test_the_initial_weights_are_glorot_uniform_draws_of_their_name():
+def test_initial_weights_are_glorot_uniform_by_seed_and_name():
     model = dense_classifier(seed=5)
     weights = {weight.path: keras.ops.convert_to_numpy(weight) for weight in model.weights}
     assert list(weights) == [
@@ -85,7 +85,7 @@ def test_the_initial_weights_are_glorot_uniform_draws_of_their_name():
         assert not bias.any()
 
 
-def test_the_seed_decides_the_weights():
+def test_the_weights_depend_only_on_the_seed():
     first, again, other = (dense_classifier(seed=seed, **SMALL).get_weights() for seed in (1, 1, 2))
     for weight, same, different in zip(first[::2], again[::2], other[::2], strict=True):
         np.testing.assert_array_equal(weight, same)
@@ -121,7 +121,7 @@ def test_in_half_precision_weights_and_logits_stay_float32(half_precision):
     assert history["loss"][1] < history["loss"][0]
     logits = predict_logits(model, pictures(8))
     rounded = logits.view("uint32") & 0xFFFF == 0
-    assert not rounded.all(), "the logits have been through bfloat16"
+    assert not rounded.all(), "the logits are rounded to bfloat16"
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_in_half_precision_weights_and_logits_stay_float32(half_precision):
         ({"seed": 1.5}, "seed is 1.5"),
     ],
 )
-def test_bad_arguments_are_named(arguments, message):
+def test_error_names_the_bad_argument(arguments, message):
     with pytest.raises(CourseError, match=message):
         dense_classifier(**arguments)
 
@@ -149,7 +149,7 @@ def test_bad_arguments_are_named(arguments, message):
 
 
 @pytest.mark.parametrize(("inputs", "hidden", "outputs"), [(1, (), 1), (1, (64, 64), 1), (3, (5,), 2)])
-def test_a_regressor_of_any_size(inputs, hidden, outputs):
+def test_a_regressor_with_any_hidden_layers(inputs, hidden, outputs):
     model = dense_regressor(input_size=inputs, hidden=hidden, num_outputs=outputs)
     assert model.count_params() == parameters(inputs, *hidden, outputs)
     assert (model.input_shape, model.output_shape) == ((None, inputs), (None, outputs))
@@ -158,17 +158,17 @@ def test_a_regressor_of_any_size(inputs, hidden, outputs):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_the_outputs_of_a_regressor_are_those_of_numpy(activation):
+def test_outputs_of_a_regressor_equal_numpy(activation):
     model = dense_regressor(input_size=3, hidden=(7, 5), activation=activation, num_outputs=2, seed=4)
     x = np.random.default_rng(0).normal(size=(6, 3)).astype("float32")
     kernel1, bias1, kernel2, bias2, kernel3, bias3 = (weight.astype("float64") for weight in model.get_weights())
     function = ACTIVATIONS[activation]
     expected = function(function(x @ kernel1 + bias1) @ kernel2 + bias2) @ kernel3 + bias3
     np.testing.assert_allclose(predict_logits(model, x), expected, rtol=1e-5, atol=1e-6)
-    assert expected.min() < 0, "a regression may be negative"
+    assert expected.min() < 0, "outputs of a regression can be negative"
 
 
-def test_the_initial_weights_of_a_regressor_are_draws_of_their_name():
+def test_initial_weights_of_a_regressor_depend_on_seed_and_name():
     model = dense_regressor(input_size=2, hidden=(3,), seed=5)
     weights = {weight.path: keras.ops.convert_to_numpy(weight) for weight in model.weights}
     assert list(weights) == ["hidden1/kernel", "hidden1/bias", "outputs/kernel", "outputs/bias"]
@@ -204,6 +204,6 @@ def test_in_half_precision_the_outputs_of_a_regressor_stay_float32(half_precisio
         ({"seed": -1}, "seed is -1"),
     ],
 )
-def test_bad_arguments_of_a_regressor_are_named(arguments, message):
+def test_error_names_the_bad_argument_of_a_regressor(arguments, message):
     with pytest.raises(CourseError, match=message):
         dense_regressor(**arguments)

@@ -1,4 +1,4 @@
-"""A head that is solved for, against the formula of a Gaussian cloud for each class, computed picture by picture."""
+"""``solve_head``: linear discriminant analysis, against the Gaussian density of each class for each picture."""
 
 import keras
 import numpy as np
@@ -13,14 +13,14 @@ CLASSES = 3
 
 
 def classifier(**settings):
-    """Its features are the numbers of a picture, from 0 to 1."""
+    """Returns a classifier whose features are the pixels, from 0 to 1."""
     pictures = keras.Input(SHAPE)
     backbone = keras.Model(pictures, keras.layers.Rescaling(1 / 255)(pictures))
     return transfer_classifier(backbone=backbone, num_classes=CLASSES, **{"pool": False} | settings)
 
 
 def wide_classifier():
-    """Its features are many more than the photos: all shades of each number of a picture."""
+    """Returns a classifier with more features than photos: 16 sigmoids of each pixel."""
     pictures = keras.Input(SHAPE)
     x = keras.layers.Rescaling(1 / 255)(pictures)
     shades = [keras.layers.Rescaling(number, offset=-number / 2)(x) for number in range(1, 17)]
@@ -29,7 +29,7 @@ def wide_classifier():
 
 
 def clouds(count=90, seed=0, spread=35):
-    """Three clouds of one shape that lie across each other, the first of them the largest."""
+    """Draws three overlapping classes with one covariance, the first of them the largest."""
     draws = np.random.default_rng(seed)
     labels = np.sort(draws.choice(CLASSES, count, p=(0.5, 0.25, 0.25))).astype("int32")
     means = draws.uniform(90, 160, (CLASSES, 8))
@@ -40,14 +40,14 @@ def clouds(count=90, seed=0, spread=35):
 
 
 def shades(pixels):
-    """What the wide classifier finds in pictures."""
+    """Returns the features of the wide classifier."""
     scales = np.arange(1, 17)
     values = np.concatenate([scale * pixels / 255.0 - scale / 2 for scale in scales], axis=-1)
     return 1 / (1 + np.exp(-values))
 
 
 def log_likelihoods(x, labels, asked, shrinkage, find=lambda pixels: pixels / 255.0):
-    """Of each asked picture in each class: the logarithm of a normal density, and of how common the class is."""
+    """Returns, for each picture and class, the log density of a Gaussian plus the log prior of the class."""
     x, asked = (find(pixels).reshape(len(pixels), -1) for pixels in (x, asked))
     members = [x[labels == number] for number in range(CLASSES)]
     within = sum((each - each.mean(0)).T @ (each - each.mean(0)) for each in members) / len(x)
@@ -61,8 +61,8 @@ def log_likelihoods(x, labels, asked, shrinkage, find=lambda pixels: pixels / 25
     return found
 
 
-def centered(logits):
-    """What is the same in all classes changes no answer."""
+def center_logits(logits):
+    """Subtracts the mean over the classes, which changes no probability."""
     return logits - logits.mean(axis=1, keepdims=True)
 
 
@@ -72,11 +72,11 @@ def cross_entropy(logits, labels):
 
 
 @pytest.mark.parametrize("shrinkage", [0.0, 0.3, 0.9])
-def test_logits_are_those_of_a_normal_density_times_one_number(tmp_path, shrinkage):
+def test_logits_are_scaled_log_densities_of_gaussians(tmp_path, shrinkage):
     x, labels = clouds()
     model = classifier()
     solve_head(model, (x, labels), shrinkage=shrinkage, cache=tmp_path)
-    logits, expected = centered(predict_logits(model, x)), centered(log_likelihoods(x, labels, x, shrinkage))
+    logits, expected = center_logits(predict_logits(model, x)), center_logits(log_likelihoods(x, labels, x, shrinkage))
     sharpness = (logits * expected).sum() / (expected**2).sum()
     assert 0.01 < sharpness <= 1 + 1e-4
     np.testing.assert_allclose(logits, sharpness * expected, atol=2e-4 * abs(expected).max())
@@ -88,7 +88,7 @@ def test_more_features_than_photos(tmp_path):
     assert model.get_layer("flatten").output.shape[-1] == 128 > len(x)
     solve_head(model, (x, labels), cache=tmp_path)
     logits, expected = (
-        centered(found) for found in (predict_logits(model, x), log_likelihoods(x, labels, x, 0.3, shades))
+        center_logits(found) for found in (predict_logits(model, x), log_likelihoods(x, labels, x, 0.3, shades))
     )
     sharpness = (logits * expected).sum() / (expected**2).sum()
     assert 0.001 < sharpness <= 1 + 1e-4
@@ -97,11 +97,11 @@ def test_more_features_than_photos(tmp_path):
         solve_head(model, (x, labels), shrinkage=0.0, cache=tmp_path)
 
 
-def test_folds_are_answered_by_the_others_and_the_number_is_the_likeliest(tmp_path):
+def test_fold_metrics_use_heads_of_the_other_folds_and_the_best_scale(tmp_path):
     x, labels = clouds(count=50, spread=45)
     solved = solve_head(classifier(), (x, labels), folds=4, cache=tmp_path)
     answers, held_back = np.empty((len(x), CLASSES)), np.empty(len(x), "int64")
-    for number in range(CLASSES):  # each class is dealt like cards
+    for number in range(CLASSES):  # the photos of each class are assigned to folds in turn
         held_back[labels == number] = np.arange((labels == number).sum()) % 4
     for fold in range(4):
         known = held_back != fold
@@ -110,24 +110,24 @@ def test_folds_are_answered_by_the_others_and_the_number_is_the_likeliest(tmp_pa
     assert 0.5 < solved["fold_accuracy"][0] < 1
     count = len(x)
 
-    def doubtful(sharpness):  # one answer more, of which nothing is known
+    def smoothed_loss(sharpness):  # smoothed by one photo of unknown class
         anything = np.mean([cross_entropy(sharpness * answers, np.full(count, number)) for number in range(CLASSES)])
         return (count * cross_entropy(sharpness * answers, labels) + anything) / (count + 1)
 
-    best = min(np.geomspace(1e-3, 1, 2000), key=doubtful)
+    best = min(np.geomspace(1e-3, 1, 2000), key=smoothed_loss)
     assert best < 0.99
     assert solved["fold_loss"] == [pytest.approx(cross_entropy(best * answers, labels), abs=1e-4)]
 
 
-def test_who_was_never_wrong_is_not_sure_of_everything(tmp_path):
+def test_perfect_fold_accuracy_does_not_give_certain_probabilities(tmp_path):
     x, labels = clouds(spread=2)
     solved = solve_head(classifier(), (x, labels), cache=tmp_path)
     assert solved["fold_accuracy"] == [1.0]
-    # of 90 answers and one more, one might be wrong
+    # 90 right answers and one unknown
     assert 0.001 < solved["fold_loss"][0] < 0.05
 
 
-def test_what_is_returned_is_what_the_model_does(tmp_path):
+def test_returned_metrics_equal_those_of_the_model(tmp_path):
     train, valid = clouds(), clouds(seed=1)
     model = classifier()
     solved = solve_head(model, train, valid, cache=tmp_path)
@@ -139,9 +139,9 @@ def test_what_is_returned_is_what_the_model_does(tmp_path):
             assert solved[f"{prefix}{name}"] == [pytest.approx(value, abs=1e-5)]
 
 
-def test_a_series_is_held_back_as_a_whole(tmp_path):
+def test_a_group_is_held_out_as_a_whole(tmp_path):
     draws = np.random.default_rng(0)
-    photos = draws.integers(0, 256, (36, *SHAPE), "uint8")  # which say nothing of their labels
+    photos = draws.integers(0, 256, (36, *SHAPE), "uint8")  # unrelated to their labels
     x, labels = np.repeat(photos, 10, axis=0), np.repeat(np.arange(36) % CLASSES, 10).astype("int32")
     alone = solve_head(classifier(), (x, labels), shrinkage=0.0, cache=tmp_path)
     series = solve_head(classifier(), (x, labels), shrinkage=0.0, groups=np.repeat(np.arange(36), 10), cache=tmp_path)
@@ -150,7 +150,7 @@ def test_a_series_is_held_back_as_a_whole(tmp_path):
     assert series["fold_accuracy"][0] < alone["fold_accuracy"][0] - 0.2
 
 
-def test_the_only_photo_of_a_class_is_never_held_back(tmp_path):
+def test_the_only_photo_of_a_class_is_never_held_out(tmp_path):
     x, labels = clouds()
     kept = np.concatenate([np.flatnonzero(labels < 2), np.flatnonzero(labels == 2)[:1]])
     x, labels = x[kept], labels[kept]
@@ -166,7 +166,7 @@ def test_the_only_photo_of_a_class_is_never_held_back(tmp_path):
     assert solved["fold_accuracy"] == [pytest.approx((answers.argmax(1) == labels[:-1]).mean())]
 
 
-def test_means_of_maps_are_solved_for_too(tmp_path):
+def test_pooled_feature_maps_are_supported(tmp_path):
     model = classifier(pool=True, dropout=0.5)
     solved = solve_head(model, clouds(), cache=tmp_path)
     assert [layer.name for layer in model.layers[1:]] == ["backbone", "pool", "dropout", "logits"]
@@ -200,12 +200,12 @@ def test_bad_settings_are_explained(tmp_path, settings, message):
         ((clouds()[0], clouds()[1] % 2), "class 2 has no photos"),
     ],
 )
-def test_data_that_do_not_fit_are_explained(tmp_path, train, message):
+def test_bad_data_are_explained(tmp_path, train, message):
     with pytest.raises(CourseError, match=message):
         solve_head(classifier(), train, cache=tmp_path)
 
 
-def test_a_head_that_cannot_be_solved_for_is_named(tmp_path):
+def test_an_unsolvable_head_is_explained(tmp_path):
     with pytest.raises(CourseError, match=r"has hidden layers \(hidden1\); only logits can be solved for"):
         solve_head(classifier(hidden=(4,)), clouds(), cache=tmp_path)
     x, labels = clouds()

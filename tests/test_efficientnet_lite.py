@@ -15,7 +15,7 @@ SMALL = {"input_shape": (32, 32, 3), "num_classes": 5}
 @pytest.mark.parametrize(
     ("size", "pixels", "trainable", "filters", "blocks"),
     [
-        # the parameters that the authors' table rounds to 4.7, 5.4, 6.1, 8.2 and 13.0 million
+        # the authors' table rounds the parameters to 4.7, 5.4, 6.1, 8.2 and 13.0 million
         ("lite0", 224, 4_652_008, (16, 24, 40, 80, 112, 192, 320), (1, 2, 2, 3, 3, 4, 1)),
         ("lite1", 240, 5_416_680, (16, 24, 40, 80, 112, 192, 320), (1, 3, 3, 4, 4, 5, 1)),
         ("lite2", 260, 6_092_072, (16, 24, 48, 88, 120, 208, 352), (1, 3, 3, 4, 4, 5, 1)),
@@ -23,7 +23,7 @@ SMALL = {"input_shape": (32, 32, 3), "num_classes": 5}
         ("lite4", 300, 13_006_568, (24, 32, 56, 112, 160, 272, 448), (1, 4, 4, 6, 6, 8, 1)),
     ],
 )
-def test_each_size_is_that_of_the_authors(size, pixels, trainable, filters, blocks):
+def test_sizes_equal_those_of_the_authors(size, pixels, trainable, filters, blocks):
     model = efficientnet_lite(size)
     assert model.input_shape == (None, pixels, pixels, 3)
     assert model.output_shape == (None, 1000)
@@ -36,27 +36,27 @@ def test_each_size_is_that_of_the_authors(size, pixels, trainable, filters, bloc
     assert model.get_layer("stem_conv").filters == 32
 
 
-def test_pixels_are_scaled_inside():
+def test_the_model_scales_pixels():
     layer = efficientnet_lite(**SMALL).get_layer("pixels")
     scaled = keras.ops.convert_to_numpy(layer(np.array([[[[0, 127, 255]]]], "uint8")))
     np.testing.assert_allclose(scaled.ravel(), [-127 / 128, 0, 1], atol=1e-6)
 
 
-def test_blocks_add_their_input_where_the_shapes_allow():
+def test_blocks_have_a_skip_connection_where_shapes_match():
     names = {layer.name for layer in efficientnet_lite(**SMALL).layers}
     added = {name.removesuffix("_add") for name in names if name.endswith("_add")}
-    # the first block of a stage changes the number of filters; the very first has 32 of them before and 16 after
+    # the first block of a stage changes the number of filters; the very first block has 32 filters before and 16 after
     assert added == {"block2b", "block3b", "block4b", "block4c", "block5b", "block5c", "block6b", "block6c", "block6d"}
 
 
-def test_later_blocks_leave_out_their_part_more_often():
+def test_drop_rates_increase_with_depth():
     model = efficientnet_lite(stochastic_depth=0.32, **SMALL)
     rates = [layer.rate for layer in model.layers if layer.name.endswith("_drop")]
     # blocks are numbered from 0 to 15
     np.testing.assert_allclose(rates, [0.02 * number for number in (2, 4, 6, 7, 9, 10, 12, 13, 14)])
 
 
-def test_stochastic_depth_leaves_out_whole_pictures():
+def test_stochastic_depth_drops_whole_pictures():
     layer = efficientnet_lite(stochastic_depth=0.9, **SMALL).get_layer("block6d_drop")
     dropped = keras.ops.convert_to_numpy(layer(np.ones((200, 2, 2, 3), "float32"), training=True))
     assert (dropped == dropped[:, :1, :1, :1]).all()
@@ -65,14 +65,14 @@ def test_stochastic_depth_leaves_out_whole_pictures():
 
 
 @pytest.mark.one_backend
-def test_the_seed_decides_the_weights():
+def test_the_weights_depend_only_on_the_seed():
     first, same, other = (efficientnet_lite(seed=seed, **SMALL).get_weights() for seed in (1, 1, 2))
     assert all((a == b).all() for a, b in zip(first, same, strict=True))
     assert any((a != b).any() for a, b in zip(first, other, strict=True))
 
 
 @pytest.mark.one_backend
-def test_it_is_saved_and_opened_again(tmp_path):
+def test_a_saved_model_gives_the_same_logits(tmp_path):
     model = efficientnet_lite(**SMALL)
     pictures = np.arange(2 * 32 * 32 * 3, dtype="uint8").reshape(2, 32, 32, 3)
     expected = predict_logits(model, pictures)
@@ -93,6 +93,6 @@ def test_it_is_saved_and_opened_again(tmp_path):
         ({"stochastic_depth": -0.1}, "stochastic_depth is -0.1"),
     ],
 )
-def test_bad_arguments_are_named(arguments, message):
+def test_error_names_the_bad_argument(arguments, message):
     with pytest.raises(CourseError, match=message):
         efficientnet_lite(**arguments)

@@ -1,4 +1,4 @@
-"""The metrics, against SciPy and against numbers worked out by hand."""
+"""The metrics, against SciPy and numbers computed by hand."""
 
 import json
 import subprocess
@@ -30,7 +30,7 @@ def test_softmax_agrees_with_scipy(logits: np.ndarray) -> None:
     )
 
 
-def test_softmax_of_huge_logits_neither_overflows_nor_leaves_its_row() -> None:
+def test_softmax_of_huge_logits_does_not_overflow() -> None:
     probabilities = evaluation.softmax([[1e300, 1e300, -1e300], [-1e5, -1e5 + np.log(3), -2e5]])
     np.testing.assert_allclose(probabilities, [[0.5, 0.5, 0.0], [0.25, 0.75, 0.0]], rtol=1e-9)
 
@@ -41,11 +41,11 @@ def test_cross_entropy_agrees_with_scipy(logits: np.ndarray, labels: np.ndarray)
     assert evaluation.cross_entropy(logits, labels) == pytest.approx(expected, rel=1e-12)
 
 
-def test_cross_entropy_of_an_even_guess_is_the_logarithm_of_the_number_of_classes() -> None:
+def test_cross_entropy_of_equal_logits_is_the_log_of_the_number_of_classes() -> None:
     assert evaluation.cross_entropy(np.zeros((3, 10)), [0, 4, 9]) == pytest.approx(2.302585092994046, rel=1e-15)
 
 
-def test_cross_entropy_counts_a_confident_mistake_in_full() -> None:
+def test_cross_entropy_is_not_clipped() -> None:
     # log(1 + exp(-800)) is 0 in float64, so the loss is the gap of the logits itself; a clipped version stops at 16.
     assert evaluation.cross_entropy([[800.0, 0.0]], [1]) == 800.0
     assert evaluation.cross_entropy([[800.0, 0.0]], [0]) == 0.0
@@ -55,7 +55,7 @@ def test_accuracy_by_hand() -> None:
     assert evaluation.accuracy([[0, 1, 2], [2, 1, 0], [0, 3, 0]], [2, 1, 1]) == pytest.approx(2 / 3)
 
 
-def test_of_equal_logits_the_first_class_is_the_prediction() -> None:
+def test_the_first_of_equal_logits_is_the_prediction() -> None:
     assert evaluation.accuracy([[1.0, 1.0]], [0]) == 1.0
     assert evaluation.accuracy([[1.0, 1.0]], [1]) == 0.0
 
@@ -82,7 +82,7 @@ def test_per_class_by_hand() -> None:
     ]
 
 
-def test_per_class_of_a_class_that_never_occurs_is_zero_without_a_warning() -> None:
+def test_per_class_is_zero_for_a_class_that_never_occurs() -> None:
     absent = evaluation.per_class(np.array([[2, 1], [0, 0]]), ["there", "absent"])[1]
     assert absent == {"name": "absent", "precision": 0.0, "recall": 0.0, "support": 0}
 
@@ -94,26 +94,26 @@ def test_per_class_can_be_written_as_json() -> None:
 
 def test_most_wrong_lists_only_mistakes_the_most_confident_first() -> None:
     logits = [[4.0, 0.0], [0.0, 1.0], [2.0, 0.0], [0.0, 3.0], [9.0, 0.0]]
-    labels = [1, 0, 1, 0, 0]  # the last row is right, and the surest of all
+    labels = [1, 0, 1, 0, 0]  # the last row is right, with the highest confidence
     assert evaluation.most_wrong(logits, labels).tolist() == [0, 3, 2, 1]
     assert evaluation.most_wrong(logits, labels, count=2).tolist() == [0, 3]
 
 
 def test_most_wrong_ranks_by_probability_and_not_by_logit() -> None:
-    # 10 against 9.9 is a coin flip; 3 against 0 is a conviction.
+    # Logits 10 and 9.9 have nearly equal probabilities; logits 3 and 0 do not.
     assert evaluation.most_wrong([[10.0, 9.9], [3.0, 0.0]], [1, 1]).tolist() == [1, 0]
 
 
 def test_most_wrong_breaks_ties_by_index_whatever_the_class() -> None:
     row = np.array([5.0, 0.1, 0.2, 0.3, 0.7])
     logits = np.array([np.roll(row, shift) for shift in (3, 0, 4, 1, 2) * 100])
-    logits[1::2, :] *= 2  # the odd rows are all equally sure, and surer than the even ones
+    logits[1::2, :] *= 2  # the odd rows have equal confidence, higher than that of the even ones
     labels = (logits.argmax(axis=1) + 1) % 5
     expected = [*range(1, 500, 2), *range(0, 500, 2)]
     assert evaluation.most_wrong(logits, labels, count=500).tolist() == expected
 
 
-def test_most_wrong_still_ranks_where_the_probability_rounds_to_one() -> None:
+def test_most_wrong_ranks_probabilities_that_round_to_1() -> None:
     logits = [[50.0, 0.0], [60.0, 0.0], [40.0, 0.0]]
     assert (evaluation.softmax(logits)[:, 0] == 1.0).all()
     assert evaluation.most_wrong(logits, [1, 1, 1]).tolist() == [1, 0, 2]
@@ -145,7 +145,9 @@ GOOD = [[1.0, 0.0], [0.0, 1.0]]
     ],
 )
 @pytest.mark.parametrize("metric", [evaluation.cross_entropy, evaluation.accuracy, evaluation.most_wrong])
-def test_bad_logits_and_labels_are_named(metric: Callable[..., object], logits: Any, labels: Any, message: str) -> None:
+def test_error_names_bad_logits_or_labels(
+    metric: Callable[..., object], logits: Any, labels: Any, message: str
+) -> None:
     with pytest.raises(CourseError, match=message):
         metric(logits, labels)
 
@@ -159,7 +161,7 @@ def test_bad_logits_and_labels_are_named(metric: Callable[..., object], logits: 
         (([0], [0], 0), r"num_classes is 0; give a whole number from 1 up"),
     ],
 )
-def test_bad_confusion_arguments_are_named(arguments: Any, message: str) -> None:
+def test_error_names_bad_arguments_of_confusion_matrix(arguments: Any, message: str) -> None:
     with pytest.raises(CourseError, match=message):
         evaluation.confusion_matrix(*arguments)
 
@@ -172,7 +174,7 @@ def test_bad_confusion_arguments_are_named(arguments: Any, message: str) -> None
         ([[1, 0], [-1, 1]], r"values from -1; give counts"),
     ],
 )
-def test_a_bad_matrix_is_named(matrix: Any, message: str) -> None:
+def test_error_names_a_bad_matrix(matrix: Any, message: str) -> None:
     with pytest.raises(CourseError, match=message):
         evaluation.per_class(matrix, ["a", "b"])
 
@@ -188,7 +190,7 @@ def test_softmax_names_nan() -> None:
 
 
 @pytest.mark.parametrize("room", ["evaluation", "plots", "report"])
-def test_the_room_imports_neither_keras_nor_pyplot(room: str) -> None:
+def test_evaluation_imports_neither_keras_nor_pyplot(room: str) -> None:
     code = (
         f"import sys, keras_course.{room}\n"
         "print([name for name in ('keras', 'torch', 'tensorflow', 'jax', 'matplotlib.pyplot') if name in sys.modules])"
@@ -197,7 +199,7 @@ def test_the_room_imports_neither_keras_nor_pyplot(room: str) -> None:
     assert result.stdout.strip() == "[]"
 
 
-# --- Regression, and probabilities of yes or no -----------------------------------------------------------------
+# --- Regression, and binary classification ----------------------------------------------------------------------
 
 
 def test_the_mean_squared_error_of_the_course() -> None:
@@ -206,7 +208,7 @@ def test_the_mean_squared_error_of_the_course() -> None:
     assert evaluation.root_mean_squared_error([4, 3], [3, 5]) == pytest.approx(1.5811388300841898, rel=1e-15)
 
 
-def test_the_mean_squared_error_of_a_table_averages_all_of_it() -> None:
+def test_mean_squared_error_averages_over_all_axes() -> None:
     random = np.random.default_rng(1)
     predictions, targets = random.normal(size=(2, 5, 3)).astype("float32")
     expected = sum((float(p) - float(t)) ** 2 for p, t in zip(predictions.flat, targets.flat, strict=True)) / 15
@@ -214,7 +216,7 @@ def test_the_mean_squared_error_of_a_table_averages_all_of_it() -> None:
     assert evaluation.root_mean_squared_error(predictions, targets) == pytest.approx(expected**0.5, rel=1e-12)
 
 
-def test_integers_are_subtracted_as_numbers_and_not_as_bytes() -> None:
+def test_mean_squared_error_of_bytes_does_not_overflow() -> None:
     assert evaluation.mean_squared_error(np.array([1, 3], "uint8"), np.array([2, 255], "uint8")) == (1 + 252**2) / 2
 
 
@@ -234,18 +236,18 @@ def test_binary_cross_entropy_agrees_with_scipy_and_with_two_logits() -> None:
     assert evaluation.cross_entropy(two, labels) == pytest.approx(expected, rel=1e-10)
 
 
-def test_misplaced_confidence_costs_infinitely_and_without_a_warning() -> None:
+def test_binary_cross_entropy_of_a_certain_mistake_is_infinite() -> None:
     assert evaluation.binary_cross_entropy([0.0], [1]) == np.inf
     assert evaluation.binary_cross_entropy([0.5, 1.0], [1, 0]) == np.inf
     assert evaluation.binary_cross_entropy([5e-324], [1]) == pytest.approx(744.4400719213812)
 
 
-def test_the_confidence_of_one_who_is_right_costs_nothing() -> None:
+def test_binary_cross_entropy_of_certain_right_predictions_is_0() -> None:
     loss = evaluation.binary_cross_entropy([0.0, 1.0], [0.0, 1.0])
     assert (loss, np.signbit(loss)) == (0.0, False)
 
 
-def test_a_small_probability_of_what_did_not_happen_is_not_rounded_away() -> None:
+def test_binary_cross_entropy_keeps_tiny_probabilities() -> None:
     assert evaluation.binary_cross_entropy([1e-20], [0]) == pytest.approx(1e-20, rel=1e-12)
 
 
@@ -264,7 +266,9 @@ REGRESSION = [evaluation.mean_squared_error, evaluation.root_mean_squared_error]
     ],
 )
 @pytest.mark.parametrize("metric", REGRESSION)
-def test_bad_predictions_are_named(metric: Callable[..., float], predictions: Any, targets: Any, message: str) -> None:
+def test_error_names_bad_predictions(
+    metric: Callable[..., float], predictions: Any, targets: Any, message: str
+) -> None:
     with pytest.raises(CourseError, match=message):
         metric(predictions, targets)
 
@@ -282,6 +286,58 @@ def test_bad_predictions_are_named(metric: Callable[..., float], predictions: An
         ([], [], r"probabilities have shape \(0,\)"),
     ],
 )
-def test_bad_probabilities_are_named(probabilities: Any, labels: Any, message: str) -> None:
+def test_error_names_bad_probabilities(probabilities: Any, labels: Any, message: str) -> None:
     with pytest.raises(CourseError, match=message):
         evaluation.binary_cross_entropy(probabilities, labels)
+
+
+class TestLanguageModels:
+    def test_perplexity_by_hand(self) -> None:
+        # the geometric mean of 1/2, 1/4 and 1/8 is 1/4
+        assert evaluation.perplexity(np.log([0.5, 0.25, 0.125])) == pytest.approx(4.0, rel=1e-14)
+        assert evaluation.perplexity(np.log([[0.5, 0.5], [0.5, 0.5]])) == pytest.approx(2.0, rel=1e-14)
+        assert evaluation.perplexity([0.0, 0.0]) == 1.0
+
+    def test_perplexity_of_an_even_guess_is_the_number_of_tokens(self) -> None:
+        assert evaluation.perplexity(np.full(7, -np.log(11_753))) == pytest.approx(11_753, rel=1e-12)
+
+    def test_perplexity_is_the_exponential_of_the_cross_entropy(self, logits: np.ndarray, labels: np.ndarray) -> None:
+        found = scipy.special.log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(labels)), labels]
+        assert evaluation.perplexity(found) == pytest.approx(np.exp(evaluation.cross_entropy(logits, labels)))
+
+    def test_float32_is_summed_in_float64(self) -> None:
+        log_probabilities = np.full(1_000_000, -0.1, np.float32)
+        assert evaluation.perplexity(log_probabilities) == pytest.approx(np.exp(float(np.float32(0.1))), rel=1e-12)
+
+    def test_bits_per_character_by_hand(self) -> None:
+        # 1 + 2 + 3 bits for 12 characters
+        assert evaluation.bits_per_character(np.log([0.5, 0.25, 0.125]), 12) == pytest.approx(0.5, rel=1e-14)
+        assert str(evaluation.bits_per_character([0.0], 3)) == "0.0"
+
+    def test_bits_per_character_of_even_bytes_is_eight(self) -> None:
+        assert evaluation.bits_per_character(np.full(5, -np.log(256)), 5) == pytest.approx(8.0, rel=1e-14)
+
+    @pytest.mark.parametrize("surprise", [-np.inf, -1e300])
+    def test_an_impossible_token_makes_the_perplexity_infinite_without_a_warning(self, surprise: float) -> None:
+        assert evaluation.perplexity([surprise, -1.0]) == np.inf
+
+    def test_an_impossible_token_needs_infinitely_many_bits(self) -> None:
+        assert evaluation.bits_per_character([-np.inf, -1.0], 4) == np.inf
+
+    @pytest.mark.parametrize(
+        ("values", "message"),
+        [
+            ([], r"log_probabilities have shape \(0,\); give at least one number"),
+            ([-1.0, 0.5], r"log_probabilities\[1\] is 0.5; give logarithms of probabilities"),
+            ([[np.nan]], r"log_probabilities\[0, 0\] is nan; give logarithms"),
+        ],
+    )
+    @pytest.mark.parametrize("metric", [evaluation.perplexity, lambda x: evaluation.bits_per_character(x, 4)])
+    def test_what_are_no_logarithms_of_probabilities(self, metric: Callable, values: list[float], message: str) -> None:
+        with pytest.raises(CourseError, match=message):
+            metric(values)
+
+    @pytest.mark.parametrize("characters", [0, -1, 1.5, True])
+    def test_bits_of_no_characters(self, characters: Any) -> None:
+        with pytest.raises(CourseError, match=f"characters is {characters}; give a whole number from 1 up"):
+            evaluation.bits_per_character([-1.0], characters)

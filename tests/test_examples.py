@@ -1,4 +1,4 @@
-"""Every lesson, run as a user runs it: what it leaves behind, how it is resumed, and how it is written."""
+"""Every lesson, run as a user runs it: its files, resuming, and its text."""
 
 import csv
 import json
@@ -30,14 +30,14 @@ SECTIONS = ["Data", "Look at it", "Model", "Train", "Evaluate", "What to try nex
 SEED = 3
 
 
-def columns_of(*names):
-    """Samples or labels as the models take them, (n, 1)."""
+def as_columns(*names):
+    """Returns samples or labels in the shape that the models take, (n, 1)."""
     return [array.reshape(-1, 1) for array in names]
 
 
 @cache
-def few_hands():
-    """Series of near-copies, which a network soon learns, and others that it never sees; full batches of 16."""
+def small_hands():
+    """Returns series of near-copies, which a network learns fast, and unseen ones; full batches of 16."""
     seen, unseen = hands.load_data(count=72, valid_count=72)
     random = np.random.default_rng(SEED)
 
@@ -51,37 +51,36 @@ def few_hands():
 
 
 @cache
-def few_digits():
-    """Full batches of 32; the sample is twelve times as large."""
+def small_digits():
+    """Returns a twelfth of the sample, in full batches of 32."""
     return tuple(tuple(array[: len(array) // 12 // 32 * 32] for array in part) for part in mnist.load_data("sample"))
 
 
-OF_A_CLASSIFIER = ("loss", "accuracy", "val_loss", "val_accuracy")
-HANDS = (asl.FILE_NAME, few_hands, 16)
-DIGITS = (mnist.FILE_NAME, few_digits, 32)
+CLASSIFIER_COLUMNS = ("loss", "accuracy", "val_loss", "val_accuracy")
+HANDS = (asl.FILE_NAME, small_hands, 16)
+DIGITS = (mnist.FILE_NAME, small_digits, 32)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
-    """What the tests know about a lesson.
+    """A lesson and how the tests run it.
 
     Args:
         epochs: The number of epochs that is enough in the tests; 0 for lessons with tests of their own below.
         columns: The columns of its history.
-        few: A part of the data set from which it learns enough: the file's name, its content, the batch size.
+        few: A part of the data set that is enough in the tests: file name, function for its content, batch size.
         measured_on: Returns the samples and labels by which its model is evaluated; by default those of ``few``.
         arguments: More arguments of the command line.
         beside: Other folders in its run.
-        resumed_on: The backend on which the tests resume it. What lessons do then is written once, and tests of ``fit``
-            try it on all backends.
-        is_long: Whether it trains for longer than it compiles, so that XLA must not compile quickly, as tox has it.
-        facts: Facts of the run whose accuracy is claimed, ...
-        least: ... and the least mean of seeds 0, 1 and 2; README has the measured values. Another machine rounds in
-            another way: then a seed of lesson 07 ends up to two points off, and the mean of three half a point.
+        resumed_on: The backend on which the tests resume it; the tests of ``fit`` resume on all backends.
+        is_long: Whether it trains longer than it compiles, so that XLA must optimize more than tox sets.
+        facts: Facts of the run with the claimed accuracy.
+        least: The lowest allowed mean accuracies of seeds 0, 1 and 2; README has the measured ones. On another machine,
+            rounding changes a seed of lesson 07 by up to two points, and the mean of three by half a point.
     """
 
     epochs: int = 0
-    columns: tuple[str, ...] = OF_A_CLASSIFIER
+    columns: tuple[str, ...] = CLASSIFIER_COLUMNS
     few: tuple[str, Callable, int] | None = None
     measured_on: Callable | None = None
     arguments: tuple = ()
@@ -103,7 +102,7 @@ TABLE = {
     "01_gradient_descent": Lesson(
         epochs=40,
         columns=("loss",),
-        measured_on=lambda: columns_of(*lines.load_data("two_points")),
+        measured_on=lambda: as_columns(*lines.load_data("two_points")),
         resumed_on="tensorflow",
     ),
     "02_batches_and_optimizers": Lesson(
@@ -172,10 +171,10 @@ TABLE = {
     ),
     "19_asl_pretrained": Lesson(facts={"samples": 5_465, "cut": "block 6"}, least={"accuracy": 0.975}),
 }
-RUN_HERE = [name for name, row in TABLE.items() if row.epochs]
+TRAINED = [name for name, row in TABLE.items() if row.epochs]
 
 
-def run_lesson(name, *arguments, small=None, timeout=600):
+def run_lesson(name, *arguments, small_network=None, timeout=600):
     """Runs a lesson, checks that it succeeds, and returns what it prints.
 
     ``small`` is the cache of a small network that replaces the pre-trained one.
@@ -184,9 +183,9 @@ def run_lesson(name, *arguments, small=None, timeout=600):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": keras.backend.backend()}
     if TABLE[name].is_long and "XLA_FLAGS" in environment:
         environment["XLA_FLAGS"] = environment["XLA_FLAGS"].replace("optimization_level=0", "optimization_level=1")
-    if small is not None:
+    if small_network is not None:
         command.insert(1, str(Path(__file__).with_name("small_network.py")))
-        environment["KERAS_COURSE_CACHE"] = str(small)
+        environment["KERAS_COURSE_CACHE"] = str(small_network)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -205,9 +204,9 @@ def options_of(name, folder):
     return "--data", *data, "--epochs", row.epochs, "--log-steps", "--seed", SEED, "--output", folder
 
 
-@pytest.fixture(scope="module", params=RUN_HERE)
+@pytest.fixture(scope="module", params=TRAINED)
 def lesson(request, tmp_path_factory):
-    """The name of a lesson, the folder of its run, and what it has printed."""
+    """The name of a lesson, the folder of its run, and its output."""
     folder = tmp_path_factory.mktemp(request.param) / "run"
     return request.param, folder, run_lesson(request.param, *options_of(request.param, folder))
 
@@ -247,8 +246,8 @@ def test_the_history_of_a_lesson(lesson):
     if TABLE[name].is_classifier:
         assert len(shown) == len(rows)
         classes = len(read_metrics(folder)["per_class"])
-        # the accuracy in training is lower where pictures are changed and units dropped
-        assert 5 / classes < float(rows[-1]["val_accuracy"]) < 1, "it has not learned, or it was told the answers"
+        # with augmentation and dropout, the training accuracy is lower
+        assert 5 / classes < float(rows[-1]["val_accuracy"]) < 1, "it has not learned, or validation data leaked"
 
 
 def test_the_steps_of_a_lesson(lesson):
@@ -259,7 +258,7 @@ def test_the_steps_of_a_lesson(lesson):
     steps = TABLE[name].epochs * -(-metrics["samples"] // metrics["batch_size"])
     assert [int(row["step"]) for row in rows] == list(range(1, steps + 1))
     losses = np.array([float(row["loss"]) for row in rows])
-    # the loss of lesson 07 is that of changed pictures and dropped units, and falls slowly
+    # with augmentation and dropout, the loss of lesson 07 falls slowly
     factor = 1.15 if name == "07_asl_augmentation" else 1.3
     assert losses[: steps // 5].mean() > factor * losses[-steps // 5 :].mean()
 
@@ -280,7 +279,7 @@ def test_the_metrics_of_a_lesson(lesson):
     assert ("accuracy" in metrics) == TABLE[name].is_classifier
 
 
-def test_the_saved_model_of_a_lesson_is_as_good_as_its_metrics_say(lesson):
+def test_the_saved_model_of_a_lesson_has_its_metrics(lesson):
     name, folder, printed = lesson
     model = keras.saving.load_model(folder / "model.keras", compile=False, safe_mode=True)
     x, labels = TABLE[name].held_out()
@@ -299,7 +298,7 @@ def test_the_saved_model_of_a_lesson_is_as_good_as_its_metrics_say(lesson):
         assert f"RMSE {metrics['rmse']:.4f}" in printed
 
 
-def test_the_figures_of_a_lesson_are_pictures_of_something(lesson):
+def test_the_figures_of_a_lesson_are_not_empty(lesson):
     _, folder, _ = lesson
     figures = list((folder / "figures").iterdir())
     assert {"curves.png"} < {figure.name for figure in figures}
@@ -312,13 +311,11 @@ def test_the_figures_of_a_lesson_are_pictures_of_something(lesson):
             assert len(picture.convert("L").getcolors()) > 10, f"{figure.name} is empty"
 
 
-def test_the_report_of_a_lesson_shows_all_figures_and_asks_the_network_for_nothing(lesson):
+def test_the_report_of_a_lesson_shows_all_figures_without_external_resources(lesson):
     name, folder, _ = lesson
     page = (folder / "report.html").read_text(encoding="utf-8")
     sources = re.findall(r'<img[^>]* src="([^"]*)"', page)
-    assert len(sources) == len(
-        {figure.stem for figure in (folder / "figures").iterdir()}
-    )  # a GIF has its still beside it
+    assert len(sources) == len({figure.stem for figure in (folder / "figures").iterdir()})  # each GIF has a still image
     assert all(re.match("data:image/(png|gif);base64,", source) for source in sources)
     assert not re.search(r"<script|@import|url\(|https?://", page)
     metrics = read_metrics(folder)
@@ -328,7 +325,7 @@ def test_the_report_of_a_lesson_shows_all_figures_and_asks_the_network_for_nothi
 
 
 @pytest.mark.parametrize(
-    "lesson", [name for name in RUN_HERE if TABLE[name].resumed_on == keras.backend.backend()], indirect=True
+    "lesson", [name for name in TRAINED if TABLE[name].resumed_on == keras.backend.backend()], indirect=True
 )
 def test_a_finished_lesson_is_not_trained_again(lesson):
     name, folder, _ = lesson
@@ -348,7 +345,7 @@ def test_a_finished_lesson_is_not_trained_again(lesson):
 
 @pytest.mark.one_backend
 @pytest.mark.parametrize("lesson", ["04_mnist_dense"], indirect=True)
-def test_the_lesson_on_deployment_takes_a_run_as_it_is(lesson, tmp_path):
+def test_the_lesson_on_deployment_uses_an_existing_run(lesson, tmp_path):
     _, folder, _ = lesson
     taken = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     printed = run_lesson("08_deployment", "--model", folder, "--data", "sample", "--output", tmp_path / "run")
@@ -370,19 +367,19 @@ def test_the_lesson_on_augmentation_uses_it_at_test_time(lesson):
     metrics = read_metrics(folder)
     augmented = metrics["accuracy_of_variants"]
     assert f"with test-time augmentation of {metrics['variants']} views: {augmented:.2%}" in printed
-    # a tenth of the predictions may change; views of other pictures would be right for one in 24
+    # a tenth of the predictions can change; with views of other pictures, the accuracy would be 1/24
     assert augmented == pytest.approx(metrics["accuracy"], abs=0.1)
 
 
-def test_every_lesson_has_a_row_and_is_resumed_somewhere():
+def test_every_lesson_has_a_row_and_every_backend_resumes_one():
     assert list(TABLE) == list(LESSONS)
-    assert {TABLE[name].resumed_on for name in RUN_HERE} == {"jax", "tensorflow", "torch"}
+    assert {TABLE[name].resumed_on for name in TRAINED} == {"jax", "tensorflow", "torch"}
 
 
 # --- The doggy door, without training ----------------------------------------------------------------
 
 
-def test_the_door_opens_for_dogs_alone(course_data, tmp_path):
+def test_the_door_opens_only_for_dogs(course_data, tmp_path):
     printed = run_lesson("09_doggy_door", "--output", tmp_path / "run", "--seed", SEED)
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         *("figures", "metrics.json", "model.keras", "report.html")
@@ -409,7 +406,7 @@ def test_the_door_opens_for_dogs_alone(course_data, tmp_path):
 
 
 @pytest.mark.one_backend
-def test_the_door_takes_photos_of_ones_own(tmp_path):
+def test_the_door_accepts_own_photos(tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     Image.fromarray(np.full((50, 80, 3), 200, "uint8")).save(folder / "wall.png")
@@ -424,8 +421,8 @@ SHORT = ("--epochs", 1, "--batch-size", 6, "--seed", SEED, "--log-steps")
 
 
 @pytest.fixture(scope="module")
-def few_photos(tmp_path_factory):
-    """A folder with a few photos of one cat, and of things that are none; half of them to validate with."""
+def small_photos(tmp_path_factory):
+    """A folder with a few photos of one cat and of other things, for training and validation."""
     folder = tmp_path_factory.mktemp("photos")
     sample = doggy_door.locate("sample", cache=tmp_path_factory.mktemp("cache"))
     for part, names in {"train": ("0[0-5]", "00"), "valid": ("0[0-2]", "01")}.items():
@@ -438,21 +435,21 @@ def few_photos(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """The cache of the small network: lessons 09 and 19 run the whole one, and compilers take their time for it."""
+def small_network(tmp_path_factory):
+    """The cache of the small network; lessons 09 and 19 use the complete one, which compiles slowly."""
     return tmp_path_factory.mktemp("small")
 
 
 @pytest.fixture(scope="module")
-def transferred(few_photos, small, tmp_path_factory):
-    """The folder that the lesson has filled, what it has printed, and its options."""
+def transfer_run(small_photos, small_network, tmp_path_factory):
+    """The folder of the run, its output, and its options."""
     run = tmp_path_factory.mktemp("transfer") / "run"
-    options = ("--data", few_photos, "--output", run, *SHORT)
-    return run, run_lesson("10_transfer_learning", *options, small=small), options
+    options = ("--data", small_photos, "--output", run, *SHORT)
+    return run, run_lesson("10_transfer_learning", *options, small_network=small_network), options
 
 
-def test_the_lesson_on_transfer_learning(transferred, few_photos, tmp_path):
-    run, printed, _ = transferred
+def test_the_lesson_on_transfer_learning(transfer_run, small_photos, tmp_path):
+    run, printed, _ = transfer_run
     assert "cat: 6 photos for training, 3 for validation" in printed
     assert "others: 6 photos for training, 6 for validation" in printed
     beside = {"linear_probe", "deeper_head", "last_layers"}
@@ -470,12 +467,12 @@ def test_the_lesson_on_transfer_learning(transferred, few_photos, tmp_path):
     assert trained[0] == trained[1] == 1280 * 2 + 2
     assert trained[2] == 1280 * 128 + 128 + 128 * 2 + 2
     assert trained[0] < trained[3] < trained[4] == 1_400_576 + trained[0]
-    # a cat's face and a motorcycle are not hard to tell apart for a network that knows both
+    # a pre-trained network easily distinguishes a cat from a motorcycle
     assert all(way["accuracy"] >= 7 / 9 for way in metrics["ways"].values())
 
     pictures = read_card(run / "model.keras").picture_format
     assert pictures.shape == (128, 128, 3)
-    photos = photo_folder.load_data(few_photos, picture_format=pictures)
+    photos = photo_folder.load_data(small_photos, picture_format=pictures)
     model = load_keras_model(run / "model.keras")
     logits = predict_logits(model, photos.valid.pictures)
     assert metrics["accuracy"] == metrics["ways"]["everything"]["accuracy"]
@@ -488,17 +485,17 @@ def test_the_lesson_on_transfer_learning(transferred, few_photos, tmp_path):
 
 
 @pytest.mark.one_backend
-def test_what_transfer_learning_leaves_is_resumed_and_predicted_with(transferred, few_photos, small):
-    run, _, options = transferred
+def test_a_run_of_transfer_learning_is_resumed_and_predicts(transfer_run, small_photos, small_network):
+    run, _, options = transfer_run
     weights = load_keras_model(run / "model.keras").get_weights()
-    printed = run_lesson("10_transfer_learning", *options, "--resume", small=small)
+    printed = run_lesson("10_transfer_learning", *options, "--resume", small_network=small_network)
     assert not re.search(r"^epoch ", printed, flags=re.MULTILINE)
     model = load_keras_model(run / "model.keras")
     for weight, expected in zip(model.get_weights(), weights, strict=True):
         np.testing.assert_array_equal(weight, expected)
 
-    cats = sorted((few_photos / "valid" / "cat").iterdir())
-    command = [sys.executable, "-m", "keras_course", "predict", run, few_photos / "valid" / "cat", "--json"]
+    cats = sorted((small_photos / "valid" / "cat").iterdir())
+    command = [sys.executable, "-m", "keras_course", "predict", run, small_photos / "valid" / "cat", "--json"]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     answers = [each["answers"][0] for each in json.loads(done.stdout)["predictions"]]
@@ -510,7 +507,7 @@ def test_what_transfer_learning_leaves_is_resumed_and_predicted_with(transferred
 
 
 def test_the_lesson_on_hand_signs_and_a_pretrained_network(tmp_path):
-    arrays.save(tmp_path / asl.FILE_NAME, few_hands())
+    arrays.save(tmp_path / asl.FILE_NAME, small_hands())
     run = tmp_path / "run"
     printed = run_lesson("19_asl_pretrained", "--data", tmp_path / asl.FILE_NAME, "--output", run)
     assert "72 series, 3.0 for each letter; the largest has 4 pictures" in printed
@@ -524,10 +521,10 @@ def test_the_lesson_on_hand_signs_and_a_pretrained_network(tmp_path):
     good = [name for name, share in metrics["held_back"].items() if share > least]
     assert metrics["cut"] == min(good, key=features.__getitem__)
     assert f"the network is cut after {metrics['cut']}" in printed
-    # half of what it is measured on are copies of what it has seen
+    # half of the validation pictures are copies of training pictures
     assert 0.5 < metrics["accuracy"] < 1
 
-    x, labels = few_hands()[1]
+    x, labels = small_hands()[1]
     logits = predict_logits(load_keras_model(run / "model.keras"), x)
     assert logits.shape == (len(x), len(asl.CLASS_NAMES))
     assert metrics["accuracy"] == pytest.approx(evaluation.accuracy(logits, labels), abs=1.5 / len(x))
@@ -544,25 +541,25 @@ FRUIT = ("freshoranges", "rottenoranges")
 
 
 @pytest.fixture(scope="module")
-def assessed(small, tmp_path_factory):
-    """The folder that the lesson has filled, and what it has printed."""
+def assessment_run(small_network, tmp_path_factory):
+    """The folder of the run, and its output."""
     place = tmp_path_factory.mktemp("assessment")
     folder, run = place / "fruit", place / "run"
     for name, count in zip(FRUIT, (7, 8), strict=True):
         (folder / name).mkdir(parents=True)
         for number in range(count):
             Image.fromarray(fruit.draw(name, number)).save(folder / name / f"{number}.png")
-    # as many photos, steps and photos a step as in lesson 10 above, so that both compile one program
-    return run, run_lesson("17_assessment", "--data", folder, "--output", run, *SHORT, small=small)
+    # as many photos, steps and batch size as in lesson 10 above, so that both compile the same program
+    return run, run_lesson("17_assessment", "--data", folder, "--output", run, *SHORT, small_network=small_network)
 
 
-def test_the_assessment_is_graded_on_photos_put_aside(assessed):
-    run, printed = assessed
+def test_the_assessment_is_graded_on_held_out_photos(assessment_run):
+    run, printed = assessment_run
     assert "12 photos for training, 3 for the exam" in printed
     metrics = read_metrics(run)
     assert metrics["exam"]["photos"] == 3
 
-    # the files of the exam, prepared and answered without the grader
+    # the photos of the exam, prepared and classified without the grader
     model = load_keras_model(run / "model.keras")
     files = sorted((run / "exam").glob("*/*.png"))
     pictures = np.stack([prepare(file, read_card(run / "model.keras").picture_format) for file in files])
@@ -576,8 +573,8 @@ def test_the_assessment_is_graded_on_photos_put_aside(assessed):
 
 
 @pytest.mark.one_backend
-def test_the_grader_says_of_a_run_what_its_lesson_has_said(assessed):
-    run, _ = assessed
+def test_the_grader_agrees_with_the_lesson(assessment_run):
+    run, _ = assessment_run
     metrics = read_metrics(run)
     command = [sys.executable, "-m", "keras_course", "assess", run, "--data", run / "exam", "--json"]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, check=False)
@@ -589,14 +586,14 @@ def test_the_grader_says_of_a_run_what_its_lesson_has_said(assessed):
 
 
 def markdown_cells(name):
-    """The text of each markdown cell, without the comment signs."""
+    """Returns the text of each markdown cell without the comment signs."""
     cells = re.split(r"^# %%", LESSONS[name].read_text(encoding="utf-8"), flags=re.MULTILINE)
     prose = [cell.removeprefix(" [markdown]") for cell in cells if cell.startswith(" [markdown]")]
     return [re.sub(r"^# ?", "", cell, flags=re.MULTILINE) for cell in prose]
 
 
 @pytest.mark.parametrize("name", LESSONS)
-def test_a_lesson_has_its_sections_in_their_order(name):
+def test_every_lesson_has_its_sections_in_order(name):
     text = "\n".join(markdown_cells(name))
     assert re.findall(r"^# (\d+) · \S.*$", text, flags=re.MULTILINE) == [name[:2]]
     headings = re.findall(r"^## (\d+)\. (.*)$", text, flags=re.MULTILINE)
@@ -606,7 +603,7 @@ def test_a_lesson_has_its_sections_in_their_order(name):
     assert f"keras-course run {name}" in text
 
 
-# A result depends on the machine, the versions and the seed; it belongs in the report and in README's table.
+# A result depends on machine, versions and seed, so it belongs in the report and in README's table.
 RESULT = re.compile(
     r"\d+\.\d+ ?%"  # 98.12 %
     r"|(accuracy|loss|error)[^.?]{0,30}\b\d*[.]?\d+"  # an accuracy of 0.98
@@ -615,7 +612,7 @@ RESULT = re.compile(
 
 
 @pytest.mark.parametrize("name", LESSONS)
-def test_no_number_in_the_prose_of_a_lesson_is_a_measured_result(name):
+def test_the_prose_of_a_lesson_has_no_measured_results(name):
     text = "\n".join(markdown_cells(name))
     assert not [match[0] for match in RESULT.finditer(text)]
 
@@ -631,7 +628,7 @@ def test_no_number_in_the_prose_of_a_lesson_is_a_measured_result(name):
         ("784 numbers, and a step size of 0.001", False),
     ],
 )
-def test_the_search_for_results_finds_what_it_should(text, found):
+def test_the_pattern_for_results(text, found):
     assert bool(RESULT.search(text)) == found
 
 
@@ -660,13 +657,13 @@ def test_a_lesson_is_as_accurate_as_claimed(name, request, record_accuracies, tm
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("with_photos", "least"), [(False, 0.7), (True, 0.94)])
-def test_drawn_hands_teach_to_read_real_ones(with_photos, least, course_data, record_accuracies, tmp_path):
+def test_training_on_drawn_hands_generalizes_to_photos(with_photos, least, course_data, record_accuracies, tmp_path):
     photos, valid = asl.load_data(course_data / asl.FILE_NAME)
     train, _ = hands.load_data()
     if with_photos:
         train = tuple(np.concatenate(both) for both in zip(photos, train, strict=True))
     arrays.save(tmp_path / asl.FILE_NAME, (train, valid))
-    # one seed: this is three times as many pictures as lesson 07 has
+    # only one seed: there are three times as many pictures as in lesson 07
     data = ("--data", tmp_path / asl.FILE_NAME, "--seed", 0)
     run_lesson("07_asl_augmentation", *data, "--output", tmp_path / "run", "--quiet", timeout=7200)
     metrics = read_metrics(tmp_path / "run")
@@ -675,16 +672,16 @@ def test_drawn_hands_teach_to_read_real_ones(with_photos, least, course_data, re
     record_accuracies(f"07_asl_augmentation, drawn hands{' and photos' * with_photos}", [metrics["accuracy"]])
 
 
-def course_edition(name):
-    """What the course calls a class of the shared photos: fresh_apple is freshapples there."""
+def plural_class_name(name):
+    """Returns the course's name of a class of the shared photos: freshapples for fresh_apple."""
     return name.replace("_", "") + ("" if name.endswith("banana") else "s")
 
 
 EXAMS = {
     "fresh or rotten": lambda name: f"{name.partition('_')[0]}/{name.partition('_')[2]}",
-    "six classes": lambda name: course_edition(name) if name.endswith(("apple", "banana", "orange")) else None,
+    "six classes": lambda name: plural_class_name(name) if name.endswith(("apple", "banana", "orange")) else None,
 }
-"""The folder of each class folder of the shared photos, for each exam."""
+"""For each exam, the target folder of each class folder of the shared photos."""
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Looking into networks: NumPy against Keras' and SciPy's operations, Grad-CAM against gradients worked out by hand."""
+"""``explain``: convolutions against Keras and SciPy, and Grad-CAM against gradients derived by hand."""
 
 import keras
 import numpy as np
@@ -27,7 +27,7 @@ def as_numpy(tensor):
 
 
 def one_block(seed=1, **arguments):
-    """A net whose maps are large and whose every class has reasons for and against it."""
+    """Returns a network with large feature maps and positive and negative evidence for each class."""
     model = cnn_classifier(batch_normalization=False, seed=seed, **ONE_BLOCK | arguments)
     model.set_weights([weight + 0.05 for weight in model.get_weights()])
     return model
@@ -39,7 +39,7 @@ def one_block(seed=1, **arguments):
 @pytest.mark.parametrize("padding", ["valid", "same"])
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("size", [(3, 3), (1, 1), (2, 4), (5, 2)])
-def test_convolve_is_what_keras_computes(size, stride, padding):
+def test_convolve_equals_keras(size, stride, padding):
     kernel = np.random.default_rng(0).normal(size=(*size, 2, 5))
     expected = as_numpy(ops.conv(PICTURE[None].astype("float32"), kernel.astype("float32"), stride, padding))[0]
     found = explain.convolve(PICTURE, kernel, stride=stride, padding=padding)
@@ -49,7 +49,7 @@ def test_convolve_is_what_keras_computes(size, stride, padding):
 
 
 @pytest.mark.parametrize("padding", ["valid", "same"])
-def test_convolve_of_a_gray_picture_is_the_correlation_of_scipy(padding):
+def test_convolve_of_a_gray_picture_equals_scipy(padding):
     kernel = np.random.default_rng(0).normal(size=(3, 5))
     found = explain.convolve(PICTURE[..., 0], kernel, padding=padding)
     np.testing.assert_allclose(found, correlate2d(PICTURE[..., 0], kernel, mode=padding), atol=1e-10)
@@ -61,8 +61,8 @@ def test_a_convolution_by_hand():
     assert explain.convolve(picture, [[1, 1], [1, 1]], stride=2, padding="same").tolist() == [[12, 9], [15, 9]]
 
 
-def averages(maps, size, stride, padding):
-    """Sums by Keras' convolution, divided by how many numbers went into each; its average_pool differs by backend."""
+def average_pool(maps, size, stride, padding):
+    """Averages by Keras' convolution, because its average_pool differs between backends."""
     ones = np.tile(np.eye(maps.shape[-1], dtype="float32"), (size, size, 1, 1))
     sums, counts = (ops.conv(x, ones, stride, padding) for x in (maps, np.ones_like(maps)))
     return sums / counts
@@ -71,9 +71,9 @@ def averages(maps, size, stride, padding):
 @pytest.mark.parametrize("kind", ["max", "average"])
 @pytest.mark.parametrize("padding", ["valid", "same"])
 @pytest.mark.parametrize(("size", "stride"), [(2, None), (3, None), (3, 2), (2, 3), (2, 1)])
-def test_pool_is_what_keras_computes(size, stride, padding, kind):
-    operation = {"max": ops.max_pool, "average": averages}[kind]
-    maps = PICTURE - 300  # below 0 everywhere, so that padding with zeros would show
+def test_pool_equals_keras(size, stride, padding, kind):
+    operation = {"max": ops.max_pool, "average": average_pool}[kind]
+    maps = PICTURE - 300  # negative numbers, so that zero padding would be visible
     expected = as_numpy(operation(maps[None].astype("float32"), size, stride or size, padding))[0]
     found = explain.pool(maps, size=size, stride=stride, padding=padding, kind=kind)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
@@ -81,11 +81,11 @@ def test_pool_is_what_keras_computes(size, stride, padding, kind):
     np.testing.assert_allclose(alone, found[..., 1], rtol=1e-12)
 
 
-def test_the_kernels_made_by_hand_do_what_their_names_say():
+def test_the_example_kernels_have_the_effect_of_their_names():
     plain = np.full((5, 5), 7.0)
     for name, answer in {"blur": 7, "sharpen": 7, "vertical edges": 0, "horizontal edges": 0, "outline": 0}.items():
         np.testing.assert_allclose(explain.convolve(plain, explain.KERNELS[name]), np.full((3, 3), answer))
-    half = np.tile([0.0, 0.0, 0.0, 8.0, 8.0, 8.0], (6, 1))  # it becomes brighter to the right
+    half = np.tile([0.0, 0.0, 0.0, 8.0, 8.0, 8.0], (6, 1))  # brightness increases to the right
     assert explain.convolve(half, explain.KERNELS["vertical edges"]).tolist() == [[0, 32, 32, 0]] * 4
     assert not explain.convolve(half, explain.KERNELS["horizontal edges"]).any()
     np.testing.assert_allclose(explain.convolve(half.T, explain.KERNELS["horizontal edges"])[:, 0], [0, 32, 32, 0])
@@ -99,7 +99,7 @@ def test_the_kernels_made_by_hand_do_what_their_names_say():
 
 
 def wrapped(model):
-    """The same net as parts of others, behind an augmentation that does nothing outside training."""
+    """Returns the same network as part of others, after an augmentation that is identity at inference."""
     augmentation = keras.Sequential(
         [keras.Input(model.input_shape[1:]), layers.RandomRotation(0.3), layers.RandomFlip()], name="augmentation"
     )
@@ -114,7 +114,7 @@ def wrapped(model):
     }
 
 
-def test_kernels_are_a_copy_of_the_weights_wherever_the_layer_is():
+def test_kernels_returns_a_copy_of_the_weights_of_nested_layers():
     model = one_block()
     for outer in wrapped(model).values():
         found = explain.kernels(outer, "block1_conv")
@@ -125,7 +125,7 @@ def test_kernels_are_a_copy_of_the_weights_wherever_the_layer_is():
 
 
 @pytest.mark.parametrize("name", ["itself", "functional", "sequential", "twice"])
-def test_feature_maps_are_those_of_the_formulas(name):
+def test_feature_maps_equal_the_formulas(name):
     model = one_block()
     outer = wrapped(model)[name]
     kernel, bias = (weight.astype("float64") for weight in model.get_weights()[:2])
@@ -137,7 +137,7 @@ def test_feature_maps_are_those_of_the_formulas(name):
     np.testing.assert_allclose(explain.feature_maps(outer, PICTURE, "block1_pool"), pooled, atol=1e-5)
 
 
-def test_looking_leaves_no_trace():
+def test_explain_does_not_change_the_model():
     model = one_block()
     before = as_numpy(model(PICTURE[None], training=False))
     explain.feature_maps(model, PICTURE, "block1_relu")
@@ -152,8 +152,8 @@ def test_looking_leaves_no_trace():
 # --- Grad-CAM -----------------------------------------------------------------------------------------------------
 
 
-def by_hand(model, label, picture=PICTURE):
-    """Grad-CAM of the pooled maps: the gradient goes back through two dense layers with a ReLU between them."""
+def grad_cam_in_numpy(model, label, picture=PICTURE):
+    """Computes Grad-CAM of the pooled maps: the gradient passes two dense layers with a ReLU between them."""
     kernel, bias, first, first_bias, second, _ = (weight.astype("float64") for weight in model.get_weights())
     maps = explain.pool(np.maximum(explain.convolve(picture / 255, kernel, padding="same") + bias, 0))
     hidden = maps.ravel() @ first + first_bias
@@ -162,16 +162,16 @@ def by_hand(model, label, picture=PICTURE):
 
 
 def enlarged(heat, size):
-    """Keras' bilinear resizing, divided by the largest."""
+    """Resizes bilinearly by Keras, and divides by the maximum."""
     heat = as_numpy(ops.image.resize(heat[None, ..., None].astype("float32"), size))[0, ..., 0]
     return heat / heat.max()
 
 
 @pytest.mark.parametrize("name", ["itself", "functional", "sequential", "twice"])
 @pytest.mark.parametrize("label", [0, 1, 2])
-def test_grad_cam_is_that_of_the_formulas(label, name):
+def test_grad_cam_equals_the_formulas(label, name):
     model = one_block(seed=11)
-    expected = by_hand(model, label)
+    expected = grad_cam_in_numpy(model, label)
     assert expected.max() > 0.001
     found = explain.grad_cam(wrapped(model)[name], PICTURE, label=label, layer="block1_pool")
     assert (found.shape, found.dtype) == ((9, 8), np.float64)
@@ -179,7 +179,7 @@ def test_grad_cam_is_that_of_the_formulas(label, name):
     assert (found.min() >= 0, found.max()) == (True, 1.0)
 
 
-def test_grad_cam_explains_the_answer_when_no_label_is_given():
+def test_grad_cam_uses_the_predicted_class_without_a_label():
     model = one_block(seed=11)
     answer = int(as_numpy(model(PICTURE[None], training=False)).argmax())
     others = [label for label in range(3) if label != answer]
@@ -188,8 +188,8 @@ def test_grad_cam_explains_the_answer_when_no_label_is_given():
     assert all(np.abs(found - explain.grad_cam(model, PICTURE, label=label)).max() > 0.01 for label in others)
 
 
-def test_grad_cam_is_cold_where_nothing_speaks_for_the_class():
-    """With a mean over the places and no dense layer between, a class with negative weights has no reasons at all."""
+def test_grad_cam_is_0_for_a_class_without_positive_evidence():
+    """With global average pooling and no hidden layer, a class with negative weights has no positive evidence."""
     inputs = keras.Input((9, 8, 2))
     x = layers.Conv2D(3, 3, activation="relu", name="conv")(inputs)
     model = keras.Model(inputs, layers.Dense(2, name="logits")(layers.GlobalAveragePooling2D()(x)))
@@ -201,7 +201,7 @@ def test_grad_cam_is_cold_where_nothing_speaks_for_the_class():
     np.testing.assert_allclose(explain.grad_cam(model, PICTURE), enlarged(class_activation, (9, 8)), atol=1e-4)
 
 
-def test_the_last_convolution_comes_with_its_normalisation_and_its_activation():
+def test_the_default_layer_is_the_activation_after_the_last_convolution():
     model = cnn_classifier(input_shape=(16, 16, 1), num_classes=4, filters=(3, 5), dense=7, dropout=0.0)
     model.set_weights([np.abs(weight) + 0.02 for weight in model.get_weights()])
     picture = np.random.default_rng(0).uniform(0, 255, (16, 16, 1))
@@ -210,8 +210,8 @@ def test_the_last_convolution_comes_with_its_normalisation_and_its_activation():
     assert np.abs(found - explain.grad_cam(model, picture, label=3, layer="block1_relu")).max() > 0.01
 
 
-def test_a_bright_spot_that_decides_is_where_the_heat_is():
-    """A net trained by hand: one filter that passes the picture on, and a class that is its mean."""
+def test_grad_cam_is_hot_at_the_decisive_spot():
+    """The weights are set by hand: one identity filter, and a class that is its maximum."""
     inputs = keras.Input((12, 12, 1))
     x = layers.Conv2D(1, 1, use_bias=False, name="conv")(inputs)
     model = keras.Model(inputs, layers.Dense(2, use_bias=False)(layers.GlobalMaxPooling2D()(x)))
@@ -279,6 +279,6 @@ def no_logits():
         ),
     ],
 )
-def test_bad_input_is_named(look, message):
+def test_error_names_the_bad_input(look, message):
     with pytest.raises(CourseError, match=message):
         look()

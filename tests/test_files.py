@@ -1,4 +1,4 @@
-"""Files are whole or as they were before, whatever happens in between."""
+"""Atomic writing, locks and archives."""
 
 import errno
 import fcntl
@@ -42,20 +42,20 @@ def test_the_new_content_appears_when_the_block_ends(path):
     assert names(path.parent) == ["file.txt"]
 
 
-def test_folders_are_made(tmp_path):
+def test_missing_folders_are_created(tmp_path):
     with replacing(tmp_path / "a" / "b" / "file.txt") as file:
         file.write(b"new")
     assert (tmp_path / "a" / "b" / "file.txt").read_bytes() == b"new"
 
 
-def test_a_path_may_be_text(tmp_path):
+def test_a_path_can_be_a_string(tmp_path):
     with replacing(str(tmp_path / "file.txt")) as file:
         file.write(b"new")
     assert (tmp_path / "file.txt").read_bytes() == b"new"
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
-def test_an_error_in_the_block_leaves_everything_as_it_was(path, error):
+def test_an_error_in_the_block_changes_nothing(path, error):
     def write():
         with replacing(path) as file:
             file.write(b"half of the n")
@@ -68,7 +68,7 @@ def test_an_error_in_the_block_leaves_everything_as_it_was(path, error):
 
 
 @pytest.mark.parametrize("failing", [(os, "fsync"), (Path, "replace"), (os, "fchmod")])
-def test_an_error_of_the_disk_leaves_everything_as_it_was(path, monkeypatch, failing):
+def test_an_error_of_the_disk_changes_nothing(path, monkeypatch, failing):
     def fail(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -80,7 +80,7 @@ def test_an_error_of_the_disk_leaves_everything_as_it_was(path, monkeypatch, fai
     assert names(path.parent) == ["file.txt"]
 
 
-def test_a_folder_in_the_place_of_the_file_is_an_error_and_stays(tmp_path):
+def test_a_folder_in_place_of_the_file_is_an_error(tmp_path):
     (tmp_path / "file.txt").mkdir()
     (tmp_path / "file.txt" / "inside").touch()
     with pytest.raises(OSError, match=r"file\.txt"), replacing(tmp_path / "file.txt") as file:
@@ -90,7 +90,7 @@ def test_a_folder_in_the_place_of_the_file_is_an_error_and_stays(tmp_path):
 
 
 def test_the_content_is_on_the_disk_before_the_name(path, monkeypatch):
-    """Without fsync a power cut can leave the new name on an empty file."""
+    """Without fsync, a power failure can leave an empty file with the new name."""
     order = []
     fsync, replace = os.fsync, Path.replace
     monkeypatch.setattr(os, "fsync", lambda number: order.append(os.fstat(number).st_size) or fsync(number))
@@ -100,17 +100,17 @@ def test_the_content_is_on_the_disk_before_the_name(path, monkeypatch):
     assert order == [len(b"new content"), "replace"]
 
 
-def test_an_error_of_something_else_stays_what_it_is(path):
+def test_errors_of_other_files_are_raised_unchanged(path):
     with pytest.raises(FileNotFoundError, match=r"other\.txt"), replacing(path):
         (path.parent / "other" / "other.txt").read_text()
     with pytest.raises(OSError, match="no disk at all") as error, replacing(path):
         raise OSError("no disk at all")
-    assert isinstance(error.value, DiskError)  # to write to an open file fails without a name
+    assert isinstance(error.value, DiskError)  # an error while writing to an open file has no file name
     assert path.read_bytes() == b"old"
 
 
 @pytest.mark.parametrize("name", ["file.txt/inside", "file.txt/two/inside"])
-def test_a_file_in_the_place_of_the_folder_is_named(path, name):
+def test_a_file_in_place_of_the_folder_is_named(path, name):
     with pytest.raises(CourseError, match=r"cannot write .*file\.txt.* \(.*\); choose another folder"):
         replacing(path.parent / name).__enter__()
 
@@ -131,8 +131,8 @@ WRITERS = {
 
 @pytest.mark.parametrize("writer", WRITERS)
 @pytest.mark.parametrize("largest", [0, 100, 9000])
-def test_a_full_disk_is_noticed_whatever_writes(path, small_disk, writer, largest):
-    """Pillow writes JPEGs past Python, and overlooks that the disk is full."""
+def test_a_full_disk_is_detected_for_every_writer(path, small_disk, writer, largest):
+    """Pillow writes JPEGs without Python's file object, and ignores a full disk."""
     with small_disk(largest), pytest.raises(CourseError) as error, replacing(path) as file:
         WRITERS[writer](file)
     assert str(error.value) == f"cannot write {path} (File too large); free some space, then start again"
@@ -140,12 +140,12 @@ def test_a_full_disk_is_noticed_whatever_writes(path, small_disk, writer, larges
     assert names(path.parent) == ["file.txt"]
 
 
-# --- Links, and what is not one's own ----------------------------------------------------------------------------
+# --- Links, and files of others ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("write", [replacing, replacing_by_name, open_to_append])
 @pytest.mark.parametrize("kind", ["symlink", "dangling", "hard link", "pipe"])
-def test_nothing_is_written_through_a_link(tmp_path, write, kind):
+def test_links_are_replaced_and_not_followed(tmp_path, write, kind):
     victim, path = tmp_path / "victim", tmp_path / "inside" / "file.txt"
     path.parent.mkdir()
     victim.write_text("precious")
@@ -164,7 +164,7 @@ def test_nothing_is_written_through_a_link(tmp_path, write, kind):
     assert names(path.parent) == ["file.txt"]
 
 
-def test_one_goes_on_only_where_one_has_begun(path, monkeypatch):
+def test_open_to_append_continues_only_own_files(path, monkeypatch):
     with open_to_append(path) as file:
         assert (file.tell(), file.write(b" and new")) == (3, 8)
     assert path.read_bytes() == b"old and new"
@@ -181,8 +181,8 @@ def test_a_folder_cannot_be_appended_to(tmp_path):
     assert (tmp_path / "folder" / "mine").is_dir()
 
 
-def test_a_name_that_leads_elsewhere_meanwhile_has_its_mode_left_alone(tmp_path):
-    """Whoever can write to the folder can put a link in the place of the file beside."""
+def test_a_replaced_temporary_file_does_not_change_the_mode_of_another(tmp_path):
+    """Others with write access to the folder could replace the temporary file by a link."""
     victim = tmp_path / "victim"
     victim.write_text("precious")
     victim.chmod(0o600)
@@ -194,11 +194,11 @@ def test_a_name_that_leads_elsewhere_meanwhile_has_its_mode_left_alone(tmp_path)
     assert (victim.read_text(), stat.S_IMODE(victim.stat().st_mode)) == ("precious", 0o600)
 
 
-# --- What killed processes leave behind --------------------------------------------------------------------------
+# --- Temporary files of killed processes -------------------------------------------------------------------------
 
 
-def leave_behind(folder, name):
-    """Begins to replace a file in a process that is killed."""
+def leave_temporary_files(folder, name):
+    """Starts to replace a file in a process that is then killed."""
     code = """
 import os, signal, sys
 from keras_course.files import replacing, replacing_by_name
@@ -212,9 +212,9 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("write", [replacing, replacing_by_name])
-def test_what_was_left_behind_is_removed_and_what_is_in_use_is_not(path, write):
-    leave_behind(path.parent, "file.txt")
-    leave_behind(path.parent, "other.txt")
+def test_only_unused_temporary_files_are_removed(path, write):
+    leave_temporary_files(path.parent, "file.txt")
+    leave_temporary_files(path.parent, "other.txt")
     assert len(names(path.parent)) == 5
     mine = [".file.txt.part", ".file.txt.mine.part", "file.txt.abcdefgh.part"]
     for name in mine:
@@ -251,8 +251,8 @@ with replacing(sys.argv[1]) as file:
     assert (path.read_bytes(), names(path.parent)) == (b"first", ["file.txt"])
 
 
-def test_many_writers_at_once_lose_nothing(path):
-    """Each removes what the others would have left behind, if they were not there any more."""
+def test_parallel_writers_do_not_disturb_each_other(path):
+    """Each writer removes temporary files of ended processes, but not those of running ones."""
     errors = []
 
     def write(number):
@@ -273,16 +273,16 @@ def test_many_writers_at_once_lose_nothing(path):
     assert names(path.parent) == ["file.txt"]
 
 
-def test_a_folder_beside_a_file_is_nobody_elses(path):
+def test_folder_beside_is_private(path):
     before = tempfile.gettempdir()
     with folder_beside(path) as folder:
         assert folder.parent == path.parent
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-        assert tempfile.gettempdir() == before  # other threads make temporary files, too
+        assert tempfile.gettempdir() == before  # the default folder stays, since other threads use it
     assert names(path.parent) == ["file.txt"]
 
 
-def test_what_a_library_has_not_written_is_named(path):
+def test_a_file_that_was_not_written_is_an_error(path):
     with pytest.raises(DiskError, match=r"cannot write .*file\.txt \(No such file"), replacing_by_name(path):
         pass
     assert path.read_bytes() == b"old"
@@ -292,7 +292,7 @@ def test_what_a_library_has_not_written_is_named(path):
 
 
 @pytest.mark.parametrize("kind", ["symlink", "dangling", "hard link", "pipe"])
-def test_no_link_is_locked(tmp_path, kind):
+def test_a_lock_does_not_follow_links(tmp_path, kind):
     victim, lock = tmp_path / "victim", Lock(tmp_path / "a.lock")
     victim.write_text("precious")
     if kind == "pipe":
@@ -308,8 +308,8 @@ def test_no_link_is_locked(tmp_path, kind):
     assert names(tmp_path) == ["a.lock", "victim"]
 
 
-def test_a_group_that_may_write_to_a_cache_may_lock_in_it(tmp_path):
-    """Where the umask lets it: a lock that only its maker can open keeps all others out for good."""
+def test_a_lock_has_the_permissions_of_the_umask(tmp_path):
+    """Otherwise, members of a group that shares a cache could not open the lock file."""
     before = os.umask(0o002)
     try:
         lock = Lock(tmp_path / "a.lock")
@@ -321,8 +321,8 @@ def test_a_group_that_may_write_to_a_cache_may_lock_in_it(tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
-def test_where_no_file_can_be_locked_a_line_says_so(tmp_path, monkeypatch, capsys, number):
-    """As on network drives and clusters; nothing would be won if nobody could use them."""
+def test_a_file_system_without_locks_causes_a_warning(tmp_path, monkeypatch, capsys, number):
+    """This happens on some network drives, which must stay usable."""
 
     def no_locks(*_):
         raise OSError(number, os.strerror(number))
@@ -339,7 +339,7 @@ def test_where_no_file_can_be_locked_a_line_says_so(tmp_path, monkeypatch, capsy
     assert (tmp_path / "file.txt").read_bytes() == b"new"
 
 
-def test_another_error_of_a_lock_names_it(tmp_path, monkeypatch):
+def test_an_error_of_a_lock_names_the_file(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
@@ -348,7 +348,7 @@ def test_another_error_of_a_lock_names_it(tmp_path, monkeypatch):
         Lock(tmp_path / "a.lock").acquire()
 
 
-def test_archives_are_known_by_their_content(tmp_path):
+def test_archives_are_recognized_by_their_content(tmp_path):
     for begin in (
         b"PK\3\4",
         b"\x1f\x8b\x08",
@@ -371,13 +371,13 @@ def test_two_writers_do_not_mix(path):
     with replacing(path) as first, replacing(path) as second:
         first.write(b"first")
         second.write(b"second")
-    assert path.read_bytes() == b"first"  # whose block ends last
+    assert path.read_bytes() == b"first"  # its block ends last
     assert names(path.parent) == ["file.txt"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
-def test_others_may_read_what_the_umask_lets_them(tmp_path, mask):
+def test_replaced_files_have_the_permissions_of_the_umask(tmp_path, mask):
     code = (
         f"import os; os.umask({mask})\n"
         "from keras_course.files import replacing\n"

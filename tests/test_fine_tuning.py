@@ -1,4 +1,4 @@
-"""A new head on a backbone, and what the cache of its features must never do."""
+"""Transfer learning: heads, fine-tuning, and the cache of features."""
 
 import os
 import signal
@@ -35,7 +35,7 @@ SHAPE = (12, 12, 3)
 
 
 def small_backbone(seed=0):
-    """Two convolutions, normalized, with dropout between: all that has to behave."""
+    """Returns two convolutions with batch normalization, and dropout between them."""
     inputs = keras.Input(SHAPE, name="pictures")
     x = layers.Rescaling(1 / 255, name="pixels")(inputs)
     x = layers.Conv2D(6, 3, padding="same", name="first")(x)
@@ -48,7 +48,7 @@ def small_backbone(seed=0):
 
 
 def photos(count=40, seed=0):
-    """Bright ones and dark ones, with noise."""
+    """Returns bright and dark photos with noise, and their labels."""
     draws = np.random.default_rng(seed)
     labels = np.arange(count, dtype="int32") % 2
     gray = 70 + 90 * labels[:, None, None, None] + draws.normal(0, 20, (count, *SHAPE))
@@ -62,7 +62,7 @@ def classifier(**settings):
 # --- the model -------------------------------------------------------------------------------------------------
 
 
-def test_logits_are_those_of_a_calculation_by_hand():
+def test_logits_equal_numpy():
     backbone = small_backbone()
     model = transfer_classifier(backbone=backbone, num_classes=3, hidden=(5,), dropout=0.5, seed=4)
     maps = predict_logits(backbone, photos()[0])
@@ -74,7 +74,7 @@ def test_logits_are_those_of_a_calculation_by_hand():
     assert expected.std() > 0.001
 
 
-def test_the_backbone_keeps_its_weights_and_the_seed_draws_the_head():
+def test_the_backbone_keeps_its_weights_and_the_seed_sets_the_head():
     weights = small_backbone().get_weights()
     model, same, other = (
         transfer_classifier(backbone=small_backbone(), num_classes=2, seed=seed) for seed in (1, 1, 2)
@@ -92,7 +92,7 @@ def sequential_backbone():
 
 @pytest.mark.parametrize("backbone", [small_backbone, sequential_backbone])
 @pytest.mark.parametrize("pool", [True, False])
-def test_extractor_and_head_are_the_model(backbone, pool):
+def test_feature_extractor_and_head_together_equal_the_model(backbone, pool):
     model = transfer_classifier(backbone=backbone(), num_classes=2, hidden=(4,), pool=pool)
     rows, columns, channels = backbone().output_shape[1:]
     assert feature_extractor(model).output_shape == (None, channels if pool else channels * rows * columns)
@@ -102,7 +102,7 @@ def test_extractor_and_head_are_the_model(backbone, pool):
 
 
 @pytest.mark.parametrize("pool", [True, False])
-def test_it_is_saved_and_opened_again(tmp_path, pool):
+def test_a_saved_model_gives_the_same_logits(tmp_path, pool):
     model = classifier(pool=pool)
     model.save(tmp_path / "model.keras")
     opened = keras.saving.load_model(tmp_path / "model.keras")
@@ -115,7 +115,7 @@ def test_it_is_saved_and_opened_again(tmp_path, pool):
     ("last", "expected"),
     [(1, {"second_normalisation"}), (2, {"second", "second_normalisation"}), (None, None)],
 )
-def test_unfreezing_says_what_training_may_change(last, expected):
+def test_unfreeze_returns_the_number_of_trainable_weights(last, expected):
     model = classifier()
     assert not backbone_of(model).trainable_weights
     counted = unfreeze(model, last=last)
@@ -143,7 +143,7 @@ def test_unfreezing_says_what_training_may_change(last, expected):
         (lambda: freeze(small_backbone()), "model 'small' has no backbone"),
     ],
 )
-def test_bad_arguments_are_named(make, message):
+def test_error_names_the_bad_argument(make, message):
     with pytest.raises(CourseError, match=message):
         make()
 
@@ -151,8 +151,8 @@ def test_bad_arguments_are_named(make, message):
 # --- training --------------------------------------------------------------------------------------------------
 
 
-def test_training_the_head_is_training_the_whole_model_with_a_frozen_backbone(tmp_path):
-    """Features that are computed once and features that are computed in each step give the same weights."""
+def test_train_head_equals_fit_with_a_frozen_backbone(tmp_path):
+    """Features computed once give the same weights as features computed in each step."""
     data = photos()
     fast, slow = classifier(dropout=0.0, seed=3), classifier(dropout=0.0, seed=3)
     quick = train_head(fast, data, data, epochs=5, batch_size=8, cache=tmp_path, progress=False)
@@ -164,7 +164,7 @@ def test_training_the_head_is_training_the_whole_model_with_a_frozen_backbone(tm
     np.testing.assert_allclose(predict_logits(fast, data[0]), predict_logits(slow, data[0]), atol=1e-4)
 
 
-def test_the_head_learns_and_the_backbone_stays(tmp_path):
+def test_train_head_does_not_change_the_backbone(tmp_path):
     model, data = classifier(), photos()
     before = backbone_of(model).get_weights()
     history = train_head(model, data, photos(seed=1), epochs=60, learning_rate=0.05, cache=tmp_path, progress=False)
@@ -186,12 +186,12 @@ def test_fine_tuning_changes_weights_but_no_moving_statistics(last):
         if (keras.ops.convert_to_numpy(weight) != before[weight.path]).any()
     }
     names = {"second_normalisation"} if last else {"first", "first_normalisation", "second", "second_normalisation"}
-    # gamma, beta, kernel and bias; never the moving mean and variance, nor the steps of dropout
+    # only gamma, beta, kernel and bias change, not the moving statistics and the step counter of dropout
     assert {path.split("/")[-2] for path in changed} == names
     assert {path.split("/")[-1] for path in changed} <= {"kernel", "bias", "gamma", "beta"}
 
 
-def test_fine_tuning_takes_augmented_photos(tmp_path):
+def test_fine_tuning_with_augmentation(tmp_path):
     model, data = classifier(), photos()
     train_head(model, data, epochs=10, learning_rate=0.05, cache=tmp_path, progress=False)
     augment = Augmentation([Flip(horizontal=True), Rotation(20)], seed=1)
@@ -199,7 +199,7 @@ def test_fine_tuning_takes_augmented_photos(tmp_path):
     assert history["val_loss"][-1] < history["val_loss"][0]
 
 
-def test_weights_of_classes_weigh():
+def test_class_weights_scale_the_loss():
     logits = np.array([[2.0, 0.0, -1.0], [0.5, 0.5, 0.0]], "float32")
     labels = np.array([1, 2])
     shifted = np.exp(logits.astype("float64"))
@@ -215,18 +215,18 @@ def test_weights_of_classes_weigh():
     assert (again.class_weights, again.label_smoothing) == ([1.0, 1.0, 1.0], 0.3)
 
 
-def test_a_rare_class_is_found_with_weights(tmp_path):
-    bright, dark = photos(20)[0][1::2], photos(200, seed=1)[0][::2]  # ten and a hundred
+def test_class_weights_increase_the_recall_of_a_rare_class(tmp_path):
+    bright, dark = photos(20)[0][1::2], photos(200, seed=1)[0][::2]  # ten bright and a hundred dark photos
     alike = (0.35 * bright + 0.65 * dark[:10]).astype("uint8")
     x, labels = np.concatenate([dark, alike]), np.repeat(np.array([0, 1], "int32"), (100, 10))
 
-    def found(class_weights):
+    def recall(class_weights):
         model = classifier(dropout=0.0)
         settings = {"epochs": 20, "learning_rate": 0.03, "cache": tmp_path, "progress": False}
         train_head(model, (x, labels), class_weights=class_weights, **settings)
         return (predict_logits(model, alike).argmax(axis=-1) == 1).mean()
 
-    assert found([0.55, 5.5]) > found(None)
+    assert recall([0.55, 5.5]) > recall(None)
 
 
 @pytest.mark.parametrize(
@@ -241,12 +241,12 @@ def test_a_rare_class_is_found_with_weights(tmp_path):
         ({"epochs": 0}, "epochs is 0"),
     ],
 )
-def test_bad_settings_are_named(tmp_path, settings, message):
+def test_error_names_the_bad_setting(tmp_path, settings, message):
     with pytest.raises(CourseError, match=message):
         train_head(classifier(), photos(), cache=tmp_path, progress=False, **settings)
 
 
-def test_labels_that_do_not_fit_are_found_before_anything_is_computed(tmp_path):
+def test_wrong_labels_are_refused_before_features_are_computed(tmp_path):
     x, labels = photos()
     with pytest.raises(CourseError, match="train has 40 samples and 39 labels"):
         train_head(classifier(), (x, labels[1:]), cache=tmp_path)
@@ -261,7 +261,7 @@ def mean_model():
 
 
 class Counter:
-    """Counts the pictures that really go through a model."""
+    """Counts the batches that a model computes."""
 
     def __init__(self, monkeypatch):
         self.count = 0
@@ -288,7 +288,7 @@ def test_features_are_computed_once(tmp_path, monkeypatch):
         assert counter.count == 5
 
 
-def test_only_what_is_new_is_computed(tmp_path, monkeypatch):
+def test_only_new_features_are_computed(tmp_path, monkeypatch):
     x, _ = photos()
     extract_features(mean_model(), x[:20], batch_size=1, cache=tmp_path)
     counter = Counter(monkeypatch)
@@ -316,11 +316,11 @@ def test_another_backbone_has_other_features(tmp_path):
     assert np.abs(first - expected).max() > 0.01
     scaled = keras.Sequential([keras.Input(SHAPE), layers.Rescaling(2.0), layers.GlobalAveragePooling2D()])
     extract_features(mean_model(), x, cache=tmp_path)
-    doubled = extract_features(scaled, x, cache=tmp_path)  # no weights, another scale
+    doubled = extract_features(scaled, x, cache=tmp_path)  # it has no weights but another scale
     np.testing.assert_allclose(doubled, 2 * x.mean(axis=(1, 2)), rtol=1e-5)
 
 
-def test_views_are_what_the_augmentation_gives(tmp_path, monkeypatch):
+def test_views_are_computed_from_augmented_pictures(tmp_path, monkeypatch):
     x, _ = photos(6)
     augment = Augmentation([Rotation(90)], seed=5)
     found = extract_features(mean_model(), x, augmentation=augment, views=3, cache=tmp_path)
@@ -335,7 +335,7 @@ def test_views_are_what_the_augmentation_gives(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 not an archive", None])
-def test_a_damaged_file_is_computed_again(tmp_path, damage):
+def test_features_of_a_damaged_file_are_computed_again(tmp_path, damage):
     x, _ = photos()
     extract_features(mean_model(), x, cache=tmp_path)
     (file,) = (tmp_path / "features").rglob("*.npz")
@@ -348,7 +348,7 @@ def test_a_damaged_file_is_computed_again(tmp_path, damage):
 
 
 @pytest.mark.parametrize("shape", [(2,), (5,), (3, 1), ()])
-def test_features_of_another_form_are_computed_again(tmp_path, shape):
+def test_features_of_another_shape_are_computed_again(tmp_path, shape):
     x, _ = photos()
     extract_features(mean_model(), x, cache=tmp_path)
     (file,) = (tmp_path / "features").rglob("*.npz")
@@ -358,7 +358,7 @@ def test_features_of_another_form_are_computed_again(tmp_path, shape):
     np.testing.assert_allclose(extract_features(mean_model(), x, cache=tmp_path), x.mean(axis=(1, 2)), rtol=1e-5)
 
 
-def test_what_a_killed_process_has_left_is_removed_and_no_pipe_is_waited_for(tmp_path):
+def test_temporary_files_are_removed_and_pipes_are_ignored(tmp_path):
     x, _ = photos()
     extract_features(mean_model(), x, cache=tmp_path)
     (file,) = (tmp_path / "features").rglob("*.npz")
@@ -370,7 +370,7 @@ def test_what_a_killed_process_has_left_is_removed_and_no_pipe_is_waited_for(tmp
     assert (left.exists(), mine.exists()) == (False, True)
 
 
-def test_a_file_with_a_pickle_in_it_is_not_opened(tmp_path):
+def test_a_cached_pickle_is_not_opened(tmp_path):
     x, _ = photos()
     extract_features(mean_model(), x, cache=tmp_path)
     (file,) = (tmp_path / "features").rglob("*.npz")
@@ -384,7 +384,7 @@ def test_a_file_with_a_pickle_in_it_is_not_opened(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_many_files_become_one(tmp_path):
+def test_many_cache_files_are_merged(tmp_path):
     x, _ = photos()
     for row in range(20):
         extract_features(mean_model(), x[row : row + 1], cache=tmp_path)
@@ -394,7 +394,7 @@ def test_many_files_become_one(tmp_path):
     )
 
 
-def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path, capsys):
+def test_an_unwritable_cache_causes_only_a_warning(tmp_path, capsys):
     (tmp_path / "features").write_text("a file where the folder should be")
     x, _ = photos()
     found = extract_features(mean_model(), x, cache=tmp_path)
@@ -429,7 +429,7 @@ def start(folder, *, pause=0.0):
 
 
 @pytest.mark.one_backend
-def test_a_process_that_is_killed_leaves_what_it_has_done(tmp_path):
+def test_a_killed_process_leaves_its_computed_features(tmp_path):
     process = start(tmp_path, pause=0.5)
     for _ in range(3):
         assert process.stdout.readline().startswith(b"done")
@@ -439,12 +439,12 @@ def test_a_process_that_is_killed_leaves_what_it_has_done(tmp_path):
     assert len(kept) >= 2
     printed, errors = start(tmp_path).communicate(timeout=300)
     assert not errors or b"Error" not in errors
-    computed = printed.split(b"\n")[:-2]  # the last line counts what was found
+    computed = printed.split(b"\n")[:-2]  # the last line is for all features
     assert len(computed) <= 10 - len(kept)
 
 
 @pytest.mark.one_backend
-def test_two_processes_at_once_are_both_right(tmp_path):
+def test_two_parallel_processes_share_a_cache(tmp_path):
     both = [start(tmp_path, pause=0.01) for _ in range(2)]
     for process in both:
         _, errors = process.communicate(timeout=300)
@@ -467,18 +467,18 @@ def test_two_processes_at_once_are_both_right(tmp_path):
         (np.zeros((2, *SHAPE), "uint8"), {"augmentation": Augmentation([MixUp()])}, "leave out MixUp and CutMix"),
     ],
 )
-def test_pictures_that_do_not_fit_are_named(tmp_path, pictures, settings, message):
+def test_error_names_the_bad_pictures(tmp_path, pictures, settings, message):
     with pytest.raises(CourseError, match=message):
         extract_features(mean_model(), pictures, cache=tmp_path, **settings)
 
 
-# --- the accuracy that the README claims ---------------------------------------------------------------------------
+# --- the accuracies in the README ------------------------------------------------------------------------------
 
 FRESH_OR_ROTTEN = {"fresh_*": "fresh", "rotten_*": "rotten"}
 
 
 def fruit_of(folder, classes):
-    """All of the shared fruit: photos to train on, and those to validate and to test with."""
+    """Returns all photos of the shared fruit: the training part, and validation and test parts together."""
     pictures = record_of("efficientnet_lite0").picture_format
     photos = photo_folder.load_data(
         folder / "fruit", picture_format=pictures, classes=classes, valid_parts=("valid", "test")
@@ -489,8 +489,8 @@ def fruit_of(folder, classes):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "classes", "least"), [("16 fruits", None, 0.95), ("fresh", FRESH_OR_ROTTEN, 0.96)])
-def test_fruit_is_told_apart_as_claimed(course_data, record_accuracies, tmp_path, name, classes, least):
-    """As lesson 10 does it, by fine-tuning everything; the mean of three seeds."""
+def test_fruit_accuracy_by_fine_tuning_is_as_claimed(course_data, record_accuracies, tmp_path, name, classes, least):
+    """As in lesson 10, by fine-tuning all layers; the mean of three seeds."""
     photos = fruit_of(course_data, classes)
     train, valid = photos.parts
     changes = [Flip(horizontal=True), Rotation(20), Zoom(0.8, 1.25), Shift(0.1, 0.1), Brightness(0.1), Contrast(0.2)]
@@ -508,7 +508,7 @@ def test_fruit_is_told_apart_as_claimed(course_data, record_accuracies, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "classes"), [("16 fruits", None), ("fresh", FRESH_OR_ROTTEN)])
-def test_fruit_is_told_apart_by_a_head_that_is_solved_for(course_data, record_accuracies, tmp_path, name, classes):
+def test_fruit_accuracy_of_a_solved_head_is_as_claimed(course_data, record_accuracies, tmp_path, name, classes):
     photos = fruit_of(course_data, classes)
     solved = solve_head(transfer_classifier(num_classes=len(photos.class_names)), *photos.parts, cache=tmp_path)
     assert solved["val_accuracy"][0] >= 0.96

@@ -1,4 +1,4 @@
-"""The training loop, against NumPy, against Keras' own ``fit``, and against numbers worked out by hand."""
+"""``fit``, against NumPy, Keras' own ``fit``, and formulas."""
 
 import sys
 
@@ -13,11 +13,11 @@ from keras_course.models import dense_classifier
 from keras_course.randomness import initialize
 from keras_course.training import RunDirectory, evaluate, fit, inputs, predict_logits
 
-fit_room = sys.modules[fit.__module__]  # the file; keras_course.training.fit is the function
+fit_module = sys.modules[fit.__module__]  # the module; keras_course.training.fit is the function
 
 SAMPLES, BATCH, CLASSES = 48, 8, 4
 STEPS = SAMPLES // BATCH
-UNEVEN = 50  # as many samples leave a last batch of 2
+UNEVEN = 50  # this number of samples leaves a last batch of 2
 SHAPE = (3, 3, 1)
 RANDOM = np.random.default_rng(0)
 X_ALL = RANDOM.integers(0, 256, (UNEVEN, *SHAPE), dtype=np.uint8)
@@ -32,7 +32,7 @@ def order(epoch, samples=SAMPLES):
 
 
 def batches(epoch, samples=SAMPLES):
-    """The row numbers of each batch of an epoch."""
+    """Returns the row numbers of each batch of an epoch."""
     return np.split(order(epoch, samples), range(BATCH, samples, BATCH))
 
 
@@ -45,7 +45,7 @@ def train(model, data=(X, Y), valid=None, **arguments):
 
 
 def read_steps(folder):
-    """The losses in ``steps.csv``, after checking its numbers."""
+    """Checks the step numbers of ``steps.csv``, and returns its losses."""
     table = np.loadtxt(folder / "steps.csv", delimiter=",", skiprows=1, ndmin=2)
     np.testing.assert_array_equal(table[:, 0], np.arange(1, len(table) + 1))
     return table[:, 1]
@@ -97,7 +97,7 @@ class NumpySgd:
 
 
 class NumpyAdam:
-    """Kingma & Ba 2015, in the form with epsilon outside the corrected root that Keras documents."""
+    """Adam by Kingma & Ba 2015, with epsilon outside the corrected root, as Keras documents."""
 
     def __init__(self, rate, beta1=0.9, beta2=0.999, epsilon=1e-7):
         self.rate, self.beta1, self.beta2, self.epsilon, self.steps = rate, beta1, beta2, epsilon, 0
@@ -120,11 +120,11 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_loss_and_the_final_weights_are_those_of_numpy(tmp_path, name):
+def test_losses_and_weights_equal_numpy(tmp_path, name):
     make, make_numpy = OPTIMIZERS[name]
     model = tiny()
     reference, optimizer = NumpyNet(model), make_numpy()
-    losses, right = [], []  # of each batch, of each sample
+    losses, right = [], []  # by batch and by sample
     for epoch in range(3):
         for rows in batches(epoch, UNEVEN):
             x, y = X_ALL[rows], Y_ALL[rows]
@@ -154,7 +154,7 @@ def test_every_loss_and_the_final_weights_are_those_of_numpy(tmp_path, name):
 
 
 def keras_fit(model, x, y, *, optimizer, epochs=3):
-    """Trains with ``Model.fit`` on the batches that ``fit`` draws; returns the mean loss of each epoch."""
+    """Trains with ``Model.fit`` on the batches of ``fit``, and returns the mean loss of each epoch."""
     model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     losses = []
     for epoch in range(epochs):
@@ -164,14 +164,14 @@ def keras_fit(model, x, y, *, optimizer, epochs=3):
     return losses
 
 
-def assert_trains_as_keras_does(make_model, x, y, *, make_optimizer):
+def assert_trains_as_in_keras(make_model, x, y, *, make_optimizer):
     ours, theirs = make_model(), make_model()
     losses = keras_fit(theirs, x, y, optimizer=make_optimizer())
     history = train(ours, (x, y), optimizer=make_optimizer(), epochs=3, metrics={})
     np.testing.assert_allclose(history["loss"], losses, atol=1e-5, rtol=1e-5)
     for weight, expected in zip(ours.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_allclose(weight, expected, atol=1e-4, rtol=1e-4)
-    assert losses[0] - losses[-1] > 1e-3, "nothing was learned"
+    assert losses[0] - losses[-1] > 1e-3, "the loss must decrease"
 
 
 KERAS_OPTIMIZERS = {
@@ -193,8 +193,8 @@ KERAS_OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("name", KERAS_OPTIMIZERS)
-def test_an_optimizer_takes_the_steps_that_it_takes_in_keras_fit(name):
-    assert_trains_as_keras_does(tiny, X, Y, make_optimizer=KERAS_OPTIMIZERS[name])
+def test_optimizers_train_as_in_keras_fit(name):
+    assert_trains_as_in_keras(tiny, X, Y, make_optimizer=KERAS_OPTIMIZERS[name])
 
 
 def normalized():
@@ -217,18 +217,18 @@ def with_dropout():
 
 
 @pytest.mark.parametrize("make_model", [normalized, regularized, with_dropout])
-def test_a_layer_with_a_state_or_a_penalty_trains_as_in_keras_fit(make_model):
-    assert_trains_as_keras_does(make_model, X_ALL, Y_ALL, make_optimizer=lambda: keras.optimizers.SGD(0.3))
+def test_layers_with_state_or_penalty_train_as_in_keras_fit(make_model):
+    assert_trains_as_in_keras(make_model, X_ALL, Y_ALL, make_optimizer=lambda: keras.optimizers.SGD(0.3))
 
 
-def test_dropout_of_all_steps_in_one_call_is_counted():
+def test_dropout_counts_all_steps_of_a_call():
     model = with_dropout()
     train(model, epochs=2)
     assert [int(layer.step) for layer in model.layers if "dropout" in layer.name] == [2 * STEPS] * 2
 
 
-def test_a_token_that_repeats_in_a_batch_counts_as_often_as_it_occurs():
-    """An embedding is a dense layer on one-hot vectors; as such, Keras' fit trains it without sparse gradients."""
+def test_a_repeated_token_has_the_sum_of_its_gradients():
+    """An embedding equals a dense layer on one-hot vectors, which Keras' fit trains without sparse gradients."""
     words, length = 5, 6
     tokens = np.random.default_rng(2).integers(0, words, (SAMPLES, length), dtype=np.int32)
 
@@ -256,13 +256,13 @@ def run_with_dropout():
 
 
 @pytest.fixture(scope="module")
-def run_in_one_call():
+def expected_run():
     return run_with_dropout()
 
 
 @pytest.mark.parametrize(("steps", "seconds"), [(1, 0.25), (4, 0.0)])
-def test_how_many_steps_run_in_one_call_changes_no_bit(monkeypatch, run_in_one_call, steps, seconds):
-    expected_history, expected_weights = run_in_one_call
+def test_the_number_of_steps_in_a_call_changes_no_bit(monkeypatch, expected_run, steps, seconds):
+    expected_history, expected_weights = expected_run
     monkeypatch.setattr(inputs, "_STEPS_A_CALL", steps)
     monkeypatch.setattr(inputs, "_SECONDS_A_CALL", seconds)
     history, weights = run_with_dropout()
@@ -271,11 +271,11 @@ def test_how_many_steps_run_in_one_call_changes_no_bit(monkeypatch, run_in_one_c
         np.testing.assert_array_equal(weight, expected)
 
 
-def test_the_mean_of_an_epoch_does_not_depend_on_how_the_steps_were_grouped():
+def test_the_epoch_mean_does_not_depend_on_the_grouping_of_steps():
     losses = np.random.default_rng(0).lognormal(sigma=8, size=100)
 
     def mean(size):
-        totals = fit_room._Totals()
+        totals = fit_module._Totals()
         for first in range(0, 100, size):
             totals.add(losses[first : first + size], 3)
         return totals.mean()
@@ -285,7 +285,7 @@ def test_the_mean_of_an_epoch_does_not_depend_on_how_the_steps_were_grouped():
 
 
 @pytest.mark.parametrize("samples", [1, 8])
-def test_fewer_samples_than_a_batch_are_one_step(samples, tmp_path):
+def test_fewer_samples_than_a_batch_take_one_step(samples, tmp_path):
     model = tiny()
     reference = NumpyNet(model)
     expected = cross_entropies(reference.logits(X[:samples]), Y[:samples]).mean()
@@ -299,7 +299,7 @@ def test_fewer_samples_than_a_batch_are_one_step(samples, tmp_path):
 
 
 def frozen():
-    """An optimizer that changes nothing: what is measured in training is then what the initial weights give."""
+    """Returns an optimizer that changes nothing, so that metrics in training are those of the initial weights."""
     return keras.optimizers.SGD(0.0)
 
 
@@ -373,7 +373,7 @@ def test_an_unknown_loss_is_named(loss):
 
 
 @pytest.mark.parametrize(("samples", "batch_size"), [(1, 256), (5, 4), (8, 4), (21, 4), (5, 5)])
-def test_predict_logits_whatever_the_last_batch(samples, batch_size):
+def test_predict_logits_with_any_last_batch(samples, batch_size):
     model = tiny()
     logits = predict_logits(model, X[:samples], batch_size=batch_size)
     assert (logits.shape, logits.dtype) == ((samples, CLASSES), np.float32)
@@ -389,7 +389,7 @@ def test_evaluate_is_in_inference_mode():
     assert measured["accuracy"] == pytest.approx((logits.argmax(axis=1) == Y).mean(), abs=1e-7)
 
 
-# --- One weight, worked out by hand ----------------------------------------------------------------------------
+# --- One weight, by the formula --------------------------------------------------------------------------------
 # A model w * x with x = 1 and the target 1: the loss is (w - 1)**2, and a step of SGD maps w to w + 2 rate (1 - w).
 
 ONE = np.ones((1, 1), "float32")
@@ -409,7 +409,7 @@ def value(model):
     return float(model.get_weights()[0].item())
 
 
-def test_one_weight_goes_as_worked_out():
+def test_training_one_weight_equals_the_formula():
     model = one_weight()
     history = train_one_weight(model, epochs=4)
     weights = 1 - 0.9 ** np.arange(5)
@@ -429,7 +429,7 @@ def test_early_stopping_returns_to_the_best_weights():
 
 
 @pytest.mark.parametrize("cut", [3, 8, 9])
-def test_early_stopping_goes_on_across_a_resume(tmp_path, cut):
+def test_early_stopping_continues_after_a_resume(tmp_path, cut):
     with RunDirectory(tmp_path) as run:
         train_one_weight(one_weight(), early_stopping=2, run=run, epochs=cut)
     model = one_weight()
@@ -445,7 +445,7 @@ def test_early_stopping_takes_the_first_of_equal_epochs():
     assert history["epoch"] == [1, 2, 3, 4]
 
 
-def test_early_stopping_without_the_need_to_stop_still_returns_the_best():
+def test_early_stopping_returns_the_best_weights_after_all_epochs():
     model = one_weight()
     history = train_one_weight(model, early_stopping=5, epochs=8)
     assert history["epoch"][-1] == 8
@@ -455,7 +455,7 @@ def test_early_stopping_without_the_need_to_stop_still_returns_the_best():
 # --- Callbacks -------------------------------------------------------------------------------------------------
 
 
-def test_a_learning_rate_scheduler_is_obeyed():
+def test_learning_rate_schedulers_are_used():
     rates = [0.1, 0.2, 0.05]
     model = one_weight()
     scheduler = keras.callbacks.LearningRateScheduler(lambda epoch: rates[epoch])
@@ -463,7 +463,7 @@ def test_a_learning_rate_scheduler_is_obeyed():
     assert value(model) == pytest.approx(1 - np.prod([1 - 2 * rate for rate in rates]), rel=1e-6)
 
 
-def test_reduce_on_plateau_is_obeyed_and_survives_a_resume(tmp_path):
+def test_reduce_on_plateau_is_used_and_resumed(tmp_path):
     # With patience 1 the rate 0.5 is cut to 0.05 after each epoch whose validation loss, w**2, is not smaller. From 0,
     # w goes to 1 in the first epoch (loss 1 is the best so far) and stays there, so the second cuts.
     def plateau():
@@ -514,7 +514,7 @@ def test_batch_callbacks_see_the_weights_of_their_batch_and_the_means_of_the_epo
 
 
 @pytest.mark.parametrize("steps", [1, 64])
-def test_training_goes_on_from_the_weights_that_a_callback_sets(monkeypatch, steps):
+def test_training_continues_from_weights_set_by_a_callback(monkeypatch, steps):
     monkeypatch.setattr(inputs, "_STEPS_A_CALL", steps)
     model = one_weight()
     start = [np.full((1, 1), 3.0, "float32")]
@@ -543,10 +543,10 @@ def test_keras_own_early_stopping_stops():
     history = train_one_weight(model, callbacks=[stopping])
     assert history["epoch"] == list(range(1, 10))
     assert value(model) == pytest.approx(1 - 0.9**7, rel=1e-6)
-    assert train_one_weight(model, epochs=2)["epoch"] == [1, 2], "it stays stopped"
+    assert train_one_weight(model, epochs=2)["epoch"] == [1, 2], "a stopped training is not continued"
 
 
-def test_a_model_checkpoint_opens(tmp_path):
+def test_a_model_checkpoint_can_be_opened(tmp_path):
     model = tiny()
     checkpoint = keras.callbacks.ModelCheckpoint(tmp_path / "epoch{epoch}.keras")
     train(model, callbacks=[checkpoint])
@@ -556,7 +556,7 @@ def test_a_model_checkpoint_opens(tmp_path):
     assert not np.array_equal(predict_logits(earlier, X_VALID), predict_logits(model, X_VALID))
 
 
-def test_a_compiled_model_keeps_what_it_was_compiled_with():
+def test_a_compiled_model_keeps_its_optimizer():
     model = tiny()
     model.compile("adagrad", "mse")
     optimizer = model.optimizer
@@ -574,7 +574,7 @@ def assert_usable(model):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_an_error_in_a_callback_leaves_the_weights_of_that_step(monkeypatch, error):
+def test_an_error_in_a_callback_keeps_the_weights_of_that_step(monkeypatch, error):
     monkeypatch.setattr(inputs, "_STEPS_A_CALL", 1)
 
     def interrupt(batch, logs):
@@ -604,7 +604,7 @@ def test_an_interruption_between_two_calls_leaves_a_usable_model(monkeypatch, gr
             raise KeyboardInterrupt
         totals.losses += losses.tolist()
 
-    monkeypatch.setattr(fit_room._Totals, "add", add)
+    monkeypatch.setattr(fit_module._Totals, "add", add)
     model = tiny()
     before = model.get_weights()
     with pytest.raises(KeyboardInterrupt):
@@ -613,7 +613,7 @@ def test_an_interruption_between_two_calls_leaves_a_usable_model(monkeypatch, gr
     assert_usable(model)
 
 
-def test_a_call_that_fails_leaves_the_weights_of_before():
+def test_a_failing_call_keeps_the_previous_weights():
     def broken(labels, logits):
         raise RuntimeError("no room for this metric")
 
@@ -621,7 +621,7 @@ def test_a_call_that_fails_leaves_the_weights_of_before():
     before = model.get_weights()
     with pytest.raises(CourseError, match="no room for this metric") as caught:
         train(model, metrics={"broken": broken})
-    assert isinstance(caught.value.__cause__, RuntimeError), "the error of the metric itself is lost"
+    assert isinstance(caught.value.__cause__, RuntimeError), "the error of the metric must be the cause"
     for weight, expected in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weight, expected)
     assert_usable(model)
@@ -630,17 +630,17 @@ def test_a_call_that_fails_leaves_the_weights_of_before():
 # --- Divergence ------------------------------------------------------------------------------------------------
 
 
-def exploding_after(step):
-    """SGD whose step of that number is so long that nothing finite is left."""
+def optimizer_exploding_after(step):
+    """Returns SGD whose given step is so large that the weights overflow."""
     return keras.optimizers.SGD(keras.optimizers.schedules.PiecewiseConstantDecay([step - 2], [1e-4, 3e38]))
 
 
-def test_a_learning_rate_that_is_much_too_large_ends_with_the_step():
+def test_a_much_too_large_learning_rate_is_an_error_with_the_step():
     with pytest.raises(CourseError, match=r"loss of step 2 \(epoch 1\).*learning_rate"):
         train(tiny(), optimizer=keras.optimizers.SGD(1e38))
 
 
-# An epoch has six steps. The one after the explosion is the first whose loss is no number.
+# An epoch has six steps. The step after the explosion is the first one with a loss that is not finite.
 @pytest.mark.parametrize(
     ("explosion", "valid", "message"),
     [
@@ -649,19 +649,19 @@ def test_a_learning_rate_that_is_much_too_large_ends_with_the_step():
         (12, None, r"state after step 12 \(epoch 2\)"),
     ],
 )
-def test_a_divergence_names_step_and_epoch_and_keeps_the_last_checkpoint(tmp_path, explosion, valid, message):
+def test_divergence_names_step_and_epoch_and_keeps_the_last_checkpoint(tmp_path, explosion, valid, message):
     with RunDirectory(tmp_path) as run, pytest.raises(DivergenceError, match=message) as caught:
-        train(tiny(scale=1.0), valid=valid, optimizer=exploding_after(explosion), run=run, epochs=4)
+        train(tiny(scale=1.0), valid=valid, optimizer=optimizer_exploding_after(explosion), run=run, epochs=4)
     checkpoint = run.load_checkpoint()
     assert checkpoint.history["epoch"] == [1]
     assert caught.value.found == checkpoint.history
     expected = tiny(scale=1.0)
-    train(expected, epochs=1, optimizer=exploding_after(explosion))
+    train(expected, epochs=1, optimizer=optimizer_exploding_after(explosion))
     for weight, expected_weight in zip(checkpoint.model, expected.get_weights(), strict=True):
         np.testing.assert_array_equal(weight, expected_weight)
 
 
-def test_samples_and_labels_that_are_not_numbers_are_named_before_the_training():
+def test_samples_and_labels_that_are_not_finite_are_refused():
     x = X.astype("float32")
     x[17, 1, 0, 0] = np.nan
     with pytest.raises(CourseError, match="train has a sample that is nan, number 17"):
@@ -684,7 +684,7 @@ def test_labels_that_would_be_broadcast_against_the_outputs_are_refused():
 @pytest.mark.parametrize(
     ("x", "y"), [(X[..., 0], Y), (X, Y[:, None]), (X, Y.astype("float32")), (X.tolist(), Y.tolist())]
 )
-def test_what_keras_takes_for_the_same_samples_and_labels_is_the_same(x, y):
+def test_equivalent_forms_of_data_give_the_same_training(x, y):
     expected = without_seconds(train(tiny()))
     history = without_seconds(train(tiny(), (x, y)))
     assert list(history) == list(expected)
@@ -692,7 +692,7 @@ def test_what_keras_takes_for_the_same_samples_and_labels_is_the_same(x, y):
         assert column == pytest.approx(expected[name], rel=1e-6)
 
 
-def test_one_number_a_sample_is_the_label_of_one_output():
+def test_labels_of_shape_n_fit_one_output():
     x = np.random.default_rng(0).normal(size=(20, 3)).astype("float32")
     y = x.sum(axis=1)
     columns = [without_seconds(train(linear(), (x, labels), loss="mse")) for labels in (y, y[:, None])]
@@ -723,7 +723,7 @@ def test_one_number_a_sample_is_the_label_of_one_output():
         ({"valid": (X_VALID, Y_VALID[:1])}, "valid has 21 samples and 1 labels"),
     ],
 )
-def test_bad_arguments_are_named(arguments, message):
+def test_error_names_the_bad_argument(arguments, message):
     with pytest.raises(CourseError, match=message):
         train(tiny(), **arguments)
 
@@ -752,7 +752,7 @@ def test_fewer_large_samples_run_together(monkeypatch, shape, largest):
     def forward(model):
         return lambda batch: seen.append(batch.shape) or batch.reshape(len(batch), -1)[:, :2]
 
-    monkeypatch.setattr(fit_room._backend, "forward", forward, raising=False)
+    monkeypatch.setattr(fit_module._backend, "forward", forward, raising=False)
     count = min(2 * largest + 1, 300)
     x = np.broadcast_to(np.uint8(1), (count, *shape))
     model = keras.Sequential([keras.Input(shape), keras.layers.Flatten()])
@@ -761,7 +761,7 @@ def test_fewer_large_samples_run_together(monkeypatch, shape, largest):
 
 
 @pytest.mark.parametrize("batch_size", [3, None])
-def test_the_mean_of_what_is_said_of_variants(batch_size):
+def test_logits_with_variants_are_the_mean_over_augmented_pictures(batch_size):
     random = np.random.default_rng(0)
     pictures = random.integers(0, 256, (8, 6, 5, 3), dtype="uint8")
     model = keras.Sequential([keras.Input((6, 5, 3)), keras.layers.Flatten(), keras.layers.Dense(4)])
@@ -775,7 +775,7 @@ def test_the_mean_of_what_is_said_of_variants(batch_size):
     assert logits.dtype == np.float32
     np.testing.assert_allclose(logits, expected, atol=1e-5)
     once = predict_logits(model, pictures)
-    assert np.abs(once - logits).max() > 0.02, "the pictures themselves are shown"
+    assert np.abs(once - logits).max() > 0.02, "the pictures must be changed"
     np.testing.assert_array_equal(
         predict_logits(model, pictures, augmentation=augmentation.Augmentation([]), variants=2), once
     )
@@ -798,10 +798,10 @@ def test_predict_logits_names_bad_arguments():
         predict_logits(flat, np.zeros((2, 4), "float32"), augmentation=augmentation.Augmentation([]))
 
 
-# --- What is shown ---------------------------------------------------------------------------------------------
+# --- Progress --------------------------------------------------------------------------------------------------
 
 
-def test_an_epoch_is_one_line_and_quiet_is_quiet(capsys):
+def test_progress_is_one_line_for_each_epoch(capsys):
     history = train(tiny(), valid=(X_VALID, Y_VALID), epochs=2, progress=True)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2

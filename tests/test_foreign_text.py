@@ -1,4 +1,4 @@
-"""Names that others chose, in a terminal and in a spreadsheet."""
+"""Untrusted names in a terminal and in a spreadsheet."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from keras_course.foreign_text import as_cell, printable
 
-# What a spreadsheet takes for a formula at the beginning of a cell, full-width forms included.
+# Characters that start a formula in a spreadsheet, with their full-width forms.
 SIGNS = "=+-@\uff1d\uff0b\uff0d\uff20\u2212"
 
 
@@ -28,12 +28,12 @@ SIGNS = "=+-@\uff1d\uff0b\uff0d\uff20\u2212"
         ("\x9b31m", "\\x9b31m"),
     ],
 )
-def test_what_cannot_be_printed_is_written_as_its_escape_sequence(text, expected):
+def test_unprintable_characters_are_escaped(text, expected):
     assert printable(text) == expected
 
 
 @given(st.text(max_size=30))
-def test_a_text_is_one_line_that_any_terminal_can_show(text):
+def test_printable_returns_one_line_without_control_characters(text):
     shown = printable(text)
     assert shown.isprintable()
     assert len(shown.splitlines()) <= 1
@@ -41,7 +41,7 @@ def test_a_text_is_one_line_that_any_terminal_can_show(text):
 
 
 @given(st.text(alphabet=st.sampled_from([*SIGNS, *",;|:\t \"'a1\r\n"]), max_size=12))
-def test_no_cell_begins_a_formula_whichever_separator_splits_the_line(text):
+def test_no_cell_starts_a_formula_with_any_separator(text):
     cell = as_cell(text)
     for separator in ",;|:\t":
         file = io.StringIO()
@@ -51,5 +51,5 @@ def test_no_cell_begins_a_formula_whichever_separator_splits_the_line(text):
 
 
 @pytest.mark.parametrize("name", ["ann-lee", "1+1", "a@b.org", "3rd = best"])
-def test_signs_within_a_word_stay(name):
+def test_signs_within_a_word_are_unchanged(name):
     assert as_cell(name) == name

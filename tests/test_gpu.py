@@ -1,4 +1,4 @@
-"""What must hold on an NVIDIA GPU: `pytest -m gpu` on a machine that has one."""
+"""Tests for an NVIDIA GPU: `pytest -m gpu` on a machine that has one."""
 
 import keras
 import numpy as np
@@ -12,14 +12,14 @@ pytestmark = pytest.mark.gpu
 
 
 @pytest.fixture(autouse=True)
-def exact_gpu():
+def float32_on_gpu():
     if _backend.device_in_use() == "cpu":
         pytest.skip("no GPU here")
     _backend.configure("float32")
 
 
-def labeled(count=2048):
-    """Pictures whose class is the brighter half, with noise."""
+def labeled_pictures(count=2048):
+    """Returns noisy pictures and their labels: the brighter half."""
     key = randomness.stream_key(0, "pictures")
     labels = randomness.integers(key, (count,), 2)
     pictures = 200 * randomness.uniform(key, (count, 8, 8, 1), step=1)
@@ -28,7 +28,7 @@ def labeled(count=2048):
 
 
 def numpy_curve(model, x, y, *, batch_size, learning_rate):
-    """The losses of plain gradient descent on a net of one hidden tanh layer, in float64."""
+    """Returns the losses of plain SGD on a network with one hidden tanh layer, in float64."""
     w1, b1, w2, b2 = (array.astype("float64") for array in model.get_weights())
     order = randomness.permutation(randomness.stream_key(0, "shuffle"), len(x), step=0)
     losses = []
@@ -58,7 +58,7 @@ class Losses(keras.callbacks.Callback):
         self.losses.append(logs["loss"])
 
 
-def test_draws_are_those_of_the_host():
+def test_random_numbers_equal_those_of_the_host():
     key = randomness.stream_key(0, "gpu")
     for draw in (randomness.random_bits, randomness.uniform):
         on_device = keras.ops.convert_to_numpy(draw(key, (64, 1001), step=3, xp=keras.ops))
@@ -67,8 +67,8 @@ def test_draws_are_those_of_the_host():
     np.testing.assert_array_equal(order, randomness.permutation(key, 60_000))
 
 
-def test_the_curve_is_that_of_numpy():
-    x, y = labeled()
+def test_losses_equal_numpy():
+    x, y = labeled_pictures()
     model = dense_classifier(input_shape=(8, 8, 1), hidden=(32,), num_classes=2, activation="tanh")
     expected = numpy_curve(model, x, y, batch_size=32, learning_rate=0.1)
     losses = Losses()
@@ -76,28 +76,28 @@ def test_the_curve_is_that_of_numpy():
     np.testing.assert_allclose(losses.losses, expected, atol=1e-5)
 
 
-def test_adam_with_dropout_and_a_smaller_last_batch_learns():
-    x, y = labeled(1000)
+def test_adam_with_dropout_and_a_smaller_last_batch():
+    x, y = labeled_pictures(1000)
     model = dense_classifier(input_shape=(8, 8, 1), hidden=(64,), num_classes=2, dropout=0.2)
     history = fit(model, (x, y), (x, y), epochs=5, batch_size=48, progress=False)
     assert history["val_accuracy"][-1] > 0.95
     assert (predict_logits(model, x).argmax(axis=1) == y).mean() == pytest.approx(history["val_accuracy"][-1])
 
 
-def test_training_lives_on_the_gpu():
-    """The weights are where `device_in_use` says, and half precision runs."""
+def test_training_runs_on_the_gpu():
+    """Also in half precision."""
     assert _backend.device_in_use().startswith("gpu: ")
     _backend.configure("bfloat16")
     try:
-        x, y = labeled(512)
+        x, y = labeled_pictures(512)
         model = dense_classifier(input_shape=(8, 8, 1), hidden=(64,), num_classes=2)
         assert fit(model, (x, y), epochs=3, progress=False)["loss"][-1] < 0.6
     finally:
         _backend.configure("float32")
 
 
-def test_a_family_learns_as_each_of_its_runs():
-    x, y = labeled(512)
+def test_compare_equals_numpy():
+    x, y = labeled_pictures(512)
     model = dense_classifier(input_shape=(8, 8, 1), hidden=(32,), num_classes=2, activation="tanh")
     expected = numpy_curve(model, x, y, batch_size=32, learning_rate=0.1)
     loss = "sparse_categorical_crossentropy"

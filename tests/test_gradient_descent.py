@@ -1,4 +1,4 @@
-"""Gradient descent by hand: the slides' numbers, NumPy's, and what happens when it goes wrong."""
+"""Gradient descent against the numbers of the slides and NumPy, and its errors."""
 
 import numpy as np
 import pytest
@@ -18,8 +18,8 @@ def loss(m, b):
     return line_loss(m, b, X, Y)
 
 
-def by_hand(steps, rate, m=-1.0, b=5.0):
-    """The path on the two points in float64, from the slide's own formula of the gradient."""
+def descend_in_numpy(steps, rate, m=-1.0, b=5.0):
+    """Returns the path on the two points in float64, by the gradient formula of the slide."""
     path = [(m, b)]
     for _ in range(steps):
         m, b = m - rate * (5 * m + 3 * b - 13), b - rate * (3 * m + 2 * b - 8)
@@ -32,7 +32,7 @@ def mse(path):
     return ((m + b - 3) ** 2 + (2 * m + b - 5) ** 2) / 2
 
 
-def test_the_gradient_three_ways():
+def test_three_ways_to_compute_the_gradient_agree():
     value, gradients = value_and_grad(loss, (-1.0, 5.0))
     assert value == 2.5
     assert gradients == [-3.0, -1.0]
@@ -40,7 +40,7 @@ def test_the_gradient_three_ways():
     assert finite_differences(loss, (-1.0, 5.0)) == pytest.approx((-3, -1), abs=1e-3)
 
 
-def test_one_step_of_the_slide():
+def test_one_step_as_on_the_slide():
     descent = gradient_descent(loss, (-1.0, 5.0), learning_rate=0.1, steps=1)
     np.testing.assert_allclose(descent.path, [(-1, 5), (-0.7, 5.1)], rtol=1e-6)
     assert descent.losses.tolist() == [2.5]
@@ -48,9 +48,9 @@ def test_one_step_of_the_slide():
 
 
 @pytest.mark.parametrize(("rate", "steps"), [(0.1, 300), (0.001, 700), (0.29, 50)])
-def test_the_path_is_that_of_the_formula(rate, steps):
+def test_the_path_equals_the_formula(rate, steps):
     descent = gradient_descent(loss, (-1.0, 5.0), learning_rate=rate, steps=steps)
-    expected = by_hand(steps, rate)
+    expected = descend_in_numpy(steps, rate)
     np.testing.assert_allclose(descent.path, expected, atol=2e-4)
     np.testing.assert_allclose(descent.epoch_losses, mse(expected), rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose([p.item() for p in descent.parameters], expected[-1], atol=2e-4)
@@ -58,14 +58,14 @@ def test_the_path_is_that_of_the_formula(rate, steps):
     assert descent.diverged is None
 
 
-def test_a_learning_rate_of_2_diverges_and_shows_how():
+def test_the_error_of_a_diverging_descent_has_its_path():
     with pytest.raises(DivergenceError, match=r"the loss went from 2.5 to .* in 3 steps; learning_rate 2 is too large"):
         gradient_descent(loss, (-1.0, 5.0), learning_rate=2.0, steps=50)
     try:
         gradient_descent(loss, (-1.0, 5.0), learning_rate=2.0, steps=50)
     except DivergenceError as error:
         found = error.found
-    expected = by_hand(3, 2.0)
+    expected = descend_in_numpy(3, 2.0)
     np.testing.assert_allclose(found.path, expected, rtol=1e-5)
     np.testing.assert_allclose(found.epoch_losses, mse(expected), rtol=1e-5)
     assert found.diverged == str(error_of(2.0))
@@ -77,7 +77,7 @@ def error_of(rate, steps=50):
     return caught.value
 
 
-def test_a_loss_that_is_no_number_any_more_ends_the_path_before_it():
+def test_the_path_ends_before_a_nan_loss():
     with pytest.raises(DivergenceError, match=r"to nan in 2 steps") as caught:
         gradient_descent(lambda m: ops.sqrt(m), (1.0,), learning_rate=1.0, steps=10)
     # sqrt has the slope 1/2 at 1, so 1 -> 1/2, and sqrt(2)/2 there: 1/2 - 0.7071 is below 0
@@ -85,15 +85,15 @@ def test_a_loss_that_is_no_number_any_more_ends_the_path_before_it():
     np.testing.assert_allclose(caught.value.found.losses, [1, 0.5**0.5], rtol=1e-6)
 
 
-def test_a_small_learning_rate_crawls():
+def test_a_small_learning_rate_is_slow():
     slow = gradient_descent(loss, (-1.0, 5.0), learning_rate=0.001, steps=20)
     fast = gradient_descent(loss, (-1.0, 5.0), learning_rate=0.1, steps=20)
     assert slow.epoch_losses[-1] > 0.8 * 2.5
     assert fast.epoch_losses[-1] < 0.6 * 2.5
 
 
-def reference(surface, rule, rate, steps):
-    """A walk in float64 with slopes by central differences: no code of the package but the table and the formula."""
+def descend_in_float64(surface, rule, rate, steps):
+    """Returns the path in float64 with slopes by central differences; it uses only tables of the package."""
     a, b, c, d, start, inside, outside, corrects = rule.numbers()
     point = np.array(surface.start)
     v, s = np.zeros(2), np.full(2, start)
@@ -117,18 +117,18 @@ def test_each_optimizer_on_each_surface(name, optimizer):
     rate = 0.004 if optimizer in ("sgd", "momentum") else 0.1
     descent = gradient_descent(surface.loss, surface.start, learning_rate=rate, steps=60, optimizer=optimizer)
     assert descent.optimizer == rule.title
-    np.testing.assert_allclose(descent.path, reference(surface, rule, rate, 60), atol=5e-3)
+    np.testing.assert_allclose(descent.path, descend_in_float64(surface, rule, rate, 60), atol=5e-3)
     assert descent.epoch_losses[-1] < descent.epoch_losses[0]
 
 
-def test_a_rule_of_your_own():
+def test_a_user_defined_update_rule():
     half = UpdateRule(title="half", gradient_share=0.5)
     descent = gradient_descent(lambda m: m**2, (1.0,), learning_rate=0.5, steps=2, optimizer=half)
     assert descent.path.ravel().tolist() == [1.0, 0.5, 0.25]
     assert descent.optimizer == "half"
 
 
-def test_parameters_may_be_arrays():
+def test_parameters_can_be_arrays():
     target = np.arange(6, dtype="float32").reshape(2, 3)
 
     def squared_distance(w):
@@ -139,25 +139,25 @@ def test_parameters_may_be_arrays():
     assert descent.path.shape == (2, 6)
 
 
-def test_more_steps_than_one_call_takes():
+def test_more_steps_than_in_one_compiled_call():
     one = gradient_descent(loss, (-1.0, 5.0), learning_rate=0.01, steps=600)
-    np.testing.assert_allclose(one.path, by_hand(600, 0.01), atol=2e-4)
+    np.testing.assert_allclose(one.path, descend_in_numpy(600, 0.01), atol=2e-4)
 
 
 @pytest.mark.parametrize("rate", [0, -0.1, float("nan"), float("inf"), True, "fast"])
-def test_a_learning_rate_that_is_none_is_explained(rate):
+def test_an_invalid_learning_rate_is_explained(rate):
     with pytest.raises(CourseError, match=r"learning_rate is .*; give a finite number above 0, such as 0\.1"):
         gradient_descent(loss, (-1.0, 5.0), learning_rate=rate)
 
 
 @pytest.mark.parametrize("width", [0, -0.1, float("nan"), float("inf"), True, "thin"])
-def test_a_width_that_is_none_is_explained(width):
+def test_an_invalid_width_is_explained(width):
     with pytest.raises(CourseError, match=rf"width is {width!r}; give a finite number above 0, such as 0\.005"):
         finite_differences(loss, (-1.0, 5.0), width=width)
 
 
 @pytest.mark.parametrize(("parameter", "width"), [(5.0, 1e-7), (0.0, 1e-50), (0.0, 1e39), (0.0, 3e38)])
-def test_a_width_that_moves_no_float32_is_explained(parameter, width):
+def test_a_width_that_does_not_change_a_float32_is_explained(parameter, width):
     """Beside 5 the next float32 is 4.8e-7 away; the smallest one is 1.4e-45, the largest 3.4e38."""
     with pytest.raises(CourseError, match="as a float32 cannot be moved by it, give one near") as caught:
         finite_differences(lambda m: m, (parameter,), width=width)
@@ -165,29 +165,29 @@ def test_a_width_that_moves_no_float32_is_explained(parameter, width):
 
 
 @pytest.mark.parametrize("width", [0.001, 0.25, 1])
-def test_differences_are_exact_on_a_parabola_however_wide(width):
+def test_finite_differences_are_exact_on_a_parabola_for_any_width(width):
     assert finite_differences(lambda m: m * m, (3.0,), width=width) == pytest.approx([6], rel=1e-3)
 
 
 @pytest.mark.parametrize("start", [(), (np.nan, 1.0), (1.0, np.inf)])
 @pytest.mark.parametrize("function", [gradient_descent, value_and_grad, finite_differences])
-def test_a_start_that_is_none_is_explained(function, start):
+def test_an_invalid_start_is_explained(function, start):
     with pytest.raises(CourseError, match=r"start is .*; give at least one number, and finite ones only"):
         function(lambda *parameters: parameters[0], start)
 
 
-def test_data_with_nan_is_seen_at_the_start():
+def test_nan_in_the_data_is_detected_at_the_start():
     with pytest.raises(CourseError, match=r"the loss at the start is nan; choose another start, or look at the data"):
         gradient_descent(lambda m: line_loss(m, 0.0, X, np.array([3, np.nan], "float32")), (1.0,))
 
 
-def test_a_loss_of_many_numbers_is_explained():
+def test_a_loss_that_is_no_scalar_is_explained():
     with pytest.raises(CourseError, match=r"the loss has shape \(2,\); give one number, for instance with keras.ops.m"):
         gradient_descent(lambda m: ops.multiply(m, X), (1.0,))
 
 
 @pytest.mark.parametrize("steps", [0, -1, 2.5])
-def test_a_number_of_steps_that_is_none_is_explained(steps):
+def test_an_invalid_number_of_steps_is_explained(steps):
     with pytest.raises(CourseError, match=r"steps is .*; give a whole number from 1 up"):
         gradient_descent(loss, (-1.0, 5.0), steps=steps)
 
@@ -201,6 +201,6 @@ def test_the_surface_is_the_loss_at_each_point():
 
 
 @pytest.mark.parametrize("bounds", [(1, 0, 0, 1), (0, 1, 2, 2), (0, np.nan, 0, 1), (0, 1, 0, np.inf)])
-def test_bounds_that_are_none_are_explained(bounds):
+def test_invalid_bounds_are_explained(bounds):
     with pytest.raises(CourseError, match=r"bounds are .*; give two increasing pairs of finite numbers"):
         loss_surface(loss, bounds)

@@ -1,4 +1,4 @@
-"""The options that all lessons share, and how a lesson ends when something is wrong."""
+"""The common options of lessons, and their errors."""
 
 import os
 import subprocess
@@ -18,19 +18,19 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
-def untouched_process(monkeypatch):
-    """Lets no test change the environment or the hook of the process that runs the tests."""
+def restored_environment(monkeypatch):
+    """Restores environment variables and the exception hook after each test."""
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "JAX_PLATFORMS", "KERAS_BACKEND"):
         monkeypatch.setenv(name, os.environ.get(name, ""))
 
 
-def test_the_defaults_are_those_of_the_lesson():
+def test_options_have_the_defaults_of_the_lesson():
     options = parse_options("A lesson.", [], epochs=9, batch_size=64, data="sample", seed=1)
     assert options == Options(backend=select.choose().backend, epochs=9, batch_size=64, data="sample", seed=1)
 
 
-def test_a_default_for_an_option_that_does_not_exist_is_a_mistake_of_the_lesson():
+def test_a_default_for_an_unknown_option_is_a_type_error():
     with pytest.raises(TypeError, match="epoch_count"):
         parse_options("A lesson.", [], epoch_count=3)
 
@@ -58,7 +58,7 @@ def test_every_option_is_read(tmp_path):
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "-1"
 
 
-def test_only_a_lesson_that_takes_a_model_has_an_option_for_it(tmp_path):
+def test_only_a_lesson_with_a_model_has_the_option_model(tmp_path):
     assert parse_options("A lesson.", []).model == ""
     with pytest.raises(CourseError, match="--model"):
         parse_options("A lesson.", ["--model", "new"])
@@ -87,7 +87,7 @@ def test_only_a_lesson_that_takes_a_model_has_an_option_for_it(tmp_path):
         ("--output", f"{__file__}/run"),
     ],
 )
-def test_a_wrong_value_is_explained_with_argument_and_value(argument, value):
+def test_an_invalid_value_is_explained_with_argument_and_value(argument, value):
     with pytest.raises(CourseError) as error:
         parse_options("A lesson.", [argument, value])
     assert argument in str(error.value)
@@ -96,7 +96,7 @@ def test_a_wrong_value_is_explained_with_argument_and_value(argument, value):
 
 
 @pytest.mark.parametrize("argv", [["--epoch", "3"], ["--wrong"], ["word"], ["--epochs"]])
-def test_what_is_no_option_is_an_error(argv):
+def test_an_unknown_option_is_an_error(argv):
     with pytest.raises(CourseError, match=argv[0]):
         parse_options("A lesson.", argv)
 
@@ -105,27 +105,27 @@ def test_the_largest_seed_is_accepted():
     assert parse_options("A lesson.", ["--seed", str(2**63 - 1)]).seed == 2**63 - 1
 
 
-def test_data_and_output_may_be_paths(tmp_path):
+def test_data_and_output_can_be_paths(tmp_path):
     options = parse_options("A lesson.", ["--data", str(tmp_path), "--output", str(tmp_path / "new" / "run")])
     assert options.data == str(tmp_path)
     assert not (tmp_path / "new").exists()
 
 
-def test_resuming_needs_a_folder_that_is_there(tmp_path):
+def test_resuming_needs_an_existing_folder(tmp_path):
     assert parse_options("A lesson.", ["--resume", "--output", str(tmp_path)]).resume
     assert parse_options("A lesson.", ["--resume"]).output is None
     with pytest.raises(CourseError, match=r"--resume needs .* --output is .*no_run, which is not a folder; give"):
         parse_options("A lesson.", ["--resume", "--output", str(tmp_path / "no_run")])
 
 
-def test_a_folder_that_cannot_be_written_to_is_found_out_before_the_training(tmp_path, monkeypatch):
+def test_an_unwritable_folder_is_refused_before_training(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
     with pytest.raises(CourseError, match=f"{tmp_path} cannot be written to; give another"):
         parse_options("A lesson.", ["--output", str(tmp_path / "run")])
 
 
 @pytest.mark.parametrize("device", ["gpu", "gpu:1"])
-def test_a_gpu_that_is_asked_for_is_looked_for(monkeypatch, device):
+def test_a_requested_gpu_is_checked(monkeypatch, device):
     asked = []
     monkeypatch.setattr(_backend, "check_device", asked.append, raising=False)
     parse_options("A lesson.", ["--device", device])
@@ -142,7 +142,7 @@ def at_the_prompt(monkeypatch):
 
 
 @pytest.mark.parametrize("place", [in_a_notebook, at_the_prompt])
-def test_interactively_the_defaults_stand_and_errors_look_as_usual(monkeypatch, place):
+def test_defaults_are_used_in_a_notebook_and_at_the_prompt(monkeypatch, place):
     place(monkeypatch)
     monkeypatch.setattr(sys, "argv", ["launcher.py", "-f", "kernel.json"])
     hook = sys.excepthook
@@ -150,19 +150,19 @@ def test_interactively_the_defaults_stand_and_errors_look_as_usual(monkeypatch, 
     assert sys.excepthook is hook
 
 
-READING = """
+PARSE_OPTIONS = """
 options = parse_options("A lesson of this course.", epochs=3)
 assert sys.modules["keras"].backend.backend() == options.backend
 print("ready", options.epochs)
 """
-EXPLAINING = """
+EXPLAIN_ERRORS = """
 explain_errors()  # as parse_options does, but without Keras, for which these tests have no use
 print("ready 3")
 """
 
 
 def run_script(folder, start, ending, *arguments, **environment):
-    """Runs a lesson that starts in one way and ends in another."""
+    """Runs a script with this beginning and this ending."""
     script = folder / "04_a_lesson.py"
     script.write_text(
         "import errno, sys\n"
@@ -177,17 +177,17 @@ def run_script(folder, start, ending, *arguments, **environment):
 
 @pytest.mark.one_backend
 def test_a_script_reads_its_command_line(tmp_path):
-    done = run_script(tmp_path, READING, "", "--epochs", "2")
+    done = run_script(tmp_path, PARSE_OPTIONS, "", "--epochs", "2")
     assert (done.returncode, done.stdout, done.stderr) == (0, "ready 2\n", "")
 
 
 def test_help_describes_the_lesson_and_every_option(tmp_path):
-    done = run_script(tmp_path, READING, "", "--help", COLUMNS="80")
+    done = run_script(tmp_path, PARSE_OPTIONS, "", "--help", COLUMNS="80")
     assert (done.returncode, done.stderr) == (0, "")
     assert "A lesson of this course." in done.stdout
     for field in fields(Options):
         is_shown = f"--{field.name.replace('_', '-')} " in done.stdout
-        assert is_shown == (field.name != "model"), "this lesson takes no model"
+        assert is_shown == (field.name != "model"), "the lesson has no model option"
     assert "training epochs (3)" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
 
@@ -209,24 +209,24 @@ def test_help_describes_the_lesson_and_every_option(tmp_path):
         ("raise ConnectionError('the server hangs up')", "error: the server hangs up"),
     ],
 )
-def test_what_a_person_can_mend_is_one_line_and_exit_code_2(tmp_path, ending, message):
-    done = run_script(tmp_path, EXPLAINING, ending)
+def test_a_user_error_is_one_line_and_exit_code_2(tmp_path, ending, message):
+    done = run_script(tmp_path, EXPLAIN_ERRORS, ending)
     assert (done.returncode, done.stdout, done.stderr) == (2, "ready 3\n", message + "\n")
 
 
 def test_a_wrong_option_is_one_line_and_exit_code_2(tmp_path):
-    done = run_script(tmp_path, READING, "", "--epochs", "0")
+    done = run_script(tmp_path, PARSE_OPTIONS, "", "--epochs", "0")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: --epochs is 0; give a whole number from 1 up\n"
 
 
 def test_ctrl_c_is_one_line_and_exit_code_130(tmp_path):
-    done = run_script(tmp_path, EXPLAINING, "raise KeyboardInterrupt")
+    done = run_script(tmp_path, EXPLAIN_ERRORS, "raise KeyboardInterrupt")
     assert (done.returncode, done.stderr) == (130, "error: stopped by Ctrl-C\n")
 
 
-def test_a_mistake_in_the_program_still_shows_its_traceback(tmp_path):
-    done = run_script(tmp_path, EXPLAINING, "1 / 0")
+def test_a_programming_error_shows_its_traceback(tmp_path):
+    done = run_script(tmp_path, EXPLAIN_ERRORS, "1 / 0")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert "ZeroDivisionError" in done.stderr
@@ -234,7 +234,7 @@ def test_a_mistake_in_the_program_still_shows_its_traceback(tmp_path):
 
 @pytest.mark.parametrize(("arguments", "variable"), [(["--debug"], "0"), ([], "1")])
 def test_debug_shows_the_traceback_of_an_error(tmp_path, arguments, variable):
-    done = run_script(tmp_path, EXPLAINING, "raise CourseError('wrong')", *arguments, KERAS_COURSE_DEBUG=variable)
+    done = run_script(tmp_path, EXPLAIN_ERRORS, "raise CourseError('wrong')", *arguments, KERAS_COURSE_DEBUG=variable)
     assert done.returncode == 2
     assert "Traceback" in done.stderr
     assert "CourseError: wrong" in done.stderr

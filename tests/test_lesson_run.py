@@ -1,4 +1,4 @@
-"""The run of a lesson: which folder it takes, and what ``finish`` leaves there."""
+"""The run of a lesson: its folder, and the files that ``finish`` writes."""
 
 import json
 import re
@@ -36,9 +36,7 @@ def test_open_run_names_the_folder_after_the_lesson(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("output", ["runs/lesson", "elsewhere"])
-def test_a_folder_that_holds_a_run_is_refused_with_the_folder_that_the_lesson_would_choose(
-    tmp_path, monkeypatch, output
-):
+def test_a_folder_with_a_run_is_refused_and_the_default_is_named(tmp_path, monkeypatch, output):
     monkeypatch.chdir(tmp_path)
     for folder in ("runs/lesson", output):
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -53,7 +51,7 @@ def test_a_folder_that_holds_a_run_is_refused_with_the_folder_that_the_lesson_wo
     assert [path.name for path in Path(output).iterdir()] == ["model.keras"]
 
 
-def test_a_folder_in_use_is_refused_with_the_folder_that_the_lesson_would_choose(tmp_path, monkeypatch):
+def test_a_folder_in_use_is_refused_and_the_default_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with RunDirectory("busy"), pytest.raises(CourseError) as error:
         open_run("lesson", Options(output=Path("busy")))
@@ -62,7 +60,7 @@ def test_a_folder_in_use_is_refused_with_the_folder_that_the_lesson_would_choose
     )
 
 
-def test_finish_leaves_model_metrics_and_a_report_with_the_figures_in_their_order(tmp_path, capsys):
+def test_finish_writes_model_metrics_and_report_with_figures_in_order(tmp_path, capsys):
     run = open_run("lesson", Options(output=tmp_path, seed=7, batch_size=16))
     drawn = plots.step_curve([2.0, 1.0])
     assert run.add_figure("steps", drawn, "The loss of each batch.") is drawn
@@ -103,19 +101,19 @@ def test_finish_leaves_model_metrics_and_a_report_with_the_figures_in_their_orde
     RunDirectory(tmp_path, resume=True).close()  # the lock is released
 
 
-def test_without_training_there_is_no_history_in_the_report(tmp_path):
+def test_the_report_of_a_run_without_training_has_no_history(tmp_path):
     page = open_run("lesson", Options(output=tmp_path)).finish(line(), title="Not trained", metrics={"right": 3})
     assert "Epochs" not in page.read_text(encoding="utf-8")
     assert json.loads((tmp_path / "metrics.json").read_text())["right"] == 3
     assert not (tmp_path / "history.csv").exists()
 
 
-def test_a_history_that_fit_has_not_written_is_written(tmp_path):
+def test_finish_writes_a_history_that_fit_has_not_written(tmp_path):
     open_run("lesson", Options(output=tmp_path)).finish(line(), HISTORY, title="Solved", samples=32)
     assert (tmp_path / "history.csv").read_text() == "epoch,loss,seconds\n1,0.5,0.1\n2,0.25,0.1\n"
 
 
-def test_without_a_model_the_results_stay_as_they_are(tmp_path):
+def test_finish_without_a_model_keeps_the_results(tmp_path):
     run = open_run("lesson", Options(output=tmp_path))
     run.write_json("metrics.json", {"accuracy": 0.5})
     run.finish(history=HISTORY, title="Taken from another run")

@@ -1,4 +1,4 @@
-"""What a process may no longer do once it has confined itself; each test looks from outside."""
+"""Limits that a process sets for itself, tested from another process."""
 
 import os
 import signal
@@ -14,18 +14,18 @@ from keras_course.errors import CourseError
 from keras_course.limits import confine, limit_further_cpu
 
 ROOT = Path(__file__).parents[1]
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="macOS and Windows offer less, as `confine` says")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems have fewer limits, see `confine`")
 
 
 def run(code, **settings):
-    """Runs code in a process of its own, after the two functions are imported."""
+    """Runs code in a separate process after importing the two functions."""
     code = f"import os, sys, threading\nfrom keras_course.limits import confine, limit_further_cpu\n{code}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-P", "-c", code]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, **settings)
 
 
-def test_it_says_what_holds():
+def test_confine_returns_the_limits_in_force():
     done = run(
         "print(sorted(confine(parent=os.getppid(), memory_bytes=2**30, cpu_seconds=9, file_bytes=0, open_files=9)))"
     )
@@ -54,7 +54,7 @@ def test_it_says_what_holds():
         ),
     ],
 )
-def test_more_than_allowed_is_an_error(tmp_path, limits, within, beyond, error):
+def test_exceeding_a_limit_is_an_error(tmp_path, limits, within, beyond, error):
     write = f"""
 def write(count):
     with open({str(tmp_path / "file")!r}, "wb", buffering=0) as file:
@@ -66,14 +66,14 @@ def write(count):
 
 
 @pytest.mark.parametrize("limit", ["confine(cpu_seconds=1)", "limit_further_cpu(0.5)"])
-def test_a_process_that_computes_too_long_is_killed(limit):
+def test_a_process_beyond_its_cpu_limit_is_killed(limit):
     started = time.perf_counter()
     done = run(f"{limit}\nsum(iter(int, 1))")
     assert done.returncode in (-signal.SIGKILL, -signal.SIGPROF)
     assert time.perf_counter() - started < 30
 
 
-def test_each_piece_of_work_has_a_limit_of_its_own():
+def test_limit_further_cpu_starts_again_for_each_task():
     work = """
 import time
 for _ in range(3):
@@ -83,17 +83,17 @@ for _ in range(3):
         pass
 """
     assert run(work).returncode == 0
-    assert run(f"confine(cpu_seconds=1)\n{work}").returncode == -signal.SIGKILL, "what holds for good is not raised"
+    assert run(f"confine(cpu_seconds=1)\n{work}").returncode == -signal.SIGKILL, "a permanent limit is not raised"
 
 
-def test_a_limit_is_never_raised():
+def test_a_limit_cannot_be_raised():
     code = "import resource\nconfine(memory_bytes=2**28, open_files=30)\nconfine(memory_bytes=2**32, open_files=99)\n"
     done = run(code + "print(resource.getrlimit(resource.RLIMIT_DATA), resource.getrlimit(resource.RLIMIT_NOFILE))")
     assert done.stdout.strip() == f"{(2**28, 2**28)} (30, 30)"
 
 
-def test_it_ends_with_its_parent():
-    """Also where the parent is killed, and where it does not read what the child says."""
+def test_a_confined_process_ends_with_its_parent():
+    """Also if the parent is killed and does not read the output of the child."""
     child = (
         "import os, sys, time; from keras_course.limits import confine; confine(parent=int(sys.argv[1]));"
         "print(os.getpid(), flush=True); time.sleep(60)"
@@ -111,16 +111,16 @@ def test_it_ends_with_its_parent():
         if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
             return
         time.sleep(0.01)
-    pytest.fail("it lives on")
+    pytest.fail("the process still runs")
 
 
-def test_it_ends_at_once_when_its_parent_has_ended_before():
+def test_a_process_whose_parent_has_ended_ends_at_once():
     done = run("confine(parent=os.getpid())\nprint('lives')")  # a process is never its own parent
     assert (done.returncode, done.stdout) == (1, "")
 
 
 @pytest.mark.parametrize("name", ["parent", "memory_bytes", "cpu_seconds", "file_bytes", "open_files"])
-def test_a_wrong_number_is_explained_before_anything_is_limited(name):
+def test_an_invalid_limit_is_explained(name):
     with pytest.raises(CourseError, match=f"{name} is -1; give a whole number from 1 up"):
         confine(**{name: -1})
     with pytest.raises(CourseError, match="seconds is 0; give a number above 0"):

@@ -1,4 +1,4 @@
-"""The line: the numbers of the slides, and its formulas against NumPy."""
+"""The straight line, against the numbers of the slides and NumPy."""
 
 import keras
 import numpy as np
@@ -15,7 +15,7 @@ def loss(m, b, points):
     return float(line_loss(m, b, *(axis.astype("float32") for axis in points)))
 
 
-def test_the_slide():
+def test_outputs_and_loss_as_on_the_slide():
     outputs = predict_line(-1.0, 5.0, TWO[0])
     assert outputs.tolist() == [4.0, 3.0]
     assert ((TWO[1] - outputs) ** 2).tolist() == [1.0, 4.0]
@@ -23,7 +23,7 @@ def test_the_slide():
     assert round(loss(-1.0, 5.0, TWO) ** 0.5, 2) == 1.58
 
 
-def test_the_second_line_of_the_slides():
+def test_loss_and_best_line_of_ten_points_as_on_the_slide():
     assert loss(-2.0, 40.0, TEN) == 475.5
     m, b = best_line(*TEN)
     assert (round(m, 4), round(b, 4)) == (5.1212, 14.4545)
@@ -31,18 +31,18 @@ def test_the_second_line_of_the_slides():
 
 
 @pytest.mark.parametrize(("m", "b"), [(-1.0, 5.0), (2.0, 1.0), (0.25, -3.0)])
-def test_the_gradient_for_two_points_is_that_of_the_slide(m, b):
+def test_the_gradient_for_two_points_equals_the_slide(m, b):
     assert line_gradient(m, b, *TWO) == pytest.approx((5 * m + 3 * b - 13, 3 * m + 2 * b - 8))
 
 
-def test_the_best_line_is_that_of_numpy():
+def test_the_best_line_equals_numpy():
     draws = np.random.default_rng(0)
     x, y = draws.normal(size=50), draws.normal(size=50)
     assert best_line(x, y) == pytest.approx(tuple(np.polyfit(x, y, 1)))
     assert line_gradient(*best_line(x, y), x, y) == pytest.approx((0, 0), abs=1e-12)
 
 
-def test_the_network_is_the_line():
+def test_line_model_computes_the_line():
     model = line_model(m=-1.0, b=5.0)
     assert model.count_params() == 2
     assert [layer.name for layer in model.layers] == ["x", "line"]
@@ -61,7 +61,7 @@ def test_the_network_is_the_line():
     ],
 )
 @pytest.mark.parametrize("function", [best_line, lambda x, y: line_gradient(0, 0, x, y)])
-def test_points_that_are_none_are_explained(function, x, y, message):
+def test_invalid_points_are_explained(function, x, y, message):
     with pytest.raises(CourseError, match=message):
         function(x, y)
 

@@ -1,4 +1,4 @@
-"""Neurons by formula against SciPy, Keras and finite differences; linear chains against what they multiply out to."""
+"""Neurons against SciPy, Keras and finite differences, and linear chains against their product."""
 
 import keras
 import numpy as np
@@ -21,7 +21,7 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_an_activation_is_its_formula(name):
+def test_activations_equal_their_formulas(name):
     for shape in ((81,), (9, 9), (81, 1)):
         value = ACTIVATIONS[name].value(X.reshape(shape))
         assert (value.shape, value.dtype) == (shape, np.float64)
@@ -29,13 +29,13 @@ def test_an_activation_is_its_formula(name):
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_an_activation_is_what_keras_computes(name):
+def test_activations_equal_keras(name):
     computed = keras.ops.convert_to_numpy(keras.activations.get(name)(X.astype("float32")))
     np.testing.assert_allclose(ACTIVATIONS[name].value(X), computed, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_a_slope_is_that_of_finite_differences(name):
+def test_slopes_equal_finite_differences(name):
     x = X[np.abs(X) > 0.01]  # relu has a corner at 0
     h = 1e-5
     value, slope = ACTIVATIONS[name]
@@ -47,7 +47,7 @@ def test_the_slope_of_relu_at_0_is_0_as_in_every_framework():
     assert ACTIVATIONS["relu"].slope([0.0, -0.0]).tolist() == [0.0, 0.0]
 
 
-def test_far_from_0_nothing_overflows_and_little_is_rounded_away():
+def test_activations_are_exact_far_from_0():
     assert sigmoid([-1e308, 1e308]).tolist() == [0.0, 1.0]
     np.testing.assert_allclose(sigmoid([-700.0, -40.0]), np.exp([-700.0, -40.0]), rtol=1e-12)
     np.testing.assert_allclose(sigmoid_slope([-40.0, 40.0]), [np.exp(-40.0)] * 2, rtol=1e-12)
@@ -55,7 +55,7 @@ def test_far_from_0_nothing_overflows_and_little_is_rounded_away():
     assert sigmoid_slope([-1e308, 1e308]).tolist() == [0.0, 0.0]
 
 
-def test_a_value_is_a_new_array():
+def test_activations_return_a_new_array():
     for value, _ in ACTIVATIONS.values():
         x = np.ones(3)
         value(x)[:] = 7
@@ -94,36 +94,36 @@ def test_a_neuron_names_bad_arguments(x, w, activation, message):
 
 
 @pytest.mark.parametrize(("inputs", "units"), [(1, (1,)), (3, (5, 4, 1)), (2, (6, 3)), (4, (1, 7, 2, 3))])
-def test_a_chain_is_one_linear_regression(inputs, units):
+def test_multiply_out_gives_an_equivalent_linear_model(inputs, units):
     model = linear_chain(input_size=inputs, units=units, seed=2)
     weights, bias = multiply_out(model)
     assert (weights.shape, bias.shape) == ((inputs, units[-1]), (units[-1],))
     assert (weights.dtype, bias.dtype) == (np.float64, np.float64)
     x = np.random.default_rng(0).normal(scale=3, size=(50, inputs)).astype("float32")
     np.testing.assert_allclose(predict_logits(model, x), x @ weights + bias, rtol=1e-4, atol=1e-5)
-    # and the other way round: what the model does to nothing and to each unit vector
+    # and from the outputs for 0 and for each unit vector
     at_zero, *at_units = predict_logits(model, np.vstack([np.zeros(inputs), np.eye(inputs)]).astype("float32"))
     np.testing.assert_allclose(bias, at_zero, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(weights, np.array(at_units) - at_zero, rtol=1e-4, atol=1e-6)
 
 
-def test_a_chain_by_hand():
+def test_multiply_out_by_hand():
     model = linear_chain(input_size=1, units=(2, 1))
     model.set_weights([np.array([[2.0, 3.0]]), np.array([1.0, -1.0]), np.array([[5.0], [7.0]]), np.array([0.5])])
     weights, bias = multiply_out(model)
     assert (weights.tolist(), bias.tolist()) == ([[2 * 5 + 3 * 7]], [1 * 5 - 1 * 7 + 0.5])
 
 
-def test_the_weights_and_biases_of_a_chain_are_draws_of_the_seed():
+def test_weights_and_biases_of_a_chain_depend_on_the_seed():
     first, again, other = (linear_chain(seed=seed) for seed in (1, 1, 2))
     assert [layer.name for layer in first.layers] == ["inputs", "linear1", "linear2", "linear3"]
     for weight, same, different in zip(*(model.get_weights() for model in (first, again, other)), strict=True):
         np.testing.assert_array_equal(weight, same)
         assert not np.isclose(weight, different).any()
-        assert weight.all(), "a bias of 0 would hide what becomes of it"
+        assert weight.all(), "biases must not be 0 in this test"
 
 
-def test_layers_without_bias_and_chains_of_others():
+def test_multiply_out_without_bias_and_of_other_models():
     model = keras.Sequential([keras.Input((3,)), layers.Dense(4, use_bias=False), layers.Dense(2)])
     x = np.random.default_rng(0).normal(size=(9, 3)).astype("float32")
     weights, bias = multiply_out(model)
@@ -150,12 +150,12 @@ def used_twice(inputs):
         (lambda x: [layers.Dense(1)(x), layers.Dense(1)(x)], "the layers of 'mine' are not one chain"),
     ],
 )
-def test_what_is_no_linear_chain_is_not_multiplied_out(build, message):
+def test_multiply_out_refuses_nonlinear_models(build, message):
     with pytest.raises(CourseError, match=message):
         multiply_out(functional(build))
 
 
-def test_a_model_without_weights_is_not_multiplied_out():
+def test_multiply_out_refuses_a_model_without_weights():
     with pytest.raises(CourseError, match="'later' has no weights yet"):
         multiply_out(keras.Sequential([layers.Dense(1)], name="later"))
 

@@ -1,4 +1,4 @@
-"""The table of parameters: every number against the arithmetic that it shows, and the total against Keras."""
+"""The table of parameters: each number against its arithmetic, and the total against Keras."""
 
 import math
 
@@ -16,8 +16,8 @@ def sequential(*parts, shape):
     return keras.Sequential([keras.Input(shape), *parts])
 
 
-def pictures_and_more():
-    """Two models in one, one layer used twice, and one that is frozen in part."""
+def nested_model():
+    """Returns a model with a nested model, a shared layer, and frozen layers."""
     encoder = sequential(
         layers.Conv2D(75, 3, name="conv"),
         layers.BatchNormalization(name="bn"),
@@ -49,7 +49,7 @@ def text():
 
 @keras.saving.register_keras_serializable(package="test_parameters")
 class Mine(keras.Model):
-    """A model by subclassing, with layers in a list and a weight of its own."""
+    """A subclassed model with a list of layers and its own weight."""
 
     def __init__(self):
         super().__init__(name="mine")
@@ -63,13 +63,13 @@ class Mine(keras.Model):
         return x * self.gain
 
 
-def by_subclassing():
+def subclassed_model():
     model = Mine()
     model(np.zeros((1, 4), "float32"))
     return model
 
 
-def odds_and_ends():
+def various_layers():
     normalization = layers.Normalization(name="normalization")
     normalization.adapt(np.random.default_rng(0).normal(size=(9, 4)))
     return sequential(
@@ -88,16 +88,16 @@ MODELS = [
     dense_classifier,
     lambda: dense_classifier(hidden=(8, 4), dropout=0.2),
     dense_regressor,
-    pictures_and_more,
+    nested_model,
     text,
-    by_subclassing,
-    odds_and_ends,
+    subclassed_model,
+    various_layers,
     lambda: sequential(layers.Flatten(), shape=(2, 2)),
 ]
 
 
 @pytest.mark.parametrize("build", MODELS)
-def test_the_total_is_what_keras_counts(build):
+def test_the_total_equals_keras(build):
     model = build()
     *rows, total = parameter_table(model)
     assert total.layer == "total"
@@ -107,7 +107,7 @@ def test_the_total_is_what_keras_counts(build):
 
 
 @pytest.mark.parametrize("build", MODELS)
-def test_the_arithmetic_of_each_row_comes_to_its_parameters(build):
+def test_the_arithmetic_of_each_row_gives_its_parameters(build):
     for row in parameter_table(build())[:-1]:
         formula = row.arithmetic.replace("×", "*").replace(",", "")
         assert eval(formula or "0") == row.parameters, row
@@ -124,7 +124,7 @@ def test_a_dense_layer_of_5_units_on_7_inputs_has_40_parameters():
     assert (total.parameters, total.output_shape, total.arithmetic) == (40, None, "")
 
 
-def test_the_net_of_lesson_04():
+def test_the_network_of_lesson_04():
     table = arithmetic(dense_classifier(hidden=(512, 512)))
     assert table == {
         "pixels": "",
@@ -136,8 +136,8 @@ def test_the_net_of_lesson_04():
     }
 
 
-def test_models_within_a_model_are_opened_and_shared_layers_counted_once():
-    rows = {row.layer: row for row in parameter_table(pictures_and_more())}
+def test_nested_models_are_listed_and_shared_layers_counted_once():
+    rows = {row.layer: row for row in parameter_table(nested_model())}
     assert list(rows) == [
         *(f"encoder/{name}" for name in ("conv", "bn", "pool", "flatten", "code")),
         *("shared", "both", "outputs", "total"),
@@ -162,19 +162,19 @@ def test_layers_for_text():
     assert table["dropout"] == "1"
 
 
-def test_the_counter_of_dropout_is_one_parameter_that_is_not_trained():
+def test_dropout_has_one_parameter_that_is_not_trained():
     rows = {row.layer: row for row in parameter_table(dense_classifier(hidden=(4,), dropout=0.5))}
     assert (rows["dropout1"].parameters, rows["dropout1"].trainable) == (1, 0)
 
 
 def test_a_weight_of_the_model_itself_has_a_row():
-    rows = {row.layer: row for row in parameter_table(by_subclassing())}
+    rows = {row.layer: row for row in parameter_table(subclassed_model())}
     assert list(rows) == ["first", "second", "third", "mine", "total"]
     assert (rows["mine"].kind, rows["mine"].parameters) == ("Mine", 2)
 
 
 class Tied(layers.Layer):
-    """Undoes a dense layer with the weights of that same layer."""
+    """Applies the transposed kernel of a dense layer."""
 
     def __init__(self, dense):
         super().__init__(name="tied")
@@ -184,7 +184,7 @@ class Tied(layers.Layer):
         return keras.ops.matmul(x, keras.ops.transpose(self.kernel))
 
 
-def test_a_weight_that_two_layers_share_counts_once():
+def test_a_shared_weight_counts_once():
     dense = layers.Dense(2, name="dense")
     inputs = keras.Input((3,))
     code = dense(inputs)
@@ -194,7 +194,7 @@ def test_a_weight_that_two_layers_share_counts_once():
     assert rows["total"].parameters == model.count_params() == 8
 
 
-def test_a_model_without_weights_is_named():
+def test_a_model_without_weights_is_refused():
     with pytest.raises(CourseError, match="'later' has no weights yet"):
         parameter_table(keras.Sequential([layers.Dense(1)], name="later"))
 
@@ -216,7 +216,7 @@ def test_the_columns_of_the_text_are_aligned(build):
         assert row.arithmetic in line
 
 
-def test_the_text_names_the_batch_and_sizes_that_are_open():
+def test_the_text_shows_the_batch_and_unknown_sizes():
     lines = format_parameter_table(parameter_table(text())).splitlines()
     assert lines[0].split() == ["layer", "kind", "output", "arithmetic", "parameters", "trainable"]
     assert "(batch, any, 64)" in lines[2]

@@ -1,10 +1,11 @@
-"""All figures: every text is legible, the bytes are the same each time; pictures, training curves, how to save them.
+"""All figures: legible texts and reproducible bytes; pictures, training curves, and saving.
 
-What each of the other plots shows is tested in tests/plots.
+The content of the other plots is tested in tests/plots.
 """
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -47,12 +48,12 @@ def lines_by_label(axes: Axes) -> dict[str, Line2D]:
 
 
 def texts_and_boxes(figure: Figure) -> list[tuple[str, Bbox]]:
-    """Everything legible in the figure with its place in pixels after a drawing."""
+    """Draws the figure, and returns each visible text with its box in pixels."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     renderer = canvas.get_renderer()
     texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
-    hidden = [axes for axes in figure.axes if not axes.axison]  # their axis labels exist and are not drawn
+    hidden = [axes for axes in figure.axes if not axes.axison]  # their axis labels exist but are not drawn
     labels_of_hidden = {id(text) for axes in hidden for axis in (axes.xaxis, axes.yaxis) for text in axis.findobj(Text)}
     out_of_view = {
         id(tick_part)
@@ -63,14 +64,14 @@ def texts_and_boxes(figure: Figure) -> list[tuple[str, Bbox]]:
         for tick_part in tick.findobj(Text)
     }
     return [
-        # The extent of an annotation would be that of its arrow, too.
+        # The extent of an annotation would include its arrow.
         (text.get_text(), Text.get_window_extent(text, renderer))
         for text in texts
         if id(text) not in labels_of_hidden | out_of_view
     ]
 
 
-def a_matrix(classes: int, right: int, wrong: int) -> np.ndarray:
+def matrix_of(classes: int, right: int, wrong: int) -> np.ndarray:
     return np.full((classes, classes), wrong) + (right - wrong) * np.eye(classes, dtype=np.int64)
 
 
@@ -110,6 +111,20 @@ STEPS: dict[str, tuple[np.ndarray | str, np.ndarray]] = {
     "pooling": ("largest of 2 × 2", 255 * RAMP[::2, ::2]),
 }
 
+WORDS = ["the", "of", "king", "river", *(f"{'word' * (number % 3)}{number}" for number in range(56))]
+WRITTEN = [
+    SimpleNamespace(
+        word=word, probability=0.003, alternatives=list(zip(words, (0.31, 0.125, 0.1, 0.0004), strict=True))
+    )
+    for word, words in (
+        ("the", ("the", "a", "how", "trump")),
+        ("misunderstanding", ("best", "new", "end", "art")),
+        ("of", ("of", "representatives", "misunderstanding", "in")),
+        ("$5", ("a", "b", "c", "d")),
+        ("[END]", ("[END]", "on", "at", "by")),
+    )
+]
+
 EVERY_FIGURE: dict[str, Callable[[], Figure]] = {
     "sample_pictures": lambda: plots.sample_pictures(pictures(30), np.arange(30) % 10, DIGITS),
     "sample_pictures of fruit": lambda: plots.sample_pictures(pictures(7, 3, 24, 32), np.arange(7) % 6, FRUIT),
@@ -122,10 +137,10 @@ EVERY_FIGURE: dict[str, Callable[[], Figure]] = {
         {"epoch": range(1, 101), "loss": np.geomspace(2, 0.01, 100), "accuracy": np.linspace(0.1, 1, 100)}
     ),
     "step_curve": lambda: plots.step_curve(np.geomspace(2.3, 0.01, 2000)),
-    "confusion_matrix of 10": lambda: plots.confusion_matrix(a_matrix(10, 1135, 12), DIGITS),
-    "confusion_matrix of 24": lambda: plots.confusion_matrix(a_matrix(24, 1135, 130), LETTERS),
-    "confusion_matrix of long names": lambda: plots.confusion_matrix(a_matrix(6, 20123, 10123), FRUIT),
-    "confusion_matrix of millions": lambda: plots.confusion_matrix(a_matrix(5, 2_000_000, 1_000_000), LETTERS[:5]),
+    "confusion_matrix of 10": lambda: plots.confusion_matrix(matrix_of(10, 1135, 12), DIGITS),
+    "confusion_matrix of 24": lambda: plots.confusion_matrix(matrix_of(24, 1135, 130), LETTERS),
+    "confusion_matrix of long names": lambda: plots.confusion_matrix(matrix_of(6, 20123, 10123), FRUIT),
+    "confusion_matrix of millions": lambda: plots.confusion_matrix(matrix_of(5, 2_000_000, 1_000_000), LETTERS[:5]),
     "confusion_matrix of 2": lambda: plots.confusion_matrix([[9, 1], [0, 8]], ["Bo", "all other dogs"]),
     "most_wrong": lambda: plots.most_wrong(pictures(20), np.arange(20) % 10, np.eye(10)[np.arange(1, 21) % 10], DIGITS),
     "most_wrong of fruit": lambda: plots.most_wrong(
@@ -146,7 +161,7 @@ EVERY_FIGURE: dict[str, Callable[[], Figure]] = {
     "line_fit": lambda: plots.line_fit(
         [1, 2], [3, 5], {f"step {step}": (m, b) for step, (m, b) in enumerate(DESCENT[[0, 1, 5, 50]])}, title="A line"
     ),
-    "loss_curves as a riddle": lambda: plots.loss_curves(
+    "loss_curves as a question": lambda: plots.loss_curves(
         BATCH_SIZES, ordered=True, legend=False, question="Which curve has the largest batch size?"
     ),
     "loss_curves with names": lambda: plots.loss_curves(BATCH_SIZES, ordered=True),
@@ -259,12 +274,55 @@ EVERY_FIGURE: dict[str, Callable[[], Figure]] = {
     "one_window of many numbers": lambda: plots.one_window(
         RAMP[:20], NORMAL[:7, :7] - 1, NORMAL[:14, :22], row=13, column=0
     ),
+    "one_hot_and_embedding": lambda: plots.one_hot_and_embedding(
+        ["the", "a surprisingly long word"],
+        [0, 11752],
+        np.resize(NORMAL, (11753, 10)),
+        title="Two",
+    ),
+    "one_hot_and_embedding of many": lambda: plots.one_hot_and_embedding(WORDS[:20], range(20), NORMAL, title="Twenty"),
+    "one_hot_and_embedding of one": lambda: plots.one_hot_and_embedding(["a"], [1], [[0, 0], [1000.25, -1]]),
+    "embedding_map": lambda: plots.embedding_map(WORDS[:30], NORMAL[:30], word="river", title="Thirty words"),
+    "embedding_map of 60 long words": lambda: plots.embedding_map([f"extraordinary {w}" for w in WORDS], NORMAL[:60]),
+    "embedding_map of one place": lambda: plots.embedding_map(WORDS[:12], np.ones((12, 3)), word="of", nearest=11),
+    "next_words": lambda: plots.next_words(WRITTEN, title="The text begins with: what is"),
+    "next_words of one": lambda: plots.next_words(WRITTEN[1:2]),
+    "next_words of two with ten each": lambda: plots.next_words(
+        [SimpleNamespace(word="river", probability=1.0, alternatives=[(word, 0.1) for word in WORDS[:10]])] * 2
+    ),
+    "attention_maps": lambda: plots.attention_maps(
+        np.tril(np.ones((12, 16, 16))) / 16, [*WORDS[:14], "##prising", "[SEP]"], title="Block 1"
+    ),
+    "attention_maps of one": lambda: plots.attention_maps([[[1.0, 0.0], [0.4, 0.6]]], ["[CLS]", "representations"]),
+    "attention_maps of 60 tokens": lambda: plots.attention_maps(np.full((1, 60, 60), 1 / 60), WORDS),
+    "attention_maps of 5 heads": lambda: plots.attention_maps(np.full((5, 9, 9), 1 / 9), WORDS[:9]),
+    "similarity_matrix": lambda: plots.similarity_matrix(
+        np.clip(NORMAL[:5, :5], -1, 1), ["A man is eating a piece of bread in the park.", *WORDS[:4]], title="Five"
+    ),
+    "similarity_matrix of 20": lambda: plots.similarity_matrix(-np.eye(20), [f"{w} " * 12 for w in WORDS[:20]]),
+    "similarity_matrix of one": lambda: plots.similarity_matrix([[1]], ["a"]),
+    "token_contributions": lambda: plots.token_contributions(NORMAL[0, :60], WORDS, title="positive (94 %)"),
+    "token_contributions of large numbers": lambda: plots.token_contributions([123456.0, -1.5e5, 0.0], ["a", ",", "b"]),
+    "token_contributions of one": lambda: plots.token_contributions(
+        [1e-7],
+        ["x"],
+        title="the word that is expected next: representation",
+        label="contribution to the log probability",
+    ),
+    "perplexities": lambda: plots.perplexities(
+        {"uniform": 11753, "3-gram, interpolated Kneser-Ney": (310.2, 301, 320), "LSTM": (205, 199, 213)},
+        title="Held out",
+    ),
+    "perplexities of two": lambda: plots.perplexities(
+        {"LSTM": 2.21, "GRU": (2.3, 2.2, 9.4)}, label="bits per character"
+    ),
+    "perplexities of one": lambda: plots.perplexities({"n-gram": (1e7, 1e3, 1e9)}),
     "most_wrong without a mistake": lambda: plots.most_wrong(pictures(1), [3], np.eye(10)[[3]], DIGITS),
 }
 
 
 @pytest.mark.parametrize("name", EVERY_FIGURE)
-def test_every_text_lies_inside_the_figure_and_on_no_other(name: str) -> None:
+def test_every_text_is_inside_the_figure_and_none_overlap(name: str) -> None:
     figure = EVERY_FIGURE[name]()
     found = texts_and_boxes(figure)
     assert found
@@ -298,9 +356,10 @@ def test_sample_pictures_shows_the_pictures_themselves() -> None:
         shown = axes.images[0]
         np.testing.assert_array_equal(shown.get_array(), image[..., 0])
         assert shown.get_clim() == (0, 255)  # a dark picture must stay dark
+        assert not axes.axison  # no frame
 
 
-def test_sample_pictures_has_as_many_columns_as_are_asked_for() -> None:
+def test_sample_pictures_has_the_requested_number_of_columns() -> None:
     figure = plots.sample_pictures(pictures(7), np.zeros(7, "int64"), DIGITS, columns=3)
     edges = [round(axes.get_position().x0, 3) for axes in figure.axes]
     assert edges[0] < edges[1] < edges[2]
@@ -316,14 +375,15 @@ def test_sample_pictures_shows_colors() -> None:
     assert figure.axes[1].get_title() == "rotten oranges"
 
 
-def test_a_grid_has_no_column_without_a_tile() -> None:
+def test_a_grid_has_no_empty_column() -> None:
     for count, columns in ((1, 1), (2, 2), (25, 7), (75, 11)):
         *tiles, _ = plots.kernel_grid(np.ones((3, 3, 1, count))).axes
         assert len(tiles) == count
         assert len({axes.get_position().x0 for axes in tiles}) == columns
+        assert len({np.round(axes.get_position().size, 6).tobytes() for axes in tiles}) == 1
 
 
-def test_training_curves_hold_the_history_in_percent_and_nats() -> None:
+def test_training_curves_show_the_history_in_nats_and_percent() -> None:
     loss, accuracy = plots.training_curves(HISTORY).axes
     assert (loss.get_xlabel(), loss.get_ylabel()) == ("epoch", "cross entropy (nats)")
     assert (accuracy.get_xlabel(), accuracy.get_ylabel()) == ("epoch", "accuracy (%)")
@@ -342,12 +402,12 @@ def test_training_curves_ring_the_best_validation_epoch_of_each_panel() -> None:
     assert ring.get_xydata().tolist() == [[3, 86.0]]
 
 
-def test_of_equally_good_epochs_the_first_is_best() -> None:
+def test_the_first_of_equally_good_epochs_is_marked() -> None:
     (axes,) = plots.training_curves({"epoch": [1, 2, 3], "loss": [0.5, 0.25, 0.25]}).axes
     assert "best: 0.2500 in epoch 2" in lines_by_label(axes)
 
 
-def test_training_curves_without_validation_judge_the_training() -> None:
+def test_training_curves_without_validation_mark_the_best_training_epoch() -> None:
     history = {name: HISTORY[name] for name in ("epoch", "loss", "accuracy")}
     loss, accuracy = plots.training_curves(history).axes
     assert list(lines_by_label(loss)) == ["training", "best: 0.2000 in epoch 4"]
@@ -383,7 +443,7 @@ def test_a_diverged_epoch_is_a_gap_and_never_the_best() -> None:
     assert list(lines_by_label(axes)) == ["training"]
 
 
-def test_step_curve_holds_every_loss_and_the_median() -> None:
+def test_step_curve_shows_every_loss_and_the_median() -> None:
     losses = [5.0, 1.0, 4.0, 2.0, 9.0]
     (axes,) = plots.step_curve(losses).axes
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("batch", "cross entropy (nats)")
@@ -393,7 +453,7 @@ def test_step_curve_holds_every_loss_and_the_median() -> None:
     assert lines["median of 3 batches"].get_ydata().tolist() == [3.0, 4.0, 2.0, 4.0, 5.5]
 
 
-def test_the_median_ignores_outliers_and_follows_a_long_curve_at_few_places() -> None:
+def test_the_median_ignores_outliers_and_has_at_most_400_points() -> None:
     losses = np.full(4000, 0.5)
     losses[::7] = 100.0
     (axes,) = plots.step_curve(losses).axes
@@ -401,12 +461,13 @@ def test_the_median_ignores_outliers_and_follows_a_long_curve_at_few_places() ->
     assert set(median.get_ydata()) == {0.5}
     assert len(median.get_xdata()) == 400
     assert (median.get_xdata()[0], median.get_xdata()[-1]) == (1, 4000)
+    assert axes.xaxis.get_major_formatter()(4000, 0) == "4,000"
 
 
 @pytest.mark.parametrize(
     ("losses", "scale"), [([2.3, 0.01], "log"), ([2.3, 1.0], "linear"), ([2.3, 0.0], "linear"), ([-1.0, 5.0], "linear")]
 )
-def test_only_losses_of_several_sizes_above_zero_are_logarithmic(losses: list[float], scale: str) -> None:
+def test_step_curve_is_logarithmic_only_for_a_wide_range_above_0(losses: list[float], scale: str) -> None:
     assert plots.step_curve(losses).axes[0].get_yscale() == scale
 
 
@@ -451,11 +512,11 @@ def test_counts_are_light_on_dark_and_dark_on_light() -> None:
 
 @pytest.mark.parametrize("classes", [10, 24])
 def test_counts_are_readable_at_half_size(classes: int) -> None:
-    axes = plots.confusion_matrix(a_matrix(classes, 1135, 12), LETTERS[:classes]).axes[0]
+    axes = plots.confusion_matrix(matrix_of(classes, 1135, 12), LETTERS[:classes]).axes[0]
     assert min(text.get_fontsize() for text in axes.texts) / 72 * plots.DOTS_PER_INCH / 2 >= 8  # pixels
 
 
-def test_most_wrong_titles_the_mistakes_with_truth_answer_and_probability() -> None:
+def test_most_wrong_titles_have_true_class_prediction_and_probability() -> None:
     images = pictures(4)
     # Probabilities by hand: logits log(p) of p = 0.98 and so on; the second picture is right.
     probabilities = np.full((4, 10), 0.02 / 9)
@@ -473,7 +534,7 @@ def test_most_wrong_titles_the_mistakes_with_truth_answer_and_probability() -> N
     assert figure.get_suptitle() == "3 of 4 wrong"
 
 
-def test_most_wrong_shows_no_more_than_asked_for_and_says_how_many_there_are() -> None:
+def test_most_wrong_shows_at_most_count_mistakes_and_states_their_number() -> None:
     figure = plots.most_wrong(pictures(6), [0] * 6, np.eye(10)[[1] * 6], DIGITS, count=4)
     assert len(figure.axes) == 4
     assert figure.get_suptitle() == "6 of 6 wrong; the 4 most confident"
@@ -484,19 +545,19 @@ def test_most_wrong_breaks_long_names_into_two_lines() -> None:
     assert figure.axes[0].get_title() == "true rotten bananas,\npredicted fresh apples (100 %)"
 
 
-def test_most_wrong_says_so_when_nothing_is_wrong() -> None:
+def test_most_wrong_shows_a_text_if_there_is_no_mistake() -> None:
     figure = plots.most_wrong(pictures(3), [1, 2, 3], np.eye(10)[[1, 2, 3]], DIGITS)
     assert [text.get_text() for text in figure.texts] == ["No mistake: 3 of 3 right"]
     assert not figure.axes
 
 
-def test_a_name_with_dollars_is_no_formula() -> None:
+def test_a_class_name_with_dollars_is_not_drawn_as_a_formula() -> None:
     figure = plots.sample_pictures(pictures(1), [0], ["$5 or $10"])
     assert figure.axes[0].get_title() == "$5 or $10"
     assert not figure.axes[0].title.get_parse_math()
 
 
-def test_plots_leave_the_global_settings_alone_and_obey_none(tmp_path: Path) -> None:
+def test_plots_neither_change_nor_use_the_global_settings(tmp_path: Path) -> None:
     expected = saved_bytes(plots.training_curves(HISTORY), tmp_path / "expected.png")
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "savefig.dpi": 40, "savefig.bbox": "tight"}):
         before = dict(matplotlib.rcParams)
@@ -505,7 +566,7 @@ def test_plots_leave_the_global_settings_alone_and_obey_none(tmp_path: Path) -> 
     assert changed == expected
 
 
-def test_save_writes_a_whole_png_of_120_dots_per_inch_and_makes_the_folder(tmp_path: Path) -> None:
+def test_save_writes_a_png_of_120_dots_per_inch_and_creates_the_folder(tmp_path: Path) -> None:
     figure = plots.training_curves(HISTORY)
     path = tmp_path / "runs" / "one" / "curves.png"
     assert plots.save(figure, path) is figure
@@ -520,7 +581,7 @@ def test_save_writes_a_whole_png_of_120_dots_per_inch_and_makes_the_folder(tmp_p
     assert [file.name for file in path.parent.iterdir()] == ["curves.png"]
 
 
-def test_a_failed_save_leaves_the_old_picture_and_nothing_beside_it(
+def test_a_failed_save_leaves_the_old_picture_and_no_temporary_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "curves.png"
@@ -541,7 +602,7 @@ def test_a_failed_save_leaves_the_old_picture_and_nothing_beside_it(
     assert path.read_bytes() == b"the old picture"
 
 
-def test_a_notebook_shows_what_is_saved(tmp_path: Path) -> None:
+def test_a_notebook_shows_the_saved_picture(tmp_path: Path) -> None:
     figure = plots.step_curve([2.0, 1.0])
     assert figure._repr_png_() == saved_bytes(figure, tmp_path / "steps.png")
 
@@ -570,6 +631,6 @@ def test_a_notebook_shows_what_is_saved(tmp_path: Path) -> None:
         (lambda: plots.save(plots.step_curve([1.0]), "curves.pdf"), "path is 'curves.pdf'; give .* ends in .png"),
     ],
 )
-def test_bad_input_is_named(draw: Callable[[], object], message: str) -> None:
+def test_error_names_the_bad_input(draw: Callable[[], object], message: str) -> None:
     with pytest.raises(CourseError, match=message):
         draw()

@@ -1,4 +1,4 @@
-"""Polynomials by least squares, against polynomials that are known and against the normal equations."""
+"""Polynomials by least squares, against known polynomials and the normal equations."""
 
 from fractions import Fraction
 
@@ -12,7 +12,7 @@ from keras_course.models import fit_polynomial
 
 
 def exact_least_squares(x, y, degree):
-    """Solves the normal equations in fractions, without any rounding."""
+    """Solves the normal equations in fractions, without rounding."""
     x, y = [Fraction(value) for value in x], [Fraction(value) for value in y]
     table = [
         [sum(v ** (row + column) for v in x) for column in range(degree + 1)]
@@ -29,7 +29,7 @@ def exact_least_squares(x, y, degree):
 
 
 @given(st.lists(st.integers(-5, 5), min_size=1, max_size=6), st.floats(0.1, 100), st.floats(-100, 100))
-def test_a_polynomial_is_found_again_wherever_its_points_lie(coefficients, width, middle):
+def test_fit_polynomial_recovers_polynomials_anywhere(coefficients, width, middle):
     unit = np.linspace(-1, 1, 9)
     y = np.polynomial.polynomial.polyval(unit, coefficients)
     polynomial = fit_polynomial(middle + width * unit, y, degree=len(coefficients) - 1)
@@ -40,7 +40,7 @@ def test_a_polynomial_is_found_again_wherever_its_points_lie(coefficients, width
 
 
 @pytest.mark.parametrize("degree", [0, 1, 4, 11, 14])
-def test_no_other_polynomial_is_nearer_to_the_points(degree):
+def test_fit_polynomial_equals_exact_least_squares(degree):
     random = np.random.default_rng(5)
     x, y = np.sort(random.uniform(-3, 3, 15)), random.normal(size=15)
     polynomial = fit_polynomial(x, y, degree)
@@ -50,7 +50,7 @@ def test_no_other_polynomial_is_nearer_to_the_points(degree):
     np.testing.assert_allclose(polynomial(places), expected, rtol=1e-7, atol=1e-7)
 
 
-def test_as_many_parameters_as_points_go_through_all_of_them():
+def test_as_many_parameters_as_points_interpolate():
     random = np.random.default_rng(6)
     x, y = np.linspace(1000, 1006, 15)[:, None], random.normal(size=(15, 1))
     np.testing.assert_allclose(fit_polynomial(x, y, 14)(x), y, atol=1e-6)
@@ -62,7 +62,7 @@ def test_the_line_of_the_course():
     np.testing.assert_allclose(line(np.array([0.0, 1.0, 100.0])), [b, b + m, b + 100 * m], atol=1e-4)
 
 
-def test_one_point_is_a_constant():
+def test_one_point_gives_a_constant():
     assert fit_polynomial([4.0], [7.0], degree=0)(np.array([-1.0, 4.0])).tolist() == [7.0, 7.0]
 
 
@@ -86,6 +86,6 @@ def test_one_point_is_a_constant():
         (np.ones((2, 2)), [1, 2], 0, r"x has shape \(2, 2\)"),
     ],
 )
-def test_bad_arguments_are_named(x, y, degree, message):
+def test_error_names_the_bad_argument(x, y, degree, message):
     with pytest.raises(CourseError, match=message):
         fit_polynomial(x, y, degree)

@@ -1,4 +1,4 @@
-"""Convolutions and pooling as matrix products, against those of the frameworks."""
+"""Convolutions and pooling by matrix products, against those of the frameworks."""
 
 import keras
 import numpy as np
@@ -19,7 +19,7 @@ def random_array(*shape):
 
 
 def result_and_gradients(function, *arguments, compiled):
-    """Differentiates a sum in which each place of the result has another weight."""
+    """Returns a result, and the gradients of its sum with a different weight for each element."""
 
     def loss(tensors):
         result = function(*tensors)
@@ -94,7 +94,7 @@ class TestAgainstTheFramework:
 
 
 @pytest.mark.parametrize("shape", [(9,), (5, 6, 5)])
-def test_other_dimensions_than_two(shape):
+def test_one_and_three_dimensions(shape):
     x, kernel = random_array(2, *shape, 2), random_array(*[3] * len(shape), 2, 3)
     assert_same(
         lambda x, kernel: products.conv(x, kernel, 2, "same"),
@@ -115,7 +115,7 @@ def test_separable_convolution():
     )
 
 
-def test_windows_too_many_to_lie_side_by_side(monkeypatch):
+def test_convolution_in_several_parts(monkeypatch):
     monkeypatch.setattr(products, "_LARGEST_PATCHES", 100)
     assert_same(
         lambda x, kernel: products.conv(x, kernel, 2, "same"),
@@ -125,30 +125,30 @@ def test_windows_too_many_to_lie_side_by_side(monkeypatch):
     )
 
 
-def test_of_equal_pixels_the_first_gets_the_gradient():
+def test_the_first_of_equal_pixels_gets_the_gradient():
     pictures = np.ones((1, 2, 4, 1), "float32")
     _, gradient = result_and_gradients(lambda x: products.max_pool(x, 2), pictures, compiled=True)
-    second_weight = np.sin(np.float32(1))  # the first one is sin 0
+    second_weight = np.sin(np.float32(1))  # the first weight is sin 0
     np.testing.assert_allclose(gradient[0, :, :, 0], [[0, 0, second_weight, 0], [0, 0, 0, 0]], rtol=1e-6)
 
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Which of ours are called, by name, in the order of the calls."""
+    """The names of our functions in the order of their calls."""
     made = []
     for name, ours in products._OURS.items():
 
-        def noted(*arguments, _name=name, _ours=ours, **settings):
+        def recorded(*arguments, _name=name, _ours=ours, **settings):
             made.append(_name)
             return _ours(*arguments, **settings)
 
-        noted.__signature__ = products.inspect.signature(ours)
-        monkeypatch.setitem(products._OURS, name, noted)
+        recorded.__signature__ = products.inspect.signature(ours)
+        monkeypatch.setitem(products._OURS, name, recorded)
     return made
 
 
 class TestInsteadOfConvolutions:
-    def test_layers_use_it(self, calls):
+    def test_layers_use_matrix_products(self, calls):
         x = random_array(2, 8, 8, 3)
         layers = [
             keras.layers.Conv2D(4, 3, strides=2, padding="same"),
@@ -171,7 +171,7 @@ class TestInsteadOfConvolutions:
         for ours, native in zip(found, expected, strict=True):
             np.testing.assert_allclose(ours, native, atol=2e-6)
 
-    def test_not_where_it_is_not_wanted_nor_afterward(self, calls):
+    def test_convolutions_are_not_replaced_unless_wanted(self, calls):
         x, layer = random_array(2, 8, 8, 3), keras.layers.Conv2D(4, 3)
         with products.convolutions_replaced(wanted=False):
             layer(x)
@@ -180,11 +180,11 @@ class TestInsteadOfConvolutions:
         layer(x)
         assert calls == []
 
-    def test_leaves_the_rest_to_the_framework(self, calls):
+    def test_other_convolutions_are_left_to_the_framework(self, calls):
         x = random_array(2, 8, 8, 4)
         with products.convolutions_replaced(wanted=True):
             padded = keras.layers.Conv2DTranspose(3, 3, strides=2, output_padding=1)(x)
-            if keras.backend.backend() != "tensorflow":  # which has neither of these on every CPU
+            if keras.backend.backend() != "tensorflow":  # it has neither of these on every CPU
                 groups = keras.layers.Conv2D(4, 3, groups=2)(x)
                 dilated = keras.layers.Conv2DTranspose(3, 3, dilation_rate=2)(x)
                 assert groups.shape == (2, 6, 6, 4)
@@ -193,8 +193,8 @@ class TestInsteadOfConvolutions:
         assert padded.shape == (2, 18, 18, 3)
 
 
-def test_a_net_learns_the_same_as_with_keras():
-    """Ten steps of ``fit``, in whose compiled loop it is, against Keras' own on the framework's convolutions."""
+def test_a_network_trains_as_in_keras():
+    """Compares ten steps of ``fit``, with matrix products, with Keras' fit on the convolutions of the framework."""
     x = np.random.default_rng(0).integers(0, 256, (40, 12, 12, 1), dtype="uint8")
     y = np.arange(40, dtype="int32") % 3
     settings = {"input_shape": (12, 12, 1), "filters": (4, 6), "dense": 8, "num_classes": 3}

@@ -1,4 +1,4 @@
-"""README and docs/ are true: their commands and links exist, their examples run, and CI runs what README says."""
+"""README and docs/: their commands and links exist, examples run, and numbers are right."""
 
 import configparser
 import csv
@@ -29,8 +29,8 @@ TOX = configparser.ConfigParser(interpolation=None)
 TOX.read(ROOT / "tox.ini", encoding="utf-8")
 
 
-def everywhere(pattern):
-    """What a pattern finds in the pages, each as a test with the name of its page."""
+def matches_in_pages(pattern):
+    """Returns test parameters: the matches of a pattern in all pages."""
     return [
         pytest.param(*(found if isinstance(found, tuple) else (found,)), id=f"{name}: {found}")
         for name, text in PAGES.items()
@@ -38,11 +38,11 @@ def everywhere(pattern):
     ]
 
 
-def test_the_first_page_is_short():
+def test_the_readme_is_short():
     assert len(README.splitlines()) <= 150
 
 
-def test_there_are_two_commands():
+def test_the_readme_has_two_blocks_of_commands():
     assert len(COMMANDS) == 2
     assert "keras-course run 04_mnist_dense" in COMMANDS[0]
     assert COMMANDS[1].endswith("tox")
@@ -53,7 +53,7 @@ def test_ci_runs_the_test_command():
 
 
 @pytest.mark.needs_backend
-def test_the_example_of_the_first_page_runs():
+def test_the_example_of_the_readme_runs():
     results = doctest.testfile(str(ROOT / "README.md"), module_relative=False, encoding="utf-8")
     assert results.attempted > 5
     assert results.failed == 0
@@ -72,7 +72,7 @@ def test_every_lesson_is_in_the_table():
     assert re.findall(r"^\| (\d\d_\w+) \|", README, re.MULTILINE) == [path.stem for path in LESSONS]
 
 
-def test_the_options_of_lessons_are_in_the_table_and_no_others():
+def test_the_table_has_exactly_the_options_of_lessons():
     table = PAGES["docs/command_line.md"].partition("| option |")[2].partition("## ")[0]
     assert sorted(re.findall(r"^\| `(--[a-z-]+)`", table, re.MULTILINE)) == sorted(OPTIONS)
     assert all(f"`{value}`" in table for value in MODELS)
@@ -87,7 +87,7 @@ def options_of(command):
     return {option for parameter in PROGRAM.commands[command].params for option in parameter.opts}
 
 
-@pytest.mark.parametrize(("command", "rest"), everywhere(r"keras-course ([a-z-]+)((?: +(?![#&|])[^\s`]+)*)"))
+@pytest.mark.parametrize(("command", "rest"), matches_in_pages(r"keras-course ([a-z-]+)((?: +(?![#&|])[^\s`]+)*)"))
 def test_a_command_exists_with_its_options(command, rest):
     words = rest.split()
     options = {word for word in words if re.match(r"--[a-z]", word)}
@@ -99,38 +99,38 @@ def test_a_command_exists_with_its_options(command, rest):
     assert options <= known
 
 
-@pytest.mark.parametrize("extra", everywhere(r'"\.\[([a-z-]+)\]"'))
+@pytest.mark.parametrize("extra", matches_in_pages(r'"\.\[([a-z-]+)\]"'))
 def test_an_extra_exists(extra):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert extra in project["optional-dependencies"]
 
 
-@pytest.mark.parametrize("environment", everywhere(r"tox -e ([a-z-]+)"))
+@pytest.mark.parametrize("environment", matches_in_pages(r"tox -e ([a-z-]+)"))
 def test_an_environment_of_tox_exists(environment):
     names = {name.strip() for name in TOX["tox"]["env_list"].split(",")}
     names |= {section.partition(":")[2] for section in TOX.sections() if section.startswith("testenv:")}
     assert environment in names
 
 
-def test_contributors_are_told_of_every_environment_that_tox_runs():
+def test_contributing_names_every_tox_environment():
     for name in TOX["tox"]["env_list"].split(","):
         assert f"`tox -e {name.strip()}`" in PAGES["CONTRIBUTING.md"]
 
 
 @pytest.mark.parametrize(
-    "path", everywhere(r"\b((?:examples|data_scripts|tests|benchmarks|docs|keras_course)/[\w/]+\.\w+)")
+    "path", matches_in_pages(r"\b((?:examples|data_scripts|tests|benchmarks|docs|keras_course)/[\w/]+\.\w+)")
 )
 def test_every_file_exists(path):
     assert (ROOT / path.replace("NN_name", "04_mnist_dense")).exists()
 
 
 def anchor(heading):
-    """The anchor that GitHub gives to a heading."""
+    """Returns GitHub's anchor of a heading."""
     return re.sub(r"[^\w -]", "", heading.strip().lower()).replace(" ", "-")
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_every_link_leads_somewhere(name):
+def test_every_link_has_a_target(name):
     for target in re.findall(r"\]\((?!https?://)([^)]+)\)", PAGES[name]):
         path, _, place = target.partition("#")
         page = (ROOT / name).parent / path if path else ROOT / name
@@ -140,16 +140,16 @@ def test_every_link_leads_somewhere(name):
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_lines_are_short_but_in_tables(name):
+def test_lines_outside_of_tables_are_short(name):
     assert not [line for line in PAGES[name].splitlines() if len(line) > 120 and not line.startswith("|")]
 
 
-def test_every_page_of_the_docs_is_linked_from_the_first_page():
+def test_every_page_of_the_docs_is_linked_from_the_readme():
     linked = set(re.findall(r"\]\((docs/\w+\.md)\)", README))
     assert linked == {name for name in PAGES if name.startswith("docs/")}
 
 
-def test_the_curves_differ_by_what_the_first_page_says():
+def test_the_stated_difference_of_the_curves_is_right():
     with (ROOT / "docs" / "curves.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     pairs = itertools.combinations(("jax", "tensorflow", "torch"), 2)
@@ -165,7 +165,7 @@ def test_the_curves_differ_by_what_the_first_page_says():
 def test_the_library_page_names_every_transform():
     from keras_course import augmentation
 
-    base = augmentation.Flip.__mro__[-2]  # of all transforms
+    base = augmentation.Flip.__mro__[-2]  # the base class of all transforms
     transforms = {
         name
         for name, one in vars(augmentation).items()
@@ -178,7 +178,7 @@ def test_the_library_page_names_every_transform():
 
 @pytest.mark.needs_backend
 @pytest.mark.one_backend
-def test_the_limits_in_the_docs_are_those_of_the_code():
+def test_the_limits_in_the_docs_equal_the_code():
     from keras_course.assessment import MOST_MEBIBYTES, MOST_SECONDS, PASS_MARK
     from keras_course.deployment import connections, guard, isolation
 

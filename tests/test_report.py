@@ -1,4 +1,4 @@
-"""The page of a run, read back with the parser of the standard library."""
+"""The report of a run, parsed with the standard library."""
 
 import base64
 import json
@@ -31,7 +31,7 @@ VOID = {"meta", "link", "img", "source"}
 
 
 class Page(HTMLParser):
-    """Collects the texts of the elements and checks that they are closed in order."""
+    """Collects the texts of elements, and checks that they are closed in order."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Page(HTMLParser):
         return [attributes for name, attributes, _ in self.elements if name == tag]
 
     def rows(self) -> list[list[str]]:
-        """The cells of every row of every table."""
+        """Returns the cells of each row of all tables."""
         rows: list[list[str]] = []
         for tag, _, parts in self.elements:
             if tag == "tr":
@@ -86,13 +86,13 @@ def page_of(run: Path, **arguments: Any) -> Page:
     return Page(report.write_report(run, title="Digits", **arguments).read_text(encoding="utf-8"))
 
 
-def test_the_report_lies_in_the_run_directory_alone(run: Path) -> None:
+def test_write_report_adds_only_the_report(run: Path) -> None:
     before = sorted(path.name for path in run.iterdir())
     assert report.write_report(str(run), title="Digits") == run / "report.html"
     assert sorted(path.name for path in run.iterdir()) == sorted([*before, "report.html"])
 
 
-def test_metrics_are_written_for_people(run: Path) -> None:
+def test_metrics_are_formatted_for_readers(run: Path) -> None:
     page = page_of(run)
     rows = page.rows()
     for row in (
@@ -101,7 +101,7 @@ def test_metrics_are_written_for_people(run: Path) -> None:
         ["parameters", "669,706"],
         ["training time", "2 min 5 s"],
         ["steps per second", "1,247"],
-        ["seed", "20260101"],  # a name, not an amount: no commas
+        ["seed", "20260101"],  # an identifier without commas
         ["backend", "jax"],
         ["versions", "keras 3.15.1, jax 0.10.2"],
     ):
@@ -126,7 +126,7 @@ def test_durations_never_show_sixty_seconds(run: Path, seconds: float, expected:
     assert ["training time", expected] in page_of(run).rows()
 
 
-def test_metrics_of_other_lessons_are_shown_as_they_come(run: Path) -> None:
+def test_unknown_metrics_are_shown_unchanged(run: Path) -> None:
     metrics = {"rmse": 1.5811388, "val_loss": 1e-5, "compiled": True, "note": None, "filters": [25, 50], "loss": 1e400}
     run.joinpath("metrics.json").write_text(json.dumps(metrics))
     rows = page_of(run).rows()
@@ -141,7 +141,7 @@ def test_metrics_of_other_lessons_are_shown_as_they_come(run: Path) -> None:
         assert row in rows
 
 
-def test_a_regression_says_what_its_loss_is(run: Path) -> None:
+def test_the_report_of_a_regression_names_its_loss(run: Path) -> None:
     metrics = {
         "loss": 14.876,
         "val_loss": 20.5,
@@ -166,7 +166,7 @@ def test_a_regression_says_what_its_loss_is(run: Path) -> None:
     assert "How it was made" not in page.texts("h2")
 
 
-def test_a_diverged_run_is_still_a_page(run: Path) -> None:
+def test_a_diverged_run_has_a_report(run: Path) -> None:
     run.joinpath("metrics.json").write_text('{"accuracy": NaN, "seconds": Infinity, "parameters": 12}')
     page = page_of(run)
     assert "12 parameters" in page.texts("p")
@@ -174,7 +174,7 @@ def test_a_diverged_run_is_still_a_page(run: Path) -> None:
     assert ["training time", "inf"] in page.rows()
 
 
-def test_no_metric_at_all_is_still_a_page(run: Path) -> None:
+def test_a_run_without_metrics_has_a_report(run: Path) -> None:
     run.joinpath("metrics.json").write_text("{}")
     page = page_of(run)
     assert page.texts("h1") == ["Digits"]
@@ -219,7 +219,7 @@ def test_an_animation_is_embedded_with_its_size(run: Path) -> None:
     assert [image["alt"] for image in page_of(run).attributes("img")] == ["Another", "Descent", "Step curve"]
 
 
-def test_a_still_stands_for_an_animation_where_motion_is_not_wanted(run: Path) -> None:
+def test_a_still_replaces_an_animation_with_reduced_motion(run: Path) -> None:
     film = plots.Animation((Image.new("RGB", (30, 20)), Image.new("RGB", (30, 20), "white")), (100, 2000))
     plots.save_animation(film, run / "figures" / "another.gif")
     page = page_of(run, captions={"another": "The way down"})
@@ -280,7 +280,7 @@ def test_every_string_is_escaped(run: Path) -> None:
     assert [evil, "0.00 %", "0.00 %", "0"] in page.rows()
 
 
-def test_the_page_stands_alone(run: Path) -> None:
+def test_the_page_has_no_external_resources(run: Path) -> None:
     page = page_of(run)
     tags = {tag for tag, _, _ in page.elements}
     assert not tags & {"script", "iframe", "object", "embed", "form"}
@@ -323,7 +323,7 @@ def test_a_failed_write_leaves_the_old_page(run: Path, monkeypatch: pytest.Monke
     assert sorted(path.name for path in run.iterdir()) == names
 
 
-def test_the_history_is_what_the_plots_take(run: Path) -> None:
+def test_read_history_returns_columns_for_training_curves(run: Path) -> None:
     figure = plots.training_curves(report.read_history(run / "history.csv"))
     assert figure.axes[0].lines[0].get_ydata().tolist() == [0.25, 0.0625]
 

@@ -1,4 +1,4 @@
-"""The plan of the house: who may import whom, and who may name a framework."""
+"""The order of modules: which module imports which, and which ones name a framework."""
 
 import ast
 import re
@@ -11,7 +11,7 @@ PACKAGE = ROOT / "keras_course"
 FRAMEWORKS = re.compile(r"\b(torch|tensorflow|jax)\b")
 ADDRESS = re.compile(r"https?://\S+")
 
-# From the ground up; a room imports only from rooms above it in this list. `files` and `_backend` serve all the rest.
+# A room, that is a top-level module or package, imports only from rooms above it in this list.
 ROOMS = (
     "errors",
     "foreign_text",
@@ -33,7 +33,9 @@ ROOMS = (
     "allow_list",
     "evaluation",
     "training",
+    "generation",
     "explain",
+    "explain_text",
     "plots",
     "documents",
     "report",
@@ -51,7 +53,7 @@ LESSONS = sorted((ROOT / "examples").glob("*.py"))
 
 
 def room_of(path):
-    """The room of a file; that of the package's own ``__init__`` is the empty name."""
+    """Returns the top-level module of a file; it is empty for the ``__init__`` of the package."""
     first = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
     return "" if first == "__init__" else first
 
@@ -60,8 +62,8 @@ def parse(path):
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
-def imported(path):
-    """Yields the line and the full name of everything that a file imports, wherever in the file it does so."""
+def imports_of(path):
+    """Yields line and full name of each import anywhere in a file."""
     package = ["keras_course", *path.relative_to(PACKAGE).parent.parts] if path.is_relative_to(PACKAGE) else []
     for node in ast.walk(parse(path)):
         if isinstance(node, ast.Import):
@@ -73,14 +75,14 @@ def imported(path):
 
 
 def imported_rooms(path):
-    for line, name in imported(path):
+    for line, name in imports_of(path):
         first, *rest = name.split(".")
         if first == "keras_course" and rest and rest[0] in ROOMS:
             yield line, rest[0]
 
 
 def identifiers(path):
-    """Yields the line and the text of every name and text in the code; docstrings and addresses are not code."""
+    """Yields line and text of each name and string in the code, without docstrings and URLs."""
     tree = parse(path)
     prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
@@ -94,25 +96,25 @@ def ids(paths):
     return [str(path.relative_to(ROOT)) for path in paths]
 
 
-def test_every_room_is_in_the_plan():
+def test_every_module_is_in_the_list():
     assert {room_of(path) for path in SOURCES} - {""} <= set(ROOMS)
     assert len(SOURCES) > 10
 
 
-def named_in_table(text):
-    """The rooms in the first column of the table in a text, a slash after each that is a folder."""
+def modules_in_table(text):
+    """Returns the modules in the first column of a table; packages end in a slash."""
     first = re.findall(r"^\| (`+\w.*?) \|", text.partition("|---|---|")[2].partition("\n\n")[0], re.MULTILINE)
     return [name for cell in first for name in re.findall(r"`+(\w+/?)`+", cell)]
 
 
-def test_the_description_of_the_package_names_the_rooms_in_their_order():
+def test_the_package_docstring_lists_the_modules_in_order():
     folders = {path.name for path in PACKAGE.iterdir() if path.is_dir()}
     expected = [f"{room}/" if room in folders else room for room in ROOMS if room != "__main__"]
-    assert named_in_table(ast.get_docstring(parse(PACKAGE / "__init__.py"))) == expected
+    assert modules_in_table(ast.get_docstring(parse(PACKAGE / "__init__.py"))) == expected
 
 
-def test_the_design_names_rooms_in_their_order():
-    named = named_in_table((ROOT / "docs" / "design.md").read_text("utf-8").partition("## Modules")[2])
+def test_the_design_lists_modules_in_order():
+    named = modules_in_table((ROOT / "docs" / "design.md").read_text("utf-8").partition("## Modules")[2])
     folders = {path.name for path in PACKAGE.iterdir() if path.is_dir()}
     order = [f"{room}/" if room in folders else room for room in ROOMS]
     assert len(named) > 10
@@ -120,18 +122,18 @@ def test_the_design_names_rooms_in_their_order():
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=ids(SOURCES))
-def test_a_room_imports_only_from_rooms_above_it(path):
+def test_a_module_imports_only_from_modules_above_it(path):
     room = room_of(path)
     allowed = ROOMS[: ROOMS.index(room) + 1] if room else ("_backend", "errors")
     wrong = [f"line {line} imports {other}" for line, other in imported_rooms(path) if other not in allowed]
     assert not wrong
 
 
-OUTSIDE = [path for path in SOURCES if room_of(path) != "_backend"]
+OTHER_SOURCES = [path for path in SOURCES if room_of(path) != "_backend"]
 
 
-@pytest.mark.parametrize("path", OUTSIDE, ids=ids(OUTSIDE))
-def test_no_other_room_names_a_framework(path):
+@pytest.mark.parametrize("path", OTHER_SOURCES, ids=ids(OTHER_SOURCES))
+def test_only_the_backend_names_a_framework(path):
     assert not [f"line {line}: {text!r}" for line, text in identifiers(path) if FRAMEWORKS.search(text)]
 
 
@@ -150,18 +152,18 @@ def test_nothing_imports_a_lesson():
     wrong = [
         f"{path}:{line} imports {name}"
         for path in everything
-        for line, name in imported(path)
+        for line, name in imports_of(path)
         if lessons & set(name.split("."))
     ]
     assert LESSONS
     assert not wrong
 
 
-def test_a_private_part_of_a_room_stays_in_it():
-    """``from keras_course.training.fit import _Batches`` would tie two rooms together behind the door."""
+def test_private_names_are_not_imported_by_other_modules():
+    """For example, ``from keras_course.training.fit import _Batches`` is not allowed elsewhere."""
     wrong = []
     for path in SOURCES + LESSONS:
-        for line, name in imported(path):
+        for line, name in imports_of(path):
             room, *inside = name.split(".")[1:] or [""]
             mine = path in SOURCES and room == room_of(path)
             if name.startswith("keras_course.") and not mine and any(part.startswith("_") for part in inside):
@@ -184,12 +186,12 @@ def test_a_private_part_of_a_room_stays_in_it():
         ("ajax = 'torches'", False),
     ],
 )
-def test_the_search_for_frameworks_finds_what_it_should(tmp_path, code, found):
+def test_the_pattern_for_frameworks(tmp_path, code, found):
     (tmp_path / "code.py").write_text(code)
     assert any(FRAMEWORKS.search(text) for _, text in identifiers(tmp_path / "code.py")) == found
 
 
-def test_what_needs_all_backends_at_once_is_run_where_all_are():
+def test_tests_of_all_backends_run_in_the_export_environment():
     skipped = "is not installed; tox -e export has all"
     files = {str(path.relative_to(ROOT)) for path in ROOT.glob("tests/*/*.py") if skipped in path.read_text()}
     command = re.search(r"^\[testenv:export\].*?^commands =\s+(.*?)$", (ROOT / "tox.ini").read_text(), re.M | re.S)[1]

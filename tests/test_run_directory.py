@@ -1,4 +1,4 @@
-"""The folder of a run: what is in it, and that neither a kill nor a full disk nor a second process spoils it."""
+"""The folder of a run: its files, resuming, and robustness against kills, full disks and other processes."""
 
 import dataclasses
 import errno
@@ -62,7 +62,7 @@ def arrays_of(path):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A run of two epochs that nobody may change."""
+    """A run of two epochs that tests must not change."""
     folder = tmp_path_factory.mktemp("finished")
     with RunDirectory(folder) as run:
         model = tiny()
@@ -77,15 +77,15 @@ def folder(finished, tmp_path):
     return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
-# --- What is in the folder -------------------------------------------------------------------------------------
+# --- Files in the folder ---------------------------------------------------------------------------------------
 
 
-def test_a_run_leaves_exactly_its_files(folder):
+def test_a_run_has_exactly_its_files(folder):
     names = {str(path) for path in contents(folder)}
     assert names == {"checkpoint.npz", "history.csv", "metrics.json", "model.keras", "steps.csv"}
 
 
-def test_history_is_a_table_with_a_row_an_epoch(folder):
+def test_history_has_a_row_for_each_epoch(folder):
     lines = (folder / "history.csv").read_text().splitlines()
     assert lines[0] == "epoch,loss,accuracy,val_loss,val_accuracy,seconds"
     assert [line.split(",")[0] for line in lines[1:]] == ["1", "2"]
@@ -96,7 +96,7 @@ def test_history_is_a_table_with_a_row_an_epoch(folder):
         assert [float(cell) for cell in cells] == history[name]
 
 
-def test_steps_is_a_table_with_a_row_a_batch(folder):
+def test_steps_has_a_row_for_each_batch(folder):
     lines = (folder / "steps.csv").read_text().splitlines()
     assert lines[0] == "step,loss"
     assert [line.split(",")[0] for line in lines[1:]] == list("123456")
@@ -105,7 +105,7 @@ def test_steps_is_a_table_with_a_row_a_batch(folder):
     np.testing.assert_allclose(by_epoch, history[:, 1], rtol=1e-7)
 
 
-def test_metrics_say_what_was_measured_and_how(folder):
+def test_metrics_contain_results_and_settings(folder):
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["accuracy"] == 0.5
     assert metrics["parameters"] == 9 * 5 + 5 + 5 * 4 + 4
@@ -118,7 +118,7 @@ def test_metrics_say_what_was_measured_and_how(folder):
     assert (metrics["seed"], metrics["epochs"], metrics["batch_size"], metrics["samples"]) == (0, 2, 8, 24)
 
 
-def test_an_epoch_too_short_to_be_measured_is_no_division_by_zero(tmp_path):
+def test_an_epoch_of_0_seconds_gives_a_finite_speed(tmp_path):
     history = {"epoch": [1], "loss": [0.5], "seconds": [0.0]}
     with RunDirectory(tmp_path) as run:
         metrics = run.save_results(tiny(), history, SETTINGS, samples=64, metrics={})
@@ -126,7 +126,7 @@ def test_an_epoch_too_short_to_be_measured_is_no_division_by_zero(tmp_path):
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_the_model_opens_safely_and_names_neither_optimizer_nor_backend(tmp_path, compiled):
+def test_the_saved_model_opens_in_safe_mode_and_has_no_optimizer(tmp_path, compiled):
     model = tiny(dropout=0.5)
     if compiled:
         model.compile("adam", "mse")
@@ -149,7 +149,7 @@ CARD = ModelCard(
 )
 
 
-def test_the_model_carries_its_card_and_what_was_measured(tmp_path):
+def test_the_saved_model_has_its_card_with_metrics(tmp_path):
     model = tiny()
     with RunDirectory(tmp_path) as run:
         history = train(run, model=model, epochs=2)
@@ -167,7 +167,7 @@ def test_the_model_carries_its_card_and_what_was_measured(tmp_path):
     np.testing.assert_array_equal(predict_logits(opened, X_VALID), predict_logits(model, X_VALID))
 
 
-def test_a_model_saved_again_has_the_card_of_then_and_no_other(tmp_path):
+def test_saving_a_model_again_replaces_its_card(tmp_path):
     with RunDirectory(tmp_path) as run:
         run.save_model(tiny(), CARD)
         assert read_card(tmp_path / "model.keras") == CARD
@@ -178,16 +178,16 @@ def test_a_model_saved_again_has_the_card_of_then_and_no_other(tmp_path):
         assert read_card(tmp_path / "model.keras") is None
 
 
-def test_a_checkpoint_is_nothing_but_plain_arrays_and_json(folder):
-    arrays = arrays_of(folder / "checkpoint.npz")  # without pickle
+def test_a_checkpoint_contains_only_arrays_and_json(folder):
+    arrays = arrays_of(folder / "checkpoint.npz")  # does not need pickle
     assert {array.dtype.kind for array in arrays.values()} <= set("fiuU")
     header = json.loads(str(arrays["header"]))
     assert list(header) == ["settings", "history", "stopped", "steps", "training", "version"]
     assert not re.search("torch|tensorflow|jax", str(header), re.IGNORECASE)
 
 
-def test_what_was_saved_is_loaded(tmp_path):
-    numbers = [np.arange(n, dtype="float32") for n in range(12)]  # more than ten, so that 10 must not go before 2
+def test_a_saved_checkpoint_is_loaded_unchanged(tmp_path):
+    numbers = [np.arange(n, dtype="float32") for n in range(12)]  # more than ten arrays, because 10 must come after 2
     checkpoint = Checkpoint({"seed": 1}, {"epoch": [1], "loss": [0.1 + 0.2]}, numbers, [np.array(7)], numbers[:3])
     with RunDirectory(tmp_path) as run:
         assert run.load_checkpoint() is None
@@ -199,7 +199,7 @@ def test_what_was_saved_is_loaded(tmp_path):
         assert [array.tolist() for array in getattr(loaded, part)] == [array.tolist() for array in saved]
 
 
-def test_steps_go_on_after_a_step_and_later_ones_are_dropped(tmp_path):
+def test_start_steps_drops_later_steps(tmp_path):
     (tmp_path / "steps.csv").write_text("step,loss\n1,0.5\n2,0.25\n3,0.125\n4,0.0")
     with RunDirectory(tmp_path, resume=True) as run:
         run.start_steps(2)
@@ -212,7 +212,7 @@ def test_steps_go_on_after_a_step_and_later_ones_are_dropped(tmp_path):
 # --- Which folder ----------------------------------------------------------------------------------------------
 
 
-def test_a_new_run_gets_a_folder_of_its_own(tmp_path):
+def test_a_new_run_gets_a_new_folder(tmp_path):
     assert new_folder(tmp_path, "lesson") == tmp_path / "lesson"
     for name in ("lesson", "lesson-2"):
         (tmp_path / name).mkdir()
@@ -225,23 +225,23 @@ def test_the_latest_run_of_the_lesson_is_found(tmp_path):
         (tmp_path / name / "history.csv").touch()
         os.utime(tmp_path / name / "history.csv", (age, age))
     assert latest_folder(tmp_path, "lesson") == tmp_path / "lesson-10"
-    (tmp_path / "lesson-11").mkdir()  # was killed in its first epoch
+    (tmp_path / "lesson-11").mkdir()  # a run that was killed in its first epoch
     assert latest_folder(tmp_path, "lesson") == tmp_path / "lesson-10"
     with pytest.raises(CourseError, match="no run of other"):
         latest_folder(tmp_path, "other")
 
 
-def test_a_folder_in_use_is_refused_until_it_is_let_go(folder):
+def test_a_folder_in_use_is_refused_until_it_is_closed(folder):
     before = contents(folder)
     with RunDirectory(folder, resume=True):
         for resume in (True, False):
             with pytest.raises(CourseError, match=f"{re.escape(str(folder))} is in use"):
                 RunDirectory(folder, resume=resume)
-    assert contents(folder) == before, "the lock, or something else, is left behind"
+    assert contents(folder) == before, "a file, such as the lock, is left"
     RunDirectory(folder, resume=True).close()
 
 
-def test_closing_twice_does_not_open_the_folder_of_another(tmp_path):
+def test_closing_twice_does_not_release_the_lock_of_another(tmp_path):
     first = RunDirectory(tmp_path)
     first.close()
     second = RunDirectory(tmp_path)
@@ -252,7 +252,7 @@ def test_closing_twice_does_not_open_the_folder_of_another(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["checkpoint.npz", "model.keras"])
-def test_a_folder_with_a_run_is_refused_and_stays_as_it_is(folder, name):
+def test_a_folder_with_a_run_is_refused_and_unchanged(folder, name):
     for path in list(contents(folder)):
         if str(path) != name:
             (folder / path).unlink()
@@ -262,7 +262,7 @@ def test_a_folder_with_a_run_is_refused_and_stays_as_it_is(folder, name):
     assert contents(folder) == before
 
 
-def test_a_file_is_no_folder(tmp_path):
+def test_a_file_as_folder_is_refused(tmp_path):
     (tmp_path / "file").write_text("mine")
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(CourseError, match=f"{re.escape(str(path))} cannot be used"):
@@ -270,7 +270,7 @@ def test_a_file_is_no_folder(tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-# --- Going on --------------------------------------------------------------------------------------------------
+# --- Resuming --------------------------------------------------------------------------------------------------
 
 
 def test_a_finished_run_is_not_trained_again(folder):
@@ -284,7 +284,7 @@ def test_a_finished_run_is_not_trained_again(folder):
     np.testing.assert_array_equal(predict_logits(model, X), predict_logits(expected, X))
 
 
-def test_a_run_inside_resumes_where_the_run_around_it_does(tmp_path):
+def test_a_nested_run_is_resumed_with_its_outer_run(tmp_path):
     with RunDirectory(tmp_path) as run:
         train(run)
         with run.inside("other") as other:
@@ -300,8 +300,8 @@ def test_a_run_inside_resumes_where_the_run_around_it_does(tmp_path):
     assert history == train(None, model=tiny(seed=1), epochs=2) | {"seconds": history["seconds"]}
 
 
-def test_an_optimizer_that_keras_has_counted_up_is_still_the_same(tmp_path):
-    """A notebook may build everything twice; Keras then calls the second optimizer adam_1."""
+def test_an_optimizer_with_a_numbered_name_is_the_same(tmp_path):
+    """If a notebook builds everything twice, Keras names the second optimizer adam_1."""
     for epochs, resume in ((1, False), (2, True)):
         with RunDirectory(tmp_path, resume=resume) as run:
             train(run, model=tiny(name=f"net{epochs}"), optimizer=keras.optimizers.Adam(0.01), epochs=epochs)
@@ -328,18 +328,18 @@ OTHER_RUNS = {
 
 
 @pytest.mark.parametrize("name", OTHER_RUNS)
-def test_another_run_is_not_gone_on_with(folder, name):
+def test_resuming_with_other_settings_is_refused(folder, name):
     settings = dict(OTHER_RUNS[name])
     model = settings.pop("model", tiny)()
     if name.startswith("layer"):
-        assert model.count_params() == tiny().count_params(), "the example does not test what it should"
+        assert model.count_params() == tiny().count_params(), "the models must differ only in their layers"
     before = contents(folder)
     with RunDirectory(folder, resume=True) as run, pytest.raises(CourseError, match=f"the run to resume has {name}"):
         train(run, model=model, epochs=3, **settings)
     assert contents(folder) == before
 
 
-def damaged(content):
+def first_half(content):
     return content[: len(content) // 2]
 
 
@@ -347,8 +347,8 @@ def without_optimizer(content):
     return content.replace(b"optimizer/00001", b"optimizes/00001")
 
 
-@pytest.mark.parametrize("damage", [damaged, without_optimizer, lambda _: b"", lambda _: b"no archive"])
-def test_a_checkpoint_that_cannot_be_read_is_named(folder, damage):
+@pytest.mark.parametrize("damage", [first_half, without_optimizer, lambda _: b"", lambda _: b"no archive"])
+def test_a_damaged_checkpoint_is_refused(folder, damage):
     path = folder / "checkpoint.npz"
     path.write_bytes(damage(path.read_bytes()))
     before = contents(folder)
@@ -391,7 +391,7 @@ HISTORY_OF_TWO = {"epoch": [1, 2], "loss": [0.5, 0.25], "seconds": [0.1, 0.1]}
     ],
     ids=str,
 )
-def test_a_checkpoint_with_a_header_of_other_types_is_named(folder, changes):
+def test_a_checkpoint_with_an_invalid_header_is_refused(folder, changes):
     path = folder / "checkpoint.npz"
     path.write_bytes(with_header(**changes)(path.read_bytes()))
     with RunDirectory(folder, resume=True) as run, pytest.raises(CourseError, match="is not a checkpoint") as error:
@@ -400,7 +400,7 @@ def test_a_checkpoint_with_a_header_of_other_types_is_named(folder, changes):
     assert "\n" not in str(error.value)
 
 
-def test_no_byte_that_is_changed_in_a_checkpoint_ends_in_a_traceback(folder):
+def test_changed_bytes_in_a_checkpoint_end_in_a_one_line_error(folder):
     path = folder / "checkpoint.npz"
     sound = path.read_bytes()
     random = np.random.default_rng(0)
@@ -408,7 +408,7 @@ def test_no_byte_that_is_changed_in_a_checkpoint_ends_in_a_traceback(folder):
     with RunDirectory(folder, resume=True) as run:
         for _ in range(150):
             content = bytearray(sound)
-            # at the end is the table of contents, where damage is most interesting
+            # half of the changes are in the table of contents at the end
             begin = len(sound) - 900 if random.random() < 0.5 else 0
             for place in random.integers(begin, len(sound), 3):
                 content[place] = random.integers(256)
@@ -437,11 +437,11 @@ def test_no_byte_that_is_changed_in_a_checkpoint_ends_in_a_traceback(folder):
     ],
     ids=range(10),
 )
-def test_a_damaged_table_of_steps_is_named_before_the_training(folder, monkeypatch, damage, line):
+def test_a_damaged_steps_file_is_refused_before_training(folder, monkeypatch, damage, line):
     path = folder / "steps.csv"
     path.write_bytes(damage(path.read_text()).encode("latin-1"))
     before = contents(folder)
-    monkeypatch.setattr(sys.modules[fit.__module__], "choose_steps", None)  # nothing is compiled before
+    monkeypatch.setattr(sys.modules[fit.__module__], "choose_steps", None)  # fails if training starts
     with RunDirectory(folder, resume=True) as run, pytest.raises(CourseError) as error:
         train(run, epochs=3, log_steps=True)
     assert str(error.value).startswith(f"{path} is damaged: line {line} is ")
@@ -450,7 +450,7 @@ def test_a_damaged_table_of_steps_is_named_before_the_training(folder, monkeypat
     assert contents(folder) == before
 
 
-def test_with_the_damaged_table_out_of_the_way_the_run_ends_as_it_would_have(folder, tmp_path):
+def test_a_run_can_be_resumed_without_its_steps_file(folder, tmp_path):
     model = tiny()
     with RunDirectory(tmp_path / "unbroken") as run:
         history = train(run, model=model, epochs=3, log_steps=True)
@@ -466,7 +466,7 @@ def test_with_the_damaged_table_out_of_the_way_the_run_ends_as_it_would_have(fol
 
 
 @pytest.mark.parametrize("end", ["7", "7,", "7,0.", "7,0.1\n8,0.2\n", "\0\0", "7,0.5\nx,y\n"])
-def test_rows_behind_the_last_checkpoint_may_be_cut_off(folder, end):
+def test_rows_after_the_last_checkpoint_can_be_incomplete(folder, end):
     rows = (folder / "steps.csv").read_text()
     with (folder / "steps.csv").open("a") as file:
         file.write(end)
@@ -487,19 +487,19 @@ def test_a_checkpoint_with_a_pickle_is_not_opened(folder):
 
 
 @pytest.fixture(scope="module")
-def problem():
-    """The training run of ``make_checkpoint.py``."""
+def checkpoint_module():
+    """The module ``make_checkpoint.py``, which trains a small network."""
     spec = importlib.util.spec_from_file_location("make_checkpoint", DATA / "make_checkpoint.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def test_a_run_goes_on_that_another_backend_began(problem, tmp_path):
+def test_a_run_of_another_backend_can_be_resumed(checkpoint_module, tmp_path):
     expected = json.loads((DATA / "checkpoint.json").read_text())
     shutil.copy(DATA / "checkpoint.npz", tmp_path)
     with RunDirectory(tmp_path, resume=True) as run:
-        model, history = problem.train(run, epochs=4)
+        model, history = checkpoint_module.train(run, epochs=4)
     assert history.pop("epoch") == expected["history"].pop("epoch") == [1, 2, 3, 4]
     for name, column in expected["history"].items():
         np.testing.assert_allclose(history[name], column, atol=1e-4, err_msg=name)
@@ -509,9 +509,9 @@ def test_a_run_goes_on_that_another_backend_began(problem, tmp_path):
 
 # --- Kills -----------------------------------------------------------------------------------------------------
 
-# Trains with everything that has a state, again and again, and dies by SIGKILL, as in a power cut, at the moment that
-# is named, or some seconds later. Each time it is a process of its own, in which Keras is imported already.
-MORTAL = """
+# Trains with everything that has a state, and dies by SIGKILL, as in a power failure, at a named moment or some seconds
+# later. Each training runs in a forked process, in which Keras is already imported.
+KILLED_PROGRAM = """
 import json, os, signal, sys, tempfile, threading, time
 from pathlib import Path
 
@@ -521,7 +521,7 @@ import numpy as np
 from keras_course.models import dense_classifier
 from keras_course.training import RunDirectory, fit, run_directory
 
-fit_room = sys.modules[fit.__module__]
+fit_module = sys.modules[fit.__module__]
 
 
 def die(*_, **__):
@@ -557,7 +557,7 @@ def die_later(seconds, original):
 
 
 moments = {
-    "in an epoch": (fit_room._Totals, "add", die),
+    "in an epoch": (fit_module._Totals, "add", die),
     "between steps and checkpoint": (RunDirectory, "save_checkpoint", die),
     "in a checkpoint": (np, "savez", half),
     "between checkpoint and history": (RunDirectory, "write_history", die),
@@ -574,7 +574,7 @@ def train(folder, moment="", count=1, seconds=None):
     x, x_valid = (random.integers(0, 256, (n, 4, 4, 1), dtype=np.uint8) for n in (52, 20))
     y, y_valid = (random.integers(0, 3, n, dtype=np.int32) for n in (52, 20))
     for pictures, labels in ((x, y), (x_valid, y_valid)):
-        pictures[:, 0] = 60 * labels.reshape(-1, 1, 1)  # there is something to learn, and later it over-fits
+        pictures[:, 0] = 60 * labels.reshape(-1, 1, 1)  # learnable, and then the network over-fits
     model = dense_classifier(input_shape=(4, 4, 1), hidden=(12,), num_classes=3, dropout=0.25, seed=7)
     optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.05, decay_steps=200))
     with RunDirectory(folder, resume=os.path.exists(folder)) as run:
@@ -585,7 +585,7 @@ def train(folder, moment="", count=1, seconds=None):
 
 
 def compute(folder, seconds=None):
-    # trains nothing, so that it can be killed many times: each epoch depends on the one before
+    # no training, so that many kills are fast; each epoch depends on the previous one
     if seconds is not None:
         die_later(seconds, int)()
     with RunDirectory(folder, resume=os.path.exists(folder)) as run:
@@ -620,8 +620,8 @@ for line in sys.stdin:
 
 
 @pytest.fixture(scope="module")
-def mortal(tmp_path_factory):
-    """A function that starts what is above and returns its exit code."""
+def run_and_kill(tmp_path_factory):
+    """A function that runs the program above and returns its exit code."""
     folder = tmp_path_factory.mktemp("mortal")
     (folder / "temporary").mkdir()
     programs = {
@@ -629,7 +629,7 @@ def mortal(tmp_path_factory):
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     environment = {**programs, **os.environ, "TMPDIR": str(folder / "temporary"), "PYTHONWARNINGS": "ignore"}
-    command = [sys.executable, "-c", MORTAL]
+    command = [sys.executable, "-c", KILLED_PROGRAM]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment
     ) as process:
@@ -641,21 +641,21 @@ def mortal(tmp_path_factory):
 
         yield start
         process.stdin.close()
-    # a kill while Keras writes leaves its own folder there
+    # a kill while Keras writes leaves a folder of Keras there
     left = [path for path in (folder / "temporary").iterdir() if path.name.startswith(".")]
-    assert not left, "a killed process has left something behind"
+    assert not left, "a killed process has left a file"
 
 
 @pytest.fixture(scope="module")
-def whole(mortal, tmp_path_factory):
-    """The folder of a training that nobody has ended."""
+def uninterrupted(run_and_kill, tmp_path_factory):
+    """The folder of an uninterrupted training."""
     folder = tmp_path_factory.mktemp("never_killed") / "whole"
-    assert mortal(folder) == 0
+    assert run_and_kill(folder) == 0
     return folder
 
 
 def assert_same_run(folder, expected):
-    """Makes sure that two runs have the same files, and the same in them but for the seconds that they took."""
+    """Checks that two runs have the same files with the same content, except for the measured seconds."""
     weights = arrays_of(expected / "weights.npz")
     assert arrays_of(folder / "weights.npz").keys() == weights.keys()
     for name, weight in arrays_of(folder / "weights.npz").items():
@@ -664,62 +664,62 @@ def assert_same_run(folder, expected):
     for line, expected_line in zip(*histories, strict=True):
         assert line.rpartition(",")[0] == expected_line.rpartition(",")[0]
     assert (folder / "steps.csv").read_bytes() == (expected / "steps.csv").read_bytes()
-    assert set(contents(folder)) == set(contents(expected)), "a killed process has left something behind"
+    assert set(contents(folder)) == set(contents(expected)), "a killed process has left a file"
     assert not [path for path in folder.iterdir() if path.is_dir()]
 
 
 @pytest.mark.one_backend
-def test_a_run_that_is_killed_again_and_again_ends_as_if_it_never_had_been(tmp_path, mortal, whole):
+def test_a_run_killed_at_every_stage_equals_an_uninterrupted_run(tmp_path, run_and_kill, uninterrupted):
     killed = tmp_path / "killed"
-    history = np.loadtxt(whole / "history.csv", delimiter=",", skiprows=1)
-    assert 7 < len(history) < 40, "early stopping has no part in it"
+    history = np.loadtxt(uninterrupted / "history.csv", delimiter=",", skiprows=1)
+    assert 7 < len(history) < 40, "early stopping must occur"
 
     for moment, count, epochs_after in (
         ("in an epoch", 2, 0),
         ("between steps and checkpoint", 2, 1),
         ("in a checkpoint", 2, 2),
-        ("between checkpoint and history", 3, 4),  # the first call is at the start, to complete what was cut off
+        ("between checkpoint and history", 3, 4),  # the first call is at the start of a resumed run
     ):
-        assert mortal(killed, moment=moment, count=count) == -signal.SIGKILL
+        assert run_and_kill(killed, moment=moment, count=count) == -signal.SIGKILL
         with RunDirectory(killed, resume=True) as run:
             checkpoint = run.load_checkpoint()
         assert (len(checkpoint.history["epoch"]) if checkpoint else 0) == epochs_after, moment
-    assert mortal(killed, moment="in the model") == -signal.SIGKILL
-    assert mortal(killed) == 0
-    assert_same_run(killed, whole)
+    assert run_and_kill(killed, moment="in the model") == -signal.SIGKILL
+    assert run_and_kill(killed) == 0
+    assert_same_run(killed, uninterrupted)
 
 
 @pytest.mark.one_backend
-def test_files_of_a_run_that_is_killed_at_any_moment(tmp_path, mortal):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert mortal(tmp_path / "first", "compute") == 0
+def test_files_of_a_run_killed_at_random_times_equal_an_uninterrupted_run(tmp_path, run_and_kill):
+    uninterrupted, killed = tmp_path / "whole", tmp_path / "killed"
+    assert run_and_kill(tmp_path / "first", "compute") == 0
     started = time.monotonic()
-    assert mortal(whole, "compute") == 0
+    assert run_and_kill(uninterrupted, "compute") == 0
     pauses = np.random.default_rng(0).uniform(0, (time.monotonic() - started) / 8, 60)
-    codes = [mortal(killed, "compute", seconds=pause) for pause in pauses]
-    assert codes.count(-signal.SIGKILL) >= 20, "it was too fast to be killed"
-    assert mortal(killed, "compute") == 0
-    assert_same_run(killed, whole)
-    assert (killed / "model.keras").read_bytes() == (whole / "model.keras").read_bytes()
+    codes = [run_and_kill(killed, "compute", seconds=pause) for pause in pauses]
+    assert codes.count(-signal.SIGKILL) >= 20, "too few processes were killed"
+    assert run_and_kill(killed, "compute") == 0
+    assert_same_run(killed, uninterrupted)
+    assert (killed / "model.keras").read_bytes() == (uninterrupted / "model.keras").read_bytes()
 
 
 @pytest.mark.one_backend
 @pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.slow)])
-def test_a_run_that_is_killed_at_any_moment_ends_as_if_it_never_had_been(tmp_path, mortal, whole, kills):
-    """At moments drawn by chance, and with a table of steps that is damaged in between."""
+def test_a_run_killed_at_random_times_equals_an_uninterrupted_run(tmp_path, run_and_kill, uninterrupted, kills):
+    """It is killed at random times, and its steps file is damaged in between."""
     killed = tmp_path / "killed"
-    epoch = np.median(np.loadtxt(whole / "history.csv", delimiter=",", skiprows=1)[:, -1])
+    epoch = np.median(np.loadtxt(uninterrupted / "history.csv", delimiter=",", skiprows=1)[:, -1])
     begins = ("in an epoch", "between steps and checkpoint") * (kills // 2)
     pauses = np.random.default_rng(0).uniform(0, 1.5 * epoch, kills)
-    codes = [mortal(killed, moment="between steps and checkpoint", count=3)]
-    codes += [mortal(killed, moment=begin, seconds=pause) for begin, pause in zip(begins, pauses, strict=True)]
-    assert codes.count(-signal.SIGKILL) > kills // 2, "it was too fast to be killed"
+    codes = [run_and_kill(killed, moment="between steps and checkpoint", count=3)]
+    codes += [run_and_kill(killed, moment=begin, seconds=pause) for begin, pause in zip(begins, pauses, strict=True)]
+    assert codes.count(-signal.SIGKILL) > kills // 2, "too few processes were killed"
     table = (killed / "steps.csv").read_bytes()
     (killed / "steps.csv").write_bytes(table.replace(b"\n1,", b"\n1;"))
-    assert mortal(killed) == 1
+    assert run_and_kill(killed) == 1
     (killed / "steps.csv").write_bytes(table)
-    assert mortal(killed) == 0
-    assert_same_run(killed, whole)
+    assert run_and_kill(killed) == 0
+    assert_same_run(killed, uninterrupted)
 
 
 def test_the_history_of_a_run_killed_after_its_last_checkpoint_is_completed(folder):
@@ -730,7 +730,7 @@ def test_the_history_of_a_run_killed_after_its_last_checkpoint_is_completed(fold
     assert (folder / "history.csv").read_text() == "".join(lines)
 
 
-LEAVES_EVERYTHING = """
+KILLED_WHILE_WRITING = """
 import os, signal, sys
 from pathlib import Path
 from keras_course.files import replacing, replacing_by_name
@@ -748,18 +748,18 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_only_what_a_killed_run_has_left_is_tidied_up(folder):
+def test_only_temporary_files_of_killed_runs_are_removed(folder):
     before = contents(folder)
-    subprocess.run([sys.executable, "-c", LEAVES_EVERYTHING, str(folder)], cwd=ROOT, check=False)
+    subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, str(folder)], cwd=ROOT, check=False)
     assert len(contents(folder)) == len(before) + 8
     kept = [".notes.part", "notes.part", "model.keras.part", ".my.notes.part", ".model.keras.part"]
     for name in kept:
         (folder / name).write_text("mine")
-    with replacing(folder / "history.csv") as file:  # of a process that is still there
+    with replacing(folder / "history.csv") as file:  # of a running process
         RunDirectory(folder, resume=True).close()
         file.write(before[Path("history.csv")])
     left = [path for path in contents(folder) if path not in before and str(path) not in kept]
-    assert [path.name[:10] for path in left] == [".[1]*.txt."], "the one that is no file of a run"
+    assert [path.name[:10] for path in left] == [".[1]*.txt."], "only the file that does not belong to a run"
     assert [name for name in kept if (folder / name).exists()] == kept
     with replacing(folder / "[1]*.txt") as file:
         file.write(b"whole")
@@ -774,7 +774,7 @@ def no_space(*_, **__):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def half_a_model(model, path):
+def write_half_a_model(model, path):
     Path(path).write_bytes(b"half a model")
     no_space()
 
@@ -800,9 +800,9 @@ def half_a_model(model, path):
         (keras.Model, "save", lambda run: run.save_model(tiny()), "model.keras"),
     ],
 )
-def test_a_full_disk_leaves_the_files_whole(folder, monkeypatch, owner, name, write, file):
+def test_a_full_disk_leaves_the_old_files(folder, monkeypatch, owner, name, write, file):
     before = contents(folder)
-    monkeypatch.setattr(owner, name, half_a_model if name == "save" else no_space)
+    monkeypatch.setattr(owner, name, write_half_a_model if name == "save" else no_space)
     with RunDirectory(folder, resume=True) as run, pytest.raises(CourseError) as error:
         write(run)
     words = f"cannot write {folder / file} (No space left on device); free some space, then start again"
@@ -826,7 +826,7 @@ def test_a_full_disk_leaves_the_files_whole(folder, monkeypatch, owner, name, wr
         (lambda run: plots.save(Figure(), run.figures / "empty.png"), "figures/empty.png", 100),
     ],
 )
-def test_a_disk_that_fills_up_while_a_file_is_written(folder, tmp_path, monkeypatch, small_disk, write, file, largest):
+def test_a_disk_that_fills_up_leaves_the_old_files(folder, tmp_path, monkeypatch, small_disk, write, file, largest):
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     before = contents(folder)
@@ -834,13 +834,13 @@ def test_a_disk_that_fills_up_while_a_file_is_written(folder, tmp_path, monkeypa
         write(run)
     assert str(error.value) == f"cannot write {folder / file} (File too large); free some space, then start again"
     assert contents(folder) == before
-    # Keras leaves an empty folder there
+    # Keras leaves an empty folder
     assert not [path for path in (tmp_path / "temporary").rglob("*") if path.is_file()]
 
 
-def test_a_full_disk_does_not_change_what_comes_of_a_run(tmp_path, small_disk, monkeypatch):
+def test_a_run_after_a_full_disk_equals_an_uninterrupted_run(tmp_path, small_disk, monkeypatch):
     def on_small_disk(method, largest):
-        """The disk is full for the files of the run alone: a backend may keep what it compiles, too."""
+        """Limits only the files of the run, because a backend can write compiled programs."""
 
         def limited(run, *arguments, **settings):
             with small_disk(largest):
@@ -872,13 +872,13 @@ def test_a_full_disk_does_not_change_what_comes_of_a_run(tmp_path, small_disk, m
     assert (tmp_path / "run" / "steps.csv").read_text() == (tmp_path / "unbroken" / "steps.csv").read_text()
 
 
-# --- Files of others in its place ------------------------------------------------------------------------------
+# --- Links -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["symlink", "hard link", "dangling"])
 @pytest.mark.parametrize("name", ["checkpoint.npz", "history.csv", "steps.csv", "metrics.json", "model.keras", ".lock"])
-def test_nothing_is_written_through_a_link(folder, tmp_path, name, kind):
-    """Where several people write to one folder, one may put a link to another's file in the place of one of a run."""
+def test_links_are_replaced_and_not_followed(folder, tmp_path, name, kind):
+    """In a shared folder, somebody could put a link to another file in place of a file of the run."""
     victim = tmp_path / "victim"
     victim.write_text("precious")
     begun = {path: (folder / path).read_bytes() for path in contents(folder)}
@@ -889,7 +889,7 @@ def test_nothing_is_written_through_a_link(folder, tmp_path, name, kind):
         (folder / name).symlink_to(victim if kind == "symlink" else tmp_path / "made")
     with RunDirectory(folder, resume=True) as run:
         run.start_steps(0)
-        if name == "steps.csv":  # put there again, meanwhile
+        if name == "steps.csv":  # put there again
             (folder / name).unlink()
             (folder / name).symlink_to(victim if kind == "symlink" else tmp_path / "made")
         run.append_steps(1, [0.5])
@@ -902,7 +902,7 @@ def test_nothing_is_written_through_a_link(folder, tmp_path, name, kind):
     assert not any(path.is_symlink() for path in folder.iterdir())
 
 
-# --- What only describes a run never costs its result ----------------------------------------------------------
+# --- Missing descriptions do not prevent saving ----------------------------------------------------------------
 
 
 def test_a_model_that_was_not_trained_keeps_its_card(tmp_path):
@@ -918,7 +918,7 @@ def test_a_model_that_was_not_trained_keeps_its_card(tmp_path):
 HISTORY = {"epoch": [1], "loss": [0.5], "seconds": [0.1]}
 
 
-def test_a_package_under_another_name_costs_nothing(tmp_path, monkeypatch):
+def test_a_package_without_metadata_is_no_error(tmp_path, monkeypatch):
     def missing(name):
         raise importlib.metadata.PackageNotFoundError(name)
 
@@ -930,7 +930,7 @@ def test_a_package_under_another_name_costs_nothing(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["device_in_use", "_versions", "median"])
-def test_what_cannot_be_found_out_is_left_out(tmp_path, monkeypatch, name):
+def test_unknown_versions_and_devices_are_left_out(tmp_path, monkeypatch, name):
     def fails(*_):
         raise RuntimeError("nobody knows")
 
@@ -945,7 +945,7 @@ def test_what_cannot_be_found_out_is_left_out(tmp_path, monkeypatch, name):
     assert read_card(tmp_path / "model.keras").metrics == {"accuracy": 0.5}
 
 
-def test_numbers_that_a_card_cannot_hold_are_left_out_of_it(tmp_path):
+def test_metrics_that_a_card_cannot_hold_are_left_out(tmp_path):
     with RunDirectory(tmp_path) as run:
         measured = {"loss": float("nan"), "per_class": np.ones(2)}
         run.save_results(tiny(), HISTORY, SETTINGS, samples=8, card=CARD, metrics=measured)
@@ -953,7 +953,7 @@ def test_numbers_that_a_card_cannot_hold_are_left_out_of_it(tmp_path):
     assert json.loads((tmp_path / "metrics.json").read_text())["per_class"] == [1, 1]
 
 
-def test_a_wrong_card_does_not_cost_the_model(tmp_path):
+def test_a_wrong_card_does_not_prevent_saving_the_model(tmp_path):
     with (
         RunDirectory(tmp_path) as run,
         pytest.raises(CourseError, match=r"8 numbers .* \(the model is saved without a card"),
@@ -963,7 +963,7 @@ def test_a_wrong_card_does_not_cost_the_model(tmp_path):
     assert (tmp_path / "metrics.json").exists()
 
 
-def test_of_a_model_that_no_file_describes_the_weights_are_kept(tmp_path):
+def test_the_weights_of_a_model_without_a_config_are_saved(tmp_path):
     inputs = keras.Input((3,))
     model = keras.Model(inputs, keras.layers.Lambda(lambda x: x)(keras.layers.Dense(2)(inputs)))
     with (

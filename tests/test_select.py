@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture
 def keras_home(tmp_path, monkeypatch):
-    """A machine with JAX and torch where nobody has chosen anything and Keras is not imported."""
+    """The Keras home of a machine with JAX and torch, without any choice, and Keras not imported."""
     monkeypatch.setattr(select, "_in_use", None)
     monkeypatch.setattr(select, "is_installed", lambda name: name in ("jax", "torch"))
     monkeypatch.delitem(sys.modules, "keras", raising=False)
@@ -29,7 +29,7 @@ def keras_home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def device_environment(monkeypatch):
-    """The variables that hide devices: unset, and back to what they were afterward."""
+    """Unsets the variables that hide devices, and restores them after the test; returns a function that reads them."""
     names = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "JAX_PLATFORMS")
     for name in names:
         monkeypatch.setenv(name, "")
@@ -48,7 +48,7 @@ class FakeKeras:
             return "torch"
 
 
-def test_the_argument_goes_before_the_environment_before_the_file_before_the_order(keras_home, monkeypatch):
+def test_priority_is_argument_environment_file_order(keras_home, monkeypatch):
     assert select.choose() == ("jax", "the first that is installed of jax, torch, tensorflow")
     write_keras_json(keras_home, "torch")
     assert select.choose() == ("torch", f"{keras_home / 'keras.json'} names torch")
@@ -68,7 +68,7 @@ def test_the_order_is_jax_torch_tensorflow(keras_home, monkeypatch):
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "theano"])
-def test_a_keras_json_from_another_environment_is_passed_over(keras_home, backend):
+def test_a_keras_json_with_a_missing_backend_is_ignored(keras_home, backend):
     write_keras_json(keras_home, backend)
     choice = select.choose()
     assert choice.backend == "jax"
@@ -76,7 +76,7 @@ def test_a_keras_json_from_another_environment_is_passed_over(keras_home, backen
 
 
 @pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff\xfe", b""])
-def test_a_malformed_keras_json_is_passed_over_with_a_note(keras_home, content):
+def test_a_malformed_keras_json_is_ignored_with_a_note(keras_home, content):
     (keras_home / "keras.json").write_bytes(content)
     choice = select.choose()
     assert choice.backend == "jax"
@@ -84,12 +84,12 @@ def test_a_malformed_keras_json_is_passed_over_with_a_note(keras_home, content):
 
 
 @pytest.mark.parametrize("settings", [{}, {"backend": None}, {"backend": ["jax"]}])
-def test_a_keras_json_without_a_sensible_backend_does_not_decide(keras_home, settings):
+def test_a_keras_json_without_a_valid_backend_is_ignored(keras_home, settings):
     (keras_home / "keras.json").write_text(json.dumps(settings))
     assert select.choose().backend == "jax"
 
 
-def test_a_keras_json_that_cannot_be_opened_is_passed_over_with_a_note(keras_home):
+def test_an_unreadable_keras_json_is_ignored_with_a_note(keras_home):
     (keras_home / "keras.json").mkdir()
     assert "is ignored" in select.choose().reason
 
@@ -116,7 +116,7 @@ def test_without_any_backend_the_error_says_what_to_install(keras_home, monkeypa
         assert f'pip install "keras-course[{name}]"' in str(error.value)
 
 
-def test_the_backend_of_an_imported_keras_stands(keras_home, monkeypatch):
+def test_the_backend_of_an_imported_keras_is_used(keras_home, monkeypatch):
     monkeypatch.setitem(sys.modules, "keras", FakeKeras)
     assert select.choose() == ("torch", "Keras was imported on it")
     assert select.use("torch").backend == "torch"
@@ -125,7 +125,7 @@ def test_the_backend_of_an_imported_keras_stands(keras_home, monkeypatch):
         select.choose("jax")
 
 
-def test_what_use_writes_is_not_mistaken_for_the_users_wish(keras_home, monkeypatch):
+def test_the_variable_set_by_use_is_not_a_choice_of_the_user(keras_home, monkeypatch):
     first = select.use()
     assert os.environ["KERAS_BACKEND"] == first.backend
     assert select.choose() == first
@@ -133,7 +133,7 @@ def test_what_use_writes_is_not_mistaken_for_the_users_wish(keras_home, monkeypa
     assert select.choose() == ("torch", "KERAS_BACKEND")
 
 
-def test_the_reason_survives_the_import_of_keras(keras_home, monkeypatch):
+def test_the_reason_is_kept_after_the_import_of_keras(keras_home, monkeypatch):
     choice = select.use("torch")
     monkeypatch.setitem(sys.modules, "keras", FakeKeras)
     assert select.choose() == choice == ("torch", "--backend")
@@ -158,19 +158,19 @@ def test_a_folder_with_the_name_of_a_package_is_not_a_package(tmp_path, monkeypa
         ("gpu:12", {"CUDA_VISIBLE_DEVICES": "12", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}),
     ],
 )
-def test_a_device_is_chosen_by_hiding_the_others(device_environment, device, expected):
+def test_apply_device_hides_other_devices(device_environment, device, expected):
     select.apply_device(device)
     assert device_environment() == expected
 
 
 @pytest.mark.parametrize("device", ["", "tpu", "CPU", "gpu:", "gpu:-1", "gpu:0,1", "cuda:0", "gpu:0 ", "gpu:٣"])
-def test_another_device_is_an_error_and_changes_nothing(device_environment, device):
+def test_an_invalid_device_is_an_error_and_changes_nothing(device_environment, device):
     with pytest.raises(CourseError, match="--device is"):
         select.apply_device(device)
     assert device_environment() == {}
 
 
-def test_a_second_process_runs_on_the_backend_it_is_given_and_finds_what_this_one_finds(tmp_path, monkeypatch):
+def test_second_process_uses_the_given_backend_and_the_same_path(tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "only_here.py").write_text("name = 'found'")
     (tmp_path / "json.py").write_text("raise RuntimeError('a stray file')")
@@ -184,7 +184,7 @@ def test_a_second_process_runs_on_the_backend_it_is_given_and_finds_what_this_on
 
 
 def import_package(folder, *, code="", **environment):
-    """Imports the package in a process of its own and returns what it has set and what it has imported."""
+    """Imports the package in a separate process, and returns variables that it sets and modules that it imports."""
     code += (
         "\nimport sys, os, json, keras_course\n"
         "print(json.dumps([os.environ.get('KERAS_BACKEND'), os.environ['TF_CPP_MIN_LOG_LEVEL'], list(sys.modules)]))"
@@ -197,7 +197,7 @@ def import_package(folder, *, code="", **environment):
 
 
 @pytest.mark.needs_backend
-def test_importing_the_package_chooses_a_backend_and_imports_nothing_heavy(tmp_path):
+def test_importing_the_package_chooses_a_backend_without_heavy_imports(tmp_path):
     backend, log_level, modules = import_package(tmp_path)
     assert backend in select.INSTALL
     assert log_level == "3"
@@ -205,7 +205,7 @@ def test_importing_the_package_chooses_a_backend_and_imports_nothing_heavy(tmp_p
     assert heavy.isdisjoint(modules)
 
 
-def test_importing_the_package_respects_what_the_user_has_set(tmp_path):
+def test_importing_the_package_keeps_settings_of_the_user(tmp_path):
     backend, log_level, _ = import_package(tmp_path, KERAS_BACKEND="theano", TF_CPP_MIN_LOG_LEVEL="0")
     assert (backend, log_level) == ("theano", "0")
 

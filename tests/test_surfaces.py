@@ -1,4 +1,4 @@
-"""The loss surfaces: their minima are minima, and numbers, arrays and tensors give the same."""
+"""The loss surfaces: their minima, formulas, and equal losses for numbers and tensors."""
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ from keras_course.surfaces import SURFACES
 
 
 @pytest.mark.parametrize("name", SURFACES)
-def test_the_minima_are_where_a_search_finds_them(name):
+def test_minima_equal_those_of_an_optimizer(name):
     surface = SURFACES[name]
     for minimum in surface.minima:
         found = optimize.minimize(lambda point: surface.loss(*point), minimum, method="Nelder-Mead", tol=1e-12)
@@ -19,8 +19,8 @@ def test_the_minima_are_where_a_search_finds_them(name):
 
 
 @pytest.mark.parametrize("name", SURFACES)
-def test_all_the_minima_in_view_are_listed(name):
-    """From a grid of starts, a search ends nowhere else."""
+def test_all_minima_within_the_bounds_are_listed(name):
+    """Minimizations from a grid of starts end only in these minima."""
     surface = SURFACES[name]
     left, right, bottom, top = surface.bounds
     ends = set()
@@ -41,7 +41,7 @@ def test_the_lowest_minimum_comes_first_and_is_0(name):
 
 
 @pytest.mark.parametrize("name", SURFACES)
-def test_start_and_minima_are_in_view(name):
+def test_start_and_minima_are_within_the_bounds(name):
     surface = SURFACES[name]
     left, right, bottom, top = surface.bounds
     for p, q in (surface.start, *surface.minima):
@@ -50,7 +50,7 @@ def test_start_and_minima_are_in_view(name):
 
 
 @pytest.mark.parametrize("name", SURFACES)
-def test_the_formula_for_people_is_the_one_that_is_computed(name):
+def test_the_written_formula_equals_the_loss(name):
     surface = SURFACES[name]
     written = surface.formula
     for sign, code in {"²": "**2", "⁴": "**4", "−": "-", " p": "*p", " q": "*q", "10 (": "10*("}.items():
@@ -61,7 +61,7 @@ def test_the_formula_for_people_is_the_one_that_is_computed(name):
 
 
 @pytest.mark.parametrize("name", SURFACES)
-def test_tensors_give_what_numbers_give(name):
+def test_losses_of_tensors_equal_those_of_numbers(name):
     surface = SURFACES[name]
     points = np.array([[0.5, -1.5], [-2.0, 1.0], [3.0, 3.0]], "float32").T
     found = keras.ops.convert_to_numpy(surface.loss(*map(keras.ops.convert_to_tensor, points)))

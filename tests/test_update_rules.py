@@ -19,8 +19,8 @@ START = np.array([1.0, -2.0, 0.5])
 RATE = 0.05
 
 
-def walk(name):
-    """The parameters after each step along fixed gradients, by the table, in float64."""
+def path_by_table(name):
+    """Yields the parameters after each step along fixed gradients, by the table, in float64."""
     rule = UPDATE_RULES[name].numbers()
     parameter, velocity, square = START, np.zeros(3), np.full(3, UPDATE_RULES[name].square_start)
     for step, gradient in enumerate(GRADIENTS, start=1):
@@ -30,11 +30,11 @@ def walk(name):
         yield parameter
 
 
-def by_the_textbook(name):
-    """The same by each method's own formula, one after the other."""
+def path_by_textbook(name):
+    """Yields the same parameters by the textbook formula of each method."""
     parameter, v, s = START.copy(), np.zeros(3), np.zeros(3)
     if name == "adagrad":
-        s += 0.1  # what Keras starts with
+        s += 0.1  # Keras' initial value
     for t, g in enumerate(GRADIENTS, start=1):
         if name == "sgd":
             parameter = parameter - RATE * g
@@ -50,23 +50,23 @@ def by_the_textbook(name):
         else:
             v, s = 0.9 * v + 0.1 * g, 0.999 * s + 0.001 * g**2
             v_hat, s_hat = v / (1 - 0.9**t), s / (1 - 0.999**t)
-            # Keras adds epsilon to the root before the correction of its bias
+            # Keras adds epsilon to the root before the bias correction
             parameter = parameter - RATE * v_hat / (np.sqrt(s_hat) + 1e-7 / np.sqrt(1 - 0.999**t))
         yield parameter
 
 
 @pytest.mark.parametrize("name", UPDATE_RULES)
-def test_a_rule_is_its_formula(name):
-    for found, expected in zip(walk(name), by_the_textbook(name), strict=True):
+def test_rules_equal_the_textbook_formulas(name):
+    for found, expected in zip(path_by_table(name), path_by_textbook(name), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", UPDATE_RULES)
-def test_a_rule_is_what_keras_does(name):
+def test_rules_equal_keras(name):
     variable = keras.Variable(START.astype("float32"))
     optimizer = KERAS[name](RATE)
     optimizer.build([variable])
-    for found, gradient in zip(walk(name), GRADIENTS, strict=True):
+    for found, gradient in zip(path_by_table(name), GRADIENTS, strict=True):
         optimizer.apply([keras.ops.convert_to_tensor(gradient.astype("float32"))], [variable])
         np.testing.assert_allclose(found, keras.ops.convert_to_numpy(variable), rtol=1e-5)
 
@@ -80,6 +80,6 @@ def test_an_unknown_optimizer_is_explained():
         find_rule("lion")
 
 
-def test_a_rule_of_your_own_is_taken_as_it_is():
+def test_a_user_defined_rule_is_returned_unchanged():
     rule = UpdateRule(title="heavy ball", velocity_decay=0.5)
     assert find_rule(rule) is rule

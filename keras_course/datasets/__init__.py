@@ -13,4 +13,5 @@ __all__ = [
     "noisy_line",
     "noisy_points",
     "photo_folder",
+    "sentences",
 ]

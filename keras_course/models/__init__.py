@@ -5,13 +5,26 @@ from keras_course.models.dense import dense_classifier, dense_regressor
 from keras_course.models.efficientnet_lite import efficientnet_lite
 from keras_course.models.line import best_line, line_gradient, line_loss, line_model, predict_line
 from keras_course.models.neurons import ACTIVATIONS, linear_chain, multiply_out, neuron
+from keras_course.models.ngrams import KneserNey
 from keras_course.models.parameters import ParameterRow, format_parameter_table, parameter_table
 from keras_course.models.polynomial import fit_polynomial
+from keras_course.models.recurrent import recurrent_language_model
+from keras_course.models.transformer import (
+    TextEmbedding,
+    TransformerBlock,
+    cached_language_model,
+    causal_language_model,
+)
 
 __all__ = [
     "ACTIVATIONS",
+    "KneserNey",
     "ParameterRow",
+    "TextEmbedding",
+    "TransformerBlock",
     "best_line",
+    "cached_language_model",
+    "causal_language_model",
     "cnn_classifier",
     "dense_classifier",
     "dense_regressor",
@@ -26,4 +39,5 @@ __all__ = [
     "neuron",
     "parameter_table",
     "predict_line",
+    "recurrent_language_model",
 ]

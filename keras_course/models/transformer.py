@@ -45,6 +45,7 @@ class TextEmbedding(layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         check_positive(vocabulary_size=vocabulary_size, sequence_length=sequence_length, embedding_dim=embedding_dim)
+        check_positive(**({"segments": segments} if segments else {}))
         self.vocabulary_size, self.sequence_length, self.embedding_dim = vocabulary_size, sequence_length, embedding_dim
         self.segments = segments
         self.tokens_initializer = self.positions_initializer = self.segments_initializer = _small_normal()
@@ -53,7 +54,10 @@ class TextEmbedding(layers.Layer):
         """Adds the tables."""
         sizes = {"tokens": self.vocabulary_size, "positions": self.sequence_length, "segments": self.segments}
         self.tables = {
-            name: self.add_weight(name=name, shape=(size, self.embedding_dim), initializer=_small_normal())
+            # without autocast the logits of a model of 16 bits come from weights of 32 bits
+            name: self.add_weight(
+                name=name, shape=(size, self.embedding_dim), initializer=_small_normal(), autocast=False
+            )
             for name, size in sizes.items()
             if size
         }
@@ -71,6 +75,8 @@ class TextEmbedding(layers.Layer):
             table = ops.cast(self.tables["tokens"], "float32")
             return ops.matmul(ops.cast(inputs, "float32"), ops.transpose(table))
         tokens = ops.cast(inputs, "int32")
+        if positions is None and isinstance(tokens.shape[1], int) and tokens.shape[1] > self.sequence_length:
+            raise CourseError(f"a text has {tokens.shape[1]} tokens; cut it to {self.sequence_length}, the positions")
         x = ops.take(self.tables["tokens"], tokens, axis=0)
         if positions is None:
             x = x + ops.convert_to_tensor(self.tables["positions"])[: ops.shape(tokens)[1]]
@@ -79,6 +85,14 @@ class TextEmbedding(layers.Layer):
         if segment_ids is not None:
             x = x + ops.take(self.tables["segments"], ops.cast(segment_ids, "int32"), axis=0)
         return ops.cast(x, self.compute_dtype)
+
+    def compute_output_spec(
+        self, inputs: Any, segment_ids: Any = None, positions: Any = None, reverse: bool = False
+    ) -> keras.KerasTensor:
+        """Returns shape and data type of the output; Keras would try a length that there may be no positions for."""
+        if reverse:
+            return keras.KerasTensor((*inputs.shape[:-1], self.vocabulary_size), "float32")
+        return keras.KerasTensor((*inputs.shape, self.embedding_dim), self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments as they are saved."""
@@ -214,6 +228,8 @@ class TransformerBlock(layers.Layer):
     def _probabilities(self, query: Any, key: Any, allowed: Any) -> Any:
         scores = ops.einsum("bqhd,bkhd->bhqk", query, key) * (query.shape[-1] ** -0.5)
         scores = ops.cast(scores, "float32")
+        if key.shape[1] == 1:  # a softmax over one token is 1, and Keras warns of it
+            return ops.ones_like(scores)
         return ops.softmax(scores if allowed is None else ops.where(allowed, scores, _MASKED))
 
     def _attend(self, query: Any, key: Any, value: Any, allowed: Any, training: bool) -> Any:

@@ -14,6 +14,7 @@ value of a cell.
 | ``functions`` | activations and their slopes, other curves over one axis |
 | ``fits`` | models on their training points; their error by the size of the model |
 | ``convolutions`` | kernels, feature maps, convolutions step by step, heat maps of Grad-CAM |
+| ``words`` | vectors of words, next words, attention, similarity, contributions of tokens, perplexities |
 | ``landscape`` | the loss over two parameters, as a surface and as contours, with the paths of descents |
 | ``animation`` | a descent as an animation |
 | ``style`` | the common style, and saving |
@@ -39,6 +40,15 @@ from keras_course.plots.history import step_curve, training_curves
 from keras_course.plots.landscape import loss_contours, loss_surface
 from keras_course.plots.pictures import confusion_matrix, most_wrong, sample_pictures
 from keras_course.plots.style import COLORS, DOTS_PER_INCH, save
+from keras_course.plots.words import (
+    attention_maps,
+    embedding_map,
+    next_words,
+    one_hot_and_embedding,
+    perplexities,
+    similarity_matrix,
+    token_contributions,
+)
 
 __all__ = [
     "COLORS",
@@ -46,11 +56,13 @@ __all__ = [
     "Animation",
     "activations",
     "answers",
+    "attention_maps",
     "comparison",
     "confusion_matrix",
     "convolution_steps",
     "curves",
     "descent_animation",
+    "embedding_map",
     "feature_map_grid",
     "heat_on_picture",
     "kernel_grid",
@@ -59,13 +71,18 @@ __all__ = [
     "loss_curves",
     "loss_surface",
     "most_wrong",
+    "next_words",
+    "one_hot_and_embedding",
     "one_window",
+    "perplexities",
     "points_with_probability",
     "regression_fits",
     "sample_pictures",
     "save",
     "save_animation",
+    "similarity_matrix",
     "size_against_error",
     "step_curve",
+    "token_contributions",
     "training_curves",
 ]

@@ -20,7 +20,7 @@ from keras_course.files import replacing
 from keras_course.plots import checks
 from keras_course.plots.checks import Numbers
 from keras_course.plots.fits import limits_near, widened
-from keras_course.plots.landscape import draw_contours, draw_start, within_reach
+from keras_course.plots.landscape import START, draw_contours, within_reach
 from keras_course.plots.style import (
     COLORS,
     LINE_STYLES,
@@ -32,15 +32,8 @@ from keras_course.plots.style import (
     spans_sizes,
 )
 
-_HEAD: dict[str, Any] = {
-    "marker": "o",
-    "markersize": 11,
-    "color": COLORS["validation"],
-    "markeredgecolor": "white",
-    "markeredgewidth": 1.5,
-    "linestyle": "",
-    "animated": True,
-}
+_MOVING: dict[str, Any] = {"color": COLORS["validation"], "animated": True}
+_HEAD: dict[str, Any] = {**_MOVING, "markersize": 11, "markeredgecolor": "white", "markeredgewidth": 1.5}
 _COLORS_OF_GIF = 255  # and one for pixels that do not change
 _LAST_FRAME_MS = 2000
 _Draw = Callable[[int], list[Artist]]  # from a step to the artists that change
@@ -76,15 +69,9 @@ class Animation:
         """
         first, *rest = _with_one_palette(self.frames)
         buffer = io.BytesIO()
-        first.save(
-            buffer,
-            format="GIF",
-            save_all=True,
-            append_images=rest,
-            duration=list(self.durations),
-            loop=0,
-            optimize=True,  # stores only what changes
-        )
+        timing: dict[str, Any] = {"duration": list(self.durations), "loop": 0}
+        # `optimize` stores only what changes
+        first.save(buffer, format="GIF", save_all=True, append_images=rest, optimize=True, **timing)
         return buffer.getvalue()
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
@@ -234,11 +221,10 @@ def _shown_steps(count: int, frames: int) -> list[int]:
 def _draw_map(axes: Axes, p: Numbers, q: Numbers, losses: Numbers, way: Numbers, labels: tuple[str, str]) -> _Draw:
     draw_contours(axes, p, q, losses)
     axes.set(xlabel=labels[0], ylabel=labels[1], title="path of the descent")
-    start = draw_start(axes, way)
-    start.set_animated(True)
+    (start,) = axes.plot(*way[:1].T, **START, animated=True)
     (halo,) = axes.plot([], [], color="white", linewidth=4.4, animated=True)
-    (line,) = axes.plot([], [], color=COLORS["validation"], animated=True)
-    (head,) = axes.plot([], [], **_HEAD)
+    (line,) = axes.plot([], [], **_MOVING)
+    (head,) = axes.plot([], [], "o", **_HEAD)
 
     def draw(step: int) -> list[Artist]:
         for artist in (halo, line):
@@ -253,10 +239,10 @@ def _draw_line(axes: Axes, x: Numbers, y: Numbers, way: Numbers) -> _Draw:
     ends = widened(x, 0.08)
     axes.plot(x, y, "o", color=COLORS["text"], markersize=9)
     start, last = (m * ends + b for m, b in (way[0], way[-1]))
-    near = np.concatenate([start, last])
     axes.plot(ends, start, color=COLORS["quiet"], linestyle=LINE_STYLES[1], linewidth=1.6)
-    axes.set(xlim=ends, ylim=limits_near(y, near), xlabel="x", ylabel="y", title="line (dashed: at the start)")
-    (line,) = axes.plot([], [], color=COLORS["validation"], linewidth=3.2, animated=True)
+    axes.set(xlim=ends, ylim=limits_near(y, np.append(start, last)), xlabel="x", ylabel="y")
+    axes.set_title("line (dashed: at the start)")
+    (line,) = axes.plot([], [], linewidth=3.2, **_MOVING)
 
     def draw(step: int) -> list[Artist]:
         line.set_data(ends, way[step, 0] * ends + way[step, 1])
@@ -275,8 +261,8 @@ def _draw_losses(axes: Axes, heights: Numbers, loss_label: str) -> _Draw:
     axes.set_xlim(*widened(np.array([0.0, len(heights) - 1]), 0.04))
     count_in_whole_numbers(axes.xaxis, most=4)
     axes.set(xlabel="step", ylabel=loss_label, title="loss")
-    (line,) = axes.plot([], [], color=COLORS["validation"], animated=True)
-    (head,) = axes.plot([], [], **_HEAD)
+    (line,) = axes.plot([], [], **_MOVING)
+    (head,) = axes.plot([], [], "o", **_HEAD)
 
     def draw(step: int) -> list[Artist]:
         line.set_data(np.arange(step + 1), heights[: step + 1])

@@ -1,6 +1,6 @@
 """Checks of the arguments of plots."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 import numpy as np
@@ -13,28 +13,7 @@ _Value = TypeVar("_Value")
 
 
 def column(name: str, values: npt.ArrayLike, *, length: int | None = None, finite: bool = False) -> Numbers:
-    """Checks a column of numbers.
-
-    Args:
-        name: The name for error messages.
-        values: Numbers of shape ``(n,)`` or ``(n, 1)``.
-        length: The required n; None for any n from 1 up.
-        finite: Whether all numbers must be finite; otherwise at least one must be.
-
-    Returns:
-        The numbers, float64 of shape ``(n,)``.
-
-    Raises:
-        CourseError: The shape differs, or too few numbers are finite.
-
-    Example:
-        >>> column("x", [[1], [2]])
-        array([1., 2.])
-        >>> column("x", [1, 2], length=3)
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: x has shape (2,); give 3 numbers
-    """
+    """Returns values of shape (n,) or (n, 1) as float64 (n,), if one of them, or, with ``finite``, all are finite."""
     numbers = as_numbers(name, values)
     wanted = "one number after the other" if length is None else f"{length} numbers"
     if numbers.shape not in ((numbers.size,), (numbers.size, 1)) or (length or numbers.size) != numbers.size:
@@ -46,25 +25,7 @@ def column(name: str, values: npt.ArrayLike, *, length: int | None = None, finit
 
 
 def points(names: str, x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Numbers, Numbers]:
-    """Checks two columns of the same length.
-
-    Args:
-        names: The names for error messages, as in ``"x and y"``.
-        x: Finite numbers, shape ``(n,)`` or ``(n, 1)``.
-        y: Numbers of the same shape; some may be NaN or infinite.
-
-    Returns:
-        Both, float64 of shape ``(n,)``.
-
-    Raises:
-        CourseError: One is not a column of numbers, or the lengths differ.
-
-    Example:
-        >>> points("x and y", [1, 2], [3])
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: x and y have lengths 2 and 1; give one y for each x
-    """
+    """Returns finite x and their y as columns of one length; ``names``, for errors, is as in ``"x and y"``."""
     first, second = names.split(" and ")
     across, up = column(first, x, finite=True), column(second, y)
     if len(across) != len(up):
@@ -73,24 +34,9 @@ def points(names: str, x: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Numbers, Num
 
 
 def landscape(p: npt.ArrayLike, q: npt.ArrayLike, losses: npt.ArrayLike) -> tuple[Numbers, Numbers, Numbers]:
-    """Checks a loss on a grid of two parameters.
+    """Returns p (columns,), q (rows,) and losses (rows, columns) in float64; losses that are not finite become NaN.
 
-    Args:
-        p: Values of the first parameter, shape ``(columns,)``, increasing.
-        q: Values of the second parameter, shape ``(rows,)``, increasing.
-        losses: The loss of each pair, shape ``(rows, columns)``.
-
-    Returns:
-        All three in float64; losses that are not finite become NaN.
-
-    Raises:
-        CourseError: The shapes do not match, or no loss is finite.
-
-    Example:
-        >>> landscape([0, 1], [0, 1, 2], np.zeros((2, 3)))
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: losses have shape (2, 3); give (3, 2): a row for each q, a column for each p
+    Raises CourseError if p or q does not increase, shapes do not match, or no loss is finite.
     """
     across, up, heights = column("p", p, finite=True), column("q", q, finite=True), as_numbers("losses", losses)
     for name, values in {"p": across, "q": up}.items():
@@ -106,24 +52,7 @@ def landscape(p: npt.ArrayLike, q: npt.ArrayLike, losses: npt.ArrayLike) -> tupl
 
 
 def path(name: str, values: npt.ArrayLike) -> Numbers:
-    """Checks the path of two parameters.
-
-    Args:
-        name: The name for error messages.
-        values: The parameters after each step, shape ``(steps + 1, 2)``, with the start first. The last ones need not
-            be finite.
-
-    Returns:
-        The path in float64, up to the first pair that is not finite.
-
-    Raises:
-        CourseError: The shape differs, or the start is not finite.
-
-    Example:
-        >>> path("path", [[0, 5], [1, 4], [float("inf"), 0]])
-        array([[0., 5.],
-               [1., 4.]])
-    """
+    """Returns a path (steps + 1, 2) in float64, up to the first pair that is not finite; the start must be finite."""
     steps = as_numbers(name, values)
     if steps.ndim != 2 or steps.shape[1] != 2 or not len(steps):
         raise CourseError(f"{name} has shape {steps.shape}; give (steps + 1, 2): a pair for each step, the start first")
@@ -134,48 +63,33 @@ def path(name: str, values: npt.ArrayLike) -> Numbers:
 
 
 def named(name: str, values: Mapping[str, _Value]) -> dict[str, _Value]:
-    """Checks a mapping of names to values.
-
-    Args:
-        name: The name for error messages.
-        values: The mapping.
-
-    Returns:
-        A dict with the same content.
-
-    Raises:
-        CourseError: It is not a mapping, or it is empty.
-
-    Example:
-        >>> named("curves", {})
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: curves is {}; give at least one under its name
-    """
+    """Returns a mapping as a dict with strings as keys; raises CourseError if it is empty or not a mapping."""
     if not isinstance(values, Mapping) or not values:
         raise CourseError(f"{name} is {values!r:.60}; give at least one under its name")
     return {str(key): value for key, value in values.items()}
 
 
+def columns(name: str, values: Mapping[str, npt.ArrayLike], length: int) -> dict[str, Numbers]:
+    """Returns a mapping of names to columns of ``length`` numbers; raises CourseError if it is empty."""
+    return {key: column(f"{name}[{key!r}]", each, length=length) for key, each in named(name, values).items()}
+
+
+def known_names(name: str, names: Iterable[str], known: Iterable[str]) -> None:
+    """Raises CourseError if one of the names is not among those of ``curves``."""
+    strangers = sorted(set(names) - set(known))
+    if strangers:
+        raise CourseError(f"{name} has {strangers[0]!r}, which is not in curves; give the same names")
+
+
+def pair(name: str, both: tuple[npt.ArrayLike, npt.ArrayLike]) -> tuple[Numbers, Numbers]:
+    """Returns a pair of finite x and their y as columns of one length."""
+    if not isinstance(both, tuple | list) or len(both) != 2:
+        raise CourseError(f"{name} is {both!r:.60}; give a pair (x, y)")
+    return points(f"x of {name} and y of {name}", *both)
+
+
 def as_numbers(name: str, values: npt.ArrayLike) -> Numbers:
-    """Converts values to float64.
-
-    Args:
-        name: The name for error messages.
-        values: Numbers in any shape.
-
-    Returns:
-        The numbers, float64.
-
-    Raises:
-        CourseError: They are not numbers, or lists of different lengths.
-
-    Example:
-        >>> as_numbers("x", ["one"])
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: x is ['one'] and not all numbers; give an array of numbers
-    """
+    """Returns values in float64; raises CourseError if they are not numbers, or lists of different lengths."""
     try:
         return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:

@@ -1,6 +1,7 @@
 """Convolutional networks: kernels, feature maps, convolutions step by step, and heat maps of Grad-CAM."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -18,11 +19,13 @@ from keras_course.plots.checks import Numbers
 from keras_course.plots.pictures import check_pictures
 from keras_course.plots.style import (
     COLORS,
+    LUMA,
     in_course_style,
     new_figure,
     plain_number,
     tiled_axes,
     title_of_tiles,
+    write_in_cells,
 )
 
 _BELOW_AND_ABOVE_ZERO = "RdBu_r"
@@ -31,6 +34,7 @@ _HEAT = "plasma"
 _KERNEL_INCHES = 1.05
 _BAR_INCHES = 0.32  # with the distance from the tiles
 _SMALLEST_NUMBER = 8.0  # points
+_Scale = tuple[Normalize, str]  # and a color map
 
 
 @in_course_style
@@ -53,10 +57,7 @@ def kernel_grid(kernels: npt.ArrayLike, *, channel: int = 0, title: str | None =
         26
     """
     weights = checks.as_numbers("kernels", kernels)
-    if weights.ndim != 4 or not weights.size or not np.isfinite(weights).all():
-        raise CourseError(
-            f"kernels have shape {weights.shape}; give finite numbers of shape (rows, columns, inputs, filters)"
-        )
+    _check_finite("kernels have", weights, "(rows, columns, inputs, filters)")
     if not 0 <= channel < weights.shape[2]:
         raise CourseError(f"channel is {channel}; give a number from 0 to {weights.shape[2] - 1}")
     tiles = np.moveaxis(weights[:, :, channel], -1, 0)
@@ -89,8 +90,7 @@ def feature_map_grid(
     """
     check_positive(count=count)
     values = checks.as_numbers("maps", maps)
-    if values.ndim != 3 or not values.size or not np.isfinite(values).all():
-        raise CourseError(f"maps have shape {values.shape}; give finite numbers of shape (height, width, filters)")
+    _check_finite("maps have", values, "(height, width, filters)")
     tiles = np.moveaxis(values, -1, 0)[:count]
     return _tile_grid(
         tiles, image, title=title, label="output", around_zero=bool(tiles.min() < 0), tile_inches=0.95, cut=0.995
@@ -149,7 +149,7 @@ def heat_on_picture(
         axes.set_title(name, fontsize=12, pad=4)
     for axes in panels:
         axes.set_axis_off()
-    _bar(figure, list(panels), Normalize(0, 1), _HEAT, "support for the class", ticks=[0, 0.5, 1])
+    _bar(figure, list(panels), (Normalize(0, 1), _HEAT), "support for the class", ticks=[0, 0.5, 1])
     return figure
 
 
@@ -207,9 +207,9 @@ def convolution_steps(
                 above.text(0.5, 0.5, weighing, ha="center", va="center", transform=above.transAxes)
                 above.set_axis_off()
             else:
-                _show_numbers(above, weighing, *_balanced(weighing), inches=_KERNEL_INCHES)
+                _show_numbers(above, weighing, _balanced(weighing), inches=_KERNEL_INCHES)
         below = figure.add_subplot(grid[2 * row + 1, place])
-        _show_in_frame(below, made, frame, *(_balanced(made) if _answers_around_zero(weighing, made) else gray))
+        _show_in_frame(below, made, frame, _scale_of_result(weighing, made, gray))
         below.set_title(f"{name}\n{made.shape[0]} × {made.shape[1]}")
     return figure
 
@@ -253,12 +253,12 @@ def one_window(
     figure = new_figure(14.0, 3.4)
     panels = figure.subplots(1, 5)
     gray = _from_black_to_white(picture)
-    _show_in_frame(panels[0], picture, picture.shape, *gray)
+    _show_in_frame(panels[0], picture, picture.shape, gray)
     _frame_window(panels[0], top, left, weights.shape)
-    _show_numbers(panels[1], window, *gray, inches=2.4)
-    _show_numbers(panels[2], weights, *_balanced(weights), inches=2.4)
-    _show_numbers(panels[3], products, *_balanced(products), inches=2.4)
-    _show_in_frame(panels[4], made, made.shape, *(_balanced(made) if _answers_around_zero(weights, made) else gray))
+    _show_numbers(panels[1], window, gray, inches=2.4)
+    _show_numbers(panels[2], weights, _balanced(weights), inches=2.4)
+    _show_numbers(panels[3], products, _balanced(products), inches=2.4)
+    _show_in_frame(panels[4], made, made.shape, _scale_of_result(weights, made, gray))
     _frame_window(panels[4], row, column, (1, 1))
     titles = ("picture", "window", "× kernel", "= products", f"sum: {_short_number(products.sum())}")
     for axes, name in zip(panels, titles, strict=True):
@@ -284,17 +284,16 @@ def _tile_grid(
     down = -(-cells // across)
     # a few pixels at the border are often so large that everything else would be dark
     within = np.clip(tiles, *(np.quantile(np.abs(tiles), cut) * np.array([-1, 1])))
-    norm, colors = _balanced(within) if around_zero else (Normalize(0, within.max() or 1.0), _FROM_ZERO_UP)
+    scale = norm, colors = _balanced(within) if around_zero else (Normalize(0, within.max() or 1.0), _FROM_ZERO_UP)
     beyond = {(False, False): "neither", (False, True): "max", (True, False): "min", (True, True): "both"}
     extend = beyond[bool(tiles.min() < norm.vmin), bool(tiles.max() > norm.vmax)]
 
     high = max(down * tile_inches * tiles.shape[1] / tiles.shape[2], 1.6)  # inches
-    right = _BAR_INCHES + _beside_bar(high, norm, colors, label, extend=extend)
+    right = _BAR_INCHES + _beside_bar(high, scale, label, extend)
     named = 0.0 if image is None else 0.22
-    figure = new_figure(
-        max(across * tile_inches + right + 0.1, _title_width(title)), high + named + 0.2 + (0.4 if title else 0)
-    )
-    width, height = figure.get_size_inches()
+    width = max(across * tile_inches + right + 0.1, _title_width(title))
+    height = high + named + 0.2 + (0.4 if title else 0)
+    figure = new_figure(width, height)
     top = title_of_tiles(figure, title) + named
     panels = tiled_axes(figure, cells, across, right=right, top=top)
     if image is not None:
@@ -306,16 +305,16 @@ def _tile_grid(
         _only_a_frame(axes)
     # the lowest and the highest number extend half a line beyond the bar
     place = (1 - (right - 0.15) / width, 0.18 / height, (_BAR_INCHES - 0.15) / width, 1 - (top + 0.36) / height)
-    _bar(figure, figure.add_axes(place), norm, colors, label, extend=extend)
+    _bar(figure, figure.add_axes(place), scale, label, extend=extend)
     return figure
 
 
-def _beside_bar(height: float, norm: Normalize, colors: str, label: str, *, extend: str) -> float:
+def _beside_bar(height: float, scale: _Scale, label: str, extend: str) -> float:
     """Returns the width in inches of the numbers and the label of a color bar of that height."""
     figure = new_figure(1.0, height)
     figure.set_layout_engine("none")
     axes = figure.add_axes((0, 0, 1, 1))
-    _bar(figure, axes, norm, colors, label, extend=extend)
+    _bar(figure, axes, scale, label, extend=extend)
     box = axes.get_tightbbox()
     assert box is not None
     return float((box.x1 - figure.bbox.x1) / figure.dpi) + 0.1
@@ -325,48 +324,39 @@ def _title_width(title: str | None) -> float:
     return 0.13 * len(title or "")  # inches
 
 
-def _balanced(values: Numbers) -> tuple[Normalize, str]:
+def _balanced(values: Numbers) -> _Scale:
     """Returns a color scale with white at 0 in the middle."""
     largest = float(np.abs(values).max()) or 1.0
     return Normalize(-largest, largest), _BELOW_AND_ABOVE_ZERO
 
 
-def _from_black_to_white(picture: Numbers) -> tuple[Normalize, str]:
+def _from_black_to_white(picture: Numbers) -> _Scale:
     return Normalize(min(0.0, picture.min()), picture.max() or 1.0), "gray"
 
 
-def _answers_around_zero(kernel: Numbers | str | None, made: Numbers) -> bool:
-    """Returns whether a kernel gives about 0 or less on a plain area; without a kernel, whether a result is below 0."""
+def _scale_of_result(kernel: Numbers | str | None, made: Numbers, gray: _Scale) -> _Scale:
+    """Returns a scale around 0 if a plain area gives about 0 or less (without a kernel: if a number is below 0)."""
+    around_zero = made.min() < 0
     if isinstance(kernel, np.ndarray):
-        return bool(kernel.sum() < 0.05 * np.abs(kernel).sum())
-    return bool(made.min() < 0)
+        around_zero = kernel.sum() < 0.05 * np.abs(kernel).sum()
+    return _balanced(made) if around_zero else gray
 
 
-def _bar(
-    figure: Figure,
-    where: Axes | list[Axes],
-    norm: Normalize,
-    colors: str,
-    label: str,
-    *,
-    ticks: Sequence[float] | None = None,
-    extend: str = "neither",
-) -> None:
+def _bar(figure: Figure, where: Axes | list[Axes], scale: _Scale, label: str, **settings: Any) -> None:
     """Draws a color bar into its axes, or beside the given panels."""
     place = {"ax": where, "aspect": 24, "pad": 0.03} if isinstance(where, list) else {"cax": where}
-    bar = figure.colorbar(ScalarMappable(norm, colors), **place, ticks=ticks, extend=extend)
+    bar = figure.colorbar(ScalarMappable(*scale), **place, **settings)
     bar.formatter = FuncFormatter(lambda value, _: plain_number(value))
     bar.set_label(label)
     bar.outline.set_visible(False)
 
 
-def _show_in_frame(axes: Axes, values: Numbers, frame: npt.ArrayLike, norm: Normalize, colors: str) -> None:
+def _show_in_frame(axes: Axes, values: Numbers, frame: npt.ArrayLike, scale: _Scale) -> None:
     """Draws a picture in the middle of a frame that can be larger, so that all pixels have the same size."""
-    height, width = np.asarray(frame)
-    axes.imshow(values, cmap=colors, norm=norm, interpolation="nearest")
-    middle = (values.shape[0] - 1) / 2, (values.shape[1] - 1) / 2
-    axes.set_xlim(middle[1] - width / 2, middle[1] + width / 2)
-    axes.set_ylim(middle[0] + height / 2, middle[0] - height / 2)
+    height, width = np.asarray(frame) / 2
+    axes.imshow(values, norm=scale[0], cmap=scale[1], interpolation="nearest")
+    y, x = (values.shape[0] - 1) / 2, (values.shape[1] - 1) / 2
+    axes.set(xlim=(x - width, x + width), ylim=(y + height, y - height))
     _only_a_frame(axes)
 
 
@@ -376,25 +366,14 @@ def _only_a_frame(axes: Axes) -> None:
     axes.spines[:].set_visible(True)
 
 
-def _show_numbers(axes: Axes, values: Numbers, norm: Normalize, colors: str, *, inches: float) -> None:
+def _show_numbers(axes: Axes, values: Numbers, scale: _Scale, *, inches: float) -> None:
     """Draws a small plane of numbers, and writes the numbers into the cells if they are large enough to read."""
-    picture = axes.imshow(values, cmap=colors, norm=norm, interpolation="nearest")
+    picture = axes.imshow(values, norm=scale[0], cmap=scale[1], interpolation="nearest")
     _only_a_frame(axes)
-    texts = [_short_number(value) for value in values.flat]
-    size = min(13.0, 72 * inches / max(values.shape) / (0.62 * max(map(len, texts))))
-    if size < _SMALLEST_NUMBER:
-        return
-    brightness = picture.cmap(norm(values))[..., :3] @ np.array([0.299, 0.587, 0.114])
-    for (row, column), text in zip(np.ndindex(values.shape), texts, strict=True):
-        axes.text(
-            column,
-            row,
-            text,
-            ha="center",
-            va="center",
-            fontsize=size,
-            color="white" if brightness[row, column] < 0.5 else COLORS["text"],
-        )
+    texts = {cell: _short_number(float(values[cell])) for cell in np.ndindex(values.shape)}
+    size = min(13.0, 72 * inches / max(values.shape) / (0.62 * max(map(len, texts.values()))))
+    if size >= _SMALLEST_NUMBER:
+        write_in_cells(axes, texts, picture.cmap(picture.norm(values)), size)
 
 
 def _short_number(value: float) -> str:
@@ -409,7 +388,7 @@ def _frame_window(axes: Axes, top: int, left: int, size: Sequence[int]) -> None:
 
 def _under_heat(image: npt.NDArray[np.uint8], heat: Numbers) -> Numbers:
     """Blends the colors of the heat map over the gray picture, in proportion to the heat."""
-    gray = _as_rgb(image) @ np.array([0.299, 0.587, 0.114])
+    gray = _as_rgb(image) @ LUMA
     colors = matplotlib.colormaps[_HEAT](heat)[..., :3]
     share = 0.75 * heat[..., None]
     return (1 - share) * gray[..., None] + share * colors
@@ -423,6 +402,11 @@ def _plane(name: str, values: npt.ArrayLike) -> Numbers:
     numbers = checks.as_numbers(name, values)
     if numbers.ndim == 3 and numbers.shape[2] == 1:
         numbers = numbers[..., 0]
-    if numbers.ndim != 2 or not numbers.size or not np.isfinite(numbers).all():
-        raise CourseError(f"{name} has shape {numbers.shape}; give finite numbers of shape (rows, columns)")
+    _check_finite(f"{name} has", numbers, "(rows, columns)")
     return numbers
+
+
+def _check_finite(subject: str, numbers: Numbers, shape: str) -> None:
+    """Raises CourseError unless numbers are finite and have as many dimensions as the named shape."""
+    if numbers.ndim != shape.count(",") + 1 or not numbers.size or not np.isfinite(numbers).all():
+        raise CourseError(f"{subject} shape {numbers.shape}; give finite numbers of shape {shape}")

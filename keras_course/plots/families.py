@@ -30,39 +30,30 @@ from keras_course.plots.style import (
 _EXPLODED = 10.0  # a loss above this multiple of the largest first loss counts as diverged
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _DASHED: dict[str, Any] = {"linestyle": (0, (4, 1.6)), "linewidth": 1.7}
+_Losses = npt.ArrayLike | tuple[npt.ArrayLike, npt.ArrayLike]  # or x and losses
 _TAG_APART = 0.085  # distance of tags, as a fraction of the height of the panel
 
 
 @dataclass(frozen=True)
 class _Curve:
-    """A curve and its look.
-
-    Attributes:
-        name: The name that the caller gave.
-        letter: Its letter, the same in question and answer.
-        x: The epochs or steps.
-        y: The losses; the last ones need not be finite.
-        diverged: Whether the last loss is not finite, or far above the first losses of all curves.
-        color: The color of the training and of the validation curve.
-        marker: The marker at its end.
-    """
+    """A curve and its look."""
 
     name: str
-    letter: str
-    x: Numbers
-    y: Numbers
-    diverged: bool
-    color: str
-    marker: str
+    letter: str  # the same in question and answer
+    x: Numbers  # epochs or steps
+    y: Numbers  # losses; the last ones need not be finite
+    diverged: bool  # the last loss is not finite, or far above the first losses of all curves
+    color: str  # of the training and of the validation curve
+    marker: str  # at its end
 
 
 @in_course_style
 def loss_curves(
-    curves: Mapping[str, npt.ArrayLike | tuple[npt.ArrayLike, npt.ArrayLike]],
+    curves: Mapping[str, _Losses],
     *,
     x_label: str = "epoch",
     loss_label: str = "mean squared error",
-    validation: Mapping[str, npt.ArrayLike | tuple[npt.ArrayLike, npt.ArrayLike]] | None = None,
+    validation: Mapping[str, _Losses] | None = None,
     legend: bool = True,
     question: str | None = None,
     ordered: bool = False,
@@ -96,22 +87,18 @@ def loss_curves(
 
     Example:
         >>> losses = {"size 8": [4.0, 1.0, 0.5], "size 32": [4.0, 2.0, 1.0], "size 128": [4.0, 3.0, 2.0]}
-        >>> riddle = loss_curves(losses, legend=False, question="Which curve has the largest batch size?")
-        >>> [text.get_text() for text in riddle.axes[0].texts]
+        >>> figure = loss_curves(losses, legend=False, question="Which curve has the largest batch size?")
+        >>> [text.get_text() for text in figure.axes[0].texts]
         ['B', 'C', 'A']
         >>> [text.get_text() for text in loss_curves(losses).axes[0].texts]
         ['B  size 8', 'C  size 32', 'A  size 128']
     """
     family = _family(curves, ordered=ordered and legend, by_letter=not legend)
     dashed = {name: _x_and_losses(f"validation[{name!r}]", values) for name, values in (validation or {}).items()}
-    strangers = sorted(set(dashed) - {curve.name for curve in family})
-    if strangers:
-        raise CourseError(f"validation has {strangers[0]!r}, which is not in curves; give the same names")
+    checks.known_names("validation", dashed, [curve.name for curve in family])
     seen = _values_in_view(family, dashed)
-    if log and np.nanmin(seen) <= 0:
-        raise CourseError(
-            f"log is True and the smallest loss is {np.nanmin(seen):g}; losses above 0 can be logarithmic"
-        )
+    if log and seen.min() <= 0:
+        raise CourseError(f"log is True and the smallest loss is {seen.min():g}; losses above 0 can be logarithmic")
     longest = max(len(curve.name) for curve in family) if legend else 0
     figure = new_figure(7.2 + 0.1 * longest, max(4.6, 1.4 + 0.34 * len(family)), question)
     axes = figure.subplots()
@@ -129,9 +116,7 @@ def loss_curves(
     return figure
 
 
-def _family(
-    curves: Mapping[str, npt.ArrayLike | tuple[npt.ArrayLike, npt.ArrayLike]], *, ordered: bool, by_letter: bool
-) -> list[_Curve]:
+def _family(curves: Mapping[str, _Losses], *, ordered: bool, by_letter: bool) -> list[_Curve]:
     """Checks the curves and chooses their letters, colors and markers."""
     data = {name: _x_and_losses(f"curves[{name!r}]", values) for name, values in checks.named("curves", curves).items()}
     if len(data) > len(_LETTERS):
@@ -140,25 +125,15 @@ def _family(
     letters = _scrambled_letters(list(data))
     ramp_colors = ramp(len(data))
     family = []
-    for position, (name, (x, y)) in enumerate(data.items()):
-        look = _LETTERS.index(letters[position]) if by_letter else position
-        high = np.flatnonzero(~np.isfinite(y) | (y > ceiling))
-        diverged = len(y) - 1 in high
-        family.append(
-            _Curve(
-                name=name,
-                letter=letters[position],
-                x=x,
-                y=y,
-                diverged=diverged,
-                color=ramp_colors[position] if ordered else SERIES[look % len(SERIES)],
-                marker=MARKERS[look % len(MARKERS)],
-            )
-        )
+    for position, ((name, (x, y)), letter) in enumerate(zip(data.items(), letters, strict=True)):
+        look = _LETTERS.index(letter) if by_letter else position
+        color = ramp_colors[position] if ordered else SERIES[look % len(SERIES)]
+        diverged = not np.isfinite(y[-1]) or bool(y[-1] > ceiling)
+        family.append(_Curve(name, letter, x, y, diverged, color, MARKERS[look % len(MARKERS)]))
     return family
 
 
-def _x_and_losses(name: str, values: npt.ArrayLike | tuple[npt.ArrayLike, npt.ArrayLike]) -> tuple[Numbers, Numbers]:
+def _x_and_losses(name: str, values: _Losses) -> tuple[Numbers, Numbers]:
     if isinstance(values, tuple):
         if len(values) != 2:
             raise CourseError(f"{name} is a tuple of {len(values)}; give (x, losses), or the losses as an array")
@@ -191,11 +166,8 @@ def _values_in_view(family: Sequence[_Curve], dashed: Mapping[str, tuple[Numbers
     """
     steady = [values for curve in family if not curve.diverged for values in (curve.y, *dashed.get(curve.name, ())[1:])]
     ceiling = _ceiling((curve.x, curve.y) for curve in family)
-    begun = [
-        curve.y[np.isfinite(curve.y)][:1] if steady else curve.y[curve.y <= ceiling]
-        for curve in family
-        if curve.diverged
-    ]
+    lost = [curve.y for curve in family if curve.diverged]
+    begun = [y[np.isfinite(y)][:1] if steady else y[y <= ceiling] for y in lost]
     values = np.concatenate([*steady, *begun])
     return values[np.isfinite(values)]
 
@@ -244,22 +216,12 @@ def _tag_ends(axes: Axes, family: Sequence[_Curve], *, with_names: bool) -> None
     ends = [_within(axes, curve.x, curve.y) for curve in steady]
     heights = _spread([*(y_fraction(axes, y[-1]) for _, y in ends), *[1.0] * len(named_lost)], apart)
     for curve, (x, y), height in zip(steady, ends, heights, strict=False):
-        axes.plot(x[-1:], y[-1:], **_end_mark(curve), clip_on=False)
-        axes.annotate(
-            f"{curve.letter}  {curve.name}" if with_names else curve.letter,
-            xy=(x[-1], y[-1]),
-            xytext=(1.05, height),
-            textcoords="axes fraction",
-            arrowprops={
-                "arrowstyle": "-",
-                "color": curve.color,
-                "linewidth": 1,
-                "shrinkA": 0,
-                "shrinkB": 5,
-                "relpos": (0, 0.5),
-            },
-            **_tag(curve),
-        )
+        mark: dict[str, Any] = {"color": curve.color, "markersize": 9, "markeredgecolor": "white", "markeredgewidth": 1}
+        axes.plot(x[-1:], y[-1:], curve.marker, **mark, clip_on=False)
+        text = f"{curve.letter}  {curve.name}" if with_names else curve.letter
+        line = {"arrowstyle": "-", "color": curve.color, "linewidth": 1, "shrinkA": 0, "shrinkB": 5, "relpos": (0, 0.5)}
+        end = (x[-1], y[-1])
+        axes.annotate(text, end, (1.05, height), textcoords="axes fraction", arrowprops=line, **_tag(curve))
     for curve, height in zip(named_lost, heights[len(steady) :], strict=True):
         text = f"{curve.letter}  {curve.name} (diverged)"
         axes.annotate(text, xy=(1.05, height), xycoords="axes fraction", **_tag(curve))
@@ -268,24 +230,8 @@ def _tag_ends(axes: Axes, family: Sequence[_Curve], *, with_names: bool) -> None
     places = _spread([max(0.035, (x[-1] - low) / (high - low)) for x, _ in crosses], 0.055)
     for curve, (x, y), place in zip(lost, crosses, places, strict=True):
         axes.plot(x[-1:], y[-1:], "x", color=curve.color, markersize=10, markeredgewidth=3, clip_on=False)
-        axes.annotate(
-            curve.letter,
-            xy=(x[-1], y[-1]),
-            xytext=(place, y_fraction(axes, y[-1]) + 0.075),
-            textcoords="axes fraction",
-            **{**_tag(curve), "ha": "center"},
-        )
-
-
-def _end_mark(curve: _Curve) -> dict[str, Any]:
-    return {
-        "marker": curve.marker,
-        "markersize": 9,
-        "color": curve.color,
-        "markeredgecolor": "white",
-        "markeredgewidth": 1,
-        "linestyle": "",
-    }
+        above = (place, y_fraction(axes, y[-1]) + 0.075)
+        axes.annotate(curve.letter, above, xycoords="axes fraction", **{**_tag(curve), "ha": "center"})
 
 
 def _tag(curve: _Curve) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Models on their training points: lines, curves and probabilities; and their error by the size of the model."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -16,12 +17,15 @@ from keras_course.plots.checks import Numbers
 from keras_course.plots.style import (
     COLORS,
     LINE_STYLES,
-    SERIES,
     count_in_whole_numbers,
+    grid_shape,
     in_course_style,
     legend_below,
     make_logarithmic,
     new_figure,
+    ring_best,
+    series_look,
+    shared_panels,
     spans_sizes,
 )
 
@@ -64,18 +68,10 @@ def line_fit(
     axes.plot(across, up, "o", color=COLORS["text"], markersize=9, zorder=4, label="data")
     for number, (name, (m, b)) in enumerate(slopes.items()):
         last = number == len(slopes) - 1
-        axes.plot(
-            ends,
-            m * ends + b,
-            color=COLORS["validation"] if last else to_hex(shades[number]),
-            linewidth=3.2 if last else 2.2,
-            zorder=3 if last else 2,
-            label=name,
-        )
-    m, b = slopes[list(slopes)[-1]]
-    axes.vlines(
-        across, up, m * across + b, color=COLORS["validation"], linewidth=1.3, linestyle=LINE_STYLES[2], label="error"
-    )
+        color, width, order = (COLORS["validation"], 3.2, 3) if last else (to_hex(shades[number]), 2.2, 2)
+        axes.plot(ends, m * ends + b, color=color, linewidth=width, zorder=order, label=name)
+    errors = {"color": COLORS["validation"], "linewidth": 1.3, "linestyle": LINE_STYLES[2], "label": "error"}
+    axes.vlines(across, up, m * across + b, **errors)  # of the last line
     near = np.concatenate([(m * ends + b) for m, b in slopes.values()])
     axes.set(xlim=ends, ylim=limits_near(up, near), xlabel=labels[0], ylabel=labels[1])
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
@@ -116,26 +112,23 @@ def regression_fits(
         >>> [axes.get_title() for axes in figure.axes]
         ['degree 1', 'degree 2']
     """
-    learned, others = _x_and_y("train", train), _x_and_y("valid", valid)
-    predictions = {name: _x_and_y(f"fits[{name!r}]", fit) for name, fit in checks.named("fits", fits).items()}
-    true_curve = None if truth is None else _x_and_y("truth", truth)
+    learned, others = checks.pair("train", train), checks.pair("valid", valid)
+    predictions = {name: checks.pair(f"fits[{name!r}]", fit) for name, fit in checks.named("fits", fits).items()}
+    true_curve = None if truth is None else checks.pair("truth", truth)
     if inside is not None:
         low, high = checks.column("inside", inside, length=2, finite=True)
         if not low < high:
             raise CourseError(
                 f"inside is ({low:g}, {high:g}); give the smallest and the largest x of the training points"
             )
-    columns = 2 if len(predictions) in (2, 4) else min(len(predictions), 3)
-    rows = -(-len(predictions) // columns)
+    rows, columns = grid_shape(len(predictions))
     figure = new_figure(max(4.1 * columns, 6), 3.5 * rows + 0.7)
-    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
-    for axes in panels[len(predictions) :]:
-        axes.remove()
+    panels = shared_panels(figure, len(predictions), labels)
     every_x = np.concatenate([x for x, _ in (learned, others, *predictions.values())])
     every_y = np.concatenate([learned[1], others[1], *([] if true_curve is None else [true_curve[1]])])
     bottom, top = widened(every_y, 0.3)
-    for number, (axes, (name, (x, predicted))) in enumerate(zip(panels, predictions.items(), strict=False)):
-        axes.set(xlim=widened(every_x, 0.02), ylim=(bottom, top))
+    for axes, (name, (x, predicted)) in zip(panels, predictions.items(), strict=True):
+        axes.set(xlim=widened(every_x, 0.02), ylim=(bottom, top), title=name)
         if inside is not None:
             _shade_beyond(axes, low, high)
         if true_curve is not None:
@@ -144,9 +137,6 @@ def regression_fits(
         axes.plot(*learned, "o", color=COLORS["training"], markeredgecolor="white", label="training point")
         reach = top - bottom  # beyond it, a line is invisible and its numbers can be huge
         axes.plot(x, np.clip(predicted, bottom - 99 * reach, top + 99 * reach), color=COLORS["text"], label="fit")
-        below = number + columns >= len(predictions)
-        axes.tick_params(labelbottom=below)
-        axes.set(xlabel=labels[0] if below else "", ylabel=labels[1] if number % columns == 0 else "", title=name)
     legend_below(figure, panels[0])
     return figure
 
@@ -188,29 +178,19 @@ def size_against_error(
     validation = checks.column("valid", valid, length=len(across))
     if not (np.diff(across) > 0).all():
         raise CourseError(f"sizes are {across.tolist()!r:.60}; give them in increasing order, each once")
-    errors = np.concatenate([training, validation])
-    errors = np.where(np.isfinite(errors), errors, np.nan)
+    training, validation = (np.where(np.isfinite(errors), errors, np.nan) for errors in (training, validation))
     figure = new_figure(7.0, 4.9)
     axes = figure.subplots()
     if spans_sizes(across):
         make_logarithmic(axes.xaxis)
     elif (across == across.round()).all():
         count_in_whole_numbers(axes.xaxis)
-    if log and spans_sizes(errors):
+    if log and spans_sizes(np.append(training, validation)):
         make_logarithmic(axes.yaxis)
-    axes.plot(across, errors[: len(across)], "o-", color=COLORS["training"], label="training")
-    axes.plot(across, errors[len(across) :], "s-", color=COLORS["validation"], label="validation")
-    best = int(np.nanargmin(errors[len(across) :]))
-    axes.plot(
-        across[best : best + 1],
-        validation[best : best + 1],
-        "o",
-        markersize=14,
-        markerfacecolor="none",
-        markeredgecolor=COLORS["highlight"],
-        markeredgewidth=2.2,
-        label=f"best: {validation[best]:.4g} at {across[best]:,g}",
-    )
+    axes.plot(across, training, "o-", color=COLORS["training"], label="training")
+    axes.plot(across, validation, "s-", color=COLORS["validation"], label="validation")
+    best = int(np.nanargmin(validation))
+    ring_best(axes, across[best], validation[best], f"best: {validation[best]:.4g} at {across[best]:,g}")
     axes.set(xlabel=x_label, ylabel=loss_label)
     _name_regions(axes, float(across[best]), float(across[0]), float(across[-1]))
     legend_below(figure, axes)
@@ -252,77 +232,32 @@ def points_with_probability(
     if not np.isin(happened, (0, 1)).all():
         raise CourseError(f"labels hold {happened[~np.isin(happened, (0, 1))][0]:g}; give 0 or 1 for each point")
     places = checks.column("x_line", x_line, finite=True)
-    probabilities = {
-        name: checks.column(f"curves[{name!r}]", values, length=len(places))
-        for name, values in checks.named("curves", curves).items()
-    }
+    probabilities = checks.columns("curves", curves, len(places))
     figure = new_figure(7.4, 4.6)
     axes = figure.subplots()
     axes.axhline(0.5, color=COLORS["quiet"], linewidth=1.2, linestyle=LINE_STYLES[2])
+    ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": COLORS["text"], "markeredgewidth": 1.3}
     for label, marker in ((0, "o"), (1, "s")):
         chosen = happened == label
-        axes.plot(
-            feature[chosen],
-            happened[chosen],
-            marker,
-            markerfacecolor="none",
-            markeredgecolor=COLORS["text"],
-            markeredgewidth=1.3,
-            alpha=0.75,
-            label=f"label {label}",
-        )
+        axes.plot(feature[chosen], happened[chosen], marker, **ring, alpha=0.75, label=f"label {label}")
     for position, (name, values) in enumerate(probabilities.items()):
-        axes.plot(
-            places,
-            values,
-            color=SERIES[position % len(SERIES)],
-            linestyle=LINE_STYLES[position % len(LINE_STYLES)],
-            label=name,
-        )
-    axes.set(
-        xlabel=x_label,
-        ylabel=y_label,
-        ylim=limits_near(np.array([0.0, 1.0]), np.concatenate([*probabilities.values()])),
-    )
-    axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
+        axes.plot(places, values, **series_look(position), label=name)
+    limits = limits_near(np.array([0.0, 1.0]), np.concatenate([*probabilities.values()]))
+    axes.set(xlabel=x_label, ylabel=y_label, ylim=limits, yticks=[0, 0.25, 0.5, 0.75, 1])
     axes.margins(x=0.04)
     legend_below(figure, axes)
     return figure
 
 
 def widened(values: Numbers, share: float) -> Numbers:
-    """Returns the range of some numbers with a margin.
-
-    Args:
-        values: Numbers; NaN and infinity are ignored.
-        share: The margin at each end, as a fraction of the range.
-
-    Returns:
-        The lower and the upper end.
-
-    Example:
-        >>> widened(np.array([0.0, 10.0]), 0.1)
-        array([-1., 11.])
-    """
+    """Returns the range (2,) of the finite numbers with a margin, a fraction of the range, at each end."""
     finite = values[np.isfinite(values)]
     room = share * float(np.ptp(finite)) or share * max(abs(float(finite[0])), 1.0)
     return np.array([finite.min() - room, finite.max() + room])
 
 
 def limits_near(data: Numbers, lines: Numbers) -> Numbers:
-    """Returns the limits of an axis that shows all data, and lines only near the data.
-
-    Args:
-        data: Numbers that must be visible.
-        lines: Numbers that are cut off if they are farther from the data than the range of the data.
-
-    Returns:
-        The lower and the upper end.
-
-    Example:
-        >>> limits_near(np.array([0.0, 10.0]), np.array([-5.0, 1e9])).round(1)
-        array([-6.2, 21.2])
-    """
+    """Returns the limits (2,) of an axis with all data, and lines no farther from the data than their range."""
     bounds = widened(data, 1.0)
     return widened(np.concatenate([data, np.clip(lines, *bounds)]), 0.05)
 
@@ -334,12 +269,6 @@ def _slope_and_intercept(name: str, line: tuple[float, float]) -> Numbers:
     return both
 
 
-def _x_and_y(name: str, both: tuple[npt.ArrayLike, npt.ArrayLike]) -> tuple[Numbers, Numbers]:
-    if not isinstance(both, tuple | list) or len(both) != 2:
-        raise CourseError(f"{name} is {both!r:.60}; give a pair (x, y)")
-    return checks.points(f"x of {name} and y of {name}", *both)
-
-
 def _shade_beyond(axes: Axes, low: float, high: float) -> None:
     """Shades the panel on both sides of the training points, with a text if there is room."""
     left, right = axes.get_xlim()
@@ -348,18 +277,9 @@ def _shade_beyond(axes: Axes, low: float, high: float) -> None:
             continue
         axes.axvspan(start, stop, color=COLORS["quiet"], alpha=0.16, linewidth=0, zorder=0)
         if stop - start > 0.12 * (right - left):
-            axes.text(
-                (start + stop) / 2,
-                0.96,
-                "extrapolation",
-                transform=axes.get_xaxis_transform(),
-                ha="center",
-                va="top",
-                fontsize=11,
-                zorder=5,
-                path_effects=[withStroke(linewidth=3, foreground="#EEEEEE")],
-                rotation=0 if stop - start > 0.4 * (right - left) else 90,
-            )
+            text = axes.text((start + stop) / 2, 0.96, "extrapolation", ha="center", va="top", fontsize=11, zorder=5)
+            text.set(transform=axes.get_xaxis_transform(), rotation=0 if stop - start > 0.4 * (right - left) else 90)
+            text.set_path_effects([withStroke(linewidth=3, foreground="#EEEEEE")])
 
 
 def _name_regions(axes: Axes, best: float, first: float, last: float) -> None:

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from keras_course.errors import CourseError
 from keras_course.plots import checks
 from keras_course.plots.checks import Numbers
-from keras_course.plots.style import COLORS, LINE_STYLES, SERIES, in_course_style, legend_below, new_figure
+from keras_course.plots.style import COLORS, LINE_STYLES, in_course_style, legend_below, new_figure, series_look
 
 
 @in_course_style
@@ -43,10 +43,8 @@ def activations(
     """
     inputs = checks.column("x", x, finite=True)
     functions = checks.named("curves", curves)
-    circles = dict(points or {})
-    strangers = sorted(set(circles) - set(functions))
-    if strangers:
-        raise CourseError(f"points has {strangers[0]!r}, which is not in curves; give the same names")
+    circles = {name: checks.pair(f"points[{name!r}]", both) for name, both in (points or {}).items()}
+    checks.known_names("points", circles, functions)
     figure = new_figure(max(3.5 * len(functions), 5), 4.2)
     panels = figure.subplots(1, len(functions), squeeze=False, sharex=True)[0]
     for axes, (name, both) in zip(panels, functions.items(), strict=True):
@@ -55,16 +53,9 @@ def activations(
         axes.plot(inputs, value, color=COLORS["training"], label="value by the formula")
         axes.plot(inputs, slope, color=COLORS["validation"], linestyle=LINE_STYLES[1], label="slope")
         if name in circles:
-            axes.plot(
-                *checks.points(f"x of points[{name!r}] and y of points[{name!r}]", *circles[name]),
-                "o",
-                markerfacecolor="none",
-                markeredgecolor=COLORS["text"],
-                markeredgewidth=1.4,
-                label="Keras",
-            )
-        axes.set_title(name)
-        axes.set_xlabel("input")
+            open_circle = {"markerfacecolor": "none", "markeredgecolor": COLORS["text"], "markeredgewidth": 1.4}
+            axes.plot(*circles[name], "o", **open_circle, label="Keras")
+        axes.set(title=name, xlabel="input")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     panels[0].set_ylabel("output, slope")
     legend_below(figure, *panels)
@@ -108,10 +99,7 @@ def curves(
         ['to ∞']
     """
     across = checks.column("x", x, finite=True)
-    lines = {
-        name: checks.column(f"curves[{name!r}]", values, length=len(across))
-        for name, values in checks.named("curves", curves).items()
-    }
+    lines = checks.columns("curves", curves, len(across))
     figure = new_figure(7.0, 4.6, title)
     axes = figure.subplots()
     low, high = _sensible_range(np.concatenate(list(lines.values())))
@@ -119,20 +107,12 @@ def curves(
     bottom, top = low - margin, high + margin
     if vertical is not None:
         axes.axvline(vertical, color=COLORS["quiet"], linewidth=1.4, linestyle=LINE_STYLES[2])
+    reach = 9 * (top - bottom)  # huge numbers cannot be drawn
     for position, (name, values) in enumerate(lines.items()):
-        color = SERIES[position % len(SERIES)]
-        reach = 9 * (top - bottom)  # huge numbers cannot be drawn
-        axes.plot(
-            across,
-            np.clip(values, bottom - reach, top + reach),
-            color=color,
-            linestyle=LINE_STYLES[position % len(LINE_STYLES)],
-            label=name,
-        )
-    axes.set_ylim(bottom, top)
+        axes.plot(across, np.clip(values, bottom - reach, top + reach), **series_look(position), label=name)
+    axes.set(xlabel=x_label, ylabel=y_label, ylim=(bottom, top))
     for position, values in enumerate(lines.values()):
-        _point_onwards(axes, across, values, SERIES[position % len(SERIES)])
-    axes.set(xlabel=x_label, ylabel=y_label)
+        _point_onwards(axes, across, values, series_look(position)["color"])
     axes.margins(x=0.04)
     legend_below(figure, axes)
     return figure
@@ -141,11 +121,8 @@ def curves(
 def _value_and_slope(name: str, both: tuple[npt.ArrayLike, npt.ArrayLike], length: int) -> tuple[Numbers, Numbers]:
     if not isinstance(both, tuple | list) or len(both) != 2:
         raise CourseError(f"curves[{name!r}] is {both!r:.60}; give a pair, the value and the slope")
-    value, slope = both
-    return (
-        checks.column(f"the value in curves[{name!r}]", value, length=length),
-        checks.column(f"the slope in curves[{name!r}]", slope, length=length),
-    )
+    value = checks.column(f"the value in curves[{name!r}]", both[0], length=length)
+    return value, checks.column(f"the slope in curves[{name!r}]", both[1], length=length)
 
 
 def _sensible_range(values: Numbers) -> tuple[float, float]:
@@ -173,13 +150,8 @@ def _point_onwards(axes: Axes, x: Numbers, values: Numbers, color: str) -> None:
         ends = np.clip(values[here : here + 2], bottom - 9 * (top - bottom), top + 9 * (top - bottom))
         place = x[here] + (edge - ends[0]) / (ends[1] - ends[0]) * (x[here + 1] - x[here])
         furthest = values[beyond][np.argmax(np.abs(values[beyond]))]
-        to_the_right = place < np.mean(axes.get_xlim())
-        axes.plot([place], [edge], "^" if sign > 0 else "v", color=color, markersize=12, clip_on=False, zorder=5)
-        axes.annotate(
-            "to " + (("" if sign > 0 else "−") + "∞" if np.isinf(furthest) else f"{furthest:,.3g}"),
-            xy=(place, edge),
-            xytext=(14 if to_the_right else -14, 0),
-            textcoords="offset points",
-            ha="left" if to_the_right else "right",
-            va="top" if sign > 0 else "bottom",
-        )
+        aside, side = (14, "left") if place < np.mean(axes.get_xlim()) else (-14, "right")
+        marker, upright, infinity = ("^", "top", "∞") if sign > 0 else ("v", "bottom", "−∞")
+        axes.plot([place], [edge], marker, color=color, markersize=12, clip_on=False, zorder=5)
+        text = f"to {infinity if np.isinf(furthest) else f'{furthest:,.3g}'}"
+        axes.annotate(text, (place, edge), (aside, 0), textcoords="offset points", ha=side, va=upright)

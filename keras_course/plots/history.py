@@ -1,6 +1,7 @@
 """The curves of one training: loss and accuracy by epoch, loss by batch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,12 +10,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from keras_course.errors import CourseError
+from keras_course.plots.checks import Numbers
 from keras_course.plots.style import (
     COLORS,
     count_in_whole_numbers,
     in_course_style,
     make_logarithmic,
     new_figure,
+    ring_best,
     spans_sizes,
 )
 
@@ -47,16 +50,14 @@ def training_curves(
         ['cross entropy (nats)', 'accuracy (%)']
     """
     columns = _history_columns(history)
-    epochs = columns["epoch"]
-    has_accuracy = "accuracy" in columns or "val_accuracy" in columns
-    panels = 2 if has_accuracy else 1
+    panels = 2 if "accuracy" in columns or "val_accuracy" in columns else 1
     figure = new_figure(5.6 * panels, 4.3, title)
     axes = figure.subplots(1, panels, squeeze=False)[0]
-    _draw_curves(axes[0], epochs, columns, "loss", lowest_is_best=True, form=lambda value: f"{value:.4f}")
+    _draw_curves(axes[0], columns, "loss", lowest_is_best=True, form="{:.4f}")
     axes[0].set_ylabel(loss_label)
-    if has_accuracy:
-        percent = {name: 100 * values for name, values in columns.items() if name.endswith("accuracy")}
-        _draw_curves(axes[1], epochs, percent, "accuracy", lowest_is_best=False, form=lambda value: f"{value:.2f} %")
+    if panels == 2:
+        percent = {name: 100 * values if name.endswith("accuracy") else values for name, values in columns.items()}
+        _draw_curves(axes[1], percent, "accuracy", lowest_is_best=False, form="{:.2f} %")
         axes[1].set_ylabel("accuracy (%)")
     return figure
 
@@ -94,16 +95,9 @@ def step_curve(losses: npt.ArrayLike, *, loss_label: str = "cross entropy (nats)
     figure = new_figure(8.4, 4.3)
     axes = figure.subplots()
     crowded = len(values) > 500
-    axes.plot(
-        np.arange(1, len(values) + 1),
-        values,
-        "o",
-        color=COLORS["training"],
-        markersize=2.4 if crowded else 6,
-        markeredgewidth=0,
-        alpha=0.3 if crowded else 0.6,
-        label="one batch",
-    )
+    size, opacity = (2.4, 0.3) if crowded else (6, 0.6)
+    dot: dict[str, Any] = {"color": COLORS["training"], "markersize": size, "markeredgewidth": 0, "alpha": opacity}
+    axes.plot(np.arange(1, len(values) + 1), values, "o", **dot, label="one batch")
     axes.plot(steps, medians, color=COLORS["validation"], label=f"median of {window} batches")
     if spans_sizes(values):
         make_logarithmic(axes.yaxis)
@@ -114,16 +108,9 @@ def step_curve(losses: npt.ArrayLike, *, loss_label: str = "cross entropy (nats)
     return figure
 
 
-def _draw_curves(
-    axes: Axes,
-    epochs: npt.NDArray[np.float64],
-    columns: Mapping[str, npt.NDArray[np.float64]],
-    metric: str,
-    *,
-    lowest_is_best: bool,
-    form: Callable[[float], str],
-) -> None:
+def _draw_curves(axes: Axes, columns: Mapping[str, Numbers], metric: str, *, lowest_is_best: bool, form: str) -> None:
     """Draws training and validation of one metric by epoch, with a ring around the best epoch."""
+    epochs = columns["epoch"]
     curves = {"training": columns.get(metric), "validation": columns.get(f"val_{metric}")}
     few = len(epochs) <= 40  # with more, the markers would overlap
     for (name, values), marker in zip(curves.items(), "os", strict=True):
@@ -132,16 +119,7 @@ def _draw_curves(
     judged = next((v for v in reversed(curves.values()) if v is not None and np.isfinite(v).any()), None)
     if judged is not None:
         best = int(np.nanargmin(judged) if lowest_is_best else np.nanargmax(judged))
-        axes.plot(
-            epochs[best : best + 1],
-            judged[best : best + 1],
-            "o",
-            markersize=14,
-            markerfacecolor="none",
-            markeredgecolor=COLORS["highlight"],
-            markeredgewidth=2.2,
-            label=f"best: {form(judged[best])} in epoch {epochs[best]:.0f}",
-        )
+        ring_best(axes, epochs[best], judged[best], f"best: {form.format(judged[best])} in epoch {epochs[best]:.0f}")
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
     margin = max(0.5, 0.04 * (epochs.max() - epochs.min()))
@@ -150,7 +128,7 @@ def _draw_curves(
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.3)
 
 
-def _running_median(values: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], int]:
+def _running_median(values: Numbers) -> tuple[npt.NDArray[np.int64], Numbers, int]:
     """Returns medians over windows of a twentieth of the steps (3 to 501), at no more than 400 places."""
     half = max(1, min(len(values) // 40, 250))
     steps = np.unique(np.linspace(0, len(values) - 1, num=min(len(values), 400)).round().astype(np.int64))
@@ -159,7 +137,7 @@ def _running_median(values: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.int
     return steps + 1, np.array(medians), 2 * half + 1
 
 
-def _history_columns(history: Mapping[str, npt.ArrayLike]) -> dict[str, npt.NDArray[np.float64]]:
+def _history_columns(history: Mapping[str, npt.ArrayLike]) -> dict[str, Numbers]:
     columns = {name: np.asarray(values, dtype=np.float64) for name, values in history.items()}
     missing = [name for name in ("epoch", "loss") if name not in columns]
     if missing:

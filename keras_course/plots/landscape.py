@@ -11,8 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, Colormap, ListedColormap
 from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from keras_course.errors import CourseError
 from keras_course.plots import checks
@@ -20,35 +19,23 @@ from keras_course.plots.checks import Numbers
 from keras_course.plots.style import (
     COLORS,
     LANDSCAPE,
-    LINE_STYLES,
     MARKERS,
     SERIES,
+    grid_shape,
     in_course_style,
     legend_below,
     new_figure,
     plain_number,
+    series_look,
+    shared_panels,
 )
 
 _BANDS = 22
-_PATH_COLOR = SERIES[1]
 _HALO = (patheffects.Stroke(linewidth=4.6, foreground="white"), patheffects.Normal())
 _FEW_STEPS = 30  # with more, the marks at the steps would overlap
-_START: dict[str, Any] = {
-    "marker": "o",
-    "markersize": 10,
-    "markerfacecolor": "white",
-    "markeredgecolor": COLORS["text"],
-    "markeredgewidth": 2,
-    "linestyle": "",
-}
-_CROSS: dict[str, Any] = {
-    "marker": "X",
-    "markersize": 11,
-    "markerfacecolor": "white",
-    "markeredgecolor": COLORS["text"],
-    "markeredgewidth": 1.2,
-    "linestyle": "",
-}
+_WHITE: dict[str, Any] = {"markerfacecolor": "white", "markeredgecolor": COLORS["text"], "linestyle": ""}
+START: dict[str, Any] = {**_WHITE, "marker": "o", "markersize": 10, "markeredgewidth": 2}  # of a path
+_CROSS: dict[str, Any] = {**_WHITE, "marker": "X", "markersize": 11, "markeredgewidth": 1.2}
 
 
 @in_course_style
@@ -98,15 +85,9 @@ def loss_surface(
     axes = figure.add_subplot(projection="3d", computed_zorder=False)  # otherwise the surface can cover the path
     levels = contour_levels(losses)
     shown = np.minimum(losses, top)
+    colors = _colors()(np.interp(losses, levels, np.linspace(0, 1, len(levels))))
     axes.plot_surface(
-        *np.meshgrid(p, q),
-        shown,
-        facecolors=_colors()(np.interp(losses, levels, np.linspace(0, 1, len(levels)))),
-        rcount=120,
-        ccount=120,
-        antialiased=False,
-        shade=False,
-        zorder=1,
+        *np.meshgrid(p, q), shown, facecolors=colors, rcount=120, ccount=120, antialiased=False, shade=False, zorder=1
     )
     axes.contour(p, q, shown, levels[1:-1], colors=COLORS["text"], linewidths=0.5, alpha=0.25, zorder=2)
     toward = np.array([1.0, -1.0])  # the side of the camera
@@ -114,9 +95,9 @@ def loss_surface(
         inside, heights = _on_surface(p, q, top, path, path_losses)
         _draw_path_on_surface(axes, inside, heights)
         lowest = np.unravel_index(np.nanargmin(losses), losses.shape)
-        toward = _unit(np.array([p[lowest[1]], q[lowest[0]]]) - inside[0], p, q)
+        toward = np.array([p[lowest[1]], q[lowest[0]]]) - inside[0]
     # one of the four diagonal views; along an axis there is no depth
-    axes.view_init(elev=38, azim=(-55 if toward[1] < 0 else 55) if toward[0] >= 0 else (-125 if toward[1] < 0 else 125))
+    axes.view_init(elev=38, azim=(55 if toward[0] >= 0 else 125) * (-1 if toward[1] < 0 else 1))
     axes.set(xlabel=labels[0], ylabel=labels[1], zlabel=loss_label)
     axes.set(xlim=(p[0], p[-1]), ylim=(q[0], q[-1]), zlim=(np.nanmin(shown), np.nanmax(shown)))
     axes.set_box_aspect((1, 1, 0.75), zoom=0.92)
@@ -124,7 +105,7 @@ def loss_surface(
         axis.set_pane_color((0.97, 0.97, 0.97, 1))
         axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], prune="both"))
         axis.labelpad = 10
-    axes.zaxis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))
+    axes.zaxis.set_major_formatter(lambda value, _: plain_number(value))
     longest = len(plain_number(float(f"{np.nanmax(shown):.1g}")))
     # the numbers are centered beside the axis: long ones would cover the surface, and the label would cover them
     axes.zaxis.set_tick_params(pad=2 + 1.6 * longest)
@@ -181,46 +162,28 @@ def loss_contours(
     crosses = np.array([checks.column("minima", pair, length=2, finite=True) for pair in minima]).reshape(-1, 2)
     if panels and not ways:
         raise CourseError("paths is empty; give at least one path, or panels=False")
-    columns = (2 if len(ways) in (2, 4) else min(len(ways), 3)) if panels else 1
-    rows = -(-len(ways) // columns) if panels else 1
-    figure = new_figure(2.0 + (3.5 * columns if panels else 5.6), 3.4 * rows if panels else 5.2, title)
-    every_axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
-    for axes in every_axes[len(ways) if panels else 1 :]:
-        axes.remove()
-    used = every_axes[: len(ways) if panels else 1]
-    for number, axes in enumerate(used):
+    maps = [[name] for name in ways] if panels else [list(ways)]
+    rows, columns = grid_shape(len(maps))
+    figure = new_figure(*((2.0 + 3.5 * columns, 3.4 * rows) if panels else (7.6, 5.2)), title)
+    every_axes = shared_panels(figure, len(maps), labels)
+    for axes, names in zip(every_axes, maps, strict=True):
         bands = draw_contours(axes, p, q, losses)
         axes.plot(*crosses.T, **_CROSS, zorder=4)
-        for position, (name, way) in enumerate(ways.items()):
-            if not panels or position == number:
-                draw_path(axes, way, name, look=position, dashed=not panels)
-        below = number + columns >= len(ways) if panels else True
-        axes.tick_params(labelbottom=below)
-        axes.set(xlabel=labels[0] if below else "", ylabel=labels[1] if number % columns == 0 else "")
+        for name in names:
+            _draw_path(axes, ways[name], name, position=list(ways).index(name), dashed=not panels)
         if panels:
-            axes.set_title(list(ways)[number])
+            axes.set_title(names[0])
     if len(ways) and not panels:
-        legend_below(figure, *used)
-    color_bar(figure, bands, list(used), loss_label)
+        legend_below(figure, *every_axes)
+    _color_bar(figure, bands, every_axes, loss_label)
     return figure
 
 
 def contour_levels(losses: Numbers) -> Numbers:
-    """Returns the bounds of the bands of a map: narrow where the loss is small.
+    """Returns increasing bounds of the bands of a map: narrow where the loss is small; NaN is ignored.
 
-    The bounds are quantiles of the losses at the squares of equal steps from 0 to 1. In a round bowl they are circles
-    at equal distances. They are rounded as far as they stay different, so that the color bar has short numbers.
-
-    Args:
-        losses: The losses on a grid; NaN is ignored.
-
-    Returns:
-        Increasing bounds, shape ``(bands + 1,)``.
-
-    Example:
-        >>> levels = contour_levels(np.arange(10001.0))
-        >>> levels[:4], levels[-1]
-        (array([  0.,  20.,  80., 200.]), np.float64(10000.0))
+    The bounds are quantiles of the losses at the squares of equal steps from 0 to 1: in a round bowl, circles at equal
+    distances. They are rounded as far as they stay different, so that the color bar has short numbers.
     """
     quantiles = np.unique(np.nanquantile(losses, np.linspace(0, 1, _BANDS + 1) ** 2))
     if len(quantiles) == 1:  # flat: one band around the only value
@@ -233,23 +196,7 @@ def contour_levels(losses: Numbers) -> Numbers:
 
 
 def draw_contours(axes: Axes, p: Numbers, q: Numbers, losses: Numbers) -> ContourSet:
-    """Draws the contours of a loss.
-
-    Args:
-        axes: The panel. Its limits are fixed to those of the map.
-        p: Values of the first parameter, shape ``(columns,)``.
-        q: Values of the second parameter, shape ``(rows,)``.
-        losses: The loss of each pair, shape ``(rows, columns)``; NaN stays empty.
-
-    Returns:
-        The bands, for ``color_bar``.
-
-    Example:
-        >>> axes = new_figure(4, 4).subplots()
-        >>> bands = draw_contours(axes, np.arange(3.0), np.arange(2.0), np.arange(6.0).reshape(2, 3))
-        >>> axes.get_autoscale_on()
-        False
-    """
+    """Draws the contours of a loss, fixes the limits of the axes, and returns the bands for a color bar."""
     levels = contour_levels(losses)
     heights = np.ma.masked_invalid(losses)
     bands = axes.contourf(p, q, heights, levels, cmap=_colors(), norm=BoundaryNorm(levels, 256))
@@ -261,23 +208,7 @@ def draw_contours(axes: Axes, p: Numbers, q: Numbers, losses: Numbers) -> Contou
     return bands
 
 
-def color_bar(figure: Figure, bands: ContourSet, panels: list[Axes], loss_label: str) -> None:
-    """Draws the color bar of a map.
-
-    Args:
-        figure: The figure of the map.
-        bands: The return value of ``draw_contours``.
-        panels: The panels beside which it is drawn.
-        loss_label: The name of the loss, with its unit.
-
-    Example:
-        >>> figure = new_figure(4, 4)
-        >>> axes = figure.subplots()
-        >>> bands = draw_contours(axes, np.arange(3.0), np.arange(2.0), np.arange(6.0).reshape(2, 3))
-        >>> color_bar(figure, bands, [axes], "mean squared error")
-        >>> figure.axes[1].get_ylabel()
-        'mean squared error'
-    """
+def _color_bar(figure: Figure, bands: ContourSet, panels: list[Axes], loss_label: str) -> None:
     levels = np.asarray(bands.levels)
     shown = levels[:: max(1, len(levels) // 7)]
     bar = figure.colorbar(bands, ax=panels, ticks=shown, spacing="uniform", aspect=26, pad=0.02)
@@ -289,76 +220,19 @@ def color_bar(figure: Figure, bands: ContourSet, panels: list[Axes], loss_label:
 
 
 def within_reach(way: Numbers, p: Numbers, q: Numbers) -> Numbers:
-    """Cuts a path where it is a million times the size of the map away: huge numbers overflow in drawing.
-
-    Args:
-        way: Finite pairs of parameters, shape ``(steps + 1, 2)``.
-        p: Values of the first parameter on the map, shape ``(columns,)``.
-        q: Values of the second parameter on the map, shape ``(rows,)``.
-
-    Returns:
-        The pairs before the cut.
-
-    Example:
-        >>> within_reach(np.array([[0.0, 1.0], [1e300, 1.0], [0.0, 0.0]]), np.array([0.0, 1.0]), np.array([0.0, 1.0]))
-        array([[0., 1.]])
-    """
+    """Cuts a path where it is a million times the size of the map away: huge numbers overflow in drawing."""
     far = (np.abs(way) > 1e6 * np.array([np.abs(p).max(), np.abs(q).max()])).any(axis=1)
     return way[: int(far.argmax())] if far.any() else way
 
 
-def draw_path(axes: Axes, way: Numbers, name: str, *, look: int = 0, dashed: bool = False) -> Line2D:
-    """Draws a path on a map: a mark at each of a few steps, and a white ring at the start.
-
-    Args:
-        axes: A panel with the contours.
-        way: Finite pairs of parameters, shape ``(steps + 1, 2)``.
-        name: The name in the legend.
-        look: The number of its color, marker and line style, counted from 0.
-        dashed: Whether the line style depends on ``look``, too.
-
-    Returns:
-        The line.
-
-    Example:
-        >>> axes = new_figure(4, 4).subplots()
-        >>> draw_path(axes, np.array([[0.0, 1.0], [0.5, 1.0]]), "SGD").get_label()
-        'SGD'
-    """
+def _draw_path(axes: Axes, way: Numbers, name: str, *, position: int, dashed: bool) -> None:
+    """Draws a path on a map: a mark at each of a few steps, and a white ring at the start."""
+    look = series_look(position) | {"marker": MARKERS[position % len(MARKERS)], "markevery": _marked_steps(way, axes)}
+    if not dashed:
+        look["linestyle"] = "-"
     axes.plot(*way.T, color="white", linewidth=4.6)
-    (line,) = axes.plot(
-        *way.T,
-        color=SERIES[look % len(SERIES)],
-        linestyle=LINE_STYLES[look % len(LINE_STYLES)] if dashed else "-",
-        marker=MARKERS[look % len(MARKERS)],
-        linewidth=2.5,
-        markersize=8,
-        markevery=_marked_steps(way, axes),
-        markeredgecolor="white",
-        markeredgewidth=0.8,
-        label=name,
-    )
-    draw_start(axes, way)
-    return line
-
-
-def draw_start(axes: Axes, way: Numbers) -> Line2D:
-    """Draws the white ring at the start of a path.
-
-    Args:
-        axes: A panel with the contours.
-        way: Pairs of parameters, shape ``(steps + 1, 2)``, or none.
-
-    Returns:
-        The ring.
-
-    Example:
-        >>> axes = new_figure(4, 4).subplots()
-        >>> draw_start(axes, np.array([[0.0, 1.0], [0.5, 1.0]])).get_xydata().tolist()
-        [[0.0, 1.0]]
-    """
-    (ring,) = axes.plot(*way[:1].T, **_START)
-    return ring
+    axes.plot(*way.T, **look, linewidth=2.5, markersize=8, markeredgecolor="white", markeredgewidth=0.8, label=name)
+    axes.plot(*way[:1].T, **START)
 
 
 def _marked_steps(way: Numbers, axes: Axes) -> list[int]:
@@ -386,12 +260,8 @@ def _on_surface(
     if path_losses is None:
         raise CourseError("path_losses is missing; give the loss of each pair in path")
     heights = checks.column("path_losses", path_losses, length=len(np.asarray(path)))[: len(way)]
-    on_it = (
-        (way >= (p[0], q[0])).all(axis=1)
-        & (way <= (p[-1], q[-1])).all(axis=1)
-        & np.isfinite(heights)
-        & (heights <= top)
-    )
+    on_map = ((way >= (p[0], q[0])) & (way <= (p[-1], q[-1]))).all(axis=1)
+    on_it = on_map & np.isfinite(heights) & (heights <= top)
     if not on_it.any():
         raise CourseError(
             f"path starts at {tuple(way[0].tolist())} and is never on the surface; give p and q with a larger range"
@@ -400,20 +270,10 @@ def _on_surface(
 
 
 def _draw_path_on_surface(axes: Any, way: Numbers, heights: Numbers) -> None:
-    few = len(way) <= _FEW_STEPS
-    axes.plot(
-        *way.T,
-        heights,
-        color=_PATH_COLOR,
-        marker="o" if few else "",
-        markersize=5,
-        markeredgecolor="white",
-        markeredgewidth=0.7,
-        path_effects=_HALO,
-        zorder=4,
-        label="path",
-    )
-    axes.plot(*way[:1].T, heights[:1], **_START, zorder=5, label="start")
+    marker = "o" if len(way) <= _FEW_STEPS else ""
+    mark = {"marker": marker, "markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.7}
+    axes.plot(*way.T, heights, color=SERIES[1], **mark, path_effects=_HALO, zorder=4, label="path")
+    axes.plot(*way[:1].T, heights[:1], **START, zorder=5, label="start")
     axes.plot(*way[-1:].T, heights[-1:], **_CROSS, zorder=6, label="end")
     axes.legend(loc="upper right")
 
@@ -422,7 +282,3 @@ def _sensible_top(losses: Numbers) -> float:
     """Returns the height at which the surface is cut off: its top, or below a few much higher corners."""
     low, most, high = np.nanquantile(losses, (0, 0.9, 1))
     return float(min(high, low + 5 * (most - low)) if most > low else high)
-
-
-def _unit(vector: Numbers, p: Numbers, q: Numbers) -> Numbers:
-    return vector / (p[-1] - p[0], q[-1] - q[0])

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from keras_course import evaluation
 from keras_course.errors import CourseError, check_positive
-from keras_course.plots.style import COLORS, STYLE, in_course_style, new_figure, tiled_axes, title_of_tiles
+from keras_course.plots.style import STYLE, in_course_style, new_figure, tiled_axes, title_of_tiles, write_in_cells
 
 
 @in_course_style
@@ -48,7 +48,8 @@ def sample_pictures(
     check_pictures(images)
     truth = _class_numbers(labels, len(images), class_names)
     shown = min(count, len(images))
-    titles = [_wrapped(class_names[label], width=14) for label in truth[:shown]]
+    names = [class_names[label] for label in truth[:shown]]
+    titles = ["\n".join(textwrap.wrap(name, width=14)) or name for name in names]
     return _picture_grid(images[:shown], titles, tile_inches=1.5, columns=columns)
 
 
@@ -95,7 +96,10 @@ def most_wrong(
     said = probabilities.argmax(axis=1)
     mistakes = int((said != truth).sum())
     if mistakes == 0:
-        return _message_figure(f"No mistake: {len(images):,} of {len(images):,} right")
+        figure = new_figure(6.0, 1.6)
+        message = f"No mistake: {len(images):,} of {len(images):,} right"
+        figure.text(0.5, 0.5, message, ha="center", va="center", fontsize=STYLE["figure.titlesize"])
+        return figure
     worst = evaluation.most_wrong(logits, truth, count)
     titles = [_mistake_title(class_names[truth[i]], class_names[said[i]], probabilities[i, said[i]]) for i in worst]
     heading = f"{mistakes:,} of {len(images):,} wrong" + (f"; the {count} most confident" if mistakes > count else "")
@@ -134,7 +138,10 @@ def confusion_matrix(matrix: npt.ArrayLike, class_names: Sequence[str]) -> Figur
     axes = figure.subplots()
     axes.set_title(f"{np.trace(counts):,} of {counts.sum():,} right", fontsize=STYLE["figure.titlesize"], pad=10)
     picture = axes.imshow(share, cmap="Blues", norm=PowerNorm(0.4, vmin=0, vmax=100))
-    _write_counts(axes, counts, np.asarray(picture.cmap(picture.norm(share))), cell_inches=side / classes)
+    texts = {(row, column): str(counts[row, column]) for row, column in np.argwhere(counts)}
+    # a size in which the longest count fits into its cell
+    size = min(13.0 if classes <= 12 else 11.0, 72 * side / classes / (0.85 * len(str(counts.max()))))
+    write_in_cells(axes, texts, picture.cmap(picture.norm(share)), size)
     axes.set_xticks(range(classes), class_names, rotation=90 if longest_name > 3 else 0)
     axes.set_yticks(range(classes), class_names)
     axes.set(xlabel="predicted class", ylabel="true class")
@@ -142,12 +149,6 @@ def confusion_matrix(matrix: npt.ArrayLike, class_names: Sequence[str]) -> Figur
     bar = figure.colorbar(picture, ax=axes, shrink=0.9, aspect=30, pad=0.03, ticks=[0, 1, 5, 20, 50, 100])
     bar.set_label("share of the true class (%)")
     bar.outline.set_visible(False)
-    return figure
-
-
-def _message_figure(message: str) -> Figure:
-    figure = new_figure(6.0, 1.6)
-    figure.text(0.5, 0.5, message, ha="center", va="center", fontsize=STYLE["figure.titlesize"])
     return figure
 
 
@@ -177,49 +178,15 @@ def _picture_grid(
 
 
 def show_picture(axes: Axes, image: npt.NDArray[np.uint8]) -> None:
-    """Draws one picture, pixel by pixel, on a fixed scale from black (0) to white (255).
-
-    Args:
-        axes: The panel; its frame is removed.
-        image: The picture, uint8, shape ``(height, width, 1 or 3)``.
-
-    Example:
-        >>> axes = new_figure(1, 1).subplots()
-        >>> show_picture(axes, np.zeros((8, 8, 1), "uint8"))
-        >>> axes.axison
-        False
-    """
+    """Draws one picture (height, width, 1 or 3), pixel by pixel, from black (0) to white (255), without a frame."""
     gray = image.shape[-1] == 1
     axes.imshow(image[..., 0] if gray else image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axes.set_axis_off()
 
 
-def _wrapped(text: str, width: int) -> str:
-    return "\n".join(textwrap.wrap(text, width)) or text
-
-
 def _mistake_title(true_name: str, said_name: str, probability: float) -> str:
     title = f"true {true_name}, predicted {said_name} ({100 * probability:.0f} %)"
     return title if len(title) <= 29 else title.replace(", predicted ", ",\npredicted ", 1)
-
-
-def _write_counts(
-    axes: Axes, counts: npt.NDArray[np.int64], cell_colors: npt.NDArray[np.float64], cell_inches: float
-) -> None:
-    """Writes each count that is not 0 into its cell, in a size in which the longest one fits."""
-    longest = len(str(counts.max()))
-    size = min(13.0 if len(counts) <= 12 else 11.0, 72 * cell_inches / (0.85 * longest))
-    brightness = cell_colors[..., :3] @ np.array([0.299, 0.587, 0.114])
-    for row, column in np.argwhere(counts):
-        axes.text(
-            column,
-            row,
-            str(counts[row, column]),
-            ha="center",
-            va="center",
-            fontsize=size,
-            color="white" if brightness[row, column] < 0.5 else COLORS["text"],
-        ).set_in_layout(False)  # it is inside its cell: the layout does not have to measure it
 
 
 def _frame_cells(axes: Axes, classes: int) -> None:
@@ -234,17 +201,7 @@ def _frame_cells(axes: Axes, classes: int) -> None:
 
 
 def check_pictures(images: npt.NDArray[np.uint8]) -> None:
-    """Makes sure that these are pictures.
-
-    Args:
-        images: uint8 (n, height, width, 1 or 3), at least one.
-
-    Raises:
-        CourseError: They are not.
-
-    Example:
-        >>> check_pictures(np.zeros((1, 8, 8, 3), "uint8"))
-    """
+    """Raises CourseError if these are not pictures: uint8 (n, height, width, 1 or 3), at least one."""
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3) or images.size == 0:
         raise CourseError(
             f"images are {images.dtype} of shape {images.shape}; give uint8 of shape (n, height, width, 1 or 3)"

@@ -4,13 +4,14 @@ Sources of the colors: M. Okabe and K. Ito, "Color Universal Design", 2008, for 
 (S. van der Walt and N. Smith, 2015) for ordered values; YlGnBu (C. Brewer, colorbrewer2.org) for heights.
 """
 
-import functools
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -20,11 +21,13 @@ from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from matplotlib.legend import Legend
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from keras_course.errors import CourseError
 from keras_course.files import replacing
+from keras_course.foreign_text import printable
 
 COLORS = {
     "training": "#0072B2",  # blue
@@ -38,7 +41,18 @@ SERIES = ("#0072B2", "#D55E00", "#000000", "#CC79A7", "#E69F00", "#56B4E9", "#00
 MARKERS = ("o", "s", "^", "D", "v", "P", "<", ">", "p", "h")  # without crosses, which mark minima and ends
 LINE_STYLES: tuple[Any, ...] = ("-", (0, (6, 1.3)), (0, (2.4, 1)), (0, (7, 1.2, 1.6, 1.2)))
 LANDSCAPE = "YlGnBu_r"
+LUMA = np.array([0.299, 0.587, 0.114])  # the weights of red, green and blue in the brightness of a color
 DOTS_PER_INCH = 120
+
+# For scripts that matplotlib's own font lacks; the fonts of Linux, macOS and Windows.
+_OTHER_FONTS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Noto Sans JP", "Noto Sans KR", "Source Han Sans SC"),
+    *("WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Droid Sans Fallback", "Hiragino Sans GB", "Arial Unicode MS"),
+    *("Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Nirmala UI", "Segoe UI Emoji", "Noto Emoji", "Symbola"),
+)
+_INSTALLED = {font.name for font in fontManager.ttflist}
+_OWN_FONT = "DejaVu Sans"
+_WITHOUT_GLYPH = "□"
 
 # Figures are readable at half size.
 STYLE: dict[str, Any] = {
@@ -47,6 +61,7 @@ STYLE: dict[str, Any] = {
     "figure.titlesize": 15,
     "figure.constrained_layout.h_pad": 0.12,
     "figure.constrained_layout.w_pad": 0.12,
+    "font.family": [_OWN_FONT, *(name for name in _OTHER_FONTS if name in _INSTALLED)],
     "font.size": 13,
     "axes.titlesize": 13,
     "axes.labelsize": 13,
@@ -70,9 +85,6 @@ STYLE: dict[str, Any] = {
     "text.parse_math": False,  # otherwise a class called "$5 or $10" would be a formula
 }
 
-_Parameters = ParamSpec("_Parameters")
-_Result = TypeVar("_Result")
-
 
 class _NotebookFigure(Figure):
     """A figure that Jupyter shows without pyplot's inline backend."""
@@ -89,43 +101,11 @@ def _course_style() -> Iterator[None]:
         yield
 
 
-def in_course_style(draw: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
-    """Returns a function that runs with the settings of the course.
-
-    Args:
-        draw: A function that draws or renders a figure.
-
-    Returns:
-        The function; after each call, the previous settings are restored.
-
-    Example:
-        >>> in_course_style(lambda: matplotlib.rcParams["figure.dpi"])()
-        120.0
-    """
-
-    @functools.wraps(draw)
-    def styled(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
-        with _course_style():
-            return draw(*args, **kwargs)
-
-    return styled
+in_course_style = _course_style()  # as a decorator: the settings hold during each call, and are then restored
 
 
 def new_figure(width: float, height: float, title: str | None = None) -> Figure:
-    """Makes an empty figure without pyplot, which a notebook can show.
-
-    Args:
-        width: The width in inches.
-        height: The height in inches.
-        title: A title.
-
-    Returns:
-        The figure, with matplotlib's constrained layout.
-
-    Example:
-        >>> new_figure(5, 4, "A line").get_suptitle()
-        'A line'
-    """
+    """Makes an empty figure, in inches, with constrained layout and without pyplot, which a notebook can show."""
     figure = _NotebookFigure(figsize=(width, height), layout="constrained")
     if title:
         figure.suptitle(title)
@@ -133,37 +113,15 @@ def new_figure(width: float, height: float, title: str | None = None) -> Figure:
 
 
 def tiled_axes(
-    figure: Figure,
-    count: int,
-    columns: int,
-    *,
-    above: float = 0.0,
-    gap: float = 0.1,
-    right: float = 0.1,
-    top: float = 0.0,
+    figure: Figure, count: int, columns: int, *, above: float = 0.0, right: float = 0.1, top: float = 0.0
 ) -> list[Axes]:
-    """Divides a figure into tiles of one size, without constrained layout.
+    """Divides a figure into ``count`` tiles of one size, row by row, without constrained layout.
 
-    That layout measures every text and takes two seconds for sixty tiles.
-
-    Args:
-        figure: A figure without other axes, except at its right.
-        count: The number of tiles.
-        columns: The number of tiles side by side.
-        above: Inches above each tile, for its title.
-        gap: Inches between two tiles, and around all tiles.
-        right: Inches at the right of all tiles.
-        top: Inches above all tiles.
-
-    Returns:
-        The axes, row by row.
-
-    Example:
-        >>> figure = new_figure(4.3, 2)
-        >>> [round(float(axes.bbox.width / figure.dpi), 3) for axes in tiled_axes(figure, 2, 2)]  # inches
-        [2.0, 2.0]
+    That layout measures every text and takes two seconds for sixty tiles. ``above`` is the space for the title of each
+    tile, ``right`` and ``top`` the space beside and above all of them, in inches.
     """
     figure.set_layout_engine("none")
+    gap = 0.1  # between two tiles, and around all of them
     width, height = figure.get_size_inches()
     rows = -(-count // columns)
     tile_width = (width - gap * columns - right) / columns
@@ -184,19 +142,7 @@ def tiled_axes(
 
 
 def title_of_tiles(figure: Figure, title: str | None) -> float:
-    """Writes the title of a figure that is divided by ``tiled_axes``.
-
-    Args:
-        figure: The figure.
-        title: The title, if there is one.
-
-    Returns:
-        The height of the title in inches.
-
-    Example:
-        >>> title_of_tiles(new_figure(4, 2), "Seven kernels")
-        0.4
-    """
+    """Writes the title, if any, of a figure that is divided by ``tiled_axes``, and returns its height in inches."""
     if not title:
         return 0.0
     figure.suptitle(title, y=1 - 0.1 / figure.get_size_inches()[1], va="top")
@@ -234,24 +180,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> Figure:
 
 
 def checked_target(path: str | os.PathLike[str], ending: str) -> Path:
-    """Checks the name of a file to write.
-
-    Args:
-        path: The path.
-        ending: The required suffix, with its dot; upper and lower case are equal.
-
-    Returns:
-        The path.
-
-    Raises:
-        CourseError: The path has another suffix.
-
-    Example:
-        >>> checked_target("curves.pdf", ".png")
-        Traceback (most recent call last):
-        ...
-        keras_course.errors.CourseError: path is 'curves.pdf'; give a file name that ends in .png
-    """
+    """Returns the path of a file to write if it ends in ``ending``, such as ".png", in upper or lower case."""
     target = Path(path)
     if target.suffix.lower() != ending:
         raise CourseError(f"path is {str(target)!r}; give a file name that ends in {ending}")
@@ -260,18 +189,7 @@ def checked_target(path: str | os.PathLike[str], ending: str) -> Path:
 
 @in_course_style
 def png_bytes(figure: Figure) -> bytes:
-    """Renders a figure as PNG.
-
-    Args:
-        figure: The figure.
-
-    Returns:
-        The content of a PNG file with 120 dots per inch.
-
-    Example:
-        >>> png_bytes(new_figure(2, 1))[1:4]
-        b'PNG'
-    """
+    """Renders a figure as PNG with 120 dots per inch."""
     buffer = io.BytesIO()
     figure.set_dpi(DOTS_PER_INCH)
     # `savefig` would draw the figure twice
@@ -280,70 +198,114 @@ def png_bytes(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+# Texts from outside.
+
+
+def drawable(text: str, *, longest: int | None = None) -> str:
+    r"""Returns a text from outside in a form that can be drawn: one line of characters that the fonts have.
+
+    Args:
+        text: Any text.
+        longest: The largest number of characters; a longer text ends in "…".
+
+    Returns:
+        The text, with escapes for control characters, "□" for characters that no font has, and "␣" for each space of a
+        text of spaces.
+
+    Example:
+        >>> drawable("a very long name", longest=7), drawable(" "), drawable("two\nlines")
+        ('a very…', '␣', 'two\\nlines')
+    """
+    plain = printable(text if longest is None else text[: longest + 1])
+    if longest is not None and len(plain) > longest:
+        plain = plain[: longest - 1].rstrip() + "…"
+    if not plain.strip():
+        return "␣" * len(plain)
+    return "".join(sign if _has_glyph(sign) else _WITHOUT_GLYPH for sign in plain)
+
+
+def columns_of(text: str) -> int:
+    """Returns the width of a text in letters; those of Chinese, Japanese and Korean are as wide as two.
+
+    Args:
+        text: A text in one line.
+
+    Example:
+        >>> columns_of("word"), columns_of("单词")
+        (4, 4)
+    """
+    return sum(1 + (unicodedata.east_asian_width(sign) in "WF") for sign in text)
+
+
+@cache
+def _has_glyph(sign: str) -> bool:
+    fonts = (findfont(FontProperties(family=name)) for name in STYLE["font.family"])
+    return any(get_font(font).get_char_index(ord(sign)) for font in fonts)
+
+
 # Lines, axes and legends.
 
 
+def series_look(position: int) -> dict[str, Any]:
+    """Returns color and line style of one of several lines, counted from 0."""
+    return {"color": SERIES[position % len(SERIES)], "linestyle": LINE_STYLES[position % len(LINE_STYLES)]}
+
+
+def ring_best(axes: Axes, x: float, y: float, label: str) -> None:
+    """Draws a ring around the best value of a curve, with an entry in the legend."""
+    ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": COLORS["highlight"], "markeredgewidth": 2.2}
+    axes.plot([x], [y], "o", markersize=14, **ring, label=label)
+
+
+def write_in_cells(axes: Axes, texts: Mapping[tuple[int, int], str], colors: npt.ArrayLike, size: float) -> None:
+    """Writes texts into cells (row, column), light or dark by the color of each cell; colors (rows, columns, RGBA)."""
+    light = np.asarray(colors)[..., :3] @ LUMA < 0.5
+    for (row, column), text in texts.items():
+        color = "white" if light[row, column] else COLORS["text"]
+        written = axes.text(column, row, text, ha="center", va="center", fontsize=size, color=color)
+        written.set_in_layout(False)  # it is inside its cell: the layout does not have to measure it
+
+
+def grid_shape(count: int) -> tuple[int, int]:
+    """Returns rows and columns for large panels: at most three side by side."""
+    columns = 2 if count in (2, 4) else min(count, 3)
+    return -(-count // columns), columns
+
+
+def shared_panels(figure: Figure, count: int, labels: tuple[str, str]) -> list[Axes]:
+    """Returns panels with the same axes, row by row; the outer ones have numbers and the labels of x and y."""
+    rows, columns = grid_shape(count)
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    for number, axes in enumerate(panels):
+        below = number + columns >= count
+        axes.tick_params(labelbottom=below)
+        axes.set(xlabel=labels[0] if below else "", ylabel=labels[1] if number % columns == 0 else "")
+    for axes in panels[count:]:
+        axes.remove()
+    return list(panels[:count])
+
+
 def ramp(count: int) -> list[str]:
-    """Returns colors for ordered values, such as learning rates: from dark blue to magenta to orange.
-
-    Args:
-        count: The number of colors.
-
-    Returns:
-        Hexadecimal colors, each lighter than the previous one.
-
-    Example:
-        >>> ramp(3)
-        ['#0d0887', '#c03a83', '#f79143']
-    """
+    """Returns colors for ordered values, such as learning rates: from dark blue to magenta to orange."""
     places = 0.74 * np.linspace(0, 1, count) ** 0.7  # at equal distances the darkest ones would look alike
     return [to_hex(color) for color in matplotlib.colormaps["plasma"](places)]
 
 
 def spans_sizes(values: npt.NDArray[np.float64]) -> bool:
-    """Returns whether numbers need a logarithmic axis.
-
-    Args:
-        values: Finite numbers or NaN, of any shape.
-
-    Returns:
-        True if all are above 0 and the largest is more than 20 times the smallest.
-
-    Example:
-        >>> spans_sizes(np.array([2.3, 0.01])), spans_sizes(np.array([2.3, 1.0])), spans_sizes(np.array([2.3, 0.0]))
-        (True, False, False)
-    """
+    """Returns whether all numbers are above 0 and the largest is more than 20 times the smallest; NaN is ignored."""
     return bool(0 < 20 * np.nanmin(values) < np.nanmax(values))
 
 
 def make_logarithmic(axis: Axis) -> None:
-    """Makes an axis logarithmic, with a few numbers in decimal notation.
-
-    Args:
-        axis: ``axes.xaxis`` or ``axes.yaxis``.
-
-    Example:
-        >>> axes = new_figure(3, 2).subplots()
-        >>> make_logarithmic(axes.yaxis)
-        >>> axes.set_ylim(0.005, 2)
-        (0.005, 2)
-        >>> [axes.yaxis.get_major_formatter()(tick, 0) for tick in axes.get_yticks() if 0.005 < tick < 2]
-        ['0.01', '0.03', '0.1', '0.3', '1']
-    """
+    """Makes an axis logarithmic, with a few numbers in decimal notation."""
     (axis.axes.set_xscale if axis is axis.axes.xaxis else axis.axes.set_yscale)("log")
     axis.set_major_locator(_FewLogTicks())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))
+    axis.set_major_formatter(lambda value, _: plain_number(value))
     axis.set_minor_locator(NullLocator())
 
 
 def plain_number(value: float) -> str:
-    """Formats a number for an axis.
-
-    Args:
-        value: A finite number.
-
-    Returns:
-        The number with at most six digits, commas between thousands, and short powers of ten.
+    """Formats a number with at most six digits, commas between thousands, and short powers of ten.
 
     Example:
         >>> [plain_number(value) for value in (0.25, 400000.0, 1e-7, 1e12)]
@@ -363,39 +325,13 @@ class _FewLogTicks(LogLocator):
 
 
 def count_in_whole_numbers(axis: Axis, *, most: int = 8) -> None:
-    """Sets the ticks of an axis of epochs, batches or steps to whole numbers.
-
-    Args:
-        axis: ``axes.xaxis`` or ``axes.yaxis``.
-        most: The largest number of intervals.
-
-    Example:
-        >>> axes = new_figure(3, 2).subplots()
-        >>> count_in_whole_numbers(axes.xaxis)
-        >>> axes.xaxis.get_major_formatter()(12000, 0)
-        '12,000'
-    """
+    """Sets the ticks of an axis to whole numbers, with at most ``most`` intervals."""
     axis.set_major_locator(MaxNLocator(nbins=most, integer=True, min_n_ticks=1))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axis.set_major_formatter(lambda value, _: f"{value:,.0f}")
 
 
 def legend_below(figure: Figure, *panels: Axes) -> Legend:
-    """Draws one legend for several panels below them.
-
-    Args:
-        figure: The figure.
-        *panels: The panels; lines with the same name have one entry.
-
-    Returns:
-        The legend, in as many columns as fit into the figure.
-
-    Example:
-        >>> figure = new_figure(5, 4)
-        >>> left, right = figure.subplots(1, 2)
-        >>> _ = left.plot([1, 2], label="training"), right.plot([2, 1], label="training")
-        >>> [text.get_text() for text in legend_below(figure, left, right).get_texts()]
-        ['training']
-    """
+    """Draws one legend for several panels below them, in as many columns as fit; equal names have one entry."""
     entries = {
         str(label): handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
@@ -404,21 +340,7 @@ def legend_below(figure: Figure, *panels: Axes) -> Legend:
 
 
 def y_fraction(axes: Axes, value: float) -> float:
-    """Returns the height of a value in a panel as a fraction.
-
-    Args:
-        axes: A panel whose limits are final.
-        value: A value on the y axis, which can be logarithmic.
-
-    Returns:
-        0 at the lower edge, 1 at the upper edge.
-
-    Example:
-        >>> axes = new_figure(3, 2).subplots()
-        >>> _ = axes.set_ylim(0, 8)
-        >>> y_fraction(axes, 2.0)
-        0.25
-    """
+    """Returns the height of a value in a panel with final limits: 0 at the lower edge, 1 at the upper one."""
     low, high, here = axes.yaxis.get_transform().transform(np.array([*axes.get_ylim(), value]))
     return float((here - low) / (high - low))
 
@@ -427,9 +349,7 @@ def _columns_within(names: Sequence[str], width: float) -> int:
     """Returns how many columns of a legend fit into a width in inches; columns are filled from top to bottom."""
     letters = np.array([len(name) for name in names])
     for columns in range(len(names), 1, -1):
-        longest = [column.max() for column in np.array_split(letters, columns)]
-        if (
-            sum(0.8 + 0.095 * longest_name for longest_name in longest) <= width
-        ):  # the line before the name, and its letters
+        # 0.8 inches for the line before the names, and the letters of the longest name
+        if sum(0.8 + 0.095 * column.max() for column in np.array_split(letters, columns)) <= width:
             return columns
     return 1

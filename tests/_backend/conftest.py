@@ -8,5 +8,6 @@ _NEEDS = {
     "test_torch.py": "torch",
     "test_torch_graphs.py": "torch",
     "test_torchvision.py": "torch",
+    "test_transformers.py": "torch",
 }
 collect_ignore = [name for name, framework in _NEEDS.items() if framework != os.environ.get("KERAS_BACKEND")]

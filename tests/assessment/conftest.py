@@ -1,6 +1,6 @@
-"""An exam that a person could pass: single colors with noise. And a net that passes it, built by hand.
+"""An exam of photos in single colors with noise, and a network with hand-made weights that passes it.
 
-Keras and ONNX are imported where they are needed: the tests of grades run where neither is.
+Keras and ONNX are imported inside functions, because the tests of grades run without them.
 """
 
 import subprocess
@@ -21,12 +21,12 @@ SIZE = PictureFormat(height=12, width=16, channels=3)
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory, monkeypatch):
-    """Decoded photos are kept apart from those of the person who runs the tests."""
+    """Uses a separate cache of decoded photos, not the one of the user."""
     monkeypatch.setenv("KERAS_COURSE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
 def write_photos(folder, counts):
-    """Writes photos of colors; no two are equal."""
+    """Writes different photos of each color and returns the folder."""
     random = np.random.default_rng(0)
     for name, count in counts.items():
         (folder / name).mkdir(parents=True)
@@ -43,8 +43,8 @@ def photos(tmp_path_factory):
     return write_photos(tmp_path_factory.mktemp("exam") / "colors", dict.fromkeys(COLORS, 12))
 
 
-def answering(kernel, bias=None, activation=None, shape=SIZE.shape):
-    """A net whose answers are sums of the mean red, green and blue."""
+def color_model(kernel, bias=None, activation=None, shape=SIZE.shape):
+    """Returns a network whose answers are weighted sums of the mean red, green and blue."""
     import keras
 
     kernel = np.array(kernel, "float32")
@@ -57,13 +57,13 @@ def answering(kernel, bias=None, activation=None, shape=SIZE.shape):
     return net
 
 
-def solver(colors=COLORS):
-    """The net that is always right: it answers with the mean of each color."""
-    return answering(one_for_each(colors))
+def correct_model(colors=COLORS):
+    """Returns a network that is always right: its answer for each class is the mean of that color."""
+    return color_model(one_color_each(colors))
 
 
-def one_for_each(colors):
-    """The kernel that hands each color's mean on to the answer of its name."""
+def one_color_each(colors):
+    """Returns the kernel that gives the mean of each color as the answer of that class."""
     return [[float(CHANNEL[name] == channel) for name in colors] for channel in range(3)]
 
 
@@ -79,7 +79,7 @@ def save_run(folder, model, class_names=COLORS):
     return folder
 
 
-def save_bare(path, model):
+def save_without_card(path, model):
     path.parent.mkdir(parents=True, exist_ok=True)
     model.save(path)
     return path
@@ -106,8 +106,8 @@ def save_onnx(path, nodes, constants=None, *, card=None, classes=3):
     return path
 
 
-def save_answering(path, kernel, bias=0.0, class_names=COLORS):
-    """Writes what ``answering`` builds as ONNX by hand, which opens in a tenth of the time that a backend takes."""
+def save_color_model(path, kernel, bias=0.0, class_names=COLORS):
+    """Writes the network of ``color_model`` as ONNX, without Keras, which opens ten times as fast."""
     from onnx import helper
 
     nodes = [
@@ -120,24 +120,24 @@ def save_answering(path, kernel, bias=0.0, class_names=COLORS):
     return save_onnx(path, nodes, constants, card=card(class_names), classes=kernel.shape[1])
 
 
-def save_solver(path, colors=COLORS, class_names=None):
-    """Writes what ``solver`` builds as ONNX."""
-    return save_answering(path, one_for_each(colors), class_names=class_names or colors)
+def save_correct_model(path, colors=COLORS, class_names=None):
+    """Writes the network of ``correct_model`` as ONNX."""
+    return save_color_model(path, one_color_each(colors), class_names=class_names or colors)
 
 
 @pytest.fixture(scope="session")
-def made():
-    """What tests build exams and submissions with."""
+def tools():
+    """Functions that build exams and submissions."""
     return SimpleNamespace(
-        answering=answering,
+        color_model=color_model,
         card=card,
         photos=write_photos,
-        save_answering=save_answering,
-        save_bare=save_bare,
+        save_color_model=save_color_model,
+        save_without_card=save_without_card,
         save_onnx=save_onnx,
         save_run=save_run,
-        save_solver=save_solver,
-        solver=solver,
+        save_correct_model=save_correct_model,
+        correct_model=correct_model,
         COLORS=COLORS,
         SIZE=SIZE,
     )
@@ -145,7 +145,7 @@ def made():
 
 @pytest.fixture(scope="session")
 def run_command():
-    """Runs ``keras-course`` with some arguments, in a process of its own."""
+    """Returns a function that runs ``keras-course`` in a separate process."""
 
     def run(*arguments):
         command = [sys.executable, "-m", "keras_course", *map(str, arguments)]

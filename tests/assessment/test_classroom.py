@@ -1,4 +1,4 @@
-"""A class of submissions: what counts as one, and what the table and the page say."""
+"""Grading a folder of submissions: which files count as one, and the table and the page of grades."""
 
 import csv
 import json
@@ -24,11 +24,11 @@ SCRIPT = "<script>alert(1)"
 
 
 @pytest.fixture(scope="module")
-def submissions(made, tmp_path_factory):
+def submissions(tools, tmp_path_factory):
     folder = tmp_path_factory.mktemp("class") / "submissions"
-    made.save_run(folder / "ann", made.solver())
+    tools.save_run(folder / "ann", tools.correct_model())
     shutil.copytree(folder / "ann", folder / SCRIPT)
-    made.save_answering(folder / f"{FORMULA}.onnx", [[0.0, 0.0, 1.0]] * 3)
+    tools.save_color_model(folder / f"{FORMULA}.onnx", [[0.0, 0.0, 1.0]] * 3)
     (folder / "empty").mkdir()
     (folder / "two").mkdir()
     for name in ("a.keras", "b.keras"):
@@ -68,25 +68,25 @@ def test_a_submission_is_a_model_or_a_folder_with_one(submissions):
     assert find_other_files(submissions) == ["readme.txt"]
 
 
-def test_models_of_one_name_keep_their_endings(tmp_path):
+def test_models_with_the_same_stem_keep_their_suffix(tmp_path):
     for name in ("ann.keras", "ann.onnx", "bob.keras"):
         (tmp_path / name).write_bytes(b"x")
     assert [one.name for one in find_submissions(tmp_path)] == ["ann.keras", "ann.onnx", "bob"]
 
 
-def test_a_name_cannot_move_the_cursor(tmp_path):
+def test_control_characters_in_a_name_are_escaped(tmp_path):
     (tmp_path / "ann\x1b[2J\n.keras").write_bytes(b"x")
     assert [one.name for one in find_submissions(tmp_path)] == ["ann\\x1b[2J\\n"]
 
 
-def test_no_class_at_all(tmp_path):
+def test_a_missing_or_empty_folder_is_refused(tmp_path):
     with pytest.raises(CourseError, match="is no folder"):
         find_submissions(tmp_path / "nowhere")
     with pytest.raises(CourseError, match="has no models"):
         find_submissions(tmp_path)
 
 
-def test_all_are_graded(graded):
+def test_every_submission_has_a_verdict(graded):
     _, found, grades, seen = graded
     verdicts = {one.name: result.verdict for one, result in zip(found, grades, strict=True)}
     assert verdicts == {
@@ -100,7 +100,7 @@ def test_all_are_graded(graded):
     assert dict(seen) == verdicts
 
 
-def test_the_table_is_one_that_a_spreadsheet_can_open(graded):
+def test_the_table_is_valid_csv_without_formulas(graded):
     folder, found, _, _ = graded
     text = (folder / "grades.csv").read_text(encoding="utf-8-sig")
     rows = {row["submission"]: row for row in csv.DictReader(text.splitlines())}
@@ -112,7 +112,7 @@ def test_the_table_is_one_that_a_spreadsheet_can_open(graded):
     assert not any(cell.startswith(("=", "+", "-", "@")) for row in rows.values() for cell in row.values())
 
 
-def test_the_page_says_the_same_and_runs_nothing(graded):
+def test_the_page_has_the_same_numbers_and_no_script(graded):
     folder, *_ = graded
     page = (folder / "grades.html").read_text(encoding="utf-8")
     assert "2 passed, 1 failed, 3 not graded" in page
@@ -122,7 +122,7 @@ def test_the_page_says_the_same_and_runs_nothing(graded):
     assert "default-src 'none'" in page
 
 
-def test_each_has_a_signed_result(graded):
+def test_each_submission_has_a_signed_result(graded):
     folder, found, grades, _ = graded
     files = sorted(folder.glob("*/result.json"))
     assert len(files) == len(found)
@@ -131,14 +131,14 @@ def test_each_has_a_signed_result(graded):
         assert verify(file.read_bytes(), KEY)["verdict"] == result.verdict
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="whoever is root can read all")
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root can read every folder")
 def test_a_folder_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "closed").mkdir(mode=0)
     (one,) = find_submissions(tmp_path)
     assert "cannot be read" in one.reason
 
 
-def test_an_exam_that_cannot_be_held_ends_it(submissions, tmp_path):
+def test_a_missing_exam_folder_is_an_error_and_writes_no_table(submissions, tmp_path):
     with pytest.raises(CourseError):
         grade_all(
             [Submission("ann", submissions / "ann")], Exam(folder=tmp_path / "nowhere"), tmp_path / "out", figures=False
@@ -146,7 +146,7 @@ def test_an_exam_that_cannot_be_held_ends_it(submissions, tmp_path):
     assert not (tmp_path / "out" / "grades.csv").exists()
 
 
-def test_the_command_line(submissions, photos, tmp_path, run_command):
+def test_assess_and_verify_on_the_command_line(submissions, photos, tmp_path, run_command):
     key = tmp_path / "teacher.key"
     assert run_command("new-key", key).returncode == 0
     out = tmp_path / "out"
@@ -169,19 +169,19 @@ def test_the_command_line(submissions, photos, tmp_path, run_command):
 
 
 def command(*arguments):
-    """Runs the command in this process; gives its exit code, or raises what the command line prints."""
+    """Runs a command in this process and returns its exit code, or raises the error that the command line prints."""
     return typer.main.get_command(app).main(list(map(str, arguments)), standalone_mode=False)
 
 
-def test_the_command_line_says_failed(made, photos, tmp_path, capsys):
-    model = made.save_answering(tmp_path / "a.onnx", [[0.0, 0.0, 1.0]] * 3)
+def test_assess_returns_1_for_a_failed_model(tools, photos, tmp_path, capsys):
+    model = tools.save_color_model(tmp_path / "a.onnx", [[0.0, 0.0, 1.0]] * 3)
     assert command("assess", model, "--data", photos, "--json") == 1
     said = json.loads(capsys.readouterr().out)
     assert (said["verdict"], said["signature"]) == ("failed", None)
 
 
-def test_the_command_line_grades_a_class(made, photos, tmp_path, capsys):
-    made.save_solver(tmp_path / "class" / "ann.onnx")
+def test_the_classroom_command_grades_a_folder(tools, photos, tmp_path, capsys):
+    tools.save_correct_model(tmp_path / "class" / "ann.onnx")
     (tmp_path / "class" / "bob.py").write_text("model = None")
     command("classroom", tmp_path / "class", "--data", photos, "--output", tmp_path / "out")
     said = capsys.readouterr().out
@@ -200,6 +200,6 @@ def test_the_command_line_grades_a_class(made, photos, tmp_path, capsys):
         (["--data", ".", "--key", "no_such.key"], r"no_such\.key cannot be read"),
     ],
 )
-def test_the_command_line_explains_mistakes(made, tmp_path, options, words):
+def test_assess_explains_wrong_options(tools, tmp_path, options, words):
     with pytest.raises(CourseError, match=words):
-        command("assess", made.save_solver(tmp_path / "a.onnx"), *options)
+        command("assess", tools.save_correct_model(tmp_path / "a.onnx"), *options)

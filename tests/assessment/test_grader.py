@@ -1,4 +1,4 @@
-"""What the grader counts, held against counts by hand; and what it takes for a model."""
+"""The grader: its counts against counts by hand, and which models it accepts."""
 
 import shutil
 import stat
@@ -20,20 +20,20 @@ NAN = float("nan")
 
 
 @pytest.fixture(scope="module")
-def run(made, tmp_path_factory):
-    """A run whose model takes red for green."""
-    model = made.answering([[0.0, 1.0, 0.5], [0.0, 0.5, 0.0], [1.0, 0.0, 0.0]])
-    return made.save_run(tmp_path_factory.mktemp("runs") / "red_is_green", model)
+def run(tools, tmp_path_factory):
+    """A run whose model classifies red as green."""
+    model = tools.color_model([[0.0, 1.0, 0.5], [0.0, 0.5, 0.0], [1.0, 0.0, 0.0]])
+    return tools.save_run(tmp_path_factory.mktemp("runs") / "red_as_green", model)
 
 
 @pytest.fixture(scope="module")
 def result(run, photos, tmp_path_factory):
-    """Its grade, with pictures."""
+    """The grade of that run, and the folder of its figures."""
     figures = tmp_path_factory.mktemp("figures")
     return grade(run, Exam(folder=photos), figures=figures), figures
 
 
-def test_a_model_that_takes_red_for_green_is_right_in_two_of_three(result, photos):
+def test_grade_of_a_model_that_confuses_red_with_green(result, photos):
     graded, _ = result
     assert (graded.verdict, graded.passed) == ("failed", False)
     assert graded.accuracy == pytest.approx(24 / 36)
@@ -45,11 +45,11 @@ def test_a_model_that_takes_red_for_green_is_right_in_two_of_three(result, photo
     assert graded.reason == "66.67% of the answers are right; 92.00% are needed"
 
 
-def test_the_worst_mistakes_are_the_surest(result, photos):
+def test_mistakes_are_sorted_by_confidence(result, photos):
     graded, _ = result
     assert len(graded.mistakes) == 12
     assert {(mistake.label, mistake.answer) for mistake in graded.mistakes} == {("red", "green")}
-    # the model's own arithmetic, in NumPy
+    # the same computation in NumPy
     sure = {}
     for path in (photos / "red").iterdir():
         pixels = np.asarray(Image.open(path).resize((16, 12), Image.Resampling.BICUBIC), "float64")
@@ -69,21 +69,21 @@ def test_confusion_and_mistakes_are_drawn(result):
             assert min(picture.size) > 200
 
 
-def test_the_order_of_a_models_own_classes_does_not_matter(made, photos, tmp_path):
+def test_classes_in_another_order_on_the_card_are_matched(tools, photos, tmp_path):
     names = ("red", "blue", "green")
-    assert grade(made.save_solver(tmp_path / "a.onnx", names), Exam(folder=photos)).accuracy == 1.0
+    assert grade(tools.save_correct_model(tmp_path / "a.onnx", names), Exam(folder=photos)).accuracy == 1.0
 
 
 @pytest.mark.one_backend
-def test_a_model_without_a_card_answers_in_the_order_of_the_names(made, photos, tmp_path):
-    path = made.save_bare(tmp_path / "bare.keras", made.solver())
+def test_classes_of_a_model_without_a_card_are_alphabetical(tools, photos, tmp_path):
+    path = tools.save_without_card(tmp_path / "bare.keras", tools.correct_model())
     graded = grade(path, Exam(folder=photos))
     assert (graded.accuracy, graded.class_order) == (1.0, "alphabetical")
     assert graded.picture_format["resize"] == "stretch"
 
 
 @pytest.mark.one_backend
-def test_an_export_is_graded_as_its_model_is(run, photos, result):
+def test_an_export_has_the_grade_of_its_model(run, photos, result):
     exported = export_model(run, format="onnx", trust=True).path
     graded = grade(exported, Exam(folder=photos))
     assert (graded.format, graded.confusion_matrix) == ("onnx", result[0].confusion_matrix)
@@ -91,16 +91,16 @@ def test_an_export_is_graded_as_its_model_is(run, photos, result):
 
 
 @pytest.mark.one_backend
-def test_a_gray_model_gets_gray_pictures(photos, tmp_path, made):
+def test_a_model_for_gray_pictures_gets_gray_pictures(photos, tmp_path, tools):
     net = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)])
-    graded = grade(made.save_bare(tmp_path / "gray.keras", net), Exam(folder=photos))
+    graded = grade(tools.save_without_card(tmp_path / "gray.keras", net), Exam(folder=photos))
     assert graded.picture_format["channels"] == 1
     assert graded.verdict == "failed"
 
 
-def test_classes_may_be_put_together(made, photos, tmp_path):
+def test_classes_can_be_merged(tools, photos, tmp_path):
     names = ("cold", "warm")
-    model = made.save_answering(tmp_path / "a.onnx", [[0.0, 1.0], [0.6, 0.0], [0.6, 0.0]], class_names=names)
+    model = tools.save_color_model(tmp_path / "a.onnx", [[0.0, 1.0], [0.6, 0.0], [0.6, 0.0]], class_names=names)
     exam = Exam(folder=photos, classes={"red": "warm", "*": "cold"})
     graded = grade(model, exam)
     assert (graded.accuracy, graded.class_names, graded.photos) == (1.0, names, 36)
@@ -108,18 +108,18 @@ def test_classes_may_be_put_together(made, photos, tmp_path):
 
 
 @pytest.mark.parametrize(("parts", "count"), [(("valid",), 36), (("test",), 6), (("valid", "test"), 42)])
-def test_a_folder_with_parts_is_examined_in_those_that_are_asked_for(made, photos, tmp_path, parts, count):
+def test_exam_uses_only_the_requested_parts(tools, photos, tmp_path, parts, count):
     shutil.copytree(photos, tmp_path / "all" / "valid")
-    made.photos(tmp_path / "all" / "train", dict.fromkeys(made.COLORS, 5))
-    made.photos(tmp_path / "all" / "test", dict.fromkeys(made.COLORS, 2))
+    tools.photos(tmp_path / "all" / "train", dict.fromkeys(tools.COLORS, 5))
+    tools.photos(tmp_path / "all" / "test", dict.fromkeys(tools.COLORS, 2))
     found = Exam(folder=tmp_path / "all", parts=parts).open()
     assert len(found.names) == count
     assert {name.partition("/")[0] for name in found.names} == set(parts)
 
 
-def test_parts_go_by_several_names_and_need_no_training_photos(made, photos, tmp_path):
+def test_parts_have_several_names_and_training_photos_are_optional(tools, photos, tmp_path):
     shutil.copytree(photos, tmp_path / "a" / "Validation")
-    made.photos(tmp_path / "a" / "training", dict.fromkeys(made.COLORS, 2))
+    tools.photos(tmp_path / "a" / "training", dict.fromkeys(tools.COLORS, 2))
     shutil.copytree(photos, tmp_path / "b" / "valid")
     for folder in ("a", "b"):
         assert len(Exam(folder=tmp_path / folder).open().names) == 36
@@ -127,28 +127,28 @@ def test_parts_go_by_several_names_and_need_no_training_photos(made, photos, tmp
         Exam(folder=tmp_path / "a", parts=["test"]).open()
 
 
-def test_a_class_may_be_called_valid(made, tmp_path):
-    made.photos(tmp_path / "coupons", {"blue": 3, "red": 3})
+def test_a_class_can_have_the_name_valid(tools, tmp_path):
+    tools.photos(tmp_path / "coupons", {"blue": 3, "red": 3})
     (tmp_path / "coupons" / "blue").rename(tmp_path / "coupons" / "valid")
     assert Exam(folder=tmp_path / "coupons").open().class_names == ("red", "valid")
 
 
-def test_parts_have_to_have_the_same_classes(made, tmp_path):
-    made.photos(tmp_path / "valid", dict.fromkeys(made.COLORS, 2))
-    made.photos(tmp_path / "test", {"blue": 2, "red": 2})
+def test_parts_must_have_the_same_classes(tools, tmp_path):
+    tools.photos(tmp_path / "valid", dict.fromkeys(tools.COLORS, 2))
+    tools.photos(tmp_path / "test", {"blue": 2, "red": 2})
     with pytest.raises(CourseError, match="different classes in valid and test: test lacks"):
         Exam(folder=tmp_path, parts=("valid", "test")).open()
 
 
-def test_photos_that_cannot_be_read_are_counted(made, photos, tmp_path, capfd):
+def test_unreadable_photos_are_skipped_and_counted(tools, photos, tmp_path, capfd):
     folder = tmp_path / "photos"
     shutil.copytree(photos, folder)
     (folder / "red" / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
-    graded = grade(made.save_solver(tmp_path / "a.onnx"), Exam(folder=folder))
+    graded = grade(tools.save_correct_model(tmp_path / "a.onnx"), Exam(folder=folder))
     assert (graded.photos, graded.skipped) == (36, 1)
 
 
-def test_the_fingerprint_is_that_of_photos_and_classes_and_not_of_names(made, photos, tmp_path):
+def test_the_fingerprint_depends_on_photos_and_classes_but_not_on_file_names(tools, photos, tmp_path):
     same, other = tmp_path / "same", tmp_path / "other"
     shutil.copytree(photos, same)
     (same / "red" / "red_00.png").rename(same / "red" / "renamed.png")
@@ -157,29 +157,29 @@ def test_the_fingerprint_is_that_of_photos_and_classes_and_not_of_names(made, ph
 
     def fingerprint(folder):
         files = Exam(folder=folder).open()
-        return files.sha256({row: sha256 for batch in files.read(made.SIZE) for row, _, sha256 in batch})
+        return files.sha256({row: sha256 for batch in files.read(tools.SIZE) for row, _, sha256 in batch})
 
     prints = [fingerprint(folder) for folder in (photos, same, other)]
     assert prints[0] == prints[1] != prints[2]
 
 
-def test_a_result_knows_its_model_and_its_photos(run, result, photos, made, tmp_path):
+def test_a_result_is_checked_against_model_and_photos(run, result, photos, tools, tmp_path):
     content = sign(result[0], None)
     check_model(content, run)
     check_data(content, photos)
     with pytest.raises(CourseError, match="another one"):
-        check_model(content, made.save_solver(tmp_path / "a.onnx"))
+        check_model(content, tools.save_correct_model(tmp_path / "a.onnx"))
     with pytest.raises(CourseError, match="the photos or their classes are different"):
-        check_data(content, made.photos(tmp_path / "photos", dict.fromkeys(made.COLORS, 3)))
+        check_data(content, tools.photos(tmp_path / "photos", dict.fromkeys(tools.COLORS, 3)))
 
 
-def counted(logits, labels, **settings):
+def evaluated(logits, labels, **settings):
     photos = grader._Shown(np.array(labels, "int32"), tuple(f"{row}.png" for row in range(len(labels))), ("a", "b"))
     return grader._evaluate(np.array(logits, "float32"), photos, Exam(folder=".", **settings))
 
 
-def test_counts_by_hand():
-    found = counted([[2, 1], [0, 3], [5, 5], [NAN, 1], [1, 0]], [0, 1, 0, 1, 1])
+def test_counts_equal_those_by_hand():
+    found = evaluated([[2, 1], [0, 3], [5, 5], [NAN, 1], [1, 0]], [0, 1, 0, 1, 1])
     assert found["accuracy"] == pytest.approx(2 / 5)
     assert found["recalls"] == pytest.approx((1 / 2, 1 / 3))
     assert found["confusion_matrix"] == [[1, 0], [1, 1]]
@@ -191,15 +191,15 @@ def test_counts_by_hand():
 @pytest.mark.parametrize(
     ("right", "pass_mark", "verdict"), [(23, 0.92, "passed"), (22, 0.92, "failed"), (25, 1.0, "passed")]
 )
-def test_the_pass_mark_is_reached_and_not_passed_over(right, pass_mark, verdict):
+def test_accuracy_equal_to_the_pass_mark_passes(right, pass_mark, verdict):
     labels = [0] * 13 + [1] * 12
     logits = [[1, 0] if (label == 0) == (row < right) else [0, 1] for row, label in enumerate(labels)]
-    assert counted(logits, labels, pass_mark=pass_mark)["verdict"] == verdict
+    assert evaluated(logits, labels, pass_mark=pass_mark)["verdict"] == verdict
 
 
 @pytest.mark.parametrize("logits", [[[float("inf"), 0.0]], [[0.0, float("-inf")]]])
-def test_infinity_is_no_answer(logits):
-    assert counted(logits * 2, [0, 1])["unanswered"] == 2
+def test_infinite_logits_count_as_unanswered(logits):
+    assert evaluated(logits * 2, [0, 1])["unanswered"] == 2
 
 
 @pytest.mark.parametrize(
@@ -212,12 +212,12 @@ def test_infinity_is_no_answer(logits):
         ((None, 8, 8, 3), None, "gives something else"),
     ],
 )
-def test_what_is_no_classifier_of_pictures_gets_no_card(takes, gives, words):
+def test_card_by_shapes_refuses_what_is_no_picture_classifier(takes, gives, words):
     with pytest.raises(CourseError, match=words):
         card_by_shapes(takes, gives)
 
 
-def test_a_model_that_is_not_there_is_the_mistake_of_whoever_asks(photos):
+def test_a_missing_model_is_an_error_of_the_caller(photos):
     with pytest.raises(CourseError, match=r"there is no no_such\.keras"):
         grade("no_such.keras", Exam(folder=photos))
     with pytest.raises(CourseError, match="there is no efficientnet_lite0"):
@@ -235,8 +235,8 @@ def test_a_model_that_is_not_there_is_the_mistake_of_whoever_asks(photos):
     ],
     ids=["truncated", "empty", "gone", "a folder"],
 )
-def test_a_damaged_model_is_not_graded(made, photos, tmp_path, change):
-    run = made.save_run(tmp_path / "run", made.solver())
+def test_a_damaged_model_is_not_graded(tools, photos, tmp_path, change):
+    run = tools.save_run(tmp_path / "run", tools.correct_model())
     change(run)
     graded = grade(run, Exam(folder=photos))
     assert graded.verdict == "not graded"
@@ -246,7 +246,7 @@ def test_a_damaged_model_is_not_graded(made, photos, tmp_path, change):
 @pytest.mark.parametrize(
     "settings", [{"seconds": 0}, {"seconds": float("nan")}, {"memory": 0}, {"threads": 0}, {"memory": 1.5}]
 )
-def test_limits_have_to_be_positive(settings):
+def test_limits_must_be_positive(settings):
     with pytest.raises(CourseError, match=next(iter(settings))):
         GradingLimits(**settings)
 
@@ -254,14 +254,14 @@ def test_limits_have_to_be_positive(settings):
 @pytest.mark.parametrize(
     "settings", [{"pass_mark": 92}, {"least_recall": -1}, {"parts": ()}, {"parts": ("train",)}, {"pass_mark": NAN}]
 )
-def test_an_exam_that_makes_no_sense(settings):
+def test_invalid_exam_settings_are_refused(settings):
     with pytest.raises(CourseError, match=next(iter(settings))):
         Exam(folder=".", **settings)
 
 
-def test_nothing_stays_behind(made, photos, tmp_path, monkeypatch):
+def test_grading_leaves_no_temporary_files(tools, photos, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
-    grade(made.save_solver(tmp_path / "a.onnx"), Exam(folder=photos))
+    grade(tools.save_correct_model(tmp_path / "a.onnx"), Exam(folder=photos))
     assert not list((tmp_path / "temporary").iterdir())
     assert stat.S_ISDIR((tmp_path / "temporary").stat().st_mode)

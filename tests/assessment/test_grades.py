@@ -1,4 +1,4 @@
-"""Results: what is signed cannot be changed, and keys are not handed around by accident."""
+"""Signed results and keys: a changed result is refused, and keys stay private."""
 
 import functools
 import hashlib
@@ -44,7 +44,7 @@ def test_the_signature_is_an_hmac_of_all_other_fields():
     assert signed["signature"] == expected.hex()
 
 
-def test_what_is_signed_is_verified_however_it_is_written(tmp_path):
+def test_a_signed_result_is_verified_in_any_json_layout(tmp_path):
     write_result(result(), tmp_path / "result.json")
     for text in (
         (tmp_path / "result.json").read_bytes(),
@@ -92,7 +92,7 @@ def changed(**fields):
     ],
     ids="",
 )
-def test_what_was_changed_is_refused(text, words):
+def test_a_changed_result_is_refused(text, words):
     with pytest.raises(CourseError, match=words):
         verify(text, KEY)
 
@@ -103,23 +103,23 @@ ODD = (
 )
 
 
-def fields_in(content, path=()):
+def paths_of_fields(content, path=()):
     for name in content if isinstance(content, dict) else range(len(content)):
         yield (*path, name)
         if isinstance(content[name], dict | list):
-            yield from fields_in(content[name], (*path, name))
+            yield from paths_of_fields(content[name], (*path, name))
 
 
-def signed_as_it_is(content):
+def signed_text(content):
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     signature = hmac.digest(KEY, b"keras-course result, version 1\n" + text.encode(), hashlib.sha256).hex()
     return json.dumps({**content, "signature": signature})
 
 
-def test_odd_fields_are_refused_or_are_those_of_a_signed_result():
-    """Any field may be missing or hold anything, unsigned by a stranger, signed by another version of the course."""
+def test_odd_fields_are_refused_unless_they_are_signed():
+    """A field can be missing or have any value: unsigned, or signed by another version of the course."""
     sound = json.loads(json.dumps(result()))
-    paths = list(fields_in(sound))
+    paths = list(paths_of_fields(sound))
     assert len(paths) > 30
     for path, odd in itertools.product(paths, (*ODD, "missing")):
         content = json.loads(json.dumps(sound))
@@ -134,12 +134,12 @@ def test_odd_fields_are_refused_or_are_those_of_a_signed_result():
         content.pop("signature", None)
         if path[0] in ("model", "verdict", "reason", "graded_at") and not isinstance(content.get(path[0]), str):
             with pytest.raises(CourseError, match=f"it has no text '{path[0]}'"):
-                verify(signed_as_it_is(content), KEY)
+                verify(signed_text(content), KEY)
         else:
-            assert verify(signed_as_it_is(content), KEY) == content
+            assert verify(signed_text(content), KEY) == content
 
 
-def test_no_byte_that_is_changed_ends_in_a_traceback():
+def test_changed_bytes_end_in_a_one_line_error():
     sound = json.dumps(result()).encode()
     random = np.random.default_rng(0)
     pieces = (b"1e999", b"-", b"[", b"{", b"null", b"NaN", b"-Infinity", b"\xff", b'"', b"\\u0000", b"9" * 4400)
@@ -150,13 +150,13 @@ def test_no_byte_that_is_changed_ends_in_a_traceback():
             begin = int(random.integers(len(text)))
             text[begin : begin + int(random.integers(20))] = pieces[random.integers(len(pieces))]
         try:
-            verify(bytes(text), KEY)  # a blank less, and it is still what was signed
+            verify(bytes(text), KEY)  # without a blank, it is still the signed content
         except CourseError as error:
             refused += "\n" not in str(error)
     assert refused > 1990
 
 
-def test_the_command_names_the_file(tmp_path, capsys, monkeypatch):
+def test_verify_names_the_file_in_its_error(tmp_path, capsys, monkeypatch):
     new_key(tmp_path / "a.key")
     (tmp_path / "odd.json").write_text('{"signature": "00", "accuracy": 1e999}')
     os.mkfifo(tmp_path / "pipe")
@@ -171,12 +171,12 @@ def test_the_command_names_the_file(tmp_path, capsys, monkeypatch):
             cli.main()
 
 
-def test_another_key_does_not_fit():
+def test_another_key_is_refused():
     with pytest.raises(CourseError, match="another key"):
         verify(json.dumps(result()), bytes(32))
 
 
-def test_a_key_is_new_each_time_and_for_its_owner(tmp_path):
+def test_new_keys_differ_and_only_the_owner_can_read_them(tmp_path):
     for name in ("a.key", "b.key"):
         new_key(tmp_path / name)
     keys = [read_key(tmp_path / name) for name in ("a.key", "b.key")]
@@ -186,7 +186,7 @@ def test_a_key_is_new_each_time_and_for_its_owner(tmp_path):
         assert stat.S_IMODE((tmp_path / "a.key").stat().st_mode) == 0o600
 
 
-def test_a_key_is_not_replaced(tmp_path):
+def test_new_key_refuses_an_existing_file(tmp_path):
     new_key(tmp_path / "a.key")
     before = (tmp_path / "a.key").read_bytes()
     with pytest.raises(CourseError, match="is there already"):
@@ -196,8 +196,8 @@ def test_a_key_is_not_replaced(tmp_path):
         new_key(tmp_path / "no" / "such" / "folder.key")
 
 
-@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
-def test_a_key_that_others_can_read_is_named(tmp_path, capsys):
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX permissions")
+def test_a_key_that_others_can_read_causes_a_warning(tmp_path, capsys):
     new_key(tmp_path / "a.key")
     read_key(tmp_path / "a.key")
     assert capsys.readouterr().err == ""
@@ -207,7 +207,7 @@ def test_a_key_that_others_can_read_is_named(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 32, b"00" * 31, b"00" * 33, b"00" * 1000, b"no key at all"])
-def test_what_is_no_key(tmp_path, content):
+def test_a_file_without_a_key_is_refused(tmp_path, content):
     (tmp_path / "a.key").write_bytes(content)
     with pytest.raises(CourseError, match="holds no key"):
         read_key(tmp_path / "a.key")
@@ -218,18 +218,18 @@ def test_a_missing_key_says_how_to_make_one(tmp_path):
         read_key(tmp_path / "no_such.key")
 
 
-def test_a_folder_is_no_key(tmp_path):
+def test_a_folder_as_key_is_refused(tmp_path):
     with pytest.raises(CourseError, match=r"cannot be read|is not a file"):
         read_key(tmp_path)
 
 
-def test_a_pipe_is_no_key_and_not_waited_for(tmp_path):
+def test_a_pipe_as_key_is_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "a.key")
     with pytest.raises(CourseError, match="is not a file"):
         read_key(tmp_path / "a.key")
 
 
-def test_half_a_key_does_not_stay_on_a_full_disk(tmp_path, small_disk):
+def test_a_full_disk_leaves_no_partial_key(tmp_path, small_disk):
     with small_disk(10), pytest.raises(CourseError, match=r"cannot write .*a\.key \(File too large\)"):
         new_key(tmp_path / "a.key")
     new_key(tmp_path / "a.key")

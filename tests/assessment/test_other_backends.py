@@ -1,6 +1,6 @@
-"""A learner's model from one backend, graded where the teacher has another one.
+"""Grading a model on another backend than the one on which it was trained.
 
-All backends are needed in one environment: `tox -e export`.
+This needs all backends in one environment: `tox -e export`.
 """
 
 import keras
@@ -18,10 +18,10 @@ pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"{', '.join(MISSING)} is 
 
 
 @pytest.mark.parametrize("backend", select.INSTALL)
-def test_the_grade_does_not_depend_on_what_the_teacher_has(made, photos, tmp_path, backend):
-    model = cnn_classifier(input_shape=made.SIZE.shape, filters=(4, 8), dropout=0.2, dense=16, num_classes=3, seed=1)
-    model.compile("adam", "sparse_categorical_crossentropy")  # what names classes of the learner's own backend
-    run = made.save_run(tmp_path / "run", model)
+def test_the_grade_is_the_same_on_every_backend(tools, photos, tmp_path, backend):
+    model = cnn_classifier(input_shape=tools.SIZE.shape, filters=(4, 8), dropout=0.2, dense=16, num_classes=3, seed=1)
+    model.compile("adam", "sparse_categorical_crossentropy")  # saves names of classes of this backend
+    run = tools.save_run(tmp_path / "run", model)
     graded = grade(run, Exam(folder=photos), backend=backend)
     assert backend in graded.runtime
     here = grade(run, Exam(folder=photos), backend=BACKEND)

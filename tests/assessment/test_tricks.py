@@ -1,6 +1,6 @@
-"""Ways in which graders of this course have been passed without a model that knows anything. Here each fails to pass.
+"""Tricks with which graders were passed by models that have learned nothing: here, each of them fails.
 
-All tricks are handed in by one class, and graded once.
+All tricks are submissions of one classroom, which is graded once.
 """
 
 import json
@@ -24,10 +24,10 @@ from keras_course.errors import CourseError
 pytestmark = pytest.mark.one_backend
 
 
-def by_the_row(count, classes):
-    """A model that answers by the place of a picture among the others; sorted photos have all of a class together.
+def model_by_position(count, classes):
+    """Returns a model that answers by the position of a picture in the batch.
 
-    It counts rows by a running sum over the batch of what is 1 for each picture.
+    That works if photos are sorted by class. The position is a cumulative sum of ones over the batch.
     """
     nodes = [
         helper.make_node("ReduceMean", ["pictures"], ["mean"], axes=[1, 2, 3], keepdims=0),
@@ -52,8 +52,8 @@ def by_the_row(count, classes):
     return nodes, constants
 
 
-def never_ending():
-    """A model that counts to the largest whole number before it answers."""
+def endless_model():
+    """Returns a model that counts to 2**62 before it answers."""
     body = helper.make_graph(
         [
             helper.make_node("Identity", ["goes_on"], ["goes_on_out"]),
@@ -78,8 +78,8 @@ def never_ending():
     return nodes, {"turns": np.int64(2**62), "yes": np.bool_(True), "zero": np.float32(0)}
 
 
-def memory_eating():
-    """A model that writes eight gibibytes of ones before it answers."""
+def model_with_giant_array():
+    """Returns a model that fills eight gibibytes before it answers."""
     nodes = [
         helper.make_node("ReduceMean", ["pictures"], ["mean"], axes=[1, 2], keepdims=0),
         helper.make_node("ReduceMax", ["mean"], ["largest"], keepdims=0),
@@ -91,39 +91,39 @@ def memory_eating():
 
 
 class Code:
-    """What a pickle can carry: a command that runs when it is opened."""
+    """An object whose pickle runs a command when it is opened."""
 
     def __reduce__(self):
         return exec, ("raise SystemExit('this code must not run')",)
 
 
 @pytest.fixture(scope="module")
-def class_of_tricksters(made, tmp_path_factory):
-    """A folder with all tricks, and one honest model."""
+def tricky_submissions(tools, tmp_path_factory):
+    """A folder with one honest model and all tricks."""
     folder = tmp_path_factory.mktemp("submissions")
-    made.save_run(folder / "honest", made.solver())
+    tools.save_run(folder / "honest", tools.correct_model())
 
-    one_unit = made.answering([[1.0], [1.0], [1.0]], [0.0], activation="softmax")
+    one_unit = tools.color_model([[1.0], [1.0], [1.0]], [0.0], activation="softmax")
     with pytest.warns(UserWarning, match="always return the value 1"):
         assert np.all(one_unit.predict(np.ones((5, 12, 16, 3), "float32"), verbose=0) == 1)
-    made.save_bare(folder / "one_unit_with_softmax.keras", one_unit)
+    tools.save_without_card(folder / "one_unit_with_softmax.keras", one_unit)
 
-    # of 14 answers to a photo, 13 are right in the eyes of binary_accuracy
-    low = made.answering(np.zeros((3, 14)), -9.0 - np.arange(14.0))
-    made.save_bare(folder / "fourteen_times_no.keras", low)
+    # binary_accuracy counts 13 of the 14 outputs for a photo as right
+    low = tools.color_model(np.zeros((3, 14)), -9.0 - np.arange(14.0))
+    tools.save_without_card(folder / "fourteen_times_no.keras", low)
 
-    boaster = made.save_run(folder / "own_metric", made.answering(np.zeros((3, 3)), (0.3, 0.2, 0.1)))
+    boaster = tools.save_run(folder / "own_metric", tools.color_model(np.zeros((3, 3)), (0.3, 0.2, 0.1)))
     (boaster / "metrics.json").write_text(json.dumps({"accuracy": 1.0, "passed": True, "per_class": []}))
     (boaster / "iterator.py").write_text("valid_it = perfect()\n")
 
-    made.save_solver(folder / "other_classes.onnx", class_names=("apple", "banana", "orange"))
-    made.save_answering(folder / "six_classes.onnx", np.zeros((3, 6)), np.arange(6.0), tuple("abcdef"))
-    made.save_answering(folder / "nothing_but_nan.onnx", np.full((3, 3), np.nan))
-    made.save_answering(folder / "always_equal.onnx", np.zeros((3, 3)))
+    tools.save_correct_model(folder / "other_classes.onnx", class_names=("apple", "banana", "orange"))
+    tools.save_color_model(folder / "six_classes.onnx", np.zeros((3, 6)), np.arange(6.0), tuple("abcdef"))
+    tools.save_color_model(folder / "nothing_but_nan.onnx", np.full((3, 3), np.nan))
+    tools.save_color_model(folder / "always_equal.onnx", np.zeros((3, 3)))
 
     with_lambda = keras.Sequential([keras.Input((12, 16, 3)), keras.layers.Lambda(lambda x: x[:, 0, 0])])
-    made.save_bare(folder / "lambda.keras", with_lambda)
-    with_lambda = made.save_bare(folder / "renamed_lambda.keras", with_lambda)
+    tools.save_without_card(folder / "lambda.keras", with_lambda)
+    with_lambda = tools.save_without_card(folder / "renamed_lambda.keras", with_lambda)
     rename_lambda(with_lambda)
     (folder / "pickled.keras").write_bytes(pickle.dumps(Code()))
     (folder / "weights.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(1000))
@@ -131,9 +131,9 @@ def class_of_tricksters(made, tmp_path_factory):
     (folder / "saved").mkdir()
     (folder / "saved" / "saved_model.pb").write_bytes(b"\x08\x01")
 
-    made.save_onnx(folder / "by_the_row.onnx", *by_the_row(36, 3), card=made.card())
-    made.save_onnx(folder / "never_ending.onnx", *never_ending())
-    made.save_onnx(folder / "memory_eating.onnx", *memory_eating())
+    tools.save_onnx(folder / "by_position.onnx", *model_by_position(36, 3), card=tools.card())
+    tools.save_onnx(folder / "endless.onnx", *endless_model())
+    tools.save_onnx(folder / "giant_array.onnx", *model_with_giant_array())
     return folder
 
 
@@ -151,12 +151,12 @@ def rename_lambda(path):
 
 
 @pytest.fixture(scope="module")
-def grades(class_of_tricksters, photos, tmp_path_factory):
+def grades(tricky_submissions, photos, tmp_path_factory):
     """The grades by the names of the submissions."""
-    submissions = find_submissions(class_of_tricksters)
+    submissions = find_submissions(tricky_submissions)
     limits = GradingLimits(seconds=100, memory=4 * 2**30, threads=1)
-    by_time = [one for one in submissions if one.name == "never_ending"]
-    others = [one for one in submissions if one.name != "never_ending"]
+    by_time = [one for one in submissions if one.name == "endless"]
+    others = [one for one in submissions if one.name != "endless"]
     folder = tmp_path_factory.mktemp("grades")
     found = grade_all(others, Exam(folder=photos), folder / "a", limits=limits, jobs=2, figures=False)
     soon = GradingLimits(seconds=5, threads=1)
@@ -175,17 +175,17 @@ REFUSED = {
     "weights": "is an .h5 file, which can hold code",
     "program": "a model can run code",
     "saved": "a model can run code",
-    "never_ending": "it took more than 5 seconds",
-    "memory_eating": "memory",
+    "endless": "it took more than 5 seconds",
+    "giant_array": "memory",
 }
 
 
 NOT_RIGHT = {"own_metric": (1 / 3, 0), "nothing_but_nan": (0, 36), "always_equal": (0, 36)}
-"""The share of right answers, and for how many photos there is none."""
+"""Accuracy, and number of photos without an answer."""
 
 
-def test_an_honest_model_passes_and_no_trick_does(grades, made, photos):
-    """All in one test, so that of two processes that test one grades them."""
+def test_only_the_honest_model_passes(grades, tools, photos):
+    """Checks all submissions in one test, so that only one of several test processes grades them."""
     assert (grades["honest"].verdict, grades["honest"].accuracy) == ("passed", 1.0)
     for name, reason in REFUSED.items():
         assert (grades[name].verdict, grades[name].accuracy) == ("not graded", None), name
@@ -193,17 +193,17 @@ def test_an_honest_model_passes_and_no_trick_does(grades, made, photos):
     for name, (accuracy, unanswered) in NOT_RIGHT.items():
         assert grades[name].verdict == "failed", name
         assert (grades[name].accuracy, grades[name].unanswered) == (pytest.approx(accuracy), unanswered), name
-    # it would be right each time if the photos came in the order of their names, all in one batch
-    _, constants = by_the_row(36, 3)
+    # it would always be right if all photos came in one batch, in the order of their names
+    _, constants = model_by_position(36, 3)
     labels = Exam(folder=photos).open().labels
     assert np.array_equal((np.arange(36) + 0.5) // (constants["each"]), labels)
-    assert grades["by_the_row"].verdict == "failed"
-    assert grades["by_the_row"].accuracy < 0.75
-    assert grades.keys() == {"honest", "by_the_row", *REFUSED, *NOT_RIGHT}
+    assert grades["by_position"].verdict == "failed"
+    assert grades["by_position"].accuracy < 0.75
+    assert grades.keys() == {"honest", "by_position", *REFUSED, *NOT_RIGHT}
 
 
-def test_binary_accuracy_is_not_the_metric(made):
-    """Of fourteen classes, no to all of them is right thirteen times of fourteen for that metric."""
+def test_binary_accuracy_is_not_the_metric(tools):
+    """With 14 classes, a low probability for each of them has a binary accuracy of 13/14."""
     labels = np.arange(14, dtype="int32").repeat(3)
     probabilities = np.linspace(0.05, 0.01, 14, dtype="float32")[None].repeat(42, axis=0)
     metric = keras.metrics.BinaryAccuracy()
@@ -215,31 +215,31 @@ def test_binary_accuracy_is_not_the_metric(made):
     assert (counted["verdict"], counted["accuracy"]) == ("failed", pytest.approx(1 / 14))
 
 
-def test_always_the_same_answer_fails_where_nearly_all_photos_are_of_one_class(made, tmp_path):
-    folder = made.photos(tmp_path / "photos", {"blue": 48, "red": 2})
-    model = made.save_answering(tmp_path / "a.onnx", np.zeros((3, 2)), (1.0, 0.0), ("blue", "red"))
+def test_a_constant_answer_fails_although_most_photos_are_of_that_class(tools, tmp_path):
+    folder = tools.photos(tmp_path / "photos", {"blue": 48, "red": 2})
+    model = tools.save_color_model(tmp_path / "a.onnx", np.zeros((3, 2)), (1.0, 0.0), ("blue", "red"))
     result = grade(model, Exam(folder=folder))
     assert (result.verdict, result.accuracy) == ("failed", 0.96)
     assert "only 0.00% of red" in result.reason
 
 
-def test_one_class_is_no_exam(made, tmp_path):
-    model = made.save_solver(tmp_path / "a.onnx")
-    folder = made.photos(tmp_path / "photos", {"blue": 5})
+def test_an_exam_with_one_class_is_refused(tools, tmp_path):
+    model = tools.save_correct_model(tmp_path / "a.onnx")
+    folder = tools.photos(tmp_path / "photos", {"blue": 5})
     with pytest.raises(CourseError, match="only the class 'blue'"):
         grade(model, Exam(folder=folder))
 
 
-def test_a_wrong_folder_is_no_exam(made, tmp_path):
-    model = made.save_solver(tmp_path / "a.onnx")
+def test_a_wrong_exam_folder_is_refused(tools, tmp_path):
+    model = tools.save_correct_model(tmp_path / "a.onnx")
     with pytest.raises(CourseError):
         grade(model, Exam(folder=tmp_path / "a.onnx"))
     with pytest.raises(CourseError):
         grade(model, Exam(folder=tmp_path / "nowhere"))
 
 
-def test_the_process_of_a_model_is_told_neither_names_nor_labels(made, photos, tmp_path, monkeypatch):
-    """All that it is given: arguments, environment, the pictures, and the folders that it works in."""
+def test_the_process_of_a_model_gets_neither_file_names_nor_labels(tools, photos, tmp_path, monkeypatch):
+    """Checks all that it gets: arguments, environment, pictures, and its folder."""
     seen = {"shown": []}
     popen, outputs = subprocess.Popen, isolation.ModelProcess.outputs
 
@@ -256,20 +256,20 @@ def test_the_process_of_a_model_is_told_neither_names_nor_labels(made, photos, t
     monkeypatch.setattr(isolation.subprocess, "Popen", starting)
     monkeypatch.setattr(isolation.ModelProcess, "outputs", answering)
     monkeypatch.setenv("KERAS_COURSE_DATA", str(photos.parent))
-    assert grade(made.save_solver(tmp_path / "a.onnx"), Exam(folder=photos)).passed
+    assert grade(tools.save_correct_model(tmp_path / "a.onnx"), Exam(folder=photos)).passed
     for secret in (str(photos), str(photos.parent), "blue_0", "KERAS_COURSE_DATA"):
         assert secret not in seen["told"]
         assert not any(secret.encode() in content for content in seen["files"])
-    # the same pictures, in another order
-    read = Exam(folder=photos).open().read(made.SIZE)
+    # it gets the same pictures in another order
+    read = Exam(folder=photos).open().read(tools.SIZE)
     expected = np.stack([pixels for batch in read for _, pixels, _ in batch])
     assert not np.array_equal(seen["shown"], expected)
     rows = [sorted(picture.tobytes() for picture in pictures) for pictures in (seen["shown"], expected)]
     assert rows[0] == rows[1]
 
 
-def say(header, content=b""):
-    """A program that says something, as the process of a model does."""
+def program_that_writes(header, content=b""):
+    """Returns a program that writes one message, as the process of a model does."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     message = len(text).to_bytes(4, "big") + text + content
     return f"import sys; sys.stdout.buffer.write({message!r}); sys.stdout.flush(); sys.stdin.read()"
@@ -282,20 +282,20 @@ def say(header, content=b""):
         ("import os; os.abort()", "ended the process that opened it (SIGABRT)"),
         ("import ctypes; ctypes.string_at(0)", "ended the process that opened it (SIGSEGV)"),
         ("print('x' * 10_000_000)", "gave a malformed answer"),
-        (say(b"[" * 100_000), "gave a malformed answer"),
-        (say([1]), "gave a malformed answer"),
-        (say({"bytes": "many"}), "gave a malformed answer"),
-        (say({"bytes": 2**62}), "bytes, and 0 are expected"),
-        (say({"bytes": -1}), "bytes, and 0 are expected"),
-        (say({"bytes": float("inf")}), "gave a malformed answer"),
-        (say({"card": 3, "runtime": 2}), "did not describe itself when it was opened"),
+        (program_that_writes(b"[" * 100_000), "gave a malformed answer"),
+        (program_that_writes([1]), "gave a malformed answer"),
+        (program_that_writes({"bytes": "many"}), "gave a malformed answer"),
+        (program_that_writes({"bytes": 2**62}), "bytes, and 0 are expected"),
+        (program_that_writes({"bytes": -1}), "bytes, and 0 are expected"),
+        (program_that_writes({"bytes": float("inf")}), "gave a malformed answer"),
+        (program_that_writes({"card": 3, "runtime": 2}), "did not describe itself when it was opened"),
         ("import time; time.sleep(60)", "took more than 0.5 seconds"),
         ("x = bytearray(2**28); import time; time.sleep(60)", "took more than 200 MiB of memory"),
     ],
 )
-def test_a_process_that_does_not_play_by_the_rules_gets_no_mark(made, photos, tmp_path, monkeypatch, program, reason):
+def test_a_process_that_violates_the_protocol_is_not_graded(tools, photos, tmp_path, monkeypatch, program, reason):
     monkeypatch.setattr(isolation, "_START", program)
-    made.save_onnx(tmp_path / "a.onnx", *by_the_row(36, 3), card=made.card())
+    tools.save_onnx(tmp_path / "a.onnx", *model_by_position(36, 3), card=tools.card())
     limits = GradingLimits(seconds=0.5 if "sleep" in program and "bytearray" not in program else 60, memory=200 * 2**20)
     result = grade(tmp_path / "a.onnx", Exam(folder=photos), limits=limits)
     assert result.verdict == "not graded"
@@ -313,8 +313,8 @@ def test_a_process_that_does_not_play_by_the_rules_gets_no_mark(made, photos, tm
         ({"error": "passed\n\x1b[2Jall of it"}, b"", "passed\\n\\x1b[2Jall of it"),
     ],
 )
-def test_answers_of_another_form_are_not_read(made, photos, tmp_path, monkeypatch, header, content, reason):
-    about = {"card": made.card().to_json(), "format": "onnx", "runtime": "none", "seconds": 1, "compiled": False}
+def test_malformed_answers_are_not_graded(tools, photos, tmp_path, monkeypatch, header, content, reason):
+    about = {"card": tools.card().to_json(), "format": "onnx", "runtime": "none", "seconds": 1, "compiled": False}
     messages = b"".join(
         len(text).to_bytes(4, "big") + text + more
         for text, more in ((json.dumps(about).encode(), b""), (json.dumps(header).encode(), content))
@@ -322,7 +322,7 @@ def test_answers_of_another_form_are_not_read(made, photos, tmp_path, monkeypatc
     ending = "" if len(content) == 100 else "sys.stdin.read()"
     program = f"import sys; sys.stdout.buffer.write({messages!r}); sys.stdout.flush(); {ending}"
     monkeypatch.setattr(isolation, "_START", program)
-    made.save_onnx(tmp_path / "a.onnx", *by_the_row(36, 3), card=made.card())
+    tools.save_onnx(tmp_path / "a.onnx", *model_by_position(36, 3), card=tools.card())
     result = grade(tmp_path / "a.onnx", Exam(folder=photos))
     assert result.verdict == "not graded"
     assert reason in result.reason

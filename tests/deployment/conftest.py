@@ -1,6 +1,6 @@
-"""Small saved models with cards, whose weights are drawn and not trained.
+"""Small saved models with cards and random weights.
 
-Keras is imported where it is needed: some tests beside this file run where it is not.
+Keras is imported inside functions, because some tests in this folder run without it.
 """
 
 from functools import cache
@@ -29,7 +29,7 @@ def words(padding):
 
 
 def make_model(kind):
-    """A dense net for gray pictures, or a convolutional one for wide colored ones; its running means are not 0."""
+    """Returns a dense network for gray pictures, or a convolutional one with random normalization for colored ones."""
     import keras
 
     from keras_course.models import cnn_classifier, dense_classifier
@@ -96,7 +96,7 @@ def text_run(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def make_run(tmp_path_factory):
-    """Saves a model in a run folder; each call gives a fresh one."""
+    """Returns a function that saves a model in a new run folder."""
     from keras_course.training import RunDirectory
 
     def make_run(kind="dense", card=None):
@@ -114,19 +114,19 @@ def make_run(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def dense_run(make_run):
-    """A run that no test may change."""
+    """A run that tests must not change."""
     return make_run("dense")
 
 
 @pytest.fixture(scope="session")
 def cnn_run(make_run):
-    """A run that no test may change."""
+    """A run that tests must not change."""
     return make_run("cnn")
 
 
 @pytest.fixture(scope="session")
 def onnx_file(cnn_run):
-    """The convolutional net as ONNX."""
+    """The convolutional network as an ONNX file."""
     from keras_course.deployment.export import export_model
 
     return export_model(cnn_run, format="onnx", trust=True).path
@@ -134,7 +134,7 @@ def onnx_file(cnn_run):
 
 @pytest.fixture(scope="session", params=["keras", pytest.param("onnx", marks=pytest.mark.one_backend)])
 def server(request, start_server, cnn_run):
-    """The convolutional net, answered by Keras and by ONNX Runtime."""
+    """A server of the convolutional network, with Keras and with ONNX Runtime."""
     server = start_server(cnn_run if request.param == "keras" else request.getfixturevalue("onnx_file"))
     yield server
     server.check()

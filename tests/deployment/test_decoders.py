@@ -1,4 +1,4 @@
-"""Pictures decoded in processes of their own: the same pixels, and nobody waits for somebody else's picture."""
+"""Decoding pictures in separate processes: same pixels, fair order, limits of time and memory."""
 
 import asyncio
 import io
@@ -42,12 +42,12 @@ def chunk(name, content):
 
 PHOTO = file_of(noise(100, 100))
 LARGE = file_of(Image.new("L", (5000, 5000)))
-# 28 × 28 pixels, and four seconds in which color profiles of a megabyte each are unpacked
+# 100 × 100 pixels, and color profiles of a megabyte each that take four seconds to unpack
 SLOW = PHOTO[:33] + 1500 * chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(2**20 - 10), 9)) + PHOTO[33:]
 
 
 def run(work, **settings):
-    """Runs a test in an event loop, with decoders of its own; they end with it."""
+    """Runs a test in an event loop with new decoders, which end with it."""
 
     async def main():
         pool = Decoders(COLOR, MOST_PIXELS, seconds=60, **settings)
@@ -61,15 +61,15 @@ def run(work, **settings):
     try:
         return asyncio.run(main())
     finally:
-        assert set(children()) <= before, "a decoder lives on"
+        assert set(children()) <= before, "a decoder is still running"
 
 
 def children():
     children = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
-    return [child.pid for child in children if "decode_process" in " ".join(child.cmdline())]  # not a whole service
+    return [child.pid for child in children if "decode_process" in " ".join(child.cmdline())]  # not a server
 
 
-def test_the_pixels_are_those_of_preprocessing():
+def test_decoded_pixels_equal_preprocessing():
     pictures = [file_of(noise(90, 120), kind) for kind in ("JPEG", "PNG", "WEBP", "BMP")]
     pictures += [LARGE, file_of(noise(20, 30))]
 
@@ -90,7 +90,7 @@ def test_the_pixels_are_those_of_preprocessing():
         (file_of(Image.new("1", (5001, 5000))), "5,001 × 5,000 pixels; give a picture of at most 25,000,000 pixels"),
     ],
 )
-def test_what_is_no_picture_is_explained_and_the_next_one_is_decoded(content, message):
+def test_a_bad_picture_is_explained_and_the_next_one_is_decoded(content, message):
     async def work(pool):
         for _ in range(3):
             with pytest.raises(CourseError, match=message):
@@ -100,14 +100,14 @@ def test_what_is_no_picture_is_explained_and_the_next_one_is_decoded(content, me
     np.testing.assert_array_equal(run(work), prepare(PHOTO, COLOR))
 
 
-def test_a_picture_that_takes_too_long_is_given_up_and_others_are_decoded_meanwhile():
+def test_a_slow_picture_is_canceled_and_others_are_decoded_meanwhile():
     async def work(pool):
-        await pool.prepare(PHOTO, "x", "client")  # the processes have started
+        await pool.prepare(PHOTO, "x", "client")  # starts the processes
         slow = [asyncio.create_task(pool.prepare(SLOW, "slow.png", "client")) for _ in range(2)]
         await asyncio.sleep(0.1)
         for _ in range(20):
             await pool.prepare(PHOTO, "x", "client")
-        assert not slow[0].done(), "the twenty came in between"
+        assert not slow[0].done(), "the twenty pictures were decoded before the slow one"
         for task in slow:
             with pytest.raises(CourseError, match=r"slow\.png takes too long to decode; give a smaller picture"):
                 await task
@@ -116,11 +116,11 @@ def test_a_picture_that_takes_too_long_is_given_up_and_others_are_decoded_meanwh
     run(work, seconds_of_long=1.0)
 
 
-def test_what_seems_short_and_is_not_is_begun_again_among_those_that_take_long():
+def test_an_unexpectedly_slow_picture_is_restarted_in_the_long_queue():
     async def work(pool):
         return await pool.prepare(PHOTO, "x", "client")
 
-    found = run(work, seconds_of_short=1e-3)  # a millisecond is never enough
+    found = run(work, seconds_of_short=1e-3)  # a millisecond is too short for any picture
     np.testing.assert_array_equal(found, prepare(PHOTO, COLOR))
 
 
@@ -129,7 +129,7 @@ def test_a_picture_with_many_parts_counts_as_slow():
     assert not decode_process.is_slow(b"no picture")
 
 
-def test_a_process_that_only_waits_is_killed_after_a_time():
+def test_a_hanging_process_is_killed_after_a_time_limit():
     async def work(pool):
         await pool.prepare(PHOTO, "x", "client")
         for pid in children():
@@ -143,7 +143,7 @@ def test_a_process_that_only_waits_is_killed_after_a_time():
     np.testing.assert_array_equal(run(work), prepare(PHOTO, COLOR))
 
 
-def test_a_process_that_was_killed_is_replaced():
+def test_a_killed_process_is_replaced():
     async def work(pool):
         for _ in range(3):
             await pool.prepare(PHOTO, "x", "client")
@@ -158,7 +158,7 @@ def test_clients_take_turns():
     order = []
 
     async def work(pool):
-        pool._workers = [None]  # nobody decodes: only the order is looked at
+        pool._workers = [None]  # no decoder: only the order is tested
         for client, count in (("greedy", 4), ("other", 2)):
             for number in range(count):
                 task = asyncio.create_task(pool.prepare(PHOTO, f"{client} {number}", client))
@@ -177,8 +177,8 @@ def test_clients_take_turns():
     assert run(work) == ["greedy 0", "other 0", "greedy 2", "other 1", "greedy 3"]
 
 
-def test_the_costliest_picture_of_each_kind_finds_enough_memory():
-    """And enough time: none takes half of what is allowed."""
+def test_the_largest_pictures_stay_within_memory_and_time_limits():
+    """Each of them takes less than half of the allowed time."""
     side = int(MOST_PIXELS**0.5)
     flat = Image.new("RGB", (side, side), (90, 120, 30))
     ramp = Image.fromarray(np.arange(side, dtype="uint16")[None].repeat(side, axis=0) * 13)
@@ -195,7 +195,7 @@ def test_the_costliest_picture_of_each_kind_finds_enough_memory():
         assert found.shape == COLOR.shape
 
 
-def test_more_memory_than_allowed_is_an_error_and_not_the_end(monkeypatch):
+def test_a_picture_beyond_the_memory_limit_is_an_error_and_the_service_continues(monkeypatch):
     monkeypatch.setattr(decoders, "OTHER_BYTES", 2**26)
     monkeypatch.setattr(decoders, "BYTES_FOR_PIXEL", 0)
 
@@ -227,8 +227,8 @@ sys.stdin.buffer.read()
         decode_process.ANSWER.pack(77, 0),
     ],
 )
-def test_what_a_process_says_is_not_believed(monkeypatch, answer):
-    """A picture that gets the better of the decoder has only this to say something."""
+def test_malformed_answers_of_a_decoder_are_refused(monkeypatch, answer):
+    """A picture that takes over the decoder can only write such answers."""
     monkeypatch.setattr(decoders, "_START", GARBAGE.format(answer=answer))
 
     async def work(pool):
@@ -257,14 +257,14 @@ asyncio.run(main())
 """
 
 
-def test_they_end_with_their_parent_even_in_the_middle_of_a_picture(tmp_path):
+def test_decoders_end_with_their_parent_while_they_decode(tmp_path):
     (tmp_path / "slow.png").write_bytes(SLOW)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-P", "-c", PARENT, str(tmp_path / "slow.png")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
         decoding = [psutil.Process(int(pid)) for pid in process.stdout.readline().split()]
         assert len(decoding) >= 2
-        wait_until(lambda: any(one.cpu_times().user > 1 for one in decoding))  # it is at work
+        wait_until(lambda: any(one.cpu_times().user > 1 for one in decoding))  # it is decoding
         process.kill()
     wait_until(lambda: all(not one.is_running() or one.status() == psutil.STATUS_ZOMBIE for one in decoding))
 

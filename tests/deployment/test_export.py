@@ -1,4 +1,4 @@
-"""Models in other formats: the same answers there, with their cards, and nothing lost when something goes wrong."""
+"""Exports: equal logits in every format, cards, and no files lost after errors."""
 
 import json
 import os
@@ -26,25 +26,25 @@ from keras_course.training import RunDirectory, predict_logits
 
 ROOT = Path(__file__).parents[2]
 BACKEND = keras.backend.backend()
-# In a process of their own models are exported in one test at the end: it takes seconds to start.
+# Only the last test exports in a separate process, which takes seconds to start.
 export_model = partial(export.export_model, trust=True)
 
 
-def can_be_written(kind):
-    """Whether this backend writes the format, and all that it needs is installed."""
+def can_write(kind):
+    """Returns whether this backend writes the format and all packages for it are installed."""
     known = formats.FORMATS[kind]
     packages, _ = known.writers.get(BACKEND, ((BACKEND + " does not",), ""))
     return all(map(select.is_installed, (*packages, known.runtime)))
 
 
-OURS = [kind for kind in formats.FORMATS if can_be_written(kind)]
-KINDS = pytest.mark.parametrize("kind", OURS)
-# What does not depend on who has written a file is tested once for the formats that all three write.
+WRITABLE = [kind for kind in formats.FORMATS if can_write(kind)]
+KINDS = pytest.mark.parametrize("kind", WRITABLE)
+# What does not depend on the backend is tested once for the formats that all three backends write.
 KINDS_ONCE = pytest.mark.parametrize(
     "kind",
     [
         pytest.param(kind, marks=pytest.mark.one_backend if len(formats.FORMATS[kind].writers) > 1 else ())
-        for kind in OURS
+        for kind in WRITABLE
     ],
 )
 
@@ -59,26 +59,26 @@ def contents(folder):
 
 @pytest.fixture(scope="session")
 def exported(make_run):
-    """The exports of two nets, each written when a test first asks for it; no test may change them."""
+    """Returns a function for exports of two networks, written on the first call; tests must not change them."""
     run_of = cache(make_run)
     return cache(lambda net, kind: export_model(run_of(net), format=kind))
 
 
-def test_each_backend_writes_what_it_can():
-    """tox installs for each backend what its own formats need; elsewhere fewer may be there."""
+def test_each_backend_writes_its_formats():
+    """In tox, the packages of all formats of each backend are installed; elsewhere some can be missing."""
     if "TOX_ENV_NAME" in os.environ:
         expected = {
             "torch": ["onnx", "torch", "openvino"],
             "tensorflow": ["onnx", "saved_model", "litert", "openvino"],
             "jax": ["onnx", "openvino"],
         }
-        assert set(expected[BACKEND]) <= set(OURS)
-    assert OURS, "not even ONNX can be written here"
+        assert set(expected[BACKEND]) <= set(WRITABLE)
+    assert WRITABLE, "no format can be written here"
 
 
 @pytest.mark.parametrize("net", ["dense", "cnn"])
 @KINDS
-def test_an_export_gives_the_logits_of_keras_for_a_batch_of_any_size(exported, net, kind):
+def test_an_export_has_the_logits_of_keras_for_any_batch_size(exported, net, kind):
     written = exported(net, kind)
     source = written.path.parents[1] / "model.keras"
     model, card = load_keras_model(source), read_card(source)
@@ -88,11 +88,11 @@ def test_an_export_gives_the_logits_of_keras_for_a_batch_of_any_size(exported, n
         np.testing.assert_allclose(runtime.logits(x), predict_logits(model, x), rtol=1e-4, atol=1e-4)
     floats = pictures(card, 2).astype("float32") + np.float32(0.25)
     np.testing.assert_allclose(runtime.logits(floats), predict_logits(model, floats), rtol=1e-4, atol=1e-4)
-    assert runtime.logits(x).std() > 1e-3, "a constant would agree with a constant"
+    assert runtime.logits(x).std() > 1e-3, "the logits must not be constant"
 
 
 @KINDS_ONCE
-def test_what_is_said_of_an_export_is_true(exported, kind):
+def test_the_returned_description_of_an_export_is_true(exported, kind):
     written = exported("cnn", kind)
     files = [file for file in [written.path, *written.path.rglob("*")] if file.is_file()]
     assert written.size == sum(file.stat().st_size for file in files)
@@ -103,22 +103,22 @@ def test_what_is_said_of_an_export_is_true(exported, kind):
 
 
 @KINDS_ONCE
-def test_an_export_carries_the_card(exported, kind):
+def test_an_export_contains_the_card(exported, kind):
     written = exported("cnn", kind)
     assert open_model(written.path, trust=True).card == read_card(written.path.parents[1] / "model.keras")
 
 
 @pytest.mark.parametrize("net", ["dense", "cnn"])
 @KINDS
-def test_each_runtime_says_what_a_model_takes_and_gives(exported, net, kind):
-    """So that a card of another model is found before the first prediction."""
+def test_each_runtime_knows_input_and_output_shapes(exported, net, kind):
+    """With them, the card of another model is detected before the first prediction."""
     path = exported(net, kind).path
     opened = formats.open_export(formats.find_model_file(path), trust=True)
     assert opened.takes == (None, *open_model(path, trust=True).card.picture_format.shape)
     assert opened.gives == (None, 5)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in OURS if formats.FORMATS[kind].runtime != BACKEND])
+@pytest.mark.parametrize("kind", [kind for kind in WRITABLE if formats.FORMATS[kind].runtime != BACKEND])
 def test_an_export_is_opened_without_keras(exported, kind):
     code = (
         "import sys, numpy as np\n"
@@ -132,8 +132,8 @@ def test_an_export_is_opened_without_keras(exported, kind):
     assert done.stdout.splitlines()[-1:] == ["(2, 5) []"], done.stderr
 
 
-def write_companions(path, side):
-    """Writes a model that answers each picture with its mean and with how many are computed together with it."""
+def write_batch_size_model(path, side):
+    """Writes a model that returns the mean of each picture and the size of the batch in which it is computed."""
     from onnx import TensorProto, helper, save
 
     nodes = [
@@ -155,10 +155,10 @@ def write_companions(path, side):
 @pytest.mark.parametrize(
     ("side", "pictures", "parts"), [("n", 49, [17, 16, 16]), ("n", 48, [16, 16, 16]), ("n", 47, [47]), (49, 49, [49])]
 )
-def test_a_large_batch_is_computed_in_parts_side_by_side(tmp_path, monkeypatch, side, pictures, parts):
-    """A model that takes batches of one size alone gets them whole, and so do those that are not worth a thread."""
+def test_a_large_batch_is_computed_in_parallel_parts(tmp_path, monkeypatch, side, pictures, parts):
+    """A batch stays whole if the model has a fixed batch size, or if parts would be too small for a thread."""
     monkeypatch.setattr(select, "processors", lambda: 3)
-    write_companions(tmp_path / "companions.onnx", side)
+    write_batch_size_model(tmp_path / "companions.onnx", side)
     opened = formats.open_export(formats.find_model_file(tmp_path / "companions.onnx"))
     pixels = np.arange(pictures * 4).astype("uint8").reshape(pictures, 2, 2, 1)
     for _ in range(2):
@@ -175,13 +175,13 @@ def test_the_same_model_can_be_exported_again_and_elsewhere(make_run, tmp_path, 
     for _ in range(2):
         export_model(run, format=kind)
         assert export_model(run / "model.keras", format=kind, output=elsewhere).path == elsewhere
-    assert [path.name for path in (run / "exports").iterdir()] == [known.file_name], "nothing is left beside it"
+    assert [path.name for path in (run / "exports").iterdir()] == [known.file_name], "no temporary file is left"
     assert [path.name for path in elsewhere.parent.iterdir()] == [elsewhere.name]
     assert open_model(elsewhere, trust=True).card.class_names[0] == "ant"
 
 
 def save(folder, model, shape):
-    """Saves a net with five classes."""
+    """Saves a network with five classes."""
     height, width, channels = shape
     picture_format = PictureFormat(height=height, width=width, channels=channels)
     with RunDirectory(folder) as run:
@@ -202,7 +202,7 @@ POOLINGS = [
 
 @pytest.mark.parametrize("padding", ["valid", "same"])
 def test_pooling_is_one_operation_in_onnx(tmp_path, padding):
-    """Made of comparisons, as JAX would have to write it by itself, a net takes twice as long."""
+    """As many comparisons, which JAX would write, a network takes twice as long."""
     import onnx
 
     shape = 11, 14, 3
@@ -221,7 +221,7 @@ def test_pooling_is_one_operation_in_onnx(tmp_path, padding):
 
 @pytest.fixture(scope="session")
 def half_precision_run(tmp_path_factory):
-    """A net whose layers compute in 16 bits, as those that were trained with ``--precision bfloat16``."""
+    """A network with layers that compute in bfloat16, as after training with ``--precision bfloat16``."""
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         model = dense_classifier(input_shape=(6, 5, 1), hidden=(8,), num_classes=5, seed=1)
@@ -231,7 +231,7 @@ def half_precision_run(tmp_path_factory):
 
 
 @KINDS
-def test_a_net_of_16_bits_is_exported_in_32(half_precision_run, tmp_path, kind):
+def test_a_bfloat16_model_is_exported_in_float32(half_precision_run, tmp_path, kind):
     output = tmp_path / f"model{Path(formats.FORMATS[kind].file_name).suffix}"
     runtime = open_model(export_model(half_precision_run, format=kind, output=output).path, trust=True)
     model = load_keras_model(half_precision_run / "model.keras")
@@ -241,14 +241,14 @@ def test_a_net_of_16_bits_is_exported_in_32(half_precision_run, tmp_path, kind):
     x = pictures(runtime.card, 3)
     hidden = np.maximum(x.reshape(3, -1) / 255 @ kernel + bias, 0)
     np.testing.assert_allclose(runtime.logits(x), hidden @ last_kernel + last_bias, atol=1e-5)
-    assert "bfloat16" in [layer.compute_dtype for layer in model.layers], "this net would not show it"
+    assert "bfloat16" in [layer.compute_dtype for layer in model.layers], "this network does not test it"
 
 
-# --- When something goes wrong ---------------------------------------------------------------------------------
+# --- Errors ----------------------------------------------------------------------------------------------------
 
 
 @KINDS_ONCE
-def test_a_wrong_export_is_not_handed_out_and_the_earlier_one_stays(make_run, monkeypatch, kind):
+def test_an_export_with_wrong_logits_is_refused_and_the_old_one_stays(make_run, monkeypatch, kind):
     run = make_run("dense")
     export_model(run, format=kind)
     before = contents(run)
@@ -265,7 +265,7 @@ def test_a_wrong_export_is_not_handed_out_and_the_earlier_one_stays(make_run, mo
 
 
 @KINDS_ONCE
-def test_logits_that_are_no_numbers_are_found(make_run, monkeypatch, kind):
+def test_an_export_with_nan_logits_is_refused(make_run, monkeypatch, kind):
     run = make_run("dense")
     monkeypatch.setattr(export, "open_keras", lambda model: ("Keras", lambda x: np.full((len(x), 5), np.nan)))
     with pytest.raises(CourseError, match="logits differ by nan"):
@@ -273,7 +273,7 @@ def test_logits_that_are_no_numbers_are_found(make_run, monkeypatch, kind):
     assert not any((run / "exports").iterdir())
 
 
-def test_a_converter_that_fails_is_explained(make_run, monkeypatch):
+def test_an_error_of_the_converter_is_explained(make_run, monkeypatch):
     def fail(*_):
         raise RuntimeError("operator 'Frobnicate'\nis not known")
 
@@ -285,7 +285,7 @@ def test_a_converter_that_fails_is_explained(make_run, monkeypatch):
     assert not any((run / "exports").iterdir())
 
 
-def test_what_a_converter_writes_and_nothing_opens_is_explained(make_run, monkeypatch):
+def test_an_export_that_cannot_be_opened_is_explained(make_run, monkeypatch):
     import onnx
 
     def write(model, path, kind):
@@ -302,8 +302,8 @@ def test_what_a_converter_writes_and_nothing_opens_is_explained(make_run, monkey
     assert not any((run / "exports").iterdir())
 
 
-@pytest.mark.parametrize("kind", [kind for kind in OURS if formats.FORMATS[kind].is_folder])
-def test_a_folder_comes_back_if_the_new_one_cannot_take_its_place(make_run, monkeypatch, kind):
+@pytest.mark.parametrize("kind", [kind for kind in WRITABLE if formats.FORMATS[kind].is_folder])
+def test_the_old_folder_is_restored_if_it_cannot_be_replaced(make_run, monkeypatch, kind):
     run = make_run("dense")
     place = export_model(run, format=kind).path
     before = contents(run)
@@ -320,8 +320,8 @@ def test_a_folder_comes_back_if_the_new_one_cannot_take_its_place(make_run, monk
     assert contents(run) == before
 
 
-@pytest.mark.parametrize("kind", [kind for kind in OURS if formats.FORMATS[kind].is_folder])
-def test_an_export_in_whose_folder_somebody_works_is_not_replaced(make_run, kind):
+@pytest.mark.parametrize("kind", [kind for kind in WRITABLE if formats.FORMATS[kind].is_folder])
+def test_an_export_folder_with_other_files_is_not_replaced(make_run, kind):
     run = make_run("dense")
     place = export_model(run, format=kind).path
     (place / "notes.txt").write_text("mine")
@@ -347,7 +347,7 @@ OTHERS = {"jax": ("torch", "saved_model"), "torch": ("saved_model", "litert"), "
 
 
 @pytest.mark.parametrize("kind", OTHERS[BACKEND])
-def test_a_format_of_a_backend_that_is_not_here_says_what_to_install(dense_run, kind):
+def test_a_format_of_a_missing_backend_says_what_to_install(dense_run, kind):
     (writer,) = formats.FORMATS[kind].writers
     if select.is_installed(writer):
         pytest.skip(f"{writer} is installed here, too; test_hand_over.py tests that")
@@ -370,7 +370,7 @@ def test_a_wrong_output_is_explained(dense_run, tmp_path, output, message):
     assert contents(tmp_path) == {}
 
 
-def test_a_folder_of_something_else_is_not_replaced(dense_run, tmp_path):
+def test_a_folder_that_is_no_export_is_not_replaced(dense_run, tmp_path):
     (tmp_path / "thesis.txt").write_text("three years of work")
     with pytest.raises(CourseError, match="a folder with other files"):
         export_model(dense_run, format="saved_model", output=tmp_path)
@@ -379,7 +379,7 @@ def test_a_folder_of_something_else_is_not_replaced(dense_run, tmp_path):
     assert contents(tmp_path) == {Path("thesis.txt"): b"three years of work"}
 
 
-def test_what_is_no_model_to_export_is_explained(dense_run, exported, tmp_path):
+def test_wrong_format_and_missing_model_are_explained(dense_run, exported, tmp_path):
     with pytest.raises(CourseError, match="format is 'h5'; give one of onnx, saved_model, litert, torch, openvino"):
         export_model(dense_run, format="h5")
     with pytest.raises(CourseError, match="is an export already"):
@@ -388,11 +388,11 @@ def test_what_is_no_model_to_export_is_explained(dense_run, exported, tmp_path):
         export_model(tmp_path / "nowhere", format="onnx")
 
 
-# --- Files of strangers ----------------------------------------------------------------------------------------
+# --- Untrusted files -------------------------------------------------------------------------------------------
 
 
-# a damaged LiteRT file could end this process, which is why it needs trust
-@pytest.mark.parametrize("kind", [kind for kind in OURS if kind != "litert"])
+# a damaged LiteRT file can end this process: therefore it needs trust
+@pytest.mark.parametrize("kind", [kind for kind in WRITABLE if kind != "litert"])
 def test_a_damaged_export_is_not_opened(exported, tmp_path, kind):
     good = exported("dense", kind).path
     copy = tmp_path / good.name
@@ -408,21 +408,21 @@ def test_a_damaged_export_is_not_opened(exported, tmp_path, kind):
             open_model(copy, trust=True)
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes in folders here")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 @pytest.mark.parametrize("inside", ["model.bin", "card.json"])
-def test_a_pipe_in_the_folder_of_a_model_is_not_waited_for(tmp_path, inside):
+def test_a_pipe_in_the_folder_of_a_model_is_refused_without_waiting(tmp_path, inside):
     (tmp_path / "model.xml").write_text("<net/>")
     os.mkfifo(tmp_path / inside)
     with pytest.raises(CourseError, match=rf"{inside} is not a regular file; remove it"):
         open_model(tmp_path)
 
 
-def test_the_formats_that_need_trust_are_those_whose_files_can_do_more_than_compute():
+def test_formats_that_can_run_code_need_trust():
     assert {name for name, known in formats.FORMATS.items() if not known.is_safe} == {"saved_model", "litert", "torch"}
 
 
-@pytest.mark.parametrize("kind", [kind for kind in OURS if not formats.FORMATS[kind].is_safe])
-def test_a_format_that_is_not_safe_is_opened_only_if_its_maker_is_trusted(exported, monkeypatch, kind):
+@pytest.mark.parametrize("kind", [kind for kind in WRITABLE if not formats.FORMATS[kind].is_safe])
+def test_an_unsafe_format_is_opened_only_with_trust(exported, monkeypatch, kind):
     path = exported("dense", kind).path
     never = replace(formats.FORMATS[kind], open=lambda *_: pytest.fail("it has been opened"))
     with monkeypatch.context() as patch:
@@ -442,8 +442,8 @@ def test_an_onnx_file_without_a_card_is_explained(exported, tmp_path):
         open_model(tmp_path / "bare.onnx")
 
 
-def test_an_onnx_file_does_not_reach_for_files_beside_it(exported, tmp_path):
-    """Weights outside of the file are how a model could read whatever the person can read."""
+def test_an_onnx_file_with_external_data_is_refused(exported, tmp_path):
+    """With external data, a model could read any file of the user."""
     import onnx
 
     model = onnx.load(exported("dense", "onnx").path)
@@ -457,13 +457,13 @@ def test_an_onnx_file_does_not_reach_for_files_beside_it(exported, tmp_path):
         open_model(tmp_path / "reaching.onnx")
 
 
-def test_a_file_that_is_too_large_is_refused_before_it_is_read(exported, monkeypatch):
+def test_too_large_a_file_is_refused_before_it_is_read(exported, monkeypatch):
     monkeypatch.setattr(formats, "LARGEST_MODEL_BYTES", 1000)
     with pytest.raises(CourseError, match="has more than 1,000 bytes"):
         open_model(exported("dense", "onnx").path)
 
 
-def test_a_model_of_another_shape_than_its_card_says_is_found(exported, tmp_path):
+def test_a_model_whose_shape_differs_from_its_card_is_refused(exported, tmp_path):
     import onnx
 
     model = onnx.load(exported("dense", "onnx").path)
@@ -482,8 +482,8 @@ def test_a_model_of_another_shape_than_its_card_says_is_found(exported, tmp_path
         open_model(tmp_path / "narrow.onnx")
 
 
-@pytest.mark.parametrize("kind", [kind for kind in ("litert", "torch") if kind in OURS])
-def test_the_card_of_a_single_file_is_where_a_zip_program_finds_it(exported, kind):
+@pytest.mark.parametrize("kind", [kind for kind in ("litert", "torch") if kind in WRITABLE])
+def test_a_zip_program_can_read_the_card_of_a_single_file(exported, kind):
     with zipfile.ZipFile(exported("dense", kind).path) as archive:
         (name,) = [name for name in archive.namelist() if name.endswith("card.json")]
         assert json.loads(archive.read(name))["class_names"][1] == "bee"
@@ -499,7 +499,7 @@ def run_command(*arguments):
 
 
 @KINDS_ONCE
-def test_the_command_says_what_it_has_done_and_nothing_else(make_run, kind):
+def test_the_export_command_prints_only_what_it_has_written(make_run, kind):
     run = make_run("cnn")
     done = run_command(run, "--format", kind)
     assert (done.returncode, done.stderr) == (0, "")
@@ -511,15 +511,15 @@ def test_the_command_says_what_it_has_done_and_nothing_else(make_run, kind):
 
 
 @pytest.mark.one_backend
-def test_the_command_ends_with_one_line_where_something_is_wrong(dense_run):
+def test_the_export_command_prints_errors_as_one_line(dense_run):
     done = run_command(dense_run, "--format", "floppy")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1].startswith("error: format is 'floppy'; give one of onnx")
 
 
-@pytest.mark.skipif("onnx" not in OURS, reason="its converter is not installed")
-def test_a_model_of_anybody_is_exported_in_a_process_of_its_own(dense_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "export_here", None)  # not in this process
+@pytest.mark.skipif("onnx" not in WRITABLE, reason="its converter is not installed")
+def test_an_untrusted_model_is_exported_in_a_separate_process(dense_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "export_here", None)  # fails if it is called in this process
     written = export.export_model(dense_run, format="onnx", output=tmp_path / "new" / "net.onnx")
     assert (written.path, written.size) == (tmp_path / "new" / "net.onnx", written.path.stat().st_size)
     assert (written.written_by, written.format) == (BACKEND, "onnx")

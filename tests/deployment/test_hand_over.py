@@ -1,6 +1,6 @@
-"""Formats that the backend in use cannot write, written by a second process on a backend that can.
+"""Exports in formats that this backend cannot write: a second process writes them on another backend.
 
-All backends are needed in one environment: `tox -e export`.
+This needs all backends in one environment: `tox -e export`.
 """
 
 import keras
@@ -24,18 +24,18 @@ MISSING = [name for name in select.INSTALL if not select.is_installed(name)]
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"{', '.join(MISSING)} is not installed; tox -e export has all")
 
-# What this backend cannot write by itself, and which backend can.
-HANDED = {kind: next(iter(known.writers)) for kind, known in formats.FORMATS.items() if BACKEND not in known.writers}
+# The formats that this backend cannot write, and a backend that can.
+WRITERS = {kind: next(iter(known.writers)) for kind, known in formats.FORMATS.items() if BACKEND not in known.writers}
 
 
-@pytest.mark.parametrize("kind", HANDED)
-def test_another_backend_writes_it(make_run, kind):
+@pytest.mark.parametrize("kind", WRITERS)
+def test_another_backend_writes_the_format(make_run, kind):
     run = make_run("cnn")
     written = export_model(run, format=kind, trust=True)
-    assert written.written_by == HANDED[kind] != BACKEND
+    assert written.written_by == WRITERS[kind] != BACKEND
     assert 0 < written.difference < 1e-4
     assert [path.name for path in (run / "exports").iterdir()] == [formats.FORMATS[kind].file_name]
-    if kind == "litert":  # the other runtimes are frameworks, which do not get on with this one in a process
+    if kind == "litert":  # the other runtimes are frameworks, which conflict with this one in one process
         runtime = open_model(written.path, trust=True)
         x = np.random.default_rng(0).integers(0, 256, (3, *runtime.card.picture_format.shape), dtype="uint8")
         expected = predict_logits(load_keras_model(run / "model.keras"), x)
@@ -43,14 +43,14 @@ def test_another_backend_writes_it(make_run, kind):
         assert runtime.card == read_card(run / "model.keras")
 
 
-def test_a_backend_that_could_but_lacks_a_package_lets_another_one_write(make_run, monkeypatch):
+def test_another_backend_writes_if_a_package_is_missing(make_run, monkeypatch):
     packages, _ = formats.FORMATS["onnx"].writers[BACKEND]
     is_installed = select.is_installed
     monkeypatch.setattr(select, "is_installed", lambda name: name != packages[-1] and is_installed(name))
     assert export_model(make_run("dense"), format="onnx", trust=True).written_by in OTHERS
 
 
-def test_a_net_of_16_bits_is_handed_over_in_32(tmp_path):
+def test_another_backend_writes_a_bfloat16_model_in_float32(tmp_path):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         model = dense_classifier(input_shape=(6, 5, 1), hidden=(8,), num_classes=3, seed=1)
@@ -64,13 +64,13 @@ def test_a_net_of_16_bits_is_handed_over_in_32(tmp_path):
             data="nothing",
         )
         run.save_model(model, card)
-    (kind, *_) = HANDED
+    (kind, *_) = WRITERS
     assert export_model(tmp_path / "run", format=kind, trust=True).difference < 1e-5
 
 
-def test_answers_that_differ_in_the_other_process_are_found_here(make_run, monkeypatch):
+def test_wrong_logits_of_the_other_process_are_refused(make_run, monkeypatch):
     run = make_run("dense")
-    (kind, *_) = HANDED
+    (kind, *_) = WRITERS
     open_keras = export.open_keras
     monkeypatch.setattr(export, "open_keras", lambda model: ("Keras", lambda x: open_keras(model)[1](x) + 0.01))
     with pytest.raises(CourseError, match=r"gives other answers than Keras: logits differ by 0.01"):
@@ -78,15 +78,15 @@ def test_answers_that_differ_in_the_other_process_are_found_here(make_run, monke
     assert not any((run / "exports").iterdir())
 
 
-def test_a_process_that_takes_too_long_is_ended(make_run, monkeypatch):
+def test_a_process_beyond_the_time_limit_is_ended(make_run, monkeypatch):
     monkeypatch.setattr(export, "SECONDS", 0.01)
-    (kind, *_) = HANDED
+    (kind, *_) = WRITERS
     with pytest.raises(CourseError, match=r"took more than 0.01 seconds"):
         export_model(make_run("dense"), format=kind, trust=True)
 
 
-def test_a_process_that_dies_is_explained(make_run, monkeypatch):
+def test_a_failing_process_is_explained(make_run, monkeypatch):
     monkeypatch.setattr(export, "__name__", "keras_course.no_such_module")
-    (kind, *_) = HANDED
-    with pytest.raises(CourseError, match=rf"cannot be written on {HANDED[kind]}: .*no_such_module"):
+    (kind, *_) = WRITERS
+    with pytest.raises(CourseError, match=rf"cannot be written on {WRITERS[kind]}: .*no_such_module"):
         export_model(make_run("dense"), format=kind, trust=True)

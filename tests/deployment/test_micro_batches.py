@@ -1,4 +1,4 @@
-"""Requests that share batches, with a model that can be stopped and let go."""
+"""Requests that share batches, with a model that the tests can pause."""
 
 import asyncio
 import threading
@@ -11,7 +11,7 @@ from keras_course.deployment.micro_batches import MicroBatches
 
 
 class Model:
-    """Doubles what it is given, waits where it is told to, and remembers the sizes of its batches."""
+    """Doubles its inputs, waits while ``go_on`` is cleared, and records the sizes of its batches."""
 
     def __init__(self):
         self.sizes = []
@@ -31,7 +31,7 @@ def pictures(*values):
 
 
 def run(work, batch_size=4):
-    """Runs a test in an event loop, with a model of its own; returns the sizes of the batches."""
+    """Runs a test in an event loop with a new model, and returns the sizes of its batches."""
     model = Model()
 
     async def main():
@@ -47,13 +47,13 @@ def run(work, batch_size=4):
     return model.sizes
 
 
-async def started(model, count):
-    """Waits until the model has begun so many batches."""
+async def wait_for_batches(model, count):
+    """Waits until the model has started this number of batches."""
     while len(model.sizes) < count:
         await asyncio.sleep(0.001)
 
 
-def test_an_idle_model_is_given_what_comes_at_once():
+def test_an_idle_model_gets_a_request_at_once():
     async def work(batches, model):
         for value in range(3):
             assert (await batches.logits(pictures(value))).tolist() == [[2 * value]]
@@ -61,11 +61,11 @@ def test_an_idle_model_is_given_what_comes_at_once():
     assert run(work) == [1, 1, 1]
 
 
-def test_what_comes_meanwhile_goes_together_and_each_gets_its_own():
+def test_waiting_requests_share_batches_and_get_their_own_answers():
     async def work(batches, model):
         model.go_on.clear()
         first = asyncio.create_task(batches.logits(pictures(100)))
-        await started(model, 1)
+        await wait_for_batches(model, 1)
         others = [asyncio.create_task(batches.logits(pictures(*range(n, 2 * n)))) for n in (1, 2, 3, 1, 6, 1)]
         await asyncio.sleep(0.01)
         model.go_on.set()
@@ -73,15 +73,15 @@ def test_what_comes_meanwhile_goes_together_and_each_gets_its_own():
         answers = [answer.ravel().tolist() for answer in await asyncio.gather(*others)]
         assert answers == [[2], [4, 6], [6, 8, 10], [2], [12, 14, 16, 18, 20, 22], [2]]
 
-    # never more than four: the six go in two parts, in turns with the batches of the others
+    # at most four: the request with six is split into two parts, which take turns with the others
     assert run(work) == [1, 4, 3, 2, 4, 1]
 
 
-def test_an_error_is_told_to_those_it_concerns_and_the_next_are_answered():
+def test_an_error_reaches_only_the_requests_of_its_batch():
     async def work(batches, model):
         model.go_on.clear()
         first = asyncio.create_task(batches.logits(pictures(1)))
-        await started(model, 1)
+        await wait_for_batches(model, 1)
         concerned = [asyncio.create_task(batches.logits(pictures(value))) for value in (2, -1)]
         await asyncio.sleep(0.01)
         model.go_on.set()
@@ -94,23 +94,23 @@ def test_an_error_is_told_to_those_it_concerns_and_the_next_are_answered():
     assert run(work) == [1, 2, 1]
 
 
-def test_what_was_given_up_is_not_computed():
+def test_a_canceled_request_is_not_computed():
     async def work(batches, model):
         model.go_on.clear()
         first = asyncio.create_task(batches.logits(pictures(1)))
-        await started(model, 1)
+        await wait_for_batches(model, 1)
         given_up, other = (asyncio.create_task(batches.logits(pictures(value))) for value in (2, 3))
         await asyncio.sleep(0.01)
         given_up.cancel()
         await asyncio.sleep(0.01)
-        first.cancel()  # too late for the model; its answer goes nowhere
+        first.cancel()  # too late for the model; its answer is dropped
         model.go_on.set()
         assert (await other).tolist() == [[6]]
 
     assert run(work) == [1, 1]
 
 
-def test_other_work_comes_between_two_batches():
+def test_other_work_runs_on_the_thread_of_the_model():
     async def work(batches, model):
         name = await batches.alone(lambda: threading.current_thread().name)
         assert name.startswith("model")
@@ -122,11 +122,11 @@ def test_other_work_comes_between_two_batches():
 # --- Large requests ----------------------------------------------------------------------------------------------
 
 
-def test_a_small_request_comes_between_the_parts_of_large_ones():
+def test_a_small_request_runs_between_the_parts_of_large_ones():
     async def work(batches, model):
         model.go_on.clear()
         large = [asyncio.create_task(batches.logits(pictures(*range(start, start + 40)))) for start in (0, 100)]
-        await started(model, 1)
+        await wait_for_batches(model, 1)
         small = asyncio.create_task(batches.logits(pictures(7)))
         await asyncio.sleep(0.01)
         assert len(model.sizes) == 1
@@ -137,7 +137,7 @@ def test_a_small_request_comes_between_the_parts_of_large_ones():
             assert (await task).ravel().tolist() == [2 * value for value in range(start, start + 40)]
 
     sizes = run(work)
-    assert sizes[:2] == [4, 1], "the small one goes next, whatever else waits"
+    assert sizes[:2] == [4, 1], "the small request is next"
     assert sum(sizes) == 81
 
 
@@ -145,7 +145,7 @@ def test_large_requests_take_turns():
     async def work(batches, model):
         model.go_on.clear()
         first, second = (asyncio.create_task(batches.logits(pictures(*range(count)))) for count in (200, 6))
-        await started(model, 1)
+        await wait_for_batches(model, 1)
         model.go_on.set()
         await second
         assert not first.done()
@@ -154,8 +154,8 @@ def test_large_requests_take_turns():
     run(work)
 
 
-def test_where_small_requests_come_the_parts_of_large_ones_are_short():
-    """A picture takes a millisecond, and so does a small request: a part takes about two, not fifty."""
+def test_parts_of_large_requests_are_short_while_small_requests_arrive():
+    """A picture and a small request take a millisecond each, so a part should take about two and not fifty."""
 
     class Slow(Model):
         def __call__(self, pictures):
@@ -177,26 +177,26 @@ def test_where_small_requests_come_the_parts_of_large_ones_are_short():
     assert asyncio.run(work(busy=False)) > 8
 
 
-def test_a_small_request_marked_as_large_waits_with_the_large_ones():
+def test_a_small_request_marked_as_large_takes_turns_with_large_ones():
     async def work(batches, model):
         model.go_on.clear()
         first = asyncio.create_task(batches.logits(pictures(1)))
-        await started(model, 1)
+        await wait_for_batches(model, 1)
         marked = [asyncio.create_task(batches.logits(pictures(value), is_large=True)) for value in (2, 3)]
         others = [asyncio.create_task(batches.logits(pictures(*range(3)))) for _ in range(2)]
         await asyncio.sleep(0.01)
         model.go_on.set()
         await asyncio.gather(first, *marked, *others)
 
-    assert run(work) == [1, 1, 3, 1, 3], "in turns, and not in one batch with the others"
+    assert run(work) == [1, 1, 3, 1, 3], "they take turns and are not in one batch"
 
 
-def test_a_large_request_that_is_given_up_or_fails_is_not_computed_any_further():
+def test_a_canceled_or_failed_large_request_is_not_continued():
     async def work(batches, model):
         model.go_on.clear()
         given_up = asyncio.create_task(batches.logits(pictures(*range(1000))))
         fails = asyncio.create_task(batches.logits(pictures(*[-1] * 1000)))
-        await started(model, 1)
+        await wait_for_batches(model, 1)
         given_up.cancel()
         await asyncio.sleep(0.01)
         model.go_on.set()

@@ -45,7 +45,7 @@ def sequential_model():
 
 
 def recurrent_model():
-    """A layer in a layer, and one that is used twice."""
+    """Returns a model with a layer inside a layer, and with a layer that is used twice."""
     inputs = keras.Input((28, 28, 1))
     rows = keras.layers.Reshape((28, 28))(inputs)
     dense = keras.layers.TimeDistributed(keras.layers.Dense(28, activation=keras.layers.LeakyReLU()))
@@ -69,7 +69,7 @@ POLICIES = {"float16": "mixed_bfloat16", "bfloat16": "bfloat16"}
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_models_of_the_course_and_of_keras_are_opened(tmp_path, name):
+def test_models_of_the_course_and_keras_are_opened(tmp_path, name):
     keras.config.set_dtype_policy(POLICIES.get(name, "float32"))
     try:
         model = GOOD[name]()
@@ -82,15 +82,15 @@ def test_models_of_the_course_and_of_keras_are_opened(tmp_path, name):
     assert not opened.compiled
 
 
-def test_a_compiled_model_is_opened_without_what_it_was_compiled_with(tmp_path):
+def test_a_compiled_model_is_opened_without_optimizer_and_loss(tmp_path):
     model = models.dense_classifier(hidden=())
     model.compile(optimizer="adam", loss="mse")
     model.save(tmp_path / "model.keras")
     assert not load_keras_model(tmp_path / "model.keras").compiled
 
 
-def test_nothing_is_drawn_for_weights_that_are_in_the_file(tmp_path, monkeypatch):
-    model = recurrent_model()  # its weights start as Glorot uniform and as orthogonal ones
+def test_initializers_do_not_run_for_weights_in_the_file(tmp_path, monkeypatch):
+    model = recurrent_model()  # its initializers are Glorot uniform and orthogonal
     model.save(tmp_path / "model.keras")
     for kind in (keras.initializers.VarianceScaling, keras.initializers.Orthogonal):
         monkeypatch.setattr(kind, "__call__", None)
@@ -99,7 +99,7 @@ def test_nothing_is_drawn_for_weights_that_are_in_the_file(tmp_path, monkeypatch
         np.testing.assert_array_equal(weight, expected)
 
 
-def test_dropout_of_keras_keeps_the_seed_that_the_description_gives(tmp_path):
+def test_dropout_of_keras_keeps_its_seed(tmp_path):
     seed = 7
     layers = [keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dropout(0.5, seed=seed, name="dropout")]
     keras.Sequential(layers).save(tmp_path / "model.keras")
@@ -107,7 +107,7 @@ def test_dropout_of_keras_keeps_the_seed_that_the_description_gives(tmp_path):
     assert keras.ops.convert_to_numpy(state).tolist() == [seed, 0]
 
 
-def test_a_net_that_has_not_seen_a_picture_yet_is_opened(tmp_path):
+def test_a_model_that_is_not_built_is_opened(tmp_path):
     with pytest.warns(UserWarning, match="not yet been built"):
         keras.Sequential([keras.layers.Dense(3)]).save(tmp_path / "model.keras")
     opened = load_keras_model(tmp_path / "model.keras")
@@ -115,12 +115,12 @@ def test_a_net_that_has_not_seen_a_picture_yet_is_opened(tmp_path):
     assert opened(np.ones((2, 4), "float32")).shape == (2, 3)
 
 
-# --- What is in config.json ------------------------------------------------------------------------------------
+# --- config.json -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory):
-    """The parts of a good file."""
+    """The files in a valid archive, by their names."""
     path = tmp_path_factory.mktemp("good") / "model.keras"
     models.dense_classifier(hidden=(4,)).save(path)
     with zipfile.ZipFile(path) as archive:
@@ -168,7 +168,7 @@ EVIL = {
     "a function of Keras that opens models": lambda c: layer_of(c)["config"].update(
         kernel_initializer=as_class("keras.saving", "load_model", filepath="evil.keras", safe_mode=False)
     ),
-    "a door to unsafe mode": lambda c: layer_of(c)["config"].update(
+    "a switch to unsafe mode": lambda c: layer_of(c)["config"].update(
         kernel_initializer=as_class("keras.config", "enable_unsafe_deserialization")
     ),
     "a class from inside Keras": lambda c: layer_of(c).update(as_class("keras.src.utils.file_utils", "File")),
@@ -210,15 +210,15 @@ EVIL = {
 
 
 @pytest.mark.parametrize("name", EVIL)
-def test_what_is_more_than_layers_is_refused_before_keras_sees_it(parts, tmp_path, monkeypatch, name):
+def test_anything_but_layers_is_refused_before_keras_opens_it(parts, tmp_path, monkeypatch, name):
     path = write(tmp_path / "evil.keras", with_config(parts, EVIL[name]))
-    monkeypatch.setattr(keras.saving, "load_model", lambda *_, **__: pytest.fail("Keras has seen it"))
+    monkeypatch.setattr(keras.saving, "load_model", lambda *_, **__: pytest.fail("Keras has opened it"))
     with pytest.raises(CourseError, match=r"evil.keras is not opened"):
         load_keras_model(path)
 
 
-def test_a_program_in_any_corner_is_found(parts, tmp_path):
-    """The same evil thing at every place of the description where a dictionary may stand."""
+def test_a_function_anywhere_in_the_config_is_refused(parts, tmp_path):
+    """The same function at sixty places of the config."""
     evil = as_class("os", "system", command="true")
 
     def places(node, path=()):
@@ -241,35 +241,35 @@ def test_a_program_in_any_corner_is_found(parts, tmp_path):
 
 
 def assert_too_large(path, parts, message, **layers):
-    """Changes settings of layers, found by their class, in a file that is to be refused with little memory used."""
+    """Checks that a file with changed settings of layers, by their class, is refused with little memory."""
 
     def change(config):
         for kind, settings in layers.items():
             layer_of(config, kind)["config"].update(settings)
 
-    resource = pytest.importorskip("resource", reason="measures memory as Linux does")
+    resource = pytest.importorskip("resource", reason="measures memory by getrusage")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(CourseError, match=message):
         load_keras_model(write(path, with_config(parts, change)))
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    assert used * 1024 < 100e6, "it would be gigabytes"
+    assert used * 1024 < 100e6, "with the layers, it would be gigabytes"
 
 
-def test_layers_that_ask_for_more_weights_than_the_file_has_are_refused(tmp_path):
-    """A description of a few lines could ask for any memory, before the weights are found not to fit."""
+def test_layers_with_more_weights_than_the_file_are_refused(tmp_path):
+    """A short config could allocate any amount of memory before the weights are compared."""
     models.dense_classifier(hidden=()).save(tmp_path / "greedy.keras")
     with zipfile.ZipFile(tmp_path / "greedy.keras") as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
     message = r"greedy.keras is not opened: its layers ask for 785,000,000,000 weights, and it has 7,850"
     assert_too_large(tmp_path / "greedy.keras", parts, message, Dense={"units": 10**9})
-    # nothing of it is left, to be made later
+    # no such variable is left to be created later
     with keras.StatelessScope():
         pass
     assert load_keras_model(write(tmp_path / "greedy.keras", parts)).count_params() == 7850
 
 
-def test_weights_of_layers_that_are_no_part_of_the_net_are_counted(tmp_path):
-    """Such a layer is made with the others, and dropped when it is found that the answers do not depend on it."""
+def test_weights_of_unused_layers_are_counted(tmp_path):
+    """Keras builds such a layer with the others and drops it because the outputs do not depend on it."""
     inputs = keras.Input((4,))
     model = keras.Model(inputs, [keras.layers.Dense(1, name="one")(inputs), keras.layers.Dense(2, name="two")(inputs)])
     model.save(tmp_path / "two.keras")
@@ -280,14 +280,14 @@ def test_weights_of_layers_that_are_no_part_of_the_net_are_counted(tmp_path):
     config["config"]["output_layers"] = ["one", 0, 0]
     idle = next(layer for layer in config["config"]["layers"] if layer["config"]["name"] == "two")
     idle["config"]["units"] = 10**10
-    resource = pytest.importorskip("resource", reason="measures memory as Linux does")
+    resource = pytest.importorskip("resource", reason="measures memory by getrusage")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(CourseError, match=r"its layers ask for 50,000,000,005 weights, and it has 15"):
         load_keras_model(write(tmp_path / "two.keras", {**parts, "config.json": json.dumps(config)}))
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 100e6
 
 
-def test_a_layer_that_makes_a_giant_of_a_picture_is_refused(tmp_path):
+def test_a_layer_with_a_giant_output_is_refused(tmp_path):
     model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.ZeroPadding2D(1), keras.layers.Flatten()])
     keras.Sequential([model, keras.layers.Dense(1)]).save(tmp_path / "small.keras")
     assert load_keras_model(tmp_path / "small.keras").count_params() == 901
@@ -295,12 +295,12 @@ def test_a_layer_that_makes_a_giant_of_a_picture_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "large.keras") as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
     assert load_keras_model(tmp_path / "large.keras").output_shape == (None, 28, 28, 1)
-    message = r"its layer 'up_sampling2d\w*' makes 7,840,000,000 numbers of a picture; 134,217,728 are allowed"
+    message = r"its layer 'up_sampling2d\w*' makes 7,840,000,000 numbers for one sample; 134,217,728 are allowed"
     assert_too_large(tmp_path / "large.keras", parts, message, UpSampling2D={"size": [1000, 10_000]})
 
 
 def enlarged(picture):
-    """A picture of 8×8 numbers, each repeated to 2**28 of them, and their mean."""
+    """Returns the mean of a picture of 8×8 numbers that is enlarged to 2**28 numbers."""
     layers = keras.layers
     return layers.GlobalAveragePooling2D()(layers.UpSampling2D((2**14, 2**14 // 64), name="enlarged")(picture))
 
@@ -310,17 +310,17 @@ def inside(*shape):
     return keras.Model(picture, enlarged(picture), name="inside")
 
 
-def used_twice(picture):
+def twice(picture):
     layer = keras.layers.UpSampling2D((2**14, 2**14 // 64), name="enlarged")
     return keras.layers.GlobalAveragePooling2D()(keras.layers.maximum([layer(picture), layer(picture)]))
 
 
-def in_every_row(picture):
+def in_each_row(picture):
     rows = keras.layers.Reshape((1, 8, 8, 1))(picture)
     return keras.layers.Flatten()(keras.layers.TimeDistributed(inside(8, 8, 1))(rows))
 
 
-def a_product(picture):
+def product(picture):
     numbers = keras.layers.Flatten()(keras.layers.UpSampling2D((16, 16))(picture))  # 2**14
     row, column = keras.layers.Reshape((1, 2**14))(numbers), keras.layers.Reshape((2**14, 1))(numbers)
     return keras.layers.GlobalAveragePooling1D()(row * column)
@@ -328,26 +328,28 @@ def a_product(picture):
 
 @pytest.mark.parametrize(
     "hide",
-    [enlarged, inside(8, 8, 1), Backbone(inside(8, 8, 1)), inside(None, None, 1), used_twice, in_every_row, a_product],
+    [enlarged, inside(8, 8, 1), Backbone(inside(8, 8, 1)), inside(None, None, 1), twice, in_each_row, product],
     ids=["itself", "net", "backbone", "any size", "twice", "rows", "product"],
 )
-def test_a_giant_is_found_wherever_it_is_made(tmp_path, hide):
+def test_a_giant_output_is_refused_anywhere_in_the_model(tmp_path, hide):
     picture = keras.Input((8, 8, 1))
     keras.Model(picture, keras.layers.Dense(1)(hide(picture))).save(tmp_path / "large.keras")
-    resource = pytest.importorskip("resource", reason="measures memory as Linux does")
+    resource = pytest.importorskip("resource", reason="measures memory by getrusage")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(CourseError, match=r"its layer '(enlarged|multiply\w*)' makes 268,435,456 numbers of a picture"):
+    with pytest.raises(
+        CourseError, match=r"its layer '(enlarged|multiply\w*)' makes 268,435,456 numbers for one sample"
+    ):
         load_keras_model(tmp_path / "large.keras")
-    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 500e6  # 4 times 2**28 would be more
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 500e6  # float32 needs 4 * 2**28
 
 
 @pytest.mark.parametrize("text", ["", "no JSON", "null", "[]", "{}", '{"class_name": "Sequential"}', "[" * 200_000])
-def test_a_config_that_is_none_is_explained(parts, tmp_path, text):
+def test_an_invalid_config_is_explained(parts, tmp_path, text):
     with pytest.raises(CourseError, match=r"broken\.keras"):
         load_keras_model(write(tmp_path / "broken.keras", {**parts, "config.json": text}))
 
 
-# --- What else is in the archive -------------------------------------------------------------------------------
+# --- The archive -----------------------------------------------------------------------------------------------
 
 
 class Evil:
@@ -356,20 +358,20 @@ class Evil:
 
 
 @pytest.mark.parametrize("name", ["../outside.py", "/etc/cron.d/evil", "assets/vocabulary.txt", "data.pkl", "model.h5"])
-def test_a_part_that_models_do_not_have_is_refused(parts, tmp_path, name):
+def test_an_unknown_file_in_the_archive_is_refused(parts, tmp_path, name):
     path = write(tmp_path / "evil.keras", {**parts, name: pickle.dumps(Evil())})
     with pytest.raises(CourseError, match="which models of this course do not have"):
         load_keras_model(path)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.weights.h5"])
-def test_a_missing_part_is_explained(parts, tmp_path, name):
+def test_a_missing_file_in_the_archive_is_explained(parts, tmp_path, name):
     path = write(tmp_path / "half.keras", {key: value for key, value in parts.items() if key != name})
     with pytest.raises(CourseError, match=rf"half.keras is not opened: it has no {name}"):
         load_keras_model(path)
 
 
-def test_a_part_that_is_there_twice_is_refused(parts, tmp_path):
+def test_a_duplicate_file_in_the_archive_is_refused(parts, tmp_path):
     path = write(tmp_path / "twice.keras", parts)
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
         archive.writestr("config.json", "{}")
@@ -377,7 +379,7 @@ def test_a_part_that_is_there_twice_is_refused(parts, tmp_path):
         load_keras_model(path)
 
 
-def test_a_bomb_is_refused(parts, tmp_path, monkeypatch):
+def test_a_zip_bomb_is_refused(parts, tmp_path, monkeypatch):
     monkeypatch.setattr(model_files, "LARGEST_CONFIG_BYTES", 10_000)
     bomb = write(tmp_path / "bomb.keras", {**parts, "config.json": " " * 10**7}, compression=zipfile.ZIP_DEFLATED)
     with pytest.raises(CourseError, match=r"its config.json claims 10,000,000 bytes, more than the 10,000 allowed"):
@@ -387,7 +389,7 @@ def test_a_bomb_is_refused(parts, tmp_path, monkeypatch):
         load_keras_model(write(tmp_path / "heavy.keras", parts))
 
 
-def test_what_is_no_archive_is_explained(parts, tmp_path):
+def test_a_file_that_is_no_archive_is_explained(parts, tmp_path):
     whole = write(tmp_path / "model.keras", parts).read_bytes()
     for content in (b"", b"no model", whole[: len(whole) // 2], pickle.dumps(Evil())):
         (tmp_path / "model.keras").write_bytes(content)
@@ -400,7 +402,7 @@ def test_what_is_no_archive_is_explained(parts, tmp_path):
         load_keras_model(tmp_path / "old.h5")
 
 
-def test_what_python_would_unpack_without_a_limit_is_refused(parts, tmp_path):
+def test_compression_without_a_size_limit_is_refused(parts, tmp_path):
     for number, method in enumerate((zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)):
         path = write(tmp_path / f"{number}.keras", parts, compression=method)
         with pytest.raises(CourseError, match=r"its \S+ is compressed in a way that Keras does not use"):
@@ -409,7 +411,7 @@ def test_what_python_would_unpack_without_a_limit_is_refused(parts, tmp_path):
     assert opened.count_params() == 3190
 
 
-def test_weights_that_are_nearly_all_air_are_refused(parts, tmp_path):
+def test_weights_that_compress_too_well_are_refused(parts, tmp_path):
     bloated = {**parts, "model.weights.h5": parts["model.weights.h5"] + bytes(2**25)}
     path = write(tmp_path / "bloated.keras", bloated, compression=zipfile.ZIP_DEFLATED)
     with pytest.raises(
@@ -433,8 +435,8 @@ def test_an_encrypted_archive_is_explained(parts, tmp_path):
 # --- Known attacks ---------------------------------------------------------------------------------------------
 
 
-def test_the_code_of_a_lambda_does_not_run(tmp_path):
-    """CVE-2024-3660, with a file as Keras writes it; opened without safe mode, it does run."""
+def test_the_code_of_a_lambda_layer_does_not_run(tmp_path):
+    """CVE-2024-3660: the file is as Keras writes it, and without safe mode its code runs."""
     code = f"lambda x: (__import__('pathlib').Path({str(tmp_path / 'hacked')!r}).touch(), x)[1]"
     model = keras.Sequential([keras.Input((2,)), keras.layers.Lambda(eval(code), output_shape=(2,))])
     model.save(tmp_path / "evil.keras")
@@ -443,17 +445,17 @@ def test_the_code_of_a_lambda_does_not_run(tmp_path):
         with pytest.raises(CourseError, match=r"evil.keras is not opened: it has a 'Lambda' of 'keras.layers'"):
             load_keras_model(tmp_path / "evil.keras")
         assert not (tmp_path / "hacked").exists()
-        # CVE-2025-9905: in the older format, safe mode was not looked at
+        # CVE-2025-9905: for the older format, Keras ignored safe mode
         (tmp_path / "evil.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
         with pytest.raises(CourseError, match="which can hold code"):
             load_keras_model(tmp_path / "evil.h5")
     opened = keras.saving.load_model(tmp_path / "evil.keras", compile=False, safe_mode=False)
     predict_logits(opened, np.zeros((1, 2), "float32"))
-    assert (tmp_path / "hacked").exists(), "else this test could not fail"
+    assert (tmp_path / "hacked").exists(), "otherwise this test could not fail"
 
 
-def test_no_file_is_written_read_or_fetched(parts, tmp_path):
-    """CVE-2025-1550, CVE-2025-8747 and CVE-2025-12058: functions and vocabularies that are named in the config."""
+def test_attacks_neither_write_nor_read_nor_download_files(parts, tmp_path):
+    """CVE-2025-1550, CVE-2025-8747 and CVE-2025-12058: functions and vocabularies in the config."""
     (tmp_path / "words.txt").write_text("secret")
     target = str(tmp_path / "hacked")
     attacks = [
@@ -475,7 +477,7 @@ def test_no_file_is_written_read_or_fetched(parts, tmp_path):
 
 @pytest.mark.parametrize("part", ["config.json", "model.weights.h5", None])
 def test_a_damaged_file_is_opened_or_explained(parts, tmp_path, part):
-    """Bytes changed in a part, whose checksum is then right, and in the archive itself."""
+    """Changes bytes in a file of the archive, with a valid checksum, or in the archive itself."""
     random, explained = np.random.default_rng(0), 0
     path = write(tmp_path / "model.keras", parts)
     good = parts[part] if part else path.read_bytes()
@@ -494,7 +496,7 @@ def test_a_damaged_file_is_opened_or_explained(parts, tmp_path, part):
     assert explained
 
 
-# --- What is in the weights ------------------------------------------------------------------------------------
+# --- The weights -----------------------------------------------------------------------------------------------
 
 
 def with_weights(parts, change):
@@ -505,7 +507,7 @@ def with_weights(parts, change):
 
 
 def first_weights(weights):
-    """The group of some layer and the name of its first array."""
+    """Returns the group of a layer and the name of its first array."""
     found = []
     weights.visititems(lambda name, item: found.append(item) if isinstance(item, h5py.Dataset) else None)
     return found[0].parent, found[0].name.rpartition("/")[2]
@@ -575,7 +577,7 @@ EVIL_WEIGHTS = {
 def test_weights_that_are_not_in_the_file_are_refused(parts, tmp_path, monkeypatch, name):
     change, message = EVIL_WEIGHTS[name]
     path = write(tmp_path / "evil.keras", with_weights(parts, change))
-    monkeypatch.setattr(keras.saving, "load_model", lambda *_, **__: pytest.fail("Keras has seen it"))
+    monkeypatch.setattr(keras.saving, "load_model", lambda *_, **__: pytest.fail("Keras has opened it"))
     with pytest.raises(CourseError, match=message):
         load_keras_model(path)
 
@@ -586,17 +588,17 @@ def test_weights_that_do_not_fit_the_layers_are_explained(parts, tmp_path):
         load_keras_model(write(tmp_path / "odd.keras", with_weights(parts, change)))
 
 
-# --- Where models are ------------------------------------------------------------------------------------------
+# --- Finding models --------------------------------------------------------------------------------------------
 
 
-def test_a_run_folder_and_a_file_are_found(dense_run):
+def test_find_model_takes_a_run_folder_or_a_file(dense_run):
     assert find_model(dense_run) == dense_run / "model.keras"
     assert find_model(str(dense_run / "model.keras")) == dense_run / "model.keras"
     assert read_required_card(dense_run / "model.keras").title == "A dense net"
 
 
 @pytest.mark.parametrize("trust", [True, False])
-def test_a_model_is_found_once_and_its_format_told_once(dense_run, monkeypatch, trust):
+def test_open_model_looks_up_path_and_format_once(dense_run, monkeypatch, trust):
     calls = []
     for name in ("find_model", "format_of"):
         original = getattr(formats, name)
@@ -605,7 +607,7 @@ def test_a_model_is_found_once_and_its_format_told_once(dense_run, monkeypatch, 
     assert calls == ["find_model", "format_of"]
 
 
-def test_a_run_that_has_not_ended_is_explained(tmp_path):
+def test_an_unfinished_run_is_explained(tmp_path):
     (tmp_path / "checkpoint.npz").touch()
     with pytest.raises(CourseError, match="a run that has not ended, and no model yet; go on with it by --resume"):
         find_model(tmp_path)
@@ -617,20 +619,20 @@ def make_pipe(path):
 
 def make_socket(path):
     with socket.socket(socket.AF_UNIX) as made:
-        made.bind(os.path.relpath(path))  # its name may be no longer than a hundred characters
+        made.bind(os.path.relpath(path))  # the path of a socket can have at most about 100 characters
 
 
 def make_device(path):
-    path.symlink_to("/dev/full")  # an ordinary person makes none; this one is always there
+    path.symlink_to("/dev/full")  # only root can create a device; this one always exists
 
 
 NO_FILES = pytest.mark.parametrize("make", [make_pipe, make_socket, make_device])
 
 
-@pytest.mark.skipif(os.name == "nt", reason="there are no pipes in folders here")
+@pytest.mark.skipif(os.name == "nt", reason="needs named pipes")
 @pytest.mark.parametrize("name", ["model.keras", "model.onnx", "model.tflite", "model"])
 @NO_FILES
-def test_what_is_not_a_file_is_no_model_and_is_not_waited_for(tmp_path, make, name):
+def test_a_pipe_socket_or_device_as_model_is_refused_without_waiting(tmp_path, make, name):
     make(tmp_path / name)
     for opens in (find_model, open_model):
         with pytest.raises(CourseError, match=rf"{name} is not a file; give a run folder or the file of a model"):
@@ -640,9 +642,9 @@ def test_what_is_not_a_file_is_no_model_and_is_not_waited_for(tmp_path, make, na
             opens(tmp_path / name)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="there are no pipes in folders here")
+@pytest.mark.skipif(os.name == "nt", reason="needs named pipes")
 @NO_FILES
-def test_what_is_not_a_file_is_no_card(tmp_path, make):
+def test_a_pipe_socket_or_device_as_card_is_refused(tmp_path, make):
     make(tmp_path / "card.json")
     with pytest.raises(CourseError, match=r"card.json is not a file"):
         read_card(tmp_path)
@@ -687,14 +689,14 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("kind", BOMBS)
-def test_an_operation_that_makes_a_giant_is_refused_before_it_does(tmp_path, kind):
+def test_an_operation_with_a_giant_output_is_refused_before_it_runs(tmp_path, kind):
     build, change = BOMBS[kind]
     inputs = keras.Input((4,))
     keras.Model(inputs, keras.ops.mean(build(inputs))).save(tmp_path / "bomb.keras")
     load_keras_model(tmp_path / "bomb.keras")
     with zipfile.ZipFile(tmp_path / "bomb.keras") as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
-    resource = pytest.importorskip("resource", reason="measures memory as Linux does")
+    resource = pytest.importorskip("resource", reason="measures memory by getrusage")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     changed = with_config(parts, lambda config: change(operation(config, kind)))
     with pytest.raises(
@@ -704,7 +706,7 @@ def test_an_operation_that_makes_a_giant_is_refused_before_it_does(tmp_path, kin
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 100e6
 
 
-def test_a_chain_that_doubles_is_refused(tmp_path):
+def test_a_chain_of_doublings_is_refused(tmp_path):
     inputs = outputs = keras.Input((16,))
     for _ in range(40):
         outputs = keras.ops.concatenate([outputs, outputs], axis=1)
@@ -713,14 +715,14 @@ def test_a_chain_that_doubles_is_refused(tmp_path):
         load_keras_model(tmp_path / "chain.keras")
 
 
-def test_a_chain_that_squares_is_refused_before_the_number_fills_the_memory(tmp_path):
+def test_a_chain_of_squarings_is_refused_before_it_fills_the_memory(tmp_path):
     inputs = keras.Input((16,), batch_size=1)
     keras.Model(inputs, keras.ops.outer(inputs, inputs)).save(tmp_path / "chain.keras")
     with zipfile.ZipFile(tmp_path / "chain.keras") as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
 
     def change(config):
-        """A chain of which each step takes what the one before makes, as a row."""
+        """Appends steps, each of which takes the flattened output of the previous one."""
         steps = config["config"]["layers"]
         first = operation(config, "Outer")
         last = first["name"]
@@ -740,12 +742,12 @@ def test_a_chain_that_squares_is_refused_before_the_number_fills_the_memory(tmp_
         load_keras_model(write(tmp_path / "chain.keras", with_config(parts, change)))
 
 
-def a_difference():
+def subtraction_model():
     inputs = keras.Input((4,))
     return keras.Model(inputs, keras.layers.Dense(2)(inputs - np.ones(4, "float32")))
 
 
-AROUND = {
+OPERATION_ATTACKS = {
     "numbers alone, computed at once": (
         lambda step: step.update(inbound_nodes=[{"args": [1.0, 2.0], "kwargs": {}}]),
         "takes no layer's output",
@@ -782,28 +784,28 @@ AROUND = {
 }
 
 
-@pytest.mark.parametrize("name", AROUND)
-def test_what_stands_around_an_operation_is_looked_at(tmp_path, monkeypatch, name):
-    change, message = AROUND[name]
-    a_difference().save(tmp_path / "evil.keras")
+@pytest.mark.parametrize("name", OPERATION_ATTACKS)
+def test_the_arguments_of_an_operation_are_checked(tmp_path, monkeypatch, name):
+    change, message = OPERATION_ATTACKS[name]
+    subtraction_model().save(tmp_path / "evil.keras")
     with zipfile.ZipFile(tmp_path / "evil.keras") as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
     load_keras_model(tmp_path / "evil.keras")
-    monkeypatch.setattr(keras.saving, "deserialize_keras_object", lambda *_, **__: pytest.fail("Keras has seen it"))
+    monkeypatch.setattr(keras.saving, "deserialize_keras_object", lambda *_, **__: pytest.fail("Keras has opened it"))
     changed = with_config(parts, lambda config: change(operation(config, "Subtract")))
     with pytest.raises(CourseError, match=rf"evil.keras is not opened: .*{message}"):
         load_keras_model(write(tmp_path / "evil.keras", changed))
 
 
-def test_an_operation_is_opened_nowhere_but_between_layers(parts, tmp_path):
+def test_an_operation_in_the_settings_of_a_layer_is_refused(parts, tmp_path):
     evil = as_class("keras.src.ops.numpy", "Repeat", repeats=10**9)
     changed = with_config(parts, lambda config: layer_of(config)["config"].update(activation=evil))
     with pytest.raises(CourseError, match=r"it has a 'Repeat' of 'keras\.src\.ops\.numpy'"):
         load_keras_model(write(tmp_path / "evil.keras", changed))
 
 
-def test_an_array_to_start_from_is_not_multiplied_by_its_weight(tmp_path):
-    """A column of a million numbers for a row of a million weights would make a square of them."""
+def test_a_constant_initializer_is_not_broadcast_with_its_weight(tmp_path):
+    """A column of numbers for a row of weights would be broadcast to a matrix."""
     start = keras.initializers.Constant(np.ones((1000, 1)))
     layer = keras.layers.Embedding(1000, 3, embeddings_initializer=start)
     keras.Sequential([keras.Input((2,)), layer]).save(tmp_path / "start.keras")
@@ -814,7 +816,7 @@ def test_an_array_to_start_from_is_not_multiplied_by_its_weight(tmp_path):
         value = layer_of(config, "Embedding")["config"]["embeddings_initializer"]["config"]["value"]["config"]
         value["value"] = [[[0]]] * 20_000
 
-    resource = pytest.importorskip("resource", reason="measures memory as Linux does")
+    resource = pytest.importorskip("resource", reason="measures memory by getrusage")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     opened = load_keras_model(write(tmp_path / "start.keras", with_config(parts, change)))
     np.testing.assert_array_equal(opened.get_weights()[0], np.ones((1000, 3)))
@@ -822,7 +824,7 @@ def test_an_array_to_start_from_is_not_multiplied_by_its_weight(tmp_path):
 
 
 @pytest.mark.parametrize("heads", [{"num_heads": 1, "key_dim": 1}])
-def test_attention_between_too_many_places_is_refused(tmp_path, heads):
+def test_attention_between_too_many_positions_is_refused(tmp_path, heads):
     inputs = keras.Input((20_000, 1))
     outputs = keras.layers.MultiHeadAttention(**heads, name="attention")(inputs, inputs)
     keras.Model(inputs, keras.layers.GlobalAveragePooling1D()(outputs)).save(tmp_path / "wide.keras")

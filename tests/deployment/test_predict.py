@@ -1,4 +1,4 @@
-"""Pictures in, class names out: in a program and on the command line."""
+"""Predictions for pictures: in a program and on the command line."""
 
 import importlib.util
 import io
@@ -38,7 +38,7 @@ BACKEND = keras.backend.backend()
 
 
 def save_photo(path, seed, size=(50, 40)):
-    """A picture of random blocks."""
+    """Saves a picture of random blocks and returns its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     blocks = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype="uint8")
     Image.fromarray(blocks).resize(size, Image.Resampling.NEAREST).save(path)
@@ -55,14 +55,14 @@ def photos(tmp_path):
     return [save_photo(tmp_path / f"{seed}.png", seed) for seed in range(7)]
 
 
-def best(model, card, photo):
+def best_class(model, card, photo):
     logits = predict_logits(model, prepare(photo, card.picture_format)[None])[0]
     return card.class_names[int(logits.argmax())]
 
 
-def test_each_picture_gets_its_own_answer_in_order(runtime, cnn_run, photos):
+def test_predictions_are_in_the_order_of_the_pictures(runtime, cnn_run, photos):
     model = load_keras_model(cnn_run / "model.keras")
-    expected = [best(model, runtime.card, photo) for photo in photos]
+    expected = [best_class(model, runtime.card, photo) for photo in photos]
     for batch_size in (1, 3, 7, 50):
         found = list(predict(runtime, photos, batch_size=batch_size, top=2))
         assert [prediction.name for prediction in found] == [str(photo) for photo in photos]
@@ -76,16 +76,16 @@ def test_probabilities_are_the_softmax_of_the_logits():
     assert [answer.class_name for answer in first] == ["b", "c", "a"]
     np.testing.assert_allclose([answer.probability for answer in first], [0.5, 0.3, 0.2], rtol=1e-9)
     assert second[0] == Answer("c", pytest.approx(0.8))
-    assert [answer.class_name for answer in second[1:]] == ["a", "b"], "among equals the first class"
+    assert [answer.class_name for answer in second[1:]] == ["a", "b"], "the first of equally probable classes"
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
-def test_logits_that_are_no_numbers_are_explained(wrong):
+def test_logits_that_are_not_finite_are_refused(wrong):
     with pytest.raises(CourseError, match="the model gives logits that are no numbers"):
         predictions_of(np.array([[0.0, wrong]]), "ab")
 
 
-def test_numbers_that_make_no_sense_are_explained(runtime, photos):
+def test_invalid_numbers_are_explained(runtime, photos):
     with pytest.raises(CourseError, match="top is 0; give a whole number from 1 up"):
         list(predict(runtime, photos, top=0))
     with pytest.raises(CourseError, match="batch_size is 0; give a whole number from 1 up"):
@@ -95,13 +95,13 @@ def test_numbers_that_make_no_sense_are_explained(runtime, photos):
     assert list(predict(runtime, [])) == []
 
 
-def test_more_answers_than_classes_are_all_classes(runtime, photos):
+def test_top_above_the_number_of_classes_gives_all_classes(runtime, photos):
     (prediction,) = predict(runtime, photos[:1], top=99)
     assert len(prediction.answers) == 5
     assert sum(answer.probability for answer in prediction.answers) == pytest.approx(1)
 
 
-def test_a_picture_that_cannot_be_read_does_not_stop_the_others(runtime, photos, tmp_path):
+def test_an_unreadable_picture_does_not_stop_the_others(runtime, photos, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no picture")
     mixed = [tmp_path / "broken.png", photos[0], tmp_path / "broken.png", photos[0], photos[1]]
     found = list(predict(runtime, mixed, batch_size=2))
@@ -111,8 +111,8 @@ def test_a_picture_that_cannot_be_read_does_not_stop_the_others(runtime, photos,
     assert found[0].to_dict() == {"picture": str(mixed[0]), "error": found[0].error}
 
 
-@pytest.mark.skipif(os.name == "nt", reason="there are no pipes in folders here")
-def test_what_is_not_a_file_is_no_picture_and_is_not_waited_for(runtime, photos, tmp_path):
+@pytest.mark.skipif(os.name == "nt", reason="needs named pipes")
+def test_a_pipe_socket_or_device_as_picture_is_refused_without_waiting(runtime, photos, tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "device.png").symlink_to("/dev/full")
     with socket.socket(socket.AF_UNIX) as made:
@@ -121,10 +121,10 @@ def test_what_is_not_a_file_is_no_picture_and_is_not_waited_for(runtime, photos,
     *wrong, right = predict(runtime, [*names, photos[0]])
     assert [prediction.error for prediction in wrong] == [f"{name} cannot be read: it is not a file" for name in names]
     assert right.answers
-    assert find_pictures([tmp_path]) == photos, "in a folder they are passed over"
+    assert find_pictures([tmp_path]) == photos, "in a folder they are skipped"
 
 
-def test_arrays_and_bytes_are_pictures_too(runtime, photos):
+def test_arrays_and_bytes_are_accepted_as_pictures(runtime, photos):
     array = np.asarray(Image.open(photos[2]))
     by_file, by_bytes, by_array = predict(runtime, [photos[2], photos[2].read_bytes(), array])
     assert by_file.answers == by_bytes.answers == by_array.answers
@@ -133,7 +133,7 @@ def test_arrays_and_bytes_are_pictures_too(runtime, photos):
     assert named.name == "my hand"
 
 
-def test_pictures_in_folders_are_found_in_the_order_of_their_names(tmp_path, capsys):
+def test_pictures_in_folders_are_sorted_by_name(tmp_path, capsys):
     for name in ("b/2.png", "b/10.PNG", "a/x.jpg", "a/deep/er/y.webp"):
         save_photo(tmp_path / name, 0)
     for hidden in ("a/._x.jpg", ".trash/z.png", "__MACOSX/x.jpg"):
@@ -144,7 +144,7 @@ def test_pictures_in_folders_are_found_in_the_order_of_their_names(tmp_path, cap
     names = [path.relative_to(tmp_path).as_posix() for path in find_pictures([tmp_path])]
     assert names == ["a/deep/er/y.webp", "a/x.jpg", "b/10.PNG", "b/2.png"]
     assert "2 skipped: loop (it is a link that leads back to" in capsys.readouterr().err
-    assert find_pictures([tmp_path / "a" / "notes.txt"]) == [tmp_path / "a" / "notes.txt"], "who names it means it"
+    assert find_pictures([tmp_path / "a" / "notes.txt"]) == [tmp_path / "a" / "notes.txt"], "a named file is used"
     named = tmp_path / "a" / "._x.jpg"
     assert find_pictures([named, named]) == [named, named]
     for wrong in ("n" * 5000 + ".png", tmp_path / "broken_link.png"):
@@ -155,7 +155,7 @@ def test_pictures_in_folders_are_found_in_the_order_of_their_names(tmp_path, cap
         find_pictures([tmp_path / "empty"])
 
 
-def test_every_file_of_a_folder_is_answered_or_named(tmp_path, capsys):
+def test_every_file_of_a_folder_is_used_or_reported_as_skipped(tmp_path, capsys):
     for name in ("1.jpg", "3.tif", "4.gif", "holiday_of_others/6.png"):
         save_photo(tmp_path / ("" if "/" in name else "new") / name, 0)
     (tmp_path / "new" / "2.heic").write_bytes(b"1")
@@ -167,12 +167,12 @@ def test_every_file_of_a_folder_is_answered_or_named(tmp_path, capsys):
     assert error.startswith(f"{tmp_path / 'new'}: 2 skipped: 5.png (No such file or directory), holiday (it is a link")
 
 
-# --- The same in training and in serving -----------------------------------------------------------------------
+# --- Equal logits in training and serving ----------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def hands_run(tmp_path_factory):
-    """A net with the card that the lessons on hand signs give theirs."""
+    """A network with the card of the lessons on hand signs."""
     with RunDirectory(tmp_path_factory.mktemp("hands") / "run") as run:
         model = cnn_classifier(filters=(4, 8), dense=16, dropout=0.1, seed=2)
         run.save_model(model, asl.card("Hand signs", "my_photos"))
@@ -180,7 +180,7 @@ def hands_run(tmp_path_factory):
 
 
 def assert_served_as_trained(run, folder):
-    """The logits of pictures that `asl` has read from a folder to train on, and of the same files when served."""
+    """Compares logits of pictures read for training by `asl.load_data` with those of the same files when served."""
     (x, _), (x_valid, _) = asl.load_data(folder)
     trained = predict_logits(load_keras_model(run / "model.keras"), np.concatenate([x, x_valid]))
     runtime = open_model(run)
@@ -223,31 +223,31 @@ DIGITS = 100
 
 
 @pytest.fixture(scope="module")
-def reader():
-    """A net that has seen the sample's digits once, as a function from pictures to its share of right answers."""
+def accuracy_of():
+    """Returns a function for the accuracy, on changed digits, of a network trained for one epoch on the sample."""
     train, (digits, labels) = mnist.load_data("sample")
     model = dense_classifier(hidden=(128,), seed=1)
     fit(model, train, epochs=1, progress=False)
 
-    def reader(change=lambda digit, random: digit):
+    def accuracy_of(change=lambda digit, random: digit):
         random = np.random.default_rng(3)
         pictures = [prepare(change(digit, random), mnist.PICTURES) for digit in digits[:DIGITS, :, :, 0]]
         return float((predict_logits(model, np.stack(pictures)).argmax(1) == labels[:DIGITS]).mean())
 
-    return reader
+    return accuracy_of
 
 
 @pytest.fixture(scope="module")
-def as_they_are(reader):
-    return reader()
+def unchanged_accuracy(accuracy_of):
+    return accuracy_of()
 
 
 def large(digit, factor):
     return np.asarray(Image.fromarray(digit).resize((28 * factor,) * 2, Image.Resampling.BICUBIC), "float64") / 255
 
 
-def on_paper(*, ink=40, paper=220, shade=0.0, noise=0.0, specks=0, factors=(3, 9)):
-    """Puts a digit of 3 to 8 times its size somewhere on 300 × 400 pixels, darker on one side, with noise and dirt."""
+def on_photo(*, ink=40, paper=220, shade=0.0, noise=0.0, specks=0, factors=(3, 9)):
+    """Returns a function that puts an enlarged digit on a photo of 300 × 400 pixels with shade, noise and dirt."""
 
     def change(digit, random):
         side = 28 * (factor := int(random.integers(*factors)))
@@ -274,7 +274,7 @@ def as_file(change, kind, **settings):
 
 
 def cut_out(digit, random):
-    """Nothing but the digit, so that it touches all four sides."""
+    """Cuts out the digit, so that it touches all four sides."""
     rows, columns = (np.flatnonzero((digit > 60).any(axis=axis)) for axis in (1, 0))
     inside = digit[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     image = Image.fromarray(255 - inside).resize((8 * inside.shape[1], 8 * inside.shape[0]), Image.Resampling.BICUBIC)
@@ -289,16 +289,16 @@ def transparent(digit, random):
 
 CHANGES = {
     "inverted": lambda digit, random: 255 - digit,
-    "large and elsewhere": on_paper(),
-    "bright on black": on_paper(ink=240, paper=10),
-    "on gray paper in dim light": on_paper(ink=30, paper=100),
-    "chalk on a gray board": on_paper(ink=230, paper=140),
-    "faint, with noise": on_paper(ink=170, paper=210, noise=5),
-    "lit from one side": on_paper(shade=0.5),
-    "in strong noise": on_paper(noise=15),
-    "with all of it": on_paper(ink=70, shade=0.4, noise=6),
-    "on dirty paper": on_paper(specks=20, factors=(5, 9)),
-    "a poor JPEG": as_file(on_paper(ink=100, noise=4), "JPEG", quality=10),
+    "large and elsewhere": on_photo(),
+    "bright on black": on_photo(ink=240, paper=10),
+    "on gray paper in dim light": on_photo(ink=30, paper=100),
+    "chalk on a gray board": on_photo(ink=230, paper=140),
+    "faint, with noise": on_photo(ink=170, paper=210, noise=5),
+    "lit from one side": on_photo(shade=0.5),
+    "in strong noise": on_photo(noise=15),
+    "with all of it": on_photo(ink=70, shade=0.4, noise=6),
+    "on dirty paper": on_photo(specks=20, factors=(5, 9)),
+    "a poor JPEG": as_file(on_photo(ink=100, noise=4), "JPEG", quality=10),
     "cut out": cut_out,
     "red on nothing": transparent,
 }
@@ -306,10 +306,10 @@ CHANGES = {
 
 @pytest.mark.one_backend
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_digit_on_paper_is_read_nearly_as_well_as_one_of_mnist(reader, as_they_are, name):
-    """The share of right answers was 0.03 lower at worst, in strong noise."""
-    assert as_they_are > 0.85
-    assert reader(CHANGES[name]) > as_they_are - 0.05
+def test_digits_on_paper_are_recognized_nearly_as_well_as_mnist(accuracy_of, unchanged_accuracy, name):
+    """The measured accuracy was at most 0.03 lower, in strong noise."""
+    assert unchanged_accuracy > 0.85
+    assert accuracy_of(CHANGES[name]) > unchanged_accuracy - 0.05
 
 
 # --- The command -----------------------------------------------------------------------------------------------
@@ -322,7 +322,7 @@ def run_command(*arguments):
 
 
 @pytest.mark.one_backend
-def test_the_command_shows_a_table_and_prints_json(cnn_run, photos, runtime):
+def test_the_predict_command_prints_a_table_or_json(cnn_run, photos, runtime):
     done = run_command(cnn_run, *photos[:2], "--top", 2, "--json")
     assert done.returncode == 0, done.stderr
     printed = json.loads(done.stdout)
@@ -343,7 +343,7 @@ def test_the_command_shows_a_table_and_prints_json(cnn_run, photos, runtime):
 
 
 @pytest.mark.one_backend
-def test_the_command_explains_what_is_wrong(cnn_run, photos, tmp_path):
+def test_the_predict_command_explains_errors(cnn_run, photos, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no picture")
     some = run_command(cnn_run, tmp_path / "broken.png", photos[0])
     assert some.returncode == 0
@@ -362,14 +362,14 @@ def test_the_command_explains_what_is_wrong(cnn_run, photos, tmp_path):
 
 
 @pytest.mark.one_backend
-def test_the_command_opens_a_format_that_is_not_safe_only_if_it_is_told_to(photos, tmp_path):
+def test_the_predict_command_opens_an_unsafe_format_only_with_trust(photos, tmp_path):
     (tmp_path / "model.tflite").write_bytes(b"no model")
     done = run_command(tmp_path / "model.tflite", photos[0])
     assert (done.returncode, done.stdout) == (2, "")
     assert "if you made it yourself, add --trust" in done.stderr
     trusted = run_command(tmp_path / "model.tflite", photos[0], "--trust")
     assert trusted.returncode == 2
-    assert "--trust" not in trusted.stderr, "it goes on to the next thing that is wrong"
+    assert "--trust" not in trusted.stderr, "the next error is reported"
 
 
 NOT_SAFE = [
@@ -380,7 +380,7 @@ NOT_SAFE = [
 
 
 @pytest.mark.parametrize("kind", NOT_SAFE)
-def test_the_command_opens_a_format_that_is_not_safe(cnn_run, photos, tmp_path, kind):
+def test_the_predict_command_opens_an_unsafe_format_with_trust(cnn_run, photos, tmp_path, kind):
     written = export_model(
         cnn_run, format=kind, output=tmp_path / "new" / formats.FORMATS[kind].file_name, trust=True
     ).path
@@ -389,14 +389,14 @@ def test_the_command_opens_a_format_that_is_not_safe(cnn_run, photos, tmp_path, 
     assert kind in done.stdout
 
 
-def test_a_model_whose_card_names_other_classes_is_explained(tmp_path, runtime):
-    """When it is saved; before it is put to work, where it was saved by something else; and at the latest then."""
+def test_a_model_with_another_number_of_classes_than_its_card_is_explained(tmp_path, runtime):
+    """It is found when it is saved, when it is opened, or at the first prediction."""
     card = ModelCard(title="wrong", class_names=("yes", "no"), picture_format=runtime.card.picture_format)
     model = cnn_classifier(input_shape=card.picture_format.shape, filters=(2,), dropout=0, num_classes=5)
     message = "gives 5 numbers for a picture, and its card names 2 classes; give it a card of its own"
     with RunDirectory(tmp_path / "run") as run, pytest.raises(CourseError, match=f"^the model {message}"):
         run.save_model(model, card)
-    assert read_card(tmp_path / "run" / "model.keras") is None  # the model itself is saved
+    assert read_card(tmp_path / "run" / "model.keras") is None  # the model is saved nevertheless
     model.save(tmp_path / "model.keras")
     with zipfile.ZipFile(tmp_path / "model.keras", "a") as archive:
         archive.writestr("card.json", card.to_json())
@@ -411,11 +411,11 @@ def test_a_model_whose_card_names_other_classes_is_explained(tmp_path, runtime):
 
 
 @pytest.mark.one_backend
-def test_a_pretrained_model_answers_by_its_name(course_data, tmp_path):
+def test_a_pretrained_model_is_opened_by_its_name(course_data, tmp_path):
     environment = {**os.environ, "KERAS_COURSE_CACHE": str(tmp_path / "cache")}
     photos = [str(course_data / "photos" / name) for name in ("corgi.jpg", "brown_bear.jpg")]
     command = [sys.executable, "-m", "keras_course", "predict", "efficientnet_lite0", *photos, "--json", "--top", "1"]
-    for _ in range(2):  # the second time from the cache
+    for _ in range(2):  # the second time it is read from the cache
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr
         answer = json.loads(done.stdout)
@@ -435,7 +435,7 @@ def test_a_pretrained_model_without_weights_says_what_to_do(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_a_file_of_that_name_goes_first(tmp_path, monkeypatch):
+def test_a_file_has_priority_over_a_pretrained_model_of_the_same_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("efficientnet_lite0").write_text("not a model")
     assert not is_pretrained("efficientnet_lite0")
@@ -445,7 +445,7 @@ def test_a_file_of_that_name_goes_first(tmp_path, monkeypatch):
 # --- Models that give probabilities ----------------------------------------------------------------------------
 
 
-def ends_with(activation, units):
+def model_ending_with(activation, units):
     inputs = keras.Input((4, 4, 1))
     return keras.Model(inputs, keras.layers.Dense(units, activation=activation)(keras.layers.Flatten()(inputs / 99.0)))
 
@@ -458,8 +458,8 @@ def card_for(count):
 
 
 @pytest.mark.parametrize(("activation", "units"), [("softmax", 3), ("sigmoid", 1), (None, 3)])
-def test_the_probabilities_are_those_of_the_model(tmp_path, activation, units):
-    model = ends_with(activation, units)
+def test_probabilities_equal_those_of_the_model(tmp_path, activation, units):
+    model = model_ending_with(activation, units)
     with RunDirectory(tmp_path / "run") as run:
         run.save_model(model, card_for(max(2, units)))
     pictures = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 1), dtype=np.uint8)
@@ -476,14 +476,14 @@ def test_the_probabilities_are_those_of_the_model(tmp_path, activation, units):
         np.testing.assert_allclose(probabilities, np.take_along_axis(expected, numbers, axis=1), atol=1e-5)
 
 
-def test_a_file_whose_card_is_from_before_is_told_by_its_graph(tmp_path):
-    model = ends_with("softmax", 3)
+def test_outputs_of_a_file_with_an_old_card_are_read_from_its_graph(tmp_path):
+    model = model_ending_with("softmax", 3)
     model.save(tmp_path / "model.keras")
     put_card(tmp_path / "model.keras", card_for(3))
     assert open_model(tmp_path / "model.keras", trust=True).card.outputs == "softmax"
 
 
-def test_several_sigmoids_do_not_exclude_each_other(tmp_path):
+def test_several_sigmoid_outputs_are_refused(tmp_path):
     with RunDirectory(tmp_path) as run, pytest.raises(CourseError, match="ends with sigmoid and gives 3 numbers"):
-        run.save_model(ends_with("sigmoid", 3), card_for(3))
+        run.save_model(model_ending_with("sigmoid", 3), card_for(3))
     assert (tmp_path / "model.keras").exists(), "the model is saved, without its card"

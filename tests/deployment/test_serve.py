@@ -1,4 +1,4 @@
-"""The service as a client sees it: a real server, real requests, and the answers that the model gives."""
+"""The service for its clients: a real server, real requests, and answers compared with the model."""
 
 import asyncio
 import http.client
@@ -36,7 +36,7 @@ NPY = {"Content-Type": "application/x-npy"}
 
 
 def photo(seed=0, size=(40, 31), kind="PNG"):
-    """A file with a picture of random blocks."""
+    """Returns the content of a file with a picture of random blocks."""
     blocks = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), dtype="uint8")
     file = io.BytesIO()
     Image.fromarray(blocks).resize(size, Image.Resampling.NEAREST).save(file, kind)
@@ -64,8 +64,8 @@ def card(cnn_run):
     return read_card(cnn_run / "model.keras")
 
 
-def by_hand(model, card, content):
-    """What Keras gives for a file: logits, and the classes with their probabilities, the most probable first."""
+def expected_answer(model, card, content):
+    """Returns Keras' logits for a file, and the classes with their probabilities, the most probable first."""
     logits = predict_logits(model, prepare(content, card.picture_format)[None])[0].astype("float64")
     shares = np.exp(logits - logits.max())
     shares /= shares.sum()
@@ -80,7 +80,7 @@ def test_a_picture_gets_the_answers_of_the_model(server, model, card, kind):
     )
     assert status == 200
     (prediction,) = answer["predictions"]
-    logits, expected = by_hand(model, card, content)
+    logits, expected = expected_answer(model, card, content)
     np.testing.assert_allclose(prediction["logits"], logits, atol=1e-4)
     assert [found["class"] for found in prediction["answers"]] == [name for name, _ in expected[:4]]
     found = [found["probability"] for found in prediction["answers"]]
@@ -88,14 +88,14 @@ def test_a_picture_gets_the_answers_of_the_model(server, model, card, kind):
     assert answer["milliseconds"] > 0
 
 
-def test_without_being_asked_for_logits_it_names_three_classes(server):
+def test_by_default_the_answer_has_three_classes_and_no_logits(server):
     _, answer = server.ask("POST", "/predict", photo(), {"Content-Type": "application/octet-stream"})
     (prediction,) = answer["predictions"]
     assert set(prediction) == {"picture", "answers"}
     assert len(prediction["answers"]) == 3
 
 
-def test_a_form_may_bring_several_pictures(server, model, card):
+def test_a_form_can_have_several_pictures(server, model, card):
     contents = [photo(seed, kind=kind) for seed, kind in enumerate(["PNG", "JPEG", "PNG"])]
     parts = b"".join(
         b'--edge\r\nContent-Disposition: form-data; name="picture"; filename="%d.bin"\r\n\r\n%b\r\n' % (number, content)
@@ -106,10 +106,10 @@ def test_a_form_may_bring_several_pictures(server, model, card):
     assert status == 200
     assert [prediction["picture"] for prediction in answer["predictions"]] == ["0.bin", "1.bin", "2.bin"]
     for prediction, content in zip(answer["predictions"], contents, strict=True):
-        np.testing.assert_allclose(prediction["logits"], by_hand(model, card, content)[0], atol=1e-4)
+        np.testing.assert_allclose(prediction["logits"], expected_answer(model, card, content)[0], atol=1e-4)
 
 
-def test_a_batch_that_is_prepared_is_answered_as_it_is(server, model, card):
+def test_a_prepared_batch_is_used_unchanged(server, model, card):
     batch = np.random.default_rng(1).integers(0, 256, (70, *card.picture_format.shape), dtype="uint8")
     status, answer = server.ask("POST", "/predict?top=1&logits=true", npy(batch), NPY)
     assert status == 200
@@ -119,7 +119,7 @@ def test_a_batch_that_is_prepared_is_answered_as_it_is(server, model, card):
     assert names == [card.class_names[number] for number in expected.argmax(axis=1)]
 
 
-def test_programs_may_have_logits_as_an_array(server, model, card):
+def test_logits_can_be_requested_as_npy(server, model, card):
     batch = np.random.default_rng(2).integers(0, 256, (40, *card.picture_format.shape), dtype="uint8")
     for body, kind, expected in (
         (npy(batch), NPY, batch),
@@ -135,11 +135,11 @@ def test_programs_may_have_logits_as_an_array(server, model, card):
         np.testing.assert_allclose(logits, predict_logits(model, expected), atol=1e-4)
 
 
-def test_it_says_where_the_reasons_for_an_answer_are(server, model, card):
+def test_explain_returns_a_heat_map(server, model, card):
     content = photo(seed=5)
     status, answer = server.ask("POST", "/explain", content, PNG)
     assert status == 200
-    assert answer["class"] == by_hand(model, card, content)[1][0][0]
+    assert answer["class"] == expected_answer(model, card, content)[1][0][0]
     heat = np.array(answer["heat"])
     assert heat.shape == card.picture_format.shape[:2]
     assert heat.min() >= 0
@@ -147,7 +147,7 @@ def test_it_says_where_the_reasons_for_an_answer_are(server, model, card):
     assert answer["method"] == ("Grad-CAM" if "Keras" in server.announced else "occlusion")
 
 
-def test_metadata_is_the_card_of_the_model(server, card):
+def test_metadata_equals_the_card_of_the_model(server, card):
     status, answer = server.ask("GET", "/metadata")
     assert status == 200
     assert answer["class_names"] == list(card.class_names)
@@ -156,7 +156,7 @@ def test_metadata_is_the_card_of_the_model(server, card):
     assert answer["runtime"] in server.announced
 
 
-def test_health_and_the_description(server):
+def test_health_and_every_described_path_exist(server):
     assert server.ask("GET", "/health")[1]["status"] == "ok"
     status, document = server.ask("GET", "/openapi.json")
     assert status == 200
@@ -164,13 +164,13 @@ def test_health_and_the_description(server):
     for path, operations in document["paths"].items():
         for method in operations:
             status, _ = server.ask(method.upper(), path, photo() if method == "post" else None, PNG)
-            assert status == 200, f"{method} {path} is described and not there"
+            assert status == 200, f"{method} {path} is described and does not exist"
     body = document["paths"]["/predict"]["post"]["requestBody"]["content"]
     assert {"image/png", "multipart/form-data", "application/x-npy"} < set(body)
 
 
-def test_what_is_said_to_be_in_an_answer_is_in_it(server):
-    """The description is kept by hand; each property that it requires has to come."""
+def test_answers_have_every_described_property(server):
+    """The description is written by hand, so each required property is checked."""
     document = server.ask("GET", "/openapi.json")[1]
 
     def check(schema, value):
@@ -188,14 +188,14 @@ def test_what_is_said_to_be_in_an_answer_is_in_it(server):
     check(error, server.ask("POST", "/predict", b"no picture", PNG)[1])
 
 
-# --- Many at once ----------------------------------------------------------------------------------------------
+# --- Many requests ---------------------------------------------------------------------------------------------
 
 
-def test_of_thousands_of_requests_none_is_lost_and_each_gets_its_own_answer(server, model, card):
+def test_each_of_2000_parallel_requests_gets_its_own_answer(server, model, card):
     distinct, clients, rounds = 100, 16, 125
     files = [photo(seed, size=(28, 20)) for seed in range(distinct)]
     expected = predict_logits(model, np.stack([prepare(file, card.picture_format) for file in files]))
-    assert len(np.unique(expected.round(3), axis=0)) == distinct, "the answers could not be told apart"
+    assert len(np.unique(expected.round(3), axis=0)) == distinct, "the expected answers must differ"
 
     def client(number):
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
@@ -223,7 +223,7 @@ def test_of_thousands_of_requests_none_is_lost_and_each_gets_its_own_answer(serv
 
 
 @pytest.mark.one_backend
-def test_clients_that_do_not_send_take_nobodys_place(start_server, onnx_file):
+def test_clients_that_do_not_send_do_not_block_others(start_server, onnx_file):
     server = start_server(onnx_file, "--requests", 1, "--seconds", 2)
     content = photo()
     with ExitStack() as stack:
@@ -240,8 +240,8 @@ def test_clients_that_do_not_send_take_nobodys_place(start_server, onnx_file):
     assert server.stop() == 0
 
 
-def test_more_requests_than_allowed_are_told_to_come_again(card):
-    """Two are worked on; the next is sent away as soon as its head is there, and one that was begun before, too."""
+def test_requests_beyond_the_limit_are_told_to_retry_later(card):
+    """Two are in progress; the next one is refused after its head, and so is one that started before."""
     go_on = threading.Event()
 
     def run(pictures):
@@ -268,7 +268,7 @@ def test_more_requests_than_allowed_are_told_to_come_again(card):
 
 @pytest.mark.one_backend
 @pytest.mark.parametrize(("told", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, -signal.SIGTERM)])
-def test_what_is_under_way_is_finished_when_it_is_told_to_stop(start_server, onnx_file, told, code):
+def test_requests_in_progress_are_finished_before_the_server_stops(start_server, onnx_file, told, code):
     server = start_server(onnx_file)
     content = photo()
     connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
@@ -286,7 +286,7 @@ def test_what_is_under_way_is_finished_when_it_is_told_to_stop(start_server, onn
 
 
 async def ask_app(app, content, kind="image/png", path="/predict", query="", wait_for=None):
-    """Sends something to an application, and returns the status and what came back as JSON."""
+    """Sends a request to an application, and returns the status and the JSON of the answer."""
     sent, body = [], [content, b""]
 
     async def receive():
@@ -299,25 +299,25 @@ async def ask_app(app, content, kind="image/png", path="/predict", query="", wai
 
     headers = [(b"content-type", kind.encode()), (b"host", b"localhost")]
     scope = {"type": "http", "method": "POST", "path": path, "query_string": query.encode(), "headers": headers}
-    with suppress(OSError, CourseError):  # goes on to the server, which logs it
+    with suppress(OSError, CourseError):  # the server would log it
         await app(scope, receive, send)
     return sent[0]["status"], json.loads(b"".join(message.get("body", b"") for message in sent))
 
 
 def ask_in_process(card, run, content=None, kind="image/png", path="/predict", query="", **limits):
-    """Sends something to an application with such a model, and returns the status and what came back as JSON."""
+    """Sends a request to an application with the model ``run``, and returns the status and the JSON of the answer."""
     app = make_app(Runtime(Path("model.onnx"), "onnx", "Nothing 1.0", card, run), limits=RequestLimits(**limits))
     return asyncio.run(ask_app(app, photo() if content is None else content, kind, path, query))
 
 
-def test_a_model_that_cannot_answer_is_not_the_end(card):
+def test_an_error_of_the_model_does_not_end_the_service(card):
     def run(pictures):
         raise OSError("/secret/path")
 
     assert ask_in_process(card, run) == (500, {"error": "the model could not answer; the service goes on"})
 
 
-def test_a_model_that_takes_too_long_is_busy(card):
+def test_a_model_beyond_the_time_limit_is_answered_as_busy(card):
     def run(pictures):
         time.sleep(1.5)
         return np.zeros((len(pictures), len(card.class_names)))
@@ -326,7 +326,7 @@ def test_a_model_that_takes_too_long_is_busy(card):
     assert (status, answer["error"]) == (503, "the service is too busy to answer within 1 seconds; retry later")
 
 
-# --- What is logged --------------------------------------------------------------------------------------------
+# --- The log ---------------------------------------------------------------------------------------------------
 
 LINE = re.compile(
     r"(?P<time>\S+) (?P<method>\S+) (?P<path>\".*\") (?P<status>\d+|-) (?P<took>[\d.]+) ms (?P<pictures>\d+) pictures"
@@ -340,7 +340,7 @@ def logging_server(start_server, onnx_file):
 
 @pytest.fixture
 def logged(logging_server):
-    """The lines that a test has caused so far, once there are so many."""
+    """Returns a function that waits for this number of new lines in the log, and returns their fields."""
     before = len(logging_server.errors())
 
     def logged(count):
@@ -356,7 +356,7 @@ def logged(logging_server):
     return logged
 
 
-def test_each_request_is_a_line(logging_server, logged, card):
+def test_each_request_is_logged_as_one_line(logging_server, logged, card):
     started = datetime.now().astimezone()
     batch = npy(np.zeros((7, *card.picture_format.shape), "uint8"))
     asked = [
@@ -381,7 +381,7 @@ def test_each_request_is_a_line(logging_server, logged, card):
     assert started.replace(microsecond=0) <= times[0] <= datetime.now().astimezone()
 
 
-def test_what_a_client_sends_cannot_move_the_cursor_or_write_a_line_of_its_own(logging_server, logged):
+def test_control_characters_of_clients_are_escaped_in_the_log(logging_server, logged):
     paths = ["/%1b[2J%0d%0a2026-01-01%20GET%20%22/%22", "/%c2%9b31m%e2%80%ae%7f", "/" + "a" * 3000]
     for path in paths:
         assert logging_server.ask("GET", path)[0] == 404
@@ -393,9 +393,9 @@ def test_what_a_client_sends_cannot_move_the_cursor_or_write_a_line_of_its_own(l
     assert all(" " <= letter <= "~" for line in lines for letter in "".join(line.values()))
 
 
-def test_what_is_no_request_is_a_line_too_and_what_is_not_answered(logging_server, logged):
-    assert logging_server.speak(b"no HTTP\r\n\r\n").startswith(b"HTTP/1.1 400")
-    logging_server.speak(b"GET / HTTP/1.1\r\nX: " + b"a" * 100_000)
+def test_malformed_and_unanswered_requests_are_logged(logging_server, logged):
+    assert logging_server.send_raw(b"no HTTP\r\n\r\n").startswith(b"HTTP/1.1 400")
+    logging_server.send_raw(b"GET / HTTP/1.1\r\nX: " + b"a" * 100_000)
     first, second = logged(2)
     assert (first["method"], first["path"], first["status"]) == ("-", '""', "400")
     assert second["status"] == "431"
@@ -405,7 +405,7 @@ def test_what_is_no_request_is_a_line_too_and_what_is_not_answered(logging_serve
     assert (last["method"], last["path"], last["pictures"]) == ("POST", '"/predict"', "0")
 
 
-def test_no_picture_and_no_name_of_one_is_logged(logging_server, logged):
+def test_neither_pictures_nor_their_names_are_logged(logging_server, logged):
     content = photo()
     part = b'--edge\r\nContent-Disposition: form-data; name="picture"; filename="secret.png"\r\n\r\n' + content
     headers = {"Content-Type": "multipart/form-data; boundary=edge"}
@@ -415,17 +415,17 @@ def test_no_picture_and_no_name_of_one_is_logged(logging_server, logged):
     assert "secret" not in logging_server.errors()
 
 
-def test_without_being_asked_for_it_nothing_is_logged(server):
+def test_nothing_is_logged_by_default(server):
     server.ask("POST", "/predict", photo(), PNG)
-    server.speak(b"no HTTP\r\n\r\n")
+    server.send_raw(b"no HTTP\r\n\r\n")
     assert server.errors() == ""
 
 
-# --- What is written ---------------------------------------------------------------------------------------------
+# --- Answers in JSON -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("logits", [False, True])
-def test_an_answer_says_the_same_as_predictions_to_six_decimals(card, logits):
+def test_an_answer_equals_predictions_of_to_six_decimals(card, logits):
     scores = np.random.default_rng(0).normal(0, 5, (300, len(card.class_names))).astype("float32")
     scores[0] = [100, -100, 0, 0, 1e-9]  # probabilities of 1 and of 0
     batch = np.zeros((300, *card.picture_format.shape), "uint8")
@@ -448,7 +448,7 @@ def test_an_answer_says_the_same_as_predictions_to_six_decimals(card, logits):
             np.testing.assert_allclose(row["logits"], exact, rtol=0, atol=5.1e-7)
 
 
-def test_names_of_all_kinds_come_back_as_they_are(card):
+def test_names_with_special_characters_are_returned_unchanged(card):
     names = ('"', "\\", "</script>", "ß 手", "{}")
     odd = replace(card, class_names=names)
     files = ['a "quoted" one.png', "näme, 手.png", "{braces}.png", "%s.png"]
@@ -466,15 +466,15 @@ def test_names_of_all_kinds_come_back_as_they_are(card):
     assert [found["class"] for found in answer["predictions"][0]["answers"]] == list(names[::-1])
 
 
-# --- Where it listens ------------------------------------------------------------------------------------------
+# --- Addresses and names ---------------------------------------------------------------------------------------
 
 
-def test_only_this_machine_is_served_unless_told_otherwise(server):
+def test_by_default_only_localhost_is_served(server):
     with pytest.raises(OSError, match="refused"), socket.create_connection(("127.0.0.2", server.port), timeout=5):
         pass
 
 
-def test_a_name_of_somebody_else_is_not_answered(server):
+def test_requests_with_a_foreign_host_name_are_refused(server):
     for host in (
         "evil.example",
         "evil.example:80",
@@ -490,15 +490,15 @@ def test_a_name_of_somebody_else_is_not_answered(server):
         assert server.ask("GET", "/health", headers={"Host": host})[0] == 200
 
 
-def test_a_page_of_somebody_else_may_not_ask(server):
-    """A browser lets any page send a form anywhere, and says from where it comes."""
+def test_cross_site_requests_are_refused(server):
+    """A browser lets any page send a form to any address, and states its origin."""
     for origin, expected in (("cross-site", 403), ("same-origin", 200), ("none", 200)):
         assert server.ask("POST", "/predict", photo(), {**PNG, "Sec-Fetch-Site": origin})[0] == expected
-    assert server.ask("GET", "/health", headers={"Sec-Fetch-Site": "cross-site"})[0] == 200, "a link leads here"
+    assert server.ask("GET", "/health", headers={"Sec-Fetch-Site": "cross-site"})[0] == 200, "a link is allowed"
 
 
-def test_answers_are_sent_at_once_on_every_event_loop():
-    """Python's own event loop, where there is no uvloop, would else wait 40 ms for each client's acknowledgement."""
+def test_answers_are_sent_without_delay_on_every_event_loop():
+    """Without TCP_NODELAY, Python's event loop waits 40 ms for the acknowledgement of each client."""
 
     async def connected():
         answer = asyncio.get_running_loop().create_future()
@@ -519,7 +519,7 @@ def test_answers_are_sent_at_once_on_every_event_loop():
     assert asyncio.run(connected()) != 0
 
 
-def test_a_port_that_is_taken_is_explained():
+def test_a_port_in_use_is_explained():
     with serving.bind(port=0) as taken:
         taken.listen()
         port = taken.getsockname()[1]

@@ -15,7 +15,7 @@ ANSWERED = re.compile(r"^in [\d.]+ ms$")
 
 @pytest.fixture(scope="module")
 def drawing_server(start_server, make_run):
-    """A net for drawings, answered by Keras."""
+    """A server of a network for drawings, with Keras."""
     pictures = PictureFormat(height=28, width=28, channels=1, drawing=True)
     names = ("zero", "one", "two", "three", "four & <b>five</b>")
     return start_server(make_run("dense", ModelCard(title="Digits <1>", class_names=names, picture_format=pictures)))
@@ -23,17 +23,17 @@ def drawing_server(start_server, make_run):
 
 @pytest.fixture
 def open_page(pages):
-    """Opens a page of a service; in the end nothing else may have been asked and nothing complained of."""
-    complaints, requests, opened = [], [], []
+    """Opens a page of a service; after the test, nothing else may have been fetched or written to the console."""
+    messages, requests, opened = [], [], []
 
-    def open_page(server, expected_complaint=None, **options):
-        def complain(text):
-            if expected_complaint is None or expected_complaint not in text:
-                complaints.append(text)
+    def open_page(server, expected_message=None, **options):
+        def add_message(text):
+            if expected_message is None or expected_message not in text:
+                messages.append(text)
 
         listeners = (
-            ("console", lambda message: complain(message.text)),
-            ("pageerror", lambda error: complain(str(error))),
+            ("console", lambda message: add_message(message.text)),
+            ("pageerror", lambda error: add_message(str(error))),
             ("request", lambda request: requests.append(request.url)),
         )
         page = pages.take(listeners=listeners, **{"viewport": {"width": 1100, "height": 800}} | options)
@@ -42,13 +42,13 @@ def open_page(pages):
         return page
 
     yield open_page
-    assert complaints == []
+    assert messages == []
     elsewhere = [url for url in requests if not url.startswith((*opened, "data:", "blob:"))]
     assert elsewhere == []
 
 
-def answered(page):
-    """The answer to the newest picture, once it is there and explained."""
+def wait_for_answer(page):
+    """Waits for the answer to the newest picture and its explanation, and returns the answer."""
     page.locator("#took").filter(has_text=ANSWERED).wait_for()
     page.locator("main[aria-busy='false']").wait_for()
     return page.locator("#answer").text_content()
@@ -65,16 +65,16 @@ def draw_a_seven(page):
     page.mouse.up()
 
 
-def prepared_ink(page):
-    """The picture that the page says the model was shown, as (28, 28) of 0 to 255."""
+def prepared_picture(page):
+    """Returns the input of the model that the page shows, as (28, 28) of 0 to 255."""
     seen = page.evaluate(
         "() => Array.from(document.getElementById('prepared').getContext('2d').getImageData(0, 0, 28, 28).data)"
     )
     return np.array(seen).reshape(28, 28, 4)[:, :, 0]
 
 
-def rows_of(ink):
-    """How many rows the drawing is high."""
+def height_of(ink):
+    """Returns the height of the drawing in rows."""
     rows = np.flatnonzero(ink.max(axis=1) > 77)
     return rows[-1] - rows[0] + 1
 
@@ -91,7 +91,7 @@ def test_a_drawing_is_answered_and_explained(open_page, drawing_server):
     assert page.locator("#title").text_content() == "Digits <1>"
     assert page.locator("#tab-draw").get_attribute("aria-selected") == "true"
     draw_a_seven(page)
-    name = answered(page)
+    name = wait_for_answer(page)
     bars = page.locator("#bars li")
     assert bars.count() == 5
     assert bars.first.locator(".name").text_content() == name
@@ -100,15 +100,15 @@ def test_a_drawing_is_answered_and_explained(open_page, drawing_server):
     assert sum(shares) == pytest.approx(100, abs=0.5)
     assert set(bars.locator(".name").all_text_contents()) == {"zero", "one", "two", "three", "four & <b>five</b>"}
     page.locator("#method").filter(has_text="why").wait_for()
-    ink = prepared_ink(page)
-    assert ink.max() == 255, "bright strokes"
-    assert ink[:3].max() == 0, "on black"
-    assert 18 <= rows_of(ink) <= 22, "of MNIST's size"
+    ink = prepared_picture(page)
+    assert ink.max() == 255, "strokes are white"
+    assert ink[:3].max() == 0, "the background is black"
+    assert 18 <= height_of(ink) <= 22, "the digit is as large as in MNIST"
     assert "Occlusion" in page.locator("#explanation").text_content()
 
 
-# What several canvases become at once may be ready in any order: here the first takes longest.
-FILES_COME_BACKWARDS = """() => {
+# Files of several canvases can be ready in any order: here the first takes longest.
+FILES_IN_REVERSE_ORDER = """() => {
   const toBlob = HTMLCanvasElement.prototype.toBlob;
   let asked = 0;
   HTMLCanvasElement.prototype.toBlob = function (done, ...format) {
@@ -118,26 +118,26 @@ FILES_COME_BACKWARDS = """() => {
 }"""
 
 
-def test_the_answer_is_to_the_whole_drawing_whichever_file_is_ready_first(open_page, drawing_server):
+def test_the_answer_is_for_the_last_drawing_if_files_are_ready_in_reverse_order(open_page, drawing_server):
     page = open_page(drawing_server)
-    page.evaluate(FILES_COME_BACKWARDS)
+    page.evaluate(FILES_IN_REVERSE_ORDER)
     draw_a_seven(page)
-    answered(page)
+    wait_for_answer(page)
     page.wait_for_timeout(1000)
-    assert 18 <= rows_of(prepared_ink(page)) <= 22, "of MNIST's size"
+    assert 18 <= height_of(prepared_picture(page)) <= 22, "the digit is as large as in MNIST"
 
 
-def test_undo_clear_and_escape_take_back(open_page, drawing_server):
+def test_undo_clear_and_escape_remove_the_answer(open_page, drawing_server):
     page = open_page(drawing_server)
     for clear in (lambda: page.click("#undo"), lambda: page.click("#clear"), lambda: page.keyboard.press("Escape")):
         draw_a_seven(page)
-        answered(page)
+        wait_for_answer(page)
         clear()
         page.locator("#answer").filter(has_text="Nothing yet.").wait_for()
         assert page.locator("#bars li").count() == 0
 
 
-def test_what_comes_after_clearing_is_not_shown(open_page, drawing_server):
+def test_an_answer_that_arrives_after_clearing_is_not_shown(open_page, drawing_server):
     page = open_page(drawing_server)
     held = []
     page.route("**/explain", lambda route: held.append(route))
@@ -155,20 +155,20 @@ def test_what_comes_after_clearing_is_not_shown(open_page, drawing_server):
     assert page.locator("#explanation").text_content() == ""
 
 
-def test_a_finger_draws_too(open_page, drawing_server):
+def test_drawing_with_a_finger(open_page, drawing_server):
     page = open_page(drawing_server, viewport={"width": 360, "height": 800}, has_touch=True, is_mobile=True)
     page.locator("#drawing").tap()
-    assert answered(page)
+    assert wait_for_answer(page)
 
 
 @pytest.mark.parametrize(("width", "height"), [(390, 844), (390, 660), (360, 640), (320, 568), (740, 360), (667, 375)])
-def test_on_a_phone_the_answer_is_seen_beside_the_drawing_without_scrolling(open_page, drawing_server, width, height):
+def test_drawing_and_answer_are_visible_on_a_phone_without_scrolling(open_page, drawing_server, width, height):
     page = open_page(drawing_server, viewport={"width": width, "height": height}, has_touch=True, is_mobile=True)
     before = page.locator("#drawing").bounding_box()
     draw_a_seven(page)
-    answered(page)
+    wait_for_answer(page)
     assert page.evaluate("() => scrollY") == 0
-    assert page.locator("#drawing").bounding_box() == before, "it would run away from the finger"
+    assert page.locator("#drawing").bounding_box() == before, "the drawing must not move under the finger"
     answer, bar, drawing = (page.locator(name).bounding_box() for name in ("#answers", "#bars li >> nth=0", "#drawing"))
     assert bar["y"] + bar["height"] <= height
     assert answer["y"] >= drawing["y"] + drawing["height"] or answer["x"] >= drawing["x"] + drawing["width"]
@@ -178,9 +178,9 @@ def test_on_a_phone_the_answer_is_seen_beside_the_drawing_without_scrolling(open
         button.tap()
 
 
-def test_a_photo_is_answered_as_the_model_answers_it(open_page, server, cnn_run):
+def test_the_answer_for_a_photo_equals_that_of_the_service(open_page, server, cnn_run):
     page = open_page(server)
-    assert page.locator("#tab-photo").get_attribute("aria-selected") == "true", "it is not for drawings"
+    assert page.locator("#tab-photo").get_attribute("aria-selected") == "true", "the model is not for drawings"
     for seed in (1, 2):
         file = photo_file(seed)
         page.set_input_files("#file", file)
@@ -188,13 +188,13 @@ def test_a_photo_is_answered_as_the_model_answers_it(open_page, server, cnn_run)
         expected = server.ask("POST", "/predict", file["buffer"], {"Content-Type": "image/png"})[1]
         best = expected["predictions"][0]["answers"][0]
         page.locator("#bars li .share").first.filter(has_text=f"{100 * best['probability']:.1f} %").wait_for()
-        assert answered(page) == best["class"]
+        assert wait_for_answer(page) == best["class"]
         page.locator("#size").filter(has_text="28 × 20 pixels").wait_for()
     facts = page.locator("#facts").text_content()
     assert ", ".join(read_card(cnn_run / "model.keras").class_names) in facts
 
 
-def test_a_photo_may_be_dropped(open_page, server):
+def test_a_photo_can_be_dropped(open_page, server):
     page = open_page(server)
     content = list(photo_file()["buffer"])
     transfer = page.evaluate_handle(
@@ -203,31 +203,31 @@ def test_a_photo_may_be_dropped(open_page, server):
         content,
     )
     page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
-    assert answered(page)
+    assert wait_for_answer(page)
     assert page.locator("#drop-text").text_content() == "dropped.png"
 
 
-def test_a_file_that_is_no_picture_is_explained_and_the_next_one_answered(open_page, server):
-    page = open_page(server, expected_complaint="422")
+def test_a_bad_file_is_explained_and_the_next_photo_is_answered(open_page, server):
+    page = open_page(server, expected_message="422")
     page.set_input_files("#file", {"name": "thesis.png", "mimeType": "image/png", "buffer": b"no picture"})
     page.locator("#error").filter(has_text="cannot be read as a picture").wait_for()
     assert page.locator("#answer").text_content() == "No answer."
     page.set_input_files("#file", photo_file())
-    answered(page)
+    wait_for_answer(page)
     page.locator("#error:empty").wait_for(state="attached")
 
 
-def test_the_camera_is_asked_again_and_again_until_it_is_stopped(open_page, server):
+def test_the_camera_gives_answers_until_it_is_stopped(open_page, server):
     page = open_page(server)
     page.click("#tab-camera")
     page.click("#start")
-    assert answered(page)
+    assert wait_for_answer(page)
     page.click("#stop")
     assert page.locator("#start").is_visible()
     assert page.evaluate("() => document.getElementById('video').srcObject === null")
 
 
-def test_a_camera_that_is_not_allowed_is_explained(open_page, server):
+def test_a_denied_camera_is_explained(open_page, server):
     page = open_page(server)
     page.evaluate(
         "() => { navigator.mediaDevices.getUserMedia = async () => { throw new Error('Permission denied'); } }"
@@ -239,16 +239,16 @@ def test_a_camera_that_is_not_allowed_is_explained(open_page, server):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 768, 1280])
-def test_it_fits_every_screen(open_page, drawing_server, width, scheme):
+def test_the_page_fits_every_screen(open_page, drawing_server, width, scheme):
     page = open_page(drawing_server, viewport={"width": width, "height": 800}, color_scheme=scheme)
     draw_a_seven(page)
-    answered(page)
+    wait_for_answer(page)
     assert page.evaluate("() => document.documentElement.scrollWidth") <= width
     for button in page.locator("button:visible").all():
         assert button.bounding_box()["height"] >= 40
 
 
-def test_the_keyboard_reaches_everything(open_page, drawing_server):
+def test_the_keyboard_reaches_every_control(open_page, drawing_server):
     page = open_page(drawing_server)
     page.focus("#tab-draw")
     page.keyboard.press("ArrowRight")
@@ -264,16 +264,16 @@ def test_the_keyboard_reaches_everything(open_page, drawing_server):
     assert {"drawing", "undo", "clear"} <= reached
 
 
-def test_a_service_that_has_ended_is_noticed(open_page, start_server, onnx_file):
+def test_a_stopped_service_is_reported(open_page, start_server, onnx_file):
     server = start_server(onnx_file)
-    page = open_page(server, expected_complaint="ERR_CONNECTION_REFUSED")
+    page = open_page(server, expected_message="ERR_CONNECTION_REFUSED")
     assert server.stop() == 0
     page.set_input_files("#file", photo_file())
     page.locator("#error").filter(has_text="does not answer").wait_for()
 
 
 @pytest.mark.parametrize("width", [360, 1100])
-def test_programmers_find_what_it_takes(open_page, server, width):
+def test_the_documentation_page_describes_the_requests(open_page, server, width):
     page = open_page(server, viewport={"width": width, "height": 800})
     page.get_by_role("link", name="its documentation").click()
     page.wait_for_url("**/docs")

@@ -32,8 +32,17 @@ from keras_course.augmentation import (
 )
 from keras_course.datasets import doggy_door, lines, mnist, noisy_line, noisy_points, photo_folder
 from keras_course.errors import CourseError
-from keras_course.models import cnn_classifier, dense_classifier, dense_regressor, line_loss
+from keras_course.generation import Writer
+from keras_course.models import (
+    causal_language_model,
+    cnn_classifier,
+    dense_classifier,
+    dense_regressor,
+    line_loss,
+    recurrent_language_model,
+)
 from keras_course.preprocessing import PictureFormat
+from keras_course.preprocessing.text_format import TextFormat
 from keras_course.pretrained import load_backbone, load_pretrained, transfer_classifier
 from keras_course.surfaces import SURFACES
 from keras_course.training import RunDirectory, compare, fit, predict_logits, solve_head, train_head
@@ -41,6 +50,9 @@ from keras_course.update_rules import UPDATE_RULES
 
 KEY = randomness.stream_key(0, "parity")
 STEPS = 200
+WORDS = 300
+"""The size of the vocabulary of language models."""
+POSITIONS = 12
 
 
 class Draws(layers.Layer):
@@ -80,9 +92,12 @@ def weights():
         yield f"zoo_{number}", array
 
 
-def curve(model, optimizer, *, batch_size=32, steps=STEPS, augmentation=None):
-    """The loss of each of the first steps on MNIST's sample; callbacks see the mean since the start of the epoch."""
-    (x, y), _ = mnist.load_data("sample")
+def curve(model, optimizer, *, data=None, batch_size=32, steps=STEPS, augmentation=None):
+    """The loss of each of the first steps, on MNIST's sample unless there are other data.
+
+    Callbacks see the mean since the start of the epoch.
+    """
+    x, y = data or mnist.load_data("sample")[0]
     count = steps * batch_size
     with tempfile.TemporaryDirectory() as folder, RunDirectory(Path(folder) / "run") as directory:
         fit(
@@ -115,6 +130,45 @@ def convolutional_curves():
     yield "sgd", curve(cnn_classifier(num_classes=10), keras.optimizers.SGD(3e-4), **settings)
     yield "adam", curve(cnn_classifier(num_classes=10), keras.optimizers.Adam(1e-3), **settings)
     yield "smooth_adam", curve(smooth_convolutional_net(), keras.optimizers.Adam(1e-3), **settings)
+
+
+def sentences(count):
+    """Texts (count, positions + 1) in which three words can follow a word; its numbers are the same on each backend."""
+    noise = randomness.integers(randomness.stream_key(0, "sentences"), (count, POSITIONS + 1), 3)
+    tokens = noise.copy()
+    for place in range(1, POSITIONS + 1):
+        tokens[:, place] = (tokens[:, place - 1] * 7 + noise[:, place]) % (WORDS - 3)
+    return tokens + 3
+
+
+def language_models():
+    """Losses of language models with dropout, and what they write after their training."""
+    steps = 60
+    texts = sentences(steps * 32)
+    x, last, following = texts[:, :-1].copy(), texts[:, -1], texts[:, 1:].copy()
+    for row, text in enumerate(x):  # texts of different lengths, padded on the left
+        text[: row % (POSITIONS - 1)] = 0
+    sizes = {"vocabulary_size": WORDS, "sequence_length": POSITIONS, "dropout": 0.2, "seed": 3}
+    small = {"embedding_dim": 32, "num_heads": 4, "intermediate_dim": 64}
+    models = {
+        "lstm": (recurrent_language_model(units=32, **sizes), (x, last), "left"),
+        "gru": (recurrent_language_model(units=32, cell="gru", **sizes), (x, last), "left"),
+        "transformer": (causal_language_model(**small, **sizes), (texts[:, :-1], following), "right"),
+    }
+    vocabulary = ("[PAD]", "[UNK]", "[END]", *(f"word{number}" for number in range(3, WORDS)))
+    for name, (model, data, padding) in models.items():
+        yield f"curves/{name}", curve(model, keras.optimizers.Adam(0.01), data=data, steps=steps)
+        format = TextFormat(unit="words", vocabulary=vocabulary, sequence_length=POSITIONS, padding=padding)
+        writer = Writer(model, format)
+        for label, settings in {
+            "greedy": {"strategy": "greedy"},
+            "beam": {"strategy": "beam"},
+            "sample": {"seed": 1},
+            "nucleus": {"seed": 2, "top_p": 0.9, "temperature": 1.5},
+            "top_k": {"seed": 3, "top_k": 50},
+        }.items():
+            steps_written = writer.write("word9 word60", length=30, **settings)
+            yield f"words/{name} {label}", np.array([step.token for step in steps_written], "int32")
 
 
 def smooth_convolutional_net():
@@ -209,6 +263,7 @@ def main(folder):
     recorded |= {f"weights/{name}": array for name, array in weights()}
     recorded |= {f"curves/{name}": array for name, array in curves()}
     recorded |= {f"convolutional/{name}": array for name, array in convolutional_curves()}
+    recorded |= {f"language/{name}": array for name, array in language_models()}
     recorded |= {f"descents/{name}": array for name, array in descents()}
     recorded |= {f"augmented/{name}": array for name, array in augmented()}
     recorded |= {f"transfer/{name}": array for name, array in transfer()}

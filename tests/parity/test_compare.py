@@ -95,6 +95,33 @@ def test_one_seed_one_curve_of_a_convolutional_net(recordings, name, pair):
         assert apart[:steps].max() <= tolerance, f"{name} over {steps} steps"
 
 
+# Language models with dropout are smooth.
+LANGUAGE_TOLERANCES = {5: 1e-5, 50: 1e-3}
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids="-".join)
+@pytest.mark.parametrize("name", ["lstm", "gru", "transformer"])
+def test_one_seed_one_curve_of_a_language_model(recordings, name, pair):
+    first, second = (recordings[backend][f"language/curves/{name}"] for backend in pair)
+    assert len(first) == 60
+    assert first[-10:].mean() < 0.95 * first[:5].mean(), "the net has not learned anything"
+    apart = np.abs(first - second)
+    for steps, tolerance in LANGUAGE_TOLERANCES.items():
+        assert apart[:steps].max() <= tolerance, f"{name} over {steps} steps"
+
+
+def test_a_seed_writes_the_same_words(recordings):
+    names = same_names(recordings, "language/words/")
+    assert len(names) == 15
+    for name in names:
+        first, *others = (recording[name] for recording in recordings.values())
+        assert len(first) > 0
+        for other in others:
+            np.testing.assert_array_equal(first, other, err_msg=name)
+    sampled = [recordings["jax"][name] for name in names if name.endswith(("sample", "nucleus", "top_k"))]
+    assert all(len(np.unique(tokens)) > 10 for tokens in sampled)
+
+
 def test_the_data_are_the_same_bits(recordings):
     for name in same_names(recordings, "descents/data/"):
         first, *others = (recording[name] for recording in recordings.values())

@@ -1,4 +1,4 @@
-"""A real browser on the page that `keras-course play` writes."""
+"""Opens the page that `keras-course play` writes in a real browser."""
 
 import pytest
 
@@ -12,13 +12,13 @@ def page_file(tmp_path_factory):
 
 @pytest.fixture
 def open_page(pages, page_file):
-    """Opens the page from its file, offline; in the end nothing may have been fetched and nothing complained of."""
-    complaints, requests = [], []
+    """Opens the page offline; after the test, nothing may have been fetched or written to the console."""
+    messages, requests = [], []
 
     def open_page(link="", **options):
         listeners = (
-            ("console", lambda message: complaints.append(message.text)),
-            ("pageerror", lambda error: complaints.append(str(error))),
+            ("console", lambda message: messages.append(message.text)),
+            ("pageerror", lambda error: messages.append(str(error))),
             ("request", lambda request: requests.append(request.url)),
         )
         options = {"offline": True, "viewport": {"width": 1280, "height": 800}} | options
@@ -27,5 +27,5 @@ def open_page(pages, page_file):
         return page
 
     yield open_page
-    assert complaints == []
+    assert messages == []
     assert {url.partition("#")[0] for url in requests if not url.startswith("data:")} <= {page_file.as_uri()}

@@ -1,4 +1,4 @@
-"""What the page computes in a real browser, against NumPy, the course's generator and the course's own descent."""
+"""The numbers of the page in a real browser, against NumPy, the course's random generator and ``compare``."""
 
 import numpy as np
 import pytest
@@ -25,11 +25,11 @@ def descend(page, **settings):
     return page.evaluate("settings => keras_course.descend(settings)", settings)
 
 
-# --- what the page should say, written down once more --------------------------------------------------------------
+# --- the expected numbers, by NumPy --------------------------------------------------------------------------------
 
 
 def loss_and_gradient(name, point, rows=None):
-    """The loss of a surface and its gradient: of a line by matrices, of a formula by a step into the complex plane."""
+    """Returns a loss and its gradient: of a line by matrices, of a formula by a complex step."""
     if name in SURFACES:
         loss, tiny = SURFACES[name].loss, 1e-30
         p, q = point
@@ -84,8 +84,8 @@ class Adam:
 OPTIMIZERS = {"sgd": SGD, "momentum": Momentum, "adagrad": Adagrad, "rmsprop": RMSprop, "adam": Adam}
 
 
-def cut(count, batch_size, steps, seed):
-    """The rows of each step, in the order of the course's generator."""
+def batches_of(count, batch_size, steps, seed):
+    """Returns the rows of each step, in the order of the course's generator."""
     batches, epoch = [], 0
     while len(batches) < steps:
         order = randomness.permutation(randomness.stream_key(seed, "shuffle"), count, step=epoch)
@@ -103,16 +103,16 @@ def path_of(name, optimizer, rate, batches):
     return np.array(path)
 
 
-# --- that it does --------------------------------------------------------------------------------------------------
+# --- the page against NumPy ----------------------------------------------------------------------------------------
 
 
-def test_the_optimizers_are_all_here():
+def test_every_optimizer_of_the_course_is_tested():
     assert set(OPTIMIZERS) == set(UPDATE_RULES)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("name", STARTS)
-def test_the_path_is_that_of_numpy(page, name, optimizer):
+def test_the_path_equals_numpy(page, name, optimizer):
     found = descend(page, surface=name, optimizer=optimizer, rate=RATES[name], steps=200)
     expected = path_of(name, optimizer, RATES[name], [None] * 200)
     np.testing.assert_allclose(found["path"], expected, rtol=1e-9, atol=1e-12)
@@ -125,10 +125,10 @@ def test_the_path_is_that_of_numpy(page, name, optimizer):
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize(("name", "batch_size"), [("two_points", 1), ("ten_points", 1), ("ten_points", 4)])
-def test_the_path_in_batches_is_that_of_numpy(page, name, batch_size, optimizer):
+def test_the_path_with_mini_batches_equals_numpy(page, name, batch_size, optimizer):
     settings = {"surface": name, "optimizer": optimizer, "rate": RATES[name], "batch": batch_size}
     found = descend(page, **settings, steps=95, seed=7)
-    batches = cut(len(lines.load_data(name)[0]), batch_size, 95, seed=7)
+    batches = batches_of(len(lines.load_data(name)[0]), batch_size, 95, seed=7)
     assert found["batches"] == batches
     expected = path_of(name, optimizer, RATES[name], batches)
     np.testing.assert_allclose(found["path"], expected, rtol=1e-9, atol=1e-12)
@@ -139,7 +139,7 @@ def test_the_path_in_batches_is_that_of_numpy(page, name, batch_size, optimizer)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**31, 2**32 - 1, 2**32 + 5, 2**53 - 1])
-def test_the_order_is_that_of_the_generator(page, seed):
+def test_the_order_of_samples_equals_the_course(page, seed):
     key = randomness.stream_key(seed, "shuffle")
     for size in (1, 2, 9, 10, 1001):
         for epoch in (0, 1, 250):
@@ -148,7 +148,7 @@ def test_the_order_is_that_of_the_generator(page, seed):
 
 
 @pytest.mark.parametrize("name", SURFACES)
-def test_a_formula_has_these_second_derivatives(page, name):
+def test_second_derivatives_equal_differences_of_gradients(page, name):
     p, q = STARTS[name]
     width = 1e-4
     gradients = [
@@ -173,7 +173,7 @@ def test_a_formula_has_these_second_derivatives(page, name):
         ("several_minima", "sgd", 1e300),
     ],
 )
-def test_a_run_that_diverges_ends_there(page, name, optimizer, rate):
+def test_a_diverging_run_ends_at_the_step_where_it_diverges(page, name, optimizer, rate):
     rule, point = OPTIMIZERS[optimizer](), np.array(STARTS[name])
     losses = [loss_and_gradient(name, point)[0]]
     with np.errstate(over="ignore", invalid="ignore"):
@@ -187,11 +187,11 @@ def test_a_run_that_diverges_ends_there(page, name, optimizer, rate):
     np.testing.assert_allclose(found["losses"][:-1], losses[:-1], rtol=1e-9)
 
 
-# --- and that the course's own descent, in float32, agrees ---------------------------------------------------------
+# --- the page against the course's own descent, in float32 ---------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", SURFACES)
-def test_the_course_goes_down_a_formula_alike(page, name):
+def test_the_path_on_a_formula_equals_compare(page, name):
     family = compare(
         SURFACES[name].loss, start=STARTS[name], optimizer=list(OPTIMIZERS), learning_rate=RATES[name], epochs=60
     )
@@ -202,7 +202,7 @@ def test_the_course_goes_down_a_formula_alike(page, name):
 
 
 @pytest.mark.parametrize(("name", "batch_size"), [("two_points", None), ("two_points", 1), ("ten_points", 3)])
-def test_the_course_fits_a_line_alike(page, name, batch_size):
+def test_the_path_on_a_line_equals_compare(page, name, batch_size):
     x, y = lines.load_data(name)
     count = len(x)
     epochs, batch = 15, batch_size or count

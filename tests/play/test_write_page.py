@@ -1,4 +1,4 @@
-"""The page as a file: whole, self-contained, and with the course's numbers in it."""
+"""The page as a file: it is self-contained and has the numbers of the course."""
 
 import base64
 import hashlib
@@ -20,7 +20,7 @@ from keras_course.update_rules import UPDATE_RULES
 
 
 class Parts(HTMLParser):
-    """Collects what stands in the page's inline elements, and every attribute."""
+    """Collects the text of inline scripts and styles, and every attribute."""
 
     def __init__(self, text):
         super().__init__()
@@ -49,7 +49,7 @@ def course(parts):
     return json.loads(parts.inline["script", "application/json"])
 
 
-def test_the_policy_lets_through_this_script_and_style_and_nothing_else(parts):
+def test_the_policy_allows_only_the_script_and_the_style_of_the_page(parts):
     def hashed(element):
         digest = hashlib.sha256(parts.inline[element].encode()).digest()
         return f"'sha256-{base64.b64encode(digest).decode()}'"
@@ -63,10 +63,10 @@ def test_the_policy_lets_through_this_script_and_style_and_nothing_else(parts):
     }
 
 
-def test_the_page_names_no_other_file(parts):
+def test_the_page_refers_to_no_other_file(parts):
     addresses = [value for _, name, value in parts.attributes if name in ("src", "href")]
     assert addresses == ["data:,"]
-    # the name of SVG is written like an address, and is none
+    # the XML namespace of SVG looks like an address and is none
     assert set(re.findall(r"\w+://[^\s\"']+", play.page())) == {"http://www.w3.org/2000/svg"}
     assert not re.search(r"\b(eval|Function|innerHTML|import)\b\s*[(=]", play.page())
 
@@ -75,12 +75,12 @@ def test_the_page_is_the_same_each_time():
     assert play.page() == play.page()
 
 
-def test_the_rules_are_those_of_the_table(course):
+def test_the_update_rules_equal_the_table(course):
     assert course["rules"] == {name: asdict(rule) for name, rule in UPDATE_RULES.items()}
 
 
 @pytest.mark.parametrize("name", SURFACES)
-def test_a_formula_is_shown_where_the_surface_says(course, name):
+def test_a_surface_has_the_settings_of_the_course(course, name):
     embedded, surface = course["surfaces"][name], SURFACES[name]
     for field in ("title", "formula"):
         assert embedded[field] == getattr(surface, field)
@@ -92,7 +92,7 @@ def test_a_formula_is_shown_where_the_surface_says(course, name):
     ("name", "start", "minimum", "points"),
     [("two_points", (-1, 5), (2, 1), 2), ("ten_points", (-2, 40), (5.121212, 14.454545), 10)],
 )
-def test_a_line_starts_where_the_course_does_and_shows_its_minimum(course, name, start, minimum, points):
+def test_a_line_has_the_start_of_the_course_and_its_minimum(course, name, start, minimum, points):
     surface = course["surfaces"][name]
     left, right, bottom, top = surface["bounds"]
     assert surface["start"] == list(start)
@@ -104,7 +104,7 @@ def test_a_line_starts_where_the_course_does_and_shows_its_minimum(course, name,
     assert len(surface["data"]["x"]) == points
 
 
-def test_every_surface_and_rule_of_the_course_is_there(course):
+def test_every_surface_and_rule_of_the_course_is_on_the_page(course):
     assert list(course["surfaces"]) == [*lines.STARTS, *SURFACES]
     assert all(surface["learning_rate"] > 0 for surface in course["surfaces"].values())
     script = play.page()
@@ -113,13 +113,13 @@ def test_every_surface_and_rule_of_the_course_is_there(course):
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**32 - 1, 2**53 - 1])
-def test_the_words_of_the_shuffle_give_its_key(course, seed):
+def test_the_shuffle_constants_give_the_key_of_the_stream(course, seed):
     first, second = np.array(course["shuffle"], "int32")
     words = randomness.threefry_2x32((seed & 0xFFFFFFFF, seed >> 32), first[None], second[None])
     assert tuple(int(word[0]) & 0xFFFFFFFF for word in words) == randomness.stream_key(seed, "shuffle")
 
 
-def test_a_page_is_written_over_an_old_one_into_a_new_folder(tmp_path, monkeypatch):
+def test_write_page_replaces_an_old_page_and_creates_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "play.html").write_text("old")
     for path in ("play.html", "new/folder/play.HTML"):
@@ -130,14 +130,14 @@ def test_a_page_is_written_over_an_old_one_into_a_new_folder(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("name", ["page", "page.txt", "folder.html", ""])
-def test_a_name_that_makes_no_page_is_explained(tmp_path, monkeypatch, name):
+def test_write_page_refuses_a_name_that_is_no_html_file(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.html").mkdir()
     with pytest.raises(CourseError, match=re.escape(f"output is {name!r}; give the name of a file")):
         play.write_page(name)
 
 
-def test_nothing_heavy_is_imported():
+def test_play_imports_neither_keras_nor_matplotlib():
     code = "import sys; from keras_course.play import page; page(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {"keras", "matplotlib", "jax", "torch", "tensorflow"}.isdisjoint(done.stdout.split())

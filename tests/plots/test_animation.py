@@ -37,12 +37,12 @@ def frames_of(data: bytes) -> list[tuple[np.ndarray, int]]:
         return [(np.asarray(frame.convert("RGB")), frame.info["duration"]) for frame in ImageSequence.Iterator(picture)]
 
 
-def test_the_gif_plays_all_frames_for_ever_and_rests_on_the_last(tmp_path: Path) -> None:
+def test_gif_repeats_all_frames_and_holds_the_last_one(tmp_path: Path) -> None:
     animation = film(x=X, y=Y, seconds=3)
     path = tmp_path / "figures" / "descent.gif"
     assert plots.save_animation(animation, path) is animation
     with Image.open(path) as picture:
-        assert picture.info["loop"] == 0  # for ever
+        assert picture.info["loop"] == 0  # repeats without end
     frames = frames_of(path.read_bytes())
     assert [duration for _, duration in frames] == [100] * 30 + [2000]  # 3 seconds for 30 of the 31 frames
     for (shown, _), meant in zip(frames, animation.frames, strict=True):
@@ -55,13 +55,13 @@ def test_the_gif_plays_all_frames_for_ever_and_rests_on_the_last(tmp_path: Path)
     assert path.stat().st_size < 500_000
 
 
-def test_what_does_not_move_does_not_flicker() -> None:
+def test_still_parts_do_not_flicker() -> None:
     frames = frames_of(film(x=X, y=Y).gif())
     changed = np.any([(shown != frames[0][0]).any(axis=-1) for shown, _ in frames], axis=0)
     assert 0 < changed.mean() < 0.2
 
 
-def test_beside_the_gif_lies_its_last_frame(tmp_path: Path) -> None:
+def test_save_animation_also_writes_the_last_frame_as_png(tmp_path: Path) -> None:
     animation = plots.save_animation(film(), tmp_path / "descent.gif")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["descent.gif", "descent.png"]
     with Image.open(tmp_path / "descent.png") as still:
@@ -94,11 +94,11 @@ def test_a_notebook_shows_the_gif() -> None:
     assert bundle["text/plain"] == "<an animation of 3 frames>"
 
 
-def test_with_points_there_is_a_panel_more() -> None:
+def test_points_add_a_panel() -> None:
     assert film(steps=2, x=X, y=Y).frames[0].width > 1.4 * film(steps=2).frames[0].width
 
 
-def test_each_step_moves_the_picture() -> None:
+def test_each_step_changes_the_picture() -> None:
     first, second, third = (np.asarray(frame) for frame in film(steps=2, x=X, y=Y).frames)
     assert (first != second).any()
     assert (second != third).any()
@@ -107,7 +107,7 @@ def test_each_step_moves_the_picture() -> None:
 @pytest.mark.parametrize(
     ("count", "frames"), [(1, 40), (40, 40), (41, 40), (51, 40), (1001, 40), (100_001, 12), (9, 2)]
 )
-def test_the_steps_shown_begin_at_0_and_end_at_the_last_and_lie_ever_further_apart(count: int, frames: int) -> None:
+def test_shown_steps_include_the_first_and_the_last_with_growing_gaps(count: int, frames: int) -> None:
     steps = _shown_steps(count, frames)
     assert (steps[0], steps[-1]) == (0, count - 1)
     assert len(steps) == min(count, frames)
@@ -140,6 +140,6 @@ def test_a_diverging_descent_is_shown_until_it_is_far_away() -> None:
         (lambda: plots.save_animation(film(steps=1), "descent.png"), "path is 'descent.png'; give .* ends in .gif"),
     ],
 )
-def test_bad_input_is_named(draw: Callable[[], object], message: str) -> None:
+def test_error_names_the_bad_input(draw: Callable[[], object], message: str) -> None:
     with pytest.raises(CourseError, match=message):
         draw()

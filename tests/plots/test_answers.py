@@ -1,4 +1,4 @@
-"""The figure of a model at work."""
+"""The figure of photos with their predictions."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ PREPARED = np.full((1, 28, 28, 1), 77, "uint8")
 ANSWER = [("B", 0.625), ("F", 0.25), ("W", 0.125)]
 
 
-def test_the_photo_and_the_pixels_are_shown_as_they_are():
+def test_photo_and_input_of_the_model_are_shown_unchanged():
     left, middle, _ = plots.answers([PHOTO], PREPARED, [ANSWER], ["b.jpg"]).axes
     np.testing.assert_array_equal(left.images[0].get_array(), PHOTO[:, :, 0])
     np.testing.assert_array_equal(middle.images[0].get_array(), PREPARED[0, :, :, 0])
@@ -19,7 +19,7 @@ def test_the_photo_and_the_pixels_are_shown_as_they_are():
     assert middle.get_title() == "28 × 28 pixels"
 
 
-def test_a_bar_is_as_long_as_its_answer_is_probable_and_the_first_one_is_on_top():
+def test_bars_have_the_length_of_the_probabilities_and_the_first_is_on_top():
     right = plots.answers([PHOTO], PREPARED, [ANSWER], ["b.jpg"]).axes[2]
     assert [bar.get_width() for bar in right.patches] == [62.5, 25.0, 12.5]
     assert [text.get_text() for text in right.get_yticklabels()] == ["B", "F", "W"]
@@ -28,7 +28,7 @@ def test_a_bar_is_as_long_as_its_answer_is_probable_and_the_first_one_is_on_top(
     assert lowest > highest, "place 0 has to be above place 1"
 
 
-def test_every_photo_has_a_row_of_its_own():
+def test_each_photo_has_its_own_row():
     figure = plots.answers([PHOTO, PHOTO], np.repeat(PREPARED, 2, axis=0), [ANSWER, ANSWER[:1]], ["one", "two"])
     assert [axes.get_title() for axes in figure.axes[::3]] == ["one", "two"]
     assert [len(axes.patches) for axes in figure.axes[2::3]] == [3, 1]
@@ -43,6 +43,6 @@ def test_every_photo_has_a_row_of_its_own():
         ([PHOTO], PREPARED[0], ["a"], "give uint8 of shape"),
     ],
 )
-def test_what_does_not_fit_is_named(photos, prepared, names, message):
+def test_arguments_that_do_not_match_are_refused(photos, prepared, names, message):
     with pytest.raises(CourseError, match=message):
         plots.answers(photos, prepared, [ANSWER], names)

@@ -7,7 +7,7 @@ from keras_course.errors import CourseError
 WAYS = {"head": (94.25, 2.0), "last layers": (96.0, 150.0), "everything": (97.5, 412.4)}
 
 
-def test_each_way_has_a_point_in_both_panels_and_its_numbers_beside():
+def test_each_method_has_a_point_with_its_number_in_both_panels():
     left, right = plots.comparison(WAYS, cost="minutes").axes
     for axes, place in ((left, 0), (right, 1)):
         np.testing.assert_allclose(axes.lines[0].get_xdata(), [way[place] for way in WAYS.values()])
@@ -18,14 +18,14 @@ def test_each_way_has_a_point_in_both_panels_and_its_numbers_beside():
     assert (left.get_xlabel(), right.get_xlabel()) == ("accuracy (%)", "minutes")
     assert right.get_xscale() == "log"
     bottom, top = left.get_ylim()
-    assert bottom > top  # the first way is at the top
+    assert bottom > top  # the first method is at the top
 
 
 @pytest.mark.parametrize("ways", [{}, {"a": (101.0, 1.0)}, {"a": (-1.0, 1.0)}, {"a": (50.0, 0.0)}])
-def test_what_cannot_be_compared_is_refused(ways):
+def test_numbers_out_of_range_are_refused(ways):
     with pytest.raises(CourseError, match="ways"):
         plots.comparison(ways)
 
 
-def test_one_way_alone_is_drawn():
+def test_a_single_method_is_drawn():
     assert len(plots.comparison({"head": (100.0, 1.0)}).axes) == 2

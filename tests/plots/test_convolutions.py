@@ -1,4 +1,4 @@
-"""Kernels, feature maps, heat on pictures, and convolutions step by step."""
+"""Kernels, feature maps, heat maps on pictures, and convolutions step by step."""
 
 from collections.abc import Callable
 
@@ -22,7 +22,7 @@ def convolved(kernel: np.ndarray, stride: int = 1) -> np.ndarray:
     return correlate2d(PICTURE[..., 0].astype(float), kernel, mode="valid")[::stride, ::stride]
 
 
-def test_each_kernel_has_a_tile_and_all_have_one_scale_with_0_in_its_middle() -> None:
+def test_kernel_grid_has_a_tile_for_each_filter_on_one_scale_around_0() -> None:
     figure = plots.kernel_grid(KERNELS, channel=1, title="Seven")
     *tiles, bar = figure.axes
     assert (len(tiles), bar.get_ylabel(), figure.get_suptitle()) == (7, "weight", "Seven")
@@ -36,7 +36,7 @@ def test_each_kernel_has_a_tile_and_all_have_one_scale_with_0_in_its_middle() ->
     assert blue[2] > blue[0]
 
 
-def test_maps_from_0_up_are_from_black_and_follow_their_picture() -> None:
+def test_feature_maps_from_0_up_start_at_black_and_follow_the_picture() -> None:
     figure = plots.feature_map_grid(MAPS, image=PICTURE)
     picture, *tiles, bar = figure.axes
     assert (picture.get_title(), len(tiles), bar.get_ylabel()) == ("picture", 9, "output")
@@ -46,7 +46,7 @@ def test_maps_from_0_up_are_from_black_and_follow_their_picture() -> None:
     assert max(tiles[0].images[0].cmap(0.0)[:3]) < 0.02
 
 
-def test_maps_with_numbers_below_0_have_0_in_the_middle() -> None:
+def test_feature_maps_with_negative_numbers_have_a_scale_around_0() -> None:
     low, high = plots.feature_map_grid(MAPS - 0.7).axes[0].images[0].get_clim()
     assert (low, high) == pytest.approx((-high, np.quantile(np.abs(MAPS - 0.7), 0.995)))
 
@@ -61,13 +61,13 @@ def test_one_bright_pixel_in_a_thousand_does_not_darken_the_rest() -> None:
 
 
 @pytest.mark.parametrize(("maps", "tiles"), [(np.zeros((4, 4, 100)), 64), (np.zeros((4, 4, 3)), 3)])
-def test_no_more_maps_than_asked_for_and_none_is_no_trouble(maps: np.ndarray, tiles: int) -> None:
+def test_feature_map_grid_shows_at_most_count_maps(maps: np.ndarray, tiles: int) -> None:
     assert len(plots.feature_map_grid(maps).axes) == tiles + 1
     assert len(plots.feature_map_grid(maps, count=2).axes) == 3
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_picture_stands_beside_itself_under_its_heat(channels: int) -> None:
+def test_heat_on_picture_shows_each_picture_plain_and_with_its_heat(channels: int) -> None:
     images = np.random.default_rng(0).integers(0, 256, (5, 16, 16, channels), dtype=np.uint8)
     heats = np.zeros((5, 16, 16))
     heats[2, 3, 4] = 1
@@ -92,7 +92,7 @@ STEPS = {
 }
 
 
-def test_all_results_have_pixels_of_one_size_and_say_how_many() -> None:
+def test_all_results_have_the_same_pixel_size_and_state_their_shape() -> None:
     figure = plots.convolution_steps(PICTURE, STEPS, columns=3)
     results = [axes for axes in figure.axes if axes.get_title()]
     assert [axes.get_title() for axes in results] == [
@@ -109,14 +109,14 @@ def test_all_results_have_pixels_of_one_size_and_say_how_many() -> None:
     np.testing.assert_array_equal(results[1].images[0].get_array(), STEPS["edges"][1])
 
 
-def test_what_detects_has_0_in_its_middle_and_pictures_keep_their_scale() -> None:
+def test_detectors_have_a_scale_around_0_and_pictures_keep_theirs() -> None:
     figure = plots.convolution_steps(PICTURE, STEPS)
     limits = [axes.images[0].get_clim() for axes in figure.axes if axes.get_title()]
     largest = np.abs(STEPS["edges"][1]).max()
     assert limits == [(0, PICTURE.max()), (-largest, largest), (0, PICTURE.max()), (0, PICTURE.max())]
 
 
-def test_the_kernels_are_written_out_and_what_has_none_says_what_it_does() -> None:
+def test_kernels_show_their_numbers_and_pooling_shows_its_text() -> None:
     figure = plots.convolution_steps(PICTURE, STEPS)
     texts = [[text.get_text() for text in axes.texts] for axes in figure.axes if axes.texts]
     blur = ["0.06", "0.12", "0.06", "0.12", "0.25", "0.12", "0.06", "0.12", "0.06"]
@@ -131,7 +131,7 @@ def test_a_kernel_with_many_numbers_is_only_colored() -> None:
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_one_window_is_multiplied_and_added_up(stride: int) -> None:
+def test_one_window_shows_the_products_and_their_sum(stride: int) -> None:
     result = convolved(EDGES, stride)
     figure = plots.one_window(PICTURE, EDGES, result, row=2, column=1, stride=stride)
     picture, window, kernel, products, made = figure.axes
@@ -181,6 +181,6 @@ HEATS = np.zeros((1, 12, 10))
         ),
     ],
 )
-def test_bad_input_is_named(draw: Callable[[], object], message: str) -> None:
+def test_error_names_the_bad_input(draw: Callable[[], object], message: str) -> None:
     with pytest.raises(CourseError, match=message):
         draw()

@@ -1,4 +1,4 @@
-"""Families of loss curves: what is drawn, what a riddle keeps to itself, and where a training diverged."""
+"""Loss curves of several trainings: what is drawn, questions without names, and trainings that diverged."""
 
 from collections.abc import Callable
 
@@ -21,7 +21,7 @@ def drawn(axes: Axes) -> dict[str, np.ndarray]:
     return {str(line.get_label()): line.get_xydata() for line in axes.lines if not line.get_label().startswith("_")}
 
 
-def test_curves_hold_the_losses_over_their_count_or_over_a_given_x() -> None:
+def test_curves_show_the_losses_over_their_index_or_a_given_x() -> None:
     figure = plots.loss_curves({"a": [4.0, 2.0, 1.0], "b": ([0.5, 2.5], [3.0, 2.0])}, x_label="step", loss_label="mse")
     (axes,) = figure.axes
     np.testing.assert_array_equal(drawn(axes)["a"], [[0, 4], [1, 2], [2, 1]])
@@ -29,24 +29,24 @@ def test_curves_hold_the_losses_over_their_count_or_over_a_given_x() -> None:
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("step", "mse")
 
 
-def test_a_riddle_has_the_same_curves_and_letters_and_none_of_the_names() -> None:
-    riddle = plots.loss_curves(SIZES, legend=False, question="Which curve has the largest batch size?", ordered=True)
+def test_question_and_answer_have_the_same_curves_and_letters_and_only_the_answer_has_names() -> None:
+    question = plots.loss_curves(SIZES, legend=False, question="Which curve has the largest batch size?", ordered=True)
     answer = plots.loss_curves(SIZES, ordered=True)
-    assert riddle.get_suptitle() == "Which curve has the largest batch size?"
-    assert sorted(texts(riddle)) == ["A", "B", "C", "D", "E"]
+    assert question.get_suptitle() == "Which curve has the largest batch size?"
+    assert sorted(texts(question)) == ["A", "B", "C", "D", "E"]
     letters = {text.split("  ")[1]: text.split("  ")[0] for text in texts(answer)}
     assert list(letters) == list(SIZES)
     for name, losses in SIZES.items():
         np.testing.assert_array_equal(drawn(answer.axes[0])[name][:, 1], losses)
-        np.testing.assert_array_equal(drawn(riddle.axes[0])[letters[name]][:, 1], losses)
-    everything = [text.get_text() for text in riddle.findobj(lambda artist: hasattr(artist, "get_text"))]
+        np.testing.assert_array_equal(drawn(question.axes[0])[letters[name]][:, 1], losses)
+    everything = [text.get_text() for text in question.findobj(lambda artist: hasattr(artist, "get_text"))]
     assert not [text for text in everything if "batch size " in text and "?" not in text]
-    assert riddle.axes[0].get_ylim() == answer.axes[0].get_ylim()
+    assert question.axes[0].get_ylim() == answer.axes[0].get_ylim()
 
 
 @pytest.mark.parametrize("count", [3, 4, 5, 6, 7])
 @pytest.mark.parametrize("name", ["learning rate", "batch size", "optimizer"])
-def test_the_letters_are_in_no_order(name: str, count: int) -> None:
+def test_letters_are_not_in_the_order_of_the_names(name: str, count: int) -> None:
     figure = plots.loss_curves({f"{name} {k}": [1.0, 0.5] for k in range(count)}, legend=False)
     letters = texts(figure)
     assert sorted(letters) == list("ABCDEFG"[:count])
@@ -54,10 +54,10 @@ def test_the_letters_are_in_no_order(name: str, count: int) -> None:
     assert letters != sorted(letters, reverse=True)
 
 
-def test_the_colors_of_a_riddle_follow_the_letters_and_those_of_the_answer_the_order() -> None:
-    riddle = plots.loss_curves(SIZES, legend=False, ordered=True).axes[0]
+def test_colors_follow_the_letters_in_a_question_and_the_order_in_its_answer() -> None:
+    question = plots.loss_curves(SIZES, legend=False, ordered=True).axes[0]
     answer = plots.loss_curves(SIZES, ordered=True).axes[0]
-    by_letter = [line.get_color() for line in sorted(riddle.lines, key=lambda line: str(line.get_label()))][:5]
+    by_letter = [line.get_color() for line in sorted(question.lines, key=lambda line: str(line.get_label()))][:5]
     assert by_letter == [line.get_color() for line in plots.loss_curves({x: [1, 2] for x in "abcde"}).axes[0].lines[:5]]
     brightness = [
         np.dot([int(line.get_color()[i : i + 2], 16) for i in (1, 3, 5)], [0.2126, 0.7152, 0.0722])
@@ -66,7 +66,7 @@ def test_the_colors_of_a_riddle_follow_the_letters_and_those_of_the_answer_the_o
     assert brightness == sorted(brightness)
 
 
-def test_no_tag_lies_on_another_where_all_curves_end_at_the_same_loss() -> None:
+def test_tags_do_not_overlap_when_all_curves_end_at_the_same_loss() -> None:
     figure = plots.loss_curves({f"seed {k}": [1.0 + k, 0.5] for k in range(7)})
     heights = sorted(text.get_position()[1] for text in figure.axes[0].texts)
     assert min(np.diff(heights)) > 0.08  # of the panel
@@ -74,7 +74,15 @@ def test_no_tag_lies_on_another_where_all_curves_end_at_the_same_loss() -> None:
     assert heights[-1] <= 1
 
 
-def test_a_diverging_curve_leaves_at_a_cross_and_does_not_stretch_the_axis() -> None:
+def test_tag_has_the_height_of_the_end_of_its_curve() -> None:
+    for losses in ([8.0, 2.0, 4.0], [100.0, 1.0, 10.0]):  # on a linear and on a logarithmic axis
+        (axes,) = plots.loss_curves({"a": losses}).axes
+        (tag,) = axes.texts
+        end = axes.transAxes.inverted().transform(axes.transData.transform((2, losses[-1])))
+        assert tag.get_position()[1] == pytest.approx(end[1])
+
+
+def test_diverging_curve_ends_in_a_cross_and_does_not_change_the_axis() -> None:
     exploding = [2.0, 10.0, 1e3, 1e30, np.inf, np.nan]
     figure = plots.loss_curves({"good": [2.0, 1.5, 1.2, 1.1], "bad": exploding})
     (axes,) = figure.axes
@@ -88,25 +96,25 @@ def test_a_diverging_curve_leaves_at_a_cross_and_does_not_stretch_the_axis() -> 
     assert [text for text in texts(figure) if "diverged" in text] in (["A  bad (diverged)"], ["B  bad (diverged)"])
 
 
-def test_on_a_logarithmic_axis_the_crossing_is_interpolated_in_decades() -> None:
+def test_crossing_is_interpolated_logarithmically_on_a_logarithmic_axis() -> None:
     (axes,) = plots.loss_curves({"good": [1.0, 0.01], "bad": [1.0, 1e4]}).axes
     top = axes.get_ylim()[1]
     np.testing.assert_allclose(drawn(axes)["bad"], [[0, 1], [np.log10(top) / 4, top]])
 
 
-def test_a_training_that_stops_at_nan_is_crossed_where_it_stopped() -> None:
+def test_training_that_stops_at_nan_ends_in_a_cross_at_its_last_loss() -> None:
     (axes,) = plots.loss_curves({"good": [2.0, 1.5, 1.2], "bad": [2.0, 1.8, np.nan]}).axes
     (cross,) = [line for line in axes.lines if line.get_marker() == "x"]
     assert cross.get_xydata().tolist() == [[1, 1.8]]
 
 
-def test_a_shorter_curve_and_a_high_plateau_are_no_divergence() -> None:
+def test_shorter_curve_and_high_plateau_do_not_count_as_divergence() -> None:
     figure = plots.loss_curves({"short": [2.0, 1.0], "plateau": [2.0, 2.3, 2.3, 2.3]})
     assert not [line for line in figure.axes[0].lines if line.get_marker() == "x"]
     assert not [text for text in texts(figure) if "diverged" in text]
 
 
-def test_where_all_diverge_the_axis_shows_how() -> None:
+def test_axis_shows_the_growth_when_all_curves_diverge() -> None:
     (axes,) = plots.loss_curves({"a": [2.0, 6.0, 18.0, 54.0], "b": [2.0, 200.0]}).axes
     assert 18.0 < axes.get_ylim()[1] < 54.0
 
@@ -129,9 +137,7 @@ def test_validation_is_dashed_in_the_color_of_its_training() -> None:
         ([2.0, 0.2], True, "log"),
     ],
 )
-def test_the_axis_is_logarithmic_where_it_helps_or_is_asked_for(
-    losses: list[float], log: bool | None, scale: str
-) -> None:
+def test_axis_is_logarithmic_for_a_wide_range_or_on_request(losses: list[float], log: bool | None, scale: str) -> None:
     assert plots.loss_curves({"a": losses}, log=log).axes[0].get_yscale() == scale
 
 
@@ -154,6 +160,6 @@ def test_the_axis_is_logarithmic_where_it_helps_or_is_asked_for(
         (lambda: plots.loss_curves({str(k): [1.0] for k in range(27)}), "curves are 27, one letter each"),
     ],
 )
-def test_bad_input_is_named(draw: Callable[[], object], message: str) -> None:
+def test_error_names_the_bad_input(draw: Callable[[], object], message: str) -> None:
     with pytest.raises(CourseError, match=message):
         draw()

@@ -24,7 +24,7 @@ def brightness(line: Line2D) -> float:
     return float(np.dot(to_rgb(line.get_color()), [0.2126, 0.7152, 0.0722]))
 
 
-def test_lines_darken_in_their_order_and_the_last_has_its_errors() -> None:
+def test_lines_become_darker_in_order_and_the_last_one_has_its_errors() -> None:
     (axes,) = plots.line_fit(X, Y, {"step 0": (-1, 5), "step 1": (-0.7, 5.1), "step 9": (1, 3)}, labels=("t", "v")).axes
     lines = lines_by_label(axes)
     np.testing.assert_array_equal(lines["data"].get_xydata(), [[1, 3], [2, 5]])
@@ -35,12 +35,12 @@ def test_lines_darken_in_their_order_and_the_last_has_its_errors() -> None:
     assert brightness(lines["step 0"]) > brightness(lines["step 1"])
     assert lines["step 9"].get_linewidth() > lines["step 1"].get_linewidth()
     (errors,) = axes.collections
-    # y = x + 3 is 4 and 5 where the data are 3 and 5.
+    # y = x + 3 is 4 and 5, and the data are 3 and 5.
     np.testing.assert_allclose(errors.get_segments(), [[[1, 3], [1, 4]], [[2, 5], [2, 5]]])
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("t", "v")
 
 
-def test_a_line_far_from_the_data_does_not_shrink_them() -> None:
+def test_a_line_far_from_the_data_does_not_change_the_limits() -> None:
     (axes,) = plots.line_fit(X, Y, {"lost": (1e9, -1e9), "good": (2, 1)}).axes
     low, high = axes.get_ylim()
     assert low < 3
@@ -48,7 +48,7 @@ def test_a_line_far_from_the_data_does_not_shrink_them() -> None:
     assert high - low < 8  # the data span 2
 
 
-def test_fits_share_the_axes_of_the_points_and_of_the_truth() -> None:
+def test_fits_share_axes_that_cover_the_points_and_the_true_curve() -> None:
     exploding = 1e9 * (LINE - 0.5) ** 9
     figure = plots.regression_fits(
         POINTS, POINTS, {"tame": (LINE[:, None], LINE[:, None]), "wild": (LINE, exploding)}, truth=(LINE, 3 * LINE)
@@ -57,7 +57,7 @@ def test_fits_share_the_axes_of_the_points_and_of_the_truth() -> None:
     assert (tame.get_title(), wild.get_title()) == ("tame", "wild")
     assert tame.get_ylim() == wild.get_ylim()
     low, high = tame.get_ylim()
-    assert -8 < low < -3  # the truth goes from -3 to 6
+    assert -8 < low < -3  # the true curve goes from -3 to 6
     assert 6 < high < 11
     np.testing.assert_array_equal(lines_by_label(tame)["fit"].get_xydata(), np.stack([LINE, LINE], axis=1))
     np.testing.assert_array_equal(lines_by_label(tame)["true curve"].get_ydata(), 3 * LINE)
@@ -69,7 +69,7 @@ def test_fits_share_the_axes_of_the_points_and_of_the_truth() -> None:
     assert to_rgb(learned.get_markerfacecolor()) != (1, 1, 1)
 
 
-def test_the_ground_is_shaded_beyond_what_was_learned_from() -> None:
+def test_panel_is_shaded_outside_of_the_training_range() -> None:
     (axes,) = plots.regression_fits(POINTS, POINTS, {"a": (LINE, LINE)}, inside=(0, 1)).axes
     spans = sorted(patch.get_x() for patch in axes.patches)
     left, right = axes.get_xlim()
@@ -80,12 +80,12 @@ def test_the_ground_is_shaded_beyond_what_was_learned_from() -> None:
     assert not axes.patches
 
 
-def test_the_best_size_is_that_of_the_validation() -> None:
+def test_best_size_has_the_smallest_validation_error() -> None:
     figure = plots.size_against_error(
         [1, 2, 3, 4], [5, 3, 2, 1], [6, 4, 4, 7], x_label="degree", loss_label="mean squared error"
     )
     (axes,) = figure.axes
-    assert lines_by_label(axes)["best: 4 at 2"].get_xydata().tolist() == [[2, 4]]  # of equal ones the smallest
+    assert lines_by_label(axes)["best: 4 at 2"].get_xydata().tolist() == [[2, 4]]  # the smallest of equally good sizes
     assert [text.get_text() for text in axes.texts] == ["under-fitting", "over-fitting"]
     (over,) = axes.patches
     assert over.get_x() == 2
@@ -97,7 +97,7 @@ def test_the_best_size_is_that_of_the_validation() -> None:
 @pytest.mark.parametrize(
     ("valid", "named"), [([3, 2, 1], ["under-fitting"]), ([1, 2, 3], ["over-fitting"]), ([np.inf, 1, np.nan], None)]
 )
-def test_only_the_regions_that_are_there_are_named(valid: list[float], named: list[str] | None) -> None:
+def test_under_and_over_fitting_are_named_only_where_they_occur(valid: list[float], named: list[str] | None) -> None:
     figure = plots.size_against_error([1, 2, 3], [3, 2, 1], valid, x_label="degree", loss_label="error")
     assert [text.get_text() for text in figure.axes[0].texts] == (named or ["under-fitting", "over-fitting"])
 
@@ -111,13 +111,14 @@ def test_sizes_and_errors_of_many_magnitudes_are_logarithmic() -> None:
 
 
 @pytest.mark.parametrize("decades", [3, 12, 250])
-def test_a_logarithmic_axis_has_a_few_numbers_whatever_it_spans(decades: int) -> None:
+def test_a_logarithmic_axis_has_few_numbers_for_any_range(decades: int) -> None:
     (axes,) = plots.size_against_error([1, 2], [1, 10.0**decades], [1, 1], x_label="degree", loss_label="error").axes
     low, high = axes.get_ylim()
     assert 3 <= len([tick for tick in axes.get_yticks() if low <= tick <= high]) <= 10
+    assert axes.yaxis.get_major_formatter()(0.003, 0) == "0.003"
 
 
-def test_points_lie_at_what_happened_and_curves_between() -> None:
+def test_points_lie_at_their_labels_and_curves_at_the_predictions() -> None:
     hours, passed = np.array([[1.0], [2.0], [3.0]]), np.array([[0], [1], [1]])
     (axes,) = plots.points_with_probability(hours, passed, LINE, {"neuron": 1 / (1 + np.exp(-LINE))}, x_label="h").axes
     lines = lines_by_label(axes)
@@ -158,6 +159,6 @@ SIZES = {"x_label": "degree", "loss_label": "error"}
         (lambda: plots.points_with_probability(X, [0, 1], X, {"a": LINE}, x_label="h"), r"curves\['a'\] has shape"),
     ],
 )
-def test_bad_input_is_named(draw: Callable[[], object], message: str) -> None:
+def test_error_names_the_bad_input(draw: Callable[[], object], message: str) -> None:
     with pytest.raises(CourseError, match=message):
         draw()

@@ -18,7 +18,7 @@ def lines_by_label(axes: Axes) -> dict[str, Line2D]:
     return {str(line.get_label()): line for line in axes.lines}
 
 
-def test_each_activation_has_a_panel_with_its_value_its_slope_and_the_circles_of_keras() -> None:
+def test_each_activation_has_a_panel_with_value_slope_and_keras_outputs() -> None:
     figure = plots.activations(X, {"ReLU": RELU, "linear": (X, np.ones(9))}, points={"ReLU": ([-1, 2], [0, 2])})
     relu, linear = figure.axes
     assert (relu.get_title(), linear.get_title()) == ("ReLU", "linear")
@@ -34,13 +34,13 @@ def test_each_activation_has_a_panel_with_its_value_its_slope_and_the_circles_of
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["value by the formula", "slope", "Keras"]
 
 
-def test_curves_are_named_and_labeled() -> None:
+def test_curves_have_names_and_axis_labels() -> None:
     figure = plots.curves(X, {"a": X, "b": X**2}, x_label="x (m)", y_label="y (s)", title="Two", vertical=0.5)
     (axes,) = figure.axes
     np.testing.assert_array_equal(lines_by_label(axes)["b"].get_ydata(), X**2)
     assert (axes.get_xlabel(), axes.get_ylabel(), figure.get_suptitle()) == ("x (m)", "y (s)", "Two")
     assert [line.get_xdata() for line in axes.lines if list(line.get_xdata()) == [0.5, 0.5]]
-    assert not axes.texts  # nothing goes on beyond the panel
+    assert not axes.texts  # no line continues beyond the panel
     assert axes.get_ylim()[0] < -2
     assert axes.get_ylim()[1] > 4
 
@@ -59,7 +59,7 @@ def test_a_curve_to_infinity_ends_at_an_arrow(sign: int, marker: str, text: str)
     assert [annotation.get_text() for annotation in axes.texts] == [text]
 
 
-def test_an_arrow_says_how_far_a_finite_curve_goes_on() -> None:
+def test_an_arrow_shows_how_far_a_finite_curve_continues() -> None:
     (axes,) = plots.curves(np.arange(100), {"a": [*range(99), 12345]}, x_label="x", y_label="y").axes
     assert 98 < axes.get_ylim()[1] < 200
     assert [annotation.get_text() for annotation in axes.texts] == ["to 1.23e+04"]
@@ -87,6 +87,6 @@ def test_an_arrow_says_how_far_a_finite_curve_goes_on() -> None:
         ),
     ],
 )
-def test_bad_input_is_named(draw: Callable[[], object], message: str) -> None:
+def test_error_names_the_bad_input(draw: Callable[[], object], message: str) -> None:
     with pytest.raises(CourseError, match=message):
         draw()

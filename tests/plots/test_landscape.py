@@ -27,7 +27,7 @@ def rings(axes: Axes) -> list[list[float]]:
     return [point for line in axes.lines if line.get_marker() == "o" for point in line.get_xydata().tolist()]
 
 
-def test_the_surface_holds_the_losses_and_the_path_at_its_heights() -> None:
+def test_loss_surface_shows_the_losses_and_the_path_at_its_losses() -> None:
     (axes,) = plots.loss_surface(M, B, LOSSES, path=PATH, path_losses=PATH_LOSSES, labels=("slope", "intercept")).axes
     assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_zlabel()) == ("slope", "intercept", "mean squared error")
     assert axes.get_zlim() == pytest.approx((LOSSES.min(), LOSSES.max()), rel=0.05)
@@ -36,19 +36,17 @@ def test_the_surface_holds_the_losses_and_the_path_at_its_heights() -> None:
     np.testing.assert_allclose(np.ravel(start.get_data_3d()), [-1, 5, 2.5])
     np.testing.assert_allclose(np.ravel(end.get_data_3d()), [0.5, 3, 0.5])
     surface = axes.collections[0]
-    assert (
-        not axes.computed_zorder
-    )  # else matplotlib orders by the distance to the eye, and the surface covers the path
+    assert not axes.computed_zorder  # otherwise matplotlib orders by distance, and the surface covers the path
     assert path.get_zorder() > surface.get_zorder()
 
 
-def test_the_surface_shows_of_a_path_what_lies_on_it() -> None:
+def test_loss_surface_shows_only_the_part_of_a_path_that_is_on_it() -> None:
     losses = np.array([2.5, 40.0, 1e9, 1e300, np.inf])
     (axes,) = plots.loss_surface(M, B, LOSSES, path=DIVERGED, path_losses=losses).axes
     np.testing.assert_allclose(np.transpose(axes.lines[0].get_data_3d()), [[-1, 5, 2.5]])
 
 
-def test_a_few_high_corners_do_not_dwarf_the_surface() -> None:
+def test_loss_surface_cuts_off_a_few_high_corners() -> None:
     losses = LOSSES.copy()
     losses[0, 0], losses[-1, -1] = 1e12, np.inf
     (axes,) = plots.loss_surface(M, B, losses).axes
@@ -57,7 +55,7 @@ def test_a_few_high_corners_do_not_dwarf_the_surface() -> None:
 
 
 @pytest.mark.parametrize("end", [(5, -3), (5, 6), (-2, -3), (-2, 6)])
-def test_the_camera_stands_where_the_path_goes_to(end: tuple[float, float]) -> None:
+def test_camera_is_on_the_side_toward_which_the_path_goes(end: tuple[float, float]) -> None:
     bowl = (M - 1.5) ** 2 + (B[:, None] - 1.5) ** 2  # the lowest point is in the middle
     start = 3 - np.array(end)  # the corner opposite to the end
     (axes,) = plots.loss_surface(M, B, bowl, path=[start], path_losses=[1.0]).axes
@@ -65,7 +63,7 @@ def test_the_camera_stands_where_the_path_goes_to(end: tuple[float, float]) -> N
     assert (np.sign(camera) == np.sign(np.array(end) - 1.5)).all()
 
 
-def test_the_map_shows_each_path_from_its_ring_and_the_minima() -> None:
+def test_loss_contours_show_each_path_with_its_start_and_the_minima() -> None:
     figure = plots.loss_contours(M, B, LOSSES, paths={"slow": PATH, "fast": PATH[::2]}, minima=[(2, 1)])
     axes, bar = figure.axes
     slow, fast = colored_paths(axes)
@@ -89,7 +87,7 @@ def test_paths_differ_in_color_in_marker_and_in_line_style() -> None:
 
 
 @pytest.mark.parametrize("panels", [False, True])
-def test_a_path_that_leaves_the_map_moves_no_axis(panels: bool) -> None:
+def test_a_path_that_leaves_the_map_does_not_change_the_axes(panels: bool) -> None:
     figure = plots.loss_contours(M, B, LOSSES, paths={"diverged": DIVERGED}, panels=panels)
     figure.canvas.draw()
     axes = figure.axes[0]
@@ -98,12 +96,12 @@ def test_a_path_that_leaves_the_map_moves_no_axis(panels: bool) -> None:
     np.testing.assert_array_equal(colored_paths(axes)[0], DIVERGED[:3])
 
 
-def test_a_start_a_million_maps_away_is_drawn_as_nothing() -> None:
+def test_a_path_that_starts_far_outside_of_the_map_is_not_drawn() -> None:
     axes = plots.loss_contours(M, B, LOSSES, paths={"lost": [[1e30, 0.0], [1.0, 1.0]]}).axes[0]
     assert len(colored_paths(axes)[0]) == 0
 
 
-def test_panels_show_one_path_each_under_its_name() -> None:
+def test_each_panel_shows_one_path_with_its_name() -> None:
     paths = {name: PATH + k for k, name in enumerate(["a", "b", "c", "d", "e"])}
     figure = plots.loss_contours(M, B, LOSSES, paths=paths, minima=[(2, 1)], panels=True)
     *panels, _ = figure.axes
@@ -115,7 +113,7 @@ def test_panels_show_one_path_each_under_its_name() -> None:
     assert not figure.legends
 
 
-def test_the_steps_of_a_short_path_are_marked_and_of_a_long_one_some() -> None:
+def test_every_step_of_a_short_path_and_some_of_a_long_one_are_marked() -> None:
     long = np.stack([np.linspace(-2, 5, 1001), np.full(1001, 1.0)], axis=1)
     axes = plots.loss_contours(M, B, LOSSES, paths={"short": PATH, "long": long}).axes[0]
     short_line, long_line = [line for line in axes.lines if line.get_label() in ("short", "long")]
@@ -124,14 +122,14 @@ def test_the_steps_of_a_short_path_are_marked_and_of_a_long_one_some() -> None:
     np.testing.assert_allclose(long_line.get_markevery(), [251, 501, 751, 1000], atol=2)
 
 
-def test_a_jittering_path_is_not_covered_with_marks() -> None:
+def test_a_noisy_path_has_few_marks() -> None:
     jitter = 2 * np.random.default_rng(0).normal(size=(5000, 2))
     axes = plots.loss_contours(M, B, LOSSES, paths={"stochastic": jitter}).axes[0]
     (line,) = [line for line in axes.lines if line.get_label() == "stochastic"]
     assert 8 <= len(line.get_markevery()) <= 11
 
 
-def test_the_levels_of_a_round_bowl_are_circles_at_even_distances() -> None:
+def test_levels_of_a_round_bowl_are_circles_at_equal_distances() -> None:
     x = np.linspace(-1, 1, 801)
     distance = np.hypot(x, x[:, None])
     levels = contour_levels(np.where(distance <= 1, distance**2, np.nan))
@@ -141,7 +139,7 @@ def test_the_levels_of_a_round_bowl_are_circles_at_even_distances() -> None:
 
 @pytest.mark.parametrize("offset", [0.0, 1e3, -5.0])
 @pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
-def test_the_levels_hold_all_losses_and_rise(offset: float, scale: float) -> None:
+def test_levels_increase_and_cover_all_losses(offset: float, scale: float) -> None:
     losses = offset + scale * LOSSES
     levels = contour_levels(losses)
     assert levels[0] <= losses.min()
@@ -155,7 +153,7 @@ def test_the_lowest_band_is_a_small_part_of_the_map() -> None:
     assert 0 < (levels[1] >= LOSSES).mean() < 0.02
 
 
-def test_a_plain_is_drawn_in_one_band() -> None:
+def test_a_constant_loss_has_one_band() -> None:
     np.testing.assert_array_equal(contour_levels(np.full((3, 3), 4.0)), [2.0, 6.0])
 
 
@@ -179,6 +177,6 @@ def test_a_plain_is_drawn_in_one_band() -> None:
         (lambda: plots.loss_surface(M, B, LOSSES, path=PATH + 50, path_losses=[1, 1, 1]), "is never on the surface"),
     ],
 )
-def test_bad_input_is_named(draw: Callable[[], object], message: str) -> None:
+def test_error_names_the_bad_input(draw: Callable[[], object], message: str) -> None:
     with pytest.raises(CourseError, match=message):
         draw()

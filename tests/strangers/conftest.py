@@ -1,5 +1,4 @@
-"""What attacks are made with: the exam and the models of the tests of the grader, servers that answer by a small model,
-hostile clients, and processes of their own."""
+"""Fixtures for attacks: exam and models of the grader's tests, servers of a small model, hostile clients, processes."""
 
 import importlib.util
 import json
@@ -16,7 +15,7 @@ import pytest
 from keras_course.cards import ModelCard
 from keras_course.preprocessing import PictureFormat
 from keras_course.preprocessing.text_format import TextFormat
-from tests.assessment.conftest import cache, made, photos, run_command  # noqa: F401 - fixtures
+from tests.assessment.conftest import cache, photos, run_command, tools  # noqa: F401 - fixtures
 
 WAIT = 20.0
 WIDE = PictureFormat(height=20, width=28, channels=3)
@@ -29,7 +28,7 @@ HOSTILE = Path(__file__).with_name("hostile_clients.py")
 
 @pytest.fixture(scope="session")
 def onnx_file(tmp_path_factory):
-    """A linear model of a picture's mean color, as ONNX."""
+    """An ONNX file: a linear model of the mean color of a picture."""
     import onnx
     from onnx import TensorProto, helper
 
@@ -90,7 +89,7 @@ def text_server(start_server, text_onnx_file):
 
 @pytest.fixture(scope="session")
 def onnx_server(start_server, onnx_file):
-    """A server on which a request may take two seconds."""
+    """A server with a time limit of two seconds for each request."""
     server = start_server(onnx_file, "--seconds", 2)
     yield server
     server.check()
@@ -98,7 +97,7 @@ def onnx_server(start_server, onnx_file):
 
 @pytest.fixture(scope="session")
 def hostile():
-    """The functions of hostile_clients.py, which runs as a program, too."""
+    """The module hostile_clients.py, which is also a program."""
     spec = importlib.util.spec_from_file_location("hostile_clients", HOSTILE)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -107,7 +106,7 @@ def hostile():
 
 @pytest.fixture(scope="session")
 def attack():
-    """Runs one kind of hostile client in a process of its own, for so many seconds, or for as long as the block."""
+    """Returns a context manager that runs one kind of hostile client in a separate process."""
 
     @contextmanager
     def attack(kind, server, seconds):
@@ -128,7 +127,7 @@ def attack():
 
 @pytest.fixture
 def start():
-    """Starts a program of Python, which is killed when the test is over."""
+    """Returns a function that starts a Python program, which is killed after the test."""
     running = []
 
     def run(program, *arguments):
@@ -145,7 +144,7 @@ def start():
 
 @pytest.fixture(scope="session")
 def has_ended():
-    """Waits for the end of a process; whether it came."""
+    """Returns a function that waits for the end of a process, and returns whether it ended."""
 
     def wait(pid):
         deadline = time.monotonic() + WAIT

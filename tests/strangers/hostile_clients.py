@@ -1,7 +1,7 @@
-"""`python tests/strangers/hostile_clients.py KIND PORT SECONDS` does to a server on this machine what no client should.
+"""`python tests/strangers/hostile_clients.py KIND PORT SECONDS` attacks a server on this machine.
 
-It ends after so many seconds, and says what it has done as a line of JSON. It is as polite to the machine as it is rude
-to the server: whoever is measured meanwhile shares the machine with it, which they would not do with an attacker.
+It ends after these seconds and prints what it has done as a line of JSON. It runs with low priority, because measured
+clients share the machine with it, which they would not do with a real attacker.
 """
 
 import io
@@ -25,7 +25,7 @@ HEAD = b"POST /%b HTTP/1.1\r\nHost: localhost\r\nContent-Type: %b\r\n"
 CHUNKED = HEAD % (b"predict", b"image/png") + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
-# --- What is sent ------------------------------------------------------------------------------------------------
+# --- Requests ----------------------------------------------------------------------------------------------------
 
 
 def file_of(image, kind="PNG", **settings):
@@ -35,7 +35,7 @@ def file_of(image, kind="PNG", **settings):
 
 
 def photo(side=100, seed=0, kind="PNG"):
-    """A picture that is decoded by a process of its own."""
+    """Returns a picture that is so large that it is decoded in a separate process."""
     pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype="uint8")
     return file_of(Image.fromarray(pixels), kind)
 
@@ -45,7 +45,7 @@ def request(body, path=b"predict", kind=b"image/png"):
 
 
 def jpeg_of_scans(side, scans):
-    """A progressive JPEG whose last scan is written again and again."""
+    """Returns a progressive JPEG whose last scan is repeated."""
     picture = file_of(Image.new("L", (side, side), 128), "JPEG", progressive=True, quality=50)
     start = picture.rindex(b"\xff\xda")
     return picture[:-2] + (scans - picture.count(b"\xff\xda")) * picture[start:-2] + picture[-2:]
@@ -56,14 +56,14 @@ def chunk(name, content):
 
 
 def png_of_profiles(count):
-    """A small picture with color profiles, each of which is unpacked to a megabyte."""
+    """Returns a small picture with color profiles, each of which unpacks to a megabyte."""
     small = photo(28)
     profile = chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(2**20 - 10), 9))
     return small[:33] + count * profile + small[33:]
 
 
 def bmp_of_runs(side):
-    """A bitmap of runs of one pixel each, which Pillow unpacks in steps of Python."""
+    """Returns a bitmap of runs of one pixel, each of which Pillow unpacks in Python."""
     rows = side * (side * b"\x01\x03" + b"\0\0") + b"\0\1"
     head = struct.pack("<IiiHHIIiiII", 40, side, side, 1, 8, 1, len(rows), 0, 0, 256, 0)
     start = 14 + len(head) + 1024
@@ -83,17 +83,17 @@ def batch(rows, shape):
 
 @cache
 def large_pictures():
-    """Of 25 million pixels each, as far as the file stays small."""
+    """Returns small files with pictures of 25 million pixels."""
     flat = Image.new("RGB", (5000, 5000), (90, 120, 30))
     lossless = {"lossless": True, "method": 0, "quality": 0}
     return [file_of(flat), file_of(flat, "WEBP", **lossless), file_of(flat, "JPEG", progressive=True)]
 
 
-# --- How it is sent ----------------------------------------------------------------------------------------------
+# --- Connections -------------------------------------------------------------------------------------------------
 
 
 class Attack:
-    """What the clients of one kind have in common."""
+    """The common part of all hostile clients."""
 
     def __init__(self, port, seconds):
         self.port, self.end = port, time.monotonic() + seconds
@@ -112,8 +112,8 @@ class Attack:
         for thread in threads:
             thread.join(max(0.0, self.end + 5 - time.monotonic()))
 
-    def ask_again_and_again(self, number, requests, pause=0.0):
-        """Sends whole requests and reads the answers, as fast as they come."""
+    def repeat_requests(self, number, requests, pause=0.0):
+        """Sends complete requests and reads the answers, as fast as possible."""
         turn = number
         while not self.is_over():
             with suppress(OSError), self.connect() as connection:
@@ -124,7 +124,7 @@ class Attack:
                     answer = connection.recv(2**16)
                     if not answer:
                         break
-                    if answer.startswith(b"HTTP/1.1 "):  # else it is the rest of one that came late
+                    if answer.startswith(b"HTTP/1.1 "):  # otherwise it is the rest of a late answer
                         self.seen[answer[9:12].decode()] += 1
                     connection.settimeout(0.01)
                     with suppress(TimeoutError):
@@ -133,8 +133,8 @@ class Attack:
                     connection.settimeout(30)
                     time.sleep(pause)
 
-    def send_without_end(self, number, kinds, most=2**24):
-        """Sends more and more of one request, until the server has had enough, and then of the next kind."""
+    def send_endless_request(self, number, kinds, most=2**24):
+        """Sends one request without an end until the server cuts it off, and then the next kind."""
         while not self.is_over():
             sent, number = 0, number + 1
             start, block = kinds[number % len(kinds)]
@@ -148,7 +148,7 @@ class Attack:
             time.sleep(0.02)
 
     def hold_connections(self, count, start, more=b""):
-        """Holds many connections, on which little or nothing comes; those that are closed are opened again."""
+        """Holds many connections and sends little or nothing; closed ones are opened again."""
         connections = []
         while not self.is_over():
             with suppress(OSError):
@@ -191,7 +191,7 @@ def kind(function):
 @kind
 def jpegs_of_many_scans(attack):
     bombs = [request(jpeg_of_scans(5000, 20_000)), request(jpeg_of_scans(5000, 40)), request(jpeg_of_scans(64, 500))]
-    attack.in_threads(4, attack.ask_again_and_again, bombs)
+    attack.in_threads(4, attack.repeat_requests, bombs)
 
 
 @kind
@@ -202,18 +202,18 @@ def pictures_that_take_long(attack):
         photo(28)[:33] + 500_000 * chunk(b"abCd", b"") + photo(28)[33:],
         file_of(Image.new("L", (9, 9)), "JPEG").replace(b"\xff\xd8", b"\xff\xd8" + 2**22 * b"\xff", 1),
     ]
-    attack.in_threads(4, attack.ask_again_and_again, [request(body) for body in slow])
+    attack.in_threads(4, attack.repeat_requests, [request(body) for body in slow])
 
 
 @kind
 def large_pictures_at_once(attack):
-    attack.in_threads(4, attack.ask_again_and_again, [request(body) for body in large_pictures()])
+    attack.in_threads(4, attack.repeat_requests, [request(body) for body in large_pictures()])
 
 
 @kind
 def forms_of_large_pictures(attack):
     form = form_of([picture for _ in range(32) for picture in large_pictures()][:32])
-    attack.in_threads(2, attack.ask_again_and_again, [request(form, kind=b"multipart/form-data; boundary=e")])
+    attack.in_threads(2, attack.repeat_requests, [request(form, kind=b"multipart/form-data; boundary=e")])
 
 
 @kind
@@ -231,13 +231,13 @@ def pictures_of_clients_that_leave(attack):
 
 @kind
 def explanations(attack):
-    attack.in_threads(16, attack.ask_again_and_again, [request(photo(16), b"explain")])
+    attack.in_threads(16, attack.repeat_requests, [request(photo(16), b"explain")])
 
 
 @kind
 def large_batches(attack):
     body = batch(1024, attack.shape)
-    attack.in_threads(4, attack.ask_again_and_again, [request(body, b"predict?top=1", b"application/x-npy")])
+    attack.in_threads(4, attack.repeat_requests, [request(body, b"predict?top=1", b"application/x-npy")])
 
 
 @kind
@@ -274,7 +274,7 @@ def endless_requests(attack):
         (b"GET /health HTTP/1.1\r\n", b"X: a\r\n" * 10_000),
     ]
 
-    attack.in_threads(3, attack.send_without_end, kinds)
+    attack.in_threads(3, attack.send_endless_request, kinds)
 
 
 @kind

@@ -1,4 +1,4 @@
-"""Downloads from servers that mean no good, and into a cache in which others can write; nothing leaves this machine."""
+"""Downloads from hostile servers, and into a cache that others can write to; all servers are on this machine."""
 
 import gzip
 import hashlib
@@ -32,7 +32,7 @@ Answer = Callable[[socket.socket, bytes], None]
 
 
 class Server:
-    """Reads the head of a request, and then does whatever it likes with the connection."""
+    """Reads the head of a request and passes the connection to a function."""
 
     def __init__(self, answer: Answer) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -63,7 +63,7 @@ class Server:
                     request += piece
                 self.heads.append(request)
                 self._answer(connection, request)
-            except OSError:  # the client has gone
+            except OSError:  # the client has closed the connection
                 pass
 
 
@@ -81,7 +81,7 @@ def serve() -> Iterator[Callable[[Answer], Server]]:
 
 
 @pytest.fixture(autouse=True)
-def own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def default_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in list(os.environ):
         if name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
@@ -94,7 +94,7 @@ def head(status: str = "200 OK", **headers: object) -> bytes:
     return f"HTTP/1.1 {status}\r\n{''.join(lines)}\r\n".encode()
 
 
-def says(*parts: bytes) -> Answer:
+def sends(*parts: bytes) -> Answer:
     return lambda connection, _: connection.sendall(b"".join(parts))
 
 
@@ -105,7 +105,7 @@ def good(connection: socket.socket, request: bytes) -> None:
     connection.sendall(head(status, Content_Length=len(rest), Content_Range=f"bytes {begin}-/{len(DATA)}") + rest)
 
 
-def endless(begin: bytes, piece: bytes, pause: float = 0.0) -> Answer:
+def endless_answer(begin: bytes, piece: bytes, pause: float = 0.0) -> Answer:
     def answer(connection: socket.socket, _: bytes) -> None:
         connection.sendall(begin)
         while True:
@@ -124,58 +124,67 @@ BOMB = bomb(200)
 TWICE = gzip.compress(BOMB)
 MEBIBYTE = bytes(2**20)
 SERVERS: dict[str, tuple[Answer, str]] = {
-    "without an end": (endless(head(), MEBIBYTE), "more than 1,048,576 bytes"),
+    "without an end": (endless_answer(head(), MEBIBYTE), "more than 1,048,576 bytes"),
     "chunks without an end": (
-        endless(head(Transfer_Encoding="chunked"), b"100000\r\n" + MEBIBYTE + b"\r\n"),
+        endless_answer(head(Transfer_Encoding="chunked"), b"100000\r\n" + MEBIBYTE + b"\r\n"),
         "more than 1,048,576 bytes",
     ),
-    "gzip bomb": (says(head(Content_Encoding="gzip", Content_Length=len(BOMB)), BOMB), "more than 1,048,576 bytes"),
+    "gzip bomb": (
+        sends(head(Content_Encoding="gzip", Content_Length=len(BOMB)), BOMB),
+        "more than 1,048,576 bytes",
+    ),
     "gzip in gzip": (
-        says(head(Content_Encoding="gzip, gzip", Content_Length=len(TWICE)), TWICE),
+        sends(head(Content_Encoding="gzip, gzip", Content_Length=len(TWICE)), TWICE),
         "more than 1,048,576 bytes",
     ),
     "fifty encodings": (
-        says(head(Content_Encoding=", ".join(["gzip"] * 50), Content_Length=4), b"abcd"),
+        sends(head(Content_Encoding=", ".join(["gzip"] * 50), Content_Length=4), b"abcd"),
         "cannot be unpacked",
     ),
-    "too short": (says(head(Content_Length=len(DATA) + 5000), DATA), "the connection was cut"),
-    "too long": (says(head(Content_Length=len(DATA) - 5000), DATA), "wrong content"),
-    "other content": (says(head(Content_Length=len(DATA)), DATA[::-1]), "wrong content"),
-    "redirected to a file": (says(head("302 Found", Location="file:///etc/hostname")), "not https"),
-    "redirected to ftp": (says(head("302 Found", Location="ftp://127.0.0.1/x")), "not https"),
-    "redirected to data": (says(head("302 Found", Location="data:,x")), "not https"),
-    "redirected to another machine": (says(head("302 Found", Location="http://example.invalid/x")), "not https"),
-    "redirected to any machine": (says(head("302 Found", Location="http://0.0.0.0:1/x")), "not https"),
-    "redirected to a number": (says(head("302 Found", Location="http://2130706433:1/x")), "not https"),
-    "redirected to a lookalike": (says(head("302 Found", Location="http://localhost.evil.invalid/x")), "not https"),
-    "redirected past a backslash": (
-        says(head("302 Found", Location="http://127.0.0.1\\@example.invalid/")),
+    "too short": (sends(head(Content_Length=len(DATA) + 5000), DATA), "the connection was cut"),
+    "too long": (sends(head(Content_Length=len(DATA) - 5000), DATA), "wrong content"),
+    "other content": (sends(head(Content_Length=len(DATA)), DATA[::-1]), "wrong content"),
+    "redirected to a file": (sends(head("302 Found", Location="file:///etc/hostname")), "not https"),
+    "redirected to ftp": (sends(head("302 Found", Location="ftp://127.0.0.1/x")), "not https"),
+    "redirected to data": (sends(head("302 Found", Location="data:,x")), "not https"),
+    "redirected to another machine": (sends(head("302 Found", Location="http://example.invalid/x")), "not https"),
+    "redirected to any machine": (sends(head("302 Found", Location="http://0.0.0.0:1/x")), "not https"),
+    "redirected to a number": (sends(head("302 Found", Location="http://2130706433:1/x")), "not https"),
+    "redirected to a lookalike": (
+        sends(head("302 Found", Location="http://localhost.evil.invalid/x")),
         "not https",
     ),
-    "redirected to nowhere": (says(head("302 Found", Location="http://[::1/")), "an invalid address"),
+    "redirected past a backslash": (
+        sends(head("302 Found", Location="http://127.0.0.1\\@example.invalid/")),
+        "not https",
+    ),
+    "redirected to nowhere": (sends(head("302 Found", Location="http://[::1/")), "an invalid address"),
     "redirected in circles": (
-        says(head("302 Found", Location="/f", Content_Length=0, Connection="close")),
+        sends(head("302 Found", Location="/f", Content_Length=0, Connection="close")),
         "redirects in circles",
     ),
-    "headers without an end": (endless(b"HTTP/1.1 200 OK\r\n", b"X: " + b"a" * 1000 + b"\r\n"), "no connection"),
-    "a header without an end": (endless(b"HTTP/1.1 200 OK\r\nX: ", b"a" * 60_000), "no connection"),
-    "never beginning": (endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0.01), "no answer in time"),
-    "a letter at a time": (endless(b"", b"H", 0.05), "no answer in time"),
+    "headers without an end": (endless_answer(b"HTTP/1.1 200 OK\r\n", b"X: " + b"a" * 1000 + b"\r\n"), "no connection"),
+    "a header without an end": (endless_answer(b"HTTP/1.1 200 OK\r\nX: ", b"a" * 60_000), "no connection"),
+    "never beginning": (endless_answer(b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0.01), "no answer in time"),
+    "a letter at a time": (endless_answer(b"", b"H", 0.05), "no answer in time"),
     "a range that was not asked for": (
-        says(head("206 Partial Content", Content_Range="bytes 5-9/10", Content_Length=5), b"abcde"),
+        sends(head("206 Partial Content", Content_Range="bytes 5-9/10", Content_Length=5), b"abcde"),
         "another range",
     ),
     **{
-        f"status {status[:3]}": (says(head(status, Content_Length=0)), f"HTTP status {status[:3]}")
+        f"status {status[:3]}": (sends(head(status, Content_Length=0)), f"HTTP status {status[:3]}")
         for status in ("204 No Content", "304 Not Modified", "416 Range Not Satisfiable", "999 x")
     },
-    "noise": (says(DATA), "no connection"),
-    "a chunk too large": (says(head(Transfer_Encoding="chunked"), b"FFFFFFFFFFFFFFFFF\r\n"), "the connection was cut"),
+    "noise": (sends(DATA), "no connection"),
+    "a chunk too large": (
+        sends(head(Transfer_Encoding="chunked"), b"FFFFFFFFFFFFFFFFF\r\n"),
+        "the connection was cut",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", SERVERS)
-def test_a_server_that_means_no_good_costs_little_and_leaves_nothing(
+def test_a_hostile_server_costs_little_time_and_memory_and_leaves_no_file(
     serve: Callable, tmp_path: Path, name: str
 ) -> None:
     answer, reason = SERVERS[name]
@@ -198,10 +207,10 @@ def test_a_server_that_means_no_good_costs_little_and_leaves_nothing(
         assert not any(b"uthorization" in request or b"ookie" in request for request in server.heads)
 
 
-# --- A cache in which others can write ---------------------------------------------------------------------------
+# --- A cache that others can write to ----------------------------------------------------------------------------
 
 
-def plant(path: Path, kind: str, victim: Path) -> None:
+def make_link_or_pipe(path: Path, kind: str, victim: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if kind == "pipe":
         os.mkfifo(path)
@@ -219,20 +228,20 @@ KINDS = ("symlink", "hard link", "dangling", "pipe", "device")
 @pytest.mark.parametrize("known_hash", [SHA256, ""], ids=["hash", "no hash"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["f.bin", "f.bin.part", "f.bin.lock", "f.bin.broken"])
-def test_no_link_in_the_cache_is_written_through(
+def test_a_download_does_not_write_through_links_in_the_cache(
     serve: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kind: str, known_hash: str
 ) -> None:
     folder, victim = tmp_path / "cache", tmp_path / "victim"
     victim.write_bytes(b"precious\n" * 1000)
-    plant(folder / name, kind, victim)
+    make_link_or_pipe(folder / name, kind, victim)
     if name == "f.bin.broken":
         (folder / "f.bin").write_bytes(b"damaged")
-    if not known_hash:  # what lies there is only taken if it is of somebody whom one trusts
+    if not known_hash:  # without a hash, a file is used only if its owner is trusted
         owners = victim.stat().st_uid, folder.stat().st_uid
         monkeypatch.setattr(os, "geteuid", lambda: max(owners) + 1)
         real = Path.stat
-        monkeypatch.setattr(Path, "stat", lambda path, **how: strangers_folder(real(path, **how)))
-        monkeypatch.setattr(Path, "lstat", lambda path: strangers_file(real(path, follow_symlinks=False)))
+        monkeypatch.setattr(Path, "stat", lambda path, **how: as_own_folder(real(path, **how)))
+        monkeypatch.setattr(Path, "lstat", lambda path: as_foreign_file(real(path, follow_symlinks=False)))
     found = fetch("f.bin", [serve(good).url], known_hash, folder, patience=Patience(2.0, 1.0, 1.0), largest=LARGEST)
     monkeypatch.undo()
     assert found.read_bytes() == DATA
@@ -242,13 +251,13 @@ def test_no_link_in_the_cache_is_written_through(
     assert {path.name for path in folder.iterdir()} <= {"f.bin", "f.bin.lock", "f.bin.broken"}
 
 
-def strangers_folder(status: os.stat_result) -> os.stat_result:
-    """Says of a folder that it is one's own."""
+def as_own_folder(status: os.stat_result) -> os.stat_result:
+    """Returns the status of a folder with the current user as its owner."""
     return os.stat_result((*status[:4], os.geteuid(), *status[5:])) if stat.S_ISDIR(status.st_mode) else status
 
 
-def strangers_file(status: os.stat_result) -> os.stat_result:
-    """Says of a file that it is somebody else's."""
+def as_foreign_file(status: os.stat_result) -> os.stat_result:
+    """Returns the status of a file with another owner."""
     return os.stat_result((*status[:4], os.geteuid() + 1, *status[5:]))
 
 
@@ -264,7 +273,7 @@ def load_digits(cache: Path, serve: Callable, monkeypatch: pytest.MonkeyPatch) -
     archive = cache.with_name("mnist.npz").read_bytes()
     monkeypatch.setattr(mnist, "FULL_SHA256", arrays.content_sha256(few_digits()))
     monkeypatch.setattr(mnist, "KERAS_SHA256", hashlib.sha256(archive).hexdigest())
-    monkeypatch.setattr(mnist, "KERAS_URLS", (serve(says(head(Content_Length=len(archive)), archive)).url,))
+    monkeypatch.setattr(mnist, "KERAS_URLS", (serve(sends(head(Content_Length=len(archive)), archive)).url,))
     (pictures, _), _ = mnist.load_data("full", cache=cache)
     return pictures.tobytes()
 
@@ -277,10 +286,10 @@ def draw_fruit(cache: Path, serve: Callable, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("kind", ["symlink", "hard link", "dangling"])
 @pytest.mark.parametrize("load", [load_digits, draw_fruit])
-def test_nothing_that_is_kept_is_written_through_a_link(
+def test_cached_files_are_not_written_through_links(
     serve: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: Callable, kind: str
 ) -> None:
-    """A stranger who knows the names of all files of a cache puts links there before the first of them is made."""
+    """Somebody has put links in place of all files of the cache before they exist."""
     expected = load(tmp_path / "cache", serve, monkeypatch)
     files = [path.relative_to(tmp_path / "cache") for path in (tmp_path / "cache").rglob("*") if path.is_file()]
     assert files
@@ -288,8 +297,8 @@ def test_nothing_that_is_kept_is_written_through_a_link(
     victim.write_bytes(b"precious")
     shared = tmp_path / "shared"
     for file in files:
-        if load is not draw_fruit or kind == "dangling":  # a picture that is there is not drawn again
-            plant(shared / file, kind, victim)
+        if load is not draw_fruit or kind == "dangling":  # an existing picture is not drawn again
+            make_link_or_pipe(shared / file, kind, victim)
     assert load(shared, serve, monkeypatch) == expected
     assert victim.read_bytes() == b"precious"
     assert not victim.with_name("made").exists()
@@ -297,12 +306,12 @@ def test_nothing_that_is_kept_is_written_through_a_link(
 
 # --- Kills -------------------------------------------------------------------------------------------------------
 
-MORTAL = """
+KILLED_PROGRAM = """
 import json, os, signal, sys, threading, time
 from keras_course.datasets.download import fetch
 
 
-def die_in(seconds):
+def kill_after(seconds):
     time.sleep(seconds)
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -311,30 +320,28 @@ for line in sys.stdin:
     url, sha256, folder, seconds = json.loads(line)
     if (child := os.fork()) == 0:
         if seconds is not None:
-            threading.Thread(target=die_in, args=(seconds,), daemon=True).start()
+            threading.Thread(target=kill_after, args=(seconds,), daemon=True).start()
         fetch("f.bin", [url], sha256, folder)
         os._exit(0)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
-def test_a_download_that_is_killed_again_and_again_ends_as_if_it_never_had_been(
-    serve: Callable, tmp_path: Path
-) -> None:
-    """At 20 moments drawn by chance; the server is slow, and then it is fast."""
+def test_a_download_that_is_killed_repeatedly_ends_with_the_right_file(serve: Callable, tmp_path: Path) -> None:
+    """It is killed at 20 random times; the server is slow and then fast."""
     is_slow = True
 
-    def slowly(connection: socket.socket, request: bytes) -> None:
+    def slow_answer(connection: socket.socket, request: bytes) -> None:
         begin = int(request.partition(b"Range: bytes=")[2].partition(b"-")[0] or 0)
         connection.sendall(head("206 x" if begin else "200 OK", Content_Range=f"bytes {begin}-/{len(DATA)}"))
         for place in range(begin, len(DATA), 8192):
             connection.sendall(DATA[place : place + 8192])
             time.sleep(0.01 * is_slow)
 
-    server, folder = serve(slowly), tmp_path / "cache"
+    server, folder = serve(slow_answer), tmp_path / "cache"
     (tmp_path / "temporary").mkdir()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path / "temporary")}
-    command = [sys.executable, "-c", MORTAL]
+    command = [sys.executable, "-c", KILLED_PROGRAM]
     with subprocess.Popen(
         command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
@@ -346,10 +353,10 @@ def test_a_download_that_is_killed_again_and_again_ends_as_if_it_never_had_been(
 
         codes = [run(seconds) for seconds in np.random.default_rng(0).uniform(0, 0.06, 20)]
         is_slow = False
-        assert codes.count(-signal.SIGKILL) >= 10, "it was too fast to be killed"
+        assert codes.count(-signal.SIGKILL) >= 10, "too few downloads were killed"
         assert run(None) == 0
     assert (folder / "f.bin").read_bytes() == DATA
     assert {path.name for path in folder.iterdir()} == {"f.bin", "f.bin.lock"}
     assert not list((tmp_path / "temporary").iterdir())
     starts = [int(request.partition(b"bytes=")[2].partition(b"-")[0] or 0) for request in server.heads]
-    assert starts == sorted(starts), "what had arrived was lost"
+    assert starts == sorted(starts), "a download did not continue where it stopped"

@@ -1,4 +1,4 @@
-"""Submissions of strangers: none costs the class, and no grade depends on what others can write."""
+"""Hostile submissions: none stops the grading of the others, and no grade depends on files that others can write."""
 
 import csv
 import json
@@ -28,8 +28,8 @@ EVIL = "ann\x1b[2J\npassed;=1+1"
 
 
 @pytest.fixture
-def exam_of_six(made, tmp_path):
-    return Exam(folder=made.photos(tmp_path / "six", dict.fromkeys(made.COLORS, 2)))
+def exam_of_six(tools, tmp_path):
+    return Exam(folder=tools.photos(tmp_path / "six", dict.fromkeys(tools.COLORS, 2)))
 
 
 def rows_of(folder):
@@ -37,20 +37,20 @@ def rows_of(folder):
     return {row["submission"]: row for row in csv.DictReader(text.splitlines())}
 
 
-def test_one_submission_never_costs_the_class(made, exam_of_six, tmp_path, monkeypatch):
-    """Whatever the grading of one raises is its own grade; the table is written."""
+def test_a_failing_submission_does_not_stop_the_others(tools, exam_of_six, tmp_path, monkeypatch):
+    """An error while grading one submission is its verdict, and the table is written."""
     folder = tmp_path / "class"
-    made.save_solver(folder / "ann.onnx")
-    made.save_solver(folder / "bob.onnx")
+    tools.save_correct_model(folder / "ann.onnx")
+    tools.save_correct_model(folder / "bob.onnx")
     (folder / "cy").mkdir()
     (folder / "cy" / "model.keras").symlink_to(tmp_path / "nowhere.keras")
-    made.save_solver(folder / "dee" / "net.onnx")
+    tools.save_correct_model(folder / "dee" / "net.onnx")
     (folder / "dee" / "more").symlink_to("/nowhere")
-    made.save_onnx(
+    tools.save_onnx(
         folder / "eve.onnx",
         [],
         card=ModelCard(
-            title="large", class_names=made.COLORS, picture_format=PictureFormat(height=4096, width=4096, channels=3)
+            title="large", class_names=tools.COLORS, picture_format=PictureFormat(height=4096, width=4096, channels=3)
         ),
     )
     grading = grader.grade
@@ -71,13 +71,13 @@ def test_one_submission_never_costs_the_class(made, exam_of_six, tmp_path, monke
     assert (tmp_path / "out" / "grades.html").exists()
 
 
-def test_what_is_wrong_with_the_exam_is_said_before_anything_is_graded(made, tmp_path):
+def test_an_error_of_the_exam_is_raised_before_grading(tools, tmp_path):
     with pytest.raises(CourseError, match="there is no folder"):
         grade_all([Submission("ann", tmp_path / "a.onnx")], Exam(folder=tmp_path / "nowhere"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_a_thousand_equal_files_make_no_table_without_end():
+def test_the_list_of_equal_files_is_shortened():
     names = [f"learner {number}" for number in range(2000)]
     result = Grade(model="a.onnx", verdict="failed", reason="", exam={}, model_sha256="00")
     rows = classroom._rows([Submission(name, None) for name in names], [result] * 2000)
@@ -86,9 +86,9 @@ def test_a_thousand_equal_files_make_no_table_without_end():
     assert "learner 5," not in rows[5]["same_as"]
 
 
-def test_the_names_of_others_forge_no_line_and_no_formula(made, exam_of_six, tmp_path):
+def test_control_characters_and_formulas_in_names_are_escaped(tools, exam_of_six, tmp_path):
     folder = tmp_path / "class"
-    made.save_solver(folder / f"{EVIL}.onnx")
+    tools.save_correct_model(folder / f"{EVIL}.onnx")
     grades = grade_all(find_submissions(folder), exam_of_six, tmp_path / "out")
     for file in ("grades.csv", "grades.html"):
         text = (tmp_path / "out" / file).read_text(encoding="utf-8-sig")
@@ -101,9 +101,9 @@ def test_the_names_of_others_forge_no_line_and_no_formula(made, exam_of_six, tmp
     assert json.loads(result.read_bytes())["learner"] == grades[0].learner
 
 
-def test_the_class_names_of_a_model_move_no_cursor(made, exam_of_six, tmp_path):
+def test_control_characters_in_class_names_are_escaped(tools, exam_of_six, tmp_path):
     names = ("blue", "gre\u202een", "red")
-    result = grade(made.save_solver(tmp_path / "a.onnx", class_names=names), exam_of_six)
+    result = grade(tools.save_correct_model(tmp_path / "a.onnx", class_names=names), exam_of_six)
     assert "it tells blue, gre\\u202een, red apart" in result.reason
 
 
@@ -116,10 +116,10 @@ main()
 """
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is sent in another way there")
-def test_ctrl_c_ends_a_class_at_once(made, photos, tmp_path):
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for processes")
+def test_ctrl_c_ends_the_grading_of_a_class_at_once(tools, photos, tmp_path):
     for number in range(4):
-        made.save_solver(tmp_path / "class" / f"{number}.onnx")
+        tools.save_correct_model(tmp_path / "class" / f"{number}.onnx")
     command = [sys.executable, "-c", NEVER_ENDS, "classroom", tmp_path / "class", "--data", photos, "--output"]
     grading = subprocess.Popen([*map(str, command), str(tmp_path / "out"), "--jobs", "2"], stderr=subprocess.PIPE)
     time.sleep(4)
@@ -130,28 +130,28 @@ def test_ctrl_c_ends_a_class_at_once(made, photos, tmp_path):
     seconds = time.monotonic() - started
     assert grading.returncode == 130, error
     assert b"Traceback" not in error
-    assert seconds < 20, "two are asked for, and 0.3 were measured; whoever waits for the models waits for minutes"
+    assert seconds < 20, "0.3 seconds were measured; waiting for the models would take minutes"
 
 
-# --- What others can write -------------------------------------------------------------------------------------
+# --- Files that others can write -------------------------------------------------------------------------------
 
 
-def test_no_cache_has_a_say_in_a_grade(made, photos, tmp_path, monkeypatch):
-    """Somebody who could write to the folder of decoded photos had a model passed that had learned nothing."""
+def test_grading_does_not_use_the_cache(tools, photos, tmp_path, monkeypatch):
+    """With a cache of decoded photos, others could replace photos so that any model passes."""
     monkeypatch.setenv("KERAS_COURSE_CACHE", str(tmp_path / "cache"))
-    result = grade(made.save_solver(tmp_path / "a.onnx"), Exam(folder=photos))
+    result = grade(tools.save_correct_model(tmp_path / "a.onnx"), Exam(folder=photos))
     exam.check_data(result.to_dict(), photos)
     assert result.passed
     assert not (tmp_path / "cache").exists()
 
 
-def test_the_memory_of_the_grader_does_not_grow_with_the_exam(made, tmp_path, monkeypatch):
-    """Each photo has 3 MB as the model takes it; a batch of the grader holds one."""
+def test_the_memory_of_the_grader_does_not_grow_with_the_exam(tools, tmp_path, monkeypatch):
+    """Each decoded photo has 3 MB; a batch of the grader holds one."""
     monkeypatch.setattr(exam, "_BATCH_BYTES", 2**22)
     large = PictureFormat(height=1024, width=1024, channels=3)
     peaks = []
-    for count in (2, 2, 8):  # the first time modules are imported
-        folder = made.photos(tmp_path / f"photos {len(peaks)}", dict.fromkeys(made.COLORS, count))
+    for count in (2, 2, 8):  # the first call imports modules
+        folder = tools.photos(tmp_path / f"photos {len(peaks)}", dict.fromkeys(tools.COLORS, count))
         files = Exam(folder=folder).open()
         tracemalloc.start()
         try:
@@ -171,7 +171,7 @@ def test_the_memory_of_the_grader_does_not_grow_with_the_exam(made, tmp_path, mo
         ({"a\\nb": b"1"}, {"a\nb": b"1"}),
     ],
 )
-def test_other_models_have_other_fingerprints(tmp_path, one, other):
+def test_different_models_have_different_fingerprints(tmp_path, one, other):
     prints = []
     for number, files in enumerate((one, other)):
         for name, content in files.items():
@@ -182,8 +182,8 @@ def test_other_models_have_other_fingerprints(tmp_path, one, other):
     assert prints[0] != prints[1]
 
 
-def test_a_name_with_a_line_break_is_not_two_lines(tmp_path):
-    """Two models had one fingerprint, of which one passed: a name repeated the line of another file."""
+def test_a_line_break_in_a_name_changes_the_fingerprint(tmp_path):
+    """Otherwise a file name that contains the line of another file would give the same fingerprint."""
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "a").write_bytes(b"1")
     (tmp_path / "one" / "b").write_bytes(b"2")
@@ -199,9 +199,9 @@ def fingerprint_line(path, name):
     return f"{hashlib.sha256(path.read_bytes()).hexdigest()} {name}"
 
 
-def test_a_result_is_of_one_learner(made, photos, tmp_path, run_command):
+def test_verify_checks_the_learner(tools, photos, tmp_path, run_command):
     new_key(tmp_path / "key")
-    model = made.save_solver(tmp_path / "a.onnx")
+    model = tools.save_correct_model(tmp_path / "a.onnx")
     signed = sign(grade(model, Exam(folder=photos), learner="ann"), read_key(tmp_path / "key"))
     (tmp_path / "result.json").write_text(json.dumps(signed))
     arguments = ("verify", tmp_path / "result.json", "--key", tmp_path / "key", "--learner")
@@ -215,7 +215,7 @@ def test_a_result_is_of_one_learner(made, photos, tmp_path, run_command):
         verify(json.dumps(signed | {"learner": "bob"}), read_key(tmp_path / "key"))
 
 
-def test_fields_of_strange_types_end_in_one_line(made, photos, tmp_path, run_command):
+def test_fields_of_wrong_types_end_in_a_one_line_error(tools, photos, tmp_path, run_command):
     new_key(tmp_path / "key")
     key = read_key(tmp_path / "key")
     for number, wrong in enumerate(([1], {"a": 1}, None, 7, "x\x1b[2J\ny", 1e300)):
@@ -232,7 +232,7 @@ def test_fields_of_strange_types_end_in_one_line(made, photos, tmp_path, run_com
         assert "\x1b" not in done.stdout + done.stderr
 
 
-def test_wrong_numbers_of_a_model_are_no_answers(made, exam_of_six, tmp_path):
-    model = made.save_answering(tmp_path / "a.onnx", np.full((3, 3), np.nan))
+def test_nan_logits_count_as_unanswered(tools, exam_of_six, tmp_path):
+    model = tools.save_color_model(tmp_path / "a.onnx", np.full((3, 3), np.nan))
     result = grade(model, exam_of_six)
     assert (result.verdict, result.unanswered) == ("failed", 6)

@@ -1,4 +1,4 @@
-"""Models of strangers: what their bytes may come from, and what the process may take in which they are opened."""
+"""Untrusted models: no data from other files, and limits for the process that opens them."""
 
 import asyncio
 import os
@@ -28,15 +28,15 @@ from keras_course.limits import landlock_version
 
 pytestmark = pytest.mark.one_backend
 
-LINKS = pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
-KILLS = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="a process cannot be killed like that")
+LINKS = pytest.mark.skipif(os.name == "nt", reason="links need a privilege on Windows")
+KILLS = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 
 
-# --- A model's bytes come only from its own files --------------------------------------------------------------
+# --- No data from other files ----------------------------------------------------------------------------------
 
 
 def external(name="weights"):
-    """A tensor of ONNX whose numbers are in another file."""
+    """Returns an ONNX tensor whose numbers are in another file."""
     from onnx import TensorProto
 
     tensor = TensorProto(name=name, dims=[3], data_type=TensorProto.FLOAT, data_location=TensorProto.EXTERNAL)
@@ -44,14 +44,14 @@ def external(name="weights"):
     return tensor
 
 
-def only_a_list():
-    """The same without the word that says so; the list of places is enough to refuse it."""
+def with_list_only():
+    """Returns such a tensor without the flag for external data; the list of locations alone must be refused."""
     tensor = external()
     tensor.ClearField("data_location")
     return tensor
 
 
-def only_a_word():
+def with_flag_only():
     tensor = external()
     tensor.ClearField("external_data")
     return tensor
@@ -69,7 +69,7 @@ def node_with(**attribute):
     return NodeProto(attribute=[AttributeProto(name="value", **attribute)])
 
 
-def sparse(tensor, field):
+def sparse_tensor(tensor, field):
     from onnx import SparseTensorProto
 
     made = SparseTensorProto()
@@ -77,14 +77,14 @@ def sparse(tensor, field):
     return made
 
 
-def in_function(node):
+def function_with(node):
     from onnx import FunctionProto
 
     return {"functions": [FunctionProto(node=[node])]}
 
 
-def nested(depth):
-    """Branches within branches."""
+def nested_branches(depth):
+    """Returns a graph of branches within branches."""
     graph = graph_with(external())
     for _ in range(depth):
         from onnx import GraphProto
@@ -95,28 +95,28 @@ def nested(depth):
 
 PLACES = {
     "an initializer": lambda: {"graph": graph_with(external())},
-    "an initializer with a list alone": lambda: {"graph": graph_with(only_a_list())},
-    "an initializer with a word alone": lambda: {"graph": graph_with(only_a_word())},
+    "an initializer with a list alone": lambda: {"graph": graph_with(with_list_only())},
+    "an initializer with a word alone": lambda: {"graph": graph_with(with_flag_only())},
     "a constant": lambda: {"graph": {"node": [node_with(t=external())]}},
     "constants": lambda: {"graph": {"node": [node_with(tensors=[external()])]}},
     "the values of a sparse constant": lambda: {
-        "graph": {"node": [node_with(sparse_tensor=sparse(external(), "values"))]}
+        "graph": {"node": [node_with(sparse_tensor=sparse_tensor(external(), "values"))]}
     },
     "the places of sparse constants": lambda: {
-        "graph": {"node": [node_with(sparse_tensors=[sparse(external(), "indices")])]}
+        "graph": {"node": [node_with(sparse_tensors=[sparse_tensor(external(), "indices")])]}
     },
-    "a sparse initializer": lambda: {"graph": {"sparse_initializer": [sparse(external(), "values")]}},
-    "a branch": lambda: {"graph": nested(1)},
-    "a branch of branches": lambda: {"graph": nested(20)},
+    "a sparse initializer": lambda: {"graph": {"sparse_initializer": [sparse_tensor(external(), "values")]}},
+    "a branch": lambda: {"graph": nested_branches(1)},
+    "a branch of branches": lambda: {"graph": nested_branches(20)},
     "several branches": lambda: {"graph": {"node": [node_with(graphs=[graph_with(external())])]}},
-    "a function": lambda: in_function(node_with(t=external())),
-    "a branch of a function": lambda: in_function(node_with(g=graph_with(external()))),
+    "a function": lambda: function_with(node_with(t=external())),
+    "a branch of a function": lambda: function_with(node_with(g=graph_with(external()))),
     "what it was trained with": lambda: {"training_info": [{"initialization": graph_with(external())}]},
 }
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_tensor_in_another_file_is_refused_wherever_it_is(place):
+def test_external_data_is_refused_anywhere_in_the_model(place):
     from onnx import ModelProto
 
     content = ModelProto(ir_version=8, **PLACES[place]()).SerializeToString()
@@ -124,8 +124,8 @@ def test_a_tensor_in_another_file_is_refused_wherever_it_is(place):
         check_own_tensors(content)
 
 
-def test_models_of_all_kinds_have_their_tensors_themselves(made, tmp_path):
-    check_own_tensors(made.save_solver(tmp_path / "a.onnx").read_bytes())
+def test_a_model_without_external_data_is_accepted(tools, tmp_path):
+    check_own_tensors(tools.save_correct_model(tmp_path / "a.onnx").read_bytes())
 
 
 @pytest.mark.parametrize(
@@ -141,14 +141,14 @@ def test_models_of_all_kinds_have_their_tensors_themselves(made, tmp_path):
         b"\x3a\x00" * 1000 + b"\x3a\x01",
     ],
 )
-def test_what_is_no_model_is_refused_before_a_runtime_sees_it(content):
+def test_a_damaged_model_is_refused_before_a_runtime_opens_it(content):
     with pytest.raises(CourseError, match="it is damaged"):
         check_own_tensors(content)
 
 
-def test_a_model_that_is_nested_very_deeply_is_refused():
+def test_a_deeply_nested_model_is_refused():
     content = b""
-    for _ in range(60):  # a graph in an attribute of a node of a graph
+    for _ in range(60):  # a graph as an attribute of a node of a graph
         for field in (b"\x32", b"\x2a", b"\x0a"):
             content = field + varint(len(content)) + content
     with pytest.raises(CourseError, match="it is nested too deeply"):
@@ -156,15 +156,15 @@ def test_a_model_that_is_nested_very_deeply_is_refused():
 
 
 def varint(number):
-    """A number of seven bits a byte, as Protocol Buffers have it."""
+    """Encodes a number as a varint of Protocol Buffers, with seven bits in each byte."""
     return bytes([number]) if number < 128 else bytes([number & 127 | 128]) + varint(number >> 7)
 
 
-def test_bytes_of_a_file_beside_it_never_come_out(made, tmp_path, monkeypatch):
-    """What such a model answered with was the content of a private key."""
+def test_a_model_cannot_return_bytes_of_another_file(tools, tmp_path, monkeypatch):
+    """Such a model returned the content of a private key."""
     import onnx
 
-    made.save_solver(tmp_path / "a.onnx")
+    tools.save_correct_model(tmp_path / "a.onnx")
     model = onnx.load(tmp_path / "a.onnx")
     kernel = next(tensor for tensor in model.graph.initializer if tensor.name == "kernel")
     (tmp_path / "key").write_bytes(np.arange(9, dtype="float32").tobytes())
@@ -174,40 +174,40 @@ def test_bytes_of_a_file_beside_it_never_come_out(made, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CourseError, match=r"a\.onnx is not opened: it has a tensor in another file"):
         open_model("a.onnx")
-    result = grade("a.onnx", Exam(folder=made.photos(tmp_path / "photos", dict.fromkeys(made.COLORS, 2))))
+    result = grade("a.onnx", Exam(folder=tools.photos(tmp_path / "photos", dict.fromkeys(tools.COLORS, 2))))
     assert (result.verdict, result.reason[:40]) == ("not graded", "it is not opened: it has a tensor in ano")
-    # who trusts it, because it is their own, gets what it says
+    # with trust, the external data is used
     assert open_model("a.onnx", trust=True).run(np.ones((1, 12, 16, 3), "uint8")).tolist() == [[9.0, 12.0, 15.0]]
 
 
-def openvino_model(made, folder):
+def openvino_model(tools, folder):
     select.require("openvino", what="this test", install="pip install openvino")
-    made.save_solver(folder / "a.onnx")
+    tools.save_correct_model(folder / "a.onnx")
     formats.write_openvino(folder / "a.onnx", folder / "net")
-    (folder / "net" / "card.json").write_text(made.card().to_json())
+    (folder / "net" / "card.json").write_text(tools.card().to_json())
     return folder / "net"
 
 
 @LINKS
 @pytest.mark.parametrize("link", [os.symlink, os.link])
 @pytest.mark.parametrize("name", ["model.bin", "model.xml", "card.json"])
-def test_a_folder_with_a_link_in_it_is_no_model(made, tmp_path, link, name):
-    net = openvino_model(made, tmp_path)
+def test_a_model_folder_with_a_link_is_refused(tools, tmp_path, link, name):
+    net = openvino_model(tools, tmp_path)
     (tmp_path / "elsewhere").write_bytes((net / name).read_bytes())
     (net / name).unlink()
     link(tmp_path / "elsewhere", net / name)
     with pytest.raises(CourseError, match=r"copy the file itself"):
         open_model(net)
-    result = grade(net, Exam(folder=made.photos(tmp_path / "photos", dict.fromkeys(made.COLORS, 2))))
+    result = grade(net, Exam(folder=tools.photos(tmp_path / "photos", dict.fromkeys(tools.COLORS, 2))))
     assert result.verdict == "not graded"
     assert "copy the file itself" in result.reason
 
 
 @LINKS
 @pytest.mark.parametrize("link", [os.symlink, os.link])
-def test_a_link_to_the_model_of_somebody_else_is_not_graded(made, photos, tmp_path, link):
+def test_a_link_to_another_model_is_not_graded(tools, photos, tmp_path, link):
     (tmp_path / "teacher").mkdir()
-    made.save_bare(tmp_path / "teacher" / "model.keras", made.solver())
+    tools.save_without_card(tmp_path / "teacher" / "model.keras", tools.correct_model())
     (tmp_path / "bob").mkdir()
     link(tmp_path / "teacher" / "model.keras", tmp_path / "bob" / "model.keras")
     for path in (tmp_path / "bob", tmp_path / "bob" / "model.keras"):
@@ -218,8 +218,8 @@ def test_a_link_to_the_model_of_somebody_else_is_not_graded(made, photos, tmp_pa
         open_model(tmp_path / "bob")
 
 
-def test_a_file_that_is_exchanged_for_a_link_meanwhile_is_not_read(made, tmp_path):
-    path = made.save_solver(tmp_path / "a.onnx")
+def test_a_file_that_was_replaced_by_a_link_is_not_read(tools, tmp_path):
+    path = tools.save_correct_model(tmp_path / "a.onnx")
     formats.check_model_file(formats.find_model_file(path))
     shutil.move(path, tmp_path / "b.onnx")
     path.symlink_to(tmp_path / "b.onnx")
@@ -227,15 +227,16 @@ def test_a_file_that_is_exchanged_for_a_link_meanwhile_is_not_read(made, tmp_pat
         read_file(path)
 
 
-# --- The process in which they are opened ----------------------------------------------------------------------
+# --- The process that opens a model ----------------------------------------------------------------------------
 
-# Takes memory in whatever way it can, and says nothing.
-EATS = "x = []\nwhile True: x.append(bytearray(2**24))"
+# Allocates memory without an end and answers nothing.
+FILL_MEMORY = "x = []\nwhile True: x.append(bytearray(2**24))"
+FORK = "import os, time\nif os.fork(): time.sleep(60)\n"
 CONFINED = (
     "import json, os, sys; from keras_course.limits import confine; confine(parent=json.loads(sys.argv[1])['parent'])\n"
 )
 
-OPENS = """
+OPEN_MODEL = """
 import sys
 from keras_course.deployment.runtimes import open_model
 runtime = open_model(sys.argv[1])
@@ -246,9 +247,10 @@ sys.stdin.read()
 
 @KILLS
 @pytest.mark.parametrize("kill", ["SIGTERM", "SIGKILL", "SIGHUP"])
-def test_it_dies_with_its_parent(made, tmp_path, start, has_ended, kill):
+def test_the_process_ends_with_its_parent(tools, tmp_path, start, has_ended, kill):
     parent = start(
-        "import time\n" + OPENS.replace("sys.stdin.read()", "time.sleep(60)"), made.save_solver(tmp_path / "a.onnx")
+        "import time\n" + OPEN_MODEL.replace("sys.stdin.read()", "time.sleep(60)"),
+        tools.save_correct_model(tmp_path / "a.onnx"),
     )
     child = int(parent.stdout.readline())
     assert psutil.pid_exists(child)
@@ -257,9 +259,9 @@ def test_it_dies_with_its_parent(made, tmp_path, start, has_ended, kill):
     assert has_ended(child)
 
 
-def test_it_outlives_the_thread_that_started_it(made, tmp_path):
-    """Linux ends a child with the thread of its parent that has started it, unless that is seen to."""
-    path = made.save_solver(tmp_path / "a.onnx")
+def test_the_process_continues_after_the_thread_that_started_it(tools, tmp_path):
+    """By default, Linux' parent-death signal comes when the thread that started the child ends."""
+    path = tools.save_correct_model(tmp_path / "a.onnx")
     with ThreadPoolExecutor(1) as pool:
         runtime = pool.submit(open_model, path).result()
     time.sleep(0.2)
@@ -268,8 +270,8 @@ def test_it_outlives_the_thread_that_started_it(made, tmp_path):
     runtime.close()
 
 
-def test_it_ends_with_the_runtime(made, tmp_path, has_ended):
-    runtime = open_model(made.save_solver(tmp_path / "a.onnx"))
+def test_the_process_ends_with_the_runtime(tools, tmp_path, has_ended):
+    runtime = open_model(tools.save_correct_model(tmp_path / "a.onnx"))
     pid, folder = runtime.process.pid, Path(psutil.Process(runtime.process.pid).cwd())
     assert folder.is_dir()
     del runtime
@@ -278,9 +280,9 @@ def test_it_ends_with_the_runtime(made, tmp_path, has_ended):
 
 
 @KILLS
-def test_one_that_has_ended_is_started_again_for_the_next_question(made, tmp_path, has_ended):
-    """A service whose model took too long once answered nobody any more."""
-    runtime = open_model(made.save_solver(tmp_path / "a.onnx"))
+def test_an_ended_process_is_restarted_for_the_next_request(tools, tmp_path, has_ended):
+    """Otherwise a service would stop answering after one model call that takes too long."""
+    runtime = open_model(tools.save_correct_model(tmp_path / "a.onnx"))
     pictures = np.full((2, 12, 16, 3), 7, "uint8")
     for _ in range(2):
         pid = runtime.process.pid
@@ -291,8 +293,8 @@ def test_one_that_has_ended_is_started_again_for_the_next_question(made, tmp_pat
     runtime.close()
 
 
-def test_several_threads_are_answered_each_its_own(made, tmp_path):
-    runtime = open_model(made.save_solver(tmp_path / "a.onnx"))
+def test_each_of_several_threads_gets_its_own_answer(tools, tmp_path):
+    runtime = open_model(tools.save_correct_model(tmp_path / "a.onnx"))
     batches = [np.full((1 + number % 5, 12, 16, 3), number, "uint8") for number in range(64)]
     with ThreadPoolExecutor(8) as pool:
         for number, logits in enumerate(pool.map(runtime.logits, batches)):
@@ -300,14 +302,14 @@ def test_several_threads_are_answered_each_its_own(made, tmp_path):
     runtime.close()
 
 
-def process(monkeypatch, path, program, **limits):
+def start_process(monkeypatch, path, program, **limits):
     monkeypatch.setattr(isolation, "_START", CONFINED + program)
     return ModelProcess(formats.find_model_file(path), ProcessLimits(**limits))
 
 
 @pytest.mark.parametrize("count", [1, 5, 2000], ids=["1", "5", "more than a pipe holds"])
-def test_it_answers_an_event_loop_as_it_answers_a_thread(made, tmp_path, count):
-    runtime = open_model(made.save_solver(tmp_path / "a.onnx"))
+def test_logits_async_equals_logits(tools, tmp_path, count):
+    runtime = open_model(tools.save_correct_model(tmp_path / "a.onnx"))
     pictures = np.random.default_rng(0).integers(0, 256, (count, 12, 16, 3), "uint8")
     soon = asyncio.run(runtime.logits_async(pictures))
     np.testing.assert_array_equal(soon, runtime.logits(pictures))
@@ -316,19 +318,19 @@ def test_it_answers_an_event_loop_as_it_answers_a_thread(made, tmp_path, count):
     runtime.close()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only there can pipes be enlarged")
-def test_where_pipes_cannot_be_enlarged_a_thread_sends_what_does_not_fit(made, tmp_path, monkeypatch):
-    """Linux limits the memory that the pipes of a user may take."""
+@pytest.mark.skipif(sys.platform != "linux", reason="pipes can be enlarged only on Linux")
+def test_large_requests_work_with_small_pipes(tools, tmp_path, monkeypatch):
+    """Linux limits the total pipe memory of a user; then a thread sends the rest."""
     monkeypatch.setattr(isolation, "_PIPE_BYTES", 2**30)
-    runtime = open_model(made.save_solver(tmp_path / "a.onnx"))
+    runtime = open_model(tools.save_correct_model(tmp_path / "a.onnx"))
     for count in (1, 300):
         pictures = np.full((count, 12, 16, 3), 7, "uint8")
         np.testing.assert_allclose(asyncio.run(runtime.logits_async(pictures)), 7)
     runtime.close()
 
 
-def test_several_tasks_and_threads_are_answered_each_its_own(made, tmp_path):
-    runtime = open_model(made.save_solver(tmp_path / "a.onnx"))
+def test_each_of_several_tasks_and_threads_gets_its_own_answer(tools, tmp_path):
+    runtime = open_model(tools.save_correct_model(tmp_path / "a.onnx"))
     batches = [np.full((1 + number % 5, 12, 16, 3), number, "uint8") for number in range(64)]
 
     async def ask(number, pictures):
@@ -345,8 +347,8 @@ def test_several_tasks_and_threads_are_answered_each_its_own(made, tmp_path):
 
 
 @KILLS
-def test_one_that_has_ended_is_started_again_for_an_event_loop(made, tmp_path, has_ended):
-    runtime = open_model(made.save_solver(tmp_path / "a.onnx"))
+def test_an_ended_process_is_restarted_for_an_event_loop(tools, tmp_path, has_ended):
+    runtime = open_model(tools.save_correct_model(tmp_path / "a.onnx"))
     pid = runtime.process.pid
     os.kill(pid, signal.SIGKILL)
     assert has_ended(pid)
@@ -355,8 +357,8 @@ def test_one_that_has_ended_is_started_again_for_an_event_loop(made, tmp_path, h
     runtime.close()
 
 
-# Reads a request whole, then answers what it wants.
-READS = """
+# Reads a complete request and then runs the program of the test.
+READ_REQUEST = """
 import os, sys, time
 length = int.from_bytes(sys.stdin.buffer.read(4), "big")
 sys.stdin.buffer.read(length + 576)
@@ -365,7 +367,7 @@ def say(text, more=b""):
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread asks")
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems use a thread")
 @pytest.mark.parametrize(
     ("program", "reason"),
     [
@@ -386,9 +388,9 @@ def say(text, more=b""):
         ('say(b\'{"error": "it is \\\\u001b[2J tired"}\')', r"it is \x1b[2J tired"),
     ],
 )
-def test_an_event_loop_goes_on_whatever_the_process_does(made, tmp_path, monkeypatch, program, reason):
-    """To a service, its loop is everybody."""
-    path = made.save_solver(tmp_path / "a.onnx")
+def test_a_misbehaving_process_does_not_block_the_event_loop(tools, tmp_path, monkeypatch, program, reason):
+    """All clients of a service share the event loop."""
+    path = tools.save_correct_model(tmp_path / "a.onnx")
     beats = 0
 
     async def ask(running):
@@ -408,17 +410,17 @@ def test_an_event_loop_goes_on_whatever_the_process_does(made, tmp_path, monkeyp
             beating.cancel()
 
     is_slow = "more than" in reason
-    with process(monkeypatch, path, READS + program, seconds=0.5 if is_slow else 30) as running:
+    with start_process(monkeypatch, path, READ_REQUEST + program, seconds=0.5 if is_slow else 30) as running:
         asyncio.run(ask(running))
         if is_slow:
             assert beats > 10
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread asks")
-def test_a_process_that_does_not_read_holds_nobody_up(made, tmp_path, monkeypatch):
-    """What does not fit into the pipe is not waited for by the event loop."""
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems use a thread")
+def test_a_process_that_does_not_read_does_not_block_the_event_loop(tools, tmp_path, monkeypatch):
+    """The event loop does not wait until a request fits into the pipe."""
     say = "import os, time\nwhile True: os.write(1, b'\\0\\0\\0\\x02{}'); time.sleep(0.2)"
-    with process(monkeypatch, made.save_solver(tmp_path / "a.onnx"), say, seconds=2) as running:
+    with start_process(monkeypatch, tools.save_correct_model(tmp_path / "a.onnx"), say, seconds=2) as running:
         running.receive()
 
         async def ask():
@@ -431,12 +433,12 @@ def test_a_process_that_does_not_read_holds_nobody_up(made, tmp_path, monkeypatc
         started = time.monotonic()
         asyncio.run(ask())
         assert time.monotonic() - started < 2
-        assert running._process.poll() is not None, "it was sent more than fits"
+        assert running._process.poll() is not None, "the request was larger than the pipe"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread asks")
-def test_an_answer_that_nobody_waits_for_any_more_is_no_other_questions_answer(made, tmp_path, has_ended):
-    runtime = open_model(made.save_solver(tmp_path / "a.onnx"))
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems use a thread")
+def test_the_answer_to_a_canceled_request_is_not_used_for_the_next(tools, tmp_path, has_ended):
+    runtime = open_model(tools.save_correct_model(tmp_path / "a.onnx"))
     pid = runtime.process.pid
 
     async def give_up():
@@ -455,25 +457,29 @@ def test_an_answer_that_nobody_waits_for_any_more_is_no_other_questions_answer(m
 @pytest.mark.parametrize(
     ("program", "limits", "reason"),
     [
-        (EATS, {"memory": 100 * 2**20}, "took more than 100 MiB of memory"),
+        (FILL_MEMORY, {"memory": 100 * 2**20}, "took more than 100 MiB of memory"),
         ("while True: pass", {"seconds": 0.5}, "took more than 0.5 seconds"),
-        ("import os, time\nif os.fork(): time.sleep(60)\n" + EATS, {"memory": 200 * 2**20}, "took more than 200 MiB"),
+        (
+            "import os, time\nif os.fork(): time.sleep(60)\n" + FILL_MEMORY,
+            {"memory": 200 * 2**20},
+            "took more than 200 MiB",
+        ),
         ("import signal, time\nsignal.signal(15, signal.SIG_IGN)\ntime.sleep(60)", {"seconds": 0.5}, "0.5 seconds"),
         ("import os; os.kill(os.getpid(), 8)", {}, "ended the process that opened it (SIGFPE)"),
         ("import os; os._exit(0)", {}, "ended the process that opened it (exit code 0)"),
     ],
 )
 @KILLS
-def test_a_limit_holds_whatever_the_trick(made, tmp_path, monkeypatch, has_ended, program, limits, reason):
-    path = made.save_solver(tmp_path / "a.onnx")
-    with process(monkeypatch, path, program, **limits) as running:
+def test_limits_of_time_and_memory_are_enforced(tools, tmp_path, monkeypatch, has_ended, program, limits, reason):
+    path = tools.save_correct_model(tmp_path / "a.onnx")
+    with start_process(monkeypatch, path, program, **limits) as running:
         with pytest.raises(CourseError, match=re.escape(reason)):
             running.introduce()
         assert has_ended(running.pid)
 
 
-def test_a_model_that_fills_the_memory_ends_in_one_line(made, photos, tmp_path):
-    """Answers are made of numbers that a file of a few bytes can ask for without end."""
+def test_a_model_that_fills_the_memory_ends_in_a_one_line_error(tools, photos, tmp_path):
+    """A file of a few bytes can allocate any amount of memory while it computes."""
     from onnx import helper
 
     nodes = [
@@ -483,7 +489,7 @@ def test_a_model_that_fills_the_memory_ends_in_one_line(made, photos, tmp_path):
         helper.make_node("Add", ["mean", "sum"], ["logits"]),
     ]
     constants = {"zero": np.float32(0), "size": np.array([2**33], "int64")}
-    path = made.save_onnx(tmp_path / "a.onnx", nodes, constants, card=made.card())
+    path = tools.save_onnx(tmp_path / "a.onnx", nodes, constants, card=tools.card())
     started = time.monotonic()
     with pytest.raises(CourseError, match=r"(?i)memory") as error:
         open_model(path, limits=ProcessLimits(memory=2**29)).logits(np.zeros((1, 12, 16, 3), "uint8"))
@@ -491,7 +497,7 @@ def test_a_model_that_fills_the_memory_ends_in_one_line(made, photos, tmp_path):
     assert time.monotonic() - started < 30
 
 
-KEPT = """
+OPEN_FILES = """
 import sys
 from keras_course.limits import restrict_files
 print(restrict_files([sys.argv[1]], [sys.argv[3]]))
@@ -506,19 +512,21 @@ import fractions  # of the program, and not imported yet
 
 
 @pytest.mark.skipif(not landlock_version(), reason="this kernel has no Landlock")
-def test_with_landlock_it_opens_no_file_but_the_model_and_the_programs_own(tmp_path, start):
+def test_landlock_allows_only_the_model_and_files_of_the_program(tmp_path, start):
     pytest.importorskip("landlock")
     model, secret, own = tmp_path / "a.onnx", tmp_path / "key", tmp_path / "own"
     own.mkdir()
     for path in (model, secret):
         path.write_text("...")
-    output, error = start(KEPT, model, secret, own).communicate(timeout=60)
+    output, error = start(OPEN_FILES, model, secret, own).communicate(timeout=60)
     assert output.split() == ["True", "opened", "refused", "refused", "opened"], error
     assert secret.read_text() == "..."
 
 
-def test_somebody_else_can_end_the_waiting(made, tmp_path, monkeypatch):
-    with process(monkeypatch, made.save_solver(tmp_path / "a.onnx"), "import time; time.sleep(60)") as running:
+def test_waiting_for_a_process_can_be_canceled(tools, tmp_path, monkeypatch):
+    with start_process(
+        monkeypatch, tools.save_correct_model(tmp_path / "a.onnx"), "import time; time.sleep(60)"
+    ) as running:
         threading.Timer(0.3, running.cancel).start()
         started = time.monotonic()
         with pytest.raises(CourseError, match="was canceled"):
@@ -526,7 +534,7 @@ def test_somebody_else_can_end_the_waiting(made, tmp_path, monkeypatch):
         assert time.monotonic() - started < 5
 
 
-def test_the_model_of_a_run_is_named_as_it_was_given(tmp_path, monkeypatch):
+def test_errors_name_the_model_by_the_given_path(tmp_path, monkeypatch):
     (tmp_path / "net.onnx").write_bytes(b"no model")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CourseError, match=r"^net\.onnx is not opened: it is damaged$"):

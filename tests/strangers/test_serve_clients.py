@@ -1,4 +1,4 @@
-"""Whatever one client does, the others are answered, and the server ends when it is told to."""
+"""A hostile client neither blocks the other clients nor prevents the server from stopping."""
 
 import asyncio
 import json
@@ -39,8 +39,8 @@ def connect(server, stack, received=None):
     return connection
 
 
-def waited(server, *request):
-    """Seconds until a good answer."""
+def seconds_to_answer(server, *request):
+    """Returns the seconds until a successful answer."""
     started = time.perf_counter()
     assert server.ask(*request)[0] == 200
     return time.perf_counter() - started
@@ -50,7 +50,7 @@ def memory_of(server):
     return psutil.Process(server.process.pid).memory_info().rss
 
 
-def until(condition, seconds=30):
+def wait_until(condition, seconds=30):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():
@@ -62,7 +62,7 @@ def until(condition, seconds=30):
 # --- Connections -------------------------------------------------------------------------------------------------
 
 
-def endless(hostile):
+def endless_requests(hostile):
     chunked = hostile.CHUNKED
     get = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
     return {
@@ -81,9 +81,9 @@ def endless(hostile):
     }
 
 
-@pytest.mark.parametrize("name", endless(type("", (), {"CHUNKED": b""})))
-def test_what_has_no_end_is_cut_off(onnx_server, hostile, name):
-    start, part = endless(hostile)[name]
+@pytest.mark.parametrize("name", endless_requests(type("", (), {"CHUNKED": b""})))
+def test_endless_requests_are_cut_off(onnx_server, hostile, name):
+    start, part = endless_requests(hostile)[name]
     before = memory_of(onnx_server)
     sent = 0
     with ExitStack() as stack:
@@ -94,27 +94,27 @@ def test_what_has_no_end_is_cut_off(onnx_server, hostile, name):
             connection.sendall(start)
             while sent < 2**26:
                 sent += connection.send(block)
-        assert sent < 2**24, "more than the system's own buffers hold"
+        assert sent < 2**24, "more than the buffers of the system hold"
         assert onnx_server.ask("GET", "/health")[0] == 200
     assert memory_of(onnx_server) - before < 2**24
 
 
-def test_headers_and_addresses_of_a_usual_length_are_read(onnx_server):
-    """What is cut off above must be cut off for its length."""
+def test_headers_and_addresses_of_usual_length_are_accepted(onnx_server):
+    """The requests above must be cut off only because of their length."""
     headers = {f"X-{number}": "a" * 100 for number in range(100)}
     assert onnx_server.ask("GET", "/health", headers=headers)[0] == 200
     assert onnx_server.ask("GET", "/health?" + "a" * 8000)[0] == 200
-    assert onnx_server.speak(b"\r\nGET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").startswith(b"HTTP/1.1 200")
+    assert onnx_server.send_raw(b"\r\nGET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").startswith(b"HTTP/1.1 200")
     for number in (connections.MOST_HEADERS + 1, 1000):
         headers = b"".join(b"X-%d: a\r\n" % one for one in range(number))
-        answer = onnx_server.speak(b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + headers + b"\r\n")
+        answer = onnx_server.send_raw(b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + headers + b"\r\n")
         assert answer.startswith(b"HTTP/1.1 431")
-    answer = onnx_server.speak(b"GET /health?" + b"a" * 9000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    answer = onnx_server.send_raw(b"GET /health?" + b"a" * 9000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 431")
 
 
 @pytest.mark.parametrize("size", [100, 1000, 10_000])
-def test_a_body_in_chunks_is_read(onnx_server, hostile, size):
+def test_a_chunked_body_is_accepted(onnx_server, hostile, size):
     body = hostile.photo(300)
     chunks = [body[start : start + size] for start in range(0, len(body), size)]
     content = b"".join(b"%x\r\n%b\r\n" % (len(one), one) for one in chunks) + b"0\r\nX-Sum: a\r\n\r\n"
@@ -124,7 +124,7 @@ def test_a_body_in_chunks_is_read(onnx_server, hostile, size):
         assert connection.recv(100).startswith(b"HTTP/1.1 200")
 
 
-def test_requests_that_are_sent_ahead_are_answered_in_order(onnx_server, hostile):
+def test_pipelined_requests_are_answered_in_order(onnx_server, hostile):
     pictures = [hostile.photo(20, seed) for seed in range(5)]
     asked = [hostile.request(picture, b"predict?top=5") for picture in pictures]
     asked.insert(2, b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -145,41 +145,41 @@ def test_requests_that_are_sent_ahead_are_answered_in_order(onnx_server, hostile
                 assert found.get("predictions") == answer.get("predictions")
 
 
-def test_more_requests_ahead_than_allowed_are_refused(onnx_server, hostile):
-    """Where a request has a body, those behind it are read with it."""
+def test_too_many_pipelined_requests_are_refused(onnx_server, hostile):
+    """With the body of a request, the requests behind it are read as well."""
     tiny = hostile.request(b"x", kind=b"a/b")
-    answer = onnx_server.speak(tiny * 1000)
+    answer = onnx_server.send_raw(tiny * 1000)
     assert answer.count(b"HTTP/1.1 415") < 100
     assert onnx_server.ask("GET", "/health")[0] == 200
 
 
-def test_clients_that_do_not_read_lose_their_connections(start_server, onnx_file):
+def test_connections_of_clients_that_do_not_read_are_closed(start_server, onnx_file):
     server = start_server(onnx_file, "--requests", 1, "--seconds", 2)
     with ExitStack() as stack:
         for _ in range(connections.FEWEST_CONNECTIONS + 10):
             connection = connect(server, stack, received=2048)
             connection.sendall(GET * 400)
-        assert max(waited(server, "GET", "/metadata") for _ in range(5)) < 2, "whoever comes next finds a place"
+        assert max(seconds_to_answer(server, "GET", "/metadata") for _ in range(5)) < 2, "a new client is served"
 
         def are_open():
             of_server = psutil.Process(server.process.pid).net_connections("tcp")
             return sum(one.status == psutil.CONN_ESTABLISHED for one in of_server)
 
-        until(lambda: are_open() <= 1)  # each was closed, though nobody read a byte
+        wait_until(lambda: are_open() <= 1)  # each was closed, although no byte was read
     server.check()
 
 
-def test_clients_that_send_slowly_lose_their_places_to_others(start_server, onnx_file, hostile):
+def test_connections_of_slow_senders_are_closed_for_new_clients(start_server, onnx_file, hostile):
     server = start_server(onnx_file, "--requests", 1)
     head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 50000\r\n\r\n"
     with ExitStack() as stack:
         slow = [connect(server, stack) for _ in range(connections.FEWEST_CONNECTIONS)]
         for connection in slow:
             connection.sendall(head + b"x")
-        time.sleep(1.2)  # they have had a second
+        time.sleep(1.2)  # each client may take a second
         new = [connect(server, stack) for _ in range(3)]
         for connection in slow[:3]:
-            assert connection.recv(100).startswith(b"HTTP/1.1 503"), "the first have waited longest"
+            assert connection.recv(100).startswith(b"HTTP/1.1 503"), "the oldest connections are closed"
         for connection in new:
             connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert connection.recv(100).startswith(b"HTTP/1.1 200")
@@ -187,7 +187,7 @@ def test_clients_that_send_slowly_lose_their_places_to_others(start_server, onnx
     server.check()
 
 
-def test_of_those_that_send_too_much_at_once_the_oldest_is_given_up():
+def test_the_oldest_of_too_many_waiting_bodies_is_refused():
     async def work(app):
         given_up = []
         tasks = []
@@ -198,7 +198,7 @@ def test_of_those_that_send_too_much_at_once_the_oldest_is_given_up():
             assert given_up == [(503, other) for other in range(number - 2)], "a megabyte is allowed"
         assert (await tasks[0])[1]["error"] == "the service has too much to read at once; retry later"
         status, _ = await ask_app(app, [bytes(3000)], kind=b"a/b")
-        assert status == 415, "others are answered"
+        assert status == 415, "other requests are answered"
         for task in tasks:
             task.cancel()
 
@@ -206,8 +206,8 @@ def test_of_those_that_send_too_much_at_once_the_oldest_is_given_up():
 
 
 @pytest.mark.parametrize("is_closing", [True, False])
-def test_a_connection_that_ends_while_its_answer_is_written_is_no_error(is_closing):
-    """uvloop raises for what is written between the end of a connection and when the server hears of it."""
+def test_a_connection_that_closes_during_its_answer_is_not_an_error(is_closing):
+    """uvloop raises an error for a write after the connection has closed, until the server is told."""
     aborted = []
 
     async def send(message):
@@ -243,7 +243,7 @@ def make_application(run=None, **limits):
 
 
 async def ask_app(app, parts, kind=b"image/png", path="/predict"):
-    """Sends a body in parts, waits where an event is among them, and returns the status and the answer."""
+    """Sends a body in parts, waits for events among them, and returns the status and the answer."""
     sent, parts = [], list(parts)
 
     async def receive():
@@ -265,17 +265,17 @@ async def ask_app(app, parts, kind=b"image/png", path="/predict"):
 # --- Pictures ----------------------------------------------------------------------------------------------------
 
 
-def test_jpegs_of_many_scans_are_refused_at_once(onnx_server, hostile):
+def test_jpegs_with_many_scans_are_refused_at_once(onnx_server, hostile):
     for bomb in (hostile.jpeg_of_scans(5000, 20_000), hostile.jpeg_of_scans(16, 400)):
         status, answer = onnx_server.ask("POST", "/predict", bomb, JPEG)
         assert status == 422
         assert "scans; save it again, not as progressive" in answer["error"]
 
 
-def test_pictures_that_take_long_hold_up_nobody(start_server, onnx_file, hostile):
+def test_slow_pictures_do_not_delay_other_clients(start_server, onnx_file, hostile):
     server = start_server(onnx_file, "--seconds", 3)
     photo, slow = hostile.photo(), hostile.png_of_profiles(4000)
-    alone = np.median([waited(server, "POST", "/predict", photo, PNG) for _ in range(10)])
+    alone = np.median([seconds_to_answer(server, "POST", "/predict", photo, PNG) for _ in range(10)])
     answers = []
 
     def send_slow():
@@ -285,32 +285,32 @@ def test_pictures_that_take_long_hold_up_nobody(start_server, onnx_file, hostile
     for thread in threads:
         thread.start()
     time.sleep(0.5)
-    meanwhile = [waited(server, "POST", "/predict", photo, PNG) for _ in range(10)]
-    assert not answers, "they are still being decoded"
+    meanwhile = [seconds_to_answer(server, "POST", "/predict", photo, PNG) for _ in range(10)]
+    assert not answers, "the slow pictures are still being decoded"
     for thread in threads:
         thread.join()
     assert np.median(meanwhile) < max(5 * alone, 0.5)
     assert {status for status, _ in answers} <= {422, 503}
-    assert waited(server, "POST", "/predict", photo, PNG) < 5
+    assert seconds_to_answer(server, "POST", "/predict", photo, PNG) < 5
     server.check()
 
 
-def test_a_form_of_large_pictures_holds_up_nobody(onnx_server, hostile):
-    """It is given up after its time; pictures of others are decoded meanwhile."""
+def test_a_form_of_large_pictures_does_not_delay_other_clients(onnx_server, hostile):
+    """It is canceled after the time limit, and pictures of others are decoded meanwhile."""
     photo, form = hostile.photo(), hostile.form_of((11 * hostile.large_pictures())[:32])
     answers = []
     thread = threading.Thread(target=lambda: answers.append(onnx_server.ask("POST", "/predict", form, FORM)))
     thread.start()
     time.sleep(0.5)
-    meanwhile = [waited(onnx_server, "POST", "/predict", photo, PNG) for _ in range(10)]
+    meanwhile = [seconds_to_answer(onnx_server, "POST", "/predict", photo, PNG) for _ in range(10)]
     assert not answers
     assert np.median(meanwhile) < 0.5
     thread.join()
     assert answers[0][0] == 503
 
 
-def test_small_pictures_that_were_made_to_take_long_are_decoded_elsewhere(hostile):
-    """What is decoded in the process of the service itself has a bound."""
+def test_small_pictures_that_decode_slowly_are_decoded_in_a_separate_process(hostile):
+    """The process of the service decodes only pictures whose decoding time is bounded."""
     from keras_course.deployment import decoders
 
     app = make_application()
@@ -333,7 +333,7 @@ def test_small_pictures_that_were_made_to_take_long_are_decoded_elsewhere(hostil
 
 
 def slow_model(seconds):
-    """A model that takes so long for a picture."""
+    """Returns a model that takes these seconds for each picture."""
 
     def run(pictures):
         time.sleep(seconds * len(pictures))
@@ -342,8 +342,8 @@ def slow_model(seconds):
     return run
 
 
-def test_predictions_go_between_the_parts_of_explanations():
-    """Sixteen explanations compute for a second and more; a prediction waits for some milliseconds of that."""
+def test_predictions_run_between_the_parts_of_explanations():
+    """Sixteen explanations take more than a second; a prediction waits for only some milliseconds of that."""
 
     async def work(app):
         explain = [asyncio.create_task(ask_app(app, [SMALL], path="/explain")) for _ in range(16)]
@@ -362,7 +362,7 @@ def test_predictions_go_between_the_parts_of_explanations():
     assert asyncio.run(work(make_application(slow_model(0.0005), seconds=60))) < 0.1
 
 
-def test_predictions_go_between_the_parts_of_a_large_batch(hostile):
+def test_predictions_run_between_the_parts_of_a_large_batch(hostile):
     async def work(app):
         body = hostile.batch(1024, (2, 2, 1))
         large = [asyncio.create_task(ask_app(app, [body], kind=b"application/x-npy")) for _ in range(2)]
@@ -387,10 +387,10 @@ SMALL = b"BM\x46\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\2\0\0\0\2\0\0\0\1\0\x18\0\0\0
 # --- The end -----------------------------------------------------------------------------------------------------
 
 
-def test_it_ends_in_time_whatever_its_clients_do(start_server, onnx_file, hostile):
+def test_the_server_stops_in_time_whatever_its_clients_do(start_server, onnx_file, hostile):
     server = start_server(onnx_file, "--seconds", 2)
     process = psutil.Process(server.process.pid)
-    until(lambda: len(process.children()) >= 2)
+    wait_until(lambda: len(process.children()) >= 2)
     decoders = process.children()
     with ExitStack() as stack:
         for start in (
@@ -411,17 +411,17 @@ def test_it_ends_in_time_whatever_its_clients_do(start_server, onnx_file, hostil
         assert time.perf_counter() - started < 8
     assert server.process.returncode == -signal.SIGTERM
     assert server.errors() == ""
-    until(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in decoders))
+    wait_until(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in decoders))
 
 
-def test_its_decoders_end_with_it_even_if_it_is_killed(start_server, onnx_file, hostile):
+def test_decoders_end_when_the_server_is_killed(start_server, onnx_file, hostile):
     server = start_server(onnx_file)
     process = psutil.Process(server.process.pid)
-    until(lambda: len(process.children()) >= 2)
+    wait_until(lambda: len(process.children()) >= 2)
     decoders = process.children()
     with ExitStack() as stack:
         connect(server, stack).sendall(hostile.request(hostile.png_of_profiles(4000)))
-        until(lambda: any(one.cpu_times().user > 0.5 for one in decoders))
+        wait_until(lambda: any(one.cpu_times().user > 0.5 for one in decoders))
         os.kill(server.process.pid, signal.SIGKILL)
         server.process.wait(10)
-    until(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in decoders))
+    wait_until(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in decoders))

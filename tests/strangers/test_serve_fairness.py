@@ -1,6 +1,6 @@
-"""How long others wait while one hostile client is at work, compared with how long they wait without it.
+"""Waiting times of other clients with and without one hostile client.
 
-It takes minutes and is marked slow; what each kind of client does to others is tested in `test_serve_clients.py`, too.
+This takes minutes and is marked slow; `test_serve_clients.py` tests the effects of each kind of client, too.
 """
 
 import http.client
@@ -16,10 +16,10 @@ pytestmark = [pytest.mark.one_backend, pytest.mark.slow]
 
 PNG = {"Content-Type": "image/png"}
 SECONDS = 8
-MOST = 5
-"""Times as long as without the hostile client."""
+MOST_SLOWDOWN = 5
+"""The largest ratio of waiting times with and without the hostile client."""
 FEWEST_MILLISECONDS = 10
-"""What is shorter is not measured, but the machine that server, clients and tests share."""
+"""Shorter times depend on the machine, which server, clients and tests share."""
 FEWEST_ANSWERS = 200
 KINDS = (
     "jpegs_of_many_scans",
@@ -39,8 +39,8 @@ KINDS = (
 
 
 def measure(server, pictures, seconds=SECONDS):
-    """Milliseconds that answers take, for each picture to a client that asks again and again; each is a good answer."""
-    waited = {name: [] for name in pictures}
+    """Returns the milliseconds of each answer, by picture, for clients that repeat requests; all must succeed."""
+    waits = {name: [] for name in pictures}
     wrong = []
 
     def ask(name):
@@ -55,33 +55,33 @@ def measure(server, pictures, seconds=SECONDS):
             connection.request("POST", "/predict?top=1", pictures[name], PNG)
             answer = connection.getresponse()
             answer.read()
-            waited[name].append(1000 * (time.perf_counter() - started))
+            waits[name].append(1000 * (time.perf_counter() - started))
             if answer.status != 200:
                 wrong.append((name, answer.status))
-            time.sleep(0.005)  # a client that measures must not be what keeps the server busy
+            time.sleep(0.005)  # the measuring client must not keep the server busy
         connection.close()
 
-    def guarded(name):
+    def ask_and_record_errors(name):
         try:
             ask(name)
         except Exception as error:
             wrong.append((name, repr(error)))
 
-    threads = [threading.Thread(target=guarded, args=(name,)) for name in pictures]
+    threads = [threading.Thread(target=ask_and_record_errors, args=(name,)) for name in pictures]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert not wrong
-    return waited
+    return waits
 
 
-def late(milliseconds):
+def p99(milliseconds):
     assert len(milliseconds) >= FEWEST_ANSWERS
     return float(np.quantile(milliseconds, 0.99))
 
 
-def test_every_kind_of_hostile_client_is_measured(hostile):
+def test_every_kind_of_hostile_client_is_tested(hostile):
     assert set(KINDS) == set(hostile.KINDS)
 
 
@@ -94,8 +94,8 @@ def server(start_server, onnx_file, hostile):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_others_wait_no_more_than_five_times_as_long(server, hostile, attack, kind):
-    """One of them sends small pictures, and the other larger ones, which are decoded by a process of their own."""
+def test_a_hostile_client_delays_others_at_most_fivefold(server, hostile, attack, kind):
+    """One client sends small pictures; the other one sends larger ones, which are decoded in separate processes."""
     pictures = {"small": hostile.photo(20), "photo": hostile.photo(300)}
     process = psutil.Process(server.process.pid)
     alone = measure(server, pictures)
@@ -106,10 +106,10 @@ def test_others_wait_no_more_than_five_times_as_long(server, hostile, attack, ki
         more = process.memory_info().rss - before
     for name in pictures:
         print(
-            f"{kind}, {name}: 99 % alone {late(alone[name]):.1f} ms of {len(alone[name])},"
-            f" meanwhile {late(meanwhile[name]):.1f} ms of {len(meanwhile[name])}"
+            f"{kind}, {name}: 99 % alone {p99(alone[name]):.1f} ms of {len(alone[name])},"
+            f" meanwhile {p99(meanwhile[name]):.1f} ms of {len(meanwhile[name])}"
         )
     print(f"{more / 2**20:.0f} MiB more")
     for name in pictures:
-        assert late(meanwhile[name]) <= MOST * max(late(alone[name]), FEWEST_MILLISECONDS)
+        assert p99(meanwhile[name]) <= MOST_SLOWDOWN * max(p99(alone[name]), FEWEST_MILLISECONDS)
     assert more < 2**28

@@ -1,8 +1,6 @@
-"""Requests made by chance: whatever comes, there is no error of the server's own, and no memory stays in use.
+"""Random requests: none causes a server error or a memory leak.
 
-They go to a service for pictures, and to one for texts.
-
-There are some in every run of the tests, and twenty thousand among the slow ones.
+Each test run sends 1000 of them to a service for pictures and to one for texts; the slow tests send 20,000.
 """
 
 import json
@@ -25,7 +23,7 @@ pytestmark = pytest.mark.one_backend
 SHAPE = (20, 28, 3)
 MOST_MEMORY = 2**26
 GOOD = frozenset({"", "200", "400", "403", "404", "405", "408", "413", "415", "421", "422", "431"})
-"""What may be answered: no error of the server's, and no 503, which only many at once get."""
+"""The allowed statuses: no server error, and no 503, which is for many requests at once."""
 METHODS = (b"GET", b"POST", b"HEAD", b"PUT", b"OPTIONS", b"DELETE", b"PATCH", b"TRACE", b"GET\0", b"get", b"")
 PATHS = (b"/predict", b"/explain", b"/metadata", b"/health", b"/openapi.json", b"/docs", b"/", b"/nowhere")
 QUERIES = (b"top=1", b"top=5", b"logits=true", b"logits=1&top=2", b"top=0", b"top=", b"a=b", b"%", b"top=1&top=2")
@@ -43,7 +41,7 @@ BOUNDARY = b"multipart/form-data; boundary=e"
 
 
 class Fuzz:
-    """Makes requests by chance, of good parts that are damaged by chance."""
+    """Makes random requests from valid parts that are damaged at random."""
 
     def __init__(self, seed, hostile):
         self.random = random.Random(seed)
@@ -63,7 +61,7 @@ class Fuzz:
         ]
 
     def damaged(self, content):
-        """Changes, cuts out, repeats or adds some bytes, or does nothing."""
+        """Changes, removes, repeats or adds some bytes, or none."""
         content = bytearray(content)
         for _ in range(self.random.choice((0, 0, 1, 1, 3, 20))):
             place = self.random.randrange(len(content) + 1)
@@ -122,10 +120,10 @@ class TextFuzz(Fuzz):
 
 
 def send(server, content):
-    """Sends a request and gives the status of the answer; empty where there is none, since more was to come."""
+    """Sends a request and returns the status; empty if the server still waits for more."""
     answer = b""
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
-        with suppress(ConnectionError):  # the server may have heard enough
+        with suppress(ConnectionError):  # the server may close the connection early
             connection.sendall(content)
         connection.settimeout(0.5)
         with suppress(ConnectionError, TimeoutError):
@@ -144,17 +142,17 @@ def fuzz(server, make, count, threads=4):
     wrong = []
 
     def work(number):
-        made = make(number)
+        source = make(number)
         for _ in range(count // threads):
-            content = made.request()
+            content = source.request()
             status = send(server, content)
             seen[status] += 1
             if status not in GOOD:
                 wrong.append((status, content[:1000]))
 
-    made = make(-1)
-    for _ in range(100):  # warms up
-        send(server, made.request())
+    source = make(-1)
+    for _ in range(100):  # warm-up
+        send(server, source.request())
     before = memory_of(server)
     running = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
     for thread in running:
@@ -165,7 +163,7 @@ def fuzz(server, make, count, threads=4):
     print(f"{sum(seen.values()):,} requests: {dict(seen.most_common())}; {more / 2**20:.0f} MiB more")
     assert not wrong
     assert sum(seen.values()) == count
-    assert seen["200"] > count / 10, "most requests would say nothing about what is behind the first check"
+    assert seen["200"] > count / 10, "too few requests pass the first check"
     assert seen["422"] > count / 20
     assert more < MOST_MEMORY
     server.check()
@@ -175,13 +173,13 @@ SERVERS = pytest.mark.parametrize(("name", "kind"), [("onnx_server", Fuzz), ("te
 
 
 @SERVERS
-def test_some_requests_made_by_chance_cause_no_error_of_the_server(request, hostile, name, kind):
+def test_1000_random_requests_cause_no_server_error(request, hostile, name, kind):
     fuzz(request.getfixturevalue(name), lambda seed: kind(seed, hostile), 1000)
 
 
 @pytest.mark.slow
 @SERVERS
-def test_twenty_thousand_requests_made_by_chance_cause_no_error_of_the_server(request, hostile, name, kind):
+def test_20000_random_requests_cause_no_server_error(request, hostile, name, kind):
     fuzz(request.getfixturevalue(name), lambda seed: kind(seed, hostile), 20_000)
 
 
@@ -193,7 +191,7 @@ PATHS_OF = {
 
 @pytest.mark.parametrize("examples", [30, pytest.param(1000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("name", "path"), [(name, path) for name, paths in PATHS_OF.items() for path in paths])
-def test_what_schemathesis_makes_of_the_description_is_answered_as_described(request, name, path, examples):
+def test_answers_match_the_openapi_description_in_schemathesis(request, name, path, examples):
     import schemathesis
     from schemathesis.checks import not_a_server_error
     from schemathesis.specs.openapi import checks

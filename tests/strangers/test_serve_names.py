@@ -1,4 +1,4 @@
-"""By which names the service is called, and whose pages may ask it."""
+"""The host names that the service accepts, and cross-site requests."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ BODY = (
 
 
 def ask(headers, *, method="POST", to=ADDRESS, hosts=("localhost", "box", "model.example.com"), origins=()):
-    """The status and the error of one request that came to an address of this machine."""
+    """Returns the status and the error of one request to an address of this machine."""
     sent = []
 
     async def receive():
@@ -57,7 +57,7 @@ def ask(headers, *, method="POST", to=ADDRESS, hosts=("localhost", "box", "model
     "host",
     ["localhost", "LocalHost:80", "box:8000", "Model.Example.com", "model.example.com:443", ADDRESS, f"{ADDRESS}:8000"],
 )
-def test_the_own_names_and_the_address_that_a_request_came_to_are_answered(host):
+def test_requests_to_own_names_and_addresses_are_answered(host):
     for method in ("GET", "POST"):
         assert ask([("host", host)], method=method)[0] == 200
 
@@ -75,13 +75,13 @@ def test_the_own_names_and_the_address_that_a_request_came_to_are_answered(host)
         [("host", "http://localhost")],
         [("host", "user@localhost")],
         [("host", "192.0.2.8")],
-        [("host", "3221225991")],  # an old way to write the address of this machine
+        [("host", "3221225991")],  # the address of this machine as one number
         [("host", "0xc0000207")],
         [("host", "192.0.2.7.evil.example")],
         [("host", "[::ffff:192.0.2.8]")],
     ],
 )
-def test_other_names_are_refused_and_the_option_is_named(headers):
+def test_other_names_are_refused_with_a_hint_at_the_option(headers):
     for method in ("GET", "POST"):
         status, error = ask(headers, method=method)
         assert status == 421
@@ -99,7 +99,7 @@ def test_other_names_are_refused_and_the_option_is_named(headers):
         ("[fe80::1]", "fe80::1%eth0", 200),
     ],
 )
-def test_addresses_are_compared_and_not_their_spelling(host, to, expected):
+def test_addresses_are_compared_in_any_notation(host, to, expected):
     assert ask([("host", host)], to=to)[0] == expected
 
 
@@ -109,31 +109,31 @@ def test_addresses_are_compared_and_not_their_spelling(host, to, expected):
         ({}, 200),  # a program
         ({"origin": "http://localhost:8000"}, 200),
         ({"origin": "http://LOCALHOST:8000", "sec-fetch-site": "same-origin"}, 200),
-        ({"origin": "https://localhost:8000"}, 200),  # a proxy speaks TLS for the service
+        ({"origin": "https://localhost:8000"}, 200),  # a proxy that adds TLS
         ({"origin": "null", "sec-fetch-site": "same-origin"}, 200),
         ({"sec-fetch-site": "none"}, 200),
         ({"origin": "http://evil.example"}, 403),
         ({"origin": "http://evil.example", "sec-fetch-site": "same-origin"}, 403),
         ({"origin": "http://localhost:8000", "sec-fetch-site": "cross-site"}, 403),
-        ({"origin": "http://localhost:3000", "sec-fetch-site": "same-site"}, 403),  # another program of this machine
+        ({"origin": "http://localhost:3000", "sec-fetch-site": "same-site"}, 403),  # another program on this machine
         ({"origin": "http://localhost"}, 403),
         ({"origin": "http://localhost:8000.evil.example"}, 403),
         ({"origin": "http://evil.example?localhost:8000"}, 403),
-        ({"origin": "null"}, 403),  # a file, or a page that hides where it is from
+        ({"origin": "null"}, 403),  # a local file, or a page that hides its origin
         ({"origin": ""}, 403),
         ({"origin": "localhost:8000"}, 403),
         ({"origin": "https://model.example.com"}, 403),
     ],
 )
-def test_only_the_own_page_may_send_pictures(headers, expected):
+def test_cross_site_pictures_are_refused(headers, expected):
     status, error = ask([("host", "localhost:8000"), *headers.items()])
     assert status == expected
     assert ("cross-site request refused" in error) == (expected == 403)
-    assert ask([("host", "localhost:8000"), *headers.items()], method="GET")[0] == 200, "a link may lead here"
+    assert ask([("host", "localhost:8000"), *headers.items()], method="GET")[0] == 200, "a link is allowed"
 
 
-def test_behind_a_proxy_the_name_that_was_allowed_is_the_own():
-    """It may call the service by an address of its own, while the browser names the proxy."""
+def test_an_allowed_name_is_accepted_behind_a_proxy():
+    """The proxy can use another host name for the service, while the browser sends that of the proxy."""
     allowed = ["model.example.com"]
     for host in ("localhost:8000", "model.example.com"):
         for origin in ("https://model.example.com", "http://model.example.com:8080"):
@@ -142,7 +142,7 @@ def test_behind_a_proxy_the_name_that_was_allowed_is_the_own():
     assert ask([("host", "model.example.com:443"), ("origin", "https://model.example.com")])[0] == 200
 
 
-def test_on_all_addresses_the_names_of_this_machine_are_known_and_others_are_given(start_server, onnx_file):
+def test_names_of_this_machine_and_allowed_hosts_are_answered_on_all_addresses(start_server, onnx_file):
     server = start_server(onnx_file, "--host", "0.0.0.0", "--allowed-host", "Model.example.com")
     for host in ("127.0.0.1", f"localhost:{server.port}", socket.gethostname(), "model.example.com"):
         assert server.ask("GET", "/health", headers={"Host": host})[0] == 200
@@ -152,11 +152,11 @@ def test_on_all_addresses_the_names_of_this_machine_are_known_and_others_are_giv
         assert "--allowed-host" in answer["error"]
     with socket.create_connection(("127.0.0.2", server.port), timeout=30) as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.2\r\n\r\n")
-        assert connection.recv(100).startswith(b"HTTP/1.1 200"), "another address of this machine, by its own name"
+        assert connection.recv(100).startswith(b"HTTP/1.1 200"), "another address of this machine as host"
     assert server.stop() == 0
 
 
-def test_a_name_that_cannot_be_one_is_explained():
+def test_an_invalid_host_name_is_explained():
     assert serving.check_hosts(["Model.example.com", "192.0.2.7", "[2001:db8::7]", "my_box"]) == [
         "model.example.com",
         "192.0.2.7",

@@ -1,4 +1,4 @@
-"""What should not come and does: every such request is refused with an explanation, and the service lives on."""
+"""Hostile requests: each one is refused with an explanation, and the service continues."""
 
 import io
 import json
@@ -37,17 +37,17 @@ def chunk(name, content):
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
-def png_that_claims(width, height, content=b""):
+def png_with_header(width, height, content=b""):
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(content)) + chunk(b"IEND", b"")
 
 
 def text_bomb():
-    """A chunk of text of some kB that unfolds to 200 MB."""
+    """Returns a PNG with a text chunk of some kB that unpacks to 200 MB."""
     return GOOD[:33] + chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"a" * 200_000_000, 9)) + GOOD[33:]
 
 
-def npy_that_claims(header, content=b""):
+def npy_with_header(header, content=b""):
     text = repr(header).encode() if isinstance(header, dict) else header
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + content
 
@@ -75,8 +75,8 @@ HOSTILE = {
     "half a JPEG": (JPEG[: len(JPEG) // 2], {"Content-Type": "image/jpeg"}, 422),
     "a beginning alone": (GOOD[:8], PNG, 422),
     "noise after a beginning": (GOOD[:40] + bytes(range(256)) * 20, PNG, 422),
-    "a bomb of pixels": (png_that_claims(50_000, 50_000, bytes(1000)), PNG, 422),
-    "a bomb of pixels in a line": (png_that_claims(2**31 - 1, 1), PNG, 422),
+    "a bomb of pixels": (png_with_header(50_000, 50_000, bytes(1000)), PNG, 422),
+    "a bomb of pixels in a line": (png_with_header(2**31 - 1, 1), PNG, 422),
     "a real picture of 64 megapixels": (file_of(Image.new("1", (8000, 8000))), PNG, 422),
     "too many bytes": (b"\x89PNG" + bytes(9 * 2**20), PNG, 413),
     "an unknown kind": (GOOD, {"Content-Type": "application/x-tar"}, 415),
@@ -105,25 +105,25 @@ HOSTILE = {
     ),
     "a pickle": (pickle.dumps(Evil()), NPY, 422),
     "an array of objects": (
-        npy_that_claims({**HEADER, "descr": "|O", "shape": (1, 20, 28, 3)}, pickle.dumps([Evil()])),
+        npy_with_header({**HEADER, "descr": "|O", "shape": (1, 20, 28, 3)}, pickle.dumps([Evil()])),
         NPY,
         422,
     ),
-    "an array of terabytes": (npy_that_claims({**HEADER, "shape": (2**40, 20, 28, 3)}), NPY, 422),
-    "an array of a negative size": (npy_that_claims({**HEADER, "shape": (-2, 20, 28, 3)}, BODY), NPY, 422),
-    "an array of no pictures": (npy_that_claims({**HEADER, "shape": (0, 20, 28, 3)}), NPY, 422),
-    "an array in another shape": (npy_that_claims({**HEADER, "shape": (2, 28, 20, 3)}, BODY), NPY, 422),
-    "an array of floats": (npy_that_claims({**HEADER, "descr": "<f4"}, BODY * 4), NPY, 422),
-    "an array by columns": (npy_that_claims({**HEADER, "fortran_order": True}, BODY), NPY, 422),
-    "an array with less than it claims": (npy_that_claims(HEADER, BODY[:-1]), NPY, 422),
-    "an array with more than it claims": (npy_that_claims(HEADER, BODY + b"x"), NPY, 422),
-    "an array with a program in its header": (npy_that_claims(b"__import__('os').system('true')"), NPY, 422),
-    "an array with a deep header": (npy_that_claims(b"(" * 5000), NPY, 422),
+    "an array of terabytes": (npy_with_header({**HEADER, "shape": (2**40, 20, 28, 3)}), NPY, 422),
+    "an array of a negative size": (npy_with_header({**HEADER, "shape": (-2, 20, 28, 3)}, BODY), NPY, 422),
+    "an array of no pictures": (npy_with_header({**HEADER, "shape": (0, 20, 28, 3)}), NPY, 422),
+    "an array in another shape": (npy_with_header({**HEADER, "shape": (2, 28, 20, 3)}, BODY), NPY, 422),
+    "an array of floats": (npy_with_header({**HEADER, "descr": "<f4"}, BODY * 4), NPY, 422),
+    "an array by columns": (npy_with_header({**HEADER, "fortran_order": True}, BODY), NPY, 422),
+    "an array with less than it claims": (npy_with_header(HEADER, BODY[:-1]), NPY, 422),
+    "an array with more than it claims": (npy_with_header(HEADER, BODY + b"x"), NPY, 422),
+    "an array with a program in its header": (npy_with_header(b"__import__('os').system('true')"), NPY, 422),
+    "an array with a deep header": (npy_with_header(b"(" * 5000), NPY, 422),
 }
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_it_is_refused_with_an_explanation_and_the_service_lives_on(onnx_server, name):
+def test_hostile_bodies_are_refused_with_an_explanation(onnx_server, name):
     body, headers, expected = HOSTILE[name]
     for path in ("/predict", "/explain"):
         started = time.perf_counter()
@@ -136,14 +136,14 @@ def test_it_is_refused_with_an_explanation_and_the_service_lives_on(onnx_server,
     assert not MARKER.exists()
 
 
-def test_the_good_ones_of_these_kinds_are_answered(onnx_server):
-    """What is refused above must be refused for what is wrong with it."""
-    for body, headers in ((GOOD, PNG), (JPEG, PNG), (npy_that_claims(HEADER, BODY), NPY)):
+def test_valid_bodies_of_these_kinds_are_answered(onnx_server):
+    """The bodies above must be refused only because of their errors."""
+    for body, headers in ((GOOD, PNG), (JPEG, PNG), (npy_with_header(HEADER, BODY), NPY)):
         assert onnx_server.ask("POST", "/predict", body, headers)[0] == 200
     info = PngImagePlugin.PngInfo()
     info.add_text("Comment", "a" * 1000, zip=True)
     assert onnx_server.ask("POST", "/predict", file_of(SMALL, pnginfo=info), PNG)[0] == 200
-    # of a bomb in the metadata, the pixels are read without them
+    # the pixels are read without the bomb in the metadata
     assert onnx_server.ask("POST", "/predict", text_bomb(), PNG)[0] == 200
 
 
@@ -161,7 +161,7 @@ def test_a_wrong_number_is_explained(onnx_server, query):
 @pytest.mark.parametrize(
     "path", ["/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/predict/..", "/page.js", "//health"]
 )
-def test_nothing_but_its_own_pages_is_there(onnx_server, path):
+def test_unknown_paths_are_not_found(onnx_server, path):
     assert onnx_server.ask("GET", path)[0] == 404
 
 
@@ -170,7 +170,7 @@ def test_a_wrong_method_is_refused(onnx_server, method, path):
     assert onnx_server.ask(method, path)[0] == 405
 
 
-# --- On the wire -----------------------------------------------------------------------------------------------
+# --- Malformed HTTP --------------------------------------------------------------------------------------------
 
 
 HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
@@ -195,22 +195,22 @@ HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\
     }.items(),
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_is_no_proper_request_is_refused(onnx_server, name, parts):
-    answer = onnx_server.speak(*parts)
+def test_malformed_requests_are_refused(onnx_server, name, parts):
+    answer = onnx_server.send_raw(*parts)
     line, _, body = answer.partition(b"\r\n")
     assert answer == b"" or line.split()[1][:1] == b"4", line
     assert answer == b"" or set(json.loads(body.rpartition(b"\r\n\r\n")[2])) == {"error"}
     assert onnx_server.ask("POST", "/predict", GOOD, PNG)[0] == 200
 
 
-def test_chunks_without_end_are_cut_off_when_there_are_too_many_bytes(onnx_server):
+def test_endless_chunks_are_cut_off_at_the_size_limit(onnx_server):
     block = b"10000\r\n" + bytes(0x10000) + b"\r\n"
-    line = onnx_server.speak(HEAD, b"Transfer-Encoding: chunked\r\n\r\n", *[block] * 200)
+    line = onnx_server.send_raw(HEAD, b"Transfer-Encoding: chunked\r\n\r\n", *[block] * 200)
     assert line == b"" or line.startswith(b"HTTP/1.1 413")
     assert onnx_server.ask("POST", "/predict", GOOD, PNG)[0] == 200
 
 
-def test_a_client_that_goes_away_in_the_middle_is_forgotten(onnx_server):
+def test_a_client_that_disconnects_early_frees_its_place(onnx_server):
     for _ in range(20):
         with socket.create_connection(("127.0.0.1", onnx_server.port), timeout=30) as connection:
             connection.sendall(HEAD + b"Content-Length: 5000\r\n\r\n" + GOOD[:50])
@@ -223,7 +223,7 @@ def test_a_client_that_goes_away_in_the_middle_is_forgotten(onnx_server):
     assert onnx_server.ask("POST", "/predict", GOOD, PNG)[0] == 200
 
 
-def test_a_client_that_never_ends_its_headers_is_sent_away(onnx_server):
+def test_a_client_that_never_ends_its_headers_is_disconnected(onnx_server):
     started = time.perf_counter()
     with socket.create_connection(("127.0.0.1", onnx_server.port), timeout=60) as connection:
         connection.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\n")
@@ -234,12 +234,12 @@ def test_a_client_that_never_ends_its_headers_is_sent_away(onnx_server):
                 answer = connection.recv(100)
                 break
             except TimeoutError:
-                connection.sendall(b"X: a\r\n")  # it goes on, a little at a time
+                connection.sendall(b"X: a\r\n")  # it continues slowly
     assert answer.startswith(b"HTTP/1.1 408")
     assert 1.5 < time.perf_counter() - started < 15
 
 
-def test_a_body_that_goes_on_after_its_answer_is_cut_off(onnx_server):
+def test_a_body_that_continues_after_its_answer_is_cut_off(onnx_server):
     started = time.perf_counter()
     with socket.create_connection(("127.0.0.1", onnx_server.port), timeout=30) as connection:
         connection.sendall(HEAD.replace(b"image/png", b"a/b") + b"Content-Length: 100000\r\n\r\n")
@@ -248,7 +248,7 @@ def test_a_body_that_goes_on_after_its_answer_is_cut_off(onnx_server):
         is_open = True
         for _ in range(80):
             try:
-                connection.sendall(b"x")  # it goes on, a little at a time
+                connection.sendall(b"x")  # it continues slowly
                 is_open = connection.recv(1000) != b""
             except TimeoutError:
                 continue
@@ -260,9 +260,7 @@ def test_a_body_that_goes_on_after_its_answer_is_cut_off(onnx_server):
     assert time.perf_counter() - started < 12
 
 
-def test_where_all_connections_are_taken_the_oldest_that_do_nothing_are_closed_with_an_explanation(
-    start_server, onnx_file
-):
+def test_the_oldest_idle_connections_are_closed_when_there_are_too_many(start_server, onnx_file):
     server = start_server(onnx_file, "--requests", 1)
     with ExitStack() as stack:
         connections = [
@@ -270,7 +268,7 @@ def test_where_all_connections_are_taken_the_oldest_that_do_nothing_are_closed_w
         ]
         for connection in connections[:16]:
             assert stack.enter_context(connection.makefile("rb")).read().startswith(b"HTTP/1.1 503")
-        assert server.ask("POST", "/predict", GOOD, PNG)[0] == 200, "who comes last is answered, too"
+        assert server.ask("POST", "/predict", GOOD, PNG)[0] == 200, "a new client is answered"
         connections[-1].sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert connections[-1].recv(100).startswith(b"HTTP/1.1 200")
     server.check()

@@ -1,7 +1,7 @@
 """What ``test_as_keras.py`` trains: one row for each layer, loss, optimizer, metric and callback that Keras has.
 
-A row's name starts with the name of the class; what follows says which setting of it the row is about. Where a class
-cannot be trained on each backend, or by ``fit`` at all, its row says so, and why.
+The name of a row is that of the class, and, if there are several rows, of the setting. If a class cannot be trained on
+each backend, or by ``fit`` at all, its row says why.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class Row:
     needs: str = ""  # a package that must be installed
 
     def runs(self) -> bool:
-        """Says whether this backend can train it."""
+        """Returns whether this backend can train it."""
         installed = not self.needs or _is_installed(self.needs)
         return installed and self.only in ("", keras.backend.backend())
 
@@ -46,14 +46,14 @@ SHAPES = {
     "volume": (4, 4, 4, 2),
     "tokens": (5,),
 }
-"""The shape of a sample of each kind; ``features`` and ``pixels`` go into what prepares data, and needs no gradient."""
+"""The shape of a sample of each kind; ``features`` and ``pixels`` are for preprocessing without a gradient."""
 
 WITH_GRADIENT = ("vector", "sequence", "picture", "volume")
 TOKENS = 7
 
 
 def samples(kind: str, count: int, seed: int = 0) -> np.ndarray:
-    """Draws samples of a kind."""
+    """Draws samples of a kind: (count, *shape)."""
     draw = np.random.default_rng(seed)
     if kind == "tokens":
         return draw.integers(0, TOKENS, (count, *SHAPES[kind]), dtype="int32")
@@ -64,7 +64,7 @@ def samples(kind: str, count: int, seed: int = 0) -> np.ndarray:
 
 @keras.saving.register_keras_serializable("as_keras")
 class Scale(layers.Layer):
-    """A layer that somebody wrote."""
+    """A user-defined layer."""
 
     def build(self, shape: Any) -> None:
         self.scale = self.add_weight(shape=(shape[-1],), initializer="ones", name="scale")
@@ -75,7 +75,7 @@ class Scale(layers.Layer):
 
 @keras.saving.register_keras_serializable("as_keras")
 class Twice(layers.Wrapper):
-    """A wrapper that somebody wrote."""
+    """A user-defined wrapper."""
 
     def call(self, inputs: Any) -> Any:
         return self.layer(inputs) + self.layer(inputs * 0.5)
@@ -249,14 +249,14 @@ LAYERS: dict[str, dict[str, Callable[..., Any] | Row]] = {
         "ZeroPadding3D": lambda x: layers.ZeroPadding3D(1)(x),
     },
 }
-"""By kind of data: what to do to a tensor of that kind. A row of one name only, the class, has no settings to tell."""
+"""By kind of data: functions that apply the layer to a tensor of that kind."""
 
 COLORS = {"value_range": (0, 1), "seed": 1}
 
 
 def _crop(x: Any, on: float) -> Any:
     cropped = layers.RandomCrop(*((4, 4) if on else (6, 6)), seed=1)(x)
-    return layers.GlobalMaxPooling2D()(cropped)  # which takes what inference leaves uncropped, too
+    return layers.GlobalMaxPooling2D()(cropped)  # also takes the uncropped pictures of inference
 
 
 def _color_jitter(x: Any, on: float) -> Any:
@@ -265,28 +265,28 @@ def _color_jitter(x: Any, on: float) -> Any:
 
 
 def _if_black(layer: layers.Layer) -> Callable[..., Any]:
-    """Wraps a layer that always draws: of black pictures it changes nothing."""
+    """Wraps a layer that always draws; with ``on`` = 0 it gets black pictures, which it does not change."""
     return lambda x, on: layer(x if on else ops.zeros_like(x))
 
 
 WITHOUT_GRADIENT = ("key/bias",)
-"""Weights that a softmax takes out again: their gradients are rounding alone, which Adam and its like make steps of."""
+"""Weights that a softmax cancels: their gradients are rounding errors, which Adam scales up to full steps."""
 
 TOKENS_THAT_REPEAT = ("Embedding", "Embedding masked", "ReversibleEmbedding")
-"""Layers for which Keras on TensorFlow, unlike elsewhere, squares the gradients of a token one by one, and then adds
-them up, as Adam and its like see. ``fit`` squares the sum on each backend; test_any_model.py compares it with NumPy."""
+"""Layers for which Keras on TensorFlow alone adds the squared gradients of a repeated token in Adam and similar
+optimizers. ``fit`` squares the sum on each backend; test_any_model.py compares it with NumPy."""
 
 DRAWS_REGARDLESS = {
     "AugMix": "draws how much of each picture it mixes whatever its factor",
     "RandomPosterization": "rounds to whole levels, at whose edges the last bit of a float decides",
 }
-"""Layers whose numbers cannot be compared with their draws switched off, and why."""
+"""Layers that cannot be compared without their random numbers, and why."""
 
 DRAWS_FROM_ELSEWHERE = {
     "AugMix": "Keras makes generators during the call, which no checkpoint can hold",
     "RandomElasticTransform": "Keras makes a generator during the call, which no checkpoint can hold",
 }
-"""Layers that draw anew in each epoch, and something else after a resume, and why."""
+"""Layers whose random numbers are not reproducible after a resume, and why."""
 
 DRAWN: dict[str, dict[str, Callable[..., Any] | Row]] = {
     "vector": {
@@ -338,7 +338,7 @@ DRAWN: dict[str, dict[str, Callable[..., Any] | Row]] = {
         "Solarization": lambda x, on: layers.Solarization(0.5 * on, 0.5 * on, **COLORS)(x),
     },
 }
-"""By kind of data: what draws random numbers in training. ``on`` is 1, or 0 for a setting that changes nothing."""
+"""By kind of data: layers with random numbers in training. ``on`` is 1, or 0 for a setting that changes nothing."""
 
 NOT_LAYERS = {
     "InputLayer": "each model of this test starts with one",
@@ -354,7 +354,7 @@ NOT_LAYERS = {
 
 @dataclass(frozen=True)
 class Target:
-    """What a model is to say: its labels and how its output ends."""
+    """A kind of labels, and the output of a model for them."""
 
     units: int
     ending: str
@@ -381,7 +381,7 @@ TARGETS = {
 
 @keras.saving.register_keras_serializable("as_keras")
 class FourthPower(losses.Loss):
-    """A loss that somebody wrote."""
+    """A user-defined loss."""
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         return ops.mean(ops.subtract(y_pred, y_true) ** 4, axis=-1)
@@ -429,14 +429,14 @@ LOSSES: dict[str, tuple[str, Callable[[], Any]]] = {
     "SquaredHinge": ("signs", losses.SquaredHinge),
     "Tversky": ("probability", losses.Tversky),
 }
-"""A kind of labels, and the loss. Functions of keras.losses are tried by name in the same test."""
+"""The kind of labels, and the loss. Functions of keras.losses are tested by name in the same test."""
 
 # --- Metrics ---------------------------------------------------------------------------------------------------
 
 
 @keras.saving.register_keras_serializable("as_keras")
 class Largest(metrics.Metric):
-    """A metric that somebody wrote: no mean, but the largest error of the whole epoch."""
+    """A user-defined metric that is no mean: the largest error of the epoch."""
 
     def __init__(self, name: str = "largest", **settings: Any) -> None:
         super().__init__(name=name, **settings)
@@ -505,7 +505,7 @@ METRICS: dict[str, dict[str, Callable[..., Any]]] = {
     },
     "signs": {"Hinge": metrics.Hinge, "SquaredHinge": metrics.SquaredHinge},
 }
-"""By kind of labels; each is made with its name, which Keras otherwise numbers."""
+"""By kind of labels; each gets a name, to which Keras would otherwise append a number."""
 
 NOT_METRICS = {
     "Mean": "takes values, and neither labels nor outputs",
@@ -517,7 +517,7 @@ NOT_METRICS = {
 
 @keras.saving.register_keras_serializable("as_keras")
 class SoftSigns(optimizers.Optimizer):
-    """An optimizer that somebody wrote."""
+    """A user-defined optimizer."""
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * ops.softsign(10 * gradient))
@@ -525,7 +525,7 @@ class SoftSigns(optimizers.Optimizer):
 
 @keras.saving.register_keras_serializable("as_keras")
 class HalfSgd(optimizers.SGD):
-    """A subclass with another update than its parent's."""
+    """A subclass with another update than its parent."""
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         super().update_step(gradient * 0.5, variable, learning_rate)
@@ -533,7 +533,7 @@ class HalfSgd(optimizers.SGD):
 
 @keras.saving.register_keras_serializable("as_keras")
 class Halving(optimizers.schedules.LearningRateSchedule):
-    """A schedule that somebody wrote."""
+    """A user-defined learning-rate schedule."""
 
     def __call__(self, step: Any) -> Any:
         return 0.1 * 0.5 ** ops.cast(step, "float32")
@@ -579,7 +579,7 @@ OPTIMIZERS: dict[str, Callable[[], Any] | Row] = {
     "ScheduleFreeAdamW": lambda: optimizers.ScheduleFreeAdamW(0.05, warmup_steps=3),
 }
 
-NOT_OPTIMIZERS = {"OptimizerMap": "no optimizer, but an argument of MultiOptimizer"}
+NOT_OPTIMIZERS = {"OptimizerMap": "an argument of MultiOptimizer"}
 
 SCHEDULES: dict[str, tuple[str, Callable[[], Any]]] = {
     "CosineDecay": ("SGD", lambda: optimizers.schedules.CosineDecay(0.1, 6, warmup_target=0.2, warmup_steps=2)),
@@ -596,7 +596,7 @@ SCHEDULES: dict[str, tuple[str, Callable[[], Any]]] = {
 
 
 class Diary(keras.callbacks.Callback):
-    """A callback that somebody wrote: it notes each call of each hook, and the numbers that it was given."""
+    """A user-defined callback that records each call of each hook with its numbers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -614,7 +614,7 @@ class Diary(keras.callbacks.Callback):
 
 
 class StopAt(keras.callbacks.Callback):
-    """Stops in mid-epoch."""
+    """Stops within an epoch."""
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.model.stop_training = batch == 1
@@ -622,7 +622,7 @@ class StopAt(keras.callbacks.Callback):
 
 @dataclass(frozen=True)
 class CallbackRow(Row):
-    """A callback, made for a folder, and what it leaves: numbers, looked at after training."""
+    """A function that makes a callback for a folder, and one for the numbers that it leaves after training."""
 
     leaves: Callable[[Any, Path], Any] = lambda callback, folder: []
     epochs: int = 2
@@ -630,7 +630,7 @@ class CallbackRow(Row):
 
 
 def _weights_in(folder: Path) -> list[Any]:
-    """All arrays in the files of weights there."""
+    """Returns all arrays in the weight files of a folder."""
     import h5py
 
     found = []
@@ -679,7 +679,7 @@ CALLBACKS: dict[str, CallbackRow] = {
         lambda folder: keras.callbacks.ReduceLROnPlateau(min_delta=9.0, patience=1, factor=0.5), epochs=3
     ),
     "RemoteMonitor": CallbackRow(
-        lambda folder: keras.callbacks.RemoteMonitor("http://127.0.0.1:9"),  # nobody answers there, and it goes on
+        lambda folder: keras.callbacks.RemoteMonitor("http://127.0.0.1:9"),  # no server there: it only warns
         needs="requests",
     ),
     "SwapEMAWeights": CallbackRow(
@@ -691,7 +691,7 @@ CALLBACKS: dict[str, CallbackRow] = {
     "TerminateOnNaN": CallbackRow(lambda folder: keras.callbacks.TerminateOnNaN()),
 }
 
-NOT_CALLBACKS = {"CallbackList": "holds callbacks, and is none"}
+NOT_CALLBACKS = {"CallbackList": "a container of callbacks"}
 
 
 # --- Models ----------------------------------------------------------------------------------------------------
@@ -699,7 +699,7 @@ NOT_CALLBACKS = {"CallbackList": "holds callbacks, and is none"}
 
 @dataclass(frozen=True)
 class Case:
-    """A model, its data, and how it is trained; what has a state is made anew for each of the two trainings."""
+    """A model, its data and settings; functions, because each of the two trainings needs new objects."""
 
     build: Callable[[], keras.Model]
     x: Any  # for some number of samples
@@ -796,7 +796,7 @@ def _word_labels(count: int) -> np.ndarray:
 
 
 class Subclassed(keras.Model):
-    """A model that somebody wrote as a class; it is not built before it sees data."""
+    """A user-defined model class, which is built on the first data."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -808,7 +808,7 @@ class Subclassed(keras.Model):
 
 
 class OwnLoss(Subclassed):
-    """A model with a loss of its own, which looks at the inputs, too."""
+    """A model that computes its own loss from inputs and outputs."""
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, **kw: Any
@@ -828,7 +828,7 @@ class Reconstruction(Subclassed):
 
 
 def _own_step() -> type[keras.Model]:
-    """A model whose ``train_step`` doubles the inputs; each backend has its own arguments."""
+    """Returns a model class whose ``train_step`` doubles the inputs; its arguments depend on the backend."""
 
     class OwnStep(Subclassed):
         if keras.backend.backend() == "jax":
@@ -903,12 +903,12 @@ CASES: dict[str, Case] = {
     "own compute_loss": Case(partial(_built, OwnLoss), _vectors, _labels("classes"), _sparse()),
     "own train_step": Case(lambda: _built(_own_step()), _vectors, _labels("classes"), _sparse(), lambda: ["accuracy"]),
 }
-"""Whole models, and ways to train them."""
+"""Whole models with data and settings."""
 
-# Why Keras' own trainer takes the steps on PyTorch. There it calls Python in each step, which a graph cannot.
-_OWN_CODE = "somebody's own code may do something else at each call"
-_LOOKS = "Keras' code looks at values to choose what it does"
-_NO_XLA = "XLA cannot compile it, or Keras says that it cannot"
+# Why Keras' own trainer takes the steps: on PyTorch it calls Python code in each step, which a graph cannot do.
+_OWN_CODE = "user-defined code may act differently in each call"
+_LOOKS = "the code of Keras branches on values"
+_NO_XLA = "XLA cannot compile it, according to XLA or Keras"
 
 BY_KERAS: dict[str, dict[str, str]] = {
     **{
@@ -939,15 +939,15 @@ BY_KERAS: dict[str, dict[str, str]] = {
         )
     },
     "CTC": {"torch": "its shapes depend on the labels"},
-    "ScheduleFreeAdamW": {"torch": "it reads a momentum that it has just changed in place"},
-    "SpectralNormalization": {"torch": "its calls change its kernel, which the optimizer then moves from there"},
+    "ScheduleFreeAdamW": {"torch": "it reads a momentum after changing it in place"},
+    "SpectralNormalization": {"torch": "its calls change its kernel, which the optimizer then updates"},
     "TorchModuleWrapper": {"torch": "its module has parameters of its own"},
     "own train_step": dict.fromkeys(("jax", "tensorflow", "torch"), "only Keras' trainer calls it"),
 }
 """Rows whose steps Keras' own trainer takes, on which backends, and why; all others are compiled."""
 
 
-# --- What fit refuses ------------------------------------------------------------------------------------------
+# --- Models that fit refuses -----------------------------------------------------------------------------------
 
 
 def _stateful() -> keras.Model:
@@ -964,7 +964,7 @@ REFUSED: dict[str, tuple[Callable[[], keras.Model], str, str]] = {
     "a stateful layer": (
         _stateful,
         "the layer 'memory' is stateful",
-        "Keras carries its state along on TensorFlow alone: on JAX it is lost, and PyTorch's gradients fail",
+        "Keras keeps its state only on TensorFlow: on JAX it is lost, and PyTorch's gradients fail",
     ),
     "batches of another size": (
         _batches_of_five,
@@ -972,4 +972,4 @@ REFUSED: dict[str, tuple[Callable[[], keras.Model], str, str]] = {
         "Keras fails in the first step",
     ),
 }
-"""Models, what ``fit`` says before anything is computed, and why."""
+"""Models, the error of ``fit`` before any computation, and the reason."""

@@ -1,4 +1,4 @@
-"""Models, data and settings that people bring: trained to the numbers of Keras' own trainer, or refused before."""
+"""``fit`` with any models, data and settings: the numbers equal those of Keras' trainer, or an error comes first."""
 
 import threading
 import warnings
@@ -16,7 +16,7 @@ from keras_course.errors import CourseError
 from keras_course.randomness import initialize
 from keras_course.training import RunDirectory, evaluate, fit, predict_logits
 
-BATCH, SAMPLES, FEATURES, CLASSES = 8, 30, 6, 3  # a last batch of 6
+BATCH, SAMPLES, FEATURES, CLASSES = 8, 30, 6, 3  # the last batch has 6 samples
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(SAMPLES, FEATURES)).astype("float32")
 Y = RANDOM.integers(0, CLASSES, SAMPLES).astype("int32")
@@ -36,8 +36,8 @@ def train(model, data=(X, Y), valid=None, **settings):
     return fit(model, data, valid, **chosen | settings)
 
 
-def keras_trains(model, data=(X, Y), valid=None, *, epochs=2, optimizer=None, **settings):
-    """Trains with Keras' own ``fit`` on the same batches; returns the history."""
+def train_with_keras(model, data=(X, Y), valid=None, *, epochs=2, optimizer=None, **settings):
+    """Trains with Keras' own ``fit`` on the same batches, and returns the history."""
     samples = len(keras.tree.flatten(data)[0])
     model.compile(optimizer or keras.optimizers.SGD(0.2), **settings)
     history = {}
@@ -65,16 +65,16 @@ def assert_equal_weights(ours, theirs, tolerance=2e-5):
 
 LOGITS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
-# --- What Keras trains -----------------------------------------------------------------------------------------
+# --- Losses, metrics, optimizers -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
-def test_a_model_that_ends_with_probabilities_gets_the_true_loss(activation):
+def test_the_loss_of_a_model_with_probabilities_is_exact(activation):
     y = Y if activation == "softmax" else np.eye(CLASSES, dtype="float32")[Y]
     name = "sparse_categorical_crossentropy" if activation == "softmax" else "binary_crossentropy"
     ours, theirs = net(activation=activation), net(activation=activation)
     history = train(ours, (X, y), (X, y), loss=name)
-    assert_equal_histories(history, keras_trains(theirs, (X, y), (X, y), loss=name))
+    assert_equal_histories(history, train_with_keras(theirs, (X, y), (X, y), loss=name))
     assert_equal_weights(ours, theirs)
     probabilities = ours.predict(X, verbose=0)
     if activation == "softmax":
@@ -84,23 +84,23 @@ def test_a_model_that_ends_with_probabilities_gets_the_true_loss(activation):
     assert evaluate(ours, (X, y), loss=name)["loss"] == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_loss_of_logits_on_probabilities_is_refused():
+def test_a_loss_from_logits_on_probabilities_is_refused():
     with pytest.raises(CourseError, match="takes logits, and the model ends with softmax; give from_logits=False"):
         train(net(activation="softmax"), loss=LOGITS)
 
 
 @pytest.mark.parametrize("kind", ["sequence", "pixels"])
-def test_labels_with_more_than_one_axis_have_an_accuracy_up_to_1(kind):
+def test_accuracy_is_a_fraction_for_labels_with_several_axes(kind):
     shape = (5, FEATURES) if kind == "sequence" else (4, 4, FEATURES)
     x = RANDOM.normal(size=(SAMPLES, *shape)).astype("float32")
     y = RANDOM.integers(0, CLASSES, (SAMPLES, *shape[:-1])).astype("int32")
     ours, theirs = net(shape=shape), net(shape=shape)
     history = train(ours, (x, y), (x, y))
-    assert_equal_histories(history, keras_trains(theirs, (x, y), (x, y), loss=LOGITS, metrics=["accuracy"]))
+    assert_equal_histories(history, train_with_keras(theirs, (x, y), (x, y), loss=LOGITS, metrics=["accuracy"]))
     assert 0 < history["accuracy"][0] < 1
 
 
-def test_one_logit_is_positive_above_0_and_one_probability_above_a_half():
+def test_binary_accuracy_uses_0_for_logits_and_one_half_for_probabilities():
     y = (X[:, :1] + X[:, 1:2] > 0.3).astype("float32")
     model = net(units=1)
     logits = predict_logits(model, X)
@@ -117,7 +117,7 @@ def test_a_regression_has_no_accuracy():
     assert list(train(net(units=1), (X, X[:, 0]), loss="mse")) == ["epoch", "loss", "seconds"]
 
 
-def test_metrics_of_keras_are_over_the_whole_epoch():
+def test_metrics_of_keras_cover_the_whole_epoch():
     y = (X[:, :1] > 0).astype("float32")
 
     def metrics():
@@ -125,17 +125,17 @@ def test_metrics_of_keras_are_over_the_whole_epoch():
 
     ours, theirs = net(units=1), net(units=1)
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
-    expected = keras_trains(theirs, (X, y), (X, y), loss=loss, metrics=metrics())
+    expected = train_with_keras(theirs, (X, y), (X, y), loss=loss, metrics=metrics())
     assert_equal_histories(train(ours, (X, y), (X, y), loss=loss, metrics=metrics()), expected)
     named = train(net(units=1), (X, y), loss=loss, metrics={"area": keras.metrics.AUC(from_logits=True)})
     assert named["area"] == pytest.approx(expected["auc"], abs=1e-5)
 
 
-def test_train_and_validation_agree_on_equal_data_without_learning():
-    def one_number_a_batch(labels, logits):
+def test_training_and_validation_metrics_agree_on_equal_data_at_learning_rate_0():
+    def batch_accuracy(labels, logits):
         return ops.mean(ops.cast(ops.argmax(logits, -1) == ops.cast(labels, "int32"), "float32"))
 
-    metrics = {"mean": one_number_a_batch, "k": "sparse_categorical_accuracy"}
+    metrics = {"mean": batch_accuracy, "k": "sparse_categorical_accuracy"}
     order = randomness.permutation(randomness.stream_key(0, "shuffle"), 24, step=0)
     data = X[order], Y[order]
     history = train(net(), (X[:24], Y[:24]), data, metrics=metrics, epochs=1, optimizer=keras.optimizers.SGD(0.0))
@@ -153,8 +153,8 @@ def test_masks_reach_loss_metrics_and_validation():
 
     ours, theirs = make(), make()
     history = train(ours, (tokens, tags), (tokens, tags))
-    expected = keras_trains(theirs, (tokens, tags), (tokens, tags), loss=LOGITS, metrics=["accuracy"])
-    expected.pop("accuracy")  # Keras' fit on JAX loses the mask on the way to a metric; its evaluate does not
+    expected = train_with_keras(theirs, (tokens, tags), (tokens, tags), loss=LOGITS, metrics=["accuracy"])
+    expected.pop("accuracy")  # on JAX, Keras' fit ignores the mask in metrics; its evaluate does not
     assert_equal_histories(history, expected)
     still = train(make(), (tokens, tags), epochs=1, optimizer=keras.optimizers.SGD(0.0))
     right = (make().predict(tokens, verbose=0).argmax(axis=-1) == tags)[tokens > 0]
@@ -170,7 +170,7 @@ def test_penalties_are_in_the_validation_loss():
 
     ours, theirs = make(), make()
     history = train(ours, valid=(X, Y))
-    assert_equal_histories(history, keras_trains(theirs, valid=(X, Y), loss=LOGITS, metrics=["accuracy"]))
+    assert_equal_histories(history, train_with_keras(theirs, valid=(X, Y), loss=LOGITS, metrics=["accuracy"]))
     assert_equal_weights(ours, theirs)
 
 
@@ -186,7 +186,7 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_what_an_optimizer_can_do_it_does(name):
+def test_features_of_optimizers_work_as_in_keras(name):
     ours, theirs = net(), net()
     history = train(ours, optimizer=OPTIMIZERS[name](), metrics={})
     expected = train_on_batches(theirs, OPTIMIZERS[name]())
@@ -195,7 +195,7 @@ def test_what_an_optimizer_can_do_it_does(name):
 
 
 def train_on_batches(model, optimizer, epochs=2):
-    """Keras' steps in one training, of which the averages come in at the end."""
+    """Trains with Keras' ``train_on_batch``, sets averaged weights at the end, and returns the losses of the epochs."""
     model.compile(optimizer, LOGITS)
     losses = []
     for epoch in range(epochs):
@@ -208,7 +208,7 @@ def train_on_batches(model, optimizer, epochs=2):
 
 
 class HalfStep(keras.optimizers.SGD):
-    """An update of one's own, in a class derived from one of Keras'."""
+    """A user-defined update in a subclass of an optimizer of Keras."""
 
     def update_step(self, gradient, variable, learning_rate):
         super().update_step(gradient * 0.5, variable, learning_rate)
@@ -223,15 +223,15 @@ class Slower(keras.optimizers.schedules.LearningRateSchedule):
 
 
 @pytest.mark.parametrize("make", [lambda: HalfStep(0.2), lambda: keras.optimizers.SGD(Slower())])
-def test_a_class_of_ones_own_is_obeyed(make):
+def test_user_defined_optimizers_and_schedules_are_used(make):
     ours, theirs = net(), net()
     train(ours, optimizer=make())
     train_on_batches(theirs, make())
     assert_equal_weights(ours, theirs)
 
 
-def test_a_token_that_repeats_in_a_batch_has_one_gradient():
-    """Against NumPy: Keras on TensorFlow squares the gradients of a token one by one, and then adds them up."""
+def test_gradients_of_a_repeated_token_are_added():
+    """Compared with NumPy, because Keras on TensorFlow squares the gradients of a token before it adds them."""
     tokens, y = RANDOM.integers(0, 4, (BATCH, 5)), Y[:BATCH]
     model = keras.Sequential([keras.Input((5,)), layers.Embedding(4, 2), layers.Flatten(), layers.Dense(CLASSES)])
     embeddings, kernel, bias = initialize(model, seed=1).get_weights()
@@ -240,18 +240,18 @@ def test_a_token_that_repeats_in_a_batch_has_one_gradient():
     of_logits = (odds / odds.sum(axis=1, keepdims=True) - np.eye(CLASSES)[y]) / BATCH
     of_embeddings = np.zeros((4, 2))
     np.add.at(of_embeddings, tokens.ravel(), (of_logits @ kernel.T).reshape(-1, 2))
-    # Adam's first step, in which the root of beta_2's rest stays beside epsilon
+    # the first step of Adam, with epsilon scaled by the square root of 1 - beta_2
     expected = embeddings - 0.01 * of_embeddings / (np.abs(of_embeddings) + 0.01)
     settings = {"optimizer": keras.optimizers.Adam(0.01, epsilon=0.01 * 0.001**0.5), "loss": LOGITS, "epochs": 1}
     train(model, (tokens, y), **settings)
     np.testing.assert_allclose(model.get_weights()[0], expected, atol=1e-6)
 
 
-def test_an_optimizer_that_has_trained_something_else_is_refused():
+def test_an_optimizer_of_another_model_is_refused():
     optimizer = keras.optimizers.Adam()
     model = net(layers.Dense(4, name="hidden"))
     train(model, optimizer=optimizer)
-    assert train(model, optimizer=optimizer)["epoch"] == [1, 2], "it trains the same weights on"
+    assert train(model, optimizer=optimizer)["epoch"] == [1, 2], "the same optimizer can train the same weights again"
     for other in (net(layers.Dense(4, name="hidden")), net()):
         with pytest.raises(CourseError, match=r"optimizer was built for other weights.*make a new optimizer"):
             train(other, optimizer=optimizer)
@@ -260,18 +260,18 @@ def test_an_optimizer_that_has_trained_something_else_is_refused():
         train(model, optimizer=optimizer)
 
 
-# --- Batches of one size ---------------------------------------------------------------------------------------
+# --- Fixed batch size ------------------------------------------------------------------------------------------
 
 
-def of_fixed_batch(size=BATCH):
+def model_of_batch_size(size=BATCH):
     return initialize(
         keras.Sequential([keras.Input(batch_shape=(size, FEATURES)), layers.Dense(CLASSES, name="outputs")]), seed=1
     )
 
 
-def test_a_model_of_one_batch_size_trains_and_predicts_in_such_batches():
+def test_a_model_with_a_fixed_batch_size_trains_and_predicts():
     whole, labels = X[: 3 * BATCH], Y[: 3 * BATCH]
-    fixed, free = of_fixed_batch(), of_fixed_batch(None)
+    fixed, free = model_of_batch_size(), model_of_batch_size(None)
     free.set_weights(fixed.get_weights())
     history, expected = (train(model, (whole, labels), (whole[:BATCH], labels[:BATCH])) for model in (fixed, free))
     for name in ("loss", "val_loss", "val_accuracy"):
@@ -292,20 +292,20 @@ def test_a_model_of_one_batch_size_trains_and_predicts_in_such_batches():
         (lambda model: predict_logits(model, X, batch_size=6), "batch_size is 6"),
     ],
 )
-def test_other_batches_are_refused(use, message):
+def test_batches_of_another_size_are_refused(use, message):
     with pytest.raises(CourseError, match=message):
-        use(of_fixed_batch())
+        use(model_of_batch_size())
 
 
-def test_a_stateful_layer_is_refused_when_it_predicts():
+def test_a_stateful_layer_is_refused_for_predictions():
     model = keras.Sequential([keras.Input(batch_shape=(2, 4, 3)), layers.GRU(2, stateful=True, name="memory")])
     with pytest.raises(CourseError, match="the layer 'memory' is stateful"):
         predict_logits(model, np.zeros((2, 4, 3), "float32"))
 
 
-# --- Layers that draw ------------------------------------------------------------------------------------------
+# --- Random layers ---------------------------------------------------------------------------------------------
 
-DRAWING = {
+RANDOM_LAYERS = {
     "dropout": ((FEATURES,), lambda: layers.Dropout(0.5, seed=7)),
     "noise": ((FEATURES,), lambda: layers.GaussianNoise(1.0, seed=7)),
     "recurrent dropout": ((4, 3), lambda: layers.SimpleRNN(3, dropout=0.5, recurrent_dropout=0.3, seed=7, name="r")),
@@ -313,9 +313,9 @@ DRAWING = {
 }
 
 
-@pytest.mark.parametrize("name", DRAWING)
-def test_layers_of_keras_that_draw_train_and_resume(tmp_path, name):
-    shape, make = DRAWING[name]
+@pytest.mark.parametrize("name", RANDOM_LAYERS)
+def test_random_layers_of_keras_train_and_resume(tmp_path, name):
+    shape, make = RANDOM_LAYERS[name]
     x = RANDOM.normal(size=(SAMPLES, *shape)).astype("float32")
 
     def build():
@@ -325,7 +325,7 @@ def test_layers_of_keras_that_draw_train_and_resume(tmp_path, name):
     whole = build()
     expected = train(whole, (x, Y), epochs=3)["loss"]
     first, second = train(build(), (x, Y), optimizer=keras.optimizers.SGD(0.0))["loss"]
-    assert first != pytest.approx(second, abs=1e-4), "each epoch draws anew"
+    assert first != pytest.approx(second, abs=1e-4), "each epoch has other random numbers"
     with RunDirectory(tmp_path) as run:
         train(build(), (x, Y), epochs=1, run=run)
     resumed = build()
@@ -336,7 +336,7 @@ def test_layers_of_keras_that_draw_train_and_resume(tmp_path, name):
 
 
 @pytest.mark.parametrize("reduce", ["full", "rand_like"])
-def test_a_layer_that_draws_from_a_constant_draws_in_each_step(reduce):
+def test_random_numbers_beside_a_constant_differ_in_each_step(reduce):
     class Noise(layers.Layer):
         def __init__(self):
             super().__init__()
@@ -354,8 +354,8 @@ def test_a_layer_that_draws_from_a_constant_draws_in_each_step(reduce):
     assert len({round(loss, 5) for loss in losses}) == 3
 
 
-def test_python_code_of_ones_own_runs_as_often_as_under_keras():
-    """On PyTorch Keras calls a layer in each step; on the others it traces the layer, as the compiled loop does."""
+def test_user_defined_layers_are_called_as_often_as_in_keras():
+    """On PyTorch, Keras calls a layer in each step; elsewhere it traces the layer, as the compiled loop does."""
 
     class Counting(layers.Layer):
         calls = 0
@@ -380,7 +380,7 @@ def test_python_code_of_ones_own_runs_as_often_as_under_keras():
 
 
 class Frame:
-    """A data frame, as far as it matters: the tests do without pandas."""
+    """A minimal data frame, so that the tests do not need pandas."""
 
     def __init__(self, values):
         self._values = values
@@ -407,7 +407,7 @@ class Sequence(keras.utils.PyDataset):
 
 
 def collection_of_the_framework():
-    """The batches of ``Sequence`` as the framework at hand hands them out; on JAX as Keras does."""
+    """Returns the batches of ``Sequence`` in a data set of the framework, or, on JAX, of Keras."""
     order = randomness.permutation(randomness.stream_key(0, "shuffle"), SAMPLES, step=0)
     x, y = X[order], Y[order]
     if keras.backend.backend() == "torch":
@@ -442,7 +442,7 @@ def plain_history():
 
 
 @pytest.mark.parametrize("name", DATA)
-def test_data_of_every_kind_gives_the_same_training(plain_history, name):
+def test_all_kinds_of_data_give_the_same_training(plain_history, name):
     expected, weights = plain_history
     model = net()
     history = train(model, DATA[name](), epochs=1, metrics={})
@@ -451,7 +451,7 @@ def test_data_of_every_kind_gives_the_same_training(plain_history, name):
         np.testing.assert_allclose(weight, right, atol=1e-6)
 
 
-def test_a_file_that_is_mapped_into_memory_is_not_read_at_once(tmp_path, plain_history):
+def test_a_memory_mapped_file_is_not_read_at_once(tmp_path, plain_history):
     class Watched(np.memmap):
         largest = 0
 
@@ -496,7 +496,7 @@ class NoBatches(keras.utils.PyDataset):
 
 
 @pytest.mark.parametrize("name", BAD_DATA)
-def test_data_that_cannot_be_trained_on_is_named(name):
+def test_error_names_the_bad_data(name):
     make, message = BAD_DATA[name]
     with pytest.raises(CourseError, match=message):
         train(net(), make())
@@ -530,13 +530,13 @@ BAD_SETTINGS = {
 
 
 @pytest.mark.parametrize("name", BAD_SETTINGS)
-def test_settings_that_make_no_sense_are_named(name):
+def test_error_names_the_bad_setting(name):
     settings, message = BAD_SETTINGS[name]
     with pytest.raises(CourseError, match=message):
         train(net(), **settings)
 
 
-def test_what_is_no_model_is_named():
+def test_fit_refuses_what_is_no_model():
     with pytest.raises(CourseError, match="model is a Dense"):
         fit(layers.Dense(3), (X, Y))
 
@@ -554,13 +554,13 @@ class Stepping(keras.Model):
         return super().train_step(*arguments)
 
 
-def test_the_weights_of_mixed_pictures_are_refused():
+def test_sample_weights_of_mixed_pictures_are_refused():
     augmentation = Augmentation([MixUp(0.5)], num_classes=CLASSES)
     with pytest.raises(CourseError, match="augmentation mixes samples, whose weights would be wrong"):
         train(picture_net(), (PICTURES, Y, WEIGHTS), augmentation=augmentation)
 
 
-def test_keras_takes_steps_on_augmented_pictures():
+def test_train_step_of_a_model_gets_augmented_pictures():
     ours, theirs = picture_net(Stepping), picture_net()
     augmentation = Augmentation([Flip(horizontal=True), Noise(0.1)])
     settings = {"augmentation": augmentation, "loss": LOGITS}
@@ -571,27 +571,27 @@ def test_keras_takes_steps_on_augmented_pictures():
     assert_equal_weights(ours, theirs)
 
 
-def test_metrics_by_their_class_and_by_one_name():
+def test_a_metric_can_be_a_class_or_a_single_name():
     by_class = train(net(), metrics=[keras.metrics.SparseCategoricalAccuracy], epochs=1)
     by_name = train(net(), metrics="accuracy", epochs=1)
     assert by_class["sparse_categorical_accuracy"] == by_name["accuracy"]
 
 
-def test_unsigned_numbers_are_trained_on():
+def test_unsigned_integers_are_accepted():
     for kind in ("uint16", "uint32"):
         numbers = np.abs(100 * X).astype(kind)
         same = train(net(layers.Rescaling(0.01)), (numbers, Y))["loss"]
         assert train(net(layers.Rescaling(0.01)), (numbers.astype("float32"), Y))["loss"] == same
 
 
-# --- Weights, several inputs and outputs, models of one's own --------------------------------------------------
+# --- Weights, several inputs and outputs, user-defined models --------------------------------------------------
 
 
 def test_sample_weights():
     ours, theirs = net(), net()
     valid = X[:9], Y[:9], WEIGHTS[9:18]
     history = train(ours, (X, Y, WEIGHTS), valid, weighted_metrics={"weighted": "accuracy"})
-    expected = keras_trains(theirs, (X, Y, WEIGHTS), valid, loss=LOGITS, weighted_metrics=["accuracy"])
+    expected = train_with_keras(theirs, (X, Y, WEIGHTS), valid, loss=LOGITS, weighted_metrics=["accuracy"])
     renamed = {name.replace("accuracy", "weighted"): column for name, column in expected.items()}
     assert_equal_histories(history, renamed)
     assert_equal_weights(ours, theirs)
@@ -609,7 +609,7 @@ def test_class_weights(weights):
     assert history["loss"] == pytest.approx(expected["loss"], abs=1e-6)
 
 
-def test_the_last_samples_are_split_off():
+def test_validation_split_takes_the_last_samples():
     history = train(net(), validation_split=0.3)
     expected = train(net(), (X[:21], Y[:21]), (X[21:], Y[21:]))
     for name in ("loss", "val_loss"):
@@ -620,15 +620,15 @@ def test_the_last_samples_are_split_off():
         assert weighted[name] == expected[name]
 
 
-def two_ended():
+def two_input_model():
     left, right = keras.Input((FEATURES,), name="left"), keras.Input((2,), name="right")
     x = layers.Concatenate()([layers.Dense(4, name="hidden")(left), right])
     outputs = {"kind": layers.Dense(CLASSES, name="kind")(x), "size": layers.Dense(1, name="size")(x)}
     return initialize(keras.Model({"left": left, "right": right}, outputs), seed=1)
 
 
-def test_several_inputs_and_outputs_with_a_loss_a_metric_and_weights_each():
-    # whole batches: of a smaller last one, Keras on TensorFlow counts the loss of an output as if it were a whole one
+def test_several_inputs_and_outputs_with_losses_metrics_and_weights():
+    # full batches only: Keras on TensorFlow weights the loss of a smaller last batch like a full one
     x = {"left": X[:24], "right": X[:24, :2] * 2}
     y = {"kind": Y[:24], "size": X[:24, :1] - 1}
     settings = {
@@ -636,15 +636,15 @@ def test_several_inputs_and_outputs_with_a_loss_a_metric_and_weights_each():
         "loss_weights": {"kind": 1.0, "size": 0.3},
         "metrics": {"kind": ["accuracy"], "size": ["mae"]},
     }
-    ours, theirs = two_ended(), two_ended()
+    ours, theirs = two_input_model(), two_input_model()
     history = train(ours, (x, y), (x, y), **settings)
-    assert_equal_histories(history, keras_trains(theirs, (x, y), (x, y), **settings))
+    assert_equal_histories(history, train_with_keras(theirs, (x, y), (x, y), **settings))
     assert_equal_weights(ours, theirs)
     with pytest.raises(CourseError, match="the input 'right' is missing"):
-        train(two_ended(), ({"left": X[:24]}, y), **settings)
+        train(two_input_model(), ({"left": X[:24]}, y), **settings)
 
 
-class NeverFits(keras.Metric):
+class FailingMetric(keras.Metric):
     def update_state(self, y_true, y_pred, sample_weight=None):
         raise RuntimeError("needs a fourth class")
 
@@ -654,14 +654,14 @@ class NeverFits(keras.Metric):
 
 @keras.saving.register_keras_serializable("any_model")
 class Reconstruction(layers.Layer):
-    """Adds what is lost as a loss of its own, as autoencoders do."""
+    """Adds the reconstruction error as a loss, as autoencoders do."""
 
     def call(self, x, reconstruction):
         self.add_loss(ops.mean(ops.square(x - reconstruction)))
         return reconstruction
 
 
-def test_a_loss_that_a_layer_adds_needs_no_labels():
+def test_a_loss_added_by_a_layer_needs_no_labels():
     def make():
         x = keras.Input((FEATURES,))
         return initialize(keras.Model(x, Reconstruction()(x, layers.Dense(FEATURES, name="decoder")(x))), seed=1)
@@ -669,7 +669,7 @@ def test_a_loss_that_a_layer_adds_needs_no_labels():
     ours, same, theirs = make(), make(), make()
     history = train(ours, X[:24], X[24:])
     train(same, (X[:24],))
-    expected = keras_trains(theirs, (X[:24],), X[24:])
+    expected = train_with_keras(theirs, (X[:24],), X[24:])
     for name in ("loss", "val_loss"):
         assert history[name] == pytest.approx(expected[name], abs=1e-5)
     assert_equal_weights(ours, theirs)
@@ -678,14 +678,14 @@ def test_a_loss_that_a_layer_adds_needs_no_labels():
         train(net(), X)
 
 
-def test_a_metric_that_does_not_fit_is_refused():
+def test_a_metric_that_does_not_match_the_outputs_is_refused():
     with pytest.raises(CourseError, match="do not fit together") as caught:
-        train(net(), metrics=[keras.metrics.SparseTopKCategoricalAccuracy(k=CLASSES + 9), NeverFits()])
+        train(net(), metrics=[keras.metrics.SparseTopKCategoricalAccuracy(k=CLASSES + 9), FailingMetric()])
     assert "needs a fourth class" in str(caught.value) or "out of range" in str(caught.value)
 
 
 class WithoutTraining(keras.Model):
-    """Its ``call`` takes no ``training``, and it calls itself built before its layers are."""
+    """A model whose ``call`` has no ``training``, and that sets ``built`` before its layers are built."""
 
     def __init__(self):
         super().__init__()
@@ -698,20 +698,20 @@ class WithoutTraining(keras.Model):
         return self.dense(x)
 
 
-def test_a_model_whose_call_takes_no_training_predicts():
+def test_a_model_whose_call_has_no_training_argument_predicts():
     model = WithoutTraining()
     model.build((None, FEATURES))
     np.testing.assert_allclose(predict_logits(model, X), keras.ops.convert_to_numpy(model(X)), atol=1e-6)
 
 
-def test_a_model_that_is_not_built_is_built_to_predict():
+def test_predict_logits_builds_an_unbuilt_model():
     model = keras.Sequential([layers.Dense(3)])
     np.testing.assert_allclose(predict_logits(model, X), keras.ops.convert_to_numpy(model(X)), atol=1e-6)
 
 
 @pytest.mark.parametrize("given", ["dictionary", "list", "lists of numbers"])
 def test_several_inputs_give_several_outputs(given):
-    model = two_ended()
+    model = two_input_model()
     x = {"left": X[:5], "right": X[:5, :2] * 2}
     expected = {name: keras.ops.convert_to_numpy(output) for name, output in model(x, training=False).items()}
     forms = {"dictionary": x, "list": list(x.values()), "lists of numbers": {key: x[key].tolist() for key in x}}
@@ -725,10 +725,10 @@ def test_several_inputs_give_several_outputs(given):
     with pytest.raises(CourseError, match="only one input of pictures"):
         predict_logits(model, forms[given], augmentation=Augmentation([Flip()]))
     with pytest.raises(CourseError, match="x has 5 samples and 3 rows in another input"):
-        predict_logits(two_ended(), {"left": X[:5], "right": X[:3, :2]})
+        predict_logits(two_input_model(), {"left": X[:5], "right": X[:3, :2]})
 
 
-def test_a_loss_that_leaves_a_class_out():
+def test_a_loss_that_ignores_a_class():
     y = np.where(np.arange(SAMPLES) % 4 == 0, -1, Y)
 
     def loss():
@@ -736,23 +736,23 @@ def test_a_loss_that_leaves_a_class_out():
 
     ours, theirs = net(), net()
     history = train(ours, (X, y), (X, y), loss=loss(), metrics={})
-    assert_equal_histories(history, keras_trains(theirs, (X, y), (X, y), loss=loss()))
+    assert_equal_histories(history, train_with_keras(theirs, (X, y), (X, y), loss=loss()))
 
 
 def huber_of_the_difference(labels, outputs):
     return ops.mean(ops.log(ops.cosh(outputs - labels)), axis=-1)
 
 
-def test_a_function_as_loss():
+def test_a_function_can_be_the_loss():
     ours, theirs = net(), net()
     y = X[:, :CLASSES]
     history = train(ours, (X, y), (X, y), loss=huber_of_the_difference)
-    assert_equal_histories(history, keras_trains(theirs, (X, y), (X, y), loss=huber_of_the_difference))
+    assert_equal_histories(history, train_with_keras(theirs, (X, y), (X, y), loss=huber_of_the_difference))
     assert history.way == "compiled", history.reason
 
 
 class Own(keras.Model):
-    """A model that is not built yet, and computes its loss itself."""
+    """A model that is not built and computes its own loss."""
 
     def __init__(self):
         super().__init__()
@@ -766,7 +766,7 @@ class Own(keras.Model):
 
 
 class OwnStep(Own):
-    """A model whose training step is its own, too."""
+    """A model with its own training step as well."""
 
     def train_step(self, *arguments):
         return super().train_step(*arguments)
@@ -791,7 +791,7 @@ def test_a_model_that_computes_its_own_loss(kind):
     np.testing.assert_allclose(history["loss"], losses, atol=2e-5)
     assert_equal_weights(ours, theirs)
     assert (history.way, kind is OwnStep) != ("compiled", True)
-    assert train(kind(), X, epochs=1)["loss"][0] > 0, "a model that is not built is built on the first batch"
+    assert train(kind(), X, epochs=1)["loss"][0] > 0, "an unbuilt model is built on the first batch"
 
 
 # --- Callbacks and runs ----------------------------------------------------------------------------------------
@@ -810,7 +810,7 @@ def test_a_callback_stops_within_an_epoch():
     assert history["epoch"] == [1]
 
 
-def test_hooks_of_validation_and_the_learning_rate_are_as_under_keras():
+def test_validation_hooks_and_learning_rate_are_as_in_keras():
     seen = []
 
     class Watch(keras.callbacks.Callback):
@@ -831,7 +831,7 @@ def test_hooks_of_validation_and_the_learning_rate_are_as_under_keras():
     assert history["learning_rate"] == pytest.approx([0.1])
 
 
-def test_a_backup_goes_on_where_it_was(tmp_path):
+def test_backup_and_restore_continues_in_the_interrupted_epoch(tmp_path):
     epochs = []
 
     class Die(keras.callbacks.Callback):
@@ -846,7 +846,7 @@ def test_a_backup_goes_on_where_it_was(tmp_path):
     assert epochs == [0, 1, 2, 2]
 
 
-def test_a_run_that_a_callback_ended_stays_ended(tmp_path):
+def test_a_run_stopped_by_a_callback_is_not_continued(tmp_path):
     def stop():
         return [keras.callbacks.EarlyStopping("val_loss", patience=1, min_delta=10)]
 
@@ -857,7 +857,7 @@ def test_a_run_that_a_callback_ended_stays_ended(tmp_path):
         assert train(net(), valid=(X, Y), epochs=8, run=run, callbacks=stop())["epoch"] == ended
 
 
-def test_a_second_training_does_not_wipe_the_history_of_the_first(tmp_path):
+def test_a_second_fit_in_the_same_run_is_refused(tmp_path):
     with RunDirectory(tmp_path) as run:
         model = net()
         train(model, epochs=3, run=run)
@@ -884,7 +884,7 @@ def frozen(model):
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_run_with_another_setting_of_a_layer_is_not_gone_on_with(tmp_path, name):
+def test_resuming_with_other_layer_settings_is_refused(tmp_path, name):
     before, after, message = CHANGES[name]
     with RunDirectory(tmp_path) as run:
         train(before(), epochs=1, run=run)
@@ -896,14 +896,14 @@ def test_a_run_with_another_setting_of_a_layer_is_not_gone_on_with(tmp_path, nam
 
 
 @pytest.mark.parametrize("change", [{"class_weight": {1: 9.0}}, {"loss_weights": 3.0}])
-def test_a_run_with_other_weights_is_not_gone_on_with(tmp_path, change):
+def test_resuming_with_other_sample_or_loss_weights_is_refused(tmp_path, change):
     with RunDirectory(tmp_path) as run:
         train(net(), epochs=1, run=run)
     with RunDirectory(tmp_path, resume=True) as run, pytest.raises(CourseError, match="the run to resume has"):
         train(net(), epochs=2, run=run, **change)
 
 
-def test_weights_of_16_bits_resume(tmp_path):
+def test_bfloat16_weights_resume(tmp_path):
     def make():
         return net(layers.Dense(4, dtype="bfloat16", name="h"))
 
@@ -916,8 +916,8 @@ def test_weights_of_16_bits_resume(tmp_path):
 
 
 @pytest.mark.parametrize("beta_2", [0.9, 0.999])
-def test_weights_of_16_bits_are_moved_as_by_keras(beta_2):
-    """Adam computes in 16 bits, in which 0.999 is 1 and nothing moves; a kernel that computes in 32 would move them."""
+def test_bfloat16_weights_are_updated_as_in_keras(beta_2):
+    """In bfloat16, 0.999 is 1, so Adam changes nothing; a kernel that computes in float32 would change the weights."""
     ours, theirs = (
         keras.Sequential([keras.Input((FEATURES,)), layers.Dense(CLASSES, dtype="bfloat16")]) for _ in range(2)
     )
@@ -925,19 +925,19 @@ def test_weights_of_16_bits_are_moved_as_by_keras(beta_2):
     theirs.set_weights(ours.get_weights())
     before = ours.get_weights()
     train(ours, optimizer=keras.optimizers.Adam(0.01, beta_2=beta_2), loss=LOGITS, epochs=4)
-    keras_trains(theirs, optimizer=keras.optimizers.Adam(0.01, beta_2=beta_2), loss=LOGITS, epochs=4)
+    train_with_keras(theirs, optimizer=keras.optimizers.Adam(0.01, beta_2=beta_2), loss=LOGITS, epochs=4)
     for weight, right, start in zip(ours.get_weights(), theirs.get_weights(), before, strict=True):
         weight, right, start = (array.astype("float32") for array in (weight, right, start))
         assert (np.abs(right - start).max() > 0.02) == (beta_2 == 0.9)
         np.testing.assert_allclose(weight, right, atol=2**-8)
 
 
-def test_a_path_is_a_run(tmp_path):
+def test_run_can_be_a_path(tmp_path):
     train(net(), epochs=1, run=str(tmp_path / "run"))
     assert (tmp_path / "run" / "history.csv").exists()
 
 
-def test_warnings_that_are_errors_do_not_end_a_training():
+def test_training_works_with_warnings_as_errors():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model = net(layers.Dense(4, name="unused"))
@@ -948,7 +948,7 @@ def test_warnings_that_are_errors_do_not_end_a_training():
 
 
 @pytest.mark.parametrize("what", ["fit", "predict"])
-def test_threads_train_and_predict_at_once_and_leave_keras_as_it_was(what):
+def test_parallel_threads_train_and_predict_and_restore_keras(what):
     pictures = RANDOM.normal(size=(16, 6, 6, 2)).astype("float32")
 
     def make():
@@ -978,7 +978,7 @@ def test_threads_train_and_predict_at_once_and_leave_keras_as_it_was(what):
     assert list(results.values()) == pytest.approx([results[0]] * 3, abs=1e-6)
 
 
-def test_the_way_is_in_the_metrics_of_the_run(tmp_path):
+def test_the_run_records_how_it_was_trained(tmp_path):
     with RunDirectory(tmp_path) as run:
         history = train(net(), epochs=1, run=run)
     assert run.training == {"way": "compiled", "reason": None}

@@ -1,8 +1,8 @@
-"""``fit`` against Keras' own ``train_on_batch`` and ``evaluate``, for all that Keras has.
+"""``fit`` against Keras' own ``fit`` and ``evaluate``, for all layers, losses, metrics, optimizers and callbacks.
 
 Both start from the same weights and see the same batches in the same order; losses, metrics, validation and weights
-after eight steps must agree. Rows of a table that do not disturb each other share a model, since compiling is what
-takes the time; where one of them fails, each of them is tried alone, and the message names those that fail.
+after eight steps must agree. Independent rows of a table share a model, because compiling takes most of the time; if
+one fails, each of them is tested alone, and the message names those that fail.
 """
 
 import inspect
@@ -26,18 +26,18 @@ from .tables import CALLBACKS, DRAWN, LAYERS, LOSSES, METRICS, OPTIMIZERS, SCHED
 SAMPLES, BATCH, EPOCHS = 16, 4, 2  # eight steps
 VALID = 8
 SMOOTH, ROUGH = 1e-5, 1e-4
-"""How far losses may differ, after steps of SGD and of what divides by small numbers, such as Adam."""
+"""The largest differences of losses: for SGD, and for optimizers that divide by small numbers, such as Adam."""
 
 
-# Keras on JAX asks for 64 bits in some metrics and layers, and says so
+# Keras on JAX requests 64 bits in some metrics and layers, which causes a warning
 pytestmark = pytest.mark.filterwarnings("ignore:(?s).*Explicitly requested dtype int64:UserWarning")
 
 
-# --- Both ways -------------------------------------------------------------------------------------------------
+# --- Both trainers ---------------------------------------------------------------------------------------------
 
 
 def take(data, rows):
-    """The rows of an array, or of each array in a list or dictionary."""
+    """Returns rows of an array, or of each array in a list or dictionary."""
     return keras.tree.map_structure(lambda array: array[rows], data)
 
 
@@ -46,7 +46,7 @@ def order(epoch, count=SAMPLES):
 
 
 def start(model):
-    """Gives a model weights that are the same on each backend, and neither tiny nor symmetric."""
+    """Sets weights that are equal on each backend, and neither small nor symmetric."""
     draw = np.random.default_rng(1)
     for variable in model.trainable_variables:
         variable.assign(draw.uniform(-0.6, 0.6, variable.shape))
@@ -60,12 +60,12 @@ def compiled(model, optimizer, loss, **settings):
 
 
 def as_tuples(data):
-    """Turns lists into tuples: Keras on TensorFlow takes no lists from a generator."""
+    """Converts lists to tuples, because Keras on TensorFlow accepts no lists from a generator."""
     return tuple(map(as_tuples, data)) if isinstance(data, list | tuple) else data
 
 
 def train_by_keras(model, train, valid, *, epochs=EPOCHS, callbacks=(), order=order):
-    """Keras' own ``fit`` of a compiled model, which gets the batches in our order; returns its columns."""
+    """Trains a compiled model with Keras' ``fit`` on batches in our order, and returns its history."""
     count = len(keras.tree.flatten(train)[0])
 
     def batches():
@@ -84,7 +84,7 @@ def train_by_fit(model, train, valid, **settings):
 
 
 def differences(history, expected, tolerance):
-    """The columns that differ, each with what it is and what it is to be."""
+    """Returns the columns that differ, each with the found and the expected values."""
     wrong = {}
     for name, column in expected.items():
         if name not in history:
@@ -95,7 +95,7 @@ def differences(history, expected, tolerance):
 
 
 def different_weights(model, reference, tolerance):
-    """The weights that differ, and by how much."""
+    """Returns the weights that differ, each with the largest difference."""
     wrong = {}
     for ours, theirs in zip(model.weights, reference.weights, strict=True):
         if ours.path.endswith(tables.WITHOUT_GRADIENT):
@@ -116,17 +116,17 @@ def sgd():
 
 
 def trained_by_keras(label):
-    """Whether the table says that Keras' own trainer takes the steps of a row."""
+    """Returns whether, according to the table, Keras' own trainer takes the steps of a row."""
     return keras.backend.backend() in tables.BY_KERAS.get(label, ())
 
 
 def assert_way(history, labels):
-    """Makes sure that the compiled loop trains all but those rows of which the table says otherwise."""
+    """Checks that the compiled loop trains all rows except those for which the table says otherwise."""
     expected = "keras" if any(map(trained_by_keras, labels)) else "compiled"
     assert history.way == expected, f"{labels}: trained by {history.way}, since {history.reason}"
 
 
-def both(
+def compare_both(
     model,
     reference,
     train,
@@ -140,18 +140,18 @@ def both(
     tolerance=SMOOTH,
     apart=False,
 ):
-    """Trains both ways and compares; ``labels`` are the rows that this is about.
+    """Trains with both trainers and compares; ``labels`` are the tested rows.
 
-    ``apart`` lets Keras validate once, at the end: on PyTorch its history of a metric that returns a variable holds,
-    instead of the value after an epoch of training, that after the validation which follows.
+    With ``apart``, Keras validates only at the end: on PyTorch, its history of a metric that returns a variable has the
+    value after the validation instead of that after the epoch.
     """
     reference.set_weights(model.get_weights())
     trained = train_by_fit(model, train, valid, optimizer=optimizer(), **ours)
     assert_way(trained, labels)
     history = dict(trained)
     compiled(reference, optimizer(), **theirs)
-    # Keras does so before the first step on JAX; elsewhere after it, when SpectralNormalization has changed its kernel,
-    # of which ScheduleFreeAdamW keeps a copy
+    # On JAX, Keras does so before the first step; elsewhere after it, when SpectralNormalization has changed the kernel
+    # that ScheduleFreeAdamW copies.
     reference.optimizer.build(reference.trainable_variables)
     expected = train_by_keras(reference, weighted or train, None if apart else valid)
     if apart:
@@ -162,8 +162,8 @@ def both(
     return history
 
 
-def each_alone(check, labels):
-    """Checks several rows together and, where that fails, each of them alone, to name those that do."""
+def check_each(check, labels):
+    """Checks several rows together; if that fails, checks each of them alone and names those that fail."""
     try:
         check(labels)
         return
@@ -177,14 +177,14 @@ def each_alone(check, labels):
             check([label])
         except Exception as error:
             failures.append(f"{label}: {type(error).__name__}: {error}")
-    raise AssertionError("\n".join(failures) or "all of them together, and none alone") from together
+    raise AssertionError("\n".join(failures) or "only all of them together fail") from together
 
 
-# --- The tables hold all that Keras has ------------------------------------------------------------------------
+# --- The tables have every class of Keras ----------------------------------------------------------------------
 
 
 def classes_of(module):
-    """The names of a module's classes; one with several names counts under each, and one of them is enough."""
+    """Returns the set of names of each class of a module."""
     named = {}
     for name, value in vars(module).items():
         if inspect.isclass(value):
@@ -212,11 +212,11 @@ def test_each_class_is_in_a_table(module, table, others):
     assert not gone, f"{module.__name__} has no {sorted(gone)} any more"
 
 
-# --- Which backend tries what ----------------------------------------------------------------------------------
+# --- Distribution over backends --------------------------------------------------------------------------------
 
 
-def dealt(labels, always=()):
-    """All rows on PyTorch, which compiles soonest, and half of them on each of the others; the rest is marked slow."""
+def distribute(labels, always=()):
+    """Selects all rows on PyTorch, which compiles fastest, and half of them elsewhere; the others are marked slow."""
     place = {"torch": slice(None), "tensorflow": slice(0, None, 2), "jax": slice(1, None, 2)}
     labels = list(labels)
     mine = [*labels[place[keras.backend.backend()]], *always]
@@ -235,25 +235,25 @@ def runs(row):
 
 
 def net(kind, rows, **settings):
-    """A model with one branch and one output for each row.
+    """Returns a model with one branch and one output for each row.
 
-    Each branch has a dense layer before its own, whose weights show whether its gradient is right, and one after it.
+    Each branch has a dense layer before and after the tested one; the first one shows if the gradient is right.
     """
     inputs = keras.Input(tables.SHAPES[kind], dtype="int32" if kind == "tokens" else "float32")
     outputs = {}
     for label, make in rows.items():
         name, x = label.replace(" ", "_"), inputs
         if kind in tables.WITH_GRADIENT:
-            has_bias = not label.startswith("BatchNormalization")  # which takes it out again
+            has_bias = not label.startswith("BatchNormalization")  # which cancels a bias
             x = layers.Dense(tables.SHAPES[kind][-1], use_bias=has_bias, name=f"{name}_stem")(x)
         flat = layers.Flatten()(make(x, **settings))
-        # however many numbers there are, a step changes the output by about the learning rate
+        # for any number of features, a step changes the output by about the learning rate
         outputs[name] = layers.Dense(1, name=name)(layers.Rescaling((flat.shape[-1] or 1) ** -0.5)(flat))
     return start(keras.Model(inputs, one_or_all(outputs)))
 
 
 def one_or_all(values):
-    """A dictionary, or its one value."""
+    """Returns a dictionary, or its only value."""
     return values if len(values) > 1 else next(iter(values.values()))
 
 
@@ -284,7 +284,7 @@ def check_layers(
     train, valid = (data_for(kind, model.output_names, count) for count in (SAMPLES, VALID))
     # the losses and weights of each output name its row
     ours, theirs = ({"loss": one_or_all({name: loss() for name in model.output_names})} for _ in "ab")
-    return both(
+    return compare_both(
         model,
         reference,
         train,
@@ -298,9 +298,9 @@ def check_layers(
 
 
 def groups(table, size=20, without=()):
-    """Names of a kind and of some of its rows, a model's worth at a time: compiled ones, and those that Keras trains.
+    """Returns test parameters: a kind, and those of its rows that share a model, compiled or trained by Keras.
 
-    Each backend tries a third of the rows, and all that only it has; the rest is marked slow.
+    Each backend tests a third of the rows, and those that only it has; the others are marked slow.
     """
     backend = keras.backend.backend()
     place = ("torch", "tensorflow", "jax").index(backend)
@@ -322,17 +322,17 @@ def groups(table, size=20, without=()):
 
 @pytest.mark.parametrize(("kind", "labels"), groups(LAYERS, size=10))
 def test_layers(kind, labels):
-    each_alone(partial(check_layers, kind, LAYERS[kind]), labels)
+    check_each(partial(check_layers, kind, LAYERS[kind]), labels)
 
 
 @pytest.mark.filterwarnings("ignore:(?s).*Tensor.T is deprecated:UserWarning")  # in Keras' RandAugment
 @pytest.mark.parametrize(("kind", "labels"), groups(DRAWN, size=10, without=tables.DRAWS_REGARDLESS))
-def test_layers_that_draw_without_their_draws(kind, labels):
-    each_alone(partial(check_layers, kind, DRAWN[kind], on=0), labels)
+def test_random_layers_without_their_random_numbers(kind, labels):
+    check_each(partial(check_layers, kind, DRAWN[kind], on=0), labels)
 
 
 @pytest.mark.parametrize("label", tables.REFUSED)
-def test_what_is_refused_is_refused_before_anything_is_computed(label):
+def test_unsupported_models_are_refused_before_any_computation(label):
     build, message, _ = tables.REFUSED[label]
     model = build()
     before = model.get_weights()
@@ -345,8 +345,8 @@ def test_what_is_refused_is_refused_before_anything_is_computed(label):
 # --- Losses ----------------------------------------------------------------------------------------------------
 
 
-def end(x, target, name):
-    """A dense layer that ends as a target says."""
+def output_layer(x, target, name):
+    """Returns the output of a dense layer with the ending of a target."""
     ending = target.ending
     x = layers.Dense(target.units, ending if ending not in ("unit", "frames") else None, name=name)(x)
     if ending == "unit":
@@ -357,11 +357,11 @@ def end(x, target, name):
 
 
 def small_net(targets):
-    """One hidden layer, and an output for each name in a dictionary of kinds of labels."""
+    """Returns a model with one hidden layer, and an output for each name in a dictionary of kinds of labels."""
     inputs = keras.Input(tables.SHAPES["vector"], name="x")
-    # orthogonal weights lie by columns in PyTorch's memory
+    # orthogonal weights are column-major on PyTorch
     x = layers.Dense(5, "tanh", kernel_initializer="orthogonal", name="hidden")(inputs)
-    outputs = {name: end(x, TARGETS[target], name) for name, target in targets.items()}
+    outputs = {name: output_layer(x, TARGETS[target], name) for name, target in targets.items()}
     return start(keras.Model(inputs, one_or_all(outputs)))
 
 
@@ -379,7 +379,7 @@ def check_losses(labels, also=(), weight=1.0, **settings):
         made = [next(iter(losses.values())) for losses in made]
     data = labeled(targets, SAMPLES), labeled(targets, VALID)
     weights = {"loss_weights": dict.fromkeys(targets, weight)} if len(labels) > 1 else {}
-    both(
+    compare_both(
         small_net(targets),
         small_net(targets),
         *data,
@@ -394,9 +394,9 @@ COMPILED_LOSSES = [label for label in LOSSES if not trained_by_keras(label)]
 OTHER_LOSSES = [label for label in LOSSES if trained_by_keras(label)]
 
 
-@pytest.mark.parametrize("half", dealt([0, 1]))
+@pytest.mark.parametrize("half", distribute([0, 1]))
 def test_losses(half):
-    each_alone(check_losses, COMPILED_LOSSES[half::2])
+    check_each(check_losses, COMPILED_LOSSES[half::2])
 
 
 @pytest.mark.parametrize("label", OTHER_LOSSES)
@@ -419,12 +419,12 @@ def check_metrics(target, labels):
     targets = {"out": target}
     data = labeled(targets, SAMPLES), labeled(targets, VALID)
     ours, theirs = ({"loss": loss(), "metrics": metrics} for metrics in made)
-    both(small_net(targets), small_net(targets), *data, labels=labels, ours=ours, theirs=theirs, apart=True)
+    compare_both(small_net(targets), small_net(targets), *data, labels=labels, ours=ours, theirs=theirs, apart=True)
 
 
 @pytest.mark.parametrize(("target", "labels"), groups(METRICS))
 def test_metrics(target, labels):
-    each_alone(partial(check_metrics, target), labels)
+    check_each(partial(check_metrics, target), labels)
 
 
 # --- Optimizers ------------------------------------------------------------------------------------------------
@@ -434,7 +434,7 @@ def check_optimizer(label, make):
     targets = {"out": "real"}
     loss = {"loss": keras.losses.MeanSquaredError()}
     data = labeled(targets, SAMPLES), labeled(targets, VALID)
-    both(
+    compare_both(
         *(small_net(targets) for _ in range(2)),
         *data,
         labels=[label],
@@ -445,12 +445,12 @@ def check_optimizer(label, make):
     )
 
 
-@pytest.mark.parametrize("label", dealt(OPTIMIZERS))
+@pytest.mark.parametrize("label", distribute(OPTIMIZERS))
 def test_optimizer(label):
     check_optimizer(label, make_of(OPTIMIZERS[label]))
 
 
-@pytest.mark.parametrize("label", dealt(SCHEDULES))
+@pytest.mark.parametrize("label", distribute(SCHEDULES))
 def test_schedule(label):
     optimizer, schedule = SCHEDULES[label]
     check_optimizer(label, lambda: getattr(keras.optimizers, optimizer)(schedule()))
@@ -461,7 +461,7 @@ def test_schedule(label):
 
 @pytest.mark.filterwarnings("ignore:Could not reach RemoteMonitor:UserWarning")
 @pytest.mark.parametrize(
-    "label", dealt((label for label, row in CALLBACKS.items() if row.runs()), always=["TensorBoard"])
+    "label", distribute((label for label, row in CALLBACKS.items() if row.runs()), always=["TensorBoard"])
 )
 def test_callback(label, tmp_path):
     row = CALLBACKS[label]
@@ -486,7 +486,7 @@ def test_callback(label, tmp_path):
 # --- Whole models ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("label", dealt(tables.CASES))
+@pytest.mark.parametrize("label", distribute(tables.CASES))
 def test_case(label):
     case = tables.CASES[label]
     model, reference = start(case.build()), start(case.build())
@@ -500,7 +500,7 @@ def test_case(label):
         weights = np.array([case.class_weight[label] for label in train[1]], "float32")
     if case.weights:
         ours["sample_weight"] = weights = case.weights(SAMPLES)
-    both(
+    compare_both(
         model,
         reference,
         train,
@@ -512,16 +512,16 @@ def test_case(label):
     )
 
 
-# --- Layers that draw ------------------------------------------------------------------------------------------
+# --- Random layers ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.filterwarnings("ignore:(?s).*Tensor.T is deprecated:UserWarning")  # in Keras' RandAugment
 @pytest.mark.parametrize(("kind", "labels"), groups(DRAWN, size=10, without=tables.DRAWS_FROM_ELSEWHERE))
-def test_layers_that_draw(kind, labels, tmp_path):
-    """A run that was interrupted draws what an uninterrupted one does, and each epoch draws something else."""
+def test_random_layers(kind, labels, tmp_path):
+    """A resumed run has the random numbers of an uninterrupted one, and each epoch has other ones."""
     chosen = {label: make_of(DRAWN[kind][label]) for label in labels}
     models = [net(kind, chosen, on=1) for _ in range(2)]
-    train = data_for(kind, models[0].output_names, BATCH)  # one step an epoch, and the same samples in each
+    train = data_for(kind, models[0].output_names, BATCH)  # one step in each epoch, with the same samples
 
     def run(model, epochs, **settings):
         loss = one_or_all({name: keras.losses.MeanSquaredError() for name in model.output_names})
@@ -538,11 +538,15 @@ def test_layers_that_draw(kind, labels, tmp_path):
     )
     columns = {name: uninterrupted[f"{name}_loss" if len(labels) > 1 else "loss"] for name in models[0].output_names}
     assert_same(
-        {name: f"drew the same in each epoch: {column}" for name, column in columns.items() if len(set(column)) == 1}
+        {
+            name: f"has the same random numbers in each epoch: {column}"
+            for name, column in columns.items()
+            if len(set(column)) == 1
+        }
     )
 
 
-# a compiled program draws other numbers than the eager one of the reference, but for JAX
+# except on JAX, a compiled program draws other numbers than the eager reference
 DRAWN_AS_BY_KERAS = {
     kind: {label: row for label, row in rows.items() if keras.backend.backend() == "jax" or trained_by_keras(label)}
     for kind, rows in DRAWN.items()
@@ -551,9 +555,9 @@ DRAWN_AS_BY_KERAS = {
 
 @pytest.mark.filterwarnings("ignore:(?s).*Tensor.T is deprecated:UserWarning")  # in Keras' RandAugment
 @pytest.mark.parametrize(("kind", "labels"), groups(DRAWN_AS_BY_KERAS, size=10, without=tables.DRAWS_FROM_ELSEWHERE))
-def test_layers_that_draw_draw_as_by_keras(kind, labels):
-    # without validation, in which some of them draw and use nothing of it
-    each_alone(partial(check_layers, kind, DRAWN[kind], on=1, validates=False), labels)
+def test_random_layers_equal_keras(kind, labels):
+    # without validation, in which some layers draw numbers and do not use them
+    check_each(partial(check_layers, kind, DRAWN[kind], on=1, validates=False), labels)
 
 
 # --- Combinations ----------------------------------------------------------------------------------------------
@@ -581,7 +585,7 @@ DATA = {
     "arrays of big-endian numbers": (lambda x, y: (x.astype(">f4"), y), order),
     "PyDataset": (as_sequence, lambda epoch, count: np.arange(count)),
 }
-"""What training data come as, and the order in which an epoch goes through them."""
+"""Kinds of training data, and the order of samples in an epoch."""
 
 
 @settings(derandomize=True, deadline=None, max_examples=5, database=None, suppress_health_check=list(HealthCheck))
@@ -596,14 +600,14 @@ DATA = {
 def test_combination(layer, loss, optimizer, callback, data, metric):
     kind, label = layer
     target, make_loss = LOSSES[loss]
-    # what returns a variable is compared in test_metrics; see ``both``
+    # metrics that return a variable are compared in test_metrics; see ``compare_both``
     fitting = sorted(name for name in METRICS.get(target, {}) if not name.endswith(("Negatives", "Positives")))
     measured = metric.sample(fitting, min(2, len(fitting)))
 
     def build():
         x = keras.Input(tables.SHAPES[kind])
         hidden = layers.Dense(3, "tanh")(layers.Flatten()(make_of(LAYERS[kind][label])(x)))
-        return start(keras.Model(x, end(hidden, TARGETS[target], "out")))
+        return start(keras.Model(x, output_layer(hidden, TARGETS[target], "out")))
 
     model, reference = build(), build()
     reference.set_weights(model.get_weights())
@@ -618,7 +622,7 @@ def test_combination(layer, loss, optimizer, callback, data, metric):
     compiled(reference, make(), make_loss(), metrics=metrics[1])
     expected = train_by_keras(reference, (x, y), valid, callbacks=callbacks[1:], order=rows)
     settings = {"optimizer": make(), "loss": make_loss(), "metrics": metrics[0], "callbacks": callbacks[:1]}
-    if not np.isfinite(expected["loss"]).all():  # Keras goes on without a word
+    if not np.isfinite(expected["loss"]).all():  # Keras continues without an error
         with pytest.raises(DivergenceError):
             train_by_fit(model, give(x, y), valid, **settings)
         return
@@ -626,16 +630,16 @@ def test_combination(layer, loss, optimizer, callback, data, metric):
     assert_same(differences(history, expected, ROUGH))
 
 
-ELSEWHERE = tables.TOKENS_THAT_REPEAT if keras.backend.backend() == "tensorflow" else ()
+EXCLUDED = tables.TOKENS_THAT_REPEAT if keras.backend.backend() == "tensorflow" else ()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize(("kind", "labels"), groups(LAYERS, without=ELSEWHERE))
+@pytest.mark.parametrize(("kind", "labels"), groups(LAYERS, without=EXCLUDED))
 def test_all_layers_with_all_optimizers(kind, labels, optimizer):
     settings = {"optimizer": make_of(OPTIMIZERS[optimizer]), "tolerance": ROUGH, "also": [optimizer]}
     # under a loss with small gradients, no optimizer diverges
-    each_alone(partial(check_layers, kind, LAYERS[kind], loss=keras.losses.Huber, **settings), labels)
+    check_each(partial(check_layers, kind, LAYERS[kind], loss=keras.losses.Huber, **settings), labels)
 
 
 @pytest.mark.slow
@@ -643,5 +647,5 @@ def test_all_layers_with_all_optimizers(kind, labels, optimizer):
 @pytest.mark.parametrize("labels", [COMPILED_LOSSES, *[[label] for label in OTHER_LOSSES]])
 def test_all_losses_with_all_optimizers(labels, optimizer):
     settings = {"optimizer": make_of(OPTIMIZERS[optimizer]), "tolerance": ROUGH, "also": [optimizer]}
-    # they share a layer, which is to be moved by their mean and not by their sum
-    each_alone(partial(check_losses, weight=1 / len(labels), **settings), labels)
+    # they share a layer, which should be updated by their mean and not their sum
+    check_each(partial(check_losses, weight=1 / len(labels), **settings), labels)

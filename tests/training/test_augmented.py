@@ -1,4 +1,4 @@
-"""Training on augmented pictures: what does not fit is named before anything is compiled; labels of each form."""
+"""Training on augmented pictures: errors before compiling, and all forms of labels."""
 
 import sys
 
@@ -10,7 +10,7 @@ from keras_course import augmentation, randomness
 from keras_course.errors import CourseError
 from keras_course.training import extract_features, fit, predict_logits
 
-fit_room = sys.modules[fit.__module__]  # the file; keras_course.training.fit is the function
+fit_module = sys.modules[fit.__module__]  # the module; keras_course.training.fit is the function
 
 PICTURES = np.random.default_rng(3).integers(0, 256, (6, 4, 4, 1)).astype("float32")
 CLASSES = np.arange(6) % 3
@@ -33,11 +33,11 @@ class Subclassed(keras.Model):
 
 
 def squared(labels, outputs):
-    """A loss of somebody, which takes what has the shape of the outputs."""
+    """A user-defined loss that accepts any labels of the shape of the outputs."""
     return keras.ops.mean(keras.ops.square(labels - outputs), axis=-1)
 
 
-class SparseOfOnesOwn(keras.losses.SparseCategoricalCrossentropy):
+class SparseSubclass(keras.losses.SparseCategoricalCrossentropy):
     pass
 
 
@@ -45,7 +45,7 @@ def mixing(classes):
     return augmentation.Augmentation([augmentation.MixUp(0.5)], num_classes=classes)
 
 
-NOT_TO_BE_MIXED = {
+REFUSED = {
     "more classes": ({"augmentation": mixing(4)}, "num_classes is 4 and the model gives 3 outputs; give num_classes=3"),
     "fewer classes": (
         {"augmentation": mixing(2)},
@@ -103,7 +103,7 @@ NOT_TO_BE_MIXED = {
         "loss has sparse_categorical_crossentropy, which takes class numbers",
     ),
     "a loss of class numbers": (
-        {"loss": SparseOfOnesOwn(from_logits=True)},
+        {"loss": SparseSubclass(from_logits=True)},
         "loss has sparse_categorical_crossentropy",
     ),
     "a layer": (
@@ -118,13 +118,13 @@ NOT_TO_BE_MIXED = {
 }
 
 
-@pytest.mark.parametrize("name", NOT_TO_BE_MIXED)
-def test_an_augmentation_that_does_not_fit_is_named_before_anything_is_compiled(monkeypatch, name):
+@pytest.mark.parametrize("name", REFUSED)
+def test_an_unsuitable_augmentation_is_refused_before_compiling(monkeypatch, name):
     def fail(*_arguments):
         raise AssertionError("the step is compiled")
 
-    monkeypatch.setattr(fit_room, "choose_steps", fail)
-    settings, message = NOT_TO_BE_MIXED[name]
+    monkeypatch.setattr(fit_module, "choose_steps", fail)
+    settings, message = REFUSED[name]
     settings = {"model": None, "x": PICTURES, "labels": CLASSES, "augmentation": MIXED, **settings}
     model, x, labels = (settings.pop(one) for one in ("model", "x", "labels"))
     with pytest.raises(CourseError, match=message) as caught:
@@ -133,8 +133,8 @@ def test_an_augmentation_that_does_not_fit_is_named_before_anything_is_compiled(
 
 
 @pytest.mark.parametrize("labels", ["numbers", "column", "probabilities"])
-def test_labels_of_each_form_are_mixed_alike(labels):
-    """Also a column of class numbers, which was taken for probabilities."""
+def test_all_forms_of_labels_are_mixed_alike(labels):
+    """A column of class numbers must not be used as probabilities."""
     y = {"numbers": CLASSES, "column": CLASSES[:, None], "probabilities": np.eye(3, dtype="float32")[CLASSES]}
     loss = "categorical_crossentropy" if labels == "probabilities" else "sparse_categorical_crossentropy"
     model = picture_model()
@@ -162,14 +162,14 @@ def test_a_column_of_probabilities_is_mixed_for_one_output():
     assert np.isfinite(history["loss"][0])
 
 
-def test_a_layer_that_would_mix_has_no_place_in_a_model():
+def test_an_augmentation_that_mixes_samples_is_refused_in_a_model():
     with pytest.raises(CourseError, match="labels are missing; MixUp and CutMix change them, so they cannot be part"):
         augmentation.Augmentation([augmentation.MixUp()], num_classes=3)(keras.Input((4, 4, 1)))
 
 
 @pytest.mark.parametrize("what", ["predict_logits", "extract_features"])
-def test_pictures_that_cannot_be_changed_are_named_before_a_model_runs(monkeypatch, tmp_path, what):
-    monkeypatch.setattr(fit_room._backend, "forward", None, raising=False)
+def test_unsuitable_pictures_are_refused_before_a_model_runs(monkeypatch, tmp_path, what):
+    monkeypatch.setattr(fit_module._backend, "forward", None, raising=False)
     pictures = PICTURES.astype("uint8")
     run = {
         "predict_logits": lambda augment: predict_logits(picture_model(), pictures, augmentation=augment),

@@ -1,4 +1,4 @@
-"""The compiled loop by itself: any losses of any batch, one or more optimizers, against NumPy."""
+"""The compiled loop alone, against NumPy: any losses, and one or more optimizers."""
 
 import keras
 import numpy as np
@@ -18,8 +18,8 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-def numpy_game():
-    """A generator w·z against a discriminator a·x + b, each by plain SGD, the second with momentum; in float64."""
+def train_gan_in_numpy():
+    """Trains a generator w·z by SGD and a discriminator a·x + b by SGD with momentum, in float64."""
     w, (a, b) = START["generator"].astype("float64"), START["discriminator"].astype("float64")
     velocity = np.zeros(2)
     rows = []
@@ -31,17 +31,17 @@ def numpy_game():
         gradient = np.array([(of_real * real + of_fake * fake).mean(), (of_real + of_fake).mean()])
         velocity = 0.9 * velocity - 0.1 * gradient
         a, b = a + velocity[0], b + velocity[1]
-        score = a * fake + b  # of the discriminator that has just moved
+        score = a * fake + b  # of the updated discriminator
         generator_loss = np.log1p(np.exp(-score)).mean()
         w = w - 0.2 * ((-sigmoid(-score) * a)[:, None] * z).mean(axis=0)
         rows.append([discriminator_loss, np.mean(real_score > 0), generator_loss])
     return np.array(rows), w, np.array([a, b])
 
 
-def keras_game():
+def gan_loop():
     generator = keras.Variable(START["generator"], name="generator")
     discriminator = keras.Variable(START["discriminator"], name="discriminator")
-    played = keras.Variable(0, dtype="int32", trainable=False, name="played")
+    steps = keras.Variable(0, dtype="int32", trainable=False, name="steps")
 
     def score(x):
         return discriminator[0] * x + discriminator[1]
@@ -51,7 +51,7 @@ def keras_game():
 
     def discriminator_loss(batch):
         real = score(batch["real"])
-        played.assign(played + 1)
+        steps.assign(steps + 1)
         loss = ops.mean(ops.softplus(-real)) + ops.mean(ops.softplus(score(fake(batch))))
         return loss, {"right": ops.mean(ops.cast(real > 0, "float32"))}
 
@@ -65,13 +65,13 @@ def keras_game():
         _backend.Update(discriminator_loss, optimizers[0], [discriminator], logs={"right": ()}),
         _backend.Update(generator_loss, optimizers[1], [generator]),
     ]
-    return _backend.training_loop(updates, [played]), generator, discriminator, played
+    return _backend.training_loop(updates, [steps]), generator, discriminator, steps
 
 
 @pytest.mark.parametrize("group", [1, 4, STEPS])
-def test_two_optimizers_play_a_game_as_numpy_does(group):
-    expected, w, discriminated = numpy_game()
-    loop, generator, discriminator, played = keras_game()
+def test_two_optimizers_train_a_gan_as_in_numpy(group):
+    expected, w, discriminated = train_gan_in_numpy()
+    loop, generator, discriminator, steps = gan_loop()
     loop.load()
     rows = []
     for start in range(0, STEPS, group):
@@ -83,20 +83,20 @@ def test_two_optimizers_play_a_game_as_numpy_does(group):
     np.testing.assert_allclose(np.concatenate(rows), expected, atol=1e-6)
     np.testing.assert_allclose(ops.convert_to_numpy(generator), w, atol=1e-6)
     np.testing.assert_allclose(ops.convert_to_numpy(discriminator), discriminated, atol=1e-6)
-    assert int(ops.convert_to_numpy(played)) == STEPS
+    assert int(ops.convert_to_numpy(steps)) == STEPS
 
 
-def test_no_steps_compile_and_change_nothing():
-    loop, generator, discriminator, played = keras_game()
+def test_running_0_steps_compiles_and_changes_nothing():
+    loop, generator, discriminator, steps = gan_loop()
     loop.load()
     loop.run({"noise": NOISE, "real": REAL}, 0)
     loop.sync()
     np.testing.assert_array_equal(ops.convert_to_numpy(generator), START["generator"])
     np.testing.assert_array_equal(ops.convert_to_numpy(discriminator), START["discriminator"])
-    assert int(ops.convert_to_numpy(played)) == 0
+    assert int(ops.convert_to_numpy(steps)) == 0
 
 
-def test_a_loss_without_an_optimizer_is_only_measured():
+def test_a_loss_without_an_optimizer_is_only_evaluated():
     total = keras.Variable([0.0, 0.0], trainable=False)
 
     def loss(batch):
@@ -111,20 +111,20 @@ def test_a_loss_without_an_optimizer_is_only_measured():
     np.testing.assert_allclose(ops.convert_to_numpy(total), NOISE.sum(axis=(0, 1)), atol=1e-5)
 
 
-def test_logs_of_any_shape_are_reported_one_number_beside_the_other():
+def test_logs_of_any_shape_are_flattened_into_columns():
     def loss(batch):
         return ops.sum(batch["x"]), {"double": batch["x"] * 2, "step": ops.cast(batch["step"], "int32")}
 
     loop = _backend.training_loop([_backend.Update(loss, logs={"double": (4, 2), "step": ()})])
     loop.load()
-    for count in (2, STEPS):  # each shape of the batches is a program
+    for count in (2, STEPS):  # each shape of batches has its own compiled program
         rows = np.asarray(loop.run({"x": NOISE[:count], "step": np.arange(count, dtype="int32")}, count))
         np.testing.assert_allclose(rows[:, 0], NOISE[:count].sum(axis=(1, 2)), atol=1e-5)
         np.testing.assert_array_equal(rows[:, 1:-1].reshape(count, 4, 2), 2 * NOISE[:count])
         np.testing.assert_array_equal(rows[:, -1], np.arange(count))
 
 
-def test_a_variable_that_the_loss_does_not_use_has_a_gradient_of_zero():
+def test_an_unused_variable_has_a_gradient_of_zero():
     used, unused = keras.Variable([1.0]), keras.Variable([2.0])
     optimizer = keras.optimizers.SGD(0.5)
     optimizer.build([used, unused])
