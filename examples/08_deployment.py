@@ -45,7 +45,7 @@ from keras_course.training import find_run, fit, predict_logits
 run = open_run("08_deployment", options)
 taken = find_run(options.model, ("07_asl_augmentation", "04_mnist_dense"))
 card = cards.read_card(taken / "model.keras") if taken else None
-dataset = mnist if card is not None and card.picture_format.drawing else asl
+dataset = mnist if card is not None and card.required_picture_format().drawing else asl
 source = dataset.locate(options.data)
 card = card or dataset.card("Hand signs, put to work", source)
 (x_train, y_train), (x_valid, y_valid) = dataset.load_data(source)

@@ -1,4 +1,4 @@
-"""Model cards: the pictures that a saved model takes, the meaning of its answers, its training and its accuracy.
+"""Model cards: the pictures or texts that a saved model takes, the meaning of its answers, training and accuracy.
 
 The card is ``card.json`` inside the ``model.keras``, so that one file is enough to use a model. Exported models carry
 it, too. It is read without Keras. A card is not trusted: it is small, and each field is checked.
@@ -9,14 +9,15 @@ import os
 import re
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Integral
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from keras_course.arguments import is_number
 from keras_course.errors import CourseError
-from keras_course.preprocessing import PictureFormat
+from keras_course.preprocessing.picture_format import PictureFormat
+from keras_course.preprocessing.text_format import TextFormat
 
 __all__ = [
     "FILE_NAME",
@@ -36,14 +37,17 @@ NO_CARD: Final = "a model without a card"
 """The title of the cards of ``card_by_shapes``."""
 _DESCRIPTION: Final = "config.json"
 
-_LARGEST_BYTES: Final = 2**21
+_LARGEST_BYTES: Final = 2**22
+"""The largest card: the vocabulary of a text model is a part of it."""
 _LARGEST_CLASSES: Final = 100_000
 _LONGEST_TEXT: Final = 10_000
 _DEEPEST: Final = 4
 _VERSION: Final = 1
+_INTEGERS: Final = ("int", "uint")
 _LOGITS: Final = "logits"
 _SIGMOID: Final = "sigmoid"
-_OUTPUTS: Final = (_LOGITS, "softmax", _SIGMOID)
+_EMBEDDING: Final = "embedding"
+_OUTPUTS: Final = (_LOGITS, "softmax", _SIGMOID, _EMBEDDING)
 
 Shape = Sequence[int | None]
 
@@ -56,35 +60,44 @@ _NOT_TEXT: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """The card of an image classifier.
+    """The card of a model that takes pictures or texts, and answers with classes.
+
+    A language model predicts the next token of a text: its classes are the tokens of its vocabulary.
 
     Args:
         title: The purpose of the model, in a few words.
-        class_names: The names of the classes, in the order of the logits.
-        picture_format: The preprocessing of pictures; pixels stay between 0 and 255.
+        class_names: The names of the classes, in the order of the logits; by default the vocabulary of the texts.
+        picture_format: The preprocessing of pictures; pixels stay between 0 and 255. None for a text model.
+        text_format: The preprocessing of texts, with the vocabulary. None for a picture model.
         data: The training data, in words.
         limits: The limits of the model, in words.
         license: The license of the weights.
-        metrics: The metrics on held-out pictures.
+        metrics: The metrics on held-out data.
         training: Facts on the training, such as seed, epochs, backend and versions; numbers and texts.
         outputs: The output of the model: ``logits``, or the probabilities of ``softmax`` or ``sigmoid``. A sigmoid
-            gives one number, the probability of the second of two classes.
+            gives one number, the probability of the second of two classes. ``embedding`` is for a model that gives a
+            vector and no classes; ``class_names`` then has a name for each of its numbers.
 
     Raises:
-        CourseError: A field is invalid.
+        CourseError: A field is invalid, or there is not exactly one of ``picture_format`` and ``text_format``.
 
     Example:
         >>> card = ModelCard(title="Odd or even", class_names=("odd", "even"), picture_format=PictureFormat(
         ...     height=28, width=28, channels=1))
         >>> ModelCard.from_json(card.to_json()) == card
         True
+        >>> words = TextFormat(
+        ...     unit="words", vocabulary=("[PAD]", "[UNK]", "[END]", "to", "be"), sequence_length=4, padding="left")
+        >>> ModelCard(title="Next word", text_format=words).is_language_model
+        True
 
     Source: M. Mitchell and others, "Model cards for model reporting", 2019.
     """
 
     title: str
-    class_names: Sequence[str]
-    picture_format: PictureFormat
+    class_names: Sequence[str] = ()
+    picture_format: PictureFormat | None = None
+    text_format: TextFormat | None = None
     data: str = ""
     limits: str = ""
     license: str = ""
@@ -95,19 +108,17 @@ class ModelCard:
     def __post_init__(self) -> None:
         for name in ("title", "data", "limits", "license"):
             _check_text(name, getattr(self, name))
+        self._check_formats()
         if isinstance(self.class_names, (str, Mapping)) or not isinstance(self.class_names, Iterable):
             raise CourseError(f"class_names is {self.class_names!r:.40}; give a list of names")
-        object.__setattr__(self, "class_names", tuple(self.class_names))
-        if not 1 <= len(self.class_names) <= _LARGEST_CLASSES:
-            raise CourseError(f"class_names has {len(self.class_names)} entries; give one for each logit")
-        for number, class_name in enumerate(self.class_names):
-            check_class_name(class_name, f"class_names[{number}]")
-        if len(set(self.class_names)) < len(self.class_names):
-            raise CourseError("class_names has a name twice; give each class its own")
+        names = tuple(self.class_names)
+        if self.text_format is not None and (not names or names == self.text_format.vocabulary):
+            names = self.text_format.vocabulary  # held once
+        object.__setattr__(self, "class_names", names)
+        if not self.is_language_model:  # the format has checked its vocabulary
+            self._check_class_names()
         if self.outputs not in _OUTPUTS:
             raise CourseError(f"outputs is {self.outputs!r:.40}; give one of {', '.join(_OUTPUTS)}")
-        if not isinstance(self.picture_format, PictureFormat):
-            raise CourseError(f"picture_format is a {type(self.picture_format).__name__}; give a PictureFormat")
         for name in ("metrics", "training"):
             values = getattr(self, name)
             if not isinstance(values, Mapping):
@@ -118,35 +129,104 @@ class ModelCard:
         for name in ("metrics", "training"):  # a copy of plain types, as it is read back from a file
             object.__setattr__(self, name, _plain(name, getattr(self, name), _DEEPEST))
 
+    def _check_formats(self) -> None:
+        for name, known in (("picture_format", PictureFormat), ("text_format", TextFormat)):
+            value = getattr(self, name)
+            if not isinstance(value, known | None):
+                raise CourseError(f"{name} is a {type(value).__name__}; give a {known.__name__}")
+        if (self.picture_format is None) == (self.text_format is None):
+            both = "neither" if self.picture_format is None else "both"
+            raise CourseError(f"the card has {both} of picture_format and text_format; give exactly one of them")
+
+    def _check_class_names(self) -> None:
+        if not 1 <= len(self.class_names) <= _LARGEST_CLASSES:
+            raise CourseError(f"class_names has {len(self.class_names)} entries; give one for each logit")
+        for number, class_name in enumerate(self.class_names):
+            check_class_name(class_name, f"class_names[{number}]")
+        if len(set(self.class_names)) < len(self.class_names):
+            raise CourseError("class_names has a name twice; give each class its own")
+
     @property
     def numbers(self) -> int:
-        """The number of outputs of the model for a picture."""
+        """The number of outputs of the model for a picture or a text."""
         return 1 if self.outputs == _SIGMOID else len(self.class_names)
 
-    def check_model(self, name: str, takes: Shape | None, gives: Shape | None) -> None:
-        """Checks that a model takes the pictures of the card, and gives a number for each of its classes.
+    @property
+    def kind(self) -> str:
+        """The kind of the inputs: ``picture`` or ``text``."""
+        return "picture" if self.text_format is None else "text"
 
-        ``takes`` and ``gives`` are the shapes of an input and an output batch, with None for a side of any length.
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one prepared input: (height, width, channels) of a picture, (sequence_length,) of a text."""
+        return self.required_picture_format().shape if self.text_format is None else self.text_format.shape
+
+    @property
+    def is_language_model(self) -> bool:
+        """True if the classes are the tokens of the vocabulary, of which the model predicts the next one."""
+        return self.text_format is not None and self.class_names is self.text_format.vocabulary
+
+    def with_activation(self, activation: str | None) -> "ModelCard":
+        """Returns the card with the output that the last activation of the model gives; an embedding stays one."""
+        return self if self.outputs == _EMBEDDING else replace(self, outputs=activation or _LOGITS)
+
+    def required_picture_format(self) -> PictureFormat:
+        """Returns the format of pictures, and raises a ``CourseError`` if the model takes texts."""
+        if self.picture_format is None:
+            raise CourseError(f"{self.title!r} takes texts, and pictures are given; give a model for pictures")
+        return self.picture_format
+
+    def required_text_format(self) -> TextFormat:
+        """Returns the format of texts, and raises a ``CourseError`` if the model takes pictures."""
+        if self.text_format is None:
+            raise CourseError(f"{self.title!r} takes pictures, and texts are given; give a model for texts")
+        return self.text_format
+
+    def check_model(self, name: str, takes: Shape | None, gives: Shape | None, input_type: str | None = None) -> None:
+        """Checks that a model takes the pictures or texts of the card, and gives a number for each of its classes.
+
+        ``takes`` and ``gives`` are the shapes of an input and an output batch, with None for a side of any length;
+        ``input_type`` is the type of the input's numbers, such as ``float32``, if it is known. A language model may
+        give logits for each position of a text.
         """
         classes = len(self.class_names)
         if self.outputs == _SIGMOID and (classes != 2 or (gives is not None and not _fits(gives, (1,)))):
             shown = "numbers" if gives is None else f"{_in_words(gives[1:])} numbers"
             raise CourseError(
-                f"{name} ends with sigmoid and gives {shown} for a picture, and its card names {classes} classes; one "
-                "sigmoid tells two classes apart, more of them do not exclude each other: give one number and the "
+                f"{name} ends with sigmoid and gives {shown} for a {self.kind}, and its card names {classes} classes; "
+                "one sigmoid tells two classes apart, more of them do not exclude each other: give one number and the "
                 "names of two classes, or end the model with softmax"
             )
-        if takes is not None and not _fits(takes, self.picture_format.shape):
-            mistake = f"takes pictures {_in_words(takes[1:])}, and its card says {_in_words(self.picture_format.shape)}"
-        elif gives is not None and not _fits(gives, (self.numbers,)):
-            mistake = f"gives {_in_words(gives[1:])} numbers for a picture, and its card names {classes} classes"
+        inputs = "pictures" if self.text_format is None else "tokens"
+        if takes is not None and not _fits(takes, self.shape):
+            mistake = f"takes {inputs} {_in_words(takes[1:])}, and its card says {_in_words(self.shape)}"
+        elif self.text_format is not None and input_type is not None and not input_type.startswith(_INTEGERS):
+            raise CourseError(
+                f"{name} takes {input_type}, and the tokens of texts are integers; build it with "
+                "keras.Input(shape, dtype='int32')"
+            )
+        elif gives is not None and not self._gives(gives):
+            mistake = f"gives {_in_words(gives[1:])} numbers for a {self.kind}, and its card names {classes} classes"
         else:
             return
         raise CourseError(f"{name} {mistake}; give it a card of its own")
 
+    def _gives(self, shape: Shape) -> bool:
+        """Returns True if the output of a model has the card's shape."""
+        return _fits(shape, (self.numbers,)) or (self.is_language_model and _fits(shape, (*self.shape, self.numbers)))
+
     def to_json(self) -> str:
         """Returns the card as JSON, small enough to be read again; equal cards give equal texts."""
-        fields = {**asdict(self), "class_names": list(self.class_names), "version": _VERSION}
+        formats = {"picture_format": self.picture_format, "text_format": self.text_format}
+        fields: dict[str, Any] = {
+            "title": self.title,
+            "class_names": list(self.class_names),
+            **{name: taken.to_dict() for name, taken in formats.items() if taken is not None},
+            **{name: getattr(self, name) for name in ("data", "limits", "license", "metrics", "training", "outputs")},
+            "version": _VERSION,
+        }
+        if self.is_language_model:
+            del fields["class_names"]
         if self.outputs == _LOGITS:  # the default, which older cards do not name
             del fields["outputs"]
         text = json.dumps(fields, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -165,7 +245,12 @@ class ModelCard:
             for old, name in _OLDER_NAMES.items():
                 if old in fields and name not in fields:
                     fields[name] = fields.pop(old)
-            return cls(**{**fields, "picture_format": PictureFormat(**fields["picture_format"])})
+            for name, known in (("picture_format", PictureFormat), ("text_format", TextFormat)):
+                if fields.get(name) is not None:
+                    fields[name] = known(**fields[name])
+            if "class_names" not in fields and fields.get("text_format") is None:
+                raise CourseError("it has no class_names")
+            return cls(**fields)
         except (CourseError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CourseError(f"the model's card cannot be read: {error}") from None
 
@@ -177,19 +262,27 @@ def check_class_name(class_name: str, name: str = "class name") -> None:
         raise CourseError(f"{name} has a line break; give a text of one line")
 
 
-def shapes_of(model: Any) -> tuple[tuple[int | None, ...] | None, tuple[int | None, ...] | None]:
-    """Returns the input and output shape of a Keras model, for ``ModelCard.check_model``; None for an unknown one."""
+def shapes_of(model: Any) -> tuple[tuple[int | None, ...] | None, tuple[int | None, ...] | None, str | None]:
+    """Returns the input and output shape and the input type of a Keras model, each None if it is unknown.
 
-    def shape(name: str) -> tuple[int | None, ...] | None:
+    They are the arguments of ``ModelCard.check_model``.
+    """
+
+    def end(name: str) -> Any:
         ends: Any = getattr(model, name, None) or ()  # None for an unbuilt model
         if len(ends) > 1:
             raise CourseError(
-                f"the model has {len(ends)} {name}, and a card is for models that take one picture and give one row of "
-                "numbers; use it without a card, from Python"
+                f"the model has {len(ends)} {name}, and a card is for models that take one picture or text and give "
+                "one row of numbers; use it without a card, from Python"
             )
-        return tuple(ends[0].shape) if ends else None
+        return ends[0] if ends else None
 
-    return shape("inputs"), shape("outputs")
+    taken, given = end("inputs"), end("outputs")
+    return (
+        None if taken is None else tuple(taken.shape),
+        None if given is None else tuple(given.shape),
+        None if taken is None else str(taken.dtype),
+    )
 
 
 def card_by_shapes(takes: Shape | None, gives: Shape | None) -> ModelCard:
@@ -282,13 +375,13 @@ def read_required_card(path: str | os.PathLike[str], text: str | None = None) ->
     return card
 
 
-def _shapes_in(net: Any) -> tuple[Shape | None, Shape | None]:
-    """Returns the input and output shapes in the description of a ``model.keras``, if readable without Keras."""
+def _shapes_in(net: Any) -> tuple[Shape | None, Shape | None, str | None]:
+    """Returns what ``shapes_of`` does from the description of a ``model.keras``, as far as it says so."""
     layers = net.get("config", {}).get("layers") or [{"class_name": "", "config": {}}]
-    takes = layers[0]["config"].get("batch_shape")
+    first = layers[0]["config"]
     # layers are in the order of computation, and most nets end with a dense one
     gives = (None, layers[-1]["config"]["units"]) if layers[-1]["class_name"] == "Dense" else None
-    return takes, gives
+    return first.get("batch_shape"), gives, first.get("dtype") if isinstance(first.get("dtype"), str) else None
 
 
 def _fits(shape: Shape, wanted: tuple[int, ...]) -> bool:

@@ -7,11 +7,12 @@ import re
 import runpy
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,8 +32,11 @@ if TYPE_CHECKING:
 
     from keras_course.assessment.exam import Exam
     from keras_course.assessment.grades import Grade
-    from keras_course.deployment.predict import Prediction
+    from keras_course.deployment.answers import Prediction
     from keras_course.deployment.runtimes import Runtime
+
+_LONGEST_SHOWN = 80
+"""The number of characters of a text that are shown beside its answers."""
 
 app = typer.Typer(add_completion=False, help="Deep learning, one lesson at a time.")
 
@@ -217,26 +221,71 @@ def _has_display() -> bool:
 @app.command()
 def predict(
     model: _Model,
-    pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE...", help="Pictures, or folders of pictures.")],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Pictures, or folders of pictures. For a text model: texts, .txt files with a text in each line, or - "
+            "for the standard input.",
+        ),
+    ],
     top: Annotated[int, typer.Option("--top", metavar="N", help="Number of classes to show.")] = 3,
+    cut: Annotated[bool, typer.Option("--cut", help="Cut texts that are too long for the model.")] = False,
     as_json: _Json = False,
     backend: _Backend = "",
     trust: _Trust = False,
 ) -> int:
-    """Classify pictures."""
-    from keras_course.deployment.predict import find_pictures
-    from keras_course.deployment.predict import predict as predict_pictures
-
+    """Classify pictures or texts, or predict the next word of texts."""
     check_positive(top=top)
-    found = find_pictures(pictures)
-    runtime = _open_model(model, backend, trust=trust)()
-    predictions = with_progress_bar(predict_pictures(runtime, found, top=top), len(found), "pictures")
+    takes_texts = _takes_texts(model)
+    start = partial(_start_predicting, inputs, top=top, cut=cut)
+    if takes_texts is None:
+        runtime = _open_model(model, backend, trust=trust)()
+        predict_all = start(takes_texts=runtime.card.text_format is not None)
+    else:  # a mistake in the inputs is found before the model is opened
+        predict_all = start(takes_texts=takes_texts)
+        runtime = _open_model(model, backend, trust=trust)()
+    predictions = predict_all(runtime)
     if as_json:
         facts = {"model": str(runtime.path), "format": runtime.format, "runtime": runtime.name}
         print(json.dumps({**facts, "predictions": [prediction.to_dict() for prediction in predictions]}, indent=2))
     else:
         _show_predictions(predictions, runtime)
     return 2 if all(prediction.error for prediction in predictions) else 0
+
+
+def _takes_texts(model: str) -> bool | None:
+    """Returns whether a model takes texts, None if only its runtime can read its card."""
+    if is_pretrained(model):
+        return False
+    file = find_model_file(model)
+    if not file.is_keras:
+        return None
+    from keras_course.cards import read_card
+
+    with suppress(CourseError):  # opening the model explains it
+        card = read_card(file.path)
+        return card is not None and card.text_format is not None
+    return None
+
+
+def _start_predicting(
+    inputs: list[str], *, takes_texts: bool, top: int, cut: bool
+) -> "Callable[[Runtime], list[Prediction]]":
+    """Finds pictures or texts, and returns a function from a model to their predictions, with a progress bar."""
+    if takes_texts:
+        from keras_course.deployment.texts import find_texts, predict_texts
+
+        texts = find_texts(inputs)
+        settings: dict[str, Any] = {"top": top, "cut": cut, "how_to_cut": "add --cut"}
+        return lambda runtime: with_progress_bar(predict_texts(runtime, texts, **settings), len(texts), "texts")
+    from keras_course.deployment.predict import find_pictures
+    from keras_course.deployment.predict import predict as predict_pictures
+
+    if cut:
+        raise CourseError("--cut is for texts, and the model takes pictures; leave it out")
+    found = find_pictures(inputs)
+    return lambda runtime: with_progress_bar(predict_pictures(runtime, found, top=top), len(found), "pictures")
 
 
 def _open_model(model: str, backend: str, *, trust: bool) -> "Callable[[], Runtime]":
@@ -282,12 +331,23 @@ def _show_predictions(predictions: "list[Prediction]", runtime: "Runtime") -> No
     ]
     console = _console()
     console.print(_fact_table(facts), "")
-    table = _plain_table("picture", "answers")
+    table = _plain_table(runtime.card.kind, "answers")
     for prediction in predictions:
-        answers = "   ".join(f"{answer.class_name} {answer.probability:.1%}" for answer in prediction.answers)
+        shown = [f"{_shown_class(answer.class_name)} {answer.probability:.1%}" for answer in prediction.answers]
+        answers = Text.assemble(printable("   ".join(shown)), (prediction.note and f"\n{prediction.note}", "dim"))
+        name = (
+            prediction.name
+            if prediction.kind == "picture" or len(prediction.name) <= _LONGEST_SHOWN
+            else (f"{prediction.name[: _LONGEST_SHOWN - 3]}...")
+        )
         error = Text(printable(prediction.error), "red")
-        table.add_row(printable(prediction.name), error if prediction.error else printable(answers))
+        table.add_row(printable(name), error if prediction.error else answers)
     console.print(table)
+
+
+def _shown_class(name: str) -> str:
+    """Returns the name of a class, in quotation marks if it is a space or another sign that could be overlooked."""
+    return name if name.strip() == name else repr(name)
 
 
 # --- serve -----------------------------------------------------------------------------------------------------
@@ -322,7 +382,7 @@ def serve(
     log: Annotated[bool, typer.Option("--log", help="Write a line for each request to standard error.")] = False,
     trust: _Trust = False,
 ) -> None:
-    """Classify pictures on a web page, and over HTTP."""
+    """Answer pictures or texts on a web page, and over HTTP."""
     from keras_course.deployment.serve import address, bind, check_hosts, check_installed
     from keras_course.deployment.serve import serve as serve_model
 
@@ -362,6 +422,9 @@ def export(
     kind: Annotated[str, typer.Option("--format", metavar="NAME", help=", ".join(FORMATS))],
     output: Annotated[Path | None, typer.Option("--output", metavar="PATH", help="File or folder to write.")] = None,
     backend: _Backend = "",
+    quantize: Annotated[
+        str, typer.Option("--quantize", metavar="KIND", help="int8: weights of 8 bits, for the format onnx.")
+    ] = "",
     trust: _Trust = False,
 ) -> None:
     """Write a model in another format, and check that it gives the same answers there."""
@@ -371,9 +434,10 @@ def export(
         find_model_file(model)  # a wrong name fails before Keras starts
     if trust or is_pretrained(model):
         _start_keras(backend)
-    exported = export_model(model, format=kind, output=output, trust=trust, backend=backend)
+    exported = export_model(model, format=kind, output=output, quantize=quantize, trust=trust, backend=backend)
     print(f"{exported.path}: {exported.size:,} bytes, written by {exported.written_by}")
-    print(f"{exported.runtime}: largest difference from Keras' logits {exported.difference:.1g}")
+    cosine = "" if exported.cosine is None else f", smallest cosine {exported.cosine:.4f}"
+    print(f"{exported.runtime}: largest difference from Keras' logits {exported.difference:.1g}{cosine}")
 
 
 # --- assess ----------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from keras_course.cards import ModelCard, card_by_shapes, put_card, read_card
 from keras_course.errors import CourseError
 from keras_course.preprocessing import PictureFormat
+from keras_course.preprocessing.text_format import TextFormat
 
 CARD = ModelCard(
     title="Fruit: 「fresh」 or rotten",
@@ -23,6 +24,16 @@ CARD = ModelCard(
     training={"seed": 3, "versions": {"keras": "3.15"}},
 )
 FIELDS = json.loads(CARD.to_json())
+WORD_FORMAT = TextFormat(
+    unit="words",
+    vocabulary=("[PAD]", "[UNK]", "[END]", "große", "「words」", '"'),
+    sequence_length=8,
+    padding="left",
+    keep_punctuation=False,
+)
+TEXT_CARD = ModelCard(title="Cheerful or sad", class_names=("cheerful", "sad"), text_format=WORD_FORMAT)
+LANGUAGE_CARD = ModelCard(title="Next word", text_format=WORD_FORMAT)
+"""The card of a language model, whose classes are the tokens of its vocabulary."""
 
 
 def test_a_card_is_read_as_it_was_written(tmp_path):
@@ -207,7 +218,7 @@ def test_a_wrong_field_is_explained(changes, message):
         ({"training": {"optimizer": object()}}, r"training\['optimizer'\] is <object object at .*; give a number"),
         ({"training": {1: "one"}}, "training is {1: 'one'}; give a number, a text, or a few of them by their names"),
         ({"picture_format": {"height": 28}}, "picture_format is a dict; give a PictureFormat"),
-        ({"class_names": [f"{number:09000}" for number in range(300)]}, "the model's card has 2,[0-9,]+ bytes"),
+        ({"class_names": [f"{number:09000}" for number in range(500)]}, "the model's card has 4,[0-9,]+ bytes"),
     ],
 )
 def test_an_unreadable_card_is_not_written(tmp_path, changes, message):
@@ -241,11 +252,11 @@ def test_invalid_cards_are_explained(text):
 
 
 def test_too_large_a_card_is_not_read(tmp_path):
-    with pytest.raises(CourseError, match="bytes; at most 2,097,152 are read"):
-        ModelCard.from_json(" " * (2**21 + 1))
+    with pytest.raises(CourseError, match="bytes; at most 4,194,304 are read"):
+        ModelCard.from_json(" " * (2**22 + 1))
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("card.json", " " * 2**28)
-    with pytest.raises(CourseError, match="at most 2,097,152 are read"):
+    with pytest.raises(CourseError, match="at most 4,194,304 are read"):
         read_card(tmp_path / "bomb.zip")
 
 
@@ -281,3 +292,153 @@ def test_a_card_from_shapes_is_for_classifiers_of_pictures():
     for takes, gives in [((None, 10), (None, 3)), ((None, 8, 8, 3), None)]:
         with pytest.raises(CourseError, match=r"^the model (takes|gives) "):
             card_by_shapes(takes, gives)
+
+
+# --- Texts -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("card", [TEXT_CARD, LANGUAGE_CARD])
+def test_the_card_of_a_text_model_comes_back(tmp_path, card):
+    put_card(tmp_path, card)
+    found = read_card(tmp_path)
+    assert found == card
+    assert found.text_format == WORD_FORMAT
+    assert found.is_language_model == (card is LANGUAGE_CARD)
+    assert (found.kind, found.shape, found.numbers) == ("text", (8,), len(card.class_names))
+    assert "picture_format" not in json.loads(found.to_json())
+
+
+def test_the_vocabulary_of_a_language_model_is_written_once():
+    assert LANGUAGE_CARD.class_names == WORD_FORMAT.vocabulary
+    named = ModelCard(title="Next word", class_names=list(WORD_FORMAT.vocabulary), text_format=WORD_FORMAT)
+    assert named == LANGUAGE_CARD
+    for card in (LANGUAGE_CARD, named):
+        fields = json.loads(card.to_json())
+        assert "class_names" not in fields
+        assert fields["text_format"]["vocabulary"] == list(WORD_FORMAT.vocabulary)
+    assert json.loads(TEXT_CARD.to_json())["class_names"] == ["cheerful", "sad"]
+
+
+@pytest.mark.parametrize(("alphabet", "count"), [("abcdefghij", 100_000), ("абвгдежзий", 60_000)])
+def test_a_large_vocabulary_fits(tmp_path, alphabet, count):
+    """BERT's has 30,522 pieces; the words of a large text in an alphabet of two bytes a letter fit, too."""
+    words = ["".join(alphabet[int(digit)] for digit in f"{number:09}") for number in range(count)]
+    vocabulary = ("[PAD]", "[UNK]", "[END]", *words)
+    large = TextFormat(unit="words", vocabulary=vocabulary, sequence_length=28, padding="left")
+    card = ModelCard(title="Next word", text_format=large)
+    put_card(tmp_path, card)
+    assert read_card(tmp_path) == card
+
+
+def test_a_vocabulary_that_does_not_fit_is_refused():
+    vocabulary = ("[PAD]", "[UNK]", "[END]", *(f"{number:0400}" for number in range(11_000)))
+    large = TextFormat(unit="words", vocabulary=vocabulary, sequence_length=28, padding="left")
+    with pytest.raises(CourseError, match=r"the model's card has 4,[0-9,]+ bytes; at most 4,194,304 are read"):
+        ModelCard(title="Next word", text_format=large).to_json()
+
+
+@pytest.mark.parametrize(
+    ("formats", "message"),
+    [
+        ({}, "the card has neither of picture_format and text_format; give exactly one of them"),
+        (
+            {"picture_format": CARD.picture_format, "text_format": WORD_FORMAT},
+            "the card has both of picture",
+        ),
+        ({"text_format": WORD_FORMAT.to_dict()}, "text_format is a dict; give a TextFormat"),
+        ({"text_format": CARD.picture_format}, "text_format is a PictureFormat; give a TextFormat"),
+    ],
+)
+def test_a_card_has_exactly_one_format(formats, message):
+    with pytest.raises(CourseError, match=f"^{message}"):
+        ModelCard(title="a", class_names=("a", "b"), **formats)
+
+
+TEXT_FIELDS = json.loads(TEXT_CARD.to_json())
+WITHOUT_FORMAT = {name: value for name, value in TEXT_FIELDS.items() if name != "text_format"}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        WITHOUT_FORMAT,
+        {**TEXT_FIELDS, "text_format": None},
+        {**TEXT_FIELDS, "picture_format": FIELDS["picture_format"]},
+        {**TEXT_FIELDS, "text_format": {**TEXT_FIELDS["text_format"], "sequence_length": 0}},
+        {**TEXT_FIELDS, "text_format": {**TEXT_FIELDS["text_format"], "vocabulary": "[PAD]"}},
+        {**TEXT_FIELDS, "text_format": {**TEXT_FIELDS["text_format"], "vocabulary": ["a", 1]}},
+        {**TEXT_FIELDS, "text_format": {**TEXT_FIELDS["text_format"], "program": "rm"}},
+        {**TEXT_FIELDS, "text_format": [1]},
+    ],
+)
+def test_a_card_whose_formats_are_wrong_is_explained(fields):
+    with pytest.raises(CourseError, match=r"^the model's card cannot be read: "):
+        ModelCard.from_json(json.dumps(fields))
+
+
+def test_a_card_for_pictures_is_written_as_before():
+    """Older versions of the course read it."""
+    assert list(FIELDS) == [
+        *("title", "class_names", "picture_format", "data", "limits", "license", "metrics", "training", "version")
+    ]
+
+
+def test_the_format_that_is_not_there_is_explained():
+    assert CARD.required_picture_format() is CARD.picture_format
+    assert TEXT_CARD.required_text_format() is WORD_FORMAT
+    with pytest.raises(CourseError, match=r"^'Cheerful or sad' takes texts, and pictures are given"):
+        TEXT_CARD.required_picture_format()
+    with pytest.raises(CourseError, match=r"^'Fruit: .* takes pictures, and texts are given"):
+        CARD.required_text_format()
+
+
+@pytest.mark.parametrize(
+    ("card", "takes", "gives", "input_type"),
+    [
+        (TEXT_CARD, (None, 8), (None, 2), "int32"),
+        (TEXT_CARD, (None, None), (None, 2), "int64"),
+        (TEXT_CARD, None, None, None),
+        (LANGUAGE_CARD, (None, 8), (None, 6), "int32"),
+        (LANGUAGE_CARD, (None, 8), (None, 8, 6), "int32"),
+        (LANGUAGE_CARD, (None, 8), (None, None, 6), None),
+    ],
+)
+def test_a_card_fits_a_text_model_of_its_shapes(card, takes, gives, input_type):
+    card.check_model("the model", takes, gives, input_type)
+
+
+@pytest.mark.parametrize(
+    ("card", "takes", "gives", "input_type", "message"),
+    [
+        (TEXT_CARD, (None, 9), (None, 2), "int32", "takes tokens 9, and its card says 8"),
+        (TEXT_CARD, (None, 28, 28, 1), (None, 2), "float32", "takes tokens 28 × 28 × 1, and its card says 8"),
+        (TEXT_CARD, (None, 8), (None, 3), "int32", "gives 3 numbers for a text, and its card names 2 classes"),
+        (TEXT_CARD, (None, 8), (None, 8, 2), "int32", "gives 8 × 2 numbers for a text, and its card names 2 classes"),
+        (LANGUAGE_CARD, (None, 8), (None, 7), "int32", "gives 7 numbers for a text, and its card names 6 classes"),
+        (TEXT_CARD, (None, 8), (None, 2), "float32", "takes float32, and the tokens of texts are integers; build it"),
+        (CARD, (None, 8), (None, 3), "int32", "takes pictures 8, and its card says 20 × 30 × 3"),
+    ],
+)
+def test_a_card_of_another_text_model_is_found(card, takes, gives, input_type, message):
+    with pytest.raises(CourseError, match=f"^its.onnx {message}"):
+        card.check_model("its.onnx", takes, gives, input_type)
+
+
+@pytest.mark.parametrize(("dtype", "message"), [("int32", None), ("float32", "takes float32, and the tokens")])
+def test_a_card_for_texts_is_not_put_beside_a_net_for_other_numbers(tmp_path, dtype, message):
+    with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+        archive.writestr("config.json", description({"batch_shape": [None, 8], "dtype": dtype}, dense(2)))
+    if message is None:
+        put_card(tmp_path / "model.keras", TEXT_CARD)
+        assert read_card(tmp_path / "model.keras") == TEXT_CARD
+    else:
+        with pytest.raises(CourseError, match=message):
+            put_card(tmp_path / "model.keras", TEXT_CARD)
+
+
+def test_an_embedding_stays_one_whatever_the_last_activation():
+    card = ModelCard(title="Vectors", class_names=["0", "1"], text_format=WORD_FORMAT, outputs="embedding")
+    assert ModelCard.from_json(card.to_json()) == card
+    assert card.with_activation("softmax").outputs == card.with_activation(None).outputs == "embedding"
+    assert TEXT_CARD.with_activation("softmax").outputs == "softmax"
+    assert TEXT_CARD.with_activation(None).outputs == "logits"

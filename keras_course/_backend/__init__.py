@@ -81,6 +81,13 @@ def mode(model: Any, *, training: bool) -> dict[str, bool]:
     return {"training": training} if keras_private.takes_training(model) else {}
 
 
+def input_of(model: Any) -> tuple[str, tuple[int | None, ...], str]:
+    """Returns the name, the shape without the batch, and the type of the input with which a model is exported."""
+    taken = model.inputs[0]
+    is_tokens = len(taken.shape) == 2 and str(taken.dtype).startswith("int")
+    return "tokens" if is_tokens else "pictures", tuple(taken.shape[1:]), "int32" if is_tokens else "float32"
+
+
 @contextmanager
 def quiet(name: str) -> Iterator[None]:
     """Silences a logger; a wrong export is found later, when it is opened and compared."""

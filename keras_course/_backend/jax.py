@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
-from keras_course._backend import index_of, keras_private, loops, mode, products, resampling
+from keras_course._backend import index_of, input_of, keras_private, loops, mode, products, resampling
 from keras_course._backend.loops import PATCHING, Update, all_variables
 
 
@@ -60,13 +60,14 @@ def export(model: keras.Model, path: Path, kind: str) -> None:
     """Writes a model as ONNX, the only format that needs no other framework."""
     import jax2onnx
 
-    pictures = jax.ShapeDtypeStruct(("batch", *model.input_shape[1:]), np.dtype("float32"))
+    name, shape, number_type = input_of(model)
+    inputs = jax.ShapeDtypeStruct(("batch", *shape), np.dtype(number_type))
 
     def logits(x: Any) -> Any:
         with _pooling_of_flax():
             return model(x, training=False).astype("float32")
 
-    written = jax2onnx.to_onnx(logits, inputs=[pictures], input_names=["pictures"], output_names=["logits"])
+    written = jax2onnx.to_onnx(logits, inputs=[inputs], input_names=[name], output_names=["logits"])
     path.write_bytes(written.SerializeToString())
 
 

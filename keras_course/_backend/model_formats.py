@@ -26,14 +26,16 @@ Writers: TypeAlias = Mapping[str, tuple[tuple[str, ...], str]]
 class Opened(NamedTuple):
     """A model that its runtime has opened.
 
-    ``run`` maps uint8 or float32 pictures (n, height, width, channels) to logits (n, classes). A shape is None if the
-    file does not say it. ``card`` is a text, empty without a card, and None if the format has no field for it.
+    ``run`` maps uint8 or float32 pictures (n, height, width, channels), or int32 tokens (n, tokens), to logits (n,
+    classes). A shape is None if the file does not say it; ``input_type`` is the type of the input's numbers, as in
+    NumPy. ``card`` is a text, empty without a card, and None if the format has no field for it.
     """
 
     runtime: str
     run: Run
     takes: Shape | None = None
     gives: Shape | None = None
+    input_type: str | None = None
     card: str | None = None
 
 
@@ -76,33 +78,43 @@ def shape_of(sides: Iterable[Any]) -> Shape | None:
     return tuple(int(side) if isinstance(side, Integral) and int(side) >= 0 else None for side in sides) or None
 
 
+def number_type(name: Any) -> str:
+    """Returns the type, as in NumPy, to which inputs are converted for a model that takes numbers of a type."""
+    known = str(name).rpartition(".")[2]
+    return known if known in ("int32", "int64") else "float32"
+
+
 def _open_saved_model(path: Path, threads: int | None, trust: bool) -> Opened:
     framework: Any = import_module("tensorflow")
     loaded = framework.saved_model.load(str(path))
     serve = loaded.signatures["serving_default"]
     ((name, taken),) = serve.structured_input_signature[1].items()
     (given,) = serve.structured_outputs.values()
+    numbers = number_type(taken.dtype.name)
 
-    def run(pictures: "np.ndarray") -> "np.ndarray":
-        (logits,) = serve(**{name: framework.constant(pictures.astype("float32", copy=False))}).values()
+    def run(inputs: "np.ndarray") -> "np.ndarray":
+        (logits,) = serve(**{name: framework.constant(inputs.astype(numbers, copy=False))}).values()
         return logits.numpy()
 
     vars(run)["loaded"] = loaded  # keeps its variables alive
-    return Opened(f"TensorFlow {select.version_of('tensorflow')}", run, shape_of(taken.shape), shape_of(given.shape))
+    title = f"TensorFlow {select.version_of('tensorflow')}"
+    return Opened(title, run, shape_of(taken.shape), shape_of(given.shape), numbers)
 
 
 def _open_torch(path: Path, threads: int | None, trust: bool) -> Opened:
     framework: Any = import_module("torch")
     program = framework.export.load(path)
     module = program.module()
-    shapes = {node.name: getattr(node.meta.get("val"), "shape", ()) for node in program.graph.nodes}
     (taken,), (given,) = program.graph_signature.user_inputs, program.graph_signature.user_outputs
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.name in (taken, given)}
+    takes, gives = (shape_of(getattr(values[name], "shape", ())) for name in (taken, given))
+    numbers = number_type(getattr(values[taken], "dtype", "float32"))
 
-    def run(pictures: "np.ndarray") -> "np.ndarray":
+    def run(inputs: "np.ndarray") -> "np.ndarray":
         with framework.no_grad():
-            return module(framework.from_numpy(pictures.astype("float32", copy=False))).numpy()
+            return module(framework.from_numpy(inputs.astype(numbers, copy=False))).numpy()
 
-    return Opened(f"PyTorch {select.version_of('torch')}", run, shape_of(shapes[taken]), shape_of(shapes[given]))
+    return Opened(f"PyTorch {select.version_of('torch')}", run, takes, gives, numbers)
 
 
 def extra(name: str) -> str:

@@ -1,15 +1,16 @@
 """The course on TensorFlow: the training steps of one call are one ``while_loop``, compiled whole by XLA."""
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from keras_course._backend import loops, products, quiet, resampling
-from keras_course._backend.loops import Update, shapes
+from keras_course._backend import input_of, keras_private, loops, products, quiet, resampling
+from keras_course._backend.loops import PATCHING, Update, shapes
 from keras_course.errors import CourseError
 
 
@@ -66,10 +67,32 @@ def forward(model: keras.Model, *, frozen: bool = False) -> Callable[[Any], Any]
 
 def export(model: keras.Model, path: Path, kind: str) -> None:
     """Writes a model as ONNX, SavedModel or LiteRT, for a batch of any size."""
-    model(tf.zeros((1, *model.input_shape[1:])))  # Keras exports only a model that has been called
-    with warnings.catch_warnings(), quiet("tf2onnx"):
+    _, shape, number_type = input_of(model)
+    model(tf.zeros((1, *shape), number_type))  # Keras exports only a model that has been called
+    with warnings.catch_warnings(), quiet("tf2onnx"), _convertible(model, kind):
         warnings.simplefilter("ignore")  # about the code of the converters, not about the model
         model.export(str(path), format="tf_saved_model" if kind == "saved_model" else kind, verbose=False)
+
+
+@contextmanager
+def _convertible(model: keras.Model, kind: str) -> Iterator[None]:
+    """Lets layers use operations that a format has: no erfc in ONNX, and no loops over steps in LiteRT."""
+    recurrent = [layer for layer in keras_private.all_layers(model) if kind == "litert" and hasattr(layer, "unroll")]
+    before = [layer.unroll for layer in recurrent]
+    for layer in recurrent:
+        layer.unroll = True
+    try:
+        with PATCHING, keras_private.backend_operations_replaced({"gelu": _gelu} if kind == "onnx" else {}):
+            yield
+    finally:
+        for layer, value in zip(recurrent, before, strict=True):
+            layer.unroll = value
+
+
+def _gelu(x: Any, approximate: bool = True) -> Any:
+    """Computes GELU by the error function, which TensorFlow does by its complement."""
+    x = tf.convert_to_tensor(x)
+    return tf.nn.gelu(x, approximate=True) if approximate else x * (0.5 + 0.5 * tf.math.erf(x * 2**-0.5))
 
 
 def value_and_grad(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -24,7 +24,7 @@ import torch
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from keras_course._backend import index_of, keras_private, loops, mode, quiet, resampling
+from keras_course._backend import index_of, input_of, keras_private, loops, mode, quiet, resampling
 from keras_course._backend.known_code import find_untraceable
 from keras_course._backend.loops import PATCHING, Update, all_variables, shapes
 from keras_course._backend.torch_graphs import finish, fold_constants, multiply_with_onednn, trace, trace_frozen
@@ -91,17 +91,18 @@ def _trace_frozen(model: keras.Model, x: Any) -> Callable[[Any], Any]:
 def export(model: keras.Model, path: Path, kind: str) -> None:
     """Writes a model as ONNX or as an exported program of PyTorch, for a batch of any size."""
     model.eval()
-    # two pictures: with one, the batch size would become a constant
-    pictures = torch.zeros((2, *model.input_shape[1:]), device=keras_private.torch_device())
+    name, shape, number_type = input_of(model)
+    # two inputs: with one, the batch size would become a constant
+    inputs = torch.zeros((2, *shape), dtype=getattr(torch, number_type), device=keras_private.torch_device())
     shapes = [({0: torch.export.Dim("batch")},)]
     with warnings.catch_warnings(), quiet("torch.onnx"):
         warnings.simplefilter("ignore")  # about the code of Keras, not about the model
         if kind == "torch":
-            program = torch.export.export(model, (pictures,), dynamic_shapes=shapes, strict=False)
+            program = torch.export.export(model, (inputs,), dynamic_shapes=shapes, strict=False)
             torch.export.save(program, path)
         else:
-            names = {"input_names": ["pictures"], "output_names": ["logits"]}
-            onnx = torch.onnx.export(model, (pictures,), dynamo=True, dynamic_shapes=shapes, verbose=False, **names)
+            names = {"input_names": [name], "output_names": ["logits"]}
+            onnx = torch.onnx.export(model, (inputs,), dynamo=True, dynamic_shapes=shapes, verbose=False, **names)
             path.write_bytes(onnx.model_proto.SerializeToString())
 
 

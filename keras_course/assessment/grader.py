@@ -139,7 +139,7 @@ def grade(
     facts |= {
         "class_names": files.class_names,
         "class_order": "alphabetical" if card.title == NO_CARD else "as in its card",
-        "picture_format": card.picture_format.to_dict(),
+        "picture_format": card.required_picture_format().to_dict(),
         "photos": len(rows),
         "skipped": files.skipped + len(files.names) - len(rows),
         "data_sha256": files.sha256(hashes),
@@ -217,7 +217,7 @@ class _Examinee:
         logits = np.full((len(files.names), len(card.class_names)), np.nan, "float32")
         hashes: dict[int, str] = {}
         order = secrets.SystemRandom().sample(range(len(files.names)), len(files.names))  # no seed could reproduce it
-        for batch in files.read(card.picture_format, order, workers=workers):
+        for batch in files.read(card.required_picture_format(), order, workers=workers):
             cancellation.check()
             rows = [row for row, _, _ in batch]
             try:
@@ -257,6 +257,8 @@ class _Shown(NamedTuple):
 
 def _check_card(card: ModelCard, files: Files) -> None:
     """Checks that the classes of a model are those of the exam, and that its pictures are not too large."""
+    if card.picture_format is None:
+        raise _Rejected("it takes texts, and the exam has photos")
     asked, known = files.class_names, tuple(card.class_names)
     if len(known) != len(asked):
         raise _Rejected(
@@ -265,7 +267,7 @@ def _check_card(card: ModelCard, files: Files) -> None:
         )
     if card.title != NO_CARD and set(known) != set(asked):
         raise _Rejected(f"it tells {_listed(known)} apart, and the exam asks for {_listed(asked)}")
-    claim = len(files.names) * math.prod(card.picture_format.shape)
+    claim = len(files.names) * math.prod(card.shape)
     if claim > _LARGEST_EXAM:
         raise _Rejected(
             f"it takes {card.picture_format.width} × {card.picture_format.height} pixels, with which the "
@@ -350,7 +352,7 @@ def _draw(
     plots.save(plots.confusion_matrix(matrix, photos.class_names), folder / "confusion_matrix.png")
     worst = _mistakes(logits, photos)
     places = worst if len(worst) else rows[:1]  # the figure says that there is no mistake
-    picture_format = card.picture_format
+    picture_format = card.required_picture_format()
     factor = max(1.0, max(picture_format.height, picture_format.width) / _LARGEST_SHOWN)
     height, width = (max(1, round(side / factor)) for side in (picture_format.height, picture_format.width))
     decoded = [

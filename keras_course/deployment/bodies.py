@@ -2,15 +2,16 @@
 
 import asyncio
 import io
+import json
 from contextlib import suppress
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 from keras_course.deployment.decoders import Decoders
-from keras_course.deployment.guard import PICTURE_COUNT, RequestLimits
+from keras_course.deployment.guard import INPUT_COUNT, RequestLimits
 from keras_course.deployment.openapi import BATCH_TYPE, FORM_TYPE, PICTURE, PICTURE_TYPES
 from keras_course.errors import CourseError, reason_of
 from keras_course.preprocessing import PictureFormat
@@ -26,6 +27,17 @@ _PICTURES_AT_ONCE: Final = 2
 """The number of pictures of one form that are decoded at the same time."""
 
 
+class Pictures(NamedTuple):
+    """The pictures of a body with their names, as the input of the model: uint8 (n, height, width, channels)."""
+
+    names: list[str]
+    inputs: np.ndarray
+
+    def fields(self, number: int) -> str:
+        """Returns the first fields of the answer for a picture, in JSON."""
+        return f'"picture":{json.dumps(self.names[number])}'
+
+
 class BodyReader:
     """Reads bodies, and prepares their pictures for the model."""
 
@@ -33,14 +45,22 @@ class BodyReader:
         self._picture_format, self._limits = picture_format, limits
         self.decoders = Decoders(picture_format, limits.pixels, limits.seconds)
 
-    async def read(self, request: Request) -> tuple[list[str], np.ndarray]:
-        """Returns the names of the pictures in a body, and the pictures, uint8 (n, height, width, channels)."""
+    def start(self) -> None:
+        """Starts what is needed for the first request; call it in the event loop."""
+        self.decoders.start()
+
+    async def close(self) -> None:
+        """Ends what ``start`` has started."""
+        await self.decoders.close()
+
+    async def read(self, request: Request) -> Pictures:
+        """Returns the pictures in a body."""
         try:
             names, pictures = await self._read(request)
         except ClientDisconnect:
             raise HTTPException(400, "the client has gone") from None
-        request.scope[PICTURE_COUNT] = len(names)
-        return names, pictures
+        request.scope[INPUT_COUNT] = len(names)
+        return Pictures(names, pictures)
 
     async def _read(self, request: Request) -> tuple[list[str], np.ndarray]:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()

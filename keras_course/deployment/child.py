@@ -71,12 +71,12 @@ def _answer(runtime: "Runtime", request: dict[str, Any], answers: IO[bytes]) -> 
 
     shape, dtype = request["shape"], np.dtype(request["dtype"])
     content = sys.stdin.buffer.read(math.prod(shape) * dtype.itemsize)
-    pictures = np.frombuffer(content, dtype).reshape(shape)
+    inputs = np.frombuffer(content, dtype).reshape(shape)
     if request["ask"] == "heat":
-        heat = runtime.heat(pictures, request["label"])
+        heat = runtime.heat(inputs, request["label"])
         outputs = np.zeros(0, "<f4") if heat is None else np.ascontiguousarray(heat, "<f4")
     else:
-        outputs = np.ascontiguousarray(runtime.outputs(pictures), "<f4")
+        outputs = np.ascontiguousarray(runtime.outputs(inputs), "<f4")
     _send(answers, outputs.tobytes(), shape=outputs.shape, bytes=outputs.nbytes)
 
 
@@ -86,7 +86,8 @@ def _export(settings: dict[str, Any], answers: IO[bytes]) -> None:
     from keras_course.deployment.export import export_here
 
     select.import_keras()
-    done = export_here(settings["path"], format=settings["format"], output=settings["output"])
+    chosen = {name: settings[name] for name in ("format", "output", "quantize")}
+    done = export_here(settings["path"], **chosen)
     _send(answers, **{**vars(done), "path": str(done.path)})
 
 

@@ -50,8 +50,11 @@ _BODY: Final = 2
 _ANSWER: Final = 3
 
 
-def protocol(limits: RequestLimits, log: Log | None = None) -> type[asyncio.Protocol]:
-    """Returns the class for ``http`` of ``uvicorn.Config``; it logs the requests that do not reach the application."""
+def protocol(limits: RequestLimits, log: Log | None = None, inputs: str = "pictures") -> type[asyncio.Protocol]:
+    """Returns the class for ``http`` of ``uvicorn.Config``; it logs the requests that do not reach the application.
+
+    Their lines in the log say 0 ``inputs``.
+    """
     most_connections = _connections_allowed(max(FEWEST_CONNECTIONS, 2 * limits.requests))
     seconds_for_headers = min(SECONDS_FOR_HEADERS, limits.seconds)
     seconds_to_read = min(SECONDS_TO_READ, limits.seconds)
@@ -267,7 +270,7 @@ def protocol(limits: RequestLimits, log: Log | None = None) -> type[asyncio.Prot
                 return
             # browsers open connections that they may never use
             if log is not None and (code != 408 or self._framing):
-                log(log_line(code))
+                log(log_line(code, inputs=inputs))
             is_answered = self._phase == _BODY and self.cycle.response_started
             is_behind = self._phase != _BODY and self._answers
             if not (is_answered or is_behind or len(self._answers) > 1):  # else it would be inside of another answer

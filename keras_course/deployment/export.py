@@ -8,7 +8,7 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,7 +21,8 @@ from keras_course.deployment.formats import FORMATS, ModelFile, find_model_file,
 from keras_course.deployment.isolation import LimitedProcess, ProcessLimits
 from keras_course.deployment.locate import is_pretrained, size_of
 from keras_course.deployment.model_files import load_keras_model
-from keras_course.deployment.runtimes import card_with_outputs, open_here, open_keras
+from keras_course.deployment.quantization import SMALLEST_COSINE, Change, check_quantize, measure_change, write_int8
+from keras_course.deployment.runtimes import answers_of, card_with_outputs, open_here, open_keras
 from keras_course.errors import CourseError, reason_of
 from keras_course.files import folder_beside
 from keras_course.foreign_text import printable
@@ -36,6 +37,9 @@ TOLERANCE: Final = 1e-4
 
 BATCHES: Final = (1, 5)
 """The batch sizes for the comparison: an export has to take batches of any size."""
+
+QUANTIZED_BATCH: Final = 32
+"""The number of inputs on which a quantized export is compared."""
 
 SECONDS: Final = 600
 """The longest time for a second process."""
@@ -55,6 +59,7 @@ class Exported:
         written_by: The backend that wrote it.
         runtime: The runtime that opened it for the comparison.
         difference: The largest difference between its logits and those of Keras.
+        cosine: The smallest cosine between its logits and those of Keras, if it is quantized.
     """
 
     path: Path
@@ -63,21 +68,32 @@ class Exported:
     written_by: str
     runtime: str
     difference: float
+    cosine: float | None = None
 
 
 def export_model(
-    path: str | Path, *, format: str, output: str | Path | None = None, trust: bool = False, backend: str = ""
+    path: str | Path,
+    *,
+    format: str,
+    output: str | Path | None = None,
+    quantize: str = "",
+    trust: bool = False,
+    backend: str = "",
 ) -> Exported:
     """Writes a saved model in another format, and checks that it gives the same answers there.
 
     All formats compute in 32 bits; layers of 16 bits are exported, and compared, as layers of 32 bits. The model is
     opened in a separate process with limits, because its file may come from anyone.
 
+    A quantized model is smaller and faster, and its answers differ a little. How much is measured on random inputs and
+    written on its card, as the metrics ``int8_largest_difference``, ``int8_smallest_cosine`` and ``int8_agreement``.
+
     Args:
         path: The folder of a run, a ``.keras`` file, or the name of a pre-trained model.
         format: One of ``onnx``, ``saved_model``, ``litert``, ``torch`` and ``openvino``.
         output: The file or folder to write; by default in ``exports`` beside the model, or in the current folder for a
             pre-trained model. An existing export is replaced after the comparison.
+        quantize: ``int8`` for weights of 8 bits, in the format ``onnx``; by default ``model.int8.onnx`` is written.
         trust: True to open the model in this process, without limits.
         backend: The backend on which Keras opens the model in the other process; by default the one in use.
 
@@ -93,33 +109,36 @@ def export_model(
         ...
         keras_course.errors.CourseError: there is no runs/no_such_lesson; give a run folder or the file of a model
     """
-    source, target = _check(path, format, output)
+    source, target = _check(path, format, output, quantize)
     if trust:
-        return export_here(source, format=format, output=target)
+        return export_here(source, format=format, output=target, quantize=quantize)
     name = select.choose_for_second_process(backend)
-    settings = {"format": format, "output": str(target.absolute())}
+    settings = {"format": format, "output": str(target.absolute()), "quantize": quantize}
     with LimitedProcess("export", source, LIMITS, backend=name, **settings) as process:
         done = process.receive()
     writer, runtime = (printable(str(done[name])) for name in ("written_by", "runtime"))
-    return Exported(target, format, int(done["size"]), writer, runtime, float(done["difference"]))
+    cosine = None if done["cosine"] is None else float(done["cosine"])
+    return Exported(target, format, int(done["size"]), writer, runtime, float(done["difference"]), cosine)
 
 
-def _check(path: str | Path, format: str, output: str | Path | None) -> tuple[Path, Path]:
+def _check(path: str | Path, format: str, output: str | Path | None, quantize: str) -> tuple[Path, Path]:
     """Returns the model file and the path to write, after all checks that need no open model."""
     known = FORMATS.get(format)
     if known is None:
         raise CourseError(f"format is {format!r}; give one of {', '.join(FORMATS)}")
+    check_quantize(quantize, format)
     found = find_model_file(path)
     source = found.path
     if not found.is_keras:
         raise CourseError(f"{source} is an export already; give the folder of a run or a .keras file")
     beside_model = Path("exports", path) if is_pretrained(path) else source.parent / "exports"
-    target = Path(output) if output is not None else beside_model / known.file_name
+    name = Path(known.file_name).with_suffix(f".{quantize}{Path(known.file_name).suffix}") if quantize else None
+    target = Path(output) if output is not None else beside_model / (name or known.file_name)
     _check_target(target, known)
     return source, target
 
 
-def export_here(source: str | Path, *, format: str, output: str | Path) -> Exported:
+def export_here(source: str | Path, *, format: str, output: str | Path, quantize: str = "") -> Exported:
     """Writes a ``.keras`` file in another format, in this process and without limits. See ``export_model``."""
     source, target = Path(source), Path(output)
     known = FORMATS[format]
@@ -132,19 +151,63 @@ def export_here(source: str | Path, *, format: str, output: str | Path) -> Expor
     model = _in_float32(load_keras_model(source))
     card = card_with_outputs(card, model)
     card.check_model(str(source), *shapes_of(model))
-    shape = (max(BATCHES), *card.picture_format.shape)
-    pictures = np.random.default_rng(0).integers(0, 256, shape, dtype="uint8")
-    expected = open_keras(model)[1](pictures)
+    inputs = _random_inputs(card, QUANTIZED_BATCH if quantize else max(BATCHES))
+    expected = answers_of(open_keras(model)[1](inputs), inputs, card)
+    change: Change | None = None
     with folder_beside(target) as folder:
         beside = folder / known.file_name
         if writer == keras.backend.backend():
             _write(model, card, beside, format)
-            runtime, difference = _compare(beside, format, pictures, expected)
+            runtime, difference = _compare(beside, format, inputs, expected)
         else:
-            runtime, difference = _export_on(source, beside, format, writer, pictures, expected)
+            runtime, difference = _export_on(source, beside, format, writer, inputs, expected)
+        if quantize:
+            change = _quantize(beside, card, inputs, expected)
         size = size_of(beside)
         _move(beside, target)
-    return Exported(target, format, size, writer, runtime, difference)
+    if change is None:
+        return Exported(target, format, size, writer, runtime, difference)
+    return Exported(target, format, size, writer, runtime, change.difference, change.cosine)
+
+
+def _random_inputs(card: ModelCard, count: int) -> np.ndarray:
+    """Returns inputs for the comparison: random pictures, or texts of random tokens and of all lengths."""
+    random = np.random.default_rng(0)
+    shape = (count, *card.shape)
+    if card.text_format is None:
+        return random.integers(0, 256, shape, dtype="uint8")
+    tokens = random.integers(0, len(card.text_format.vocabulary), shape, dtype="int32")
+    length = card.text_format.sequence_length
+    for row, kept in zip(tokens[1:], np.linspace(1, length, count - 1).astype(int), strict=True):
+        padding = slice(0, length - kept) if card.text_format.padding == "left" else slice(kept, None)
+        row[padding] = card.text_format.pad
+    return tokens
+
+
+def _quantize(path: Path, card: ModelCard, inputs: np.ndarray, expected: np.ndarray) -> Change:
+    """Replaces an ONNX file by one with weights of 8 bits, whose card says what that changes."""
+    small = path.with_name("quantized.onnx")
+    try:
+        write_int8(path, small)
+        _put_card_into_onnx(small, card)
+        runtime = open_here(ModelFile(small, "onnx"), trust=True)
+        change = measure_change(expected, runtime.outputs(inputs))
+    except Exception as error:  # the package has errors of its own
+        reason = reason_of(error.__cause__ or error)
+        raise CourseError(f"the model cannot be quantized: {reason}; export it without quantize") from error
+    if not change.cosine >= SMALLEST_COSINE:  # also where it is not a number
+        raise CourseError(
+            f"with weights of 8 bits the model gives other answers: a cosine of {change.cosine:.2g}, and at least "
+            f"{SMALLEST_COSINE} is needed; export it without quantize"
+        )
+    measured = {
+        "int8_largest_difference": change.difference,
+        "int8_smallest_cosine": change.cosine,
+        "int8_agreement": change.agreement,
+    }
+    _put_card_into_onnx(small, replace(card, metrics={**card.metrics, **measured}))
+    small.replace(path)
+    return change
 
 
 def _in_float32(model: "keras.Model") -> "keras.Model":
@@ -209,11 +272,11 @@ def _put_card_into_onnx(path: Path, card: ModelCard) -> None:
     onnx.save(model, path)
 
 
-def _compare(path: Path, kind: str, pictures: np.ndarray, expected: np.ndarray) -> tuple[str, float]:
+def _compare(path: Path, kind: str, inputs: np.ndarray, expected: np.ndarray) -> tuple[str, float]:
     """Opens an export and compares its logits with those of Keras."""
     try:
         runtime = open_here(ModelFile(path, kind), trust=True)  # it was written a moment ago
-        difference = max(float(np.abs(runtime.outputs(pictures[:count]) - expected[:count]).max()) for count in BATCHES)
+        difference = max(float(np.abs(runtime.outputs(inputs[:count]) - expected[:count]).max()) for count in BATCHES)
     except CourseError as error:
         reason = reason_of(error.__cause__ or error)
         raise CourseError(f"the export in the format {kind!r} does not run: {reason}{_remedy(kind)}") from error
@@ -246,11 +309,11 @@ def _move(beside: Path, target: Path) -> None:
 
 
 def _export_on(
-    source: Path, path: Path, kind: str, writer: str, pictures: np.ndarray, expected: np.ndarray
+    source: Path, path: Path, kind: str, writer: str, inputs: np.ndarray, expected: np.ndarray
 ) -> tuple[str, float]:
     """Lets a process on another backend write the export, and compare it with the logits of this process."""
     task = path.parent / "task.npz"
-    np.savez(task, pictures=pictures, expected=expected)
+    np.savez(task, inputs=inputs, expected=expected)
     process = select.second_process(writer, "-m", __name__, str(source.absolute()), str(path.absolute()), kind)
     try:
         done = subprocess.run(**process, capture_output=True, text=True, timeout=SECONDS, check=False, cwd=path.parent)
@@ -273,7 +336,7 @@ def _main(source: str, target: str, kind: str) -> dict[str, Any]:
         model = _in_float32(load_keras_model(source))
         _write(model, card_with_outputs(read_required_card(Path(source)), model), path, kind)
         with np.load(path.parent / "task.npz", allow_pickle=False) as task:
-            runtime, difference = _compare(path, kind, task["pictures"], task["expected"])
+            runtime, difference = _compare(path, kind, task["inputs"], task["expected"])
     except CourseError as error:
         return {"error": str(error)}
     return {"runtime": runtime, "difference": difference}

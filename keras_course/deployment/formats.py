@@ -22,6 +22,7 @@ from keras_course._backend.model_formats import (
     Opened,
     Shape,
     extra,
+    number_type,
     shape_of,
 )
 from keras_course.deployment.locate import LARGEST_MODEL_BYTES, find_model, read_file, size_of
@@ -138,26 +139,27 @@ def _open_onnx(path: Path, threads: int | None, trust: bool) -> Opened:
 
     session = open_session(workers)
     taken, given = session.get_inputs()[0], session.get_outputs()[0]
-    takes = shape_of(taken.shape)
+    takes, numbers = shape_of(taken.shape), number_type(taken.type.removeprefix("tensor(").removesuffix(")"))
     in_parts = workers > 1 and providers == [_PROCESSOR] and takes is not None and takes[0] is None
 
-    def answer(session: Any, pictures: "np.ndarray") -> "np.ndarray":
-        return session.run(None, {taken.name: pictures})[0]
+    def answer(session: Any, inputs: "np.ndarray") -> "np.ndarray":
+        return session.run(None, {taken.name: inputs})[0]
 
     @cache  # opened for the first large batch
     def single_thread() -> tuple[Any, ThreadPoolExecutor]:
         return open_session(1), ThreadPoolExecutor(workers, thread_name_prefix="onnx")
 
-    def run(pictures: "np.ndarray") -> "np.ndarray":
-        pictures = pictures.astype("float32", copy=False)
+    def run(inputs: "np.ndarray") -> "np.ndarray":
+        inputs = inputs.astype(numbers, copy=False)
         # threads of one run wait for each other in every layer, those with a part of the batch each only once
-        if not in_parts or len(pictures) < workers * _SMALLEST_PART:
-            return answer(session, pictures)
+        if not in_parts or len(inputs) < workers * _SMALLEST_PART:
+            return answer(session, inputs)
         single, pool = single_thread()
-        return np.concatenate(list(pool.map(partial(answer, single), np.array_split(pictures, workers))))
+        return np.concatenate(list(pool.map(partial(answer, single), np.array_split(inputs, workers))))
 
     card = session.get_modelmeta().custom_metadata_map.get(FILE_NAME, "")
-    return Opened(f"ONNX Runtime {select.version_of('onnxruntime')}", run, takes, shape_of(given.shape), card)
+    title = f"ONNX Runtime {select.version_of('onnxruntime')}"
+    return Opened(title, run, takes, shape_of(given.shape), numbers, card)
 
 
 def _providers(runtime: Any) -> list[str]:
@@ -171,21 +173,22 @@ def _open_litert(path: Path, threads: int | None, trust: bool) -> Opened:
     interpreter = runtime.Interpreter(model_content=path.read_bytes(), num_threads=threads)
     (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
     shape: list[tuple[int, ...]] = []
+    numpy: Any = import_module("numpy")
+    numbers = number_type(numpy.dtype(taken["dtype"]).name)
 
-    def run(pictures: "np.ndarray") -> "np.ndarray":
-        if shape != [pictures.shape]:
-            interpreter.resize_tensor_input(taken["index"], pictures.shape)
+    def run(inputs: "np.ndarray") -> "np.ndarray":
+        if shape != [inputs.shape]:
+            interpreter.resize_tensor_input(taken["index"], inputs.shape)
             interpreter.allocate_tensors()
-            shape[:] = [pictures.shape]
-        interpreter.set_tensor(taken["index"], pictures.astype("float32", copy=False))
+            shape[:] = [inputs.shape]
+        interpreter.set_tensor(taken["index"], inputs.astype(numbers, copy=False))
         interpreter.invoke()
         return interpreter.get_tensor(given["index"])
 
-    numpy: Any = import_module("numpy")
     with select.without_chatter():  # its first run prints how it computes
-        run(numpy.zeros((2, *taken["shape"][1:]), "float32"))
+        run(numpy.zeros((2, *taken["shape"][1:]), numbers))
     takes, gives = (shape_of(details["shape_signature"]) for details in (taken, given))
-    return Opened(f"LiteRT {select.version_of('ai_edge_litert')}", run, takes, gives)
+    return Opened(f"LiteRT {select.version_of('ai_edge_litert')}", run, takes, gives, numbers)
 
 
 def _open_openvino(path: Path, threads: int | None, trust: bool) -> Opened:
@@ -200,12 +203,13 @@ def _open_openvino(path: Path, threads: int | None, trust: bool) -> Opened:
     else:
         model = core.read_model(model=read_file(path / "model.xml"), weights=read_file(path / "model.bin"))
     compiled = core.compile_model(model, "CPU", settings)
+    numbers = number_type(compiled.inputs[0].get_element_type().to_dtype().name)
 
-    def run(pictures: "np.ndarray") -> "np.ndarray":
-        return compiled(pictures.astype("float32", copy=False))[0]
+    def run(inputs: "np.ndarray") -> "np.ndarray":
+        return compiled(inputs.astype(numbers, copy=False))[0]
 
     takes, gives = (_openvino_shape(end.get_partial_shape()) for end in (compiled.inputs[0], compiled.outputs[0]))
-    return Opened(f"OpenVINO {select.version_of('openvino').partition('-')[0]}", run, takes, gives)
+    return Opened(f"OpenVINO {select.version_of('openvino').partition('-')[0]}", run, takes, gives, numbers)
 
 
 def _openvino_shape(sides: Any) -> Shape | None:

@@ -29,8 +29,8 @@ GIVE_UP: Final = "keras_course.give_up"
 """The application's function to call when the client has gone."""
 IS_CLOSING: Final = "keras_course.is_closing"
 """The server's function that returns True once the connection has ended."""
-PICTURE_COUNT: Final = "keras_course.pictures"
-"""The number of pictures in the request."""
+INPUT_COUNT: Final = "keras_course.inputs"
+"""The number of pictures or texts in the request."""
 _REQUEST: Final = "keras_course.request"
 
 FEW_BYTES: Final = 2**16
@@ -58,7 +58,10 @@ class RequestLimits:
     rows: int = 1024  # pictures in a prepared batch
     seconds: int = 20  # from the first byte of a request to its answer
     requests: int = 256  # that are processed at the same time; further ones are answered 503
-    batch_size: int = 32  # pictures in a batch of the model
+    batch_size: int = 32  # pictures or texts in a batch of the model
+    text_bytes: int = 2**18  # of the body of a request to a text model, instead of body_bytes
+    texts: int = 128  # in a body
+    characters: int = 10_000  # of a text
     # of all requests whose clients are still sending, or still reading a large answer; beyond it, the oldest of them is
     # dropped, and the requests that are processed may hold as much again
     waiting_bytes: int = 2**28
@@ -297,9 +300,10 @@ class PartedResponse(StreamingResponse):
 class AccessLog:
     """An ASGI application around another one that logs each request when it has ended."""
 
-    def __init__(self, app: ASGIApp, log: Log) -> None:
+    def __init__(self, app: ASGIApp, log: Log, inputs: str = "pictures") -> None:
         self._app = app
         self._log = log
+        self._inputs = inputs
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request."""
@@ -318,17 +322,24 @@ class AccessLog:
         try:
             await self._app(scope, receive, send_and_note)
         finally:
-            facts = {"method": scope["method"], "path": scope["path"], "pictures": scope.get(PICTURE_COUNT, 0)}
-            self._log(log_line(status, milliseconds=1000 * (time.perf_counter() - started), **facts))
+            facts = {"method": scope["method"], "path": scope["path"], "count": scope.get(INPUT_COUNT, 0)}
+            milliseconds = 1000 * (time.perf_counter() - started)
+            self._log(log_line(status, milliseconds=milliseconds, inputs=self._inputs, **facts))
 
 
 def log_line(
-    status: int | None, *, method: str = "-", path: str = "", milliseconds: float = 0.0, pictures: int = 0
+    status: int | None,
+    *,
+    method: str = "-",
+    path: str = "",
+    milliseconds: float = 0.0,
+    count: int = 0,
+    inputs: str = "pictures",
 ) -> str:
     """Returns an ASCII line of the access log; it holds nothing of the content of a request."""
     now = datetime.now().astimezone().isoformat(timespec="milliseconds")
     shown = json.dumps(path[:_LONGEST_PATH])  # escapes what could move a terminal's cursor
-    return f"{now} {method} {shown} {status or '-'} {milliseconds:.1f} ms {pictures} pictures"
+    return f"{now} {method} {shown} {status or '-'} {milliseconds:.1f} ms {count} {inputs}"
 
 
 async def _one_by_one(parts: Iterator[bytes]) -> AsyncIterator[bytes]:

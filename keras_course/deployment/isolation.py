@@ -1,7 +1,8 @@
 """Opens an untrusted model in a separate process with limits, and kills the process when it breaks one.
 
 The process is started once and kept. It limits itself (see ``limits.confine``), opens the model, and then answers one
-request after the other through pipes. Requests hold pictures and nothing else. The process ends when its parent does.
+request after the other through pipes. Requests hold pictures or tokens, and nothing else. The process ends when its
+parent does.
 
 NumPy and psutil are imported after the process has been started, so that it opens the model in the meantime.
 """
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
 __all__ = ["LimitedProcess", "ModelProcess", "ProcessLimits", "start_model"]
 
 _START: Final = "from keras_course.deployment.child import start; start()"
-_LARGEST_MESSAGE: Final = 2**23
+_LARGEST_MESSAGE: Final = 2**24
+"""The largest JSON text with which a process introduces its model; it has the card, whose signs it escapes."""
 _LARGEST_ANSWER: Final = 2**16
 """The largest JSON text of an answer, which an event loop parses."""
 _CHECK_SECONDS: Final = 0.05
@@ -310,23 +312,21 @@ class ModelProcess(LimitedProcess):
         except (KeyError, TypeError, ValueError):
             self._fail("did not describe itself when it was opened")
 
-    def outputs(
-        self, pictures: "np.ndarray", numbers: int, *, seconds: float | None = None
-    ) -> "npt.NDArray[np.float32]":
-        """Returns the output of the model, float32 (n, numbers), for pictures (n, height, width, channels)."""
+    def outputs(self, inputs: "np.ndarray", numbers: int, *, seconds: float | None = None) -> "npt.NDArray[np.float32]":
+        """Returns the output of the model, float32 (n, numbers), for pictures or tokens. See ``Runtime.outputs``."""
         self._restart_if_ended()
-        request, most = _output_request(pictures, numbers)
-        return self._checked(*self._ask(request, pictures, most, seconds), len(pictures), numbers)
+        request, most = _output_request(inputs, numbers)
+        return self._checked(*self._ask(request, inputs, most, seconds), len(inputs), numbers)
 
-    async def outputs_async(self, pictures: "np.ndarray", numbers: int) -> "npt.NDArray[np.float32]":
+    async def outputs_async(self, inputs: "np.ndarray", numbers: int) -> "npt.NDArray[np.float32]":
         """Computes as ``outputs`` without blocking the event loop. See ``outputs``."""
-        request, most = _output_request(pictures, numbers)
-        answer = await self._ask_async(request, pictures, most)
+        request, most = _output_request(inputs, numbers)
+        answer = await self._ask_async(request, inputs, most)
         if answer is None:
             import asyncio
 
-            return await asyncio.to_thread(self.outputs, pictures, numbers)
-        return self._checked(*answer, len(pictures), numbers)
+            return await asyncio.to_thread(self.outputs, inputs, numbers)
+        return self._checked(*answer, len(inputs), numbers)
 
     def _checked(self, said: dict[str, Any], content: bytes, count: int, numbers: int) -> "npt.NDArray[np.float32]":
         """Returns the output in an answer, after checking that it has the shape of the card."""
@@ -334,9 +334,7 @@ class ModelProcess(LimitedProcess):
 
         if said.get("shape") != [count, numbers]:
             shape = printable(str(said.get("shape")))[:60]
-            raise CourseError(
-                f"{self.path} gives {shape} for {count} pictures, and its card says {numbers} numbers each"
-            )
+            raise CourseError(f"{self.path} gives {shape} for {count} inputs, and its card says {numbers} numbers each")
         if len(content) != 4 * count * numbers:
             self._fail(_MALFORMED)
         return np.frombuffer(content, "<f4").reshape(count, numbers)
@@ -377,10 +375,10 @@ def _enlarge_pipes(process: "subprocess.Popen[bytes]") -> int:
     return fcntl.fcntl(process.stdin, fcntl.F_GETPIPE_SZ)
 
 
-def _output_request(pictures: "np.ndarray", numbers: int) -> tuple[dict[str, Any], int]:
-    """Returns the request for the output of some pictures, and the size of the answer in bytes."""
-    request = {"ask": "outputs", "shape": pictures.shape, "dtype": pictures.dtype.str}
-    return request, 4 * len(pictures) * numbers
+def _output_request(inputs: "np.ndarray", numbers: int) -> tuple[dict[str, Any], int]:
+    """Returns the request for the output of some inputs, and the size of the answer in bytes."""
+    request = {"ask": "outputs", "shape": inputs.shape, "dtype": inputs.dtype.str}
+    return request, 4 * len(inputs) * numbers
 
 
 def _message(request: dict[str, Any], array: "np.ndarray") -> "tuple[memoryview, memoryview]":

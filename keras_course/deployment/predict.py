@@ -2,14 +2,13 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
 from keras_course.datasets.folders import list_pictures, report
-from keras_course.deployment.answers import most_probable
+from keras_course.deployment.answers import Answer, Prediction, predictions_of
 from keras_course.deployment.runtimes import Runtime
 from keras_course.errors import CourseError, check_positive
 from keras_course.preprocessing.images import PICTURE_ENDINGS, Source, prepare
@@ -17,60 +16,6 @@ from keras_course.preprocessing.images import PICTURE_ENDINGS, Source, prepare
 __all__ = ["Answer", "Prediction", "find_pictures", "predict", "predictions_of"]
 
 LARGEST_COUNT: Final = 1_000_000
-
-
-class Answer(NamedTuple):
-    """A class and its probability."""
-
-    class_name: str
-    probability: float
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The prediction for one picture.
-
-    Args:
-        name: The name of the picture.
-        answers: The most probable classes, sorted by probability; empty if the picture cannot be read.
-        error: Why the picture cannot be read, else empty.
-    """
-
-    name: str
-    answers: tuple[Answer, ...] = ()
-    error: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the prediction for JSON output."""
-        if self.error:
-            return {"picture": self.name, "error": self.error}
-        answers = [{"class": answer.class_name, "probability": answer.probability} for answer in self.answers]
-        return {"picture": self.name, "answers": answers}
-
-
-def predictions_of(logits: np.ndarray, class_names: Sequence[str], *, top: int = 3) -> list[tuple[Answer, ...]]:
-    """Returns the most probable classes for logits.
-
-    Args:
-        logits: float32 (n, classes).
-        class_names: The names of the classes.
-        top: The number of classes to return.
-
-    Returns:
-        The answers for each row, sorted by probability; equal ones by class.
-
-    Raises:
-        CourseError: ``top`` is not positive, or a logit is not finite.
-
-    Example:
-        >>> predictions_of(np.array([[0.0, 1.0, -9.0]], "float32"), "abc", top=1)
-        [(Answer(class_name='b', probability=0.731...),)]
-    """
-    numbers, probabilities = most_probable(logits, top=top)
-    return [
-        tuple(Answer(class_names[number], share) for number, share in zip(row, shares, strict=True))
-        for row, shares in zip(numbers.tolist(), probabilities.tolist(), strict=True)
-    ]
 
 
 def find_pictures(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
@@ -119,9 +64,11 @@ def predict(
         The prediction for each picture, in their order.
 
     Raises:
-        CourseError: A number is not positive, or the number of names is not that of the pictures.
+        CourseError: A number is not positive, the number of names is not that of the pictures, or the model takes
+            texts: ``texts.predict_texts`` is for those.
     """
     check_positive(top=top, batch_size=batch_size)
+    picture_format = runtime.card.required_picture_format()
     if names and len(names) != len(pictures):
         raise CourseError(f"names has {len(names)} entries; give one for each of the {len(pictures)} pictures")
     for start in range(0, len(pictures), batch_size):
@@ -131,7 +78,7 @@ def predict(
         errors: dict[int, str] = {}
         for number in some:
             try:
-                ready[number] = prepare(pictures[number], runtime.card.picture_format, name=called[number])
+                ready[number] = prepare(pictures[number], picture_format, name=called[number])
             except CourseError as error:
                 errors[number] = str(error)
         answers: dict[int, tuple[Answer, ...]] = {}

@@ -34,7 +34,8 @@ class Runtime:
         format: The format, such as ``keras`` or ``onnx``.
         name: The runtime with its version, such as ``ONNX Runtime 1.32.0``.
         card: The model's card.
-        run: From uint8 or float32 pictures (n, height, width, channels), 0..255, to the model's output in float32.
+        run: From uint8 or float32 pictures (n, height, width, channels), 0..255, or int32 tokens (n,
+            sequence_length), to the model's output in float32.
         seconds: The time that opening took.
         model: The Keras model, if it is open in this process.
         process: The process in which the model is open, if it is another one.
@@ -64,8 +65,10 @@ class Runtime:
             label: The class.
 
         Returns:
-            float32 (height, width), 0 to 1; None if the model is no Keras model or has no convolution.
+            float32 (height, width), 0 to 1; None if the model is no Keras model, has no convolution, or takes texts.
         """
+        if self.card.picture_format is None:
+            return None
         if self.process is not None:
             return self.process.heat(picture, label) if self.compiled else None
         if self.model is None:
@@ -77,66 +80,94 @@ class Runtime:
         except CourseError:  # it has no convolution
             return None
 
-    def logits(self, pictures: np.ndarray) -> Logits:
+    def logits(self, inputs: np.ndarray) -> Logits:
         """Computes the logits of each class; their softmax gives the probabilities.
 
         Args:
-            pictures: uint8 or float32 (n, height, width, channels), as ``preprocessing.prepare`` makes them.
+            inputs: Pictures, uint8 or float32 (n, height, width, channels), as ``preprocessing.prepare`` makes them; or
+                tokens, int32 (n, sequence_length), as ``preprocessing.text.encode`` makes them.
 
         Returns:
-            float32 (n, classes).
+            float32 (n, classes); of a language model the logits of the token after each text.
 
         Raises:
-            CourseError: See ``outputs``.
+            CourseError: The model gives embeddings, and no classes. See ``outputs`` for other errors.
         """
-        return self._to_logits(self.outputs(pictures))
+        return self._to_logits(self.outputs(inputs))
 
-    async def logits_async(self, pictures: np.ndarray) -> Logits:
+    async def logits_async(self, inputs: np.ndarray) -> Logits:
         """Computes as ``logits`` without blocking the event loop; the model needs its own process. See ``logits``."""
         assert self.process is not None
-        self._check(pictures)
-        return self._to_logits(await self.process.outputs_async(pictures, self.card.numbers))
+        self._check(inputs)
+        return self._to_logits(await self.process.outputs_async(inputs, self.card.numbers))
 
-    def outputs(self, pictures: np.ndarray) -> Logits:
-        """Computes the output of the model: logits or probabilities, as its card says.
+    def outputs(self, inputs: np.ndarray) -> Logits:
+        """Computes the output of the model: logits, probabilities or embeddings, as its card says.
 
         Args:
-            pictures: uint8 or float32 (n, height, width, channels).
+            inputs: Pictures, uint8 or float32 (n, height, width, channels), or tokens, int32 (n, sequence_length).
 
         Returns:
-            float32 (n, classes), or (n, 1) for a model that ends with sigmoid.
+            float32 (n, classes), or (n, 1) for a model that ends with sigmoid. Of a language model that gives logits
+            for each position of a text, those after its last token.
 
         Raises:
-            CourseError: The shape of the pictures is not that of the card, the model cannot compute with them, or the
-                shape of the output is not that of the card.
+            CourseError: The shape of the inputs is not that of the card, a token is not in the vocabulary, the model
+                cannot compute with them, or the shape of the output is not that of the card.
         """
-        self._check(pictures)
+        self._check(inputs)
         try:
-            outputs = np.asarray(self.run(pictures), "float32")
+            outputs = np.asarray(self.run(inputs), "float32")
         except CourseError:
             raise
         except Exception as error:  # each runtime has errors of its own
             reason = reason_of(error)
-            raise CourseError(f"{self.path} cannot compute with pictures {pictures.shape}: {reason}") from error
-        if outputs.shape != (len(pictures), self.card.numbers):
+            raise CourseError(f"{self.path} cannot compute with {self.card.kind}s {inputs.shape}: {reason}") from error
+        outputs = answers_of(outputs, inputs, self.card)
+        if outputs.shape != (len(inputs), self.card.numbers):
             raise CourseError(
-                f"{self.path} gives {outputs.shape} for {len(pictures)} pictures, and its card names "
+                f"{self.path} gives {outputs.shape} for {len(inputs)} {self.card.kind}s, and its card names "
                 f"{len(self.card.class_names)} classes"
             )
         return outputs
 
-    def _check(self, pictures: np.ndarray) -> None:
-        shape = self.card.picture_format.shape
-        if pictures.ndim != 4 or pictures.shape[1:] != shape:
-            raise CourseError(f"pictures have the shape {pictures.shape}; give (n, {', '.join(map(str, shape))})")
+    def _check(self, inputs: np.ndarray) -> None:
+        shape, text_format = self.card.shape, self.card.text_format
+        called = "pictures" if text_format is None else "tokens"
+        if inputs.shape[1:] != shape or not inputs.ndim:
+            raise CourseError(f"{called} have the shape {inputs.shape}; give (n, {', '.join(map(str, shape))})")
+        if text_format is None:
+            return
+        if inputs.dtype.kind not in "iu":
+            raise CourseError(f"tokens are {inputs.dtype}; give integers")
+        count = len(text_format.vocabulary)
+        if inputs.size and not 0 <= inputs.min() <= inputs.max() < count:
+            raise CourseError(f"tokens are from {inputs.min()} to {inputs.max()}; give numbers from 0 to {count - 1}")
 
     def _to_logits(self, outputs: Logits) -> Logits:
         if self.card.outputs == "logits":
             return outputs
+        if self.card.outputs == "embedding":
+            raise CourseError(f"{self.path} gives embeddings, and no classes; use Runtime.outputs, from Python")
         if self.card.outputs == "sigmoid":
             outputs = np.concatenate([1 - outputs, outputs], axis=1)
         # the softmax of the logarithms gives the probabilities again
         return np.asarray(np.log(np.maximum(outputs, np.finfo("float32").tiny)), "float32")
+
+
+def answers_of(outputs: Logits, inputs: np.ndarray, card: ModelCard) -> Logits:
+    """Returns the outputs for the inputs as a whole: of logits for each token of a text, those after its last one.
+
+    The outputs are (n, classes), or (n, sequence_length, classes) of a language model; the result is (n, classes).
+    """
+    if not card.is_language_model or outputs.ndim != 3 or outputs.shape[:2] != inputs.shape:
+        return outputs
+    text_format = card.required_text_format()
+    if text_format.padding == "left":
+        return outputs[:, -1]
+    is_token = inputs != text_format.pad
+    last = inputs.shape[1] - 1 - is_token[:, ::-1].argmax(axis=1)
+    return outputs[np.arange(len(inputs)), np.where(is_token.any(axis=1), last, 0)]
 
 
 def open_model(
@@ -212,7 +243,7 @@ def open_here(file: ModelFile, *, threads: int | None = None, trust: bool = Fals
         card = card_by_shapes(opened.takes, opened.gives)
         if model is not None and output_activations(model) == ["softmax"]:
             card = replace(card, outputs="softmax")
-    card.check_model(str(found), opened.takes, opened.gives)
+    card.check_model(str(found), opened.takes, opened.gives, opened.input_type)
     seconds = time.perf_counter() - started
     return Runtime(found, file.format, opened.runtime, card, opened.run, seconds, model, compiled=model is not None)
 
@@ -220,11 +251,11 @@ def open_here(file: ModelFile, *, threads: int | None = None, trust: bool = Fals
 def card_with_outputs(card: ModelCard, model: "keras.Model") -> ModelCard:
     """Returns the card with ``outputs`` read from the model's last layer, because older cards do not have it."""
     activations = output_activations(model)
-    return replace(card, outputs=activations[0] or "logits") if activations else card
+    return card.with_activation(activations[0]) if activations else card
 
 
 def open_keras(model: "keras.Model") -> tuple[str, Callable[[np.ndarray], np.ndarray]]:
-    """Compiles the forward pass of a model; returns the name of the runtime, and the function from pictures to output.
+    """Compiles the forward pass of a model; returns the name of the runtime, and the function from inputs to output.
 
     Each batch size is compiled separately, so batches are padded to a power of two.
     """
@@ -234,9 +265,9 @@ def open_keras(model: "keras.Model") -> tuple[str, Callable[[np.ndarray], np.nda
 
     forward = _backend.forward(model)
 
-    def run(pictures: np.ndarray) -> np.ndarray:
-        missing = (1 << (len(pictures) - 1).bit_length()) - len(pictures)
-        filled = np.pad(pictures, [(0, missing)] + [(0, 0)] * (pictures.ndim - 1)) if missing else pictures
-        return forward(filled)[: len(pictures)]
+    def run(inputs: np.ndarray) -> np.ndarray:
+        missing = (1 << (len(inputs) - 1).bit_length()) - len(inputs)
+        filled = np.pad(inputs, [(0, missing)] + [(0, 0)] * (inputs.ndim - 1)) if missing else inputs
+        return forward(filled)[: len(inputs)]
 
     return f"Keras {keras.__version__} on {keras.backend.backend()} {_backend.version()}", run

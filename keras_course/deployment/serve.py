@@ -68,7 +68,7 @@ def serve(
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it warns of each malformed form
     config = uvicorn.Config(
         make_app(runtime, limits=limits, hosts=[*own_names(listening), *named], origins=named, log=write),
-        http=protocol(limits, write),
+        http=protocol(limits, write, f"{runtime.card.kind}s"),
         ws="none",
         proxy_headers=False,
         log_level="error",

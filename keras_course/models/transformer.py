@@ -218,7 +218,7 @@ class TransformerBlock(layers.Layer):
         """Returns which tokens a token may attend to, booleans that broadcast to (batch, heads, tokens, tokens)."""
         allowed = None
         if self.causal:
-            places = ops.arange(count, dtype="int32")
+            places = ops.arange(0, count, dtype="int32")  # jax2onnx needs the start
             allowed = (places[:, None] >= places[None, :])[None, None]
         if padding_mask is not None:
             is_token = ops.cast(padding_mask, "bool")[:, None, None, :]

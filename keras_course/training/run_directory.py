@@ -228,7 +228,7 @@ class RunDirectory:
             if card is not None:
                 try:
                     shapes = shapes_of(model)
-                    card = replace(card, outputs=output_activations(model)[0] or "logits")
+                    card = card.with_activation(output_activations(model)[0])
                     card.check_model("the model", *shapes)
                     put_card(beside, card)
                 except CourseError as error:  # raised after the model is saved

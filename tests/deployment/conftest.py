@@ -3,15 +3,29 @@
 Keras is imported inside functions, because some tests in this folder run without it.
 """
 
+from functools import cache
+
 import numpy as np
 import pytest
 
 from keras_course.cards import ModelCard
 from keras_course.preprocessing import PictureFormat
+from keras_course.preprocessing.text_format import TextFormat
 
 GRAY = PictureFormat(height=28, width=28, channels=1)
 WIDE = PictureFormat(height=20, width=28, channels=3)
 CLASS_NAMES = ("ant", "bee", "cat", "dog", "eel")
+WORDS = ("to", "be", "or", "not", "that", "is", "the", "question", "whether", "'tis", "nobler", "in", "mind")
+VOCABULARY = ("[PAD]", "[UNK]", "[END]", *WORDS)
+LENGTH = 8
+FEELINGS = ("sad", "merry", "angry")
+
+
+def words(padding):
+    """The format of a small vocabulary of words."""
+    return TextFormat(
+        unit="words", vocabulary=VOCABULARY, sequence_length=LENGTH, padding=padding, keep_punctuation=False
+    )
 
 
 def make_model(kind):
@@ -30,6 +44,54 @@ def make_model(kind):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.set_weights([random.uniform(0.5, 1.5, weight.shape) for weight in layer.get_weights()])
     return model
+
+
+def make_text_model(kind):
+    """A net for texts: a recurrent one, a causal Transformer, or a classifier that ignores padding by a mask."""
+    import keras
+    from keras import layers, ops
+
+    from keras_course.models.recurrent import recurrent_language_model
+    from keras_course.models.transformer import TextEmbedding, TransformerBlock, causal_language_model
+
+    sizes = {"vocabulary_size": len(VOCABULARY), "sequence_length": LENGTH, "seed": 6}
+    if kind in ("lstm", "gru"):
+        model = recurrent_language_model(units=6, cell=kind, **sizes)
+    elif kind == "causal":
+        model = causal_language_model(embedding_dim=16, num_heads=2, intermediate_dim=32, num_layers=1, **sizes)
+    else:
+        tokens = keras.Input((LENGTH,), dtype="int32", name="tokens")
+        is_token = ops.not_equal(tokens, 0)
+        x = TextEmbedding(len(VOCABULARY), LENGTH, 16, name="embedding")(tokens)
+        x = TransformerBlock(2, 32, name="block1")(x, padding_mask=is_token)
+        weights = ops.expand_dims(ops.cast(is_token, "float32"), -1)
+        mean = ops.sum(x * weights, axis=1) / ops.sum(weights, axis=1)
+        model = keras.Model(tokens, layers.Dense(len(FEELINGS), name="logits")(mean))
+    random = np.random.default_rng(7)  # with the weights of a beginner all answers are nearly equal
+    model.set_weights([random.normal(0, 0.7, weight.shape) for weight in model.get_weights()])
+    return model
+
+
+def text_card(kind):
+    """The card of a net of ``make_text_model``."""
+    if kind == "classifier":
+        return ModelCard(title="How a text feels", class_names=FEELINGS, text_format=words("right"))
+    return ModelCard(title=f"The next word ({kind})", text_format=words("right" if kind == "causal" else "left"))
+
+
+@pytest.fixture(scope="session")
+def text_run(tmp_path_factory):
+    """Saves a net for texts in a run folder, each once; no test may change them."""
+    from keras_course.training import RunDirectory
+
+    @cache
+    def text_run(kind):
+        folder = tmp_path_factory.mktemp("text_runs") / kind
+        with RunDirectory(folder) as run:
+            run.save_model(make_text_model(kind), text_card(kind))
+        return folder
+
+    return text_run
 
 
 @pytest.fixture(scope="session")

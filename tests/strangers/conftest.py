@@ -14,11 +14,15 @@ import pytest
 
 from keras_course.cards import ModelCard
 from keras_course.preprocessing import PictureFormat
+from keras_course.preprocessing.text_format import TextFormat
 from tests.assessment.conftest import cache, photos, run_command, tools  # noqa: F401 - fixtures
 
 WAIT = 20.0
 WIDE = PictureFormat(height=20, width=28, channels=3)
 CLASS_NAMES = ("ant", "bee", "cat", "dog", "eel")
+WORDS = TextFormat(
+    unit="words", vocabulary=("[PAD]", "[UNK]", "[END]", "to", "be", "or", "not"), sequence_length=8, padding="right"
+)
 HOSTILE = Path(__file__).with_name("hostile_clients.py")
 
 
@@ -45,6 +49,42 @@ def onnx_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "colors.onnx"
     path.write_bytes(model.SerializeToString())
     return path
+
+
+@pytest.fixture(scope="session")
+def text_onnx_file(tmp_path_factory):
+    """A linear model of the mean vector of a text's words, as ONNX."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    random = np.random.default_rng(1)
+    table = random.normal(0, 1, (len(WORDS.vocabulary), 4)).astype("float32")
+    kernel = random.normal(0, 1, (4, len(CLASS_NAMES))).astype("float32")
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["table", "tokens"], ["vectors"]),
+            helper.make_node("ReduceMean", ["vectors"], ["mean"], axes=[1], keepdims=0),
+            helper.make_node("MatMul", ["mean", "kernel"], ["logits"]),
+        ],
+        "texts",
+        [helper.make_tensor_value_info("tokens", TensorProto.INT32, ["n", WORDS.sequence_length])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", len(CLASS_NAMES)])],
+        [onnx.numpy_helper.from_array(table, "table"), onnx.numpy_helper.from_array(kernel, "kernel")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    card = ModelCard(title="Texts", class_names=CLASS_NAMES, text_format=WORDS, data="nothing")
+    helper.set_model_props(model, {"card.json": card.to_json()})
+    path = tmp_path_factory.mktemp("models") / "texts.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.fixture(scope="session")
+def text_server(start_server, text_onnx_file):
+    """A server for texts on which a request may take two seconds."""
+    server = start_server(text_onnx_file, "--seconds", 2)
+    yield server
+    server.check()
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,9 @@
 """Random requests: none causes a server error or a memory leak.
 
-Each test run sends 1000 of them; the slow tests send 20,000.
+Each test run sends 1000 of them to a service for pictures and to one for texts; the slow tests send 20,000.
 """
 
+import json
 import random
 import socket
 import threading
@@ -15,7 +16,7 @@ import pytest
 from PIL import Image
 
 from keras_course.deployment.guard import RequestLimits
-from keras_course.deployment.openapi import openapi
+from keras_course.deployment.openapi import openapi, text_openapi
 
 pytestmark = pytest.mark.one_backend
 
@@ -26,7 +27,10 @@ GOOD = frozenset({"", "200", "400", "403", "404", "405", "408", "413", "415", "4
 METHODS = (b"GET", b"POST", b"HEAD", b"PUT", b"OPTIONS", b"DELETE", b"PATCH", b"TRACE", b"GET\0", b"get", b"")
 PATHS = (b"/predict", b"/explain", b"/metadata", b"/health", b"/openapi.json", b"/docs", b"/", b"/nowhere")
 QUERIES = (b"top=1", b"top=5", b"logits=true", b"logits=1&top=2", b"top=0", b"top=", b"a=b", b"%", b"top=1&top=2")
-KINDS = (b"image/png", b"image/jpeg", b"application/octet-stream", b"application/x-npy", b"text/plain", b"", b"a;b=c")
+KINDS = (
+    *(b"image/png", b"image/jpeg", b"application/octet-stream", b"application/x-npy"),
+    *(b"application/json", b"text/plain", b"", b"a;b=c"),
+)
 HEADERS = (
     *(b"Accept: application/x-npy", b"Accept: */*", b"Expect: 100-continue", b"Upgrade: websocket", b"Cookie: a=b"),
     *(b"Origin: http://localhost", b"Sec-Fetch-Site: none", b"Content-Encoding: gzip", b"Connection: upgrade, close"),
@@ -41,10 +45,14 @@ class Fuzz:
 
     def __init__(self, seed, hostile):
         self.random = random.Random(seed)
+        self.bodies = self.good_bodies(hostile)
+
+    def good_bodies(self, hostile):
+        """Bodies with their types, of which most are answered."""
         picture = Image.effect_noise((40, 31), 60).convert("RGB")
         pictures = [hostile.file_of(picture, kind) for kind in ("PNG", "JPEG", "WEBP", "BMP")]
         pictures += [hostile.photo(90), hostile.jpeg_of_scans(64, 60), hostile.png_of_profiles(3)]
-        self.bodies = [
+        return [
             *((picture, b"image/png") for picture in pictures),
             (hostile.batch(1, SHAPE), b"application/x-npy"),
             (hostile.batch(40, SHAPE), b"application/x-npy"),
@@ -95,6 +103,22 @@ class Fuzz:
         return start + body
 
 
+class TextFuzz(Fuzz):
+    """Makes requests for a service for texts."""
+
+    def good_bodies(self, hostile):
+        texts = ("to be", "or not, to be", "quid", "\u624b\U0001f600 be", "to " * 7)
+        objects = [{"texts": [text]} for text in texts] + [{"texts": list(texts) * 20}]
+        encoded = [json.dumps(one, ensure_ascii=place % 2 == 0).encode() for place, one in enumerate(objects)]
+        return [
+            *((content, b"application/json") for content in encoded),
+            *((text.encode(), b"text/plain; charset=utf-8") for text in texts),
+            (b'{"texts": ["\\ud800"]}', b"application/json"),
+            (b"[" * 5000, b"application/json"),
+            (b"", b"text/plain"),
+        ]
+
+
 def send(server, content):
     """Sends a request and returns the status; empty if the server still waits for more."""
     answer = b""
@@ -113,12 +137,12 @@ def memory_of(server):
     return sum(one.memory_info().rss for one in (process, *process.children(recursive=True)))
 
 
-def fuzz(server, hostile, count, threads=4):
+def fuzz(server, make, count, threads=4):
     seen = Counter()
     wrong = []
 
     def work(number):
-        source = Fuzz(number, hostile)
+        source = make(number)
         for _ in range(count // threads):
             content = source.request()
             status = send(server, content)
@@ -126,7 +150,7 @@ def fuzz(server, hostile, count, threads=4):
             if status not in GOOD:
                 wrong.append((status, content[:1000]))
 
-    source = Fuzz(-1, hostile)
+    source = make(-1)
     for _ in range(100):  # warm-up
         send(server, source.request())
     before = memory_of(server)
@@ -145,23 +169,36 @@ def fuzz(server, hostile, count, threads=4):
     server.check()
 
 
-def test_1000_random_requests_cause_no_server_error(onnx_server, hostile):
-    fuzz(onnx_server, hostile, 1000)
+SERVERS = pytest.mark.parametrize(("name", "kind"), [("onnx_server", Fuzz), ("text_server", TextFuzz)])
+
+
+@SERVERS
+def test_1000_random_requests_cause_no_server_error(request, hostile, name, kind):
+    fuzz(request.getfixturevalue(name), lambda seed: kind(seed, hostile), 1000)
 
 
 @pytest.mark.slow
-def test_20000_random_requests_cause_no_server_error(onnx_server, hostile):
-    fuzz(onnx_server, hostile, 20_000)
+@SERVERS
+def test_20000_random_requests_cause_no_server_error(request, hostile, name, kind):
+    fuzz(request.getfixturevalue(name), lambda seed: kind(seed, hostile), 20_000)
+
+
+PATHS_OF = {
+    "onnx_server": ("/predict", "/explain", "/metadata", "/health", "/openapi.json"),
+    "text_server": ("/predict", "/metadata"),
+}
 
 
 @pytest.mark.parametrize("examples", [30, pytest.param(1000, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("path", ["/predict", "/explain", "/metadata", "/health", "/openapi.json"])
-def test_answers_match_the_openapi_description_in_schemathesis(onnx_server, path, examples):
+@pytest.mark.parametrize(("name", "path"), [(name, path) for name, paths in PATHS_OF.items() for path in paths])
+def test_answers_match_the_openapi_description_in_schemathesis(request, name, path, examples):
     import schemathesis
     from schemathesis.checks import not_a_server_error
     from schemathesis.specs.openapi import checks
 
-    schema = schemathesis.openapi.from_dict(openapi(RequestLimits(), 5))
+    server = request.getfixturevalue(name)
+    description = openapi(RequestLimits(), 5) if name == "onnx_server" else text_openapi(RequestLimits(), 5, 5)
+    schema = schemathesis.openapi.from_dict(description)
     wanted = [not_a_server_error, checks.status_code_conformance, checks.content_type_conformance]
     wanted.append(checks.response_schema_conformance)
     (operation,) = (found.ok() for found in schema.get_all_operations() if found.ok().path == path)
@@ -176,8 +213,8 @@ def test_answers_match_the_openapi_description_in_schemathesis(onnx_server, path
         )
         @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
         def check(case):
-            answer = case.call(base_url=f"http://127.0.0.1:{onnx_server.port}")
+            answer = case.call(base_url=f"http://127.0.0.1:{server.port}")
             case.validate_response(answer, checks=wanted)
 
         check()
-    onnx_server.check()
+    server.check()

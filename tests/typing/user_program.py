@@ -60,9 +60,10 @@ def use(folder: Path) -> list[Answer]:
         print(error)
         return []
     card: ModelCard = runtime.card
-    assert_type(card.picture_format, PictureFormat)
+    assert_type(card.picture_format, PictureFormat | None)
+    assert_type(card.required_picture_format(), PictureFormat)
     assert_type(read_card(folder / "model.keras"), ModelCard | None)
-    pixels = prepare(read_picture(folder / "digit.png"), card.picture_format)
+    pixels = prepare(read_picture(folder / "digit.png"), card.required_picture_format())
     exported = export_model(folder, format="onnx")
     print(pixels.shape, exported.size, exported.difference)
     return [prediction.answers[0] for prediction in predict(runtime, [folder / "digit.png"], top=1)]
@@ -72,7 +73,7 @@ def transfer(folder: Path) -> None:
     """Learns classes from a folder of photos."""
     network, card = load_pretrained("efficientnet_lite0")
     print(network, card.class_names)
-    photos = photo_folder.load_data(folder, picture_format=card.picture_format)
+    photos = photo_folder.load_data(folder, picture_format=card.required_picture_format())
     model = transfer_classifier(backbone="efficientnet_lite0", num_classes=len(photos.class_names))
     solve_head(model, *photos.parts)
     train_head(model, *photos.parts, epochs=20, seed=0)

@@ -20,7 +20,8 @@ function words(schema = {}) {
   const parts = [schema.format === "binary" ? "file" : schema.type];
   if (schema.minimum !== undefined) parts.push(`from ${schema.minimum} to ${schema.maximum}`);
   if (schema.default !== undefined) parts.push(`${schema.default} when left out`);
-  if (schema.maxLength) parts.push(`at most ${schema.maxLength.toLocaleString("en")} bytes`);
+  const unit = schema.format === "binary" ? "bytes" : "characters";
+  if (schema.maxLength) parts.push(`at most ${schema.maxLength.toLocaleString("en")} ${unit}`);
   if (schema.enum) parts.push(schema.enum.join(" or "));
   if (schema.description) parts.push(schema.description);
   return parts.join(", ");
@@ -36,6 +37,12 @@ function list(heading, rows) {
 function example(method, path, body) {
   const address = `${location.origin}${path}`;
   if (!body) return `curl ${address}`;
+  if (body.content["text/plain"]) {
+    return [
+      `curl --data-binary @text.txt -H "Content-Type: text/plain" ${address}`,
+      `curl --json '{"texts": ["One text.", "Another one."]}' ${address}`,
+    ].join("\n");
+  }
   const lines = [`curl --data-binary @photo.jpg -H "Content-Type: image/jpeg" ${address}`];
   const form = body.content["multipart/form-data"];
   for (const name of Object.keys(form?.schema.properties ?? {})) {

@@ -1,6 +1,3 @@
-const course = JSON.parse(document.getElementById("course").textContent);
-const at = (id) => document.getElementById(id);
-
 // --- Requests: one at a time, and always for the newest picture ---------------------------------------------------
 
 let waiting = null;
@@ -24,10 +21,10 @@ async function ask(makePicture) {
       const picture = await makePicture();
       if (!picture || before !== cleared) continue; // the camera has been stopped, or the drawing cleared
       const top = Math.min(5, course.classes);
-      const answer = await post(`predict?top=${top}`, picture);
+      const answer = await postPicture(`predict?top=${top}`, picture);
       if (before === cleared) showAnswer(answer);
       if (!waiting && before === cleared) {
-        const reasons = await post("explain", picture);
+        const reasons = await postPicture("explain", picture);
         if (before === cleared) await showReasons(reasons);
       }
       if (before === cleared) at("error").textContent = "";
@@ -49,44 +46,20 @@ function fileOf(canvas, ...format) {
   return new Promise((resolve) => { canvas.toBlob(resolve, ...format); });
 }
 
-async function post(path, blob) {
+async function postPicture(path, blob) {
   if (blob.size > course.largest) {
     throw new Error(`The file has ${blob.size.toLocaleString("en")} bytes; at most `
       + `${course.largest.toLocaleString("en")} are taken.`);
   }
-  let response;
-  try {
-    response = await fetch(path, { method: "POST", headers: { "Content-Type": "application/octet-stream" }, body: blob });
-  } catch {
-    throw new Error("The service does not answer. Is it still running?");
-  }
-  const answer = await response.json().catch(() => ({ error: `The service answers ${response.status}.` }));
-  if (!response.ok) throw new Error(answer.error);
-  return answer;
+  return post(path, "application/octet-stream", blob);
 }
 
 // --- Answers ------------------------------------------------------------------------------------------------------
 
 function showAnswer({ predictions: [{ answers }], milliseconds }) {
   at("answer").textContent = answers[0].class;
-  at("bars").replaceChildren(...answers.map(({ class: name, probability }) => {
-    const item = document.createElement("li");
-    const label = element("span", "name", name);
-    const track = element("span", "track");
-    const fill = element("span", "fill");
-    fill.style.width = `${100 * probability}%`;
-    track.append(fill);
-    item.append(label, track, element("span", "share", `${(100 * probability).toFixed(1)} %`));
-    return item;
-  }));
+  showBars(answers);
   at("took").textContent = `in ${milliseconds.toFixed(1)} ms`;
-}
-
-function element(tag, className, text = "") {
-  const made = document.createElement(tag);
-  made.className = className;
-  made.textContent = text;
-  return made;
 }
 
 const METHODS = {
@@ -309,10 +282,6 @@ function frameOfCamera() {
 
 // --- The model ----------------------------------------------------------------------------------------------------
 
-document.title = course.title;
-at("title").textContent = course.title;
-for (const [name, value] of Object.entries(course.facts)) {
-  if (value) at("facts").append(element("dt", "", name), element("dd", "", value));
-}
+showFacts();
 redraw();
 choose(course.draw ? "draw" : "photo");
