@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import re
 import shutil
@@ -19,9 +20,20 @@ from PIL import Image
 
 from keras_course import evaluation
 from keras_course.cards import read_card
-from keras_course.datasets import arrays, asl, doggy_door, fruit, hands, lines, mnist, noisy_points, photo_folder
+from keras_course.datasets import (
+    arrays,
+    asl,
+    doggy_door,
+    fruit,
+    hands,
+    lines,
+    mnist,
+    noisy_points,
+    photo_folder,
+    sentences,
+)
 from keras_course.deployment.model_files import load_keras_model
-from keras_course.preprocessing import prepare
+from keras_course.preprocessing import prepare, text
 from keras_course.training import predict_logits
 
 ROOT = Path(__file__).parents[1]
@@ -160,6 +172,7 @@ TABLE = {
     ),
     "09_doggy_door": Lesson(),
     "10_transfer_learning": Lesson(),
+    "11_headlines": Lesson(),
     "17_assessment": Lesson(),
     "18_digits_augmented": Lesson(
         epochs=3,
@@ -413,6 +426,77 @@ def test_the_door_accepts_own_photos(tmp_path):
     printed = run_lesson("09_doggy_door", "--data", folder, "--output", tmp_path / "run")
     assert "wall.png: something else" in printed
     assert read_metrics(tmp_path / "run")["known"] == 0
+
+
+# --- Sentences ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def headlines(tmp_path_factory):
+    """The folder of a run of lesson 11 on a few sentences, the file of these sentences, and what it printed."""
+    folder = tmp_path_factory.mktemp("11_headlines")
+    file = folder / "few.txt"
+    file.write_text("\n".join(sentences.load_data("sample")[:400]), encoding="utf-8")
+    arguments = ("--data", file, "--epochs", 2, "--batch-size", 64, "--seed", SEED, "--log-steps")
+    return folder / "run", file, run_lesson("11_headlines", *arguments, "--output", folder / "run")
+
+
+def test_the_lesson_on_headlines_compares_three_models(headlines):
+    folder, file, printed = headlines
+    metrics = read_metrics(folder)
+    perplexities = metrics["perplexity"]
+    assert list(perplexities) == ["Kneser-Ney", "LSTM", "Transformer"]
+    _, valid = sentences.split(sentences.load_data(file), seed=SEED)
+    card = read_card(folder / "model.keras")
+    x, y = text.prefixes(valid, card.text_format)
+    logits = predict_logits(load_keras_model(folder / "model.keras"), x)
+    expected = math.exp(evaluation.cross_entropy(logits, y))
+    assert perplexities["LSTM"] == pytest.approx(expected, rel=1e-5)
+    assert all(1 < value < len(card.text_format.vocabulary) for value in perplexities.values())
+    assert f"LSTM: held-out perplexity {perplexities['LSTM']:.1f}" in printed
+    assert 1 < metrics["bits_per_character"] < 6
+    rows = read_csv(folder / "steps.csv")
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+
+
+def test_the_lesson_on_headlines_leaves_models_figures_and_a_report(headlines):
+    folder, _, _ = headlines
+    names = {path.name for path in folder.iterdir()}
+    assert {"model.keras", "report.html", "metrics.json", "transformer", "characters"} < names
+    figures = {path.stem for path in (folder / "figures").iterdir()}
+    assert figures == {"curves", "embedding", "next_words", "one_hot_and_embedding", "perplexities"}
+    for figure in figures:
+        with Image.open(folder / "figures" / f"{figure}.png") as picture:
+            assert len(picture.convert("RGB").resize((64, 64)).getcolors(4096)) > 20, f"{figure} is empty"
+
+
+def written_lines(printed):
+    """Returns the five sentences that the lesson wrote."""
+    lines = printed.splitlines()
+    start = next(place for place, line in enumerate(lines) if line.startswith("Transformer: held-out"))
+    return lines[start + 1 : start + 6]
+
+
+def test_the_lesson_on_headlines_writes_words_of_its_vocabulary(headlines):
+    folder, _, printed = headlines
+    words = " ".join(written_lines(printed)).split()
+    assert words
+    assert set(words) <= set(read_card(folder / "model.keras").text_format.vocabulary)
+
+
+@pytest.mark.one_backend
+def test_the_finished_lesson_on_headlines_writes_the_same_again(headlines):
+    folder, file, printed = headlines
+    arguments = ("--data", file, "--epochs", 2, "--batch-size", 64, "--seed", SEED, "--log-steps", "--quiet")
+    again = run_lesson("11_headlines", *arguments, "--output", folder, "--resume")
+    assert written_lines(again) == written_lines(printed)
+
+
+@pytest.mark.slow
+def test_the_networks_of_the_lesson_on_headlines_predict_better_than_counting(tmp_path):
+    run_lesson("11_headlines", "--data", "sample", "--output", tmp_path / "run", timeout=3000)
+    found = read_metrics(tmp_path / "run")["perplexity"]
+    assert found["Transformer"] < found["LSTM"] < found["Kneser-Ney"] < 175
 
 
 # --- Transfer learning, on a handful of photos -------------------------------------------------------------------
