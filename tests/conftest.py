@@ -30,6 +30,7 @@ WITHOUT_BACKEND = (
     "pretrained/test_tensor_files.py",
     "assessment/test_grades.py",
     "datasets",
+    "deployment/test_decode_process.py",
     "deployment/test_decoders.py",
     "deployment/test_micro_batches.py",
     "deployment/test_occlusion.py",

@@ -98,6 +98,15 @@ def test_a_damaged_model_is_one_error_message_and_a_normal_end(onnx_file, tmp_pa
 
 
 @pytest.mark.one_backend
+def test_pictures_beyond_the_memory_limit_are_one_error_message_and_a_normal_end(onnx_file, ended):
+    request = {"ask": "outputs", "shape": [2**34], "dtype": "|u1"}  # 16 GiB, of which none is sent
+    with ended(ModelProcess(find_model_file(onnx_file), ProcessLimits(threads=1))) as process:
+        process.introduce()
+        with pytest.raises(CourseError, match=r"model\.onnx takes more memory than it may"):
+            process._ask(request, np.zeros(0, "uint8"), 20, None)
+
+
+@pytest.mark.one_backend
 def test_the_export_task_writes_the_file_and_describes_it(dense_run, tmp_path, ended):
     output = tmp_path / "written.onnx"
     settings = {"format": "onnx", "output": str(output)}
