@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -281,3 +282,8 @@ def test_a_card_from_shapes_is_for_classifiers_of_pictures():
     for takes, gives in [((None, 10), (None, 3)), ((None, 8, 8, 3), None)]:
         with pytest.raises(CourseError, match=r"^the model (takes|gives) "):
             card_by_shapes(takes, gives)
+
+
+def test_an_unknown_kind_of_output_is_refused():
+    with pytest.raises(CourseError, match=r"outputs is 'odds'; give one of logits, softmax, sigmoid"):
+        replace(CARD, outputs="odds")
