@@ -538,3 +538,18 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(select, "is_installed", lambda name: name != "uvicorn" and is_installed(name))
     with pytest.raises(MissingPackageError, match=r"needs uvicorn, .*run: pip install \"keras-course\[serve\]\""):
         serving.check_installed()
+
+
+@pytest.mark.one_backend
+def test_open_shows_the_page_in_the_browser(start_server, onnx_file, tmp_path, monkeypatch):
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {tmp_path / "address"}\n')
+    browser.chmod(0o755)
+    monkeypatch.setenv("BROWSER", str(browser))
+    server = start_server(onnx_file, "--open")
+    for _ in range(500):
+        if (tmp_path / "address").exists() and (tmp_path / "address").read_text():
+            break
+        time.sleep(0.01)
+    assert (tmp_path / "address").read_text().strip().rstrip("/") == server.url
+    assert server.stop() == 0
