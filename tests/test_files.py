@@ -444,3 +444,13 @@ def test_without_locks_of_the_system_files_are_replaced_and_temporary_ones_stay(
 
 def test_a_name_that_cannot_be_opened_is_no_archive():
     assert not files.is_archive("a" * 5000)
+
+
+def test_an_error_of_the_disk_keeps_the_name_of_its_file(path):
+    with (
+        pytest.raises(DiskError, match=f"cannot write {path}/rows.csv ") as caught,
+        replacing(path.with_name("other.txt")),
+    ):
+        open_to_append(path / "rows.csv")
+    assert "other.txt" not in str(caught.value)
+    assert names(path.parent) == ["file.txt"]

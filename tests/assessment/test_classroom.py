@@ -253,3 +253,11 @@ def test_folders_that_cannot_be_listed_are_named(tmp_path, monkeypatch):
     denied.add(tmp_path)
     with pytest.raises(CourseError, match=f"{tmp_path} cannot be read: Permission denied"):
         find_submissions(tmp_path)
+
+
+def test_a_submission_that_is_removed_meanwhile_is_not_graded(photos, tmp_path):
+    (result,) = grade_all([Submission("ann", tmp_path / "gone.keras")], Exam(folder=photos), tmp_path / "out")
+    assert result.verdict == "not graded"
+    assert "there is no" in result.reason
+    rows = list(csv.DictReader((tmp_path / "out" / "grades.csv").read_text("utf-8-sig").splitlines()))
+    assert [(row["submission"], row["verdict"], row["accuracy"]) for row in rows] == [("ann", "not graded", "")]

@@ -23,7 +23,15 @@ import pytest
 from keras_course import explain, files
 from keras_course.deployment.model_files import load_keras_model
 from keras_course.errors import CourseError, MissingPackageError
-from keras_course.pretrained import RECORDS, imagenet_class_names, load_backbone, load_pretrained, record_of, weights
+from keras_course.pretrained import (
+    RECORDS,
+    imagenet_class_names,
+    load_backbone,
+    load_pretrained,
+    model_file,
+    record_of,
+    weights,
+)
 from keras_course.pretrained.records import Download
 from keras_course.training import RunDirectory, predict_logits
 
@@ -421,6 +429,14 @@ def test_a_tensor_with_another_number_of_axes_is_named(monkeypatch, tmp_path, sh
     (tmp_path / "a.pth").write_bytes(b"a table of tensors")
     with pytest.raises(CourseError, match=rf"_conv_stem\.weight has the shape {re.escape(str(shape))}"):
         load_pretrained(LITE0, weights=tmp_path / "a.pth", input_shape=SMALL)
+
+
+@pytest.mark.one_backend
+def test_a_model_file_needs_a_cache_that_can_be_written(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    with pytest.raises(CourseError, match=r"cannot write .*; KERAS_COURSE_CACHE may name another folder"):
+        model_file(LITE0, cache=tmp_path / "file")
+    assert (tmp_path / "file").is_file()
 
 
 @pytest.mark.one_backend

@@ -15,6 +15,7 @@ from keras_course.augmentation import Augmentation, Flip, MixUp, Noise
 from keras_course.errors import CourseError
 from keras_course.randomness import initialize
 from keras_course.training import RunDirectory, evaluate, fit, predict_logits
+from keras_course.training.steps import as_numbers
 
 BATCH, SAMPLES, FEATURES, CLASSES = 8, 30, 6, 3  # the last batch has 6 samples
 RANDOM = np.random.default_rng(0)
@@ -844,6 +845,30 @@ def test_one_loss_by_name_for_an_output_of_probabilities_and_one_of_logits():
     loss = np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(SAMPLES), Y])
     found = evaluate(model, (X, [Y, Y]), loss="sparse_categorical_crossentropy", metrics={})
     assert found["loss"] == pytest.approx(2 * loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["subclass", "layer of the user"])
+def test_a_model_whose_layers_are_not_known_is_evaluated_batch_by_batch(kind):
+    class Plain(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(2)
+
+        def call(self, x):
+            return self.dense(x)
+
+    model = Plain() if kind == "subclass" else net(Doubled(), units=2)
+    factor = 1 if kind == "subclass" else 2
+    model(X)
+    kernel, bias = model.get_weights()
+    expected = np.mean((factor * X.astype("float64") @ kernel + bias - X[:, :2]) ** 2)
+    found = evaluate(model, (X, X[:, :2]), loss="mse", metrics={})
+    assert found["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_logs_in_groups_and_arrays_become_single_numbers():
+    logs = {"loss": 0.5, "parts": {"one": np.float32(0.25), "two": np.array([1, 2])}}
+    assert as_numbers(logs) == {"loss": 0.5, "one": 0.25, "two_0": 1.0, "two_1": 2.0}
 
 
 class Ending:
