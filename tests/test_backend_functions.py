@@ -66,3 +66,25 @@ def test_an_error_in_a_loss_is_raised_unchanged():
 def test_the_arrays_of_a_nest_come_in_the_order_of_keys():
     nest = {"b": np.zeros(1), "a": (np.ones(1), [np.ones(2)])}
     assert [leaf.tolist() for leaf in loops.leaves(nest)] == [[1.0], [1.0, 1.0], [0.0]]
+
+
+@pytest.mark.one_backend
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(CourseError, match="precision is 'float64'; give one of float32, tf32, bfloat16"):
+        _backend.configure("float64")
+    assert keras.config.dtype_policy().name == "float32"
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("device", ["gpu", "gpu:0"])
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch, device):
+    cpu = {"name": "CPU", "kind": "cpu", "memory_bytes": None}
+    gpu = {"name": "NVIDIA H200", "kind": "gpu", "memory_bytes": 2**37}
+    monkeypatch.setitem(vars(_backend), "__getattr__", lambda name: lambda: found)
+    found = [cpu]
+    _backend.check_device("cpu")
+    with pytest.raises(CourseError, match=f"--device is {device}, but no GPU is found; `keras-course doctor`"):
+        _backend.check_device(device)
+    found = [cpu, gpu]
+    _backend.check_device(device)
+    assert _backend.device_in_use() == "gpu: NVIDIA H200"

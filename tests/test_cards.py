@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -442,3 +443,8 @@ def test_an_embedding_stays_one_whatever_the_last_activation():
     assert card.with_activation("softmax").outputs == card.with_activation(None).outputs == "embedding"
     assert TEXT_CARD.with_activation("softmax").outputs == "softmax"
     assert TEXT_CARD.with_activation(None).outputs == "logits"
+
+
+def test_an_unknown_kind_of_output_is_refused():
+    with pytest.raises(CourseError, match=r"outputs is 'odds'; give one of logits, softmax, sigmoid"):
+        replace(CARD, outputs="odds")

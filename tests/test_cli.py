@@ -343,6 +343,36 @@ def test_doctor_shows_the_error_of_a_broken_framework(no_backend, tmp_path):
     }
 
 
+def test_doctor_names_gpus_with_their_memory():
+    devices = [
+        {"name": "CPU", "kind": "cpu", "memory_bytes": None},
+        {"name": "NVIDIA H200", "kind": "gpu", "memory_bytes": 3 * 2**29},
+        {"name": "Apple GPU (mps)", "kind": "gpu", "memory_bytes": None},
+    ]
+    report = {"frameworks": {"torch": {"version": "2.9", "works": True, "devices": devices}}}
+    (row,) = doctor.framework_rows(report)
+    assert row == ("torch", "2.9", True, "cpu\ngpu, NVIDIA H200, 1.5 GiB\ngpu, Apple GPU (mps)")
+
+
+@pytest.mark.parametrize(
+    ("protection", "words"),
+    [
+        ((["cpu"], 0, True), "(cpu); no Landlock on this system to protect other files"),
+        ((["cpu", "memory"], 7, True), "(cpu, memory); Landlock 7 protects other files"),
+        (([], 7, False), "(none: only the parent process limits it); Landlock can protect other files: pip install"),
+    ],
+)
+def test_doctor_says_what_protects_from_untrusted_models(protection, words):
+    names = ("limits", "landlock", "landlock_package")
+    assert words in doctor._protection_in_words(dict(zip(names, protection, strict=True)))
+
+
+def test_doctor_reports_no_limits_if_their_test_hangs(monkeypatch):
+    monkeypatch.setattr(doctor, "_PROBE_SECONDS", 0.5)
+    monkeypatch.setattr(doctor, "_CONFINE", "import time; time.sleep(60)")
+    assert doctor._examine_protection()["limits"] == []
+
+
 def test_doctor_has_a_time_limit(tmp_path, monkeypatch):
     (tmp_path / "jax").mkdir()
     (tmp_path / "jax" / "__init__.py").write_text("import time; time.sleep(60)")

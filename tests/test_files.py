@@ -394,3 +394,63 @@ def test_replaced_files_have_the_permissions_of_the_umask(tmp_path, mask):
 def test_the_hash_of_an_empty_file_is_the_known_one(path):
     path.write_bytes(b"")
     assert files.sha256_of(path) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+def test_a_missing_folder_is_named_when_appending(tmp_path):
+    with pytest.raises(DiskError, match=r"cannot write .*rows\.csv \(No such file or directory\)"):
+        open_to_append(tmp_path / "gone" / "rows.csv")
+
+
+@pytest.mark.parametrize("write", [replacing, replacing_by_name])
+def test_a_temporary_file_that_another_process_is_removing_is_not_used(path, monkeypatch, write):
+    """That process has locked it first; another temporary file is made."""
+    native, calls = fcntl.flock, []
+
+    def flock(*arguments):
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise BlockingIOError(errno.EWOULDBLOCK, "locked")
+        native(*arguments)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with write(path) as file:
+        (file.write_bytes if isinstance(file, Path) else file.write)(b"new")
+    assert len(calls) == 2
+    assert path.read_bytes() == b"new"
+
+
+def test_temporary_files_of_another_user_stay(path, monkeypatch):
+    leave_temporary_files(path.parent, path.name)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    before = set(names(path.parent))
+    with replacing(path) as file:
+        file.write(b"new")
+    assert len(before) == 3
+    assert set(names(path.parent)) == before
+    assert path.read_bytes() == b"new"
+
+
+def test_without_locks_of_the_system_files_are_replaced_and_temporary_ones_stay(path, monkeypatch):
+    """As on Windows, where `fcntl` is missing."""
+    leave_temporary_files(path.parent, path.name)
+    monkeypatch.setattr(files, "fcntl", None)
+    before = names(path.parent)
+    for number, write in enumerate((replacing, replacing_by_name)):
+        with write(path) as file:
+            (file.write_bytes if isinstance(file, Path) else file.write)(b"%d" % number)
+        assert path.read_bytes() == b"%d" % number
+    assert names(path.parent) == before
+
+
+def test_a_name_that_cannot_be_opened_is_no_archive():
+    assert not files.is_archive("a" * 5000)
+
+
+def test_an_error_of_the_disk_keeps_the_name_of_its_file(path):
+    with (
+        pytest.raises(DiskError, match=f"cannot write {path}/rows.csv ") as caught,
+        replacing(path.with_name("other.txt")),
+    ):
+        open_to_append(path / "rows.csv")
+    assert "other.txt" not in str(caught.value)
+    assert names(path.parent) == ["file.txt"]

@@ -27,7 +27,7 @@ from keras_course.pretrained.transfer import (
     unfreeze,
 )
 from keras_course.training import features as features_module
-from keras_course.training import fit, predict_logits, solve_head
+from keras_course.training import fine_tuning, fit, predict_logits, solve_head
 from keras_course.training.features import extract_features
 from keras_course.training.fine_tuning import WeightedCrossEntropy, fine_tune, train_head
 
@@ -513,3 +513,14 @@ def test_fruit_accuracy_of_a_solved_head_is_as_claimed(course_data, record_accur
     solved = solve_head(transfer_classifier(num_classes=len(photos.class_names)), *photos.parts, cache=tmp_path)
     assert solved["val_accuracy"][0] >= 0.96
     record_accuracies(f"{name}, solved", solved["val_accuracy"])
+
+
+@pytest.mark.one_backend
+def test_smoothed_labels_without_class_weights():
+    """By hand: each label is 1 - 0.3 + 0.1 for its class, and 0.1 for the two others."""
+    probabilities = np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]])
+    labels = np.array([[0.8, 0.1, 0.1], [0.1, 0.1, 0.8]])
+    model = keras.Sequential([keras.Input((3,)), layers.Activation("linear")])
+    loss = fine_tuning._loss(model, None, 0.3)
+    found = float(loss(np.array([0, 2]), np.log(probabilities).astype("float32")))
+    assert found == pytest.approx(-(labels * np.log(probabilities)).sum(axis=1).mean(), abs=1e-5)

@@ -1,5 +1,6 @@
 """``fit``, against NumPy, Keras' own ``fit``, and formulas."""
 
+import re
 import sys
 
 import keras
@@ -810,3 +811,13 @@ def test_progress_is_one_line_for_each_epoch(capsys):
         assert f"{name} {history[name][1]:.4f}" in lines[1]
     train(tiny(), epochs=1)
     assert capsys.readouterr() == ("", "")
+
+
+def test_on_a_terminal_a_bar_counts_the_steps_of_each_epoch(capsys, monkeypatch):
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    history = train(tiny(), epochs=2, progress=True)
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().out)
+    steps = -(-SAMPLES // BATCH)
+    for epoch in (1, 2):
+        assert re.search(rf"epoch {epoch}/2 .*{steps}/{steps} steps loss {history['loss'][epoch - 1]:.4f}", shown)

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from keras_course.errors import CourseError
-from keras_course.limits import confine, limit_further_cpu
+from keras_course.limits import confine, landlock_version, limit_further_cpu, restrict_files
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems have fewer limits, see `confine`")
@@ -125,3 +125,38 @@ def test_an_invalid_limit_is_explained(name):
         confine(**{name: -1})
     with pytest.raises(CourseError, match="seconds is 0; give a number above 0"):
         limit_further_cpu(0)
+
+
+EVERY = "parent=os.getppid(), memory_bytes=2**40, cpu_seconds=99, file_bytes=2**40, open_files=99"
+
+
+@pytest.mark.parametrize(
+    ("system", "limits"),
+    [("darwin", ["core files", "cpu", "file size", "open files"]), ("win32", [])],
+)
+def test_other_systems_have_fewer_limits(system, limits):
+    """On macOS there is no prctl, and the limit of memory has no effect; on Windows there is no module `resource`."""
+    as_there = f"sys.platform = {system!r}\n"
+    if system == "win32":
+        as_there += "sys.modules['resource'] = None\n"
+    done = run(f"{as_there}print(sorted(confine({EVERY})))")
+    assert (done.stdout.strip(), done.stderr) == (str(limits), "")
+
+
+def test_files_are_restricted_only_on_linux(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert landlock_version() == 0
+    assert not restrict_files([str(tmp_path)], [])
+    (tmp_path / "file").write_text("written")
+    assert (tmp_path / "file").read_text() == "written"
+
+
+def test_without_its_package_files_are_not_restricted():
+    code = "sys.modules['landlock'] = None\nfrom keras_course.limits import restrict_files\n"
+    done = run(code + f"print(restrict_files([], []), open({str(ROOT / 'README.md')!r}).readline())")
+    assert done.stdout.startswith("False #")
+
+
+def test_a_task_within_its_cpu_limit_ends_normally():
+    done = run("limit_further_cpu(30)\nprint(sum(range(10)))")
+    assert (done.returncode, done.stdout) == (0, "45\n")

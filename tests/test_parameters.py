@@ -194,6 +194,16 @@ def test_a_shared_weight_counts_once():
     assert rows["total"].parameters == model.count_params() == 8
 
 
+def test_a_layer_in_two_models_is_listed_once():
+    shared = keras.layers.Dense(3, name="shared")
+    first = keras.Sequential([keras.Input((3,)), shared], name="first")
+    second = keras.Sequential([keras.Input((3,)), shared, keras.layers.Dense(2, name="last")], name="second")
+    inputs = keras.Input((3,))
+    rows = parameter_table(keras.Model(inputs, second(first(inputs))))
+    found = {row.layer: row.parameters for row in rows if row.parameters}
+    assert found == {"first/shared": 3 * 3 + 3, "second/last": 3 * 2 + 2, "total": 20}
+
+
 def test_a_model_without_weights_is_refused():
     with pytest.raises(CourseError, match="'later' has no weights yet"):
         parameter_table(keras.Sequential([layers.Dense(1)], name="later"))

@@ -19,6 +19,7 @@ from matplotlib.transforms import Bbox
 
 from keras_course import plots
 from keras_course.errors import CourseError
+from keras_course.plots import style
 
 DIGITS = "0123456789"
 LETTERS = "ABCDEFGHIKLMNOPQRSTUVWXY"  # 24: J and Z are movements
@@ -634,3 +635,8 @@ def test_a_notebook_shows_the_saved_picture(tmp_path: Path) -> None:
 def test_error_names_the_bad_input(draw: Callable[[], object], message: str) -> None:
     with pytest.raises(CourseError, match=message):
         draw()
+
+
+def test_more_tiles_than_fit_into_a_figure_are_refused() -> None:
+    with pytest.raises(ValueError, match="400 tiles in 20 columns do not fit into 1 × 1 inches"):
+        style.tiled_axes(style.new_figure(1, 1), 400, 20)

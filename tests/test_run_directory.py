@@ -31,7 +31,7 @@ from keras_course.models import dense_classifier
 from keras_course.preprocessing import PictureFormat
 from keras_course.training import RunDirectory, fit, predict_logits, run_directory
 from keras_course.training.fine_tuning import WeightedCrossEntropy
-from keras_course.training.run_directory import Checkpoint, latest_folder, new_folder
+from keras_course.training.run_directory import Checkpoint, find_run, latest_folder, new_folder
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(__file__).parent / "data"
@@ -347,7 +347,21 @@ def without_optimizer(content):
     return content.replace(b"optimizer/00001", b"optimizes/00001")
 
 
-@pytest.mark.parametrize("damage", [first_half, without_optimizer, lambda _: b"", lambda _: b"no archive"])
+def with_first_weights(weights):
+    def damage(content):
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            parts = {name: arrays[name] for name in arrays.files}
+        file = io.BytesIO()
+        np.savez(file, **{**parts, "model/00000": weights})
+        return file.getvalue()
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [first_half, without_optimizer, with_first_weights(np.array(["a", "b"])), lambda _: b"", lambda _: b"no archive"],
+)
 def test_a_damaged_checkpoint_is_refused(folder, damage):
     path = folder / "checkpoint.npz"
     path.write_bytes(damage(path.read_bytes()))
@@ -902,6 +916,20 @@ def test_links_are_replaced_and_not_followed(folder, tmp_path, name, kind):
     assert not any(path.is_symlink() for path in folder.iterdir())
 
 
+def test_a_checkpoint_with_weights_of_other_shapes_is_refused(folder):
+    path = folder / "checkpoint.npz"
+    path.write_bytes(with_first_weights(np.zeros((2, 2), "float32"))(path.read_bytes()))
+    model = tiny()
+    before = model.get_weights()
+    with (
+        RunDirectory(folder, resume=True) as run,
+        pytest.raises(CourseError, match="the run to resume has weights of other shapes; start a new run in another"),
+    ):
+        train(run, model=model, epochs=3)
+    for weight, expected in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+
+
 # --- Missing descriptions do not prevent saving ----------------------------------------------------------------
 
 
@@ -985,3 +1013,43 @@ def test_a_model_of_several_inputs_is_saved_without_a_card(tmp_path):
         run.save_model(model)
         with pytest.raises(CourseError, match="the model has 2 inputs, and a card is for models that take one picture"):
             run.save_model(model, CARD)
+
+
+def test_a_model_that_cannot_be_saved_at_all_is_explained(tmp_path):
+    class Closed(keras.layers.Layer):
+        def build(self, _):
+            self.add_weight(shape=(2,))
+
+        def call(self, x):
+            return x
+
+        def save_own_variables(self, store):
+            raise ValueError("these weights are secret")
+
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, keras.layers.Lambda(lambda x: x)(Closed()(inputs)))
+    with RunDirectory(tmp_path) as run:
+        with pytest.raises(CourseError, match="Lambda") as caught:
+            run.save_model(model)
+        assert "its weights are in" not in str(caught.value)
+    assert not list(tmp_path.glob("*model*"))
+
+
+# --- The run of another lesson ---------------------------------------------------------------------------------
+
+
+def test_the_run_whose_model_a_lesson_uses_is_found(folder, tmp_path):
+    runs = tmp_path / "runs"
+    for name in ("05_dense", "06_cnn"):
+        shutil.copytree(folder, runs / name)
+    (runs / "06_cnn" / "model.keras").unlink()  # it has not ended
+    assert find_run("new", ["05_dense"], runs) is None
+    assert find_run("auto", ["04_missing", "06_cnn"], runs) is None
+    assert find_run("auto", ["06_cnn", "05_dense"], runs) == runs / "05_dense"
+    assert find_run(str(folder), ["05_dense"], runs) == folder
+    (folder / "history.csv").unlink()
+    for name in (folder, tmp_path / "nowhere"):
+        with pytest.raises(
+            CourseError, match=rf"--model is '{name}', which holds no model\.keras and history\.csv; give"
+        ):
+            find_run(str(name), ["05_dense"], runs)

@@ -7,6 +7,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import psutil
 import pytest
 
 import keras_course
@@ -235,3 +236,28 @@ def test_a_missing_package_has_no_version_and_is_an_error():
 
 def test_no_more_processors_are_used_than_there_are():
     assert 1 <= select.processors() <= os.cpu_count()
+
+
+def test_a_system_that_does_not_tell_its_memory_has_none(monkeypatch):
+    assert select.memory_bytes() == psutil.virtual_memory().total
+
+    def unknown(name):
+        raise ValueError(f"unrecognized configuration name: {name}")
+
+    monkeypatch.setattr(os, "sysconf", unknown)
+    assert select.memory_bytes() is None
+
+
+def test_a_backend_that_does_not_start_is_explained(tmp_path):
+    (tmp_path / "keras.py").write_text("raise ImportError('libcudart.so is missing')")
+    code = """
+from keras_course._backend import select
+from keras_course.errors import CourseError
+try:
+    select.import_keras()
+except CourseError as error:
+    print(error)
+"""
+    environment = {**os.environ, "KERAS_BACKEND": "torch", "PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "Keras does not start on torch: libcudart.so is missing\n"

@@ -6,6 +6,7 @@ used twice, or of layers whose inputs may have any size.
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from threading import Lock, get_ident
 from typing import Any, Final
@@ -35,13 +36,10 @@ def find_larger(model: Any, largest: int) -> tuple[str, int] | None:
     of each operation is inferred before the operation is called.
     """
     sides = _UNKNOWN_SIDES if any(None in end.shape[1:] for end in model.inputs) else _UNKNOWN_SIDES[:1]
-    for side in sides:
-        try:
+    for side in sides[:-1]:
+        with suppress(Exception):  # the layers may need another length
             return _find_larger(model, largest, side)
-        except Exception:
-            if side == sides[-1]:
-                raise
-    return None
+    return _find_larger(model, largest, sides[-1])
 
 
 def _find_larger(model: Any, largest: int, unknown_side: int) -> tuple[str, int] | None:

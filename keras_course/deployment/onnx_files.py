@@ -33,23 +33,18 @@ _NUMBER, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
 def check_own_tensors(content: bytes) -> None:
     """Raises a ``CourseError`` if a tensor of a model is not in its own file, or the file is damaged."""
     open_messages: list[tuple[str, int, int, int]] = [("Model", 0, len(content), 0)]
-    try:
-        while open_messages:
-            kind, start, end, depth = open_messages.pop()
-            if depth > _DEEPEST:
-                raise CourseError("it is nested too deeply")
-            for number, wire, first, last in _fields(content, start, end):
-                if kind == "Tensor":
-                    if number == _EXTERNAL_DATA or (number == _DATA_LOCATION and (wire != _NUMBER or first)):
-                        raise CourseError(
-                            "it has a tensor in another file, which is not read; save the model in one file"
-                        )
-                elif inner := _FIELDS[kind].get(number):
-                    if wire != _BYTES:
-                        raise CourseError("it is damaged")
-                    open_messages.append((inner, first, last, depth + 1))
-    except IndexError:
-        raise CourseError("it is damaged") from None
+    while open_messages:
+        kind, start, end, depth = open_messages.pop()
+        if depth > _DEEPEST:
+            raise CourseError("it is nested too deeply")
+        for number, wire, first, last in _fields(content, start, end):
+            if kind == "Tensor":
+                if number == _EXTERNAL_DATA or (number == _DATA_LOCATION and (wire != _NUMBER or first)):
+                    raise CourseError("it has a tensor in another file, which is not read; save the model in one file")
+            elif inner := _FIELDS[kind].get(number):
+                if wire != _BYTES:
+                    raise CourseError("it is damaged")
+                open_messages.append((inner, first, last, depth + 1))
 
 
 def _fields(content: bytes, place: int, end: int) -> Iterator[tuple[int, int, int, int]]:

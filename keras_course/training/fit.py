@@ -406,8 +406,6 @@ class _Problem:
         metrics = {"metrics": self.metrics or None, "weighted_metrics": self.weighted_metrics or None}
         with objectives.compiled(model, optimizer, self.loss, **metrics, loss_weights=self._loss_weights):
             self._build()
-            if optimizer is not None and not optimizer.built:
-                optimizer.build(model.trainable_variables)
             yield
 
     def _build(self) -> None:

@@ -423,13 +423,10 @@ def _check_tokens(model: keras.Model, tensor: Any, array: np.ndarray, name: str)
 
 
 def _check_class_numbers(y: np.ndarray, outputs: tuple[Any, ...], loss: Any, name: str) -> None:
-    settings = loss.get_config()
-    if settings.get("axis", -1) not in (-1, len(outputs)):
-        return
     classes = outputs[-1]
     if not _fits(outputs[:-1], y.shape[1:]):
         raise CourseError(f"{name} has labels of shape {y.shape}; give one class number for each output")
-    lowest, highest = _range(y, ignored=settings.get("ignore_class"))
+    lowest, highest = _range(y, ignored=loss.get_config().get("ignore_class"))
     is_whole = np.issubdtype(y.dtype, np.integer) or all((part == np.round(part)).all() for part in _chunks(y))
     if not is_whole or lowest < 0 or (classes is not None and highest >= classes):
         raise CourseError(

@@ -206,8 +206,9 @@ def compiled(model: keras.Model, optimizer: Any, loss: Loss, **settings: Any) ->
         warnings.filterwarnings("ignore", re.escape(message))
     attributes = vars(model)
     before = dict(attributes)
+    eagerly = model.run_eagerly  # to debug it, a user compiles a model to be called operation by operation
     keras_private.forget_compilation(model)
-    model.compile(optimizer=optimizer, loss=loss, auto_scale_loss=False, **settings)
+    model.compile(optimizer=optimizer, loss=loss, run_eagerly=eagerly, auto_scale_loss=False, **settings)
     changed = [name for name, value in attributes.items() if name not in before or before[name] is not value]
     changed += [name for name in _PROGRAMS if name not in changed]
     # a callback saves the model as not compiled: the file would otherwise name classes of this backend only

@@ -3,6 +3,10 @@
 import subprocess
 import sys
 
+import jax
+
+from keras_course._backend import jax as backend
+
 PROGRAM = """
 import os, sys
 os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={sys.argv[1]}"
@@ -31,3 +35,17 @@ def test_dropout_of_a_sharded_batch_is_that_of_the_whole():
     """Two devices with half a batch each lose what one device loses, dropout and all."""
     together, apart = losses(1), losses(2)
     assert max(abs(a - b) for a, b in zip(together, apart, strict=True)) < 1e-5
+
+
+def test_an_xla_without_the_option_compiles_without_it(monkeypatch):
+    native = jax.jit
+
+    def jit(function, compiler_options=None, **settings):
+        if compiler_options:
+            raise RuntimeError(f"No such compile option: {next(iter(compiler_options))!r}")
+        return native(function, **settings)
+
+    monkeypatch.setattr(jax, "jit", jit)
+    options = backend._compiler_options.__wrapped__()
+    assert options == {}
+    assert jax.jit(lambda x: 2 * x, compiler_options=options)(3) == 6

@@ -1,6 +1,7 @@
 """PyTorch alone: what a batch split over processes draws, and the files that it writes."""
 
 import multiprocessing
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from keras_course import randomness
+from keras_course._backend import torch as backend
 from keras_course.pretrained.tensor_files import read_tensors
 
 
@@ -46,3 +48,20 @@ def test_files_of_the_framework_itself_are_read(tmp_path, is_archive):
     assert tensors.keys() == table.keys()
     for key, value in table.items():
         np.testing.assert_array_equal(tensors[key], value.numpy(), strict=True)
+
+
+def test_gpus_are_listed_with_their_memory(monkeypatch):
+    cpu = {"name": "cpu", "kind": "cpu", "memory_bytes": None}
+    names = ["NVIDIA H200", "NVIDIA A2"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(
+        torch.cuda,
+        "get_device_properties",
+        lambda index: SimpleNamespace(name=names[index], total_memory=2**30 + index),
+    )
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    gpus = [{"name": name, "kind": "gpu", "memory_bytes": 2**30 + index} for index, name in enumerate(names)]
+    assert backend.describe_devices() == [cpu, *gpus]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert backend.describe_devices() == [cpu, {"name": "Apple GPU (mps)", "kind": "gpu", "memory_bytes": None}]

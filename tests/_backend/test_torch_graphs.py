@@ -120,6 +120,9 @@ NETS = {
     "dilated": lambda: net(layers.ReLU(), convolution=layers.Conv2D(6, 3, dilation_rate=2)),
     "transposed": lambda: net(layers.BatchNormalization(), convolution=layers.Conv2DTranspose(5, 3, 2)),
     "pooled": lambda: net(layers.MaxPooling2D(), layers.BatchNormalization()),
+    "a constant before it": lambda: net(layers.Lambda(lambda x: torch.mul(torch.arange(6.0), x)), layers.ReLU()),
+    "a number": lambda: net(layers.Lambda(lambda x: torch.mul(x, 2.5)), layers.Lambda(lambda x: torch.sub(x, 0.5))),
+    "itself": lambda: net(layers.Lambda(lambda x: torch.add(x, x))),
     "pictures beside": lambda: net(layers.Lambda(lambda x: x * keras.ops.mean(x, axis=-1, keepdims=True))),
     "rows beside": lambda: net(layers.Lambda(lambda x: x + keras.ops.reshape(keras.ops.arange(6.0), (1, 1, 6, 1)))),
 }

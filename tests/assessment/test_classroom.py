@@ -1,14 +1,17 @@
 """Grading a folder of submissions: which files count as one, and the table and the page of grades."""
 
 import csv
+import errno
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 import typer
 
+from keras_course.assessment import classroom
 from keras_course.assessment.classroom import Submission, find_other_files, find_submissions, grade_all
 from keras_course.assessment.exam import Exam
 from keras_course.assessment.grader import GradingLimits
@@ -203,3 +206,58 @@ def test_the_classroom_command_grades_a_folder(tools, photos, tmp_path, capsys):
 def test_assess_explains_wrong_options(tools, tmp_path, options, words):
     with pytest.raises(CourseError, match=words):
         command("assess", tools.save_correct_model(tmp_path / "a.onnx"), *options)
+
+
+def test_assess_shows_the_worst_mistakes_of_a_model(tools, photos, tmp_path, capsys):
+    """It gives every photo the answer of its red channel, so that all blue and green photos are mistakes."""
+    model = tools.save_color_model(tmp_path / "a.onnx", [[0.0, 0.0, 1.0]] * 3)
+    assert command("assess", model, "--data", photos) == 1
+    said = capsys.readouterr().out
+    assert "a.onnx: failed" in said
+    assert "33.33% of the answers are right" in said
+    mistakes = said[said.index("worst mistakes") :]
+    assert len(re.findall(r"(blue|green)_\d\d\.png +\1 +red 100.0%", mistakes)) == 8
+
+
+def test_assess_says_only_the_reason_for_a_model_that_is_not_graded(photos, tmp_path, capsys):
+    (tmp_path / "a.onnx").write_bytes(b"no model")
+    assert command("assess", tmp_path / "a.onnx", "--data", photos) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "a.onnx: not graded"
+    assert "it is damaged" in lines[1]
+    assert len(lines) == 2
+
+
+def test_too_many_submissions_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(classroom, "_LARGEST_CLASSROOM", 2)
+    for name in "abc":
+        (tmp_path / f"{name}.onnx").touch()
+    with pytest.raises(CourseError, match="has 3 submissions; at most 2 are graded at once"):
+        find_submissions(tmp_path)
+
+
+def test_folders_that_cannot_be_listed_are_named(tmp_path, monkeypatch):
+    (tmp_path / "ann").mkdir()
+    (tmp_path / "bob.onnx").touch()
+    native, denied = Path.iterdir, {tmp_path / "ann"}
+
+    def iterdir(folder):
+        if folder in denied:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return native(folder)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    ann, bob = find_submissions(tmp_path)
+    assert (ann.model, ann.reason) == (None, "its folder cannot be read: Permission denied")
+    assert bob.model == tmp_path / "bob.onnx"
+    denied.add(tmp_path)
+    with pytest.raises(CourseError, match=f"{tmp_path} cannot be read: Permission denied"):
+        find_submissions(tmp_path)
+
+
+def test_a_submission_that_is_removed_meanwhile_is_not_graded(photos, tmp_path):
+    (result,) = grade_all([Submission("ann", tmp_path / "gone.keras")], Exam(folder=photos), tmp_path / "out")
+    assert result.verdict == "not graded"
+    assert "there is no" in result.reason
+    rows = list(csv.DictReader((tmp_path / "out" / "grades.csv").read_text("utf-8-sig").splitlines()))
+    assert [(row["submission"], row["verdict"], row["accuracy"]) for row in rows] == [("ann", "not graded", "")]

@@ -1,5 +1,7 @@
 """The grader: its counts against counts by hand, and which models it accepts."""
 
+import errno
+import os
 import shutil
 import stat
 
@@ -265,3 +267,56 @@ def test_grading_leaves_no_temporary_files(tools, photos, tmp_path, monkeypatch)
     grade(tools.save_correct_model(tmp_path / "a.onnx"), Exam(folder=photos))
     assert not list((tmp_path / "temporary").iterdir())
     assert stat.S_ISDIR((tmp_path / "temporary").stat().st_mode)
+
+
+# --- What is not graded ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.one_backend
+def test_a_canceled_grading_gives_no_grade(tools, photos, tmp_path):
+    cancellation = grader.Cancellation()
+    cancellation.cancel()
+    graded = grade(tools.save_correct_model(tmp_path / "a.onnx"), Exam(folder=photos), cancellation=cancellation)
+    assert (graded.verdict, graded.reason, graded.accuracy) == ("not graded", "the grading was canceled", None)
+
+
+@pytest.mark.one_backend
+def test_a_model_or_an_exam_that_is_too_large_is_not_graded(tools, photos, tmp_path, monkeypatch):
+    model = tools.save_correct_model(tmp_path / "a.onnx")
+    with monkeypatch.context() as smaller:
+        smaller.setattr(grader, "_LARGEST_EXAM", 10_000)
+        # 36 photos of 12 × 16 pixels of 3 bytes
+        expected = "it takes 16 × 12 pixels, with which the 36 photos have 20,736 bytes; at most 10,000 are prepared"
+        assert grade(model, Exam(folder=photos)).reason == expected
+    monkeypatch.setattr(grader, "LARGEST_MODEL_BYTES", 100)
+    assert grade(model, Exam(folder=photos)).reason == "it has more than 100 bytes"
+
+
+@pytest.mark.one_backend
+def test_a_model_that_cannot_be_read_is_not_graded(tools, photos, tmp_path, monkeypatch):
+    model = tools.save_correct_model(tmp_path / "a.onnx")
+
+    def fail(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(shutil, "copyfileobj", fail)
+    assert grade(model, Exam(folder=photos)).reason == "it cannot be read: Input/output error"
+
+
+@pytest.mark.one_backend
+def test_a_model_without_finite_answers_fails_without_figures(tools, photos, tmp_path):
+    model = tools.save_color_model(tmp_path / "a.onnx", [[NAN] * 3] * 3)
+    graded = grade(model, Exam(folder=photos), figures=tmp_path / "figures")
+    assert (graded.verdict, graded.accuracy, graded.unanswered, graded.mistakes) == ("failed", 0.0, 36, ())
+    assert not (tmp_path / "figures").exists()
+
+
+@pytest.mark.one_backend
+def test_an_exam_with_a_class_of_unreadable_photos_is_refused(tools, photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "photos")
+    for photo in (tmp_path / "photos" / "green").iterdir():
+        photo.write_bytes(photo.read_bytes()[:100])
+    with pytest.raises(
+        CourseError, match="class 'green' of the exam has no photo that can be read; add some, or leave"
+    ):
+        grade(tools.save_correct_model(tmp_path / "a.onnx"), Exam(folder=tmp_path / "photos"))

@@ -774,3 +774,10 @@ def test_flips_have_their_probability():
     rows = np.broadcast_to(np.arange(4, dtype="float32")[None, None, :, None], (2000, 1, 4, 1))
     flipped = Augmentation([Flip(horizontal=0.3)]).apply(rows, step=0, xp=np)[:, 0, 0, 0] == 3
     assert flipped.mean() == pytest.approx(0.3, abs=0.04)
+
+
+def test_a_saved_transform_of_an_unknown_kind_is_refused():
+    config = Augmentation([Flip(horizontal=True)]).get_config()
+    config["transforms"][0]["kind"] = "Wrap"
+    with pytest.raises(CourseError, match=r"transforms has {'kind': 'Wrap'.*}; its kind is none of .*Flip"):
+        Augmentation.from_config(config)

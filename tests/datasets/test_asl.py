@@ -4,6 +4,7 @@ import importlib.util
 import io
 import os
 import pickle
+import re
 import struct
 import sys
 import tracemalloc
@@ -522,6 +523,17 @@ class TestPhotos:
         assert (x_train.mean(), x_valid.mean()) == (0, 10)
         assert "1 skipped: test/A/1.png (the test part stays unseen" in capsys.readouterr().err
 
+    def test_valid_and_test_without_train_are_refused(self, tmp_path):
+        for part in ("valid", "test"):
+            write_photo(tmp_path / part / "A" / "1.png", np.zeros((28, 28)))
+        assert_refused(tmp_path, "it has the parts valid and test but no train; add train, or give one of them")
+
+    def test_too_many_pictures_are_refused(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(asl, "LARGEST_COUNT", 2)
+        for number in range(3):
+            write_photo(tmp_path / "A" / f"{number}.png", np.zeros((28, 28)))
+        assert_refused(tmp_path, "it has more than 2 pictures")
+
 
 class TestParquet:
     def write(self, path, labels, pixels, *, names=None, columns=("image", "label")):
@@ -604,6 +616,17 @@ class TestParquet:
         )
         assert found == {0: 0, 20: 0, 40: 1, 60: 1}
         assert capsys.readouterr().err == f"{path}: 1 skipped: all.parquet/row 5 (it has no picture)\n"
+
+    def test_texts_as_labels_beside_names_of_classes(self, tmp_path):
+        path = self.write(tmp_path / "all.parquet", ["A", "A", "B", "B"], [1, 2, 3, 4], names=["A", "B"])
+        (x_train, y_train), (x_valid, y_valid) = asl.load_data(path)
+        pixels = [*x_train[:, 0, 0, 0].tolist(), *x_valid[:, 0, 0, 0].tolist()]
+        assert dict(zip(pixels, [*y_train, *y_valid], strict=True)) == {1: 0, 2: 0, 3: 1, 4: 1}
+
+    @pytest.mark.parametrize("names", ["AB", [1, 2]])
+    def test_names_of_classes_that_are_no_texts_are_refused(self, tmp_path, names):
+        path = self.write(tmp_path / "all.parquet", [0, 1], [1, 2], names=names)
+        assert_refused(path, rf"the names of the classes are {re.escape(repr(names))}; wanted is a list of texts")
 
     def test_a_column_of_pixels_is_refused(self, tmp_path):
         pyarrow = pytest.importorskip("pyarrow")
@@ -836,3 +859,12 @@ def test_a_photo_to_train_on_is_what_a_model_is_served(tmp_path):
     for label, letter in enumerate("AB"):
         np.testing.assert_array_equal(x[y == label][0], photos["train", letter])
     np.testing.assert_array_equal(x_valid[0], photos["valid", "A"])
+
+
+def test_without_photos_the_examples_are_drawn_hands(tmp_path):
+    examples = asl.example_photos(tmp_path / "new")
+    assert [(photo.name, label) for photo, label in examples.items()] == [("asl_a.png", 0), ("asl_b.png", 1)]
+    for photo, label in examples.items():
+        drawn = hands.draw([label], size=256)[0, :, :, 0]
+        np.testing.assert_array_equal(np.asarray(Image.open(photo)), drawn)
+        assert len(np.unique(drawn)) > 2

@@ -439,6 +439,13 @@ def test_a_file_of_certificates_that_is_missing_or_none(
     )
 
 
+def test_a_folder_of_certificates_is_searched(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, url = tmp_path / "certificates", f"https://127.0.0.1:{site.server_port}/digits"
+    folder.mkdir()
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(folder))
+    assert_fails(tmp_path / "cache", r"\(127.0.0.1: the secure connection failed\)", url)
+
+
 def test_a_certificate_that_is_not_known(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As behind a proxy that looks into connections; `requests` does not read the file that SSL_CERT_FILE names."""
 

@@ -503,3 +503,12 @@ def test_the_example_photos_become_the_digits_that_they_show(tmp_path):
     for number, photo in enumerate(mnist.example_photos(tmp_path)):
         found = prepare(photo, mnist.PICTURES)
         assert np.abs(found.astype(int) - digits[number]).mean() < 12, "of 255; two different digits are 60 apart"
+
+
+def test_a_zip_file_that_is_too_large_is_not_opened(tmp_path):
+    path = tmp_path / "mnist.npz"
+    with path.open("wb") as file:
+        file.write(b"PK\3\4")
+        file.truncate(2**29 + 1)  # a hole, which takes no space
+    with pytest.raises(CourseError, match="it has 536,870,913 bytes; at most 536,870,912 are read"):
+        mnist.load_data(path)

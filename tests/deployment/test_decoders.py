@@ -154,6 +154,23 @@ def test_a_killed_process_is_replaced():
     np.testing.assert_array_equal(run(work), prepare(PHOTO, COLOR))
 
 
+def test_on_windows_pipes_connect_a_decoder(monkeypatch):
+    """There an event loop has no sockets between processes that are inherited."""
+    monkeypatch.setattr(sys, "platform", "win32")
+
+    async def work(pool):
+        first = await pool.prepare(PHOTO, "x", "client")
+        for pid in children():
+            os.kill(pid, signal.SIGKILL)
+        second = await pool.prepare(LARGE, "x", "client")
+        with pytest.raises(CourseError, match="bad cannot be read as a picture"):
+            await pool.prepare(b"no picture", "bad", "client")
+        return first, second
+
+    for found, content in zip(run(work), (PHOTO, LARGE), strict=True):
+        np.testing.assert_array_equal(found, prepare(content, COLOR))
+
+
 def test_clients_take_turns():
     order = []
 

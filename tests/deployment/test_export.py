@@ -9,6 +9,7 @@ import zipfile
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
+from types import ModuleType
 
 import keras
 import numpy as np
@@ -18,7 +19,7 @@ from keras_course._backend import select
 from keras_course.cards import ModelCard, read_card
 from keras_course.deployment import export, formats
 from keras_course.deployment.model_files import load_keras_model
-from keras_course.deployment.runtimes import open_model
+from keras_course.deployment.runtimes import open_here, open_model
 from keras_course.errors import CourseError, MissingPackageError
 from keras_course.models import dense_classifier
 from keras_course.preprocessing import PictureFormat
@@ -529,3 +530,29 @@ def test_an_untrusted_model_is_exported_in_a_separate_process(dense_run, tmp_pat
     with pytest.raises(CourseError, match=r"model.keras took more than 10 MiB of memory"):
         export.export_model(dense_run, format="onnx", output=tmp_path / "net.onnx")
     assert not (tmp_path / "net.onnx").exists()
+
+
+@pytest.mark.one_backend
+def test_openvino_opens_an_export_of_anybody_with_one_thread(exported, monkeypatch):
+    """Its files are read as bytes, and its telemetry stays as another program has set it."""
+    telemetry = ModuleType("openvino_telemetry")
+    monkeypatch.setitem(sys.modules, "openvino_telemetry", telemetry)
+    written = exported("cnn", "openvino")
+    source = written.path.parents[1] / "model.keras"
+    runtime = open_here(formats.find_model_file(written.path), threads=1)
+    x = pictures(runtime.card, 3)
+    np.testing.assert_allclose(runtime.logits(x), predict_logits(load_keras_model(source), x), atol=1e-4)
+    assert sys.modules["openvino_telemetry"] is telemetry
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(("name", "expected"), [("model.onnx", "file"), ("openvino", "folder")])
+def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path, name, expected):
+    path = tmp_path / name
+    if expected == "file":
+        path.mkdir()
+    else:
+        path.touch()
+    file = formats.ModelFile(path, name.partition(".")[2] or name)
+    with pytest.raises(CourseError, match=rf"{name} is not a {expected}, as {file.format} models are"):
+        formats.check_model_file(file)

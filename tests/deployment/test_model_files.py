@@ -776,6 +776,10 @@ OPERATION_ATTACKS = {
         lambda step: step["inbound_nodes"][0]["args"][1]["config"].update(value=["/etc/passwd"]),
         "an array that is not made of numbers",
     ),
+    "an array of rows of different lengths": (
+        lambda step: step["inbound_nodes"][0]["args"][1]["config"].update(value=[[1.0], [1.0, 2.0]]),
+        "an array that is not made of numbers",
+    ),
     "an operation with code": (lambda step: step.update(as_class("keras.src.ops.core", "Map")), "contains code"),
     "an operation from elsewhere": (
         lambda step: step.update(as_class("keras.src.ops.operation_utils", "Subtract")),

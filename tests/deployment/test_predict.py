@@ -4,6 +4,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -15,12 +16,15 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 
 from keras_course._backend import select
 from keras_course.cards import ModelCard, put_card, read_card
+from keras_course.cli import app
 from keras_course.datasets import asl, mnist
-from keras_course.deployment import formats
+from keras_course.deployment import formats, isolation
+from keras_course.deployment import predict as predict_module
 from keras_course.deployment.answers import most_probable
 from keras_course.deployment.export import export_model
 from keras_course.deployment.locate import find_model, is_pretrained
@@ -487,3 +491,43 @@ def test_several_sigmoid_outputs_are_refused(tmp_path):
     with RunDirectory(tmp_path) as run, pytest.raises(CourseError, match="ends with sigmoid and gives 3 numbers"):
         run.save_model(model_ending_with("sigmoid", 3), card_for(3))
     assert (tmp_path / "model.keras").exists(), "the model is saved, without its card"
+
+
+@pytest.mark.one_backend
+def test_too_many_pictures_are_refused(photos, monkeypatch):
+    monkeypatch.setattr(predict_module, "LARGEST_COUNT", 6)
+    assert len(find_pictures(photos[:6])) == 6
+    with pytest.raises(CourseError, match="there are more than 6 pictures; give fewer at a time"):
+        find_pictures(photos)
+
+
+@pytest.mark.one_backend
+def test_a_backend_for_an_export_is_refused(onnx_file, photos):
+    done = run_command(onnx_file, photos[0], "--backend", BACKEND)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(
+        f"error: --backend is {BACKEND!r}, but {onnx_file} is an export, which no backend opens"
+    )
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.one_backend
+def test_a_trusted_model_is_opened_in_the_command_itself(cnn_run, photos, runtime, monkeypatch, capsys):
+    monkeypatch.setattr(isolation, "start_model", None)
+    command = typer.main.get_command(app).main
+    command(["predict", str(cnn_run), str(photos[0]), "--trust", "--json"], standalone_mode=False)
+    (found,) = json.loads(capsys.readouterr().out)["predictions"]
+    (expected,) = predict(runtime, photos[:1])
+    assert [answer["class"] for answer in found["answers"]] == [answer.class_name for answer in expected.answers]
+
+
+@pytest.mark.one_backend
+def test_a_trusted_model_is_exported_in_the_command_itself(dense_run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(isolation, "LimitedProcess", None)
+    output = tmp_path / "a.onnx"
+    command = typer.main.get_command(app).main
+    arguments = ["export", str(dense_run), "--format", "onnx", "--output", str(output), "--trust"]
+    command(arguments, standalone_mode=False)
+    said = capsys.readouterr().out
+    assert said.startswith(f"{output}: {output.stat().st_size:,} bytes, written by {BACKEND}\n")
+    assert re.search(r"ONNX Runtime .*: largest difference from Keras' logits \d", said)

@@ -4,9 +4,12 @@ import asyncio
 import http.client
 import io
 import json
+import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +24,7 @@ from PIL import Image
 
 from keras_course._backend import select
 from keras_course.cards import read_card
+from keras_course.deployment import connections
 from keras_course.deployment import serve as serving
 from keras_course.deployment.guard import RequestLimits
 from keras_course.deployment.model_files import load_keras_model
@@ -538,3 +542,40 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(select, "is_installed", lambda name: name != "uvicorn" and is_installed(name))
     with pytest.raises(MissingPackageError, match=r"needs uvicorn, .*run: pip install \"keras-course\[serve\]\""):
         serving.check_installed()
+
+
+@pytest.mark.one_backend
+def test_open_shows_the_page_in_the_browser(start_server, onnx_file, tmp_path, monkeypatch):
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {tmp_path / "address"}\n')
+    browser.chmod(0o755)
+    monkeypatch.setenv("BROWSER", str(browser))
+    server = start_server(onnx_file, "--open")
+    for _ in range(500):
+        if (tmp_path / "address").exists() and (tmp_path / "address").read_text():
+            break
+        time.sleep(0.01)
+    assert (tmp_path / "address").read_text().strip().rstrip("/") == server.url
+    assert server.stop() == 0
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    ("soft", "hard", "allowed", "raised"),
+    [
+        (2000, 4000, 1000, 2000),  # enough
+        (100, 4000, 1000, 1000 + connections.OTHER_FILES),
+        (100, 500, 500 - connections.OTHER_FILES, 500),
+        (20, 20, 1, 20),
+    ],
+)
+def test_the_number_of_connections_is_what_the_system_allows(soft, hard, allowed, raised):
+    code = f"""
+import resource
+from keras_course.deployment.connections import _connections_allowed
+resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
+print(_connections_allowed(1000), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
+    assert (done.stdout, done.stderr) == (f"{allowed} {raised}\n", "")

@@ -80,6 +80,12 @@ def test_panel_is_shaded_outside_of_the_training_range() -> None:
     assert not axes.patches
 
 
+def test_nothing_is_shaded_if_the_training_points_cover_the_panel() -> None:
+    (axes,) = plots.regression_fits(POINTS, POINTS, {"a": (LINE, LINE)}, inside=(-9, 9)).axes
+    assert not axes.patches
+    assert not axes.texts
+
+
 def test_best_size_has_the_smallest_validation_error() -> None:
     figure = plots.size_against_error(
         [1, 2, 3, 4], [5, 3, 2, 1], [6, 4, 4, 7], x_label="degree", loss_label="mean squared error"
@@ -116,6 +122,14 @@ def test_a_logarithmic_axis_has_few_numbers_for_any_range(decades: int) -> None:
     low, high = axes.get_ylim()
     assert 3 <= len([tick for tick in axes.get_yticks() if low <= tick <= high]) <= 10
     assert axes.yaxis.get_major_formatter()(0.003, 0) == "0.003"
+
+
+def test_a_logarithmic_axis_that_is_zoomed_into_one_decade_has_even_ticks() -> None:
+    (axes,) = plots.size_against_error([4, 40, 400], [1, 0.1, 0.01], [1, 1, 1], x_label="a", loss_label="b").axes
+    axes.set_ylim(0.2, 0.9)
+    ticks = [tick for tick in axes.get_yticks() if 0.2 <= tick <= 0.9]
+    assert len(ticks) >= 3
+    assert np.diff(ticks) == pytest.approx(ticks[1] - ticks[0])
 
 
 def test_points_lie_at_their_labels_and_curves_at_the_predictions() -> None:

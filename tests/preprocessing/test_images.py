@@ -686,3 +686,30 @@ def test_a_damaged_file_gives_pixels_or_an_explanation(number, changes, kept):
 def test_a_format_that_makes_no_sense_is_explained(settings, message):
     with pytest.raises(CourseError, match=message):
         PictureFormat(**{"height": 28, "width": 28, "channels": 1, **settings})
+
+
+def test_a_blank_sheet_has_no_drawing():
+    for sheet in (np.full((90, 60), 255, "uint8"), np.full((90, 60, 3), (40, 60, 50), "uint8")):
+        np.testing.assert_array_equal(prepare(sheet, DRAWING), np.zeros((28, 28, 1)))
+
+
+def test_an_avif_picture_without_its_decoder_is_explained(monkeypatch):
+    monkeypatch.setattr(images.features, "check", lambda name: name != "avif")
+    content = b"\0\0\0\x18ftypavif\0\0\0\0mif1avif" + bytes(100)
+    with pytest.raises(
+        CourseError, match=r"a\.avif is an AVIF picture, which this Pillow cannot read; run: pip install"
+    ):
+        prepare(content, GRAY, name="a.avif")
+
+
+def test_a_png_with_too_much_text_is_still_turned_upright():
+    """Pillow refuses its text; without its metadata it is read again."""
+    content = png_with((b"zTXt", b"x\0\0" + zlib.compress(bytes(3_000_000))), (b"eXIf", exif_of()[6:]))
+    found = prepare(content, PictureFormat(height=8, width=8, channels=1))[:, :, 0]
+    np.testing.assert_allclose(found[1::5, 1::5], np.rot90([[10, 200], [90, 40]], -1), atol=12)
+
+
+def test_a_photo_that_is_cut_short_is_explained_with_and_without_metadata():
+    for content in (jpeg_with([exif_of()]), jpeg_with([])):
+        with pytest.raises(CourseError, match=r"a\.jpg cannot be read as a picture: image file is truncated"):
+            prepare(content[:-20], GRAY, name="a.jpg")

@@ -23,7 +23,15 @@ import pytest
 from keras_course import explain, files
 from keras_course.deployment.model_files import load_keras_model
 from keras_course.errors import CourseError, MissingPackageError
-from keras_course.pretrained import RECORDS, imagenet_class_names, load_backbone, load_pretrained, record_of, weights
+from keras_course.pretrained import (
+    RECORDS,
+    imagenet_class_names,
+    load_backbone,
+    load_pretrained,
+    model_file,
+    record_of,
+    weights,
+)
 from keras_course.pretrained.records import Download
 from keras_course.training import RunDirectory, predict_logits
 
@@ -162,7 +170,7 @@ def copy_of(cache, folder):
 
 
 @pytest.mark.one_backend
-@pytest.mark.parametrize("damage", ["cut", "changed", "missing", "no note", "other note"])
+@pytest.mark.parametrize("damage", ["cut", "changed", "missing", "no note", "other note", "other version"])
 def test_a_damaged_cache_is_made_anew(cache, lite0_weights, tmp_path, damage, capsys):
     kept = copy_of(cache, tmp_path / "cache")
     whole, note = kept.read_bytes(), kept.with_name(f"{LITE0}.json")
@@ -172,6 +180,9 @@ def test_a_damaged_cache_is_made_anew(cache, lite0_weights, tmp_path, damage, ca
         note.unlink()
     elif damage == "other note":
         note.write_text("[]")
+    elif damage == "other version":  # it wrote other weights, of which its note is right
+        keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)]).save_weights(kept)
+        note.write_text(json.dumps(json.loads(note.read_text()) | {"sha256": files.sha256_of(kept)}))
     else:
         kept.write_bytes(whole[:1000] if damage == "cut" else whole[:-1] + b"?")
     model = load_pretrained(LITE0, input_shape=SMALL, cache=tmp_path / "cache").model
@@ -417,6 +428,25 @@ def test_a_tensor_with_another_number_of_axes_is_named(monkeypatch, tmp_path, sh
     monkeypatch.setattr(weights, "read_tensors", lambda path: tensors | {"_conv_stem.weight": np.zeros(shape)})
     (tmp_path / "a.pth").write_bytes(b"a table of tensors")
     with pytest.raises(CourseError, match=rf"_conv_stem\.weight has the shape {re.escape(str(shape))}"):
+        load_pretrained(LITE0, weights=tmp_path / "a.pth", input_shape=SMALL)
+
+
+@pytest.mark.one_backend
+def test_a_model_file_needs_a_cache_that_can_be_written(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    with pytest.raises(CourseError, match=r"cannot write .*; KERAS_COURSE_CACHE may name another folder"):
+        model_file(LITE0, cache=tmp_path / "file")
+    assert (tmp_path / "file").is_file()
+
+
+@pytest.mark.one_backend
+def test_a_tensor_that_is_missing_is_named(monkeypatch, tmp_path):
+    tensors = weights.read_tensors(source_of())
+    del tensors["_conv_stem.weight"]
+    monkeypatch.setattr(weights, "read_tensors", lambda path: tensors)
+    (tmp_path / "a.pth").write_bytes(b"a table of tensors")
+    message = r"a\.pth does not hold the weights of efficientnet_lite0: it has no _conv_stem\.weight"
+    with pytest.raises(CourseError, match=message):
         load_pretrained(LITE0, weights=tmp_path / "a.pth", input_shape=SMALL)
 
 

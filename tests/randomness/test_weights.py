@@ -97,3 +97,24 @@ class TestInitialWeights:
 
         with pytest.raises(CourseError, match="token_initializer"):
             initialize(keras.Sequential([keras.Input((3,)), Token(name="mine")]), seed=0)
+
+
+def test_a_row_of_weights_has_as_many_inputs_as_outputs():
+    """Keras counts the numbers of a row as both: the standard deviation is sqrt(2 / (n + n))."""
+    row = draw_weights(keras.initializers.GlorotNormal(), (40_000,), KEY)
+    assert row.std() == pytest.approx(math.sqrt(1 / 40_000), rel=0.02)
+
+
+def test_two_weights_of_one_name_are_refused():
+    class Twice(keras.Model):
+        def __init__(self):
+            super().__init__(name="twice")
+            self.one, self.two = keras.layers.Dense(2, name="same"), keras.layers.Dense(2, name="same")
+
+        def call(self, x):
+            return self.two(self.one(x))
+
+    model = Twice()
+    model(np.zeros((1, 2), "float32"))
+    with pytest.raises(CourseError, match="two weights of 'twice' are called 'twice/same/kernel'; give each layer"):
+        initialize(model, seed=0)

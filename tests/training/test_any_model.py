@@ -15,6 +15,7 @@ from keras_course.augmentation import Augmentation, Flip, MixUp, Noise
 from keras_course.errors import CourseError
 from keras_course.randomness import initialize
 from keras_course.training import RunDirectory, evaluate, fit, predict_logits
+from keras_course.training.steps import as_numbers
 
 BATCH, SAMPLES, FEATURES, CLASSES = 8, 30, 6, 3  # the last batch has 6 samples
 RANDOM = np.random.default_rng(0)
@@ -520,6 +521,7 @@ BAD_SETTINGS = {
     "class weights as a list": ({"class_weight": [1.0, 2.0, 3.0]}, "class_weight is a list"),
     "a negative class weight": ({"class_weight": {0: -1.0}}, "class_weight of class 0 is -1.0"),
     "a layer as optimizer": ({"optimizer": layers.Dense(1)}, "optimizer is"),
+    "no optimizer": ({"optimizer": None}, "optimizer is a NoneType; give an optimizer of Keras or its name"),
     "a number as loss": ({"loss": 3}, "loss is a int"),
     "a number as metric": ({"metrics": [3]}, "metrics has a int"),
     "weights of mixed samples": (
@@ -569,6 +571,29 @@ def test_train_step_of_a_model_gets_augmented_pictures():
     assert by_keras.reason == "Stepping has a train_step of its own"
     assert by_keras["loss"] == pytest.approx(compiled["loss"], abs=1e-5)
     assert_equal_weights(ours, theirs)
+
+
+@pytest.mark.parametrize("eagerly", [False, True])
+def test_augmented_pictures_without_labels(eagerly):
+    """The model learns to give the pictures' mean; flips do not change it."""
+
+    class Mean(keras.Model):
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            return ops.mean((y_pred - ops.mean(x, axis=(1, 2))) ** 2)
+
+    histories = []
+    for augmentation in (None, Augmentation([Flip(horizontal=True)])):
+        mean = net(layers.Rescaling(1 / 255), layers.GlobalAveragePooling2D(), units=1, shape=(4, 4, 1))
+        model = Mean(mean.inputs, mean.outputs)
+        model.compile(run_eagerly=eagerly)
+        settings = {"optimizer": keras.optimizers.SGD(1e-6), "augmentation": augmentation}
+        histories.append(train(model, PICTURES, **settings))
+    assert histories[1]["loss"] == pytest.approx(histories[0]["loss"], rel=1e-5)
+    assert histories[0]["loss"][1] < histories[0]["loss"][0]
+    assert not eagerly or (histories[0].way, histories[0].reason) == (
+        "keras",
+        "the model was compiled with run_eagerly=True",
+    )
 
 
 def test_a_metric_can_be_a_class_or_a_single_name():
@@ -794,6 +819,113 @@ def test_a_model_that_computes_its_own_loss(kind):
     assert train(kind(), X, epochs=1)["loss"][0] > 0, "an unbuilt model is built on the first batch"
 
 
+def test_a_model_with_its_own_compile_is_refused():
+    class WithCompile(keras.Model):
+        def compile(self, *arguments, **settings):
+            super().compile(*arguments, **settings)
+
+    model = net()
+    with pytest.raises(CourseError, match="WithCompile has a compile of its own, whose optimizers and losses are not"):
+        train(WithCompile(model.inputs, model.outputs))
+
+
+def test_a_penalty_alone_needs_no_labels():
+    model = net(layers.Dense(4, kernel_regularizer=keras.regularizers.L2(0.01), name="h"))
+    kernel = model.get_layer("h").get_weights()[0].astype("float64")
+    history = train(model, X, epochs=1, optimizer=keras.optimizers.SGD(0.0))
+    assert history["loss"][0] == pytest.approx(0.01 * (kernel**2).sum(), rel=1e-5)
+
+
+def test_one_loss_by_name_for_an_output_of_probabilities_and_one_of_logits():
+    inputs = keras.Input((FEATURES,))
+    scores = layers.Dense(CLASSES, name="scores")(inputs)
+    model = initialize(keras.Model(inputs, [layers.Softmax()(scores), scores]), seed=1)
+    kernel, bias = model.get_weights()
+    logits = X.astype("float64") @ kernel + bias
+    loss = np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(SAMPLES), Y])
+    found = evaluate(model, (X, [Y, Y]), loss="sparse_categorical_crossentropy", metrics={})
+    assert found["loss"] == pytest.approx(2 * loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["subclass", "layer of the user"])
+def test_a_model_whose_layers_are_not_known_is_evaluated_batch_by_batch(kind):
+    class Plain(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(2)
+
+        def call(self, x):
+            return self.dense(x)
+
+    model = Plain() if kind == "subclass" else net(Doubled(), units=2)
+    factor = 1 if kind == "subclass" else 2
+    model(X)
+    kernel, bias = model.get_weights()
+    expected = np.mean((factor * X.astype("float64") @ kernel + bias - X[:, :2]) ** 2)
+    found = evaluate(model, (X, X[:, :2]), loss="mse", metrics={})
+    assert found["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_logs_in_groups_and_arrays_become_single_numbers():
+    logs = {"loss": 0.5, "parts": {"one": np.float32(0.25), "two": np.array([1, 2])}}
+    assert as_numbers(logs) == {"loss": 0.5, "one": 0.25, "two_0": 1.0, "two_1": 2.0}
+
+
+class Ending:
+    """A collection without a length that has no batches after some epochs."""
+
+    def __init__(self, epochs):
+        self._left = epochs
+
+    def __iter__(self):
+        self._left -= 1
+        return iter([(X[:8], Y[:8]), (X[8:16], Y[8:16])] if self._left >= 0 else [])
+
+
+def test_a_collection_that_can_be_iterated_only_some_times_is_refused_when_it_ends():
+    expected = train(net(), [(X[:8], Y[:8]), (X[8:16], Y[8:16])], epochs=2)
+    assert train(net(), Ending(9), epochs=2)["loss"] == expected["loss"]
+    with pytest.raises(CourseError, match="has no batches in this epoch; give a collection that can be iterated again"):
+        train(net(), Ending(2), epochs=9)
+
+
+class FailsOnce(layers.Layer):
+    """A layer that fails at one call."""
+
+    def __init__(self, call):
+        super().__init__()
+        self._failing, self._calls = call, 0
+
+    def call(self, x):
+        self._calls += 1
+        if self._calls == self._failing:
+            raise RuntimeError("no memory left")
+        return x
+
+
+def test_a_model_can_be_used_after_a_step_of_keras_has_failed():
+    for failing in range(4, 9):
+        model = net(FailsOnce(failing))
+        model.compile(run_eagerly=True)
+        with pytest.raises((RuntimeError, CourseError), match="no memory left"):
+            train(model)
+        assert all(np.isfinite(weight).all() for weight in model.get_weights())
+        history = train(model, epochs=3)
+        assert history["loss"][2] < history["loss"][0]
+
+
+def test_mixed_float16_trains_with_a_scaled_loss():
+    histories = []
+    for policy in ("mixed_float16", "float32"):
+        keras.config.set_dtype_policy(policy)
+        try:
+            histories.append(train(net(layers.Dense(4, name="h")), optimizer=keras.optimizers.SGD(0.1)))
+        finally:
+            keras.config.set_dtype_policy("float32")
+    assert histories[0]["loss"] == pytest.approx(histories[1]["loss"], abs=5e-3)
+    assert histories[0]["loss"][1] < histories[0]["loss"][0]
+
+
 # --- Callbacks and runs ----------------------------------------------------------------------------------------
 
 
@@ -893,6 +1025,44 @@ def test_resuming_with_other_layer_settings_is_refused(tmp_path, name):
         pytest.raises(CourseError, match=f"the run to resume has.*{message}"),
     ):
         train(after(), epochs=2, run=run)
+
+
+class Doubled(layers.Layer):
+    """A layer without a get_config."""
+
+    def call(self, x):
+        return 2 * x
+
+    def get_config(self):
+        raise NotImplementedError("get_config")
+
+
+class Absolute(keras.Loss):
+    """A loss without a get_config."""
+
+    def call(self, y_true, y_pred):
+        return ops.mean(ops.abs(y_true - y_pred), axis=-1)
+
+    def get_config(self):
+        raise NotImplementedError
+
+
+def test_a_layer_without_settings_trains_and_is_refused_in_a_run(tmp_path):
+    expected = train(net(), (2 * X, Y))
+    assert train(net(Doubled()), (X, Y))["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+    with pytest.raises(
+        CourseError, match="the model cannot be opened again once it is saved: get_config; or keep only"
+    ):
+        train(net(Doubled()), run=tmp_path)
+
+
+def test_a_run_with_a_loss_without_settings_can_be_resumed(tmp_path):
+    data = X, X[:, :CLASSES]
+    whole = train(net(), data, epochs=3, loss=Absolute(name="absolute"))
+    for epochs in (2, 3):
+        with RunDirectory(tmp_path, resume=epochs == 3) as run:
+            history = train(net(), data, epochs=epochs, run=run, loss=Absolute(name="absolute"))
+    assert history["loss"] == whole["loss"]
 
 
 @pytest.mark.parametrize("change", [{"class_weight": {1: 9.0}}, {"loss_weights": 3.0}])
