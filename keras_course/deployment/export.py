@@ -21,7 +21,13 @@ from keras_course.deployment.formats import FORMATS, ModelFile, find_model_file,
 from keras_course.deployment.isolation import LimitedProcess, ProcessLimits
 from keras_course.deployment.locate import is_pretrained, size_of
 from keras_course.deployment.model_files import load_keras_model
-from keras_course.deployment.quantization import SMALLEST_COSINE, Change, check_quantize, measure_change, write_int8
+from keras_course.deployment.quantization import (
+    SMALLEST_COSINE,
+    OutputChange,
+    check_quantize,
+    measure_change,
+    write_int8,
+)
 from keras_course.deployment.runtimes import answers_of, card_with_outputs, open_here, open_keras
 from keras_course.errors import CourseError, reason_of
 from keras_course.files import folder_beside
@@ -153,7 +159,7 @@ def export_here(source: str | Path, *, format: str, output: str | Path, quantize
     card.check_model(str(source), *shapes_of(model))
     inputs = _random_inputs(card, QUANTIZED_BATCH if quantize else max(BATCHES))
     expected = answers_of(open_keras(model)[1](inputs), inputs, card)
-    change: Change | None = None
+    change: OutputChange | None = None
     with folder_beside(target) as folder:
         beside = folder / known.file_name
         if writer == keras.backend.backend():
@@ -184,7 +190,7 @@ def _random_inputs(card: ModelCard, count: int) -> np.ndarray:
     return tokens
 
 
-def _quantize(path: Path, card: ModelCard, inputs: np.ndarray, expected: np.ndarray) -> Change:
+def _quantize(path: Path, card: ModelCard, inputs: np.ndarray, expected: np.ndarray) -> OutputChange:
     """Replaces an ONNX file by one with weights of 8 bits, whose card says what that changes."""
     small = path.with_name("quantized.onnx")
     try:

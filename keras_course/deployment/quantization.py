@@ -15,11 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_course._backend import quiet
-from keras_course._backend.model_formats import extra
 from keras_course._backend.select import require
 from keras_course.errors import CourseError
 
-__all__ = ["INT8", "SMALLEST_COSINE", "Change", "check_quantize", "measure_change", "write_int8"]
+__all__ = ["INT8", "SMALLEST_COSINE", "OutputChange", "check_quantize", "measure_change", "write_int8"]
 
 INT8: Final = "int8"
 SMALLEST_COSINE: Final = 0.95
@@ -29,7 +28,7 @@ _OPERATIONS: Final = ("MatMul", "Gemm", "Gather", "LSTM", "Attention")
 """The operations of ONNX whose weights are quantized; ONNX Runtime has no GRU of 8 bits."""
 
 
-class Change(NamedTuple):
+class OutputChange(NamedTuple):
     """How far the outputs of a quantized model are from those before.
 
     Args:
@@ -50,7 +49,7 @@ def check_quantize(quantize: str, format: str) -> None:
     if quantize and format != "onnx":
         raise CourseError(f"quantize is {quantize!r}, and the format is {format!r}; only onnx can be quantized")
     if quantize:
-        require("onnx", "onnxruntime", what=f"quantize={INT8!r}", install=extra("onnx-torch"))
+        require("onnx", "onnxruntime", what=f"quantize={INT8!r}", install="pip install onnx onnxruntime")
 
 
 def write_int8(source: Path, target: Path) -> None:
@@ -68,7 +67,7 @@ def write_int8(source: Path, target: Path) -> None:
         )
 
 
-def measure_change(before: npt.ArrayLike, after: npt.ArrayLike) -> Change:
+def measure_change(before: npt.ArrayLike, after: npt.ArrayLike) -> OutputChange:
     """Compares the outputs (n, numbers) of a model and of its quantized version.
 
     Args:
@@ -87,4 +86,4 @@ def measure_change(before: npt.ArrayLike, after: npt.ArrayLike) -> Change:
     lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
     cosines = np.divide((left * right).sum(axis=1), lengths, out=np.ones(len(left)), where=lengths > 0)
     is_same = left.argmax(axis=1) == right.argmax(axis=1)
-    return Change(float(np.abs(left - right).max()), float(cosines.min()), float(is_same.mean()))
+    return OutputChange(float(np.abs(left - right).max()), float(cosines.min()), float(is_same.mean()))
