@@ -299,7 +299,7 @@ def test_a_card_from_shapes_is_for_classifiers_of_pictures():
 
 
 @pytest.mark.parametrize("card", [TEXT_CARD, LANGUAGE_CARD])
-def test_the_card_of_a_text_model_comes_back(tmp_path, card):
+def test_a_text_card_is_read_as_it_was_written(tmp_path, card):
     put_card(tmp_path, card)
     found = read_card(tmp_path)
     assert found == card
@@ -331,7 +331,7 @@ def test_a_large_vocabulary_fits(tmp_path, alphabet, count):
     assert read_card(tmp_path) == card
 
 
-def test_a_vocabulary_that_does_not_fit_is_refused():
+def test_too_large_a_vocabulary_is_refused():
     vocabulary = ("[PAD]", "[UNK]", "[END]", *(f"{number:0400}" for number in range(11_000)))
     large = TextFormat(unit="words", vocabulary=vocabulary, sequence_length=28, padding="left")
     with pytest.raises(CourseError, match=r"the model's card has 4,[0-9,]+ bytes; at most 4,194,304 are read"):
@@ -372,19 +372,19 @@ WITHOUT_FORMAT = {name: value for name, value in TEXT_FIELDS.items() if name != 
         {**TEXT_FIELDS, "text_format": [1]},
     ],
 )
-def test_a_card_whose_formats_are_wrong_is_explained(fields):
+def test_invalid_formats_are_explained(fields):
     with pytest.raises(CourseError, match=r"^the model's card cannot be read: "):
         ModelCard.from_json(json.dumps(fields))
 
 
-def test_a_card_for_pictures_is_written_as_before():
+def test_a_picture_card_has_the_same_fields_as_before():
     """Older versions of the course read it."""
     assert list(FIELDS) == [
         *("title", "class_names", "picture_format", "data", "limits", "license", "metrics", "training", "version")
     ]
 
 
-def test_the_format_that_is_not_there_is_explained():
+def test_a_missing_format_is_explained():
     assert CARD.required_picture_format() is CARD.picture_format
     assert TEXT_CARD.required_text_format() is WORD_FORMAT
     with pytest.raises(CourseError, match=r"^'Cheerful or sad' takes texts, and pictures are given"):
@@ -404,7 +404,7 @@ def test_the_format_that_is_not_there_is_explained():
         (LANGUAGE_CARD, (None, 8), (None, None, 6), None),
     ],
 )
-def test_a_card_fits_a_text_model_of_its_shapes(card, takes, gives, input_type):
+def test_a_text_card_is_accepted_for_a_model_of_its_shapes(card, takes, gives, input_type):
     card.check_model("the model", takes, gives, input_type)
 
 
@@ -420,13 +420,13 @@ def test_a_card_fits_a_text_model_of_its_shapes(card, takes, gives, input_type):
         (CARD, (None, 8), (None, 3), "int32", "takes pictures 8, and its card says 20 × 30 × 3"),
     ],
 )
-def test_a_card_of_another_text_model_is_found(card, takes, gives, input_type, message):
+def test_a_card_of_another_text_model_is_refused(card, takes, gives, input_type, message):
     with pytest.raises(CourseError, match=f"^its.onnx {message}"):
         card.check_model("its.onnx", takes, gives, input_type)
 
 
 @pytest.mark.parametrize(("dtype", "message"), [("int32", None), ("float32", "takes float32, and the tokens")])
-def test_a_card_for_texts_is_not_put_beside_a_net_for_other_numbers(tmp_path, dtype, message):
+def test_put_card_refuses_a_text_model_that_takes_floats(tmp_path, dtype, message):
     with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
         archive.writestr("config.json", description({"batch_shape": [None, 8], "dtype": dtype}, dense(2)))
     if message is None:
@@ -437,7 +437,7 @@ def test_a_card_for_texts_is_not_put_beside_a_net_for_other_numbers(tmp_path, dt
             put_card(tmp_path / "model.keras", TEXT_CARD)
 
 
-def test_an_embedding_stays_one_whatever_the_last_activation():
+def test_with_activation_keeps_embeddings():
     card = ModelCard(title="Vectors", class_names=["0", "1"], text_format=WORD_FORMAT, outputs="embedding")
     assert ModelCard.from_json(card.to_json()) == card
     assert card.with_activation("softmax").outputs == card.with_activation(None).outputs == "embedding"

@@ -8,7 +8,7 @@ from keras_course.deployment.answers import Answer, Prediction, most_probable
 
 @pytest.mark.parametrize("classes", [5, 4095, 4096, 30_000])
 @pytest.mark.parametrize("top", [1, 3, 500])
-def test_the_most_probable_are_those_of_a_full_sort_among_equals_the_first(classes, top):
+def test_most_probable_equals_a_stable_full_sort(classes, top):
     random = np.random.default_rng(classes + top)
     for logits in (
         random.normal(0, 3, (4, classes)).astype("float32"),
@@ -23,7 +23,7 @@ def test_the_most_probable_are_those_of_a_full_sort_among_equals_the_first(class
         np.testing.assert_allclose(probabilities, np.take_along_axis(shares, expected, axis=1))
 
 
-def test_a_prediction_in_json_names_its_kind_and_what_is_to_know():
+def test_a_prediction_in_json_has_its_kind_and_its_note():
     answers = (Answer("be", 0.5),)
     in_json = [{"class": "be", "probability": 0.5}]
     assert Prediction("a.png", answers).to_dict() == {"picture": "a.png", "answers": in_json}

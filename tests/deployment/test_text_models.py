@@ -68,7 +68,7 @@ def expected_logits(net, run, tokens):
 
 
 @pytest.mark.parametrize("net", NETS)
-def test_a_saved_net_gives_its_logits_in_a_process_of_its_own(text_run, net):
+def test_the_model_process_gives_the_logits_of_keras(text_run, net):
     run = text_run(net)
     tokens = tokens_of(net)
     runtime = open_model(run)
@@ -81,8 +81,8 @@ def test_a_saved_net_gives_its_logits_in_a_process_of_its_own(text_run, net):
     assert expected.std() > 0.1, "a constant would agree with a constant"
 
 
-def test_padding_does_not_change_the_answers_of_a_net_with_a_mask(text_run):
-    """So that the test above would see a mask that is lost."""
+def test_the_classifier_depends_on_its_mask(text_run):
+    """Without this, the test above would not find a lost mask."""
     model = load_keras_model(text_run("classifier") / "model.keras")
     long, short = tokens_of("classifier", 1)[0], tokens_of("classifier", 1)[0]
     short[4:] = 0
@@ -94,7 +94,7 @@ def test_padding_does_not_change_the_answers_of_a_net_with_a_mask(text_run):
 
 
 @pytest.mark.parametrize("net", ["lstm", "causal", "classifier"])
-def test_texts_are_answered_as_their_tokens_are(text_run, net):
+def test_predict_texts_uses_the_logits_of_keras(text_run, net):
     run = text_run(net)
     runtime = open_model(run, trust=True)
     card = runtime.card
@@ -108,7 +108,7 @@ def test_texts_are_answered_as_their_tokens_are(text_run, net):
     assert [bool(prediction.note) for prediction in found] == [False, True, False, True]
 
 
-def test_a_net_of_another_kind_than_its_card_is_not_saved_with_it(tmp_path):
+def test_a_model_is_not_saved_with_the_card_of_another(tmp_path):
     card = text_card("lstm")
     inputs = keras.Input((LENGTH,))
     floats = keras.Model(inputs, keras.layers.Dense(len(VOCABULARY))(inputs))
@@ -158,13 +158,13 @@ def test_an_export_gives_the_logits_of_keras_for_a_batch_of_any_size(text_run, e
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="the other backends write all of it")
-def test_what_a_converter_cannot_write_is_refused_with_a_remedy(text_run, tmp_path):
+def test_a_model_that_cannot_be_written_is_refused_with_a_remedy(text_run, tmp_path):
     with pytest.raises(CourseError, match=r"the format 'openvino': .*; try it on (jax or torch|torch or jax)$"):
         export_model(text_run("gru"), format="openvino", output=tmp_path / "openvino", trust=True)
     assert not list(tmp_path.iterdir())
 
 
-def test_unrolling_for_a_format_does_not_last(text_run, exported):
+def test_export_does_not_unroll_the_model_itself(text_run, exported):
     """LiteRT gets a net without loops; the net itself keeps them."""
     if "litert" in dict(map(reversed, WRITTEN)):
         exported("lstm", "litert")
@@ -173,8 +173,8 @@ def test_unrolling_for_a_format_does_not_last(text_run, exported):
 
 
 @pytest.mark.parametrize("net", ["lstm", "causal"])
-def test_an_export_with_other_answers_is_found_at_each_length(text_run, tmp_path, monkeypatch, net):
-    """A random text has no padding; one that is short has to be compared, too."""
+def test_short_texts_are_compared_too(text_run, tmp_path, monkeypatch, net):
+    """An export that is wrong only for padded texts is refused."""
     seen = []
     compare = export._compare
 
@@ -197,7 +197,7 @@ def test_an_export_with_other_answers_is_found_at_each_length(text_run, tmp_path
 
 
 @pytest.mark.parametrize("net", ["lstm", "causal", "classifier"])
-def test_a_quantized_export_says_on_its_card_how_much_it_differs(text_run, tmp_path, net):
+def test_the_card_of_a_quantized_export_has_the_measured_difference(text_run, tmp_path, net):
     output = tmp_path / "new" / "small.onnx"
     written = export_model(text_run(net), format="onnx", output=output, quantize="int8", trust=True)
     runtime, card = open_model(written.path), read_card(text_run(net) / "model.keras")
@@ -216,7 +216,7 @@ def test_a_quantized_export_says_on_its_card_how_much_it_differs(text_run, tmp_p
     assert [path.name for path in output.parent.iterdir()] == ["small.onnx"]
 
 
-def test_the_weights_have_8_bits(text_run, exported, tmp_path):
+def test_quantized_weights_have_8_bits(text_run, exported, tmp_path):
     import onnx
 
     written = export_model(text_run("causal"), format="onnx", output=tmp_path / "a.onnx", quantize="int8", trust=True)
@@ -232,7 +232,7 @@ def test_the_weights_have_8_bits(text_run, exported, tmp_path):
     assert small > 0.8 * sum(count for _, count in before)
 
 
-def test_a_net_for_pictures_can_be_quantized_too(dense_run, tmp_path):
+def test_a_picture_model_can_be_quantized(dense_run, tmp_path):
     written = export_model(dense_run, format="onnx", output=tmp_path / "a.onnx", quantize="int8", trust=True)
     assert written.cosine > 0.99
     assert 0 < written.difference < 0.2
@@ -246,7 +246,7 @@ def test_a_quantized_export_with_other_answers_is_not_written(text_run, tmp_path
     assert not list(tmp_path.iterdir())
 
 
-def test_a_quantization_that_fails_is_explained(text_run, tmp_path, monkeypatch):
+def test_an_error_of_the_quantization_is_explained(text_run, tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("operator 'Frobnicate'\nis not known")
 
@@ -256,7 +256,7 @@ def test_a_quantization_that_fails_is_explained(text_run, tmp_path, monkeypatch)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_quantization_that_is_not_there_is_explained_first(text_run, monkeypatch):
+def test_wrong_quantize_arguments_are_explained_before_the_export(text_run, monkeypatch):
     for settings, message in [
         ({"format": "onnx", "quantize": "int4"}, "quantize is 'int4'; give int8, or leave it out"),
         ({"format": "torch", "quantize": "int8"}, "the format is 'torch'; only onnx can be quantized"),
@@ -268,7 +268,7 @@ def test_a_quantization_that_is_not_there_is_explained_first(text_run, monkeypat
         export_model(text_run("lstm"), format="onnx", quantize="int8")
 
 
-def test_how_far_outputs_are_from_those_before():
+def test_measure_change_equals_a_hand_calculation():
     change = measure_change([[1.0, 0.0], [0.0, 2.0], [0.0, 0.0]], [[0.6, 0.8], [0.0, 1.5], [0.1, 0.0]])
     assert change.difference == pytest.approx(0.8)
     assert change.cosine == pytest.approx(0.6)
@@ -291,7 +291,7 @@ def onnx_model(exported):
 
 
 @pytest.mark.one_backend
-def test_the_command_answers_texts_from_arguments_files_and_the_standard_input(text_run, onnx_model, tmp_path):
+def test_predict_answers_arguments_files_and_the_standard_input(text_run, onnx_model, tmp_path):
     (tmp_path / "lines.txt").write_text("or not\n\nto be or not to be that is\n", "utf-8")
     arguments = ["To be", tmp_path / "lines.txt", "-", "quid", "", "--top", 2]
     done = run_command("predict", onnx_model, *arguments, "--json", input=b"the question\n\xff\n")
@@ -317,7 +317,7 @@ def test_the_command_answers_texts_from_arguments_files_and_the_standard_input(t
 
 
 @pytest.mark.one_backend
-def test_the_command_shows_texts_in_a_table(text_run, tmp_path):
+def test_predict_shows_a_table_of_texts(text_run, tmp_path):
     done = run_command("predict", text_run("lstm"), "To be " * 8, "--cut", "quid \x1b[2J " * 3)
     shown = " ".join(done.stdout.decode().split())
     assert done.returncode == 0, done.stderr
@@ -341,7 +341,7 @@ def test_the_command_shows_texts_in_a_table(text_run, tmp_path):
         ("pictures", [ROOT / "nothing.png", "--cut"], "--cut is for texts, and the model takes pictures; leave it out"),
     ],
 )
-def test_the_command_explains_a_mistake_in_one_line(text_run, dense_run, model, arguments, message):
+def test_predict_explains_a_mistake_in_one_line(text_run, dense_run, model, arguments, message):
     run = text_run("lstm") if model == "texts" else dense_run
     done = run_command("predict", run, *arguments, input=b"")
     assert (done.returncode, done.stdout) == (2, b"")
@@ -350,7 +350,7 @@ def test_the_command_explains_a_mistake_in_one_line(text_run, dense_run, model, 
 
 
 @pytest.mark.one_backend
-def test_bytes_of_the_command_line_that_are_no_utf_8_are_explained(onnx_model):
+def test_arguments_with_invalid_utf_8_are_explained(onnx_model):
     done = run_command("predict", onnx_model, b"to \xff".decode("utf-8", "surrogateescape"), "--json")
     (prediction,) = json.loads(done.stdout)["predictions"]
     assert prediction["error"] == "text 1 is not valid UTF-8: it has half a character at position 4; give plain text"
@@ -358,7 +358,7 @@ def test_bytes_of_the_command_line_that_are_no_utf_8_are_explained(onnx_model):
 
 
 @pytest.mark.one_backend
-def test_the_command_quantizes(text_run):
+def test_the_export_command_quantizes(text_run):
     done = run_command("export", text_run("lstm"), "--format", "onnx", "--quantize", "int8")
     assert (done.returncode, done.stderr) == (0, b"")
     first, second = done.stdout.decode().splitlines()
@@ -369,7 +369,7 @@ def test_the_command_quantizes(text_run):
 
 
 @pytest.mark.one_backend
-def test_the_grader_says_that_a_model_takes_texts(text_run, tmp_path):
+def test_the_grader_refuses_text_models(text_run, tmp_path):
     from keras_course.assessment.exam import Exam
     from keras_course.assessment.grader import grade
     from tests.assessment.conftest import write_photos

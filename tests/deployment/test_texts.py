@@ -1,4 +1,4 @@
-"""Texts of strangers: how they are found, what is refused, and what is noted of those that are answered."""
+"""Texts from arguments, files and the standard input: how they are read, checked, encoded and predicted."""
 
 import io
 import os
@@ -65,13 +65,13 @@ def test_a_text_becomes_tokens(text_format, text, expected):
     ],
 )
 @pytest.mark.parametrize("text_format", [LEFT, RIGHT])
-def test_what_is_no_text_for_the_model_is_explained_in_one_line(text_format, text, message):
+def test_invalid_texts_are_explained_in_one_line(text_format, text, message):
     with pytest.raises(CourseError) as caught:
         encode_text(text, text_format, name="text 7", how_to_cut="add --cut")
     assert str(caught.value) == message
 
 
-def test_marks_in_a_text_are_no_words_of_it():
+def test_special_tokens_alone_are_no_text():
     with pytest.raises(CourseError, match="the text has no word pieces; give a text that has some"):
         encode_text("[PAD] [SEP]", PIECES)
 
@@ -84,7 +84,7 @@ def test_marks_in_a_text_are_no_words_of_it():
         (PIECES, "to to to to be", [2, 5, 5, 5, 3], 7),
     ],
 )
-def test_a_text_is_cut_where_that_is_wanted_and_it_is_noted(text_format, text, expected, count):
+def test_a_long_text_is_cut_on_request_with_a_note(text_format, text, expected, count):
     encoded = encode_text(text, text_format, cut=True)
     assert encoded.tokens.tolist() == expected
     assert encoded.note == f"of its {count} tokens the model takes 5"
@@ -94,7 +94,7 @@ def test_a_text_is_cut_where_that_is_wanted_and_it_is_noted(text_format, text, e
 @pytest.mark.parametrize(
     ("text_format", "unit", "expected"), [(LEFT, "words", [0, 0, 2, 1, 1]), (PIECES, "word pieces", [2, 1, 1, 3, 0])]
 )
-def test_a_text_of_unknown_words_is_answered_and_it_is_noted(text_format, unit, expected):
+def test_a_text_of_unknown_words_gets_a_note(text_format, unit, expected):
     encoded = encode_text("quid novi", text_format)
     assert encoded.tokens.tolist() == expected
     assert encoded.note == f"the model knows none of its {unit}"
@@ -102,7 +102,7 @@ def test_a_text_of_unknown_words_is_answered_and_it_is_noted(text_format, unit, 
     assert both == f"of its {8 if text_format is LEFT else 9} tokens the model takes 5; {encoded.note}"
 
 
-def test_a_text_that_no_rule_foresees_is_encoded_or_refused_in_one_line():
+def test_random_texts_are_encoded_or_refused_in_one_line():
     random = np.random.default_rng(0)
     signs = "to be\0\n\r\x1b\x7f\x85\u200d\u0301ﬁ手😀\ud83d\ue000\ufffe\U0010ffffß[]#'\"-"
     for _ in range(500):
@@ -141,7 +141,7 @@ def test_a_line_that_is_no_utf_8_does_not_stop_the_others(tmp_path):
     assert bad.error == f"{tmp_path / 'a.txt'}, line 2 is not valid UTF-8 (byte 4); save the file as UTF-8"
 
 
-def test_a_line_without_end_is_refused_in_little_memory(tmp_path):
+def test_a_line_of_200_mib_needs_little_memory(tmp_path):
     path = tmp_path / "long.txt"
     with path.open("wb") as file:
         file.write(b"to be\n")
@@ -168,7 +168,7 @@ def test_too_much_text_is_refused(tmp_path, monkeypatch):
         find_texts([str(tmp_path / "a.txt")])
 
 
-def test_a_file_that_is_none_is_explained(tmp_path):
+def test_unreadable_files_are_explained(tmp_path):
     (tmp_path / "folder.txt").mkdir()
     (tmp_path / "empty.txt").write_text("\n \n")
     for name, message in {
@@ -185,7 +185,7 @@ def test_a_file_that_is_none_is_explained(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes in folders here")
-def test_a_pipe_is_not_waited_for(tmp_path):
+def test_a_pipe_is_refused_without_opening_it(tmp_path):
     os.mkfifo(tmp_path / "pipe.txt")
     with pytest.raises(CourseError, match=r"pipe.txt is not a file"):
         find_texts([str(tmp_path / "pipe.txt")])
@@ -230,14 +230,14 @@ def test_each_text_is_answered_by_what_follows_its_last_token(text_format, is_se
     assert cut.note == "of its 6 tokens the model takes 5"
 
 
-def test_a_line_that_could_not_be_read_is_a_prediction_with_an_error():
+def test_an_unreadable_line_is_a_prediction_with_an_error():
     runtime, _ = counting(LEFT)
     bad, good = predict_texts(runtime, [Text("a.txt, line 1", "to \ufffd", "a.txt, line 1 is bad"), Text("b", "to")])
     assert (bad.name, bad.error, bad.answers) == ("to \ufffd", "a.txt, line 1 is bad", ())
     assert good.answers
 
 
-def test_numbers_that_make_no_sense_and_a_model_for_pictures_are_explained():
+def test_invalid_arguments_and_picture_models_are_explained():
     runtime, _ = counting(LEFT)
     for changes in ({"top": 0}, {"batch_size": 0}):
         with pytest.raises(CourseError, match="is 0; give a whole number from 1 up"):
@@ -250,7 +250,7 @@ def test_numbers_that_make_no_sense_and_a_model_for_pictures_are_explained():
         list(predict_texts(replace(runtime, card=pictures), ["to"]))
 
 
-def test_tokens_are_checked_before_the_model_gets_them():
+def test_tokens_are_checked_before_the_model_runs():
     runtime, sizes = counting(LEFT)
     for tokens, message in [
         (np.zeros((2, 4), "int32"), r"tokens have the shape \(2, 4\); give \(n, 5\)"),
@@ -274,7 +274,7 @@ def test_the_answer_is_taken_after_the_last_token_before_the_padding():
     assert answers_of(logits, tokens, classes) is logits, "a model that tells classes apart gives no logits of tokens"
 
 
-def test_embeddings_are_no_classes():
+def test_logits_of_an_embedding_model_are_refused():
     card = ModelCard(title="Vectors", class_names=["0", "1"], text_format=LEFT, outputs="embedding")
     runtime = Runtime(Path("a.onnx"), "onnx", "Nothing", card, lambda tokens: np.ones((len(tokens), 2), "float32"))
     tokens = np.zeros((3, 5), "int32")

@@ -81,8 +81,8 @@ def text_onnx_file(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def text_server(start_server, text_onnx_file):
-    """A server for texts on which a request may take two seconds."""
-    server = start_server(text_onnx_file, "--seconds", 2)
+    """A server for texts."""
+    server = start_server(text_onnx_file)
     yield server
     server.check()
 

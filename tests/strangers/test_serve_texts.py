@@ -1,4 +1,4 @@
-"""Texts that should not come and do: each is refused with an explanation or answered, and the service lives on."""
+"""Hostile requests to a service for texts are refused with an explanation, unusual ones are answered."""
 
 import json
 import time
@@ -64,7 +64,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_it_is_refused_with_an_explanation_and_the_service_lives_on(text_server, name):
+def test_hostile_bodies_are_refused_with_an_explanation(text_server, name):
     body, headers, expected = REFUSED[name]
     started = time.perf_counter()
     status, answer = text_server.ask("POST", "/predict", body, headers)
@@ -93,7 +93,7 @@ ANSWERED = {
 
 
 @pytest.mark.parametrize("name", ANSWERED)
-def test_a_strange_text_is_answered_and_comes_back_as_it_was(text_server, name):
+def test_unusual_texts_are_answered_and_returned_unchanged(text_server, name):
     started = time.perf_counter()
     status, answer = text_server.ask("POST", "/predict?cut=true&tokens=true", texts(ANSWERED[name]), JSON)
     assert status == 200, answer
@@ -104,20 +104,20 @@ def test_a_strange_text_is_answered_and_comes_back_as_it_was(text_server, name):
     assert time.perf_counter() - started < 5
 
 
-def test_what_was_asked_is_no_header_and_no_second_answer(text_server):
-    """The text comes back in JSON, in which no sign of it can end the answer or become another type."""
+def test_a_text_cannot_add_headers_to_the_answer(text_server):
     body = texts("to\r\nContent-Type: text/html\r\n\r\n<script>")
-    head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-    answer = text_server.speak(head.encode() + b"\r\nConnection: close\r\n\r\n" + body)
+    lines = ["POST /predict?cut=true HTTP/1.1", "Host: localhost", "Content-Type: application/json"]
+    lines += [f"Content-Length: {len(body)}", "Connection: close", "", ""]
+    answer = text_server.send_raw("\r\n".join(lines).encode() + body)
     headers, _, content = answer.partition(b"\r\n\r\n")
-    assert headers.count(b"content-type") == 1
+    assert headers.count(b"\r\ncontent-type:") == 1
     assert b"application/json" in headers
     assert b"x-content-type-options: nosniff" in headers
     assert b"\n" not in content
     assert json.loads(content)["predictions"][0]["text"] == "to\r\nContent-Type: text/html\r\n\r\n<script>"
 
 
-def test_the_largest_bodies_are_answered_and_need_little_memory(text_server):
+def test_the_largest_bodies_are_answered_without_a_memory_leak(text_server):
     limits = RequestLimits()
     process = psutil.Process(text_server.process.pid)
     most = (limits.text_bytes - 20) // limits.texts - 4
