@@ -305,7 +305,7 @@ def test_a_process_that_violates_the_protocol_is_not_graded(tools, photos, tmp_p
 @pytest.mark.parametrize(
     ("header", "content", "reason"),
     [
-        ({"shape": [31, 3], "bytes": 372}, bytes(372), "gives [31, 3] for 32 pictures"),
+        ({"shape": [31, 3], "bytes": 372}, bytes(372), "gives [31, 3] for 32 inputs"),
         ({"shape": [32, 3], "bytes": 383}, bytes(383), "gave a malformed answer"),
         ({"shape": [32, 4], "bytes": 512}, bytes(512), "512 bytes, and 384 are expected"),
         ({"shape": [32, 3], "bytes": 384}, bytes(100), "ended the process that opened it"),

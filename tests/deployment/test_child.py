@@ -108,7 +108,7 @@ def test_pictures_beyond_the_memory_limit_are_one_error_message_and_a_normal_end
 @pytest.mark.one_backend
 def test_the_export_task_writes_the_file_and_describes_it(dense_run, tmp_path, ended):
     output = tmp_path / "written.onnx"
-    settings = {"format": "onnx", "output": str(output)}
+    settings = {"format": "onnx", "output": str(output), "quantize": ""}
     path = dense_run / "model.keras"
     with ended(LimitedProcess("export", path, LIMITS, backend=BACKEND, device="cpu", **settings)) as process:
         done = process.receive()

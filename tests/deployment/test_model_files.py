@@ -700,7 +700,8 @@ def test_an_operation_with_a_giant_output_is_refused_before_it_runs(tmp_path, ki
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     changed = with_config(parts, lambda config: change(operation(config, kind)))
     with pytest.raises(
-        CourseError, match=r"bomb\.keras is not opened: its layer '\w+' makes [\d,]+,\d{3},\d{3},\d{3} numbers of"
+        CourseError,
+        match=r"bomb\.keras is not opened: its layer '\w+' makes [\d,]+,\d{3},\d{3},\d{3} numbers for one sample",
     ):
         load_keras_model(write(tmp_path / "bomb.keras", changed))
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 100e6

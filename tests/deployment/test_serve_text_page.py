@@ -82,7 +82,7 @@ def test_the_answer_comes_while_one_writes(open_page, server):
     page = open_page(server)
     assert page.locator("#answer").text_content() == "Nothing yet."
     assert page.locator("#answer-heading").text_content() == "What follows: the next word"
-    page.get_by_label("Text", exact=True).press_sequentially("To be, quid", delay=5)
+    page.get_by_role("textbox", name="Text").press_sequentially("To be, quid", delay=5)
     page.locator("#tokens li").nth(3).wait_for()
     expected = expected_answers(server, "To be, quid")
     assert answered(page) == expected[0]["class"]

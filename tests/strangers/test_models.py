@@ -384,7 +384,7 @@ def say(text, more=b""):
         ("say(b'{\"bytes\": Infinity}')", "gave a malformed answer"),
         ('say(b\'{"bytes": "5"}\')', "gave a malformed answer"),
         ('say(b\'{"shape": [1, 3], "bytes": 5}\', bytes(5))', "gave a malformed answer"),
-        ('say(b\'{"shape": [2, 3], "bytes": 12}\', bytes(12))', "gives [2, 3] for 1 pictures"),
+        ('say(b\'{"shape": [2, 3], "bytes": 12}\', bytes(12))', "gives [2, 3] for 1 inputs"),
         ('say(b\'{"error": "it is \\\\u001b[2J tired"}\')', r"it is \x1b[2J tired"),
     ],
 )
