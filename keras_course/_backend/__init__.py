@@ -8,7 +8,7 @@
 | ``training_loop(updates, state)`` | the ``loops.TrainingLoop`` of the backend: several compiled steps in one call |
 | ``unproven(objects)`` | the first of some layers, losses, ... that may differ in the compiled loop, or None |
 | ``forward(model, frozen=)`` | the compiled forward pass of a model, from NumPy arrays to NumPy arrays |
-| ``export(model, path, kind)`` | writes the model in one of the formats that the framework can write |
+| ``export(model, path, kind, longest=)`` | writes the model in one of the formats that the framework can write |
 | ``resample(images, columns, rows, fill)`` | pictures sampled at given positions, bilinearly |
 | ``axis(size)`` | the coordinates of ``resample``: that of the first pixel, and the distance to the next |
 | ``by_pictures(draw, apply)`` | a random transform of pictures: compiled, or in parts that fit in the cache |
@@ -18,6 +18,8 @@
 ``by_pictures`` takes ``draw(shape, step, first_row, xp)``, which returns arrays (batch, ...), and
 ``apply(pictures, drawn, first_row, step, xp)``, in which no picture may depend on another. It returns a
 ``resampling.Run``.
+
+``export`` keeps the length of texts open where a model takes any; ``longest`` is then the largest number of tokens.
 
 ``forward`` reads the weights each time it runs; with ``frozen`` it may keep those of its first run.
 
@@ -82,10 +84,24 @@ def mode(model: Any, *, training: bool) -> dict[str, bool]:
 
 
 def input_of(model: Any) -> tuple[str, tuple[int | None, ...], str]:
-    """Returns the name, the shape without the batch, and the type of the input with which a model is exported."""
+    """Returns the name, the shape without the batch, and the type of the input with which a model is exported.
+
+    The shape of tokens is ``(None,)`` if a model takes texts of any length.
+    """
     taken = model.inputs[0]
     is_tokens = len(taken.shape) == 2 and str(taken.dtype).startswith("int")
     return "tokens" if is_tokens else "pictures", tuple(taken.shape[1:]), "int32" if is_tokens else "float32"
+
+
+def with_length(model: Any, length: int | None) -> Any:
+    """Returns a model for texts of any length as one for texts of a fixed length; other models are returned as is."""
+    import keras
+
+    name, shape, number_type = input_of(model)
+    if shape != (None,) or length is None:
+        return model
+    tokens = keras.Input((length,), dtype=number_type, name=name)
+    return keras.Model(tokens, model(tokens), name=model.name)
 
 
 @contextmanager

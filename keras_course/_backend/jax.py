@@ -56,12 +56,16 @@ def forward(model: keras.Model, *, frozen: bool = False) -> Callable[[Any], Any]
     return run
 
 
-def export(model: keras.Model, path: Path, kind: str) -> None:
+def export(model: keras.Model, path: Path, kind: str, *, longest: int | None = None) -> None:
     """Writes a model as ONNX, the only format that needs no other framework."""
     import jax2onnx
 
     name, shape, number_type = input_of(model)
-    inputs = jax.ShapeDtypeStruct(("batch", *shape), np.dtype(number_type))
+    sides: tuple[Any, ...] = ("batch", *shape)
+    if shape == (None,):
+        # the limit shows that there are positions for all tokens
+        sides = jax.export.symbolic_shape("batch, tokens", constraints=[f"tokens <= {longest}"])
+    inputs = jax.ShapeDtypeStruct(sides, np.dtype(number_type))
 
     def logits(x: Any) -> Any:
         with _pooling_of_flax():

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_course._backend import input_of, keras_private, loops, products, quiet, resampling
+from keras_course._backend import input_of, keras_private, loops, products, quiet, resampling, with_length
 from keras_course._backend.loops import PATCHING, Update, shapes
 from keras_course.errors import CourseError
 
@@ -65,10 +65,13 @@ def forward(model: keras.Model, *, frozen: bool = False) -> Callable[[Any], Any]
     return run
 
 
-def export(model: keras.Model, path: Path, kind: str) -> None:
-    """Writes a model as ONNX, SavedModel or LiteRT, for a batch of any size."""
+def export(model: keras.Model, path: Path, kind: str, *, longest: int | None = None) -> None:
+    """Writes a model as ONNX, SavedModel or LiteRT, for a batch of any size; texts have a fixed length in LiteRT."""
+    if kind == "litert":
+        model = with_length(model, longest)
     _, shape, number_type = input_of(model)
-    model(tf.zeros((1, *shape), number_type))  # Keras exports only a model that has been called
+    # Keras exports only a model that has been called
+    model(tf.zeros((1, *(side or 1 for side in shape)), number_type))
     with warnings.catch_warnings(), quiet("tf2onnx"), _convertible(model, kind):
         warnings.simplefilter("ignore")  # about the code of the converters, not about the model
         model.export(str(path), format="tf_saved_model" if kind == "saved_model" else kind, verbose=False)

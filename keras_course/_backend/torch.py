@@ -88,13 +88,17 @@ def _trace_frozen(model: keras.Model, x: Any) -> Callable[[Any], Any]:
     return lambda x: graph(*tree_flatten(x)[0])
 
 
-def export(model: keras.Model, path: Path, kind: str) -> None:
+def export(model: keras.Model, path: Path, kind: str, *, longest: int | None = None) -> None:
     """Writes a model as ONNX or as an exported program of PyTorch, for a batch of any size."""
     model.eval()
     name, shape, number_type = input_of(model)
-    # two inputs: with one, the batch size would become a constant
-    inputs = torch.zeros((2, *shape), dtype=getattr(torch, number_type), device=keras_private.torch_device())
-    shapes = [({0: torch.export.Dim("batch")},)]
+    # two inputs, of two tokens: with one, the number would become a constant
+    sides = (2, *(side or 2 for side in shape))
+    inputs = torch.zeros(sides, dtype=getattr(torch, number_type), device=keras_private.torch_device())
+    any_size = {0: torch.export.Dim("batch")}
+    if shape == (None,):
+        any_size[1] = torch.export.Dim("tokens", max=longest)
+    shapes = [(any_size,)]
     with warnings.catch_warnings(), quiet("torch.onnx"):
         warnings.simplefilter("ignore")  # about the code of Keras, not about the model
         if kind == "torch":

@@ -57,7 +57,8 @@ def _serve(settings: dict[str, Any], answers: IO[bytes]) -> None:
 
     file = ModelFile(Path(settings["path"]), settings["format"])
     runtime = open_here(file, threads=settings["threads"], needs_card=settings["needs_card"])
-    facts: dict[str, Any] = {"runtime": runtime.name, "seconds": runtime.seconds, "compiled": runtime.compiled}
+    facts: dict[str, Any] = {"runtime": runtime.name, "seconds": runtime.seconds}
+    facts |= {"compiled": runtime.compiled, "any_length": runtime.any_length}
     _send(answers, card=runtime.card.to_json(), **facts)
     while request := _receive():
         try:

@@ -184,7 +184,7 @@ def _random_inputs(card: ModelCard, count: int) -> np.ndarray:
         return random.integers(0, 256, shape, dtype="uint8")
     tokens = random.integers(0, len(card.text_format.vocabulary), shape, dtype="int32")
     length = card.text_format.sequence_length
-    for row, kept in zip(tokens[1:], np.linspace(1, length, count - 1).astype(int), strict=True):
+    for row, kept in zip(tokens, np.linspace(1, length, count).astype(int), strict=True):
         padding = slice(0, length - kept) if card.text_format.padding == "left" else slice(kept, None)
         row[padding] = card.text_format.pad
     return tokens
@@ -246,13 +246,14 @@ def _write(model: "keras.Model", card: ModelCard, path: Path, kind: str) -> None
     """Writes a model and its card on the backend in use."""
     from keras_course import _backend
 
+    longest = None if card.text_format is None else card.text_format.sequence_length
     try:
         if kind == "openvino":
             onnx = path.parent / FORMATS["onnx"].file_name
-            _backend.export(model, onnx, "onnx")
+            _backend.export(model, onnx, "onnx", longest=longest)
             write_openvino(onnx, path)
         else:
-            _backend.export(model, path, kind)
+            _backend.export(model, path, kind, longest=longest)
     except Exception as error:  # each converter has errors of its own
         reason = reason_of(error)
         raise CourseError(f"the model cannot be written in the format {kind!r}: {reason}{_remedy(kind)}") from error

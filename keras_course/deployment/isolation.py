@@ -301,13 +301,17 @@ class ModelProcess(LimitedProcess):
         super().__init__("answer", file.path, limits, backend=name, device=device, **settings)
 
     def introduce(self, *, seconds: float | None = None) -> "tuple[ModelCard, dict[str, Any]]":
-        """Waits until the model is open, and returns its card and its ``runtime``, ``seconds`` and ``compiled``."""
+        """Waits until the model is open, and returns its card and some more fields of ``Runtime``.
+
+        They are ``runtime`` (its name), ``seconds``, ``compiled`` and ``any_length``.
+        """
         from keras_course.cards import ModelCard
 
         said = self.receive(seconds=seconds)
         try:
             facts: dict[str, Any] = {"runtime": printable(str(said["runtime"]))[:200]}
-            facts |= {"seconds": float(said["seconds"]), "compiled": said["compiled"] is True}
+            facts["seconds"] = float(said["seconds"])
+            facts |= {switch: said[switch] is True for switch in ("compiled", "any_length")}
             return ModelCard.from_json(said["card"]), facts
         except (KeyError, TypeError, ValueError):
             self._fail("did not describe itself when it was opened")

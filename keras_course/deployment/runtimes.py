@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,7 @@ class Runtime:
         model: The Keras model, if it is open in this process.
         process: The process in which the model is open, if it is another one.
         compiled: True if each batch size is compiled when it first occurs.
+        any_length: True if the model takes tokens of any length up to the card's ``sequence_length``.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class Runtime:
     model: "keras.Model | None" = None
     process: "ModelProcess | None" = None
     compiled: bool = False
+    any_length: bool = False
 
     def close(self) -> None:
         """Ends the process of the model, if it has one. Without this call, it ends with this object or the program."""
@@ -105,7 +107,8 @@ class Runtime:
         """Computes the output of the model: logits, probabilities or embeddings, as its card says.
 
         Args:
-            inputs: Pictures, uint8 or float32 (n, height, width, channels), or tokens, int32 (n, sequence_length).
+            inputs: Pictures, uint8 or float32 (n, height, width, channels), or tokens, int32 (n, sequence_length), or
+                fewer of them if the model takes any number.
 
         Returns:
             float32 (n, classes), or (n, 1) for a model that ends with sigmoid. Of a language model that gives logits
@@ -134,6 +137,8 @@ class Runtime:
     def _check(self, inputs: np.ndarray) -> None:
         shape, text_format = self.card.shape, self.card.text_format
         called = "pictures" if text_format is None else "tokens"
+        if self.any_length and text_format is not None and inputs.ndim == 2 and inputs.shape[1]:
+            shape = (min(inputs.shape[1], text_format.sequence_length),)
         if inputs.shape[1:] != shape or not inputs.ndim:
             raise CourseError(f"{called} have the shape {inputs.shape}; give (n, {', '.join(map(str, shape))})")
         if text_format is None:
@@ -218,7 +223,8 @@ def runtime_of(process: "ModelProcess") -> Runtime:
         raise
     run = partial(process.outputs, numbers=card.numbers)
     name, seconds = facts["runtime"], facts["seconds"]
-    return Runtime(process.path, process.format, name, card, run, seconds, None, process, facts["compiled"])
+    more = {switch: facts[switch] for switch in ("compiled", "any_length")}
+    return Runtime(process.path, process.format, name, card, run, seconds, None, process, **more)
 
 
 def open_here(file: ModelFile, *, threads: int | None = None, trust: bool = False, needs_card: bool = True) -> Runtime:
@@ -245,7 +251,9 @@ def open_here(file: ModelFile, *, threads: int | None = None, trust: bool = Fals
             card = replace(card, outputs="softmax")
     card.check_model(str(found), opened.takes, opened.gives, opened.input_type)
     seconds = time.perf_counter() - started
-    return Runtime(found, file.format, opened.runtime, card, opened.run, seconds, model, compiled=model is not None)
+    any_length = card.text_format is not None and opened.takes is not None and opened.takes[1:] == (None,)
+    facts: dict[str, Any] = {"compiled": model is not None, "any_length": any_length}
+    return Runtime(found, file.format, opened.runtime, card, opened.run, seconds, model, **facts)
 
 
 def card_with_outputs(card: ModelCard, model: "keras.Model") -> ModelCard:

@@ -47,12 +47,10 @@ def make_model(kind):
 
 
 def make_text_model(kind):
-    """A net for texts: a recurrent one, a causal Transformer, or a classifier that ignores padding by a mask."""
-    import keras
-    from keras import layers, ops
-
+    """A net for texts: a recurrent one, a causal Transformer, a classifier, or an encoder of texts of any length."""
+    from keras_course.models.bert import bert_encoder, sentence_encoder, text_classifier
     from keras_course.models.recurrent import recurrent_language_model
-    from keras_course.models.transformer import TextEmbedding, TransformerBlock, causal_language_model
+    from keras_course.models.transformer import causal_language_model
 
     sizes = {"vocabulary_size": len(VOCABULARY), "sequence_length": LENGTH, "seed": 6}
     if kind in ("lstm", "gru"):
@@ -60,13 +58,17 @@ def make_text_model(kind):
     elif kind == "causal":
         model = causal_language_model(embedding_dim=16, num_heads=2, intermediate_dim=32, num_layers=1, **sizes)
     else:
-        tokens = keras.Input((LENGTH,), dtype="int32", name="tokens")
-        is_token = ops.not_equal(tokens, 0)
-        x = TextEmbedding(len(VOCABULARY), LENGTH, 16, name="embedding")(tokens)
-        x = TransformerBlock(2, 32, name="block1")(x, padding_mask=is_token)
-        weights = ops.expand_dims(ops.cast(is_token, "float32"), -1)
-        mean = ops.sum(x * weights, axis=1) / ops.sum(weights, axis=1)
-        model = keras.Model(tokens, layers.Dense(len(FEELINGS), name="logits")(mean))
+        encoder = bert_encoder(
+            vocabulary_size=len(VOCABULARY),
+            sequence_length=LENGTH if kind == "classifier" else None,
+            max_positions=2 * LENGTH,
+            embedding_dim=16,
+            num_layers=1,
+            num_heads=2,
+            intermediate_dim=32,
+        )
+        is_encoder = kind == "sentences"
+        model = sentence_encoder(encoder) if is_encoder else text_classifier(encoder, num_classes=len(FEELINGS))
     random = np.random.default_rng(7)  # with the weights of a beginner all answers are nearly equal
     model.set_weights([random.normal(0, 0.7, weight.shape) for weight in model.get_weights()])
     return model
@@ -74,6 +76,9 @@ def make_text_model(kind):
 
 def text_card(kind):
     """The card of a net of ``make_text_model``."""
+    if kind == "sentences":
+        names = [str(number) for number in range(16)]
+        return ModelCard(title="Vectors", class_names=names, text_format=words("right"), outputs="embedding")
     if kind == "classifier":
         return ModelCard(title="How a text feels", class_names=FEELINGS, text_format=words("right"))
     return ModelCard(title=f"The next word ({kind})", text_format=words("right" if kind == "causal" else "left"))

@@ -27,7 +27,7 @@ from tests.deployment.conftest import LENGTH, VOCABULARY, make_text_model, text_
 
 ROOT = Path(__file__).parents[2]
 BACKEND = keras.backend.backend()
-NETS = ("lstm", "gru", "causal", "classifier")
+NETS = ("lstm", "gru", "causal", "classifier", "sentences")
 TEXTS = ["To be", "or not to be, that is the question", "whether 'tis nobler in the mind"[:20], "quid"]
 
 
@@ -72,10 +72,10 @@ def test_the_model_process_gives_the_logits_of_keras(text_run, net):
     run = text_run(net)
     tokens = tokens_of(net)
     runtime = open_model(run)
-    assert runtime.card.is_language_model == (net != "classifier")
+    assert runtime.card.is_language_model == (net in ("lstm", "gru", "causal"))
     expected = expected_logits(net, run, tokens)
     for count in (1, 3, 9):
-        np.testing.assert_allclose(runtime.logits(tokens[:count]), expected[:count], atol=1e-5)
+        np.testing.assert_allclose(runtime.outputs(tokens[:count]), expected[:count], atol=1e-5)
     assert runtime.heat(tokens[0], 0) is None
     runtime.close()
     assert expected.std() > 0.1, "a constant would agree with a constant"
@@ -149,12 +149,50 @@ def test_an_export_gives_the_logits_of_keras_for_a_batch_of_any_size(text_run, e
     tokens = tokens_of(net)
     expected = expected_logits(net, text_run(net), tokens)
     for count in (1, 2, 9):
-        np.testing.assert_allclose(runtime.logits(tokens[:count]), expected[:count], atol=1e-4)
+        np.testing.assert_allclose(runtime.outputs(tokens[:count]), expected[:count], atol=1e-4)
     assert runtime.card == read_card(text_run(net) / "model.keras")
     opened = formats.open_export(formats.find_model_file(written.path), trust=True)
-    assert opened.takes == (None, LENGTH)
+    assert opened.takes == (None, None if is_any_length(net, kind) else LENGTH)
     assert opened.input_type == "int32"
     assert runtime.card.check_model("it", opened.takes, opened.gives, opened.input_type) is None
+
+
+def is_any_length(net, kind):
+    """Whether an export takes texts of any length: LiteRT fixes it."""
+    return net == "sentences" and kind != "litert"
+
+
+@pytest.mark.parametrize("kind", [kind for net, kind in WRITTEN if is_any_length(net, kind)])
+def test_an_export_takes_shorter_texts_if_the_model_takes_any_length(text_run, exported, kind):
+    """Less padding takes less time."""
+    runtime = open_model(exported("sentences", kind).path, trust=True)
+    assert runtime.any_length
+    model = load_keras_model(text_run("sentences") / "model.keras")
+    tokens = np.random.default_rng(4).integers(1, len(VOCABULARY), (5, LENGTH), dtype="int32")
+    tokens[1:, 3:] = 0
+    for count, length in ((5, LENGTH), (5, 3), (1, 1), (2, 5)):
+        some = tokens[-count:, :length]
+        expected = keras.ops.convert_to_numpy(model(some))
+        np.testing.assert_allclose(runtime.outputs(some), expected, atol=1e-5)
+    for wrong in (np.ones((2, LENGTH + 1), "int32"), np.ones((2, 0), "int32")):
+        with pytest.raises(CourseError, match=rf"tokens have the shape .*; give \(n, {LENGTH}\)"):
+            runtime.outputs(wrong)
+
+
+def test_a_model_of_fixed_length_takes_no_shorter_texts(text_run):
+    runtime = open_model(text_run("classifier"))
+    assert not runtime.any_length
+    with pytest.raises(CourseError, match=rf"tokens have the shape \(2, 3\); give \(n, {LENGTH}\)"):
+        runtime.logits(np.ones((2, 3), "int32"))
+    runtime.close()
+
+
+@pytest.mark.one_backend
+def test_a_model_of_any_length_tells_so_from_its_process(text_run):
+    runtime = open_model(text_run("sentences"))
+    assert runtime.any_length
+    assert runtime.outputs(np.ones((2, 3), "int32")).shape == (2, 16)
+    runtime.close()
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="the other backends write all of it")
@@ -196,7 +234,7 @@ def test_short_texts_are_compared_too(text_run, tmp_path, monkeypatch, net):
 # --- Weights of 8 bits -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("net", ["lstm", "causal", "classifier"])
+@pytest.mark.parametrize("net", ["lstm", "causal", "classifier", "sentences"])
 def test_the_card_of_a_quantized_export_has_the_measured_difference(text_run, tmp_path, net):
     output = tmp_path / "new" / "small.onnx"
     written = export_model(text_run(net), format="onnx", output=output, quantize="int8", trust=True)
@@ -209,7 +247,7 @@ def test_the_card_of_a_quantized_export_has_the_measured_difference(text_run, tm
     )
     assert runtime.card.class_names == card.class_names
     tokens = tokens_of(net, 32, seed=8)
-    change = measure_change(expected_logits(net, text_run(net), tokens), runtime.logits(tokens))
+    change = measure_change(expected_logits(net, text_run(net), tokens), runtime.outputs(tokens))
     assert 1e-5 < change.difference < 5 * written.difference, "it computes with 8 bits, and what was measured holds"
     assert change.cosine > 0.95
     assert written.cosine > 0.97
