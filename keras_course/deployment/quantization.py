@@ -1,8 +1,8 @@
 """Writes ONNX models with weights of 8 bits (dynamic quantization), and measures what that changes.
 
-The weights of matrix products, embeddings and recurrent layers become integers from -128 to 127 with a scale. Their
-inputs are converted when the model runs, each time with the scale of the batch, so that no example data is needed.
-Convolutions stay as they are, since without example data they would become slower.
+The weights of matrix products, embeddings and LSTM layers become integers of 8 bits, with a scale for each unit. The
+inputs of these layers are converted when the model runs, with one scale for each batch, so that no example data is
+needed. Convolutions stay as they are, since without example data they would become slower.
 
 Source: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
 """
@@ -61,8 +61,8 @@ def write_int8(source: Path, target: Path) -> None:
             target,
             op_types_to_quantize=list(_OPERATIONS),
             per_channel=True,
-            reduce_range=True,  # else sums of products overflow on processors without VNNI
-            weight_type=quantization.QuantType.QInt8,
+            # with signed weights, sums of products overflow on processors without VNNI unless a bit is left out
+            weight_type=quantization.QuantType.QUInt8,
             extra_options={"EnableSubgraph": True},
         )
 

@@ -14,7 +14,7 @@ from keras_course.errors import CourseError, check_positive, reason_of
 from keras_course.preprocessing.text import encode, split
 from keras_course.preprocessing.text_format import TextFormat
 
-__all__ = ["LONGEST_TEXT", "Encoded", "Text", "encode_text", "find_texts", "marks_of", "predict_texts"]
+__all__ = ["LONGEST_TEXT", "Encoded", "Text", "embed_texts", "encode_text", "find_texts", "marks_of", "predict_texts"]
 
 LONGEST_TEXT: Final = 10_000
 """The largest number of characters of a text; most models take some hundred."""
@@ -260,3 +260,45 @@ def predict_texts(
         for number, text in enumerate(found):
             note = ready[number].note if number in ready else ""
             yield Prediction(text.content, answers.get(number, ()), errors.get(number, ""), note, "text")
+
+
+def embed_texts(
+    runtime: Runtime, texts: Sequence[str], *, batch_size: int = 32, cut: bool = False
+) -> npt.NDArray[np.float32]:
+    """Computes the vectors of texts by a model that gives embeddings, such as an exported sentence encoder.
+
+    Texts of similar length are computed together. If the model takes texts of any length, each batch is as long as its
+    longest text, which saves time.
+
+    Args:
+        runtime: The model.
+        texts: The texts.
+        batch_size: The number of texts in a batch.
+        cut: Whether to cut texts that are too long.
+
+    Returns:
+        float32 (texts, size), in the order of the texts.
+
+    Raises:
+        CourseError: A text is invalid, ``batch_size`` is not positive, or the model gives classes.
+    """
+    check_positive(batch_size=batch_size)
+    card = runtime.card
+    text_format = card.required_text_format()
+    if card.outputs != "embedding":
+        raise CourseError(f"{runtime.path} gives classes, and no embeddings; use predict_texts")
+    encoded = [
+        encode_text(text, text_format, name=f"text {number}", cut=cut).tokens for number, text in enumerate(texts, 1)
+    ]
+    vectors = np.empty((len(encoded), card.numbers), "float32")
+    if not encoded:
+        return vectors
+    tokens = np.stack(encoded)
+    lengths = (tokens != text_format.pad).sum(axis=1)
+    is_cut_off = runtime.any_length and text_format.padding == "right"
+    order = np.argsort(-lengths, kind="stable")
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        longest = int(lengths[rows[0]]) if is_cut_off else tokens.shape[1]
+        vectors[rows] = runtime.outputs(tokens[rows, :longest])
+    return vectors

@@ -266,7 +266,7 @@ def test_quantized_weights_have_8_bits(text_run, exported, tmp_path):
     before = bytes_of_weights(exported("causal", "onnx").path)
     after = bytes_of_weights(written.path)
     assert {kind for kind, _ in before} == {onnx.TensorProto.FLOAT}
-    small = sum(count for kind, count in after if kind == onnx.TensorProto.INT8)
+    small = sum(count for kind, count in after if kind == onnx.TensorProto.UINT8)
     assert small > 0.8 * sum(count for _, count in before)
 
 

@@ -12,7 +12,7 @@ import pytest
 from keras_course.cards import ModelCard
 from keras_course.deployment import texts
 from keras_course.deployment.runtimes import Runtime, answers_of
-from keras_course.deployment.texts import Text, encode_text, find_texts, predict_texts
+from keras_course.deployment.texts import Text, embed_texts, encode_text, find_texts, predict_texts
 from keras_course.errors import CourseError
 from keras_course.preprocessing import PictureFormat
 from keras_course.preprocessing.text_format import TextFormat
@@ -281,3 +281,39 @@ def test_logits_of_an_embedding_model_are_refused():
     assert runtime.outputs(tokens).shape == (3, 2)
     with pytest.raises(CourseError, match=r"a.onnx gives embeddings, and no classes; use Runtime.outputs"):
         runtime.logits(tokens)
+
+
+def counting_embeddings(any_length):
+    """A model whose vectors are the sum of the tokens and their number; it remembers the shapes of its batches."""
+    shapes = []
+
+    def run(tokens):
+        shapes.append(tokens.shape)
+        return np.stack([tokens.sum(axis=1), (tokens != 0).sum(axis=1)], axis=1).astype("float32")
+
+    card = ModelCard(title="Vectors", class_names=["0", "1"], text_format=RIGHT, outputs="embedding")
+    return Runtime(Path("a.onnx"), "onnx", "Nothing", card, run, any_length=any_length), shapes
+
+
+@pytest.mark.parametrize(
+    ("any_length", "expected"), [(True, [(2, 5), (2, 3), (1, 2)]), (False, [(2, 5), (2, 5), (1, 5)])]
+)
+def test_texts_of_similar_length_are_embedded_together(any_length, expected):
+    runtime, shapes = counting_embeddings(any_length)
+    vectors = embed_texts(runtime, ["to", "to be or not", "be or", "or not to be", "not be"], batch_size=2)
+    assert vectors.tolist() == [[5, 2], [20, 5], [11, 3], [20, 5], [12, 3]]
+    assert vectors.dtype == np.float32
+    assert shapes == expected
+
+
+def test_invalid_arguments_of_embed_texts_are_explained():
+    runtime, _ = counting_embeddings(True)
+    assert embed_texts(runtime, []).shape == (0, 2)
+    with pytest.raises(CourseError, match="text 2 is empty; give a text"):
+        embed_texts(runtime, ["to", ""])
+    with pytest.raises(CourseError, match="text 1 has 7 tokens, and the model takes 5; shorten it, or give cut=True"):
+        embed_texts(runtime, ["to be or not to be"])
+    assert embed_texts(runtime, ["to be or not to be"], cut=True).tolist() == [[20, 5]]
+    classes, _ = counting(LEFT)
+    with pytest.raises(CourseError, match=r"model.onnx gives classes, and no embeddings; use predict_texts"):
+        embed_texts(classes, ["to"])
