@@ -13,6 +13,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 _aten = torch.ops.aten
 _FACTORIES = (_aten.arange.default, _aten.arange.start, _aten.arange.start_step, _aten.full.default)
 _CHANNELS_LAST = [0, 2, 3, 1]
+_VIEWS = (_aten.view.default, _aten._unsafe_view.default)
 _AFFINE = (_aten.add.Tensor, _aten.sub.Tensor, _aten.mul.Tensor)
 
 
@@ -69,7 +70,8 @@ def trace_frozen(
 ) -> torch.fx.GraphModule:
     """Traces a function of inputs and of frozen weights, which become constants of the graph.
 
-    The normalization after a convolution is folded into its weights, and on a CPU the activation is fused.
+    The normalization after a convolution is folded into its weights, and on a CPU the activation is fused. A matrix
+    product and the bias after it become one operation.
     """
     graph = trace(torch.func.functionalize(function), *inputs, *weights)
     placeholders = graph.graph.find_nodes(op="placeholder")[len(inputs) :]
@@ -82,6 +84,8 @@ def trace_frozen(
         if node.target is _aten.convolution.default:
             _skip_copies(node)
             _fold_into_convolution(graph, node, with_activation=with_activation)
+        elif node.target is _aten.mm.default:
+            _add_bias(graph, node)
     finish(graph)
     return graph
 
@@ -182,6 +186,29 @@ def _fold_into_convolution(graph: torch.fx.GraphModule, convolution: torch.fx.No
             new = graph.graph.call_function(pointwise, args)
         result = graph.graph.call_function(_aten.permute.default, (new, _CHANNELS_LAST))
     last.replace_all_uses_with(result)
+
+
+def _add_bias(graph: torch.fx.GraphModule, product: torch.fx.Node) -> None:
+    """Replaces a matrix product and the constant that is added to each row by one operation, ``addmm``."""
+    last, view = product, None
+    following = _only_user(last)
+    if following is not None and following.target in _VIEWS and following.args[1][-1] == product.meta["val"].shape[1]:
+        last = view = following
+        following = _only_user(last)
+    if following is None or following.target is not _aten.add.Tensor or following.kwargs:
+        return
+    bias = next((part for part in following.args if part is not last), None)
+    if not isinstance(bias, torch.fx.Node) or bias.op != "get_attr":
+        return
+    value = getattr(graph, bias.target)
+    if value.ndim != 1 or len(value) != product.meta["val"].shape[1] or value.dtype != product.meta["val"].dtype:
+        return
+    with graph.graph.inserting_before(following):
+        new = graph.graph.call_function(_aten.addmm.default, (bias, *product.args))
+        if view is not None:
+            new = graph.graph.call_function(_aten.view.default, (new, view.args[1]))
+    following.replace_all_uses_with(new)
+    graph.graph.erase_node(following)
 
 
 def _only_user(node: torch.fx.Node) -> torch.fx.Node | None:

@@ -1,6 +1,7 @@
 """What is done to traced graphs: products by oneDNN, constants, and what follows a convolution."""
 
 from collections import Counter
+from unittest.mock import patch
 
 import keras
 import numpy as np
@@ -10,7 +11,7 @@ from keras import layers
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from keras_course._backend import torch as backend
-from keras_course._backend.torch_graphs import finish, fold_constants, multiply_with_onednn
+from keras_course._backend.torch_graphs import finish, fold_constants, multiply_with_onednn, trace_frozen
 
 aten = torch.ops.aten
 fused_convolution = torch.ops.mkldnn._convolution_pointwise.default
@@ -79,10 +80,21 @@ def test_parts_of_a_constant_are_constants():
     torch.testing.assert_close(graph(torch.tensor([3.0, 5.0])), torch.tensor([4.0, 16.0]))
 
 
+def graph_of(model, x):
+    """The graph that a frozen forward pass runs."""
+    made = []
+
+    def trace_and_keep(*arguments):
+        made.append(trace_frozen(*arguments))
+        return made[0]
+
+    with patch.object(backend, "trace_frozen", trace_and_keep):
+        backend.forward(model, frozen=True)(x)
+    return made[0]
+
+
 def targets_of(model, x):
-    with torch.no_grad():
-        graph = backend._trace_frozen(model, torch.from_numpy(x))
-    return Counter(node.target for node in graph.graph.nodes if node.op == "call_function")
+    return Counter(node.target for node in graph_of(model, x).graph.nodes if node.op == "call_function")
 
 
 def with_statistics(model, seed=0):
@@ -137,6 +149,39 @@ def test_a_frozen_net_gives_what_keras_gives(build):
     np.testing.assert_allclose(run(x), expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(run(x[:2]), expected[:2], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(run(2 * x), model.predict(2 * x, verbose=0), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(6,), (4, 6), (3, 4, 6)])
+def test_the_bias_of_a_dense_layer_is_part_of_the_product(shape):
+    model = keras.Sequential([keras.Input(shape), layers.Dense(8, activation="gelu"), layers.Dense(3, name="last")])
+    for weight in model.weights:
+        weight.assign(np.random.default_rng(len(weight.shape)).normal(size=weight.shape).astype("float32"))
+    x = np.random.default_rng(1).normal(size=(2, *shape)).astype("float32")
+    targets = targets_of(model, x)
+    assert targets[aten.addmm.default] == 2
+    assert not {aten.mm.default, aten.add.Tensor} & set(targets)
+    found = backend.forward(model, frozen=True)(x)
+    np.testing.assert_allclose(found, keras.ops.convert_to_numpy(model(x)), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda x: layers.Dense(4, use_bias=False)(x) + layers.Dense(4, use_bias=False)(x),
+        lambda x: layers.Dense(4, use_bias=False)(x) + 1.0,
+        lambda x: layers.Dense(4, use_bias=False)(x) + np.arange(12, dtype="float32").reshape(3, 4),
+        lambda x: layers.Add()([(y := layers.Dense(4, use_bias=False)(x)) + np.arange(4.0, dtype="float32"), y]),
+        lambda x: layers.Reshape((12,))(layers.Dense(4, use_bias=False)(x)) + np.arange(12, dtype="float32"),
+        lambda x: keras.ops.subtract(np.arange(4, dtype="float32"), layers.Dense(4, use_bias=False)(x)),
+    ],
+    ids=["two products", "a number", "a matrix", "two uses", "another shape", "a difference"],
+)
+def test_what_is_no_bias_stays(build):
+    inputs = keras.Input((3, 5))
+    model = keras.Model(inputs, build(inputs))
+    x = np.random.default_rng(1).normal(size=(2, 3, 5)).astype("float32")
+    found = backend.forward(model, frozen=True)(x)
+    np.testing.assert_allclose(found, keras.ops.convert_to_numpy(model(x)), atol=1e-5)
 
 
 def test_two_uses_of_a_convolution_both_get_what_it_gives():
