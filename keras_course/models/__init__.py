@@ -1,5 +1,13 @@
 """One architecture family per file; each builder is a plain function that returns a ``keras.Model``."""
 
+from keras_course.models.bert import (
+    bert_encoder,
+    masked_word_model,
+    pooled_encoder,
+    question_answering_model,
+    sentence_encoder,
+    text_classifier,
+)
 from keras_course.models.convolutional import cnn_classifier
 from keras_course.models.dense import dense_classifier, dense_regressor
 from keras_course.models.efficientnet_lite import efficientnet_lite
@@ -22,6 +30,7 @@ __all__ = [
     "ParameterRow",
     "TextEmbedding",
     "TransformerBlock",
+    "bert_encoder",
     "best_line",
     "cached_language_model",
     "causal_language_model",
@@ -35,9 +44,14 @@ __all__ = [
     "line_loss",
     "line_model",
     "linear_chain",
+    "masked_word_model",
     "multiply_out",
     "neuron",
     "parameter_table",
+    "pooled_encoder",
     "predict_line",
+    "question_answering_model",
     "recurrent_language_model",
+    "sentence_encoder",
+    "text_classifier",
 ]

@@ -1,4 +1,4 @@
-"""Pre-trained models and their records; each model takes raw pixels and returns logits."""
+"""Pre-trained models and their records: classifiers of pictures, from raw pixels to logits, and BERT for texts."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from keras_course.pretrained.names import NAMES
 
 if TYPE_CHECKING:
+    from keras_course.pretrained.bert import BERTS, Bert, BertRecord, embed, load_bert
     from keras_course.pretrained.records import RECORDS, Record, imagenet_class_names, record_of
     from keras_course.pretrained.transfer import (
         backbone_of,
@@ -18,17 +19,22 @@ if TYPE_CHECKING:
     from keras_course.pretrained.weights import IMAGENET, Pretrained, load_backbone, load_pretrained, model_file
 
 __all__ = [
+    "BERTS",
     "IMAGENET",
     "NAMES",
     "RECORDS",
+    "Bert",
+    "BertRecord",
     "Pretrained",
     "Record",
     "backbone_of",
+    "embed",
     "feature_extractor",
     "freeze",
     "head_of",
     "imagenet_class_names",
     "load_backbone",
+    "load_bert",
     "load_pretrained",
     "model_file",
     "record_of",
@@ -40,7 +46,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Imports Keras with the first name that needs it; ``NAMES`` does not."""
     if name in __all__:
-        for part in ("records", "weights", "transfer"):
+        for part in ("records", "weights", "transfer", "bert"):
             module = import_module(f"{__name__}.{part}")
             if hasattr(module, name):
                 return getattr(module, name)

@@ -10,7 +10,7 @@ from functools import cached_property
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import keras
 import numpy as np
@@ -27,6 +27,8 @@ from keras_course.models.bert import (
     sentence_encoder,
     text_classifier,
 )
+from keras_course.preprocessing.text import encode, word_piece_format
+from keras_course.preprocessing.text_format import TextFormat
 from keras_course.pretrained.bert_checkpoint import (
     HEADS,
     BertConfig,
@@ -41,17 +43,14 @@ from keras_course.pretrained.bert_checkpoint import (
 from keras_course.pretrained.notes import read_note, write_note
 from keras_course.pretrained.safetensor_files import INSTALL, LARGEST_FILE_BYTES, Tensors
 
-if TYPE_CHECKING:
-    from keras_course.preprocessing.text_format import TextFormat
-
 __all__ = ["BERTS", "Bert", "BertRecord", "embed", "load_bert"]
 
 _HUB: Final = "https://huggingface.co/google-bert/"
 _WEB_FILES: Final = ("config.json", "vocab.txt", "model.safetensors")
 _TABLE: Final = "embeddings.word_embeddings.weight"
 _DECODER: Final = "cls.predictions.decoder"
-_STEP: Final = 8
-"""Sentences are padded to a multiple of it: each length is compiled once."""
+_STEPS: Final = {32: 4, 64: 8, 128: 16}
+"""Up to a number of tokens, sentences are padded to a multiple of another, then of 32: each length is compiled once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +131,7 @@ class Bert:
     """
 
     model: keras.Model
-    format: "TextFormat"
+    format: TextFormat
     config: BertConfig
     facts: Mapping[str, Any]
     class_names: tuple[str, ...] = ()
@@ -206,10 +205,11 @@ def load_bert(
 def embed(bert: Bert, sentences: Sequence[str], *, batch_size: int = 32, cut: bool = False) -> np.ndarray:
     """Computes the vectors of sentences; the dot product of two of them is the similarity of the sentences.
 
-    Sentences of similar length are computed together. The function is compiled once for each length, a multiple of 8.
+    Sentences of similar length are computed together, padded to one of about 20 lengths; each is compiled once.
 
     Args:
-        bert: A model of ``load_bert`` with ``head=None`` or ``head="sentence"``.
+        bert: A model of ``load_bert`` with ``head=None`` or ``head="sentence"``. Its weights may be read at the first
+            call only: after training its model, take ``dataclasses.replace(bert)``.
         sentences: The sentences.
         batch_size: Number of sentences that are computed together.
         cut: Whether to cut a sentence that is too long; otherwise it is an error.
@@ -230,21 +230,24 @@ def embed(bert: Bert, sentences: Sequence[str], *, batch_size: int = 32, cut: bo
     size = bert.config.embedding_dim
     if bert.class_names or bert.model.output.shape[-1] != size:
         raise CourseError(f"{bert.model.name} gives no vectors of sentences; load it with head='sentence'")
-    from keras_course.preprocessing.text import encode
-
     tokens = encode(sentences, bert.format, cut=cut)
     lengths = (tokens != bert.format.pad).sum(axis=1)
     order = np.argsort(-lengths, kind="stable")
     found = np.empty((len(tokens), size), "float32")
     for start in range(0, len(tokens), batch_size):
         rows = order[start : start + batch_size]
-        longest = min(-(-int(lengths[rows[0]]) // _STEP) * _STEP, tokens.shape[1])
-        batch = tokens[rows, :longest]
+        batch = tokens[rows, : _padded(int(lengths[rows[0]]))]
         # a power of two if there is less than one batch; the last of several batches has the size of the others
         wanted = batch_size if start else min(batch_size, 1 << (len(rows) - 1).bit_length())
         missing = np.repeat(batch[-1:], wanted - len(rows), axis=0)
         found[rows] = bert._vectors_of(np.concatenate([batch, missing]))[: len(rows)]
     return found
+
+
+def _padded(length: int) -> int:
+    """Returns the number of tokens to which a sentence is padded."""
+    step = next((step for longest, step in _STEPS.items() if length <= longest), 32)
+    return -(-length // step) * step
 
 
 # --- files -----------------------------------------------------------------------------------------------------
@@ -291,10 +294,8 @@ def _check_tied(tensors: Tensors, names: Mapping[str, str], where: str) -> None:
         raise CourseError(f"{where} has a {decoder} that is not the table of its tokens; only tied weights are read")
 
 
-def _text_format(folder: Path, config: BertConfig, sequence_length: int | None, lowercase: bool | None) -> "TextFormat":
+def _text_format(folder: Path, config: BertConfig, sequence_length: int | None, lowercase: bool | None) -> TextFormat:
     """Returns the text format of a checkpoint."""
-    from keras_course.preprocessing.text import word_piece_format
-
     settings = read_text_settings(folder, config)
     if lowercase is not None:
         settings = settings._replace(lowercase=lowercase, strip_accents=lowercase)

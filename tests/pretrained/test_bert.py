@@ -391,8 +391,26 @@ def test_few_shapes_are_compiled(small):
     loaded.__dict__["_vectors_of"] = run
     for count in (1, 2, 3, 5, 20, 33, 100):
         embed(loaded, sentences(count, seed=count), batch_size=16)
-    assert {length for _, length in shapes} <= {8, 16}
+    assert {length for _, length in shapes} <= {4, 8, 12, 16}
     assert {rows for rows, _ in shapes} == {1, 2, 4, 8, 16}
+
+
+@pytest.mark.one_backend
+def test_a_sentence_is_padded_to_one_of_few_lengths():
+    found = [bert_module._padded(length) for length in range(1, 513)]
+    assert all(length <= padded for length, padded in enumerate(found, 1))
+    assert found == sorted(found)
+    assert len(set(found)) == 28
+    assert found[:3] == [4, 4, 4]
+    assert found[-1] == 512
+
+
+def test_weights_that_were_trained_further_are_read_again(golden, checkpoint):
+    loaded = load_bert(checkpoint())
+    before = embed(loaded, ["a b c"])
+    table = loaded.model.get_layer("embedding").tables["tokens"]
+    table.assign(keras.ops.convert_to_numpy(table)[::-1].copy())
+    assert abs(embed(replace(loaded), ["a b c"]) - before).max() > 0.01
 
 
 @pytest.mark.one_backend
