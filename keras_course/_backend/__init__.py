@@ -8,6 +8,7 @@
 | ``training_loop(updates, state)`` | the ``loops.TrainingLoop`` of the backend: several compiled steps in one call |
 | ``unproven(objects)`` | the first of some layers, losses, ... that may differ in the compiled loop, or None |
 | ``forward(model, frozen=)`` | the compiled forward pass of a model, from NumPy arrays to NumPy arrays |
+| ``compiles_each_shape()`` | whether ``forward`` compiles a program for each length of a text |
 | ``export(model, path, kind, longest=)`` | writes the model in one of the formats that the framework can write |
 | ``resample(images, columns, rows, fill)`` | pictures sampled at given positions, bilinearly |
 | ``axis(size)`` | the coordinates of ``resample``: that of the first pixel, and the distance to the next |
@@ -47,6 +48,7 @@ __all__ = ["TrainingLoop", "Update"]
 _FUNCTIONS = (
     "axis",
     "by_pictures",
+    "compiles_each_shape",
     "describe_devices",
     "export",
     "forward",

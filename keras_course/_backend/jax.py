@@ -56,6 +56,11 @@ def forward(model: keras.Model, *, frozen: bool = False) -> Callable[[Any], Any]
     return run
 
 
+def compiles_each_shape() -> bool:
+    """Returns whether ``forward`` compiles a program for each length of a text."""
+    return True
+
+
 def export(model: keras.Model, path: Path, kind: str, *, longest: int | None = None) -> None:
     """Writes a model as ONNX, the only format that needs no other framework."""
     import jax2onnx

@@ -27,7 +27,14 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from keras_course._backend import index_of, input_of, keras_private, loops, mode, quiet, resampling
 from keras_course._backend.known_code import find_untraceable
 from keras_course._backend.loops import PATCHING, Update, all_variables, shapes
-from keras_course._backend.torch_graphs import finish, fold_constants, multiply_with_onednn, trace, trace_frozen
+from keras_course._backend.torch_graphs import (
+    finish,
+    fold_constants,
+    multiply_with_onednn,
+    trace,
+    trace_any_shape,
+    trace_frozen,
+)
 
 _aten = torch.ops.aten
 _VALUES_TOGETHER = 2**18
@@ -58,8 +65,12 @@ def replica() -> int:
 
 
 def forward(model: keras.Model, *, frozen: bool = False) -> Callable[[Any], Any]:
-    """Returns the forward pass of a model in inference mode, traced if its weights are frozen."""
+    """Returns the forward pass of a model in inference mode, traced if its weights are frozen.
+
+    It is traced for each shape of the inputs, but for texts of any length only once.
+    """
     graphs: dict[Any, Callable[[Any], Any]] = {}
+    of_texts: list[tuple[Callable[[Any], Any], Callable[[Any], bool]]] = []
     call = partial(model, training=False)
     if frozen:
         _keep_freed_memory()
@@ -68,7 +79,10 @@ def forward(model: keras.Model, *, frozen: bool = False) -> Callable[[Any], Any]
     def run(x: Any) -> Any:
         batch = keras.tree.map_structure(keras.ops.convert_to_tensor, x)
         if frozen and shapes(x) not in graphs:
-            graphs[shapes(x)] = _trace_frozen(model, batch)
+            if not of_texts and _takes_any_length(model):
+                of_texts.append(_trace_any_length(model))
+            graph = next((graph for graph, is_right in of_texts if is_right(batch)), None)
+            graphs[shapes(x)] = graph or _trace_frozen(model, batch)
         outputs = graphs.get(shapes(x), call)(batch)
         return keras.tree.map_structure(lambda output: output.float().cpu().numpy(), outputs)
 
@@ -76,6 +90,35 @@ def forward(model: keras.Model, *, frozen: bool = False) -> Callable[[Any], Any]
 
 
 def _trace_frozen(model: keras.Model, x: Any) -> Callable[[Any], Any]:
+    graph = trace_frozen(*_function_of(model, x))
+    return lambda x: graph(*tree_flatten(x)[0])
+
+
+def _takes_any_length(model: keras.Model) -> bool:
+    """Returns whether a model takes texts, integers, of any length."""
+    return any(None in part.shape[1:] for part in model.inputs) and all(
+        keras.backend.standardize_dtype(part.dtype).startswith(("int", "bool")) for part in model.inputs
+    )
+
+
+def _trace_any_length(model: keras.Model) -> tuple[Callable[[Any], Any], Callable[[Any], bool]]:
+    """Returns the graph of a model that takes texts of any length, and whether the graph is right for a batch."""
+
+    def example(part: Any) -> torch.Tensor:
+        # no two unknown sides are equal, and none is 1, which code often treats as a case of its own
+        shape = [3 + 2 * axis if side is None else side for axis, side in enumerate(part.shape)]
+        return keras.ops.zeros(shape, part.dtype)
+
+    examples = keras.tree.map_structure(example, model.input)
+    try:
+        graph, is_right = trace_any_shape(*_function_of(model, examples))
+    except Exception:  # of PyTorch, for code that needs the value of a shape: it is traced for each of them
+        return model, lambda _: False
+    return lambda x: graph(*tree_flatten(x)[0]), lambda x: is_right(*tree_flatten(x)[0])
+
+
+def _function_of(model: keras.Model, x: Any) -> tuple[Callable[..., Any], list[torch.Tensor], list[torch.Tensor]]:
+    """Returns a function of tensors, the tensors of a batch, and copies of the weights, which follow them."""
     count = len(model.trainable_variables)
     arrays, structure = tree_flatten(x)
 
@@ -84,8 +127,12 @@ def _trace_frozen(model: keras.Model, x: Any) -> Callable[[Any], Any]:
         return model.stateless_call(weights[:count], weights[count:], x, **mode(model, training=False))[0]
 
     variables = [*model.trainable_variables, *model.non_trainable_variables]
-    graph = trace_frozen(call, arrays, [variable.value.detach().clone() for variable in variables])
-    return lambda x: graph(*tree_flatten(x)[0])
+    return call, arrays, [variable.value.detach().clone() for variable in variables]
+
+
+def compiles_each_shape() -> bool:
+    """Returns whether ``forward`` compiles a program for each length of a text."""
+    return False
 
 
 def export(model: keras.Model, path: Path, kind: str, *, longest: int | None = None) -> None:

@@ -78,8 +78,30 @@ def trace_frozen(
     for placeholder, value in zip(placeholders, weights, strict=True):
         placeholder.replace_all_uses_with(_constant(graph, placeholder, value))
         graph.graph.erase_node(placeholder)
+    _fuse(graph, inputs[0].device)
+    return graph
+
+
+def trace_any_shape(
+    function: Callable[..., Any], inputs: Sequence[torch.Tensor], weights: Sequence[torch.Tensor]
+) -> tuple[torch.fx.GraphModule, Callable[..., bool]]:
+    """Traces a function as ``trace_frozen`` does, but with symbols for the shapes of its inputs.
+
+    Also returns a function that says whether the graph is right for other inputs: code may depend on a shape. Sides of
+    the inputs that are equal have to be equal later, too.
+    """
+    with_weights = torch.func.functionalize(lambda *given: function(*given, *weights))
+    graph = make_fx(with_weights, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*inputs)
+    symbolic = [node.meta["val"] for node in graph.graph.find_nodes(op="placeholder")]
+    known = symbolic[0].fake_mode.shape_env
+    _fuse(graph, inputs[0].device)
+    return graph, lambda *given: known.evaluate_guards_for_args(symbolic, given, ignore_static=False)
+
+
+def _fuse(graph: torch.fx.GraphModule, device: torch.device) -> None:
+    """Computes what depends on weights only, and replaces sequences of operations by one."""
     fold_constants(graph)
-    with_activation = inputs[0].device.type == "cpu" and torch.backends.mkldnn.is_available()
+    with_activation = device.type == "cpu" and torch.backends.mkldnn.is_available()
     for node in list(graph.graph.nodes):
         if node.target is _aten.convolution.default:
             _skip_copies(node)
@@ -87,7 +109,6 @@ def trace_frozen(
         elif node.target is _aten.mm.default:
             _add_bias(graph, node)
     finish(graph)
-    return graph
 
 
 def finish(graph: torch.fx.GraphModule) -> None:

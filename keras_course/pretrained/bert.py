@@ -50,7 +50,7 @@ _WEB_FILES: Final = ("config.json", "vocab.txt", "model.safetensors")
 _TABLE: Final = "embeddings.word_embeddings.weight"
 _DECODER: Final = "cls.predictions.decoder"
 _STEPS: Final = {32: 4, 64: 8, 128: 16}
-"""Up to a number of tokens, sentences are padded to a multiple of another, then of 32: each length is compiled once."""
+"""Where each length is compiled: up to so many tokens, sentences are padded to a multiple of that, beyond to one of 32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +205,8 @@ def load_bert(
 def embed(bert: Bert, sentences: Sequence[str], *, batch_size: int = 32, cut: bool = False) -> np.ndarray:
     """Computes the vectors of sentences; the dot product of two of them is the similarity of the sentences.
 
-    Sentences of similar length are computed together, padded to one of about 20 lengths; each is compiled once.
+    Sentences of similar length are computed together. Where each length needs a program of its own, they are padded to
+    one of about 20 lengths.
 
     Args:
         bert: A model of ``load_bert`` with ``head=None`` or ``head="sentence"``. Its weights may be read at the first
@@ -237,8 +238,9 @@ def embed(bert: Bert, sentences: Sequence[str], *, batch_size: int = 32, cut: bo
     for start in range(0, len(tokens), batch_size):
         rows = order[start : start + batch_size]
         batch = tokens[rows, : _padded(int(lengths[rows[0]]))]
-        # a power of two if there is less than one batch; the last of several batches has the size of the others
-        wanted = batch_size if start else min(batch_size, 1 << (len(rows) - 1).bit_length())
+        # Less than one batch becomes a power of two, from 2 up: a single row would be compiled by itself. The last of
+        # several batches has the size of the others.
+        wanted = batch_size if start else min(batch_size, max(2, 1 << (len(rows) - 1).bit_length()))
         missing = np.repeat(batch[-1:], wanted - len(rows), axis=0)
         found[rows] = bert._vectors_of(np.concatenate([batch, missing]))[: len(rows)]
     return found
@@ -246,6 +248,8 @@ def embed(bert: Bert, sentences: Sequence[str], *, batch_size: int = 32, cut: bo
 
 def _padded(length: int) -> int:
     """Returns the number of tokens to which a sentence is padded."""
+    if not _backend.compiles_each_shape():
+        return length
     step = next((step for longest, step in _STEPS.items() if length <= longest), 32)
     return -(-length // step) * step
 

@@ -12,6 +12,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from keras_course._backend import torch as backend
 from keras_course._backend.torch_graphs import finish, fold_constants, multiply_with_onednn, trace_frozen
+from keras_course.errors import CourseError
+from keras_course.models.transformer import TextEmbedding, TransformerBlock
+from keras_course.randomness import initialize
 
 aten = torch.ops.aten
 fused_convolution = torch.ops.mkldnn._convolution_pointwise.default
@@ -210,3 +213,62 @@ def test_normalisation_and_activation_are_part_of_the_convolution():
     targets = targets_of(model, np.ones((2, 9, 8, 3), "float32"))
     assert targets[fused_convolution] == 2
     assert not targets.keys() & {aten.convolution.default, aten.mul.Tensor, aten.sub.Tensor, aten.clone.default}
+
+
+def text_model(change=lambda x: x):
+    """A model of texts of any length, at most 16 tokens, with something done to their vectors."""
+    tokens, mask = keras.Input((None,), dtype="int32", name="tokens"), keras.Input((None,), dtype="bool", name="mask")
+    x = TextEmbedding(20, 16, 12, name="embedding")(tokens)
+    x = TransformerBlock(3, 8, name="block")(layers.Lambda(change, output_shape=(None, 12))(x), padding_mask=mask)
+    return initialize(keras.Model({"tokens": tokens, "mask": mask}, x), seed=1)
+
+
+def batch_of(rows, length):
+    draws = np.random.default_rng(rows * length)
+    tokens = draws.integers(0, 20, (rows, length)).astype("int32")
+    return {"tokens": tokens, "mask": np.arange(length) < draws.integers(1, length + 1, (rows, 1))}
+
+
+@pytest.fixture
+def traced_alone(monkeypatch):
+    """The shapes of texts for which a model has been traced alone."""
+    found, trace_alone = [], backend._trace_frozen
+
+    def trace_and_note(model, x):
+        found.append(tuple(x["tokens"].shape))
+        return trace_alone(model, x)
+
+    monkeypatch.setattr(backend, "_trace_frozen", trace_and_note)
+    return found
+
+
+def check_lengths(model, shapes):
+    run = backend.forward(model, frozen=True)
+    for rows, length in shapes:
+        batch = batch_of(rows, length)
+        np.testing.assert_allclose(run(batch), keras.ops.convert_to_numpy(model(batch)), atol=1e-5)
+
+
+def test_texts_of_any_length_are_traced_once(traced_alone):
+    check_lengths(text_model(), [(3, 5), (2, 9), (7, 2), (5, 5), (16, 16), (12, 12)])
+    assert not traced_alone
+
+
+def test_a_single_row_or_token_is_traced_alone(traced_alone):
+    check_lengths(text_model(), [(1, 6), (1, 6), (4, 6), (3, 1)])
+    assert traced_alone == [(1, 6), (3, 1)]
+
+
+def test_a_text_without_a_position_is_refused():
+    with pytest.raises(CourseError, match="a text has 17 tokens; cut it to 16"):
+        backend.forward(text_model(), frozen=True)(batch_of(3, 17))
+
+
+def test_code_that_depends_on_the_length_is_traced_for_its_lengths(traced_alone):
+    check_lengths(text_model(lambda x: x if x.shape[1] < 8 else -x), [(3, 4), (3, 7), (3, 8), (3, 9)])
+    assert traced_alone == [(3, 8), (3, 9)]
+
+
+def test_code_that_needs_the_length_itself_is_traced_for_each(traced_alone):
+    check_lengths(text_model(lambda x: x * [0.5, 2.0][int(x.shape[1]) % 2]), [(3, 4), (3, 5), (3, 7)])
+    assert traced_alone in ([(3, 4), (3, 7)], [(3, 4), (3, 5), (3, 7)])

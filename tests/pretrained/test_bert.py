@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from keras_course import files
+from keras_course import _backend, files
 from keras_course.errors import CourseError, MissingPackageError
 from keras_course.pretrained import bert as bert_module
 from keras_course.pretrained.bert import BERTS, embed, load_bert
@@ -391,18 +391,17 @@ def test_few_shapes_are_compiled(small):
     loaded.__dict__["_vectors_of"] = run
     for count in (1, 2, 3, 5, 20, 33, 100):
         embed(loaded, sentences(count, seed=count), batch_size=16)
-    assert {length for _, length in shapes} <= {4, 8, 12, 16}
-    assert {rows for rows, _ in shapes} == {1, 2, 4, 8, 16}
+    assert {rows for rows, _ in shapes} == {2, 4, 8, 16}
+    if _backend.compiles_each_shape():
+        assert {length for _, length in shapes} <= {4, 8, 12, 16}
 
 
-@pytest.mark.one_backend
-def test_a_sentence_is_padded_to_one_of_few_lengths():
+def test_a_sentence_is_padded_to_one_of_few_lengths_where_each_is_compiled():
     found = [bert_module._padded(length) for length in range(1, 513)]
     assert all(length <= padded for length, padded in enumerate(found, 1))
     assert found == sorted(found)
-    assert len(set(found)) == 28
-    assert found[:3] == [4, 4, 4]
     assert found[-1] == 512
+    assert len(set(found)) == (28 if _backend.compiles_each_shape() else 512)
 
 
 def test_weights_that_were_trained_further_are_read_again(golden, checkpoint):
