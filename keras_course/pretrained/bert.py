@@ -50,7 +50,7 @@ _WEB_FILES: Final = ("config.json", "vocab.txt", "model.safetensors")
 _TABLE: Final = "embeddings.word_embeddings.weight"
 _DECODER: Final = "cls.predictions.decoder"
 _STEPS: Final = {32: 4, 64: 8, 128: 16}
-"""Where each length is compiled: up to so many tokens, sentences are padded to a multiple of that, beyond to one of 32."""
+"""Where each length is compiled, a sentence of up to 32 tokens is padded to a multiple of 4, and so on; else of 32."""
 
 
 @dataclass(frozen=True, kw_only=True)
