@@ -79,18 +79,42 @@ class Contestant:
     is_extra: bool = False
 
 
+def load_digits() -> tuple[np.ndarray, np.ndarray]:
+    """The digits that ship with the package."""
+    from keras_course.datasets import mnist
+
+    return mnist.load_data("sample")[0]
+
+
+@dataclass(frozen=True)
+class Net:
+    """What is trained: a builder of ``keras_course.models``, the data, and the modules with the loops by hand."""
+
+    builder: str = "dense_classifier"
+    arguments: dict[str, Any] = field(default_factory=dict)
+    data: Callable[[], tuple[np.ndarray, np.ndarray]] = load_digits
+    hand_written: str = "hand_written"
+
+    def build(self) -> Any:
+        """The Keras model with its initial weights."""
+        from keras_course import models
+
+        return getattr(models, self.builder)(seed=SEED, **self.arguments)
+
+
 @dataclass(frozen=True)
 class Task:
     """The settings of the process of a contestant."""
 
     contestant: Contestant
+    net: Net
     backend: str
     batch_size: int
     epochs: int
     data_file: Path
 
     def data(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the pictures and the labels."""
+        """Returns the samples and the labels."""
         with np.load(self.data_file) as file:
             return file["x"], file["y"]
 
@@ -182,11 +206,9 @@ def run_fit_timed_inside(turns: Turns, task: Task) -> None:
 def _run_fit(turns: Turns, task: Task, parts: defaultdict[str, float] | None) -> None:
     import keras
 
-    from keras_course.models import dense_classifier
-
     fitting = importlib.import_module("keras_course.training.fit")
     turns.imported()
-    model = dense_classifier(seed=SEED)
+    model = task.net.build()
     run_epoch, choose_steps = fitting._Trainer.run_epoch, fitting.choose_steps
     losses: list[list[float]] = []
 
@@ -259,8 +281,8 @@ def _clock(parts: defaultdict[str, float], name: str) -> Iterator[None]:
 
 
 def run_hand_written(turns: Turns, task: Task) -> None:
-    """Runs a loop of ``hand_written_<backend>.py``."""
-    hand_written = importlib.import_module(f"hand_written_{task.backend}")
+    """Runs a loop of ``hand_written_<backend>.py`` or of another module for the net."""
+    hand_written = importlib.import_module(f"{task.net.hand_written}_{task.backend}")
     turns.imported()
     epoch = hand_written.make_epoch(task.contestant.variant, *task.data(), task.weights(), task.batch_size)
     for order in task.orders():
@@ -273,12 +295,10 @@ def run_model_fit(turns: Turns, task: Task) -> None:
     """Runs ``Model.fit`` of Keras: one epoch in our order for its losses, and the others with its defaults."""
     import keras
 
-    from keras_course.models import dense_classifier
-
     turns.imported()
     x, y = task.data()
     order = task.orders()[0]
-    model = dense_classifier(seed=SEED)
+    model = task.net.build()
     model.compile(
         optimizer=keras.optimizers.Adam(LEARNING_RATE),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -480,14 +500,22 @@ def run_laps(tasks: Sequence[Task], rounds: int, console: Console) -> tuple[dict
 
 
 def race(
-    backend: str, batch_size: int, rounds: int, data_file: Path, steps: int, profile: bool, console: Console
+    net: Net,
+    contestants: Sequence[Contestant],
+    backend: str,
+    batch_size: int,
+    *,
+    rounds: int,
+    data_file: Path,
+    steps: int,
+    profile: bool,
+    console: Console,
 ) -> Race:
     """Runs all contestants of a backend with one batch size."""
 
     def task(contestant: Contestant) -> Task:
-        return Task(contestant, backend, batch_size, WARM_UP_EPOCHS + rounds, data_file)
+        return Task(contestant, net, backend, batch_size, WARM_UP_EPOCHS + rounds, data_file)
 
-    contestants = CONTESTANTS[backend]
     laps, dropped_out = run_laps([task(contestant) for contestant in contestants], rounds, console)
     counting = [
         one.name for one in contestants if one.run is run_hand_written and not one.is_extra and one.name in laps
@@ -538,14 +566,12 @@ def profile_of(laps: Sequence[Lap]) -> dict[str, Spread]:
 # Data and machine.
 
 
-def prepare(connection: Connection, data_file: Path, epochs: int) -> None:
-    """Writes digits, initial weights and the sample orders of ``fit``, and sends a description of the machine."""
+def prepare(connection: Connection, net: Net, data_file: Path, epochs: int) -> None:
+    """Writes data, initial weights and the sample orders of ``fit``, and sends a description of the machine."""
     from keras_course import _backend, randomness
-    from keras_course.datasets import mnist
-    from keras_course.models import dense_classifier
 
-    (x, y), _ = mnist.load_data("sample")
-    weights = {f"weights{index}": array for index, array in enumerate(dense_classifier(seed=SEED).get_weights())}
+    x, y = net.data()
+    weights = {f"weights{index}": array for index, array in enumerate(net.build().get_weights())}
     key = randomness.stream_key(SEED, "shuffle")
     orders = np.stack([randomness.permutation(key, len(x), step=epoch) for epoch in range(epochs)])
     np.savez(data_file, x=x, y=y, orders=orders, **weights)
@@ -630,11 +656,11 @@ def show_profile(race: Race, console: Console) -> None:
     console.print(table, "")
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(description: str | None, batch_sizes: Sequence[int]) -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=11, metavar="N", help="epochs that count (%(default)s)")
-    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[32, 128], metavar="N", help="(32 128)")
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=batch_sizes, metavar="N", help="(%(default)s)")
     parser.add_argument("--backend", metavar="NAME", help=f"{', '.join(CONTESTANTS)}; else KERAS_BACKEND")
     parser.add_argument("--profile", action="store_true", help="say also where the time of fit goes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
@@ -646,7 +672,11 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Runs the benchmark."""
     explain_errors()
-    arguments = parse_arguments()
+    compare(Net(), CONTESTANTS, parse_arguments(__doc__, [32, 128]))
+
+
+def compare(net: Net, contestants: dict[str, list[Contestant]], arguments: argparse.Namespace) -> None:
+    """Trains a net in all ways that there are on a backend, and prints the results."""
     backend = select.use(arguments.backend).backend
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
@@ -654,7 +684,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data_file = Path(folder, "data.npz")
         outer, inner = SPAWN.Pipe()
-        preparation = SPAWN.Process(target=prepare, args=(inner, data_file, WARM_UP_EPOCHS + arguments.rounds))
+        preparation = SPAWN.Process(target=prepare, args=(inner, net, data_file, WARM_UP_EPOCHS + arguments.rounds))
         preparation.start()
         inner.close()
         samples, device = outer.recv()
@@ -666,8 +696,19 @@ def main() -> None:
         races = []
         for batch_size in arguments.batch_sizes:
             steps = -(-samples // batch_size)
-            races.append(race(backend, batch_size, arguments.rounds, data_file, steps, arguments.profile, console))
-            show(races[-1], console)
+            finished = race(
+                net,
+                contestants[backend],
+                backend,
+                batch_size,
+                rounds=arguments.rounds,
+                data_file=data_file,
+                steps=steps,
+                profile=arguments.profile,
+                console=console,
+            )
+            races.append(finished)
+            show(finished, console)
     if arguments.json:
         report = {"machine": machine, "races": [asdict(finished) for finished in races]}
         arguments.json.write_text(json.dumps(report, indent=2) + "\n", "utf-8")

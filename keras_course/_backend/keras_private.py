@@ -21,6 +21,7 @@ newest Keras (pre-releases too), and the name of a test that fails is the name o
 | ``tensor_creation_replaced`` | ``KerasTensor.__init__`` sees the shape of every symbolic tensor |
 | ``output_spec`` | ``keras.src.backend.compute_output_spec`` |
 | ``backend_operation``, ``backend_operations_replaced`` | layers look up ``keras.src.backend.nn`` at each call |
+| ``inner_loop_replaced`` | ``RNN.call`` looks up ``inner_loop`` at each call |
 | ``object_sharing`` | ``keras.src.saving.serialization_lib.ObjectSharingScope`` |
 | ``layer_names`` | ``global_state``: the counters of generated layer names |
 | ``deferred_variables`` | ``global_state``: the list of variables that are not created yet |
@@ -195,6 +196,14 @@ def backend_operations_replaced(replacements: Mapping[str, Callable[..., Any]]) 
 
     # relies on layers and operations looking these functions up in this module at each call
     with _replaced(nn, replacements):
+        yield
+
+
+@contextmanager
+def inner_loop_replaced(kind: type, replace: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
+    """Replaces the loop over time of a class of recurrent layers; ``replace`` gets the native method."""
+    # relies on the method that `call` passes the sequences, the initial states and the mask
+    with _replaced(kind, {"inner_loop": replace(kind.inner_loop)}):  # type: ignore[attr-defined]
         yield
 
 

@@ -3,13 +3,14 @@
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from keras_course._backend import input_of, keras_private, loops, products, quiet, resampling, with_length
+from keras_course._backend import input_of, keras_private, loops, products, quiet, recurrent, resampling, with_length
 from keras_course._backend.loops import PATCHING, Update, shapes
 from keras_course.errors import CourseError
 
@@ -85,15 +86,15 @@ def export(model: keras.Model, path: Path, kind: str, *, longest: int | None = N
 @contextmanager
 def _convertible(model: keras.Model, kind: str) -> Iterator[None]:
     """Lets layers use operations that a format has: no erfc in ONNX, and no loops over steps in LiteRT."""
-    recurrent = [layer for layer in keras_private.all_layers(model) if kind == "litert" and hasattr(layer, "unroll")]
+    layers = [layer for layer in keras_private.all_layers(model) if kind == "litert" and hasattr(layer, "unroll")]
     before = [layer.unroll for layer in recurrent]
-    for layer in recurrent:
+    for layer in layers:
         layer.unroll = True
     try:
         with PATCHING, keras_private.backend_operations_replaced({"gelu": _gelu} if kind == "onnx" else {}):
             yield
     finally:
-        for layer, value in zip(recurrent, before, strict=True):
+        for layer, value in zip(layers, before, strict=True):
             layer.unroll = value
 
 
@@ -101,6 +102,23 @@ def _gelu(x: Any, approximate: bool = True) -> Any:
     """Computes GELU by the error function, which TensorFlow does by its complement."""
     x = tf.convert_to_tensor(x)
     return tf.nn.gelu(x, approximate=True) if approximate else x * (0.5 + 0.5 * tf.math.erf(x * 2**-0.5))
+
+
+def _scan(step: Any, carry: Any, xs: Any, widths: Sequence[int], reverse: bool = False) -> Any:
+    count, batch = xs[0].shape[0], carry[0].shape[0]
+    arrays = [tf.TensorArray("float32", count, element_shape=(batch, width)) for width in widths]
+
+    def body(number: Any, carry: Any, arrays: Any) -> Any:
+        index = count - 1 - number if reverse else number
+        carry, ys = step(carry, [x[index] for x in xs])
+        return number + 1, carry, [array.write(index, y) for array, y in zip(arrays, ys, strict=True)]
+
+    start = tf.constant(0), tuple(carry), arrays
+    _, carry, arrays = tf.while_loop(lambda number, *_: number < count, body, start, maximum_iterations=count)
+    return carry, [array.stack() for array in arrays]
+
+
+lstm = partial(recurrent.lstm, _scan)
 
 
 def value_and_grad(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -194,7 +212,12 @@ class TrainingLoop(loops.TrainingLoop):
 def _apply(update: Update, batch: Any) -> tf.Tensor:
     """Applies an update; returns its row of numbers."""
     optimizer = update.optimizer
-    with tf.GradientTape() as tape, products.convolutions_replaced(wanted=not tf.config.list_physical_devices("GPU")):
+    on_cpu = not tf.config.list_physical_devices("GPU")
+    with (
+        tf.GradientTape() as tape,
+        products.convolutions_replaced(wanted=on_cpu),
+        recurrent.lstm_replaced(lstm, wanted=on_cpu),
+    ):
         loss, row = update.measure(batch)
         scaled = loss if optimizer is None else optimizer.scale_loss(loss)
     if optimizer is not None and update.variables:

@@ -24,7 +24,7 @@ import torch
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from keras_course._backend import index_of, input_of, keras_private, loops, mode, quiet, resampling
+from keras_course._backend import index_of, input_of, keras_private, loops, mode, quiet, recurrent, resampling
 from keras_course._backend.known_code import find_untraceable
 from keras_course._backend.loops import PATCHING, Update, all_variables, shapes
 from keras_course._backend.torch_graphs import (
@@ -38,6 +38,8 @@ from keras_course._backend.torch_graphs import (
 
 _aten = torch.ops.aten
 _VALUES_TOGETHER = 2**18
+_LSTM = 2
+"""The kind of recurrent network, as PyTorch numbers them for oneDNN."""
 
 
 def describe_devices() -> list[dict[str, Any]]:
@@ -157,6 +159,22 @@ def export(model: keras.Model, path: Path, kind: str, *, longest: int | None = N
             path.write_bytes(onnx.model_proto.SerializeToString())
 
 
+def lstm(x: Any, h: Any, c: Any, kernel: Any, recurrent_kernel: Any, bias: Any) -> tuple[Any, Any, Any]:
+    """Computes an LSTM by one kernel of oneDNN, which Keras leaves out on a CPU; see ``recurrent.Lstm``."""
+    # without contiguous memory the kernel reads wrong numbers
+    no_bias = torch.zeros_like(bias)  # PyTorch has two
+    tensors = [part.contiguous() for part in (x, kernel.T, recurrent_kernel.T, bias, no_bias, h, c)]
+    flags = {"reverse": False, "batch_sizes": [], "mode": _LSTM, "hidden_size": h.shape[1], "num_layers": 1}
+    flags |= {"has_biases": True, "bidirectional": False, "batch_first": False, "train": torch.is_grad_enabled()}
+    states, last_h, last_c, _ = _aten.mkldnn_rnn_layer.default(*tensors, **flags)
+    return states, last_h, last_c
+
+
+def _has_onednn() -> bool:
+    """Returns whether tensors are on a CPU and PyTorch has oneDNN, which has kernels for each kind of processor."""
+    return keras_private.torch_device() == "cpu" and torch.backends.mkldnn.is_available()
+
+
 def value_and_grad(function: Callable[..., Any]) -> Callable[..., Any]:
     """Returns a function that computes the value and its gradient."""
     differentiated = torch.func.grad_and_value(function, has_aux=True)
@@ -247,10 +265,12 @@ class TrainingLoop(loops.TrainingLoop):
         tensors = [torch.from_numpy(array).to(device, non_blocking=True) for array in arrays]
         state = [variable.value.detach() for variable in self._variables]
         shape = tuple((tensor.shape[1:], tensor.dtype) for tensor in tensors)
-        with torch.no_grad():
-            if shape not in self._steps:
+        if shape not in self._steps:
+            with torch.no_grad():
                 self._steps[shape] = self._compile(state, [tensor[0] for tensor in tensors], structure)
-            step = self._steps[shape]
+        step = self._steps[shape]
+        # no tensor requires a gradient, but without this mode oneDNN's LSTM keeps nothing for its backward pass
+        with torch.enable_grad():
             return _Rows([step(*state, *(tensor[index] for tensor in tensors)) for index in range(count)])
 
     def load(self) -> None:
@@ -265,7 +285,7 @@ class TrainingLoop(loops.TrainingLoop):
 
         graph = trace(step, *(tensor.clone() for tensor in state), *batch)
         fold_constants(graph)
-        if batch[0].device.type == "cpu" and torch.backends.mkldnn.is_available():
+        if _has_onednn():
             multiply_with_onednn(graph)
         finish(graph)
         return graph
@@ -287,7 +307,11 @@ class TrainingLoop(loops.TrainingLoop):
         leaves = {place: values[place].detach().requires_grad_() for place in own}
         current = [leaves.get(place, value) for place, value in enumerate(values)]
         mapping = list(zip(variables, current, strict=True))
-        with torch.enable_grad(), keras.StatelessScope(mapping, collect_losses=True) as scope:
+        with (
+            torch.enable_grad(),
+            recurrent.lstm_replaced(lstm, wanted=_has_onednn()),
+            keras.StatelessScope(mapping, collect_losses=True) as scope,
+        ):
             loss, row = update.measure(batch)
             scaled = loss if optimizer is None else optimizer.scale_loss(loss)
         after = [

@@ -107,7 +107,8 @@ def draw_weights(initializer: keras.initializers.Initializer, shape: tuple[int, 
         case _:
             kind = type(initializer).__name__
             raise CourseError(f"initializer {kind} is not supported; use one of Keras' random initializers")
-    return np.asarray(weights, "float32")
+    # by rows: fused kernels do not take weights that are stored by columns, as orthogonal ones are drawn
+    return np.asarray(weights, "float32", order="C")
 
 
 def _initializer_that_returns(weights: np.ndarray) -> Callable[..., Any]:
