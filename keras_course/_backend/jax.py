@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
-from keras_course._backend import index_of, input_of, keras_private, loops, mode, products, recurrent, resampling
+from keras_course._backend import index_of, input_of, keras_private, loops, mode, products, resampling
 from keras_course._backend.loops import PATCHING, Update, all_variables
 
 
@@ -117,13 +117,6 @@ def _pool(
     return jnp.moveaxis(pooled, -1, 1) if channels_first else pooled
 
 
-def _scan(step: Any, carry: Any, xs: Any, widths: Any, reverse: bool = False) -> Any:
-    return lax.scan(step, carry, xs, reverse=reverse)
-
-
-lstm = partial(recurrent.lstm, _scan)
-
-
 def value_and_grad(function: Callable[..., Any]) -> Callable[..., Any]:
     """Returns a function that computes the value and its gradient."""
     return jax.value_and_grad(function, has_aux=True)
@@ -214,7 +207,6 @@ def _apply(update: Update, variables: list[Any], values: list[Any], batch: Any) 
         mapping = [(variable, current[place]) for place, variable in enumerate(variables)]
         with (
             products.convolutions_replaced(wanted=jax.default_backend() == "cpu"),
-            recurrent.lstm_replaced(lstm, wanted=jax.default_backend() == "cpu"),
             keras.StatelessScope(mapping, collect_losses=True) as scope,
         ):
             loss, row = update.measure(batch)

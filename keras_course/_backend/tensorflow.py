@@ -3,14 +3,13 @@
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from keras_course._backend import input_of, keras_private, loops, products, quiet, recurrent, resampling, with_length
+from keras_course._backend import input_of, keras_private, loops, products, quiet, resampling, with_length
 from keras_course._backend.loops import PATCHING, Update, shapes
 from keras_course.errors import CourseError
 
@@ -87,7 +86,7 @@ def export(model: keras.Model, path: Path, kind: str, *, longest: int | None = N
 def _convertible(model: keras.Model, kind: str) -> Iterator[None]:
     """Lets layers use operations that a format has: no erfc in ONNX, and no loops over steps in LiteRT."""
     layers = [layer for layer in keras_private.all_layers(model) if kind == "litert" and hasattr(layer, "unroll")]
-    before = [layer.unroll for layer in recurrent]
+    before = [layer.unroll for layer in layers]
     for layer in layers:
         layer.unroll = True
     try:
@@ -212,12 +211,7 @@ class TrainingLoop(loops.TrainingLoop):
 def _apply(update: Update, batch: Any) -> tf.Tensor:
     """Applies an update; returns its row of numbers."""
     optimizer = update.optimizer
-    on_cpu = not tf.config.list_physical_devices("GPU")
-    with (
-        tf.GradientTape() as tape,
-        products.convolutions_replaced(wanted=on_cpu),
-        recurrent.lstm_replaced(lstm, wanted=on_cpu),
-    ):
+    with tf.GradientTape() as tape, products.convolutions_replaced(wanted=not tf.config.list_physical_devices("GPU")):
         loss, row = update.measure(batch)
         scaled = loss if optimizer is None else optimizer.scale_loss(loss)
     if optimizer is not None and update.variables:

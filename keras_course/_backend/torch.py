@@ -24,7 +24,7 @@ import torch
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from keras_course._backend import index_of, input_of, keras_private, loops, mode, quiet, recurrent, resampling
+from keras_course._backend import index_of, input_of, keras_private, loops, mode, quiet, resampling
 from keras_course._backend.known_code import find_untraceable
 from keras_course._backend.loops import PATCHING, Update, all_variables, shapes
 from keras_course._backend.torch_graphs import (
@@ -35,11 +35,10 @@ from keras_course._backend.torch_graphs import (
     trace_any_shape,
     trace_frozen,
 )
+from keras_course._backend.torch_lstm import lstm_by_onednn
 
 _aten = torch.ops.aten
 _VALUES_TOGETHER = 2**18
-_LSTM = 2
-"""The kind of recurrent network, as PyTorch numbers them for oneDNN."""
 
 
 def describe_devices() -> list[dict[str, Any]]:
@@ -126,7 +125,8 @@ def _function_of(model: keras.Model, x: Any) -> tuple[Callable[..., Any], list[t
 
     def call(*arguments: torch.Tensor) -> Any:
         x, weights = tree_unflatten(arguments[: len(arrays)], structure), arguments[len(arrays) :]
-        return model.stateless_call(weights[:count], weights[count:], x, **mode(model, training=False))[0]
+        with lstm_by_onednn(wanted=_has_onednn()):
+            return model.stateless_call(weights[:count], weights[count:], x, **mode(model, training=False))[0]
 
     variables = [*model.trainable_variables, *model.non_trainable_variables]
     return call, arrays, [variable.value.detach().clone() for variable in variables]
@@ -157,17 +157,6 @@ def export(model: keras.Model, path: Path, kind: str, *, longest: int | None = N
             names = {"input_names": [name], "output_names": ["logits"]}
             onnx = torch.onnx.export(model, (inputs,), dynamo=True, dynamic_shapes=shapes, verbose=False, **names)
             path.write_bytes(onnx.model_proto.SerializeToString())
-
-
-def lstm(x: Any, h: Any, c: Any, kernel: Any, recurrent_kernel: Any, bias: Any) -> tuple[Any, Any, Any]:
-    """Computes an LSTM by one kernel of oneDNN, which Keras leaves out on a CPU; see ``recurrent.Lstm``."""
-    # without contiguous memory the kernel reads wrong numbers
-    no_bias = torch.zeros_like(bias)  # PyTorch has two
-    tensors = [part.contiguous() for part in (x, kernel.T, recurrent_kernel.T, bias, no_bias, h, c)]
-    flags = {"reverse": False, "batch_sizes": [], "mode": _LSTM, "hidden_size": h.shape[1], "num_layers": 1}
-    flags |= {"has_biases": True, "bidirectional": False, "batch_first": False, "train": torch.is_grad_enabled()}
-    states, last_h, last_c, _ = _aten.mkldnn_rnn_layer.default(*tensors, **flags)
-    return states, last_h, last_c
 
 
 def _has_onednn() -> bool:
@@ -309,7 +298,7 @@ class TrainingLoop(loops.TrainingLoop):
         mapping = list(zip(variables, current, strict=True))
         with (
             torch.enable_grad(),
-            recurrent.lstm_replaced(lstm, wanted=_has_onednn()),
+            lstm_by_onednn(wanted=_has_onednn()),
             keras.StatelessScope(mapping, collect_losses=True) as scope,
         ):
             loss, row = update.measure(batch)

@@ -7,6 +7,7 @@ _NEEDS = {
     "test_tensorflow.py": "tensorflow",
     "test_torch.py": "torch",
     "test_torch_graphs.py": "torch",
+    "test_torch_lstm.py": "torch",
     "test_torchvision.py": "torch",
     "test_transformers.py": "torch",
 }

@@ -276,6 +276,28 @@ def test_backend_operations_replaced():
     assert len(calls) == 2
 
 
+def test_inner_loop_replaced():
+    seen = []
+
+    def watch(native):
+        def watched(layer, sequences, initial_state, mask, training=False):
+            seen.append((tuple(sequences.shape), len(initial_state), mask, training))
+            return native(layer, sequences, initial_state, mask, training=training)
+
+        return watched
+
+    layer = layers.LSTM(4, return_state=True)
+    x = ops.ones((2, 3, 5))
+    expected = layer(x)
+    with keras_private.inner_loop_replaced(layers.LSTM, watch):
+        found = layer(x, training=True)
+        layers.GRU(4)(x)
+    layer(x)
+    assert seen == [((2, 3, 5), 2, None, True)]
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(one), ops.convert_to_numpy(other))
+
+
 def test_is_operation_of_keras():
     class Own(keras.Operation):
         def call(self, x):
