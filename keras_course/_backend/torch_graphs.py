@@ -44,13 +44,15 @@ def fold_constants(graph: torch.fx.GraphModule) -> None:
 
 
 def multiply_with_onednn(graph: torch.fx.GraphModule) -> None:
-    """Replaces float32 matrix products by oneDNN's linear layer, which takes the transposed matrix."""
+    """Replaces float32 matrix products by oneDNN's linear layer, which takes the transposed matrix and adds a bias."""
     linear = torch.ops.mkldnn._linear_pointwise.default
     for node in list(graph.graph.nodes):
         if node.target is _aten.addmm.default and not node.kwargs:
             bias, left, right = node.args
         elif node.target is _aten.mm.default:
             bias, (left, right) = None, node.args
+            if (added := _added_bias(node)) is not None:
+                node, bias = added
         else:
             continue
         if node.meta["val"].dtype != torch.float32 or (bias is not None and bias.meta["val"].ndim != 1):
@@ -63,6 +65,19 @@ def multiply_with_onednn(graph: torch.fx.GraphModule) -> None:
             product = graph.graph.call_function(linear, (left, transposed, bias, "none", [], ""))
         node.replace_all_uses_with(product)
         graph.graph.erase_node(node)
+
+
+def _added_bias(product: torch.fx.Node) -> tuple[torch.fx.Node, torch.fx.Node] | None:
+    """Returns the addition of a float32 bias to a product that nothing else uses, and the bias; else None."""
+    user = _only_user(product)
+    if user is None or user.target is not _aten.add.Tensor or user.kwargs or product not in user.args:
+        return None
+    bias = next((other for other in user.args if other is not product), None)
+    if not isinstance(bias, torch.fx.Node):
+        return None
+    value = bias.meta.get("val")
+    is_bias = value is not None and value.dtype == torch.float32 and value.shape == product.meta["val"].shape[1:]
+    return (user, bias) if is_bias else None
 
 
 def trace_frozen(

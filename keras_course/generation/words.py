@@ -133,8 +133,7 @@ class Writer:
             totals = (
                 np.array([total for total, _ in active])[:, None] + _log_softmax(self._allowed(logits))[: len(active)]
             )
-            order = np.argsort(-totals, axis=None, kind="stable")[:beams]
-            rows, tokens = np.unravel_index(order, totals.shape)
+            rows, tokens = np.unravel_index(_largest(totals.ravel(), beams), totals.shape)
             kept: list[tuple[int, int]] = []
             for row, token in zip(rows.tolist(), tokens.tolist(), strict=True):
                 total, path = float(totals[row, token]), [*active[row][1], token]
@@ -171,8 +170,8 @@ class Writer:
 
     def _step(self, before: Sequence[int], token: int, probabilities: np.ndarray) -> Step:
         words = self._format.vocabulary
-        order = np.argsort(-probabilities, kind="stable")[:_SHOWN]
-        alternatives = tuple((words[place], float(probabilities[place])) for place in order if probabilities[place])
+        most = [(words[place], float(probabilities[place])) for place in _largest(probabilities, _SHOWN)]
+        alternatives = tuple((word, probability) for word, probability in most if probability)
         text = _joined(before, token, self._format)
         return Step(token, words[token], text, float(probabilities[token]), alternatives)
 
@@ -252,13 +251,16 @@ def distribution(
     scaled = logits / temperature
     probabilities = np.exp(scaled - scaled.max())
     probabilities /= probabilities.sum()
-    order = np.argsort(-probabilities, kind="stable")
-    kept = len(order) if top_k is None else top_k
+    if top_k is None and top_p is None:
+        return probabilities
+    kept = len(probabilities) if top_k is None else top_k
     if top_p is not None:
-        sums = np.cumsum(probabilities[order[:kept]])
+        sums = np.cumsum(np.sort(probabilities)[::-1][:kept])
         kept = int((sums < top_p * sums[-1] - _SURE).sum()) + 1
-    probabilities[order[kept:]] = 0
-    return probabilities / probabilities.sum()
+    found = np.zeros_like(probabilities)
+    places = _largest(probabilities, kept)
+    found[places] = probabilities[places]
+    return found / found.sum()
 
 
 class _Net(Protocol):
@@ -393,6 +395,19 @@ def _share(value: Any) -> float:
     if not is_number(value) or not 0 < value <= 1:
         raise CourseError(f"top_p is {shown(value)}; give a number above 0, up to 1, or None")
     return float(value)
+
+
+def _largest(values: np.ndarray, count: int) -> np.ndarray:
+    """Returns the places of the largest values, the largest first; of equal ones, those that come first.
+
+    Sorting a whole vocabulary would take longer than the step of a small model.
+    """
+    places = np.arange(len(values))
+    if count < len(values):
+        least = np.partition(values, -count)[-count]
+        above = np.flatnonzero(values > least)
+        places = np.sort(np.concatenate([above, np.flatnonzero(values == least)[: count - len(above)]]))
+    return places[np.argsort(-values[places], kind="stable")]
 
 
 def _draw(probabilities: np.ndarray, key: Key, place: int) -> int:

@@ -31,8 +31,17 @@ fused_convolution = torch.ops.mkldnn._convolution_pointwise.default
         lambda a, b: torch.addmm(torch.ones(7, 5), a, b),
         lambda a, b: torch.addmm(torch.arange(5.0), a, b, beta=0.5, alpha=2.0),
         lambda a, b: (a.double() @ b.double()).float(),
+        lambda a, b: a @ b + torch.arange(5.0),
+        lambda a, b: torch.arange(5.0) + a @ b,
+        lambda a, b: a @ b + torch.ones(7, 5),
+        lambda a, b: a @ b + torch.ones(1),
+        lambda a, b: a @ b + 2.0,
+        lambda a, b: torch.add(a @ b, torch.arange(5.0), alpha=3.0),
+        lambda a, b: a @ b + torch.arange(5.0).double(),
+        lambda a, b: (a @ b + torch.arange(5.0)) * (a @ b),
+        lambda a, b: (product := a @ b) + torch.arange(5.0) - product,
+        lambda a, b: (product := a @ b) + product,
     ],
-    ids=["plain", "transposed", "strided", "bias", "matrix bias", "scaled", "double"],
 )
 def test_products_by_onednn_are_products(product):
     a, b = torch.randn(7, 3), torch.randn(3, 5)
@@ -42,12 +51,12 @@ def test_products_by_onednn_are_products(product):
     torch.testing.assert_close(graph(a, b), product(a, b), atol=1e-5, rtol=1e-5)
 
 
-def test_onednn_takes_the_products_of_a_dense_net():
-    graph = make_fx(lambda a, b: a @ b)(torch.randn(2, 3), torch.randn(3, 4))
+def test_onednn_takes_the_products_and_biases_of_a_dense_net():
+    graph = make_fx(lambda a, b, bias: a @ b + bias)(torch.randn(2, 3), torch.randn(3, 4), torch.randn(4))
     multiply_with_onednn(graph)
-    targets = [node.target for node in graph.graph.nodes]
-    assert aten.mm.default not in targets
-    assert torch.ops.mkldnn._linear_pointwise.default in targets
+    finish(graph)
+    targets = [node.target for node in graph.graph.nodes if node.op == "call_function"]
+    assert targets == [aten.t.default, torch.ops.mkldnn._linear_pointwise.default]
 
 
 def folded(function, x):
