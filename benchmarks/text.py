@@ -4,8 +4,9 @@
     python benchmarks/text.py --backend jax --rounds 11 --profile --json jax.json
 
 The net reads 28 words (embedding of 10, LSTM of 100) and predicts the next one of 11,753: 1,348,983 parameters,
-batches of 128, Adam at 0.001. An epoch has 50 batches. The words are drawn with the frequencies of a text (Zipf's law), and
-half of the sentences are shorter and padded on the left. There is no dropout here, since each framework draws its own.
+batches of 128, Adam at 0.001. An epoch has 50 batches. The words are drawn with the frequencies of a text (Zipf's
+law), and half of the sentences are shorter and padded on the left. There is no dropout here, since each framework draws
+its own.
 
 The contestants, their turns and the check of the losses are those of ``training.py``; the loops by hand are in
 ``hand_written_text_<backend>.py``.

@@ -103,23 +103,6 @@ def _gelu(x: Any, approximate: bool = True) -> Any:
     return tf.nn.gelu(x, approximate=True) if approximate else x * (0.5 + 0.5 * tf.math.erf(x * 2**-0.5))
 
 
-def _scan(step: Any, carry: Any, xs: Any, widths: Sequence[int], reverse: bool = False) -> Any:
-    count, batch = xs[0].shape[0], carry[0].shape[0]
-    arrays = [tf.TensorArray("float32", count, element_shape=(batch, width)) for width in widths]
-
-    def body(number: Any, carry: Any, arrays: Any) -> Any:
-        index = count - 1 - number if reverse else number
-        carry, ys = step(carry, [x[index] for x in xs])
-        return number + 1, carry, [array.write(index, y) for array, y in zip(arrays, ys, strict=True)]
-
-    start = tf.constant(0), tuple(carry), arrays
-    _, carry, arrays = tf.while_loop(lambda number, *_: number < count, body, start, maximum_iterations=count)
-    return carry, [array.stack() for array in arrays]
-
-
-lstm = partial(recurrent.lstm, _scan)
-
-
 def value_and_grad(function: Callable[..., Any]) -> Callable[..., Any]:
     """Returns a function that computes the value and its gradient."""
 

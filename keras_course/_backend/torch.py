@@ -97,8 +97,9 @@ def _trace_frozen(model: keras.Model, x: Any) -> Callable[[Any], Any]:
 
 def _takes_any_length(model: keras.Model) -> bool:
     """Returns whether a model takes texts, integers, of any length."""
-    return any(None in part.shape[1:] for part in model.inputs) and all(
-        keras.backend.standardize_dtype(part.dtype).startswith(("int", "bool")) for part in model.inputs
+    inputs = getattr(model, "inputs", None) or []  # a model that is a class of its own does not have them
+    return any(None in part.shape[1:] for part in inputs) and all(
+        keras.backend.standardize_dtype(part.dtype).startswith(("int", "bool")) for part in inputs
     )
 
 

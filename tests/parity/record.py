@@ -50,7 +50,7 @@ from keras_course.update_rules import UPDATE_RULES
 
 KEY = randomness.stream_key(0, "parity")
 STEPS = 200
-WORDS = 300
+WORDS = 40
 """The size of the vocabulary of language models."""
 POSITIONS = 12
 
@@ -157,7 +157,7 @@ def language_models():
     }
     vocabulary = ("[PAD]", "[UNK]", "[END]", *(f"word{number}" for number in range(3, WORDS)))
     for name, (model, data, padding) in models.items():
-        yield f"curves/{name}", curve(model, keras.optimizers.Adam(0.01), data=data, steps=steps)
+        yield f"curves/{name}", curve(model, keras.optimizers.Adam(0.02), data=data, steps=steps)
         format = TextFormat(unit="words", vocabulary=vocabulary, sequence_length=POSITIONS, padding=padding)
         writer = Writer(model, format)
         for label, settings in {
@@ -165,9 +165,9 @@ def language_models():
             "beam": {"strategy": "beam"},
             "sample": {"seed": 1},
             "nucleus": {"seed": 2, "top_p": 0.9, "temperature": 1.5},
-            "top_k": {"seed": 3, "top_k": 50},
+            "top_k": {"seed": 3, "top_k": 20},
         }.items():
-            steps_written = writer.write("word9 word60", length=30, **settings)
+            steps_written = writer.write("word9 word30", length=30, **settings)
             yield f"words/{name} {label}", np.array([step.token for step in steps_written], "int32")
 
 
