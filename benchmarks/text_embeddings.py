@@ -45,7 +45,7 @@ def read_sentences(path: str, count: int) -> list[str]:
 
 def contestants(batch_size: int) -> dict[str, Callable[[Sequence[str]], Any]]:
     """Functions from sentences to their vectors."""
-    from keras_course.pretrained.bert import embed, load_bert
+    from keras_course.pretrained import embed, load_bert
 
     bert = load_bert("minilm")
     found: dict[str, Callable[[Sequence[str]], Any]] = {

@@ -99,6 +99,31 @@ def accuracy(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     return float(np.mean(scores.argmax(axis=1) == truth))
 
 
+def top_accuracy(logits: npt.ArrayLike, labels: npt.ArrayLike, count: int = 5) -> float:
+    """Computes the fraction of samples whose label is among the classes with the largest logits.
+
+    Args:
+        logits: Logits or probabilities (n, classes).
+        labels: Class numbers (n,).
+        count: Number of classes that count as an answer; of equal logits, the class with the smaller number comes
+            first.
+
+    Returns:
+        The fraction, from 0 to 1.
+
+    Raises:
+        CourseError: The shapes do not fit, or a number is out of range.
+
+    Example:
+        >>> top_accuracy([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0]], [1, 2], count=2)
+        0.5
+    """
+    table, numbers = _logits_and_labels(logits, labels)
+    check_positive(count=count)
+    order = np.argsort(-table, axis=-1, kind="stable")[:, :count]
+    return float((order == numbers[:, None]).any(axis=-1).mean())
+
+
 def confusion_matrix(labels: npt.ArrayLike, predictions: npt.ArrayLike, num_classes: int) -> IntegerArray:
     """Counts how often each true class was predicted as each class.
 

@@ -341,3 +341,25 @@ class TestLanguageModels:
     def test_bits_of_no_characters(self, characters: Any) -> None:
         with pytest.raises(CourseError, match=f"characters is {characters}; give a whole number from 1 up"):
             evaluation.bits_per_character([-1.0], characters)
+
+
+def test_top_accuracy_counts_labels_among_the_largest(logits: np.ndarray, labels: np.ndarray) -> None:
+    for count in (1, 3, 6):
+        hits = [
+            label in sorted(range(6), key=lambda one: -row[one])[:count]
+            for row, label in zip(logits, labels, strict=True)
+        ]
+        assert evaluation.top_accuracy(logits, labels, count) == pytest.approx(np.mean(hits))
+    assert evaluation.top_accuracy(logits, labels, 1) == evaluation.accuracy(logits, labels)
+    assert evaluation.top_accuracy(logits, labels, 100) == 1
+
+
+def test_of_equal_logits_the_first_classes_count() -> None:
+    assert evaluation.top_accuracy(np.zeros((4, 4)), [0, 1, 2, 3], 2) == 0.5
+
+
+def test_top_accuracy_names_bad_arguments() -> None:
+    with pytest.raises(CourseError, match="count is 0"):
+        evaluation.top_accuracy([[1.0, 2.0]], [0], 0)
+    with pytest.raises(CourseError):
+        evaluation.top_accuracy([[1.0, 2.0]], [2])

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
@@ -30,11 +31,14 @@ from keras_course.datasets import (
     mnist,
     noisy_points,
     photo_folder,
+    rated_snippets,
     sentences,
 )
+from keras_course.datasets.splits import split_by_group
 from keras_course.deployment.model_files import load_keras_model
 from keras_course.preprocessing import prepare, text
 from keras_course.training import predict_logits
+from tests.pretrained.checkpoints import write_checkpoint
 
 ROOT = Path(__file__).parents[1]
 LESSONS = {path.stem: path for path in sorted((ROOT / "examples").glob("[0-9][0-9]_*.py"))}
@@ -173,6 +177,7 @@ TABLE = {
     "09_doggy_door": Lesson(),
     "10_transfer_learning": Lesson(),
     "11_headlines": Lesson(),
+    "12_bert": Lesson(),
     "17_assessment": Lesson(),
     "18_digits_augmented": Lesson(
         epochs=3,
@@ -497,6 +502,76 @@ def test_the_networks_of_the_lesson_on_headlines_predict_better_than_counting(tm
     run_lesson("11_headlines", "--data", "sample", "--output", tmp_path / "run", timeout=3000)
     found = read_metrics(tmp_path / "run")["perplexity"]
     assert found["Transformer"] < found["LSTM"] < found["Kneser-Ney"] < 175
+
+
+# --- BERT --------------------------------------------------------------------------------------------------------
+
+
+RATED = [
+    f"{start} {word} {end}"
+    for word in ("good", "bad")
+    for start in ("a", "the", "such a")
+    for end in ("man", "king", "day")
+]
+
+
+@pytest.fixture(scope="module")
+def bert_run(tmp_path_factory):
+    """The folder of a run of lesson 12 with a small checkpoint and a few texts, the checkpoint, and what it printed."""
+    folder = tmp_path_factory.mktemp("12_bert")
+    counts = Counter(re.findall("[a-z]+", " ".join(sentences.load_data("sample")).lower()))
+    pieces = [*"abcdefghijklmnopqrstuvwxyz", *(f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"), *".,?!'-"]
+    words = [word for word, _ in counts.most_common(400) if word not in pieces]
+    checkpoint = write_checkpoint(folder / "checkpoint", [*pieces, *words], max_position_embeddings=128)
+    table = folder / "rated.tsv"
+    rows = [f"{text_of_row}\t{1 if 'good' in text_of_row else -1}" for text_of_row in RATED]
+    table.write_text("\n".join(["text\trating", *rows]), encoding="utf-8")
+    arguments = ("--data", table, "--model", checkpoint, "--epochs", 1, "--seed", SEED, "--log-steps")
+    return folder / "run", checkpoint, run_lesson("12_bert", *arguments, "--output", folder / "run")
+
+
+def test_the_lesson_on_bert_compares_ways_to_the_sentiment(bert_run):
+    folder, checkpoint, printed = bert_run
+    metrics = read_metrics(folder)
+    ways = metrics["ways"]
+    assert {"frozen, solved head", "frozen, trained head", "fine-tuned"} <= set(ways)
+    card = read_card(folder / "model.keras")
+    assert card.class_names == ("negative", "positive")
+    found = rated_snippets.load_data(folder.parent / "rated.tsv")
+    labels = (found.ratings > 0).astype("int32")
+    _, rows = split_by_group(found.groups, labels, valid_share=0.5, seed=SEED + 2)
+    tokens = text.encode([found.texts[row] for row in rows], card.text_format)
+    logits = predict_logits(load_keras_model(folder / "model.keras"), tokens)
+    assert metrics["accuracy"] == pytest.approx(evaluation.accuracy(logits, labels[rows]))
+    assert f"accuracy {metrics['accuracy']:.2%} on {len(rows)} held-out sentences" in printed
+    assert 0 <= metrics["top_5_of_frequent_words"] <= 1
+    assert "-> " in printed
+    assert f"the folder {checkpoint.name}: " in printed
+
+
+def test_the_lesson_on_bert_leaves_a_model_figures_and_a_report(bert_run):
+    folder, _, _ = bert_run
+    assert {"model.keras", "report.html", "metrics.json", "hidden_words", "steps.csv"} < {
+        path.name for path in folder.iterdir()
+    }
+    figures = {path.stem for path in (folder / "figures").iterdir()}
+    assert figures == {
+        *("word_pieces", "attention_first", "attention_last", "similarity"),
+        *("ways", "confusion_matrix", "contributions"),
+    }
+    for figure in figures:
+        with Image.open(folder / "figures" / f"{figure}.png") as picture:
+            assert len(picture.convert("RGB").resize((64, 64)).getcolors(4096)) > 20, f"{figure} is empty"
+
+
+@pytest.mark.slow
+def test_minilm_guesses_words_and_sentiments_as_the_readme_claims(tmp_path):
+    run_lesson("12_bert", "--output", tmp_path / "run", timeout=3000)
+    metrics = read_metrics(tmp_path / "run")
+    ways = {name: way["accuracy"] for name, way in metrics["ways"].items()}
+    assert ways["fine-tuned"] > ways["frozen, trained head"] > ways["GloVe averages"] > 0.6
+    assert ways["fine-tuned"] > 0.78
+    assert metrics["top_5"] > metrics["top_5_of_frequent_words"] + 0.04
 
 
 # --- Transfer learning, on a handful of photos -------------------------------------------------------------------

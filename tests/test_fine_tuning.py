@@ -17,6 +17,7 @@ from keras_course.augmentation import Augmentation, Brightness, Contrast, Flip, 
 from keras_course.datasets import photo_folder
 from keras_course.errors import CourseError
 from keras_course.evaluation import accuracy
+from keras_course.models import bert_encoder, text_classifier
 from keras_course.pretrained import record_of
 from keras_course.pretrained.transfer import (
     backbone_of,
@@ -524,3 +525,89 @@ def test_smoothed_labels_without_class_weights():
     loss = fine_tuning._loss(model, None, 0.3)
     found = float(loss(np.array([0, 2]), np.log(probabilities).astype("float32")))
     assert found == pytest.approx(-(labels * np.log(probabilities)).sum(axis=1).mean(), abs=1e-5)
+
+
+# --- texts -----------------------------------------------------------------------------------------------------
+
+
+def small_texts(count=48, seed=0):
+    """Returns tokens with padding, and whether they have more of the tokens above 9 than of those below."""
+    draws = np.random.default_rng(seed)
+    labels = np.arange(count, dtype="int32") % 2
+    tokens = draws.integers(2, 9, (count, 8)) + 8 * labels[:, None] * (draws.random((count, 8)) < 0.8)
+    tokens[np.arange(8) >= draws.integers(4, 9, count)[:, None]] = 0
+    return tokens.astype("int32"), labels
+
+
+def small_text_classifier(pooling="mean", seed=0, **settings):
+    encoder = bert_encoder(
+        vocabulary_size=20, embedding_dim=8, num_layers=2, num_heads=2, intermediate_dim=12, max_positions=12, seed=1
+    )
+    return text_classifier(encoder, num_classes=2, pooling=pooling, seed=seed, **settings)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "first"])
+def test_a_text_classifier_is_its_features_and_its_head(pooling):
+    model, (tokens, _) = small_text_classifier(pooling), small_texts()
+    features = predict_logits(feature_extractor(model), tokens)
+    assert features.shape == (48, 8)
+    assert [layer.name for layer in head_of(model).layers[1:]] == [
+        *["pooler"][: pooling == "first"],
+        "dropout",
+        "logits",
+    ]
+    expected = predict_logits(model, tokens)
+    np.testing.assert_allclose(predict_logits(head_of(model), features), expected, atol=1e-5)
+    assert expected.std() > 0.01
+
+
+def test_features_of_texts_are_those_of_the_model_and_come_from_the_cache(tmp_path):
+    model, (tokens, _) = small_text_classifier(), small_texts()
+    extractor, computed = feature_extractor(model), []
+    found = extract_features(extractor, tokens, cache=tmp_path, progress=computed.append)
+    np.testing.assert_allclose(found, predict_logits(extractor, tokens), atol=1e-5)
+    again = extract_features(extractor, tokens[::-1].astype("int64"), cache=tmp_path)
+    assert (again == found[::-1]).all()
+    assert sum(computed) == 48
+
+
+def test_the_head_of_a_text_classifier_is_trained_and_solved_for_without_its_encoder(tmp_path):
+    train, valid = small_texts(), small_texts(seed=1)
+    for how in (
+        lambda model: train_head(model, train, valid, epochs=30, learning_rate=0.02, cache=tmp_path, progress=False),
+        lambda model: solve_head(model, train, valid, cache=tmp_path),
+    ):
+        model = small_text_classifier()
+        before = backbone_of(model).get_weights()
+        history = how(model)
+        assert all((old == new).all() for old, new in zip(before, backbone_of(model).get_weights(), strict=True))
+        assert history["val_accuracy"][-1] == pytest.approx(accuracy(predict_logits(model, valid[0]), valid[1]))
+        assert history["val_accuracy"][-1] > 0.8
+
+
+def test_the_last_block_or_all_of_an_encoder_is_fine_tuned():
+    train = small_texts()
+    for last, expected in ((1, {"block2"}), (None, {"embedding", "embedding_norm", "block1", "block2"})):
+        model = small_text_classifier()
+        before = model.get_weights()
+        history = fine_tune(model, train, last=last, epochs=6, learning_rate=0.01, progress=False)
+        changed = {
+            weight.path.split("/")[0]
+            for weight, old, new in zip(model.weights, before, model.get_weights(), strict=True)
+            if "int" not in weight.dtype and (old != new).any()  # dropout counts its steps
+        }
+        assert changed == {*expected, "logits"}
+        assert history["loss"][-1] < history["loss"][0]
+    freeze(model)
+    assert {weight.path for weight in model.trainable_weights} == {"logits/kernel", "logits/bias"}
+    assert unfreeze(model, last=2) < unfreeze(model)
+
+
+@pytest.mark.one_backend
+def test_a_saved_text_classifier_is_fine_tuned_further(tmp_path):
+    model, train = small_text_classifier(), small_texts()
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    expected = predict_logits(model, train[0])
+    np.testing.assert_allclose(predict_logits(loaded, train[0]), expected, atol=1e-6)
+    assert len(fine_tune(loaded, train, epochs=1, progress=False)["loss"]) == 1

@@ -13,5 +13,6 @@ __all__ = [
     "noisy_line",
     "noisy_points",
     "photo_folder",
+    "rated_snippets",
     "sentences",
 ]

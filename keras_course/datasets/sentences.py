@@ -14,13 +14,12 @@ articles with the column ``headline``, in which "Unknown" stands for a missing o
 Files are not trusted. They are read line by line; a line that is too long is rejected before it is read as a whole.
 """
 
-import csv
 import gzip
 import os
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import IO, Final
@@ -28,6 +27,7 @@ from typing import IO, Final
 from keras_course import randomness
 from keras_course.datasets import arrays
 from keras_course.datasets.folders import list_files, names_of
+from keras_course.datasets.text_files import TABLE_ENDINGS, lines, shown, table_rows
 from keras_course.errors import CourseError, reason_of
 from keras_course.files import is_archive
 from keras_course.foreign_text import printable
@@ -44,12 +44,10 @@ COLUMN: Final = "headline"
 NAMES: Final = ("headlines", "headlines.csv", "headlines.txt")
 """Folders and files to look for in ``KERAS_COURSE_DATA`` and in the cache, the preferred one first."""
 
-LARGEST_LINE_BYTES: Final = 2**20
 LARGEST_COUNT: Final = 2_000_000
 LARGEST_CHARACTERS: Final = 2**28
 """Largest number of characters of all sentences together."""
 
-_DELIMITERS: Final = {".csv": ",", ".tsv": "\t"}
 _TEXT_ENDINGS: Final = (".txt", ".text")
 _MISSING: Final = "Unknown"
 _NAMES_SHOWN: Final = 5
@@ -217,7 +215,7 @@ class _Collection:
             self._characters += len(sentence)
             if len(self.sentences) > LARGEST_COUNT or self._characters > LARGEST_CHARACTERS:
                 raise CourseError(
-                    f"{_shown(self.source)} has more than {LARGEST_COUNT:,} sentences or {LARGEST_CHARACTERS:,} "
+                    f"{shown(self.source)} has more than {LARGEST_COUNT:,} sentences or {LARGEST_CHARACTERS:,} "
                     "characters; give fewer"
                 )
 
@@ -237,9 +235,9 @@ class _Collection:
         words = " and ".join(left_out)
         if not self.sentences:
             reason = f"; left out are {words}" if words else ""
-            raise CourseError(f"{_shown(self.source)} has no sentences{reason}; give a file that has some")
+            raise CourseError(f"{shown(self.source)} has no sentences{reason}; give a file that has some")
         if words:
-            print(f"{_shown(self.source)}: left out {words}", file=sys.stderr)
+            print(f"{shown(self.source)}: left out {words}", file=sys.stderr)
         return self.sentences
 
 
@@ -256,23 +254,23 @@ def _read(path: Path, column: str | None) -> list[str]:
         else:
             _read_file(path, column, found)
     except (OSError, EOFError) as error:
-        raise CourseError(f"{_shown(path)} cannot be read: {reason_of(error)}") from error
+        raise CourseError(f"{shown(path)} cannot be read: {reason_of(error)}") from error
     return found.finish()
 
 
 def _read_file(path: Path, column: str | None, found: _Collection) -> None:
     if not path.is_file():  # opening a pipe would block
-        raise CourseError(f"{_shown(path)} is neither a file nor a folder; give a text file, a CSV file or a folder")
+        raise CourseError(f"{shown(path)} is neither a file nor a folder; give a text file, a CSV file or a folder")
     if is_archive(path):
-        raise CourseError(f"{_shown(path)} is an archive; unpack it first")
-    delimiter = _DELIMITERS.get(path.suffix.lower())
-    if delimiter is None and column is not None:
-        raise CourseError(f"column is {column!r}, but {_shown(path)} is no .csv or .tsv file; leave it out")
+        raise CourseError(f"{shown(path)} is an archive; unpack it first")
+    is_table = path.suffix.lower() in TABLE_ENDINGS
+    if not is_table and column is not None:
+        raise CourseError(f"column is {column!r}, but {shown(path)} is no .csv or .tsv file; leave it out")
     with path.open("rb") as file:
-        if delimiter is None:
-            _read_text(file, path, found)
+        if is_table:
+            _read_table(file, path, column, found)
         else:
-            _read_table(file, path, delimiter, column, found)
+            _read_text(file, path, found)
 
 
 def _read_folder(folder: Path, column: str | None, found: _Collection) -> None:
@@ -283,7 +281,7 @@ def _read_folder(folder: Path, column: str | None, found: _Collection) -> None:
         found.leave_out(name, reason)
     for name in (file.name for file in listing.files):
         ending = Path(name).suffix.lower()
-        if ending in _DELIMITERS:
+        if ending in TABLE_ENDINGS:
             tables.append(name)
         elif ending in _TEXT_ENDINGS:
             texts.append(name)
@@ -299,7 +297,7 @@ def _read_folder(folder: Path, column: str | None, found: _Collection) -> None:
             reasons.append(str(error))
             found.leave_out(name, f"no column {printable(column or COLUMN)}")
     if (reasons and not has_column and not texts) or (column is not None and not has_column):
-        raise CourseError(reasons[0] if reasons else f"{_shown(folder)} has no .csv or .tsv file; leave out column")
+        raise CourseError(reasons[0] if reasons else f"{shown(folder)} has no .csv or .tsv file; leave out column")
     for name in texts:
         if has_column:
             found.leave_out(name, "text beside CSV files")
@@ -308,29 +306,21 @@ def _read_folder(folder: Path, column: str | None, found: _Collection) -> None:
 
 
 def _read_text(file: IO[bytes], path: Path, found: _Collection) -> None:
-    for line in _lines(file, path):
+    for line in lines(file, path):
         for sentence in line.rstrip("\r\n").split("\r"):  # a single \r ends a line of old files
             found.add(sentence)
 
 
-def _read_table(file: IO[bytes], path: Path, delimiter: str, column: str | None, found: _Collection) -> None:
-    """Reads one column. A field may have several lines, and at most ``csv.field_size_limit()`` characters."""
-    with closing(_lines(file, path)) as lines:
-        rows = csv.reader(lines, delimiter=delimiter, strict=True)
-        try:
-            header = [name.strip() for name in next(rows, [])]
-            place = _place_of(column, header, path)
-            for row in rows:
-                if not row:
-                    continue
-                if len(row) <= place:
-                    found.rows["too short"] += 1
-                else:
-                    found.add(row[place], missing=_MISSING)
-        except csv.Error as error:
-            raise CourseError(
-                f"{_shown(path)}, line {rows.line_num:,}, cannot be read as CSV: {reason_of(error)}; save it again"
-            ) from error
+def _read_table(file: IO[bytes], path: Path, column: str | None, found: _Collection) -> None:
+    """Reads one column."""
+    with closing(table_rows(file, path)) as rows:
+        header = [name.strip() for name in next(rows, [])]
+        place = _place_of(column, header, path)
+        for row in rows:
+            if len(row) <= place:
+                found.rows["too short"] += 1
+            else:
+                found.add(row[place], missing=_MISSING)
 
 
 def _place_of(column: str | None, header: list[str], path: Path) -> int:
@@ -341,26 +331,4 @@ def _place_of(column: str | None, header: list[str], path: Path) -> int:
     if column is None and len(header) == 1:
         return 0
     there = names_of(header) if any(header) else "no columns"
-    raise _NoColumnError(f"{_shown(path)} has no column {printable(wanted)!r}; name one that is there: {there}")
-
-
-def _lines(file: IO[bytes], path: Path) -> Generator[str, None, None]:
-    """Yields the lines of a file with their ends; memory for one line at a time."""
-    number = 0
-    while line := file.readline(LARGEST_LINE_BYTES + 1):
-        number += 1
-        place = f"{_shown(path)}, line {number:,},"
-        if len(line) > LARGEST_LINE_BYTES:
-            raise CourseError(f"{place} has more than {LARGEST_LINE_BYTES:,} bytes; put each sentence into a line")
-        if b"\0" in line:
-            raise CourseError(f"{place} has a NUL byte, as binary files and UTF-16 have; save it as text in UTF-8")
-        try:
-            text = line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            byte = line[error.start]
-            raise CourseError(f"{place} is no UTF-8: byte 0x{byte:02x} at {error.start}; save it as UTF-8") from None
-        yield text.removeprefix("\ufeff") if number == 1 else text
-
-
-def _shown(path: Path) -> str:
-    return printable(str(path))
+    raise _NoColumnError(f"{shown(path)} has no column {printable(wanted)!r}; name one that is there: {there}")

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from keras_course._backend import select
 from keras_course.errors import CourseError
 from keras_course.foreign_text import printable
-from keras_course.pretrained.names import NAMES
+from keras_course.pretrained.names import BERT_NAMES, NAMES
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
 """Values of ``--precision``: exact; matrix products rounded on the GPU; half the memory."""
@@ -89,7 +89,7 @@ class Options:
             f"--data is {self.data!r}, which does not exist; give one of {', '.join(DATA)}, or a path",
         )
         _require(
-            self.model in ("", *MODELS, *NAMES) or Path(self.model).expanduser().exists(),
+            self.model in ("", *MODELS, *NAMES, *BERT_NAMES) or Path(self.model).expanduser().exists(),
             f"--model is {self.model!r}, which does not exist; give {' or '.join(MODELS)}, the folder of a run, "
             "or the name of a pre-trained model, if the lesson takes one",
         )

@@ -2,6 +2,7 @@
 
 from keras_course.models.bert import (
     bert_encoder,
+    masked_word_head,
     masked_word_model,
     pooled_encoder,
     question_answering_model,
@@ -44,6 +45,7 @@ __all__ = [
     "line_loss",
     "line_model",
     "linear_chain",
+    "masked_word_head",
     "masked_word_model",
     "multiply_out",
     "neuron",

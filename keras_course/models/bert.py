@@ -10,13 +10,14 @@ from keras import layers, ops
 from keras_course._backend import keras_private
 from keras_course._backend.weights import create_weights
 from keras_course.errors import CourseError, check_fractions, check_positive
-from keras_course.models.heads import class_logits
+from keras_course.models.heads import FEATURES, class_logits
 from keras_course.models.transformer import TextEmbedding, TransformerBlock
 from keras_course.randomness import Dropout, initialize
 
 __all__ = [
     "OutputBias",
     "bert_encoder",
+    "masked_word_head",
     "masked_word_model",
     "pooled_encoder",
     "question_answering_model",
@@ -177,6 +178,35 @@ def masked_word_model(
         return keras.Model(encoder.input, logits, name=name)
 
 
+def masked_word_head(model: keras.Model, *, name: str = "masked_word_head") -> keras.Model:
+    """Returns the part of a model of ``masked_word_model`` that comes after the encoder; it shares the weights.
+
+    With a frozen encoder, the vectors of hidden words can be computed once, and this part alone be trained on them.
+
+    Args:
+        model: A model of ``masked_word_model``, or of ``load_bert`` with this head.
+        name: Name of the new model.
+
+    Returns:
+        A model from vectors of tokens (batch, embedding_dim) to float32 logits (batch, vocabulary_size).
+
+    Raises:
+        CourseError: The model predicts no masked words.
+
+    Example:
+        >>> encoder = bert_encoder(vocabulary_size=50, embedding_dim=8, num_layers=1, num_heads=2, intermediate_dim=16)
+        >>> masked_word_head(masked_word_model(encoder)).output_shape
+        (None, 50)
+    """
+    found = {layer.name: layer for layer in model.layers}
+    embedding = next((layer for layer in model.layers if isinstance(layer, TextEmbedding)), None)
+    if embedding is None or not found.keys() >= {"transform", "transform_norm", "logits_bias"}:
+        raise CourseError(f"{model.name} predicts no masked words; give a model of masked_word_model")
+    vectors = keras.Input((embedding.embedding_dim,), name="vectors")
+    x = found["transform_norm"](found["transform"](vectors))
+    return keras.Model(vectors, found["logits_bias"](embedding(x, reverse=True)), name=name)
+
+
 def question_answering_model(
     encoder: keras.Model, *, seed: int | None = 0, name: str = "question_answering_model"
 ) -> keras.Model:
@@ -290,7 +320,8 @@ def text_classifier(
 
     Returns:
         A model from ``token_ids``, int32 (batch, tokens), to float32 logits (batch, num_classes). Its last layers are
-        ``pooler`` (``first`` only), ``dropout`` and ``logits``.
+        ``features``, which changes nothing and ends the pre-trained part, ``pooler`` (``first`` only), ``dropout`` and
+        ``logits``.
 
     Raises:
         CourseError: The model is no encoder, the pooling is unknown, or a number is out of range.
@@ -314,7 +345,7 @@ def text_classifier(
         if seed is not None:
             initialize(head, seed=seed)
         tokens, mask, hidden = _from_tokens(encoder, pad)
-        x = hidden[:, 0] if pooling == "first" else _mean(hidden, mask)
+        x = layers.Identity(name=FEATURES)(hidden[:, 0] if pooling == "first" else _mean(hidden, mask))
         for layer in head.layers[1:]:
             x = layer(x)
         return keras.Model(tokens, x, name=name)

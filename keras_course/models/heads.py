@@ -1,10 +1,13 @@
 """The last layers that all classifiers share."""
 
-from typing import Any
+from typing import Any, Final
 
 from keras import layers
 
 from keras_course.randomness import Dropout
+
+FEATURES: Final = "features"
+"""The layer between the pre-trained part of a classifier of texts and its head."""
 
 
 def class_logits(x: Any, num_classes: int, *, dropout: float = 0.0, seed: int = 0) -> Any:

@@ -48,6 +48,7 @@ from keras_course.plots.words import (
     perplexities,
     similarity_matrix,
     token_contributions,
+    word_pieces,
 )
 
 __all__ = [
@@ -85,4 +86,5 @@ __all__ = [
     "step_curve",
     "token_contributions",
     "training_curves",
+    "word_pieces",
 ]

@@ -4,7 +4,7 @@ All texts may come from outside: they are drawn in one line, shortened, and neve
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import matplotlib
 import numpy as np
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize, PowerNorm
+from matplotlib.colors import Normalize, PowerNorm, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
@@ -38,6 +38,7 @@ from keras_course.plots.style import (
 
 _BELOW_AND_ABOVE_ZERO = "RdBu_r"
 _FROM_ZERO_UP = "Blues"
+_SEGMENTS = ("#DCE9F5", "#FCE3C9", "#DDEFD9", "#EADCF0")
 _LETTER = 0.1  # inches, about the width of a letter
 _MOST_TOKENS = 60
 _MOST_STEPS = 24
@@ -410,30 +411,9 @@ def token_contributions(
     values = checks.column("contributions", contributions, length=len(names), finite=True)
     numbers = _signed(values)
     norm = _balanced(values)
-    figure = new_figure(9.6, 2.0)
-    widths = [
-        max(word, number) + 0.22
-        for word, number in zip(_widths(figure, names, 14), _widths(figure, numbers, 10.5), strict=True)
-    ]
-    lines = _in_lines(widths, 9.6 - 0.4, gap=0.07)
-    row = 0.78
-    top = 0.5 if title else 0.15
-    below = 0.95
-    wide, high = 9.6, top + row * (1 + max(line for line, _ in lines)) + below
-    if max(line for line, _ in lines) == 0:
-        wide = max(sum(widths) + 0.07 * len(widths) + 0.4, 0.135 * columns_of(title or "") + 0.4, 6.2)
-    figure.set_size_inches(wide, high)
-    if title:
-        figure.suptitle(drawable(title), y=1 - 0.12 / high, va="top")
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, wide), ylim=(high, 0))
-    axes.set_axis_off()
     colors = matplotlib.colormaps[_BELOW_AND_ABOVE_ZERO](norm(values))
-    for name, number, width, (line, left), color in zip(names, numbers, widths, lines, colors, strict=True):
-        x, y = 0.2 + left, top + line * row
-        axes.add_patch(Rectangle((x, y), width, 0.4, facecolor=color, edgecolor="#BBBBBB", linewidth=0.6))
-        middle = x + width / 2
-        axes.text(middle, y + 0.2, name, ha="center", va="center", fontsize=14, color=_on_color(color))
-        axes.text(middle, y + 0.52, number, ha="center", va="center", fontsize=10.5)
+    figure = _in_boxes(names, numbers, colors, title=title, below=0.95)
+    wide, high = figure.get_size_inches()
     bar_axes = figure.add_axes((0.6 / wide, 0.56 / high, 2.6 / wide, 0.14 / high))
     bar = figure.colorbar(ScalarMappable(norm, _BELOW_AND_ABOVE_ZERO), cax=bar_axes, orientation="horizontal")
     ends = np.array([-1, 1]) * (np.abs(values).max() or 1.0)
@@ -448,6 +428,43 @@ def token_contributions(
         fontsize=12,
         linespacing=1.3,
     )
+    return figure
+
+
+@in_course_style
+def word_pieces(
+    tokens: Sequence[str], numbers: Sequence[int], segment_ids: Sequence[int] | None = None, *, title: str | None = None
+) -> Figure:
+    """Shows the tokens of a text in boxes, with their numbers in the vocabulary and the segments they belong to.
+
+    Args:
+        tokens: The text of each token; at most 60.
+        numbers: The number of each token.
+        segment_ids: The segment of each token, from 0 to 3; the default is 0 for all.
+        title: A title, such as the text.
+
+    Returns:
+        A figure with the tokens in lines, each above its number. The color of a box is that of its segment.
+
+    Raises:
+        CourseError: There is not one number and one segment for each token.
+
+    Example:
+        >>> figure = word_pieces(["[CLS]", "token", "##s", "[SEP]"], [101, 19204, 2015, 102])
+        >>> [text.get_text() for text in figure.axes[0].texts]
+        ['[CLS]', '101', 'token', '19204', '##s', '2015', '[SEP]', '102']
+    """
+    names = _texts("tokens", tokens)
+    places = checks.column("numbers", numbers, length=len(names), finite=True).astype(int)
+    segments = np.zeros(len(names), int)
+    if segment_ids is not None:
+        segments = checks.column("segment_ids", segment_ids, length=len(names), finite=True).astype(int)
+    if segments.min() < 0 or segments.max() >= len(_SEGMENTS):
+        raise CourseError(f"segment_ids are from {segments.min()} to {segments.max()}; give 0 to {len(_SEGMENTS) - 1}")
+    colors = [to_rgba(_SEGMENTS[segment]) for segment in segments]
+    figure = _in_boxes(names, [str(place) for place in places], colors, title=title, below=0.55)
+    handles = [Patch(facecolor=_SEGMENTS[one], edgecolor="#BBBBBB", label=f"segment {one}") for one in set(segments)]
+    figure.legend(handles=handles, loc="lower left", ncols=len(handles), frameon=False, fontsize=12)
     return figure
 
 
@@ -621,6 +638,33 @@ def _percent(probability: float) -> str:
 
 
 # Places.
+
+
+def _in_boxes(
+    names: Sequence[str], notes: Sequence[str], colors: Sequence[Any] | Numbers, *, title: str | None, below: float
+) -> Figure:
+    """Returns a figure with texts in colored boxes, in lines, each above its note, and free space below, in inches."""
+    figure = new_figure(9.6, 2.0)
+    both = zip(_widths(figure, names, 14), _widths(figure, notes, 10.5), strict=True)
+    widths = [max(name, note) + 0.22 for name, note in both]
+    lines = _in_lines(widths, 9.6 - 0.4, gap=0.07)
+    row = 0.78
+    top = 0.5 if title else 0.15
+    wide, high = 9.6, top + row * (1 + max(line for line, _ in lines)) + below
+    if max(line for line, _ in lines) == 0:
+        wide = max(sum(widths) + 0.07 * len(widths) + 0.4, 0.135 * columns_of(title or "") + 0.4, 6.2)
+    figure.set_size_inches(wide, high)
+    if title:
+        figure.suptitle(drawable(title), y=1 - 0.12 / high, va="top")
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, wide), ylim=(high, 0))
+    axes.set_axis_off()
+    for name, note, width, (line, left), color in zip(names, notes, widths, lines, colors, strict=True):
+        x, y = 0.2 + left, top + line * row
+        axes.add_patch(Rectangle((x, y), width, 0.4, facecolor=color, edgecolor="#BBBBBB", linewidth=0.6))
+        middle = x + width / 2
+        axes.text(middle, y + 0.2, name, ha="center", va="center", fontsize=14, color=_on_color(color))
+        axes.text(middle, y + 0.52, note, ha="center", va="center", fontsize=10.5)
+    return figure
 
 
 def _columns_of_grid(count: int, most: int) -> int:

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from keras_course import randomness
 from keras_course.errors import CourseError, MissingPackageError, check_positive
 from keras_course.foreign_text import printable
 from keras_course.preprocessing import piece_files
@@ -30,11 +31,13 @@ from keras_course.preprocessing.text_format import (
 
 __all__ = [
     "EncodedPairs",
+    "MaskedWords",
     "character_format",
     "clean",
     "decode",
     "encode",
     "encode_pairs",
+    "mask_words",
     "padding_mask",
     "prefixes",
     "sequences",
@@ -77,6 +80,22 @@ class EncodedPairs(NamedTuple):
     tokens: Tokens
     segment_ids: Tokens
     offsets: Tokens
+
+
+class MaskedWords(NamedTuple):
+    """Texts in each of which one word is hidden.
+
+    Args:
+        tokens: int32 ``(n, tokens)``, in which ``[MASK]`` is in the place of the word.
+        places: int64 ``(n,)``: the place of the word in each text.
+        words: int32 ``(n,)``: the number of the word.
+        rows: int64 ``(n,)``: which texts these are; one without a word that can be hidden is left out.
+    """
+
+    tokens: Tokens
+    places: npt.NDArray[np.int64]
+    words: Tokens
+    rows: npt.NDArray[np.int64]
 
 
 def clean(text: str, format: TextFormat) -> str:
@@ -369,6 +388,56 @@ def encode_pairs(
         segment_ids[number, begin : end + 1] = 1
         offsets[number, begin:end] = paragraph.offsets[:room]
     return EncodedPairs(tokens, segment_ids, offsets)
+
+
+def mask_words(tokens: npt.ArrayLike, format: TextFormat, *, seed: int = 0, step: int = 0) -> MaskedWords:
+    """Hides one word of each text behind ``[MASK]``: the task by which BERT learns a language.
+
+    A word that is divided into several pieces is never hidden, nor is a punctuation mark or an unknown word.
+
+    Args:
+        tokens: Encoded texts, integers ``(n, tokens)``.
+        format: Their format, of word pieces.
+        seed: Seed of the choice.
+        step: Number of the choice; each hides other words.
+
+    Returns:
+        The texts, the places of the words, and their numbers.
+
+    Raises:
+        CourseError: The format has no word pieces or no ``[MASK]``, or the tokens have another shape.
+
+    Example:
+        >>> pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "to", "be", "##ing", "."]
+        >>> format = word_piece_format(pieces, sequence_length=6, lowercase=True)
+        >>> found = mask_words(encode(["To being."], format), format)
+        >>> found.tokens.tolist(), found.words.tolist()
+        ([[2, 4, 6, 7, 8, 3]], [5])
+
+    Source: J. Devlin and others, "BERT: pre-training of deep bidirectional Transformers for language understanding",
+    2019, which hides 15 % of the pieces.
+    """
+    if format.unit != WORD_PIECES:
+        raise CourseError(f"the format has {format.unit}; give one of word pieces to hide words")
+    numbers = np.asarray(tokens)
+    if numbers.ndim != 2 or not np.issubdtype(numbers.dtype, np.integer):
+        raise CourseError(f"tokens are {numbers.dtype} {numbers.shape}; give the integers (n, tokens) of encode")
+    size = len(format.vocabulary)
+    if numbers.size and not 0 <= int(numbers.min()) <= int(numbers.max()) < size:
+        raise CourseError(f"tokens are from {numbers.min()} to {numbers.max()}; give numbers from 0 to {size - 1}")
+    is_piece = np.array([token.startswith("##") for token in format.vocabulary])
+    is_word = np.array([token not in SPECIAL_PIECES and token.isalnum() for token in format.vocabulary])
+    is_divided = np.pad(is_piece[numbers[:, 1:]], ((0, 0), (0, 1)))  # the next token continues the word
+    can_be_hidden = is_word[numbers] & ~is_divided
+    counts = can_be_hidden.sum(axis=1)
+    rows = np.flatnonzero(counts)
+    draws = randomness.uniform(randomness.stream_key(seed, "masked words"), (len(numbers),), step=step)[rows]
+    chosen = np.minimum((draws * counts[rows]).astype("int64"), counts[rows] - 1)
+    places = (can_be_hidden[rows].cumsum(axis=1) == chosen[:, None] + 1).argmax(axis=1)
+    masked = numbers[rows].astype(np.int32)
+    words = masked[np.arange(len(rows)), places]
+    masked[np.arange(len(rows)), places] = format.mask
+    return MaskedWords(masked, places, words, rows)
 
 
 def padding_mask(tokens: npt.ArrayLike, format: TextFormat) -> npt.NDArray[np.bool_]:

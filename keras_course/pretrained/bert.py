@@ -1,10 +1,10 @@
-"""Loads BERT and models like it from checkpoints in the layout of Hugging Face, and computes vectors of sentences.
+"""Loads BERT and models like it from checkpoints in the layout of Hugging Face.
 
 The weights are in safetensors, a format of numbers only; no code of a checkpoint is run.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
@@ -27,7 +27,7 @@ from keras_course.models.bert import (
     sentence_encoder,
     text_classifier,
 )
-from keras_course.preprocessing.text import encode, word_piece_format
+from keras_course.preprocessing.text import word_piece_format
 from keras_course.preprocessing.text_format import TextFormat
 from keras_course.pretrained.bert_checkpoint import (
     HEADS,
@@ -43,14 +43,12 @@ from keras_course.pretrained.bert_checkpoint import (
 from keras_course.pretrained.notes import read_note, write_note
 from keras_course.pretrained.safetensor_files import INSTALL, LARGEST_FILE_BYTES, Tensors
 
-__all__ = ["BERTS", "Bert", "BertRecord", "embed", "load_bert"]
+__all__ = ["BERTS", "Bert", "BertRecord", "load_bert"]
 
 _HUB: Final = "https://huggingface.co/google-bert/"
 _WEB_FILES: Final = ("config.json", "vocab.txt", "model.safetensors")
 _TABLE: Final = "embeddings.word_embeddings.weight"
 _DECODER: Final = "cls.predictions.decoder"
-_STEPS: Final = {32: 4, 64: 8, 128: 16}
-"""Where each length is compiled, a sentence of up to 32 tokens is padded to a multiple of 4, and so on; else of 32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +126,7 @@ class Bert:
         config: The sizes of the encoder.
         facts: Where the weights come from: ``weights``, ``origin``, ``license`` and ``parameters``.
         class_names: The names of the classes of ``head="classifier"``, in the order of the logits.
+        heads: The heads for which the checkpoint has the weights.
     """
 
     model: keras.Model
@@ -135,6 +134,7 @@ class Bert:
     config: BertConfig
     facts: Mapping[str, Any]
     class_names: tuple[str, ...] = ()
+    heads: tuple[str, ...] = ()
 
     @cached_property
     def _vectors_of(self) -> Callable[[np.ndarray], np.ndarray]:
@@ -143,6 +143,11 @@ class Bert:
         if isinstance(model.input, dict):
             model = sentence_encoder(model, pad=self.format.pad)
         return _backend.forward(model, frozen=True)
+
+    @cached_property
+    def _outputs_of(self) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
+        """The compiled model, from the inputs of an encoder."""
+        return _backend.forward(self.model, frozen=True)
 
 
 def load_bert(
@@ -202,58 +207,6 @@ def load_bert(
     return _from_web(record, folder, facts, head, sequence_length)
 
 
-def embed(bert: Bert, sentences: Sequence[str], *, batch_size: int = 32, cut: bool = False) -> np.ndarray:
-    """Computes the vectors of sentences; the dot product of two of them is the similarity of the sentences.
-
-    Sentences of similar length are computed together. Where each length needs a program of its own, they are padded to
-    one of about 20 lengths.
-
-    Args:
-        bert: A model of ``load_bert`` with ``head=None`` or ``head="sentence"``. Its weights may be read at the first
-            call only: after training its model, take ``dataclasses.replace(bert)``.
-        sentences: The sentences.
-        batch_size: Number of sentences that are computed together.
-        cut: Whether to cut a sentence that is too long; otherwise it is an error.
-
-    Returns:
-        A float32 array (sentences, embedding_dim); the length of each row is 1.
-
-    Raises:
-        CourseError: A sentence is empty, unknown or too long, or the model has another head.
-
-    Example:
-        >>> embed(load_bert(), ["A cat sits on the mat.", "A kitten rests on a rug."]).shape
-        (2, 384)
-
-    Source: N. Reimers and I. Gurevych, "Sentence-BERT: sentence embeddings using Siamese BERT-networks", 2019.
-    """
-    check_positive(batch_size=batch_size)
-    size = bert.config.embedding_dim
-    if bert.class_names or bert.model.output.shape[-1] != size:
-        raise CourseError(f"{bert.model.name} gives no vectors of sentences; load it with head='sentence'")
-    tokens = encode(sentences, bert.format, cut=cut)
-    lengths = (tokens != bert.format.pad).sum(axis=1)
-    order = np.argsort(-lengths, kind="stable")
-    found = np.empty((len(tokens), size), "float32")
-    for start in range(0, len(tokens), batch_size):
-        rows = order[start : start + batch_size]
-        batch = tokens[rows, : _padded(int(lengths[rows[0]]))]
-        # Less than one batch becomes a power of two, from 2 up: a single row would be compiled by itself. The last of
-        # several batches has the size of the others.
-        wanted = batch_size if start else min(batch_size, max(2, 1 << (len(rows) - 1).bit_length()))
-        missing = np.repeat(batch[-1:], wanted - len(rows), axis=0)
-        found[rows] = bert._vectors_of(np.concatenate([batch, missing]))[: len(rows)]
-    return found
-
-
-def _padded(length: int) -> int:
-    """Returns the number of tokens to which a sentence is padded."""
-    if not _backend.compiles_each_shape():
-        return length
-    step = next((step for longest, step in _STEPS.items() if length <= longest), 32)
-    return -(-length // step) * step
-
-
 # --- files -----------------------------------------------------------------------------------------------------
 
 
@@ -288,6 +241,7 @@ def _load(
         config=config,
         facts={**facts, "parameters": parameters},
         class_names=class_names,
+        heads=tuple(name for name in HEADS if name and places(config, name, classes).keys() <= shapes.keys()),
     )
 
 

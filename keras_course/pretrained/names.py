@@ -1,4 +1,4 @@
-"""The names of the pre-trained models, for code that runs before Keras is imported."""
+"""The names of the pre-trained models, for code that runs before Keras is imported: classifiers, and BERT."""
 
 from typing import Final
 
@@ -16,3 +16,4 @@ NAMES: Final = (
     "efficientnet_v2_b0",
     "convnext_tiny",
 )
+BERT_NAMES: Final = ("minilm", "bert-base-cased", "bert-large-uncased-whole-word-masking-finetuned-squad")

@@ -1,4 +1,4 @@
-"""Transfer learning: a pre-trained network with a new head."""
+"""Transfer learning: a pre-trained network with a new head, for pictures or for texts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import keras
 from keras import layers
 
 from keras_course.errors import CourseError, check_fractions, check_positive
-from keras_course.models.heads import class_logits
+from keras_course.models.heads import FEATURES, class_logits
 from keras_course.randomness import Dropout, initialize
 
 
@@ -120,10 +120,10 @@ def backbone_of(model: keras.Model) -> keras.Model:
     """Returns the pre-trained part of a transfer classifier.
 
     Args:
-        model: A model from ``transfer_classifier``, or one loaded from its file.
+        model: A model from ``transfer_classifier`` or ``text_classifier``, or one loaded from its file.
 
     Returns:
-        The backbone, a model inside the model.
+        The backbone: a model inside the model, or one that shares its layers.
 
     Raises:
         CourseError: The model has no backbone.
@@ -133,36 +133,39 @@ def backbone_of(model: keras.Model) -> keras.Model:
         >>> backbone_of(dense_classifier())
         Traceback (most recent call last):
         ...
-        keras_course.errors.CourseError: model 'dense_classifier' has no backbone; build it by transfer_classifier
+        keras_course.errors.CourseError: model 'dense_classifier' has no backbone; build it by transfer_classifier, ...
     """
-    return model.layers[_backbone_index(model)].model
+    last = model.layers[_backbone_index(model)]
+    # not `input` and `output`, which a Sequential does not have
+    return last.model if isinstance(last, Backbone) else keras.Model(model.inputs[0], last.output)
 
 
 def feature_extractor(model: keras.Model) -> keras.Model:
     """Returns the part of a transfer classifier that computes the features: the backbone and the pooling after it.
 
     Args:
-        model: A model from ``transfer_classifier``.
+        model: A model from ``transfer_classifier`` or ``text_classifier``.
 
     Returns:
-        A model from raw pixels to features (batch, features) that shares the weights.
+        A model from raw pixels, or from tokens, to features (batch, features) that shares the weights.
     """
-    backbone, (last, *_) = backbone_of(model), _layers_after_backbone(model)
-    # not `input` and `output`, which a Sequential does not have
-    return keras.Model(backbone.inputs[0], type(last).from_config(last.get_config())(backbone.outputs[0]))
+    backbone, pooling = backbone_of(model), _parts_after_backbone(model)[0]
+    if pooling is None:
+        return backbone
+    return keras.Model(backbone.inputs[0], type(pooling).from_config(pooling.get_config())(backbone.outputs[0]))
 
 
 def head_of(model: keras.Model) -> keras.Model:
     """Returns the part of a transfer classifier that computes logits from features.
 
     Args:
-        model: A model from ``transfer_classifier``.
+        model: A model from ``transfer_classifier`` or ``text_classifier``.
 
     Returns:
         A model from features (batch, features) to logits that shares the weights, so that training it trains the head.
     """
-    last, *head = _layers_after_backbone(model)
-    features = x = keras.Input(last.output.shape[1:])
+    pooling, head = _parts_after_backbone(model)
+    features = x = keras.Input((pooling or model.get_layer(FEATURES)).output.shape[1:])
     for layer in head:
         x = layer(x)
     return keras.Model(features, x, name=f"{model.name}_head")
@@ -172,7 +175,7 @@ def freeze(model: keras.Model) -> None:
     """Freezes the backbone: training does not change it.
 
     Args:
-        model: A model from ``transfer_classifier``.
+        model: A model from ``transfer_classifier`` or ``text_classifier``.
 
     Raises:
         CourseError: The model has no backbone.
@@ -184,7 +187,7 @@ def unfreeze(model: keras.Model, *, last: int | None = None) -> int:
     """Unfreezes the backbone, or its last layers.
 
     Args:
-        model: A model from ``transfer_classifier``.
+        model: A model from ``transfer_classifier`` or ``text_classifier``.
         last: Number of layers with weights to unfreeze, counted from the end; the default is all.
 
     Returns:
@@ -213,14 +216,24 @@ def unfreeze(model: keras.Model, *, last: int | None = None) -> int:
 
 
 def _backbone_index(model: keras.Model) -> int:
-    found = [place for place, layer in enumerate(model.layers) if isinstance(layer, Backbone)]
+    """Returns the place of the last layer of the backbone."""
+    found = [place for place, layer in enumerate(model.layers) if isinstance(layer, Backbone) or _ends_text(layer)]
     if len(found) != 1:
-        raise CourseError(f"model {model.name!r} has no backbone; build it by transfer_classifier")
+        raise CourseError(
+            f"model {model.name!r} has no backbone; build it by transfer_classifier, or by text_classifier"
+        )
     return found[0]
 
 
-def _layers_after_backbone(model: keras.Model) -> list[keras.layers.Layer]:
-    return model.layers[_backbone_index(model) + 1 :]
+def _ends_text(layer: keras.layers.Layer) -> bool:
+    return isinstance(layer, layers.Identity) and layer.name == FEATURES
+
+
+def _parts_after_backbone(model: keras.Model) -> tuple[keras.layers.Layer | None, list[keras.layers.Layer]]:
+    """Returns the pooling of feature maps, which those of a text do not need, and the layers of the head."""
+    place = _backbone_index(model)
+    after = model.layers[place + 1 :]
+    return (after[0], after[1:]) if isinstance(model.layers[place], Backbone) else (None, after)
 
 
 def _flat(model: keras.Model) -> list[keras.layers.Layer]:

@@ -48,9 +48,10 @@ def solve_head(
     maximizes the likelihood of these predictions. Their accuracy estimates that of the method, without validation data.
 
     Args:
-        model: A model from ``transfer_classifier``, without hidden layers. Its backbone is frozen.
-        train: Photos uint8 (n, height, width, channels) and labels (n,).
-        valid: Validation photos and labels, on which the solved head is evaluated.
+        model: A model from ``transfer_classifier`` or ``text_classifier``, without hidden layers. Its backbone is
+            frozen.
+        train: Photos uint8 (n, height, width, channels), or tokens of texts int32 (n, tokens), and labels (n,).
+        valid: Validation photos or tokens and labels, on which the solved head is evaluated.
         shrinkage: From 0 up to 1: how far the covariance matrix is shrunk toward a multiple of the identity. With few
             photos its smallest eigenvalues are estimated badly.
         groups: A whole number (n,) for each photo; photos with the same number stay in one fold, such as the series of

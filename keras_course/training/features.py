@@ -1,4 +1,4 @@
-"""Computes the features of a frozen backbone once for each photo, and keeps them in a cache on the disk.
+"""Computes the features of a frozen backbone once for each photo or text, and keeps them in a cache on the disk.
 
 A frozen backbone returns the same features for the same photo in every epoch. So each photo is processed once, and
 training the head takes seconds. The key of the cache is a hash of the weights and the layers of the backbone and of the
@@ -47,11 +47,12 @@ def extract_features(
     cache: str | Path | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Features:
-    """Computes the features of pictures by a frozen model, or reads them from the cache.
+    """Computes the features of pictures or texts by a frozen model, or reads them from the cache.
 
     Args:
-        backbone: A model from pictures to features, used in inference mode.
-        pictures: uint8 (n, height, width, channels), in the format that the model takes.
+        backbone: A model from pictures, or from tokens, to features, used in inference mode.
+        pictures: uint8 (n, height, width, channels), in the format that the model takes; or the tokens of texts,
+            integers (n, tokens).
         augmentation: Random transforms of the pictures, different in each view. The random numbers depend on the row in
             ``pictures``, so that another order gives other features. Transforms that mix pictures are refused, since
             they would change the labels.
@@ -76,7 +77,9 @@ def extract_features(
     check_positive(views=views, batch_size=batch_size)
     check_augmentation(augmentation, mixing=False)
     check_samples(backbone, pictures, "pictures")
-    if pictures.dtype != np.uint8:
+    if pictures.ndim == 2 and np.issubdtype(pictures.dtype, np.integer):
+        pictures = pictures.astype("int32")  # tokens: the key of a text is the same for all types of integers
+    elif pictures.dtype != np.uint8:
         raise CourseError(f"pictures are {pictures.dtype}; give uint8, from 0 to 255")
     if augmentation is None and views > 1:
         raise CourseError(f"views is {views}, and there is no augmentation; give one, or views=1")

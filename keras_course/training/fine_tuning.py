@@ -81,9 +81,9 @@ def train_head(
     second. The learning rate decays along half a cosine.
 
     Args:
-        model: A model from ``transfer_classifier``. Its backbone is frozen.
-        train: Training photos uint8 (n, height, width, 3) and labels (n,).
-        valid: Validation photos and labels, on which the model is evaluated after each epoch.
+        model: A model from ``transfer_classifier`` or ``text_classifier``. Its backbone is frozen.
+        train: Training photos uint8 (n, height, width, 3), or tokens of texts int32 (n, tokens), and labels (n,).
+        valid: Validation photos or tokens and labels, on which the model is evaluated after each epoch.
         epochs: Number of epochs.
         batch_size: Photos in a batch.
         learning_rate: The initial learning rate.
@@ -158,9 +158,9 @@ def fine_tune(
     has a short linear warm-up and then decays along half a cosine.
 
     Args:
-        model: A model from ``transfer_classifier``.
-        train: Training photos uint8 (n, height, width, 3) and labels (n,).
-        valid: Validation photos and labels, on which the model is evaluated after each epoch.
+        model: A model from ``transfer_classifier`` or ``text_classifier``.
+        train: Training photos uint8 (n, height, width, 3), or tokens of texts int32 (n, tokens), and labels (n,).
+        valid: Validation photos or tokens and labels, on which the model is evaluated after each epoch.
         last: Number of layers of the backbone to train, counted from the end; the default is all.
         epochs: Number of epochs.
         batch_size: Photos in a batch.

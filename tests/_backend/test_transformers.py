@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from keras_course.preprocessing.text import encode
-from keras_course.pretrained.bert import embed, load_bert
+from keras_course.pretrained import embed, load_bert
 
 DATA = Path(__file__).parent.parent / "data"
 SPEC = importlib.util.spec_from_file_location("make_bert", DATA / "make_bert.py")

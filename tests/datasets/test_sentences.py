@@ -308,7 +308,7 @@ class TestForeignFiles:
         def refuse(*arguments):
             raise PermissionError(errno.EACCES, "no")
 
-        monkeypatch.setattr(sentences, "_lines", refuse)
+        monkeypatch.setattr(sentences, "lines", refuse)
         assert_refused(path, f"{path} cannot be read: no")
 
 

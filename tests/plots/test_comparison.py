@@ -29,3 +29,21 @@ def test_numbers_out_of_range_are_refused(ways):
 
 def test_a_single_method_is_drawn():
     assert len(plots.comparison({"head": (100.0, 1.0)}).axes) == 2
+
+
+def test_a_spread_is_a_line_through_the_point():
+    left, right = plots.comparison(WAYS, spreads={"everything": 0.0, "head": 2.0, "last layers": 0.5}).axes
+    ends = [segment[:, 0].tolist() for segment in left.collections[0].get_segments()]
+    assert ends == [[92.25, 96.25], [95.5, 96.5], [97.5, 97.5]]
+    assert [text.get_text() for text in left.texts] == ["94.25 ± 2.00", "96.00 ± 0.50", "97.50 ± 0.00"]
+    assert not right.collections
+    assert left.get_xlim()[0] < 92.25 < 97.5 < left.get_xlim()[1]
+
+
+@pytest.mark.parametrize(
+    ("spreads", "message"),
+    [({"head": 1.0}, "spreads are of head; give those of head"), (dict.fromkeys(WAYS, -1.0), "spreads are")],
+)
+def test_spreads_that_do_not_fit_are_refused(spreads, message):
+    with pytest.raises(CourseError, match=message):
+        plots.comparison(WAYS, spreads=spreads)

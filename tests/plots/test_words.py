@@ -228,6 +228,34 @@ def test_numbers_have_as_many_digits_as_the_largest_needs(values, numbers):
     assert [text.get_text() for text in axes.texts][1::2] == numbers
 
 
+# --- Word pieces ----------------------------------------------------------------------------------------------------
+
+
+def test_each_piece_has_its_number_and_the_color_of_its_segment():
+    figure = plots.word_pieces(["[CLS]", "play", "##s", "[SEP]"], [101, 7, 30521, 102], [0, 0, 1, 1], title="A title")
+    axes = figure.axes[0]
+    assert texts(axes.texts) == ["[CLS]", "101", "play", "7", "##s", "30521", "[SEP]", "102"]
+    first, second, third, fourth = (patch.get_facecolor() for patch in axes.patches)
+    assert first == second != third == fourth
+    assert texts(figure.legends[0].get_texts()) == ["segment 0", "segment 1"]
+    assert texts(plots.word_pieces(["a"], [1]).legends[0].get_texts()) == ["segment 0"]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "numbers", "segments", "message"),
+    [
+        ([], [], None, "there are 0 tokens"),
+        (["a"], [1, 2], None, "numbers has shape"),
+        (["a"], [1], [0, 1], "segment_ids has shape"),
+        (["a"], [1], [4], "segment_ids are from 4 to 4; give 0 to 3"),
+        (["a"], [1], [-1], "segment_ids are from -1"),
+    ],
+)
+def test_pieces_that_do_not_fit_are_refused(tokens, numbers, segments, message):
+    with pytest.raises(CourseError, match=message):
+        plots.word_pieces(tokens, numbers, segments)
+
+
 # --- Perplexities ---------------------------------------------------------------------------------------------------
 
 
@@ -277,6 +305,7 @@ EVERY_FUNCTION = {
     "attention_maps": lambda: plots.attention_maps(np.full((2, COUNT, COUNT), 0.1), NASTY, title=NASTY[3]),
     "similarity_matrix": lambda: plots.similarity_matrix(np.eye(COUNT), NASTY, title=NASTY[4], label=NASTY[0]),
     "token_contributions": lambda: plots.token_contributions(np.ones(COUNT), NASTY, title=NASTY[5], label=NASTY[0]),
+    "word_pieces": lambda: plots.word_pieces(NASTY, range(COUNT), title=NASTY[0]),
     "perplexities": lambda: plots.perplexities(dict.fromkeys(NASTY, 2.5), title=NASTY[6], label=NASTY[0]),
 }
 

@@ -563,6 +563,69 @@ class TestWordPieces:
         assert encode(["to"], words()).shape == (1, 8)
 
 
+class TestMaskedWords:
+    PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "to", "be", "##ing", "not", ".", "or", "##s")
+    FORMAT = text.word_piece_format(PIECES, sequence_length=10, lowercase=True)
+
+    def test_only_whole_words_that_are_known_are_hidden(self):
+        texts = ["To being. Not xyz", "beings", "or", "..."]
+        tokens = text.encode(texts, self.FORMAT, check=False)
+        seen = {row: set() for row in range(4)}
+        for step in range(40):
+            found = text.mask_words(tokens, self.FORMAT, step=step)
+            assert found.rows.tolist() == [0, 2]
+            for row, place, word, changed in zip(found.rows, found.places, found.words, found.tokens, strict=True):
+                assert changed[place] == self.FORMAT.mask
+                assert tokens[row, place] == word
+                assert (np.delete(changed, place) == np.delete(tokens[row], place)).all()
+                seen[row].add(self.PIECES[word])
+        assert seen == {0: {"to", "not"}, 1: set(), 2: {"or"}, 3: set()}
+
+    def test_each_word_is_hidden_equally_often(self):
+        tokens = np.repeat(text.encode(["to be or not"], self.FORMAT), 4000, axis=0)
+        counts = np.bincount(text.mask_words(tokens, self.FORMAT).places)
+        assert (np.abs(counts[1:] - 1000) < 4 * np.sqrt(1000)).all()
+
+    def test_the_seed_and_the_step_choose(self):
+        tokens = np.repeat(text.encode(["to be or not"], self.FORMAT), 20, axis=0)
+        chosen = [
+            tuple(text.mask_words(tokens, self.FORMAT, seed=seed, step=step).places)
+            for seed, step in ((0, 0), (0, 1), (1, 0), (0, 0))
+        ]
+        assert len(set(chosen)) == 3
+        assert chosen[0] == chosen[3]
+
+    def test_the_tokens_are_left_as_they_are(self):
+        tokens = text.encode(["to be"], self.FORMAT)
+        before = tokens.copy()
+        text.mask_words(tokens, self.FORMAT)
+        assert (tokens == before).all()
+
+    def test_nothing_to_hide(self):
+        found = text.mask_words(np.zeros((0, 10), "int32"), self.FORMAT)
+        assert [len(part) for part in found] == [0, 0, 0, 0]
+
+    @pytest.mark.parametrize(
+        ("tokens", "message"),
+        [
+            ([2, 5, 3], r"tokens are int64 \(3,\)"),
+            ([[2.0, 5.0]], "tokens are float64"),
+            ([[2, 12, 3]], "tokens are from 2 to 12; give numbers from 0 to 11"),
+            ([[-1, 5, 3]], "tokens are from -1"),
+        ],
+    )
+    def test_bad_tokens(self, tokens, message):
+        with pytest.raises(CourseError, match=message):
+            text.mask_words(tokens, self.FORMAT)
+
+    def test_bad_formats(self):
+        with pytest.raises(CourseError, match="the format has words; give one of word pieces"):
+            text.mask_words([[1]], words())
+        without_mask = text.word_piece_format(self.PIECES[:4] + self.PIECES[5:], sequence_length=10, lowercase=True)
+        with pytest.raises(CourseError, match="MASK"):
+            text.mask_words([[2, 5, 3]], without_mask)
+
+
 class TestVocabularyFiles:
     def write(self, folder, content, name="vocab.txt"):
         path = folder / name

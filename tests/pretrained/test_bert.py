@@ -17,7 +17,8 @@ from safetensors.numpy import load_file, save_file
 from keras_course import _backend, files
 from keras_course.errors import CourseError, MissingPackageError
 from keras_course.pretrained import bert as bert_module
-from keras_course.pretrained.bert import BERTS, embed, load_bert
+from keras_course.pretrained.bert import BERTS, load_bert
+from keras_course.pretrained.bert_tasks import embed
 
 DATA = Path(__file__).parent.parent / "data"
 SPEC = importlib.util.spec_from_file_location("make_bert", DATA / "make_bert.py")
