@@ -527,6 +527,18 @@ def test_smoothed_labels_without_class_weights():
     assert found == pytest.approx(-(labels * np.log(probabilities)).sum(axis=1).mean(), abs=1e-5)
 
 
+def test_all_layers_are_unfrozen_after_only_some_were():
+    model = classifier()
+    some, everything = unfreeze(model, last=1), unfreeze(model)
+    assert some < everything == sum(int(np.prod(weight.shape)) for weight in backbone_of(model).trainable_weights)
+    backbone_of(model).layers[2].trainable = False
+    assert unfreeze(model) == everything
+    backbone_of(model).trainable = False
+    backbone_of(model).layers[2].trainable = True
+    freeze(model)
+    assert not backbone_of(model).trainable_weights
+
+
 # --- texts -----------------------------------------------------------------------------------------------------
 
 

@@ -69,7 +69,8 @@ model = keras.Model(inputs, head(keras.layers.GlobalAveragePooling2D()(maps)))
 for layer in backbone.layers[:-20]:
     layer.trainable = False
 compile_and_fit(model, x_train, y_train, 0.0003, epochs)
-backbone.trainable = True
+for layer in backbone.layers:  # TensorFlow would ignore True for the backbone, which is True already
+    layer.trainable = True
 compile_and_fit(model, x_train, y_train, 0.0003, epochs)
 print("accuracy", np.mean(model.predict(x_valid, verbose=0).argmax(axis=-1) == y_valid))
 model.save(sys.argv[3])

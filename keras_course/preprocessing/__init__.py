@@ -10,10 +10,12 @@ if TYPE_CHECKING:
     from keras_course.preprocessing.images import prepare, read_picture
     from keras_course.preprocessing.text import (
         EncodedPairs,
+        MaskedWords,
         character_format,
         decode,
         encode,
         encode_pairs,
+        mask_words,
         padding_mask,
         prefixes,
         sequences,
@@ -23,12 +25,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EncodedPairs",
+    "MaskedWords",
     "PictureFormat",
     "TextFormat",
     "character_format",
     "decode",
     "encode",
     "encode_pairs",
+    "mask_words",
     "padding_mask",
     "prefixes",
     "prepare",

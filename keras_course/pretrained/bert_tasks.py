@@ -55,6 +55,7 @@ def embed(bert: Bert, sentences: Sequence[str], *, batch_size: int = 32, cut: bo
         CourseError: A sentence is empty, unknown or too long, or the model has another head.
 
     Example:
+        >>> from keras_course.pretrained import load_bert
         >>> embed(load_bert(), ["A cat sits on the mat.", "A kitten rests on a rug."]).shape
         (2, 384)
 
@@ -88,6 +89,7 @@ def token_vectors(bert: Bert, tokens: npt.ArrayLike, places: npt.ArrayLike, *, b
         CourseError: The model has a head, or tokens and places do not fit.
 
     Example:
+        >>> from keras_course.pretrained import load_bert
         >>> bert = load_bert()
         >>> tokens = encode(["A cat sits on the mat."], bert.format)
         >>> token_vectors(bert, tokens, [2]).shape

@@ -180,7 +180,7 @@ def freeze(model: keras.Model) -> None:
     Raises:
         CourseError: The model has no backbone.
     """
-    backbone_of(model).trainable = False
+    _set_trainable(backbone_of(model), False)
 
 
 def unfreeze(model: keras.Model, *, last: int | None = None) -> int:
@@ -209,10 +209,17 @@ def unfreeze(model: keras.Model, *, last: int | None = None) -> int:
         check_positive(last=last)
         if last > len(with_weights):
             raise CourseError(f"last is {last}, and the backbone has {len(with_weights)} layers with weights")
-    backbone.trainable = True
+    _set_trainable(backbone, True)
     for layer in with_weights[: len(with_weights) - (last or len(with_weights))]:
         layer.trainable = False
     return sum(int(keras.ops.size(weight)) for weight in backbone.trainable_weights)
+
+
+def _set_trainable(backbone: keras.Model, value: bool) -> None:
+    """Freezes or unfreezes all layers of a model."""
+    # TensorFlow ignores a value that the model has already, although layers inside may have the other one
+    backbone.trainable = not value
+    backbone.trainable = value
 
 
 def _backbone_index(model: keras.Model) -> int:
