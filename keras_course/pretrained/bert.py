@@ -137,7 +137,7 @@ class Bert:
     heads: tuple[str, ...] = ()
 
     @cached_property
-    def _vectors_of(self) -> Callable[[np.ndarray], np.ndarray]:
+    def vectors_of(self) -> Callable[[np.ndarray], np.ndarray]:
         """The compiled function from tokens to vectors of sentences."""
         model = self.model
         if isinstance(model.input, dict):
@@ -145,7 +145,7 @@ class Bert:
         return _backend.forward(model, frozen=True)
 
     @cached_property
-    def _outputs_of(self) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
+    def outputs_of(self) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
         """The compiled model, from the inputs of an encoder."""
         return _backend.forward(self.model, frozen=True)
 

@@ -68,7 +68,7 @@ def embed(bert: Bert, sentences: Sequence[str], *, batch_size: int = 32, cut: bo
     tokens = encode(sentences, bert.format, cut=cut)
     found = np.empty((len(tokens), size), "float32")
     for rows, batch in _batches(tokens, bert.format.pad, batch_size):
-        found[rows] = bert._vectors_of(batch)[: len(rows)]
+        found[rows] = bert.vectors_of(batch)[: len(rows)]
     return found
 
 
@@ -107,7 +107,7 @@ def token_vectors(bert: Bert, tokens: npt.ArrayLike, places: npt.ArrayLike, *, b
         raise CourseError(f"places are {columns.dtype} {columns.shape}; give the place of a token in each text")
     found = np.empty((len(numbers), bert.config.embedding_dim), "float32")
     for rows, batch in _batches(numbers.astype("int32"), bert.format.pad, batch_size):
-        hidden = bert._outputs_of(_inputs(batch, np.zeros_like(batch), bert.format.pad))
+        hidden = bert.outputs_of(_inputs(batch, np.zeros_like(batch), bert.format.pad))
         found[rows] = hidden[np.arange(len(rows)), columns[rows]]
     return found
 
@@ -142,7 +142,7 @@ def fill_mask(bert: Bert, text: str, *, count: int = 5) -> list[tuple[str, float
     if len(places) != 1:
         raise CourseError(f"the text has {len(places)} [MASK]; write it once, for the word to predict")
     ((_, batch),) = _batches(tokens, bert.format.pad, 1)
-    logits = bert._outputs_of(_inputs(batch, np.zeros_like(batch), bert.format.pad))[0, places[0]]
+    logits = bert.outputs_of(_inputs(batch, np.zeros_like(batch), bert.format.pad))[0, places[0]]
     probabilities = _softmax(logits)
     special = [bert.format.numbers[token] for token in SPECIAL_PIECES if token in bert.format.numbers]
     order = [number for number in np.argsort(-probabilities, kind="stable").tolist() if number not in special]
@@ -181,7 +181,7 @@ def find_answer(bert: Bert, question: str, paragraph: str, *, longest: int = 30)
     pair = encode_pairs([question], [paragraph], bert.format)
     ((_, batch),) = _batches(pair.tokens, bert.format.pad, 1)
     segment_ids = np.repeat(pair.segment_ids[:, : batch.shape[1]], len(batch), axis=0)
-    logits = bert._outputs_of(_inputs(batch, segment_ids, bert.format.pad))
+    logits = bert.outputs_of(_inputs(batch, segment_ids, bert.format.pad))
     places = np.flatnonzero(pair.offsets[0, :, 0] >= 0)
     first, last = logits[0, places].T.astype("float64")
     sums = first[:, None] + last  # (first token, last token)

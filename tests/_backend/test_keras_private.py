@@ -47,7 +47,7 @@ def test_each_hook_has_a_test_and_a_line_in_the_table():
 
 FOREIGN = (
     *("_replace", "_asdict", "_fields", "_exit", "_schema"),  # of Python, and of a graph of PyTorch
-    *("_linear_pointwise", "_convolution_pointwise", "_fused_adam_"),  # operations of PyTorch
+    *("_linear_pointwise", "_convolution_pointwise", "_fused_adam_", "_unsafe_view"),  # operations of PyTorch
 )
 
 

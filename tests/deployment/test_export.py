@@ -275,7 +275,7 @@ def test_an_export_with_nan_logits_is_refused(make_run, monkeypatch, kind):
 
 
 def test_an_error_of_the_converter_is_explained(make_run, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise RuntimeError("operator 'Frobnicate'\nis not known")
 
     run = make_run("dense")
@@ -289,7 +289,7 @@ def test_an_error_of_the_converter_is_explained(make_run, monkeypatch):
 def test_an_export_that_cannot_be_opened_is_explained(make_run, monkeypatch):
     import onnx
 
-    def write(model, path, kind):
+    def write(model, path, kind, *, longest):
         ends = [
             onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 28, 28, 1]) for name in ("x", "y")
         ]

@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 from keras_course import _backend, files
 from keras_course.errors import CourseError, MissingPackageError
 from keras_course.pretrained import bert as bert_module
+from keras_course.pretrained import bert_tasks
 from keras_course.pretrained.bert import BERTS, load_bert
 from keras_course.pretrained.bert_tasks import embed
 
@@ -389,7 +390,7 @@ def test_few_shapes_are_compiled(small):
         return np.ones((len(tokens), 12), "float32")
 
     loaded = replace(small)
-    loaded.__dict__["_vectors_of"] = run
+    loaded.__dict__["vectors_of"] = run
     for count in (1, 2, 3, 5, 20, 33, 100):
         embed(loaded, sentences(count, seed=count), batch_size=16)
     assert {rows for rows, _ in shapes} == {2, 4, 8, 16}
@@ -398,7 +399,7 @@ def test_few_shapes_are_compiled(small):
 
 
 def test_a_sentence_is_padded_to_one_of_few_lengths_where_each_is_compiled():
-    found = [bert_module._padded(length) for length in range(1, 513)]
+    found = [bert_tasks._padded(length) for length in range(1, 513)]
     assert all(length <= padded for length, padded in enumerate(found, 1))
     assert found == sorted(found)
     assert found[-1] == 512
