@@ -441,7 +441,7 @@ def headlines(tmp_path_factory):
     """The folder of a run of lesson 11 on a few sentences, the file of these sentences, and what it printed."""
     folder = tmp_path_factory.mktemp("11_headlines")
     file = folder / "few.txt"
-    file.write_text("\n".join(sentences.load_data("sample")[:400]), encoding="utf-8")
+    file.write_text("\n".join(sentences.load_data("sample")[:250]), encoding="utf-8")
     arguments = ("--data", file, "--epochs", 2, "--batch-size", 64, "--seed", SEED, "--log-steps")
     return folder / "run", file, run_lesson("11_headlines", *arguments, "--output", folder / "run")
 

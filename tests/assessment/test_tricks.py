@@ -315,6 +315,7 @@ def test_a_process_that_violates_the_protocol_is_not_graded(tools, photos, tmp_p
 )
 def test_malformed_answers_are_not_graded(tools, photos, tmp_path, monkeypatch, header, content, reason):
     about = {"card": tools.card().to_json(), "format": "onnx", "runtime": "none", "seconds": 1, "compiled": False}
+    about |= {"any_length": False}
     messages = b"".join(
         len(text).to_bytes(4, "big") + text + more
         for text, more in ((json.dumps(about).encode(), b""), (json.dumps(header).encode(), content))

@@ -29,9 +29,9 @@ def hostile_server(start_server, tmp_path_factory):
 
     attacks = ("<img/src=x/onerror=alert(1)>", "</script><script>alert(1)</script>", "&amp;<b>", "javascript:alert(1)")
     text_format = TextFormat(
-        unit="words", vocabulary=("[PAD]", "[UNK]", "[END]", *attacks), sequence_length=4, padding="left"
+        unit="words", vocabulary=("[PAD]", "[UNK]", "[END]", *attacks), sequence_length=60, padding="left"
     )
-    model = recurrent_language_model(vocabulary_size=7, sequence_length=4, units=2)
+    model = recurrent_language_model(vocabulary_size=7, sequence_length=60, units=2)
     model.set_weights([np.zeros(weight.shape) for weight in model.get_weights()])
     card = ModelCard(title="<script>alert(1)</script>", text_format=text_format, data="</script>", limits="<b>")
     folder = tmp_path_factory.mktemp("hostile") / "run"

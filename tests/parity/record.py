@@ -152,7 +152,6 @@ def language_models():
     small = {"embedding_dim": 32, "num_heads": 4, "intermediate_dim": 64}
     models = {
         "lstm": (recurrent_language_model(units=32, **sizes), (x, last), "left"),
-        "gru": (recurrent_language_model(units=32, cell="gru", **sizes), (x, last), "left"),
         "transformer": (causal_language_model(**small, **sizes), (texts[:, :-1], following), "right"),
     }
     vocabulary = ("[PAD]", "[UNK]", "[END]", *(f"word{number}" for number in range(3, WORDS)))

@@ -100,7 +100,7 @@ LANGUAGE_TOLERANCES = {5: 1e-5, 50: 1e-3}
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
-@pytest.mark.parametrize("name", ["lstm", "gru", "transformer"])
+@pytest.mark.parametrize("name", ["lstm", "transformer"])
 def test_one_seed_one_curve_of_a_language_model(recordings, name, pair):
     first, second = (recordings[backend][f"language/curves/{name}"] for backend in pair)
     assert len(first) == 60
@@ -112,7 +112,7 @@ def test_one_seed_one_curve_of_a_language_model(recordings, name, pair):
 
 def test_a_seed_writes_the_same_words(recordings):
     names = same_names(recordings, "language/words/")
-    assert len(names) == 15
+    assert len(names) == 10
     for name in names:
         first, *others = (recording[name] for recording in recordings.values())
         assert len(first) > 0

@@ -127,7 +127,7 @@ def test_the_largest_bodies_are_answered_without_a_memory_leak(text_server):
     for _ in range(5):
         assert text_server.ask("POST", "/predict?cut=true", largest, JSON)[0] == 200
     before = process.memory_info().rss
-    for _ in range(50):
+    for _ in range(20):
         started = time.perf_counter()
         assert text_server.ask("POST", "/predict?cut=true", largest, JSON)[0] == 200
         assert time.perf_counter() - started < 2
