@@ -1,6 +1,7 @@
 """Reads the lines of text files and the rows of tables that are not trusted, with memory for one line at a time."""
 
 import csv
+import itertools
 from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
@@ -20,20 +21,26 @@ def lines(file: IO[bytes], path: Path) -> Generator[str, None, None]:
 
     Raises a CourseError for a line that is too long, is no UTF-8 or has a NUL byte. ``path`` is for messages.
     """
-    number = 0
-    while line := file.readline(LARGEST_LINE_BYTES + 1):
-        number += 1
-        place = f"{shown(path)}, line {number:,},"
-        if len(line) > LARGEST_LINE_BYTES:
-            raise CourseError(f"{place} has more than {LARGEST_LINE_BYTES:,} bytes; put each sentence into a line")
-        if b"\0" in line:
-            raise CourseError(f"{place} has a NUL byte, as binary files and UTF-16 have; save it as text in UTF-8")
-        try:
-            text = line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            byte = line[error.start]
-            raise CourseError(f"{place} is no UTF-8: byte 0x{byte:02x} at {error.start}; save it as UTF-8") from None
+    for number in itertools.count(1):
+        line = file.readline(LARGEST_LINE_BYTES + 1)
+        if not line:
+            return
+        if (wrong := _what_is_wrong(line)) is not None:
+            raise CourseError(f"{shown(path)}, line {number:,}, {wrong}")
+        text = line.decode("utf-8")
         yield text.removeprefix("\ufeff") if number == 1 else text
+
+
+def _what_is_wrong(line: bytes) -> str | None:
+    if len(line) > LARGEST_LINE_BYTES:
+        return f"has more than {LARGEST_LINE_BYTES:,} bytes; put each sentence into a line"
+    if b"\0" in line:
+        return "has a NUL byte, as binary files and UTF-16 have; save it as text in UTF-8"
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return f"is no UTF-8: byte 0x{line[error.start]:02x} at {error.start}; save it as UTF-8"
+    return None
 
 
 def table_rows(file: IO[bytes], path: Path) -> Generator[list[str], None, None]:
