@@ -36,7 +36,6 @@ from keras_course.pretrained import (
     embed,
     fill_mask,
     find_answer,
-    freeze,
     load_bert,
     load_word_vectors,
     token_vectors,
@@ -55,6 +54,8 @@ reviews = rated_snippets.locate(options.data)
 rated = rated_snippets.balanced(rated_snippets.load_data(reviews, least=1.0), per_class=400, seed=options.seed)
 labels = (rated.ratings > 0).astype("int32")
 CLASSES = ("negative", "positive")
+SEEDS = range(options.seed, options.seed + 3)
+splits = {seed: split_by_group(rated.groups, labels, valid_share=0.5, seed=seed) for seed in SEEDS}
 lines = sentences.load_data("sample")[: 20 * len(labels)]  # with a small table of rated sentences, all is short
 print(f"{len(labels):,} rated sentences, {labels.sum():,} of them positive; {len(lines):,} sentences by Shakespeare")
 for number in (0, len(labels) - 1):
@@ -219,8 +220,7 @@ def note(name, history, started):
     ways.setdefault(name, []).append((history["val_accuracy"][-1], time.perf_counter() - started))
 
 
-for seed in range(options.seed, options.seed + 3):
-    places = split_by_group(rated.groups, labels, valid_share=0.5, seed=seed)
+for seed, places in splits.items():
     train, valid = ((tokens[rows], labels[rows]) for rows in places)
     started = time.perf_counter()
     if glove is not None:
@@ -232,11 +232,10 @@ for seed in range(options.seed, options.seed + 3):
     started = time.perf_counter()
     note("frozen, solved head", solve_head(model, train, valid), started)
     started = time.perf_counter()
-    freeze(model)
     trained = text_classifier(bert.model, num_classes=2, pad=short.pad, seed=seed)
     note("frozen, trained head", train_head(trained, train, valid, seed=seed, progress=False), started)
     started = time.perf_counter()
-    inside = run if seed == options.seed + 2 else None
+    inside = run if seed == SEEDS[-1] else None
     history = fine_tune(
         trained,
         train,
@@ -318,6 +317,6 @@ run.finish(
 # - `keras-course predict runs/12_bert "What a waste of time!"`. Does it understand "not bad at all"? And irony?
 # - `kind="tweets"` in section 1: trained on reviews, is it right about tweets?
 # - 40 sentences for training instead of 400: which way loses most?
-# - `last=20` in `fine_tune`: how many blocks must be trained?
+# - `last=2` in `fine_tune`: how many blocks must be trained?
 # - `per_class=2000`: does fine-tuning win now?
 # - `--model FOLDER` with `bert-base-cased`: are its sentence vectors as good as MiniLM's? Why not?
