@@ -77,7 +77,7 @@ def extract_features(
     check_positive(views=views, batch_size=batch_size)
     check_augmentation(augmentation, mixing=False)
     check_samples(backbone, pictures, "pictures")
-    if pictures.ndim == 2 and np.issubdtype(pictures.dtype, np.integer):
+    if _backend.input_of(backbone)[0] == "tokens" and np.issubdtype(pictures.dtype, np.integer):
         pictures = pictures.astype("int32")  # tokens: the key of a text is the same for all types of integers
     elif pictures.dtype != np.uint8:
         raise CourseError(f"pictures are {pictures.dtype}; give uint8, from 0 to 255")
