@@ -419,12 +419,7 @@ def mask_words(tokens: npt.ArrayLike, format: TextFormat, *, seed: int = 0, step
     """
     if format.unit != WORD_PIECES:
         raise CourseError(f"the format has {format.unit}; give one of word pieces to hide words")
-    numbers = np.asarray(tokens)
-    if numbers.ndim != 2 or not np.issubdtype(numbers.dtype, np.integer):
-        raise CourseError(f"tokens are {numbers.dtype} {numbers.shape}; give the integers (n, tokens) of encode")
-    size = len(format.vocabulary)
-    if numbers.size and not 0 <= int(numbers.min()) <= int(numbers.max()) < size:
-        raise CourseError(f"tokens are from {numbers.min()} to {numbers.max()}; give numbers from 0 to {size - 1}")
+    numbers = checked_tokens(tokens, format)
     is_piece = np.array([token.startswith("##") for token in format.vocabulary])
     is_word = np.array([token not in SPECIAL_PIECES and token.isalnum() for token in format.vocabulary])
     is_divided = np.pad(is_piece[numbers[:, 1:]], ((0, 0), (0, 1)))  # the next token continues the word
@@ -434,10 +429,21 @@ def mask_words(tokens: npt.ArrayLike, format: TextFormat, *, seed: int = 0, step
     draws = randomness.uniform(randomness.stream_key(seed, "masked words"), (len(numbers),), step=step)[rows]
     chosen = np.minimum((draws * counts[rows]).astype("int64"), counts[rows] - 1)
     places = (can_be_hidden[rows].cumsum(axis=1) == chosen[:, None] + 1).argmax(axis=1)
-    masked = numbers[rows].astype(np.int32)
+    masked = numbers[rows]
     words = masked[np.arange(len(rows)), places]
     masked[np.arange(len(rows)), places] = format.mask
     return MaskedWords(masked, places, words, rows)
+
+
+def checked_tokens(tokens: npt.ArrayLike, format: TextFormat) -> Tokens:
+    """Returns encoded texts as int32 ``(n, tokens)``; raises a CourseError if they are not tokens of the format."""
+    numbers = np.asarray(tokens)
+    if numbers.ndim != 2 or not np.issubdtype(numbers.dtype, np.integer):
+        raise CourseError(f"tokens are {numbers.dtype} {numbers.shape}; give the integers (n, tokens) of encode")
+    size = len(format.vocabulary)
+    if numbers.size and not 0 <= int(numbers.min()) <= int(numbers.max()) < size:
+        raise CourseError(f"tokens are from {numbers.min()} to {numbers.max()}; give numbers from 0 to {size - 1}")
+    return numbers.astype(np.int32)
 
 
 def padding_mask(tokens: npt.ArrayLike, format: TextFormat) -> npt.NDArray[np.bool_]:

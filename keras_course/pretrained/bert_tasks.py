@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from keras_course import _backend
 from keras_course.errors import CourseError, check_positive
-from keras_course.preprocessing.text import encode, encode_pairs
+from keras_course.preprocessing.text import checked_tokens, encode, encode_pairs
 from keras_course.preprocessing.text_format import SPECIAL_PIECES
 from keras_course.pretrained.bert import Bert
 
@@ -98,15 +98,13 @@ def token_vectors(bert: Bert, tokens: npt.ArrayLike, places: npt.ArrayLike, *, b
     check_positive(batch_size=batch_size)
     if not isinstance(bert.model.input, dict) or bert.model.output.shape[-1] != bert.config.embedding_dim:
         raise CourseError(f"{bert.model.name} gives no vectors of tokens; load it with head=None")
-    numbers, columns = np.asarray(tokens), np.asarray(places)
-    if numbers.ndim != 2 or not np.issubdtype(numbers.dtype, np.integer):
-        raise CourseError(f"tokens are {numbers.dtype} {numbers.shape}; give the integers (n, tokens) of encode")
+    numbers, columns = checked_tokens(tokens, bert.format), np.asarray(places)
     lengths = (numbers != bert.format.pad).sum(axis=1)
     fits = columns.shape == lengths.shape and np.issubdtype(columns.dtype, np.integer)
     if not fits or ((columns < 0) | (columns >= lengths)).any():
         raise CourseError(f"places are {columns.dtype} {columns.shape}; give the place of a token in each text")
     found = np.empty((len(numbers), bert.config.embedding_dim), "float32")
-    for rows, batch in _batches(numbers.astype("int32"), bert.format.pad, batch_size):
+    for rows, batch in _batches(numbers, bert.format.pad, batch_size):
         hidden = bert.outputs_of(_inputs(batch, np.zeros_like(batch), bert.format.pad))
         found[rows] = hidden[np.arange(len(rows)), columns[rows]]
     return found

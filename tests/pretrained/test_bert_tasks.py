@@ -73,6 +73,7 @@ class TestTokenVectors:
         [
             ([2, 5, 3], [0], r"tokens are int64 \(3,\)"),
             ([[2.0, 5.0, 3.0]], [0], "tokens are float64"),
+            ([[2, 10**6, 3]], [1], "tokens are from 2 to 1000000; give numbers from 0 to"),
             ([[2, 5, 3]], [0, 1], r"places are int64 \(2,\)"),
             ([[2, 5, 3]], [3], "places are"),
             ([[2, 5, 3]], [-1], "places are"),
