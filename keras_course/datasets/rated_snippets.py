@@ -211,13 +211,13 @@ def balanced(snippets: Snippets, *, per_class: int, seed: int = 0) -> Snippets:
 def _table(file: IO[bytes], path: Path) -> Generator[tuple[str, float, str], None, None]:
     """Yields the text, the rating and the group of each row of a table."""
     with closing(table_rows(file, path)) as rows:
-        header = [name.strip().lower() for name in next(rows, [])]
+        header = [name.strip().lower() for name in next(rows, (1, []))[1]]
         for name in ("text", "rating"):
             if name not in header:
                 there = names_of(header) if any(header) else "no columns"
                 raise CourseError(f"{shown(path)} has no column {name!r}; it has {there}")
         places = [header.index(name) if name in header else None for name in ("text", "rating", "group")]
-        for number, row in enumerate(rows, start=2):
+        for number, row in rows:
             text, rating, group = ("" if place is None or place >= len(row) else row[place] for place in places)
             yield " ".join(text.split()), _rating(rating, path, number), group
 

@@ -314,9 +314,9 @@ def _read_text(file: IO[bytes], path: Path, found: _Collection) -> None:
 def _read_table(file: IO[bytes], path: Path, column: str | None, found: _Collection) -> None:
     """Reads one column."""
     with closing(table_rows(file, path)) as rows:
-        header = [name.strip() for name in next(rows, [])]
+        header = [name.strip() for name in next(rows, (1, []))[1]]
         place = _place_of(column, header, path)
-        for row in rows:
+        for _, row in rows:
             if len(row) <= place:
                 found.rows["too short"] += 1
             else:

@@ -25,26 +25,27 @@ def lines(file: IO[bytes], path: Path) -> Generator[str, None, None]:
         line = file.readline(LARGEST_LINE_BYTES + 1)
         if not line:
             return
-        if (wrong := _what_is_wrong(line)) is not None:
-            raise CourseError(f"{shown(path)}, line {number:,}, {wrong}")
-        text = line.decode("utf-8")
+        try:
+            text = _decoded(line)
+        except CourseError as error:
+            raise CourseError(f"{shown(path)}, line {number:,}, {error}") from None
         yield text.removeprefix("\ufeff") if number == 1 else text
 
 
-def _what_is_wrong(line: bytes) -> str | None:
+def _decoded(line: bytes) -> str:
     if len(line) > LARGEST_LINE_BYTES:
-        return f"has more than {LARGEST_LINE_BYTES:,} bytes; put each sentence into a line"
+        raise CourseError(f"has more than {LARGEST_LINE_BYTES:,} bytes; put each sentence into a line")
     if b"\0" in line:
-        return "has a NUL byte, as binary files and UTF-16 have; save it as text in UTF-8"
+        raise CourseError("has a NUL byte, as binary files and UTF-16 have; save it as text in UTF-8")
     try:
-        line.decode("utf-8")
+        return line.decode("utf-8")
     except UnicodeDecodeError as error:
-        return f"is no UTF-8: byte 0x{line[error.start]:02x} at {error.start}; save it as UTF-8"
-    return None
+        byte = line[error.start]
+        raise CourseError(f"is no UTF-8: byte 0x{byte:02x} at {error.start}; save it as UTF-8") from None
 
 
-def table_rows(file: IO[bytes], path: Path) -> Generator[list[str], None, None]:
-    """Yields the rows of a CSV or TSV file, without empty ones; its ending says which.
+def table_rows(file: IO[bytes], path: Path) -> Generator[tuple[int, list[str]], None, None]:
+    """Yields the rows of a CSV or TSV file (its ending says which) and the number of their last lines; no empty ones.
 
     A field may have several lines, and at most ``csv.field_size_limit()`` characters.
     """
@@ -53,7 +54,7 @@ def table_rows(file: IO[bytes], path: Path) -> Generator[list[str], None, None]:
         try:
             for row in rows:
                 if row or rows.line_num == 1:
-                    yield row
+                    yield rows.line_num, row
         except csv.Error as error:
             raise CourseError(
                 f"{shown(path)}, line {rows.line_num:,}, cannot be read as CSV: {reason_of(error)}; save it again"

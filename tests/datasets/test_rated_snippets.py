@@ -1,4 +1,4 @@
-"""Rated snippets: the authors' archive, tables of one's own, damaged and hostile files, and the download."""
+"""Rated sentences: the archive of VADER's authors, the user's tables, damaged and hostile files, the download."""
 
 import gzip
 import io
@@ -114,6 +114,7 @@ class TestTable:
             ("text,stars\nGood,1\n", "has no column 'rating'; it has stars, text"),
             ("", "has no column 'text'; it has no columns"),
             ("text,rating\nGood,\n", "line 2, has the rating ''"),
+            ('text,rating\n"two\nlines",1\n\nGood,x\n', "line 5, has the rating 'x'"),
             ("text,rating\n", "has no texts with ratings from 0.0 up"),
             ('text,rating\n"Good,1\n', "cannot be read as CSV"),
             ("text,rating\nGood,\x1b[31m\n", "has the rating"),
