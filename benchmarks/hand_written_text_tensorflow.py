@@ -5,57 +5,20 @@ step is a ``tf.function``, compiled by XLA or not; ``loop in XLA`` compiles a wh
 """
 
 from collections.abc import Callable
+from functools import partial
 
+import hand_written_tensorflow
 import numpy as np
 import tensorflow as tf
-
-LEARNING_RATE, BETA_1, BETA_2, EPSILON = 1e-3, 0.9, 0.999, 1e-7
 
 
 def make_epoch(
     variant: str, x: np.ndarray, y: np.ndarray, weights: list[np.ndarray], batch_size: int
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns a function that trains on the samples in the order it is given, and returns the loss of each step."""
-    # int64 throughout: on a GPU, TensorFlow keeps int32 tensors in the host's memory
-    tokens, labels = tf.constant(x, "int64"), tf.constant(y, "int64")
-    parameters = [tf.Variable(array) for array in weights]
-    momentums = [tf.Variable(tf.zeros_like(array)) for array in weights]
-    velocities = [tf.Variable(tf.zeros_like(array)) for array in weights]
-    count = tf.Variable(0.0)
-    read = _unrolled if "unrolled" in variant else _scanned
-
-    def step(x: tf.Tensor, y: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
-        """One step of Adam, with epsilon where Keras has it."""
-        with tf.GradientTape() as tape:
-            loss = _loss(parameters, tf.gather(x, batch), tf.gather(y, batch), read)
-        gradients = tape.gradient(loss, parameters)
-        count.assign_add(1.0)
-        rate = LEARNING_RATE * tf.sqrt(1 - BETA_2**count) / (1 - BETA_1**count)
-        for parameter, sparse, m, v in zip(parameters, gradients, momentums, velocities, strict=True):
-            gradient = tf.convert_to_tensor(sparse)  # Adam as Keras' other backends have it moves all words
-            m.assign_add((gradient - m) * (1 - BETA_1))
-            v.assign_add((gradient * gradient - v) * (1 - BETA_2))
-            parameter.assign_sub(rate * m / (tf.sqrt(v) + EPSILON))
-        return loss
-
-    if "loop in XLA" not in variant:
-        one_step = tf.function(step, jit_compile="XLA" in variant)
-
-        def epoch(order: np.ndarray) -> np.ndarray:
-            whole, rest = divmod(len(order), batch_size)
-            batches = tf.split(tf.constant(order, "int64"), [batch_size] * whole + [rest] * bool(rest))
-            return tf.stack([one_step(tokens, labels, batch) for batch in batches]).numpy()
-
-        return epoch
-
-    @tf.function(jit_compile=True)
-    def loop(x: tf.Tensor, y: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
-        whole = len(order) // batch_size * batch_size
-        batches, rest = tf.reshape(order[:whole], (-1, batch_size)), order[whole:]
-        losses = tf.map_fn(lambda batch: step(x, y, batch), batches, fn_output_signature="float32")
-        return tf.concat([losses, [step(x, y, rest)]], axis=0) if len(rest) else losses
-
-    return lambda order: loop(tokens, labels, tf.constant(order, "int64")).numpy()
+    """Returns a function that trains on the samples in a given order, and returns the loss of each step."""
+    loss_of = partial(_loss, read=_unrolled if "unrolled" in variant else _scanned)
+    # int64: on a GPU, TensorFlow keeps int32 tensors in the host's memory
+    return hand_written_tensorflow.make_epoch(variant, x.astype("int64"), y, weights, batch_size, loss_of=loss_of)
 
 
 def _loss(parameters: list[tf.Variable], x: tf.Tensor, y: tf.Tensor, read: Callable[..., tf.Tensor]) -> tf.Tensor:
